@@ -1,0 +1,183 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * Light-weight contexts: the binary interface, whole.
+ *
+ * A context is an address space, a descriptor table, credentials and a saved
+ * flow of control inside one process.  The names, the bit values, the return
+ * codes and the argument words are those of the library published with the
+ * paper (Litton et al., "Light-Weight Contexts: An OS Abstraction for Safety
+ * and Performance", OSDI 2016); everything that is ours has a value of 0x1000
+ * or more.  This header compiles as C11 and as C++, in user space and in the
+ * FreeBSD kernel.  lwc-sys generates its Rust bindings from it.
+ */
+
+#ifndef _SYS_LWC_H_
+#define	_SYS_LWC_H_
+
+#ifdef _KERNEL
+#include <sys/types.h>
+#else
+#include <stdint.h>
+#endif
+
+/* Version of everything below; lwInfo() reports it. */
+#define	LWC_ABI_VERSION		1
+
+/*
+ * What lwCreate() and lwSwitch() return: a descriptor (>= 0, lwCreate() in
+ * the creator only) or one of these.
+ */
+#define	LWC_FAILED		(-1)	/* errno says why */
+#define	LWC_SWITCHED		(-2)	/* somebody switched here */
+#define	LWC_TRAPPED		(-3)	/* a context created here trapped */
+
+/* Instead of a descriptor: the current context. */
+#define	LWC_SELF		(-1)
+
+/* Flags of lwCreate(). */
+#define	LWC_TRAP_SYSCALL	0x0080	/* its system calls resume the creator */
+#define	LWC_PREFAULT		0x0100	/* copy writable pages now */
+#define	LWC_TRAP_FAULT		0x1000	/* its faults resume the creator */
+#define	LWC_TRAP_EXIT		0x2000	/* so does its end: exit, abort, kill */
+#define	LWC_CREATE_FLAGS	(LWC_TRAP_SYSCALL | LWC_PREFAULT | \
+				    LWC_TRAP_FAULT | LWC_TRAP_EXIT)
+
+/* A specifier's flags: one type ... */
+#define	LWC_MEMORY		0x001
+#define	LWC_FILES		0x002
+#define	LWC_CREDENTIALS		0x004
+#define	LWC_TYPES		(LWC_MEMORY | LWC_FILES | LWC_CREDENTIALS)
+/* ... one of these three options ... */
+#define	LWC_COPY		0x000	/* copy-on-write, or dup */
+#define	LWC_SHARE		0x008	/* one memory, one table */
+#define	LWC_UNMAP		0x010	/* absent there */
+/* ... and, in lwCreate() only, a right for the new context over its creator. */
+#define	LWC_MAY_OVERLAY		0x020
+#define	LWC_OPTIONS		(LWC_SHARE | LWC_UNMAP | LWC_MAY_OVERLAY)
+
+/* Argument words that travel with a switch. */
+#define	LWC_MAX_ARGS		16
+/* Specifiers in one call (E2BIG beyond; kern.lwc.max_specs may lower it). */
+#define	LWC_MAX_SPECS		1024
+
+/*
+ * A resource specifier: what of a type (and of which range) is meant.
+ * Memory is [start, end), page-aligned; descriptors are [from, to], both
+ * included, -1/-1 for the whole table; credentials have no range.
+ */
+struct lwc_spec {
+	unsigned int	flags;
+	union {
+		struct {
+			uint64_t	start;
+			uint64_t	end;
+		} memory;
+		struct {
+			int		from;
+			int		to;
+		} descriptors;
+		struct {
+			char		padding[1];
+		} credentials;
+	} sub;
+};
+
+/*
+ * Words of an LWC_TRAPPED event.
+ *
+ * A trapped system call: src is a descriptor of the trapped context, the
+ * words are the number and the arguments; answer by switching back with
+ * {errno, value}.
+ *
+ * The end of a context (LWC_TRAP_FAULT, LWC_TRAP_EXIT): src is -1, for
+ * nothing is left to switch to.
+ */
+#define	LWC_CALL_NUMBER		0	/* system call number */
+#define	LWC_CALL_ARGS		1	/* first of LWC_CALL_NARGS arguments */
+#define	LWC_CALL_NARGS		8
+#define	LWC_CALL_WORDS		9
+#define	LWC_REPLY_ERRNO		0	/* of the answer */
+#define	LWC_REPLY_VALUE		1
+
+#define	LWC_END_SIGNAL		0	/* signal, or 0 after exit(2) */
+#define	LWC_END_CODE		1	/* si_code, or the exit status */
+#define	LWC_END_ADDRESS		2	/* si_addr of a fault, else 0 */
+#define	LWC_END_ID		3	/* li_id of the context that ended */
+#define	LWC_END_WORDS		4
+
+/* States of a context, in lwc_info.li_state. */
+#define	LWC_STATE_CURRENT	1	/* it is the one that runs */
+#define	LWC_STATE_SUSPENDED	2	/* it waits in lwSwitch() */
+#define	LWC_STATE_NEW		3	/* nobody switched to it yet */
+#define	LWC_STATE_DEAD		4	/* only its descriptor is left */
+
+/*
+ * What lwInfo() tells.  li_rights holds the type bits of which the descriptor
+ * still carries any right; for LWC_SELF, what others may get at most.
+ */
+struct lwc_info {
+	uint64_t	li_id;		/* unique in the process; root is 1 */
+	uint64_t	li_creator;	/* li_id of the creator; root: 0 */
+	uint32_t	li_version;	/* LWC_ABI_VERSION */
+	uint32_t	li_state;	/* LWC_STATE_* */
+	uint32_t	li_rights;	/* LWC_TYPES still held */
+	uint32_t	li_flags;	/* flags of its lwCreate() */
+	uint64_t	li_contexts;	/* live contexts in the process */
+	uint64_t	li_resident;	/* resident pages */
+	uint64_t	li_private;	/* of these, in no other context */
+	uint64_t	li_spare[4];	/* zero */
+};
+
+#ifndef _KERNEL
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Make a context.  Returns its descriptor; or, in the new context, when
+ * somebody first switches to it, LWC_SWITCHED with src, src_args and
+ * num_args (capacity in, count out) as lwSwitch() gives them.
+ */
+int	lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
+	    uint64_t *src_args, int *num_args, int flags);
+
+/*
+ * Save the current context and resume another where it last left, handing it
+ * n words.  Returns LWC_SWITCHED or LWC_TRAPPED when somebody resumes this
+ * one.  The out arguments may be null.
+ */
+int	lwSwitch(int to, const uint64_t *to_args, int n, int *src,
+	    uint64_t *src_args, int *num_args);
+
+/* The same, but destroy the current context.  Returns only on failure. */
+int	lwDiscardSwitch(int to, const uint64_t *to_args, int n);
+
+/* Take resources out of a descriptor's rights, for ever. */
+int	lwRestrict(int lwc, const struct lwc_spec *specs, int nspecs);
+
+/* Bring a source's resources into the current context, at their places. */
+int	lwOverlay(int source, const struct lwc_spec *specs, int nspecs);
+
+/*
+ * Run one system call with the target's memory, files or credentials (mask:
+ * type bits) and the caller's own for the rest.  Up to LWC_CALL_NARGS args.
+ */
+int64_t	lwSyscall(int target, int mask, int number, const uint64_t *args);
+
+/* A descriptor of the current context. */
+int	lwGetlwc(void);
+
+/* Facts about a context, for people and for tests. */
+int	lwInfo(int lwc, struct lwc_info *info);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* !_KERNEL */
+
+#endif /* !_SYS_LWC_H_ */

@@ -1,0 +1,2 @@
+//! The `lwc-orchestrator` command.
+fn main() {}
