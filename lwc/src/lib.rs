@@ -1,1 +1,72 @@
-//! Light-weight contexts.
+//! Light-weight contexts: isolation inside one program.
+//!
+//! A *context* (Litton et al., "Light-Weight Contexts: An OS Abstraction for
+//! Safety and Performance", OSDI 2016) is a memory view, a descriptor table,
+//! credentials and a saved flow of control. A process starts in its root
+//! context, makes others with [`create`] or [`spawn`] as copies of the current
+//! one, says by [`Spec`]s what they share and what is absent there, and hands
+//! control over with [`Handle::switch`]. Whoever made a context has every
+//! right over it and can give rights up ([`Handle::restrict`]), never gain
+//! them.
+//!
+//! ```
+//! use lwc::{Access, Flags, Region, Spec};
+//!
+//! let region = Region::new(1)?;
+//! region.write(0, b"?");
+//! let child = lwc::spawn(&[Spec::region(&region, Access::Share)], Flags::empty(), |event| {
+//!     region.write(0, b"!");
+//!     let parent = event.from().expect("switched to by the creator");
+//!     loop {
+//!         let _ = parent.switch(&[event.args()[0] + 1]);
+//!     }
+//! })?;
+//! let event = child.switch(&[41])?;
+//! let mut byte = [0];
+//! region.read(0, &mut byte);
+//! assert_eq!((event.args(), &byte), (&[42u64][..], b"!"));
+//! # Ok::<(), lwc::Error>(())
+//! ```
+//!
+//! Two backends keep one contract: the kernel's (FreeBSD with `lwc.ko`) and,
+//! everywhere else, one of processes; [`backend`] tells which is in use.
+//!
+//! # What the process backend does not offer, or does differently
+//! * `Flags::TRAP_SYSCALL` and lwSyscall: ENOTSUP.
+//! * A context's descriptor is closed with [`Handle::close`] or by dropping
+//!   its [`Context`], not with a bare close(2); dup(2) is
+//!   [`Handle::duplicate`].
+//! * Where a whole descriptor table is shared, context descriptors made later
+//!   are their maker's alone, and a whole table can be shared by lwCreate
+//!   alone, not by lwOverlay (ENOTSUP).
+//! * lwOverlay of credentials that differ from one's own: ENOTSUP; of context
+//!   descriptors: they stay behind.
+//! * Sharing the running stack, or a shared mapping of a file that is no
+//!   [`Region`]: EINVAL, EACCES.
+//! * A signal sent to the process goes to the root context, whichever is
+//!   current; a terminal's signals go to all.
+//! * The other contexts of a process whose current one calls execve(2) go
+//!   within ten seconds, not at once.
+//! * A root that discards itself leaves its process behind, until the last
+//!   context ends.
+//! * A context that passes the baton and goes on running, as only hostile code
+//!   does, can change shared memory that it may write while others use it.
+
+mod backend;
+mod context;
+mod error;
+mod ranges;
+mod region;
+mod secret;
+mod spec;
+
+pub use backend::{Backend, backend};
+pub use context::{
+    Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, confine, create,
+    getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
+};
+pub use error::{Error, Result};
+pub use nix::errno::Errno;
+pub use region::{Region, page_size};
+pub use secret::Secret;
+pub use spec::{Access, Spec};

@@ -1,0 +1,152 @@
+//! Which backend is in use, and what both have in common.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod process;
+
+use crate::error::{Error, Result};
+use crate::spec::Spec;
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Where contexts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// `lwc.ko`: a context is an address space, a descriptor table and
+    /// credentials inside one process; a switch is a system call.
+    Kernel,
+    /// The embedded default: a context is a child process that is parked; a
+    /// switch hands a futex baton over.
+    Process,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Process => "process",
+        })
+    }
+}
+
+/// Which backend this process uses: kernel when the module answers, else
+/// process; `LWC_BACKEND=kernel|process` in the environment forces one.
+///
+/// # Errors
+/// ENOSYS when the forced one is missing, with how to get it; EINVAL when
+/// `LWC_BACKEND` says something else.
+pub fn backend() -> Result<Backend> {
+    static CHOICE: OnceLock<Result<Backend>> = OnceLock::new();
+    CHOICE
+        .get_or_init(|| choose(std::env::var("LWC_BACKEND").ok().as_deref()))
+        .clone()
+}
+
+fn choose(wish: Option<&str>) -> Result<Backend> {
+    match wish {
+        None | Some("" | "process") => Ok(Backend::Process),
+        Some("kernel") => Err(Error::new(
+            "LWC_BACKEND",
+            Errno::ENOSYS,
+            "the kernel backend is not built into this program; it needs FreeBSD 15 with lwc.ko loaded (kldload lwc); unset LWC_BACKEND or set it to \"process\"",
+        )),
+        Some(other) => Err(Error::new(
+            "LWC_BACKEND",
+            Errno::EINVAL,
+            format!("{other:?} is no backend; say \"kernel\" or \"process\""),
+        )),
+    }
+}
+
+/// In whom lwCreate returned.
+pub(crate) enum Birth {
+    /// The creator, with the new context's descriptor.
+    Creator(RawFd),
+    /// The new context, at the first switch to it.
+    New(Arrived),
+}
+
+/// Who or what resumed the current context.
+pub(crate) enum Source {
+    /// A switch, from this descriptor, unless its context is no more.
+    Context(Option<RawFd>),
+    /// A context created here ended (LWC_TRAPPED).
+    Ended,
+}
+
+/// What a resumed context learns.
+pub(crate) struct Arrived {
+    pub(crate) source: Source,
+    pub(crate) words: [u64; lwc_sys::LWC_MAX_ARGS as usize],
+    pub(crate) count: usize,
+}
+
+/// lwInfo's answer.
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) creator: u64,
+    pub(crate) flags: u32,
+    pub(crate) state: u32,
+    pub(crate) rights: u32,
+    pub(crate) contexts: u64,
+    pub(crate) resident: u64,
+    pub(crate) private: u64,
+}
+
+pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
+    Error::new("confine", errno, what)
+}
+
+/// One function of each backend under one name.
+macro_rules! dispatch {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
+        pub(crate) fn $name($($arg: $ty),*) -> $ret {
+            backend()?;
+            process::$name($($arg),*)
+        }
+    )*};
+}
+
+dispatch! {
+    lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived>;
+    lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
+    lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
+    lw_info(of: Option<RawFd>) -> Result<Facts>;
+    lw_getlwc() -> Result<RawFd>;
+    lw_dup(fd: RawFd) -> Result<RawFd>;
+    lw_close(fd: RawFd) -> Result<()>;
+    destroy(fd: RawFd) -> Result<()>;
+    confine(how: crate::Confinement) -> Result<()>;
+    limit_memory(bytes: u64) -> Result<()>;
+    region_map(len: usize) -> Result<NonNull<u8>>;
+    region_seal(addr: usize, len: usize) -> Result<()>;
+    region_read_only(addr: usize, len: usize) -> Result<()>;
+}
+
+pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
+    match backend() {
+        Ok(_) => process::lw_discard_switch(to, words),
+        Err(e) => e,
+    }
+}
+
+pub(crate) fn region_unmap(addr: usize, len: usize) {
+    process::region_unmap(addr, len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_backend_that_is_missing_says_how_to_get_it() {
+        assert_eq!(choose(None).unwrap(), Backend::Process);
+        let e = choose(Some("kernel")).unwrap_err();
+        assert_eq!(e.errno(), Errno::ENOSYS);
+        assert!(e.to_string().contains("kldload lwc"), "{e}");
+        assert_eq!(choose(Some("vm")).unwrap_err().errno(), Errno::EINVAL);
+    }
+}

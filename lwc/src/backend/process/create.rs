@@ -1,0 +1,587 @@
+//! lwCreate: a child process that starts as a copy and parks.
+
+use super::fds;
+use super::memory;
+use super::page::{Bell, Mapped, Pair, kind};
+use super::registrar::{self, Registration};
+use super::runtime::{Channel, Runtime, death_signal};
+use super::serve::{ask, op};
+use crate::error::{Error, Result};
+use crate::spec::{Access, Rights, Spec, What};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+const CALL: &str = "lwCreate";
+
+/// One descriptor of a context that the new one is to hold too.
+struct Heirloom {
+    peer: u64,
+    desc: RawFd,
+    sock: RawFd,
+    pair: RawFd,
+    bell: NonNull<Bell>,
+    /// Our channel that it comes from, to have its doorbell inherited.
+    from: usize,
+    there: u32,
+    rights: Rights,
+}
+
+/// Everything the new context takes over, made before it exists.
+struct Birth {
+    registration: Registration,
+    /// Socket and pair page to the creator, unless that is the root.
+    creator: Option<(RawFd, RawFd)>,
+    /// The creator's channel number for it.
+    there: u32,
+    heirlooms: Vec<Heirloom>,
+    shared_table: bool,
+}
+
+impl Birth {
+    fn descriptors(&self) -> Vec<RawFd> {
+        let r = &self.registration;
+        let mut all = vec![r.sock, r.pair, r.bell];
+        if let Some((sock, pair)) = self.creator {
+            all.extend([sock, pair]);
+        }
+        all.extend(self.heirlooms.iter().flat_map(|h| [h.sock, h.pair]));
+        all
+    }
+    /// Those that live on in the new context.
+    fn lasting(&self) -> Vec<RawFd> {
+        let mut all = vec![self.registration.sock, self.registration.bell];
+        all.extend(self.creator.map(|c| c.0));
+        all.extend(self.heirlooms.iter().map(|h| h.sock));
+        all
+    }
+}
+
+/// What lwCreate returned in.
+pub(super) enum Forked {
+    /// The creator: the new context's descriptor.
+    Creator(RawFd),
+    /// The new context, not yet switched to.
+    New,
+}
+
+/// Makes a context.
+pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<Forked> {
+    let shared_table = specs
+        .iter()
+        .any(|s| s.what == What::Files(None) && s.access == Access::Share);
+    for spec in specs {
+        if let (What::Memory(start, end), Access::Share) = (&spec.what, spec.access) {
+            memory::share_in_place(CALL, &mut rt.objects, *start, *end)?;
+        }
+    }
+    rt.sweep();
+    let (birth, index) = prepare(rt, specs, flags, shared_table)?;
+    for h in &birth.heirlooms {
+        if let Some(c) = rt.channel(h.from) {
+            c.peer_bell.inherit(true);
+        }
+    }
+    let pid = fork(shared_table);
+    if pid == 0 {
+        become_new(rt, birth, specs, flags);
+        return Ok(Forked::New);
+    }
+    let fork_error = Errno::last();
+    for h in &birth.heirlooms {
+        if let Some(c) = rt.channel(h.from) {
+            c.peer_bell.inherit(false);
+        }
+    }
+    let id = birth.registration.id;
+    if pid < 0 {
+        birth.descriptors().iter().for_each(|&fd| fds::close(fd));
+        abandon(rt, index, id);
+        return Err(Error::new(CALL, fork_error, "forking a context"));
+    }
+    if rt.is_root() {
+        registrar::born(rt, id, pid);
+    }
+    // The new context reports that it is set up; only then may its ends of
+    // the channels be closed here (a shared table is shared).
+    let ready = rt.answer(CALL, index);
+    let keep = if shared_table {
+        birth.lasting()
+    } else {
+        Vec::new()
+    };
+    for fd in birth.descriptors() {
+        if !keep.contains(&fd) {
+            fds::close(fd);
+        }
+    }
+    if let Some(c) = rt.channel(index) {
+        c.foreign = keep;
+    }
+    if !rt.is_root() {
+        let reported = ask(rt, CALL, 0, &[op::BORN, id, pid as u64], &[], &[]);
+        if let Err(e) = reported {
+            // SAFETY: a process this call made and nobody has reaped: its
+            // parent, the root, waits in our own code.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            abandon(rt, index, id);
+            return Err(e);
+        }
+    }
+    if let Err(e) = ready {
+        // It ends by itself; this only makes sure that it has.
+        let _ = super::destroy_id(rt, id);
+        abandon(rt, index, id);
+        return Err(e);
+    }
+    let Some(c) = rt.channel(index) else {
+        return Err(Error::new(CALL, Errno::ESRCH, "the new context is gone"));
+    };
+    c.held = true;
+    c.mine = Rights::all();
+    c.granted = Rights::granted_by(specs);
+    Ok(Forked::Creator(c.desc))
+}
+
+/// Undoes [`prepare`].
+fn abandon(rt: &mut Runtime, index: usize, id: u64) {
+    if rt.is_root() {
+        registrar::unregister(rt, id);
+    } else {
+        let _ = ask(rt, CALL, 0, &[op::UNREGISTER, id], &[], &[]);
+    }
+    if rt.channel(index).is_some_and(|c| c.peer == id)
+        && let Some(c) = rt.channels[index].take()
+    {
+        c.close();
+    }
+}
+
+/// Books the context and makes every channel it will have.
+fn prepare(
+    rt: &mut Runtime,
+    specs: &[Spec],
+    flags: u32,
+    shared_table: bool,
+) -> Result<(Birth, usize)> {
+    let (registration, creator, index) = if rt.is_root() {
+        let r = registrar::register(rt, rt.id, flags)?;
+        let index = r.channel;
+        (r, None, index)
+    } else {
+        let answer = ask(rt, CALL, 0, &[op::REGISTER, u64::from(flags)], &[], &[])?;
+        let [sock, pair, bell] = answer.fds[..] else {
+            answer.fds.iter().for_each(|&fd| fds::close(fd));
+            return Err(Error::new(CALL, Errno::EPROTO, "the root sent no channel"));
+        };
+        let r = Registration {
+            id: answer.words[0],
+            channel: answer.words[1] as usize,
+            sock,
+            pair,
+            bell,
+        };
+        let mine = own_channel(rt, &r);
+        let (creator, index) = match mine {
+            Ok(mine) => mine,
+            Err(e) => {
+                [sock, pair, bell].iter().for_each(|&fd| fds::close(fd));
+                let _ = ask(rt, CALL, 0, &[op::UNREGISTER, r.id], &[], &[]);
+                return Err(e);
+            }
+        };
+        (r, Some(creator), index)
+    };
+    let mut birth = Birth {
+        registration,
+        creator,
+        there: index as u32,
+        heirlooms: Vec::new(),
+        shared_table,
+    };
+    match introduce_all(rt, specs, &mut birth) {
+        Ok(()) => Ok((birth, index)),
+        Err(e) => {
+            birth.descriptors().iter().for_each(|&fd| fds::close(fd));
+            abandon(rt, index, birth.registration.id);
+            Err(e)
+        }
+    }
+}
+
+/// The channel between a creator that is not the root and its new context.
+fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), usize)> {
+    let pair = Mapped::<Pair>::file(c"lwc-pair")?;
+    let made = fds::socket_pair().and_then(|(here, there)| {
+        let mapped = Mapped::<Pair>::map(pair).and_then(|p| {
+            let bell = Mapped::<Bell>::map(r.bell)?;
+            Ok((p, bell))
+        });
+        mapped.map(|m| (here, there, m)).inspect_err(|_| {
+            fds::close(here);
+            fds::close(there);
+        })
+    });
+    let (here, there, (mapped, bell)) = made.map_err(|e| {
+        fds::close(pair);
+        e.of(CALL)
+    })?;
+    mapped.inherit(false);
+    bell.inherit(false);
+    let index = rt.add_channel(Channel {
+        peer: r.id,
+        desc: here,
+        sock: here,
+        held: false,
+        vouched: true,
+        pair: mapped,
+        side: 0,
+        seen: 0,
+        peer_bell: bell,
+        there: 1,
+        granted: Rights::none(),
+        mine: Rights::none(),
+        foreign: Vec::new(),
+    });
+    Ok(((there, pair), index))
+}
+
+/// Copies of the table copy the contexts in it (4.1): each is introduced.
+fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<()> {
+    let left_out = |desc: RawFd| {
+        specs.iter().any(|s| {
+            s.access == Access::Unmap
+                && match s.what {
+                    What::Files(None) => true,
+                    What::Files(Some((a, b))) => (a..=b).contains(&desc),
+                    _ => false,
+                }
+        })
+    };
+    let held: Vec<(usize, u64, RawFd)> = rt
+        .channels
+        .iter()
+        .enumerate()
+        .filter_map(|(i, c)| c.as_ref().map(|c| (i, c)))
+        .filter(|(_, c)| c.held && !c.peer_dead() && !left_out(c.desc))
+        .map(|(i, c)| (i, c.peer, c.desc))
+        .collect();
+    // Channel numbers in the new context: the root, the creator, the rest.
+    let first = if birth.creator.is_some() { 2 } else { 1 };
+    for (n, (from, peer, desc)) in held.into_iter().enumerate() {
+        let (sock, pair, there) = introduce(
+            rt,
+            from,
+            birth.registration.id,
+            (first + n) as u64,
+            birth.registration.bell,
+        )?;
+        let Some(c) = rt.channel(from) else { continue };
+        birth.heirlooms.push(Heirloom {
+            peer,
+            desc,
+            sock,
+            pair,
+            bell: c.peer_bell.ptr(),
+            from,
+            there,
+            rights: c.mine.clone(),
+        });
+        super::hold(rt, birth.registration.id, peer)?;
+    }
+    Ok(())
+}
+
+/// Has the peer of `from` meet a new holder, `id`, which will know it as
+/// channel `number`. Returns the holder's socket, the pair page and its number
+/// in the peer's table.
+pub(super) fn introduce(
+    rt: &mut Runtime,
+    from: usize,
+    id: u64,
+    number: u64,
+    bell: RawFd,
+) -> Result<(RawFd, RawFd, u32)> {
+    let pair = Mapped::<Pair>::file(c"lwc-pair")?;
+    let (here, there) = fds::socket_pair().inspect_err(|_| fds::close(pair))?;
+    let asked = ask(
+        rt,
+        CALL,
+        from,
+        &[op::INTRODUCE, id, number],
+        &[],
+        &[there, pair, bell],
+    );
+    fds::close(there);
+    match asked {
+        Ok(answer) => Ok((here, pair, answer.words[0] as u32)),
+        Err(e) => {
+            fds::close(here);
+            fds::close(pair);
+            Err(e)
+        }
+    }
+}
+
+/// fork(2) as a sibling of this process: a child of the root, whose end is
+/// told by our own signal. libc is not told; it need not be, in a process with
+/// one thread, but for the thread's number that it caches, which the kernel
+/// writes where libc keeps it (as fork(3) has it done), and the robust list.
+fn fork(shared_table: bool) -> i32 {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: plain system calls. With no stack and no CLONE_VM, clone(2)
+    // returns twice on copies of this stack, like fork(2). `tid` is the
+    // address the C library gave the kernel for this very purpose.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), old.as_mut_ptr());
+        let mut tid: *mut i32 = std::ptr::null_mut();
+        libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut tid);
+        let mut head: *mut libc::c_void = std::ptr::null_mut();
+        let mut len: usize = 0;
+        libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len);
+        let root = super::is_root_process();
+        let mut flags = death_signal();
+        if !root {
+            flags |= libc::CLONE_PARENT;
+        }
+        if shared_table {
+            flags |= libc::CLONE_FILES | libc::CLONE_FS;
+        }
+        if !tid.is_null() {
+            flags |= libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
+        }
+        let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, tid, 0) as i32;
+        let errno = Errno::last();
+        if pid == 0 && !head.is_null() {
+            libc::syscall(libc::SYS_set_robust_list, head, len);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
+        errno.set();
+        pid
+    }
+}
+
+/// First steps of the new context. On failure the creator learns why, and the
+/// process ends.
+fn become_new(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) {
+    Runtime::forget_root();
+    super::set_root_process(false);
+    let report = if birth.creator.is_some() { 1 } else { 0 };
+    let done = settle(rt, birth, specs, flags);
+    let Some(c) = rt.channel(report) else {
+        // SAFETY: without a channel nobody can be told; the creator sees the
+        // death.
+        unsafe { libc::_exit(1) };
+    };
+    let errno = match &done {
+        Ok(()) => 0,
+        Err(e) => {
+            c.out().put_payload(e.to_string().as_bytes());
+            e.errno() as i32 as u32
+        }
+    };
+    c.out().errno.store(errno, Ordering::Relaxed);
+    c.out().publish(kind::REPLY);
+    c.ring();
+    if done.is_err() {
+        if let Some(root) = rt.channel(0) {
+            root.out().leaving.store(1, Ordering::Relaxed);
+        }
+        // SAFETY: the new context was never switched to and ends here.
+        unsafe { libc::_exit(1) };
+    }
+}
+
+fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<()> {
+    let root_pid = rt.root_pid;
+    let creator = rt.id;
+    let shared = birth.shared_table;
+    // The creator's channels are not ours. Their pages were not inherited
+    // (MADV_DONTFORK), so there is nothing to unmap, and their doorbells were
+    // only where they are about to be adopted.
+    for c in std::mem::take(&mut rt.channels).into_iter().flatten() {
+        if !shared {
+            fds::close(c.sock);
+        }
+        std::mem::forget((c.pair, c.peer_bell));
+    }
+    if !shared {
+        fds::close(rt.bell_fd);
+    }
+    if shared {
+        // The files are the creator's as much as ours: never close them here.
+        rt.shared_table = true;
+        rt.objects.leave_open();
+    }
+    let r = &birth.registration;
+    let bell = Mapped::<Bell>::map(r.bell)?;
+    let creator_bell = std::mem::replace(&mut rt.bell, bell);
+    let (root_bell, creator_bell) = match rt.root_bell.take() {
+        // The creator is a context: its bell and the root's are two.
+        Some(root) => (root, Some(creator_bell)),
+        None => (creator_bell, None),
+    };
+    let root_ptr = root_bell.ptr();
+    rt.root_bell = Some(root_bell);
+    rt.book = None;
+    rt.bell_fd = r.bell;
+    rt.id = r.id;
+    rt.creator = creator;
+    rt.flags = flags;
+    rt.self_desc = -1;
+    rt.cap = Rights::all();
+    rt.heard = rt.bell.word.load(Ordering::Relaxed).wrapping_sub(2);
+    let creator_rights = Rights::granted_by(specs);
+    let is_creators = birth.creator.is_none();
+    let pair = Mapped::<Pair>::map(r.pair)?;
+    pair.inherit(false);
+    rt.put_channel(
+        0,
+        Channel {
+            peer: 1,
+            desc: r.sock,
+            sock: r.sock,
+            held: false,
+            vouched: true,
+            pair,
+            side: 1,
+            seen: 0,
+            // SAFETY: the root's bell is inherited by every context and owned
+            // by `root_bell`, which lives as long as this context; dropping
+            // this second owner is prevented, for channel 0 is never closed.
+            peer_bell: unsafe { Mapped::adopt(root_ptr) },
+            there: r.channel as u32,
+            granted: if is_creators {
+                Rights::all()
+            } else {
+                Rights::none()
+            },
+            mine: if is_creators {
+                creator_rights.clone()
+            } else {
+                Rights::none()
+            },
+            foreign: Vec::new(),
+        },
+    );
+    if let (Some((sock, page)), Some(bell)) = (birth.creator, creator_bell) {
+        let pair = Mapped::<Pair>::map(page)?;
+        pair.inherit(false);
+        bell.inherit(false);
+        rt.put_channel(
+            1,
+            Channel {
+                peer: creator,
+                desc: sock,
+                sock,
+                held: false,
+                vouched: true,
+                pair,
+                side: 1,
+                seen: 0,
+                peer_bell: bell,
+                there: birth.there,
+                granted: Rights::all(),
+                mine: creator_rights,
+                foreign: Vec::new(),
+            },
+        );
+    }
+    let first = if birth.creator.is_some() { 2 } else { 1 };
+    for (n, h) in birth.heirlooms.iter().enumerate() {
+        let pair = Mapped::<Pair>::map(h.pair)?;
+        pair.inherit(false);
+        let mut sock = h.sock;
+        if !shared {
+            // The number the creator had it under, as a copied table has.
+            // SAFETY: the creator's own socket there was closed above.
+            sock = unsafe { libc::dup3(h.sock, h.desc, libc::O_CLOEXEC) };
+            if sock < 0 {
+                return Err(Error::last(CALL, "a context's descriptor"));
+            }
+            fds::close(h.sock);
+        }
+        // The root's bell has one owner more, as above.
+        // SAFETY: this bell was inherited for this channel (prepare), or is
+        // the root's.
+        let bell = unsafe { Mapped::adopt(h.bell) };
+        if h.peer != 1 {
+            bell.inherit(false);
+        }
+        rt.put_channel(
+            first + n,
+            Channel {
+                peer: h.peer,
+                desc: h.desc,
+                sock,
+                held: true,
+                vouched: true,
+                pair,
+                side: 0,
+                seen: 0,
+                peer_bell: bell,
+                there: h.there,
+                granted: Rights::none(),
+                mine: h.rights.clone(),
+                foreign: Vec::new(),
+            },
+        );
+    }
+    if !shared {
+        fds::close(r.pair);
+        if let Some((_, page)) = birth.creator {
+            fds::close(page);
+        }
+        birth.heirlooms.iter().for_each(|h| fds::close(h.pair));
+    }
+    die_with(root_pid)?;
+    apply(rt, specs, flags)
+}
+
+/// The context goes when the root's process goes, cannot be traced or dumped
+/// by others of the same user, and gains nothing from set-user-ID programs.
+fn die_with(root_pid: i32) -> Result<()> {
+    // SAFETY: prctl with plain numbers; getppid has no preconditions.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        if libc::getppid() != root_pid {
+            return Err(Error::new(CALL, Errno::ESRCH, "the process is ending"));
+        }
+    }
+    Ok(())
+}
+
+/// What the specifiers say of the new context's own memory and descriptors.
+fn apply(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<()> {
+    for spec in specs {
+        match (&spec.what, spec.access) {
+            (What::Memory(start, end), Access::Unmap) => {
+                memory::unmap(&mut rt.objects, *start, *end).map_err(|e| e.of(CALL))?;
+            }
+            (What::Memory(start, end), Access::Copy) => {
+                memory::make_private(CALL, &mut rt.objects, *start, *end)?;
+            }
+            (What::Files(range), Access::Unmap) => {
+                let (from, to) = range.unwrap_or((0, i32::MAX));
+                fds::close_except(from as u32, to as u32, &rt.own_descriptors());
+            }
+            _ => {}
+        }
+    }
+    if flags & lwc_sys::LWC_PREFAULT != 0 {
+        memory::prefault().map_err(|e| e.of(CALL))?;
+    }
+    if flags & (lwc_sys::LWC_TRAP_FAULT | lwc_sys::LWC_TRAP_EXIT) != 0 {
+        if let Some(c) = rt.channel(0) {
+            super::faults::note_in(c.out());
+        }
+    } else {
+        super::faults::stop_noting();
+    }
+    Ok(())
+}

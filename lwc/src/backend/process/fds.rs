@@ -1,0 +1,245 @@
+//! The backend's own descriptors: kept out of the user's way, and sent.
+
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Most descriptors in one message (SCM_MAX_FD of the kernel is 253).
+pub(super) const MAX_SENT: usize = 250;
+
+/// Where our own descriptors begin: the upper three quarters of what the
+/// process may have, so that the low numbers stay the user's.
+fn base() -> RawFd {
+    static BASE: AtomicI32 = AtomicI32::new(0);
+    let known = BASE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    // SAFETY: getrlimit writes the struct it is given.
+    let soft = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur
+    };
+    let base = (soft / 4).clamp(32, 4096) as RawFd;
+    BASE.store(base, Ordering::Relaxed);
+    base
+}
+
+/// Moves a descriptor up among our own.
+pub(super) fn high(fd: RawFd) -> Result<RawFd> {
+    // SAFETY: fcntl and close on a descriptor that the caller hands over.
+    unsafe {
+        let up = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, base());
+        let err = Errno::last();
+        libc::close(fd);
+        if up < 0 {
+            return Err(Error::new(
+                "fcntl",
+                err,
+                "a descriptor for a context; see `ulimit -n`",
+            ));
+        }
+        Ok(up)
+    }
+}
+
+/// Closes one of our own descriptors.
+pub(super) fn close(fd: RawFd) {
+    if fd >= 0 {
+        // SAFETY: the backend owns `fd` and forgets it with this call.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// A memory file of `len` bytes whose size is fixed for ever: nobody who gets
+/// its descriptor can truncate it under a reader's feet.
+pub(super) fn sealed_memfd(name: &CStr, len: usize) -> Result<RawFd> {
+    // SAFETY: plain system calls on a descriptor of our own.
+    unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(Error::last("memfd_create", "shared memory"));
+        }
+        let fd = high(fd)?;
+        if libc::ftruncate(fd, len as libc::off_t) != 0
+            || libc::fcntl(
+                fd,
+                libc::F_ADD_SEALS,
+                libc::F_SEAL_SHRINK | libc::F_SEAL_GROW,
+            ) != 0
+        {
+            let err = Error::last("ftruncate", format!("{len} bytes of shared memory"));
+            close(fd);
+            return Err(err);
+        }
+        Ok(fd)
+    }
+}
+
+/// A socket pair for passing descriptors, one end for each of two contexts.
+pub(super) fn socket_pair() -> Result<(RawFd, RawFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: socketpair writes the two descriptors it makes.
+    let rc = unsafe {
+        libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+            ends.as_mut_ptr(),
+        )
+    };
+    if rc != 0 {
+        return Err(Error::last("socketpair", "a channel between two contexts"));
+    }
+    let a = match high(ends[0]) {
+        Ok(a) => a,
+        Err(e) => {
+            close(ends[1]);
+            return Err(e);
+        }
+    };
+    match high(ends[1]) {
+        Ok(b) => Ok((a, b)),
+        Err(e) => {
+            close(a);
+            Err(e)
+        }
+    }
+}
+
+/// A control buffer, aligned as cmsghdr wants it.
+#[repr(C, align(8))]
+struct Control([u8; 1088]);
+
+/// Sends descriptors. At most [`MAX_SENT`].
+pub(super) fn send(sock: RawFd, fds: &[RawFd]) -> Result<()> {
+    if fds.is_empty() {
+        return Ok(());
+    }
+    if fds.len() > MAX_SENT {
+        return Err(Error::new(
+            "sendmsg",
+            Errno::E2BIG,
+            format!("{} descriptors in one message", fds.len()),
+        ));
+    }
+    let mut byte = 0u8;
+    let mut control = Control([0; 1088]);
+    let bytes = size_of_val(fds);
+    // SAFETY: the message points at locals that live across the call; the
+    // control buffer holds CMSG_SPACE(MAX_SENT * 4) = 1016 bytes and more, so
+    // the one header and its data lie inside it.
+    let rc = unsafe {
+        let mut iov = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = libc::CMSG_SPACE(bytes as u32) as _;
+        let head = libc::CMSG_FIRSTHDR(&raw const msg);
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        (*head).cmsg_len = libc::CMSG_LEN(bytes as u32) as _;
+        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), bytes);
+        libc::sendmsg(sock, &raw const msg, libc::MSG_NOSIGNAL)
+    };
+    if rc < 0 {
+        return Err(Error::last("sendmsg", "passing descriptors"));
+    }
+    Ok(())
+}
+
+/// Receives exactly `want` descriptors, all CLOEXEC and among our own; any
+/// other number (a peer may send what it likes) closes them and fails.
+pub(super) fn receive(sock: RawFd, want: usize) -> Result<Vec<RawFd>> {
+    if want == 0 {
+        return Ok(Vec::new());
+    }
+    let mut byte = 0u8;
+    let mut control = Control([0; 1088]);
+    let mut got: Vec<RawFd> = Vec::new();
+    // SAFETY: as in `send`; the kernel fills the control buffer within the
+    // length given, and CMSG_* walk it within msg_controllen.
+    unsafe {
+        let mut iov = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = control.0.len() as _;
+        if libc::recvmsg(
+            sock,
+            &raw mut msg,
+            libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT,
+        ) < 0
+        {
+            return Err(Error::last("recvmsg", "descriptors from a context"));
+        }
+        let mut head = libc::CMSG_FIRSTHDR(&raw const msg);
+        while !head.is_null() {
+            if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
+                let n = ((*head).cmsg_len as usize - libc::CMSG_LEN(0) as usize) / 4;
+                let data = libc::CMSG_DATA(head).cast::<RawFd>();
+                got.extend((0..n).map(|i| data.add(i).read_unaligned()));
+            }
+            head = libc::CMSG_NXTHDR(&raw const msg, head);
+        }
+    }
+    if got.len() != want {
+        got.iter().for_each(|&fd| close(fd));
+        return Err(Error::new(
+            "recvmsg",
+            Errno::EPROTO,
+            format!("{} descriptors where {want} were due", got.len()),
+        ));
+    }
+    let mut out = Vec::with_capacity(want);
+    let mut failed = None;
+    for fd in got {
+        match high(fd) {
+            Ok(fd) => out.push(fd),
+            Err(e) => failed = Some(e),
+        }
+    }
+    if let Some(e) = failed {
+        out.iter().for_each(|&fd| close(fd));
+        return Err(e);
+    }
+    Ok(out)
+}
+
+/// Closes `[from, to]` but for `keep`, which must be sorted.
+pub(super) fn close_except(from: u32, to: u32, keep: &[RawFd]) {
+    let mut next = from;
+    for &k in keep.iter().filter(|&&k| k >= 0) {
+        let k = k as u32;
+        if k < next {
+            continue;
+        }
+        if k > to {
+            break;
+        }
+        if k > next {
+            close_range(next, k - 1);
+        }
+        next = k + 1;
+    }
+    if next <= to {
+        close_range(next, to);
+    }
+}
+
+fn close_range(from: u32, to: u32) {
+    // SAFETY: the caller means these numbers closed: they are user
+    // descriptors that a specifier leaves out of the current context.
+    unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+}

@@ -1,0 +1,497 @@
+//! The root's book: every context of the process, who holds whom, and what a
+//! death means.
+//!
+//! All contexts are children of the root's process (CLONE_PARENT), so that one
+//! place sees every end. The book decides about life alone: identity, holders,
+//! the end. It has no part in rights over memory, which each owner enforces.
+
+use super::fds;
+use super::page::{Bell, Mapped, Pair, WORDS, kind};
+use super::runtime::{Channel, Got, Runtime};
+use crate::error::{Error, Result};
+use crate::spec::Rights;
+use nix::errno::Errno;
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+
+/// Contexts in one process at most; `kern.lwc.max_contexts` of the module.
+pub(super) const MAX_CONTEXTS: usize = 4096;
+
+/// Bits of a bell's `dead` word.
+const EXITED: u32 = 1 << 16;
+const SIGNALED: u32 = 1 << 17;
+
+/// Signals that a context brings upon itself (6.1).
+const FAULTS: [i32; 6] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+struct Entry {
+    creator: u64,
+    flags: u32,
+    /// 0 until its creator has reported it.
+    pid: i32,
+    /// The root's channel to it.
+    channel: usize,
+    /// Descriptors on it, by holder.
+    holders: BTreeMap<u64, u32>,
+}
+
+/// The register of contexts.
+pub(super) struct Book {
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+}
+
+/// What a new context needs to reach the root.
+pub(super) struct Registration {
+    pub(super) id: u64,
+    /// The root's channel number for it.
+    pub(super) channel: usize,
+    pub(super) sock: RawFd,
+    pub(super) pair: RawFd,
+    pub(super) bell: RawFd,
+}
+
+impl Book {
+    pub(super) fn new() -> Self {
+        Self {
+            next: 2,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Live contexts, the root included.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len() + 1
+    }
+
+    pub(super) fn pid(&self, id: u64) -> Option<i32> {
+        self.entries.get(&id).map(|e| e.pid)
+    }
+
+    /// Creator and flags of a live context.
+    pub(super) fn origin(&self, id: u64) -> Option<(u64, u32)> {
+        self.entries.get(&id).map(|e| (e.creator, e.flags))
+    }
+
+    /// One more descriptor on `target`.
+    pub(super) fn hold(&mut self, holder: u64, target: u64) {
+        if let Some(e) = self.entries.get_mut(&target) {
+            *e.holders.entry(holder).or_default() += 1;
+        }
+    }
+
+    /// One less. True when nobody is left who names it.
+    fn release(&mut self, holder: u64, target: u64) -> bool {
+        let Some(e) = self.entries.get_mut(&target) else {
+            return false;
+        };
+        if let Some(n) = e.holders.get_mut(&holder) {
+            *n -= 1;
+            if *n == 0 {
+                e.holders.remove(&holder);
+            }
+        }
+        e.holders.is_empty()
+    }
+}
+
+/// Makes the root's end of a new context: identity, doorbell, channel.
+pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Registration> {
+    const CALL: &str = "lwCreate";
+    rt.sweep();
+    let Some(book) = rt.book.as_mut() else {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "only the root keeps the book",
+        ));
+    };
+    if book.entries.len() >= MAX_CONTEXTS {
+        return Err(Error::new(
+            CALL,
+            Errno::EAGAIN,
+            format!("the process has {MAX_CONTEXTS} contexts, its limit"),
+        ));
+    }
+    let id = book.next;
+    let mut open: Vec<RawFd> = Vec::new();
+    let made = (|| {
+        let bell = Mapped::<Bell>::file(c"lwc-bell")?;
+        open.push(bell);
+        let pair = Mapped::<Pair>::file(c"lwc-pair")?;
+        open.push(pair);
+        let (here, there) = fds::socket_pair()?;
+        open.extend([here, there]);
+        let peer_bell = Mapped::<Bell>::map(bell)?;
+        let mapped = Mapped::<Pair>::map(pair)?;
+        Ok((bell, pair, here, there, peer_bell, mapped))
+    })();
+    let (bell, pair, here, there, peer_bell, mapped) = made.map_err(|e: Error| {
+        open.iter().for_each(|&fd| fds::close(fd));
+        e.of(CALL)
+    })?;
+    peer_bell.inherit(false);
+    mapped.inherit(false);
+    let channel = rt.add_channel(Channel {
+        peer: id,
+        desc: here,
+        sock: here,
+        held: false,
+        vouched: true,
+        pair: mapped,
+        side: 0,
+        seen: 0,
+        peer_bell,
+        there: 0,
+        granted: Rights::none(),
+        mine: Rights::none(),
+        foreign: Vec::new(),
+    });
+    if let Some(book) = rt.book.as_mut() {
+        book.next += 1;
+        book.entries.insert(
+            id,
+            Entry {
+                creator,
+                flags,
+                pid: 0,
+                channel,
+                holders: BTreeMap::from([(creator, 1)]),
+            },
+        );
+    }
+    Ok(Registration {
+        id,
+        channel,
+        sock: there,
+        pair,
+        bell,
+    })
+}
+
+/// A registered context now has a process.
+pub(super) fn born(rt: &mut Runtime, id: u64, pid: i32) {
+    if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id)) {
+        e.pid = pid;
+    }
+}
+
+/// The same, reported by a creator that may lie: the process must be a child
+/// of ours that no other context is.
+pub(super) fn born_elsewhere(
+    rt: &mut Runtime,
+    creator: u64,
+    id: u64,
+    pid: i32,
+) -> std::result::Result<(), Errno> {
+    let known = |b: &Book| b.entries.values().any(|e| e.pid == pid);
+    let ok = rt.book.as_ref().is_some_and(|b| {
+        b.entries
+            .get(&id)
+            .is_some_and(|e| e.creator == creator && e.pid == 0)
+            && !known(b)
+    }) && context_of_ours(pid);
+    if !ok {
+        return Err(Errno::EPERM);
+    }
+    born(rt, id, pid);
+    Ok(())
+}
+
+/// Whether a process is a child of ours whose end is told by the signal that
+/// contexts have: no child that the user forked is.
+fn context_of_ours(pid: i32) -> bool {
+    // SAFETY: waitid fills the struct; WNOWAIT | WNOHANG changes nothing.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(
+            libc::P_PID,
+            pid as libc::id_t,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WCLONE,
+        ) == 0
+    }
+}
+
+/// Takes a context that never came to life out of the book.
+pub(super) fn unregister(rt: &mut Runtime, id: u64) {
+    if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.remove(&id))
+        && let Some(c) = rt.channels.get_mut(e.channel).and_then(Option::take)
+    {
+        c.close();
+    }
+}
+
+/// A descriptor was closed. The last one takes a suspended context with it.
+pub(super) fn unhold(rt: &mut Runtime, holder: u64, target: u64) {
+    let last = rt.book.as_mut().is_some_and(|b| b.release(holder, target));
+    // A context that closes its own last descriptor is the current one.
+    if last && holder != target && rt.current().load(Ordering::Relaxed) != target {
+        destroy(rt, target);
+    }
+}
+
+/// Ends a context and returns what it had.
+pub(super) fn destroy(rt: &mut Runtime, id: u64) {
+    let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
+        return;
+    };
+    if pid <= 0 {
+        return;
+    }
+    // SAFETY: `pid` is an unreaped child of ours, so it is no other process;
+    // waitid writes the struct.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        while libc::waitid(
+            libc::P_PID,
+            pid as libc::id_t,
+            &raw mut info,
+            libc::WEXITED | libc::__WALL,
+        ) != 0
+            && Errno::last() == Errno::EINTR
+        {}
+    }
+    strike(rt, id, SIGNALED | libc::SIGKILL as u32);
+}
+
+/// Takes a dead context out of the book; what only it named dies too.
+fn strike(rt: &mut Runtime, id: u64, dead: u32) {
+    let Some(book) = rt.book.as_mut() else { return };
+    let Some(entry) = book.entries.remove(&id) else {
+        return;
+    };
+    let orphans: Vec<u64> = book
+        .entries
+        .iter_mut()
+        .filter_map(|(&t, e)| {
+            (e.holders.remove(&id).is_some() && e.holders.is_empty()).then_some(t)
+        })
+        .collect();
+    // Contexts it registered and never reported: the process, if there is
+    // one, finds its root channel closed and goes.
+    let unborn: Vec<u64> = book
+        .entries
+        .iter()
+        .filter(|(_, e)| e.creator == id && e.pid == 0)
+        .map(|(&t, _)| t)
+        .collect();
+    if let Some(slot) = rt.channels.get_mut(entry.channel)
+        && let Some(c) = slot
+    {
+        c.peer_bell.dead.store(dead, Ordering::Relaxed);
+        if !c.held
+            && let Some(c) = slot.take()
+        {
+            c.close();
+        }
+    }
+    for t in unborn {
+        unregister(rt, t);
+    }
+    let current = rt.current().load(Ordering::Relaxed);
+    for t in orphans.into_iter().filter(|&t| t != current) {
+        destroy(rt, t);
+    }
+}
+
+/// Collects the dead. Returns what the root, which waits, gets to know of it;
+/// ends the process where the contract says so.
+pub(super) fn reap(rt: &mut Runtime) -> Option<Got> {
+    loop {
+        let peeked = wait_any(libc::WNOWAIT)?;
+        let Some(id) = id_of(rt, peeked.0) else {
+            // A clone of the user's own, which is not ours to reap: look at
+            // our contexts one by one behind it.
+            let pids: Vec<(u64, i32)> = rt
+                .book
+                .iter()
+                .flat_map(|b| b.entries.iter().map(|(&id, e)| (id, e.pid)))
+                .collect();
+            return pids.into_iter().find_map(|(id, pid)| {
+                let (_, dead) = wait_one(pid, libc::WNOHANG)?;
+                ended(rt, id, dead)
+            });
+        };
+        let (_, dead) = wait_one(peeked.0, libc::WNOHANG)?;
+        if let Some(got) = ended(rt, id, dead) {
+            // More may have died: the signal is remembered by the next look.
+            return Some(got);
+        }
+    }
+}
+
+fn id_of(rt: &Runtime, pid: i32) -> Option<u64> {
+    rt.book
+        .as_ref()?
+        .entries
+        .iter()
+        .find(|(_, e)| e.pid == pid)
+        .map(|(&id, _)| id)
+}
+
+/// The next dead child that is no ordinary one: pid and `dead` word.
+fn wait_any(extra: i32) -> Option<(i32, u32)> {
+    wait_for(libc::P_ALL, 0, extra | libc::WNOHANG | libc::__WCLONE)
+}
+
+fn wait_one(pid: i32, extra: i32) -> Option<(i32, u32)> {
+    if pid <= 0 {
+        return None;
+    }
+    wait_for(libc::P_PID, pid as libc::id_t, extra | libc::__WALL)
+}
+
+fn wait_for(which: libc::idtype_t, id: libc::id_t, options: i32) -> Option<(i32, u32)> {
+    // SAFETY: waitid fills the struct, whose union members for a child are
+    // valid after success with a pid.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        if libc::waitid(which, id, &raw mut info, libc::WEXITED | options) != 0 {
+            return None;
+        }
+        let pid = info.si_pid();
+        if pid == 0 {
+            return None;
+        }
+        let status = info.si_status() as u32;
+        let dead = if info.si_code == libc::CLD_EXITED {
+            EXITED | (status & 0xff)
+        } else {
+            SIGNALED | (status & 0xff)
+        };
+        Some((pid, dead))
+    }
+}
+
+/// A context ended by itself.
+fn ended(rt: &mut Runtime, id: u64, dead: u32) -> Option<Got> {
+    let (creator, flags) = rt.book.as_ref()?.origin(id)?;
+    let channel = rt.book.as_ref()?.entries.get(&id)?.channel;
+    let signal = if dead & SIGNALED != 0 {
+        (dead & 0xff) as i32
+    } else {
+        0
+    };
+    let mut code = u64::from(if signal == 0 { dead & 0xff } else { 0 });
+    let mut address = 0;
+    let mut leaving = false;
+    if let Some(c) = rt.channel(channel) {
+        let half = c.inn();
+        leaving = half.leaving.load(Ordering::Relaxed) != 0;
+        if signal != 0 && half.fault_signal.load(Ordering::Relaxed) as i32 == signal {
+            code = half.fault_code.load(Ordering::Relaxed);
+            address = half.fault_address.load(Ordering::Relaxed);
+        }
+    }
+    // `current` is written by whoever passes the baton, hostile ones too. A
+    // lie can make its author's end look like that of a parked context (then
+    // nobody is told, and who waits with a deadline gets it), or a parked
+    // one's end like the author's, which ends the process: denial of service,
+    // not a breach.
+    let was_current = rt.current().load(Ordering::Relaxed) == id;
+    strike(rt, id, dead);
+    if !was_current || leaving {
+        return None;
+    }
+    let trapped = (flags & lwc_sys::LWC_TRAP_FAULT != 0 && FAULTS.contains(&signal))
+        || flags & lwc_sys::LWC_TRAP_EXIT != 0;
+    if !trapped {
+        die_like(rt, dead);
+    }
+    let mut words = [0; WORDS];
+    words[..4].copy_from_slice(&[signal as u64, code, address, id]);
+    if creator == rt.id && !rt.anchor {
+        rt.current().store(rt.id, Ordering::Relaxed);
+        return Some(Got::Ended { words, count: 4 });
+    }
+    let to = rt
+        .book
+        .as_ref()
+        .and_then(|b| b.entries.get(&creator))
+        .map(|e| e.channel);
+    let Some(c) = to.and_then(|i| rt.channels.get(i)).and_then(Option::as_ref) else {
+        die_like(rt, dead); // nobody is left to tell
+    };
+    c.out().put_words(&words);
+    c.out().count.store(4, Ordering::Relaxed);
+    rt.current().store(creator, Ordering::Relaxed);
+    c.out().publish(kind::TRAP);
+    c.ring();
+    None
+}
+
+/// The process ends as its current context did (6.2, 6.3).
+fn die_like(rt: &mut Runtime, dead: u32) -> ! {
+    kill_all(rt);
+    let low = (dead & 0xff) as i32;
+    // SAFETY: the process ends here; the signal's action is put back to
+    // default first, so that raising it ends us with that very signal. No
+    // core of the root is left for another context's fault (6.4).
+    unsafe {
+        if dead & SIGNALED != 0 {
+            let none = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+            libc::signal(low, libc::SIG_DFL);
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, low);
+            libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+            libc::kill(libc::getpid(), low);
+            libc::_exit(128 + low)
+        }
+        libc::_exit(low)
+    }
+}
+
+/// Ends every context of the process.
+pub(super) fn kill_all(rt: &mut Runtime) {
+    let ids: Vec<u64> = rt
+        .book
+        .iter()
+        .flat_map(|b| b.entries.keys().copied())
+        .collect();
+    ids.into_iter().for_each(|id| destroy(rt, id));
+}
+
+/// The current context may have replaced its program (execve(2)). Then the
+/// others go and the root becomes the shell around it: it waits, and ends as
+/// it ends.
+pub(super) fn follow_exec(rt: &mut Runtime) {
+    let current = rt.current().load(Ordering::Relaxed);
+    let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(current)) else {
+        return;
+    };
+    // After execve(2) a process is an ordinary child: its end is told by
+    // SIGCHLD whatever it was made with.
+    if pid <= 0 || context_of_ours(pid) {
+        return;
+    }
+    let others: Vec<u64> = rt
+        .book
+        .iter()
+        .flat_map(|b| b.entries.keys().copied())
+        .filter(|&id| id != current)
+        .collect();
+    others.into_iter().for_each(|id| destroy(rt, id));
+    loop {
+        if let Some((_, dead)) = wait_one(pid, 0) {
+            die_like(rt, dead);
+        }
+        if Errno::last() != Errno::EINTR {
+            die_like(rt, EXITED | 1);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The state of the current context and its wait loop.
+
+use super::fds;
+use super::memory::Objects;
+use super::page::{Bell, Half, Mapped, Pair, WORDS, kind};
+use super::registrar::Book;
+use crate::error::{Error, Result};
+use crate::spec::Rights;
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long an owner may take to answer a request before it counts as hostile.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The root looks after its contexts this often at least, should the user have
+/// blocked the signal that tells of a death.
+const ROOT_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A context looks this often whether its root is still there, should the
+/// death signal have been lost (execve(2) of the root, changed credentials).
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The signal that tells the root of the end of a context: not SIGCHLD, so
+/// that the user's own children and handlers are left alone.
+pub(super) fn death_signal() -> i32 {
+    libc::SIGRTMAX() - 2
+}
+
+/// One end of a pair: what this context knows of another.
+pub(super) struct Channel {
+    pub(super) peer: u64,
+    /// The number the user sees, when `held`.
+    pub(super) desc: RawFd,
+    pub(super) sock: RawFd,
+    /// Whether the user holds a descriptor here.
+    pub(super) held: bool,
+    /// Whether the peer's identity comes from whoever made it, not from a
+    /// third party that may lie.
+    pub(super) vouched: bool,
+    pub(super) pair: Mapped<Pair>,
+    /// Which half of the pair is ours to write.
+    pub(super) side: usize,
+    /// Sequence number of the last message read.
+    pub(super) seen: u32,
+    pub(super) peer_bell: Mapped<Bell>,
+    /// This channel's number in the peer's table.
+    pub(super) there: u32,
+    /// What the peer may get of me by this channel.
+    pub(super) granted: Rights,
+    /// What I may get of the peer, as far as I know; the peer decides.
+    pub(super) mine: Rights,
+    /// Descriptors in a shared table that belong to the peer.
+    pub(super) foreign: Vec<RawFd>,
+}
+
+impl Channel {
+    pub(super) fn out(&self) -> &Half {
+        &self.pair.halves[self.side]
+    }
+    pub(super) fn inn(&self) -> &Half {
+        &self.pair.halves[1 - self.side]
+    }
+    pub(super) fn ring(&self) {
+        self.peer_bell.ring(self.there);
+    }
+    pub(super) fn peer_dead(&self) -> bool {
+        self.peer_bell.dead.load(Ordering::Relaxed) != 0
+    }
+    /// Frees what the channel has in this context.
+    pub(super) fn close(self) {
+        fds::close(self.sock);
+        self.foreign.iter().for_each(|&fd| fds::close(fd));
+    }
+}
+
+/// The current context.
+pub(super) struct Runtime {
+    pub(super) id: u64,
+    pub(super) creator: u64,
+    pub(super) flags: u32,
+    pub(super) root_pid: i32,
+    pub(super) bell: Mapped<Bell>,
+    /// The root's bell; none in the root itself.
+    pub(super) root_bell: Option<Mapped<Bell>>,
+    /// The doorbell's count when we last looked around.
+    pub(super) heard: u32,
+    /// By number; in a context other than the root, 0 is the root.
+    pub(super) channels: Vec<Option<Channel>>,
+    /// What anybody may get of this context at most (LWC_SELF).
+    pub(super) cap: Rights,
+    pub(super) objects: Objects,
+    /// The root's register of all contexts.
+    pub(super) book: Option<Book>,
+    /// A descriptor of the current context, once asked for.
+    pub(super) self_desc: RawFd,
+    /// Whether the descriptor table is one with the creator's.
+    pub(super) shared_table: bool,
+    /// The root has discarded itself: the process lives on for the others.
+    pub(super) anchor: bool,
+    /// To hand the doorbell to new holders.
+    pub(super) bell_fd: RawFd,
+}
+
+// SAFETY: the raw mappings and counted files inside belong to this state
+// alone, and every access to it goes through one mutex.
+unsafe impl Send for Runtime {}
+
+/// Set by the signal that tells of a death.
+static DEATHS: AtomicBool = AtomicBool::new(false);
+/// The root's doorbell, for that signal's handler.
+static ROOT_WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+extern "C" fn on_death(_: i32) {
+    DEATHS.store(true, Ordering::Release);
+    let word = ROOT_WORD.load(Ordering::Relaxed);
+    if !word.is_null() {
+        // SAFETY: points into the root's bell, which is never unmapped while
+        // this is not null; an atomic add is safe in a signal handler. It
+        // makes a FUTEX_WAIT that is about to begin return at once.
+        unsafe { (*word).fetch_add(1, Ordering::Release) };
+    }
+}
+
+/// What ended a wait.
+pub(super) enum Got {
+    /// Somebody switched here; the channel, unless it is no more.
+    Baton {
+        from: Option<usize>,
+        words: [u64; WORDS],
+        count: usize,
+    },
+    /// A context created here ended.
+    Ended { words: [u64; WORDS], count: usize },
+    /// The deadline passed.
+    Timeout,
+}
+
+impl Runtime {
+    /// The root context of this process.
+    pub(super) fn root() -> Result<Self> {
+        let fd = Mapped::<Bell>::file(c"lwc-bell")?;
+        let bell = Mapped::<Bell>::map(fd).inspect_err(|_| fds::close(fd))?;
+        bell.current.store(1, Ordering::Relaxed);
+        ROOT_WORD.store(bell.word.as_ptr().cast(), Ordering::Relaxed);
+        // SAFETY: installs a handler that touches atomics alone; the struct is
+        // fully initialised.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_death as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(death_signal(), &raw const action, std::ptr::null_mut());
+            libc::pthread_atfork(None, None, Some(after_fork));
+            libc::atexit(at_exit);
+        }
+        let heard = bell.word.load(Ordering::Relaxed);
+        Ok(Self {
+            id: 1,
+            creator: 0,
+            flags: 0,
+            // SAFETY: getpid has no preconditions.
+            root_pid: unsafe { libc::getpid() },
+            bell,
+            root_bell: None,
+            heard,
+            channels: Vec::new(),
+            cap: Rights::all(),
+            objects: Objects::default(),
+            book: Some(Book::new()),
+            self_desc: -1,
+            shared_table: false,
+            anchor: false,
+            bell_fd: fd,
+        })
+    }
+
+    /// No longer the root: its death signal is nobody's.
+    pub(super) fn forget_root() {
+        ROOT_WORD.store(std::ptr::null_mut(), Ordering::Relaxed);
+        DEATHS.store(false, Ordering::Relaxed);
+    }
+
+    /// Who has the baton, as last written by whoever passed it.
+    pub(super) fn current(&self) -> &std::sync::atomic::AtomicU64 {
+        match &self.root_bell {
+            Some(bell) => &bell.current,
+            None => &self.bell.current,
+        }
+    }
+
+    /// Numbers that are the backend's, in order, or name contexts: user
+    /// specifiers pass over them.
+    pub(super) fn own_descriptors(&self) -> Vec<RawFd> {
+        let mut all: Vec<RawFd> = self
+            .channels
+            .iter()
+            .flatten()
+            .flat_map(|c| [c.sock, c.desc])
+            .chain(self.objects.descriptors())
+            .chain([self.bell_fd, self.self_desc])
+            .filter(|&fd| fd >= 0)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.book.is_some()
+    }
+
+    pub(super) fn channel(&mut self, index: usize) -> Option<&mut Channel> {
+        self.channels.get_mut(index).and_then(Option::as_mut)
+    }
+
+    /// Stores a channel at the first free number.
+    pub(super) fn add_channel(&mut self, channel: Channel) -> usize {
+        let free = self.free_channel();
+        self.put_channel(free, channel);
+        free
+    }
+
+    /// The first free channel number.
+    pub(super) fn free_channel(&self) -> usize {
+        self.channels
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.channels.len())
+    }
+
+    pub(super) fn put_channel(&mut self, index: usize, channel: Channel) {
+        if index >= self.channels.len() {
+            self.channels.resize_with(index + 1, || None);
+        }
+        self.channels[index] = Some(channel);
+    }
+
+    /// The channel of a descriptor the user holds.
+    pub(super) fn find(&self, call: &'static str, desc: RawFd) -> Result<usize> {
+        self.channels
+            .iter()
+            .position(|c| c.as_ref().is_some_and(|c| c.held && c.desc == desc))
+            .ok_or_else(|| {
+                Error::new(
+                    call,
+                    Errno::EBADF,
+                    format!("descriptor {desc} names no context"),
+                )
+            })
+    }
+
+    /// ESRCH, with how it ended, if the peer is dead.
+    pub(super) fn alive(&mut self, call: &'static str, index: usize) -> Result<()> {
+        if self.is_root() && DEATHS.load(Ordering::Relaxed) {
+            self.bury();
+        }
+        let Some(c) = self.channel(index) else {
+            return Err(Error::new(call, Errno::EBADF, "no such context"));
+        };
+        match c.peer_bell.dead.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            status => Err(Error::new(
+                call,
+                Errno::ESRCH,
+                format!("context {} is dead: {}", c.peer, describe_end(status)),
+            )),
+        }
+    }
+
+    /// Buries the dead while the root itself is current.
+    pub(super) fn bury(&mut self) {
+        DEATHS.store(false, Ordering::Relaxed);
+        // The root is current here, so no death can concern the baton.
+        let _ = super::registrar::reap(self);
+    }
+
+    /// Frees channels to the dead that the user does not hold.
+    pub(super) fn sweep(&mut self) {
+        for slot in &mut self.channels {
+            if slot
+                .as_ref()
+                .is_some_and(|c| !c.held && c.peer != 1 && c.peer_dead())
+                && let Some(c) = slot.take()
+            {
+                c.close();
+            }
+        }
+    }
+
+    /// Whether the message in a channel's half is new, and of what kind.
+    fn news(&self, index: usize) -> Option<(u32, u32)> {
+        let c = self.channels.get(index)?.as_ref()?;
+        let seq = c.inn().seq.load(Ordering::Acquire);
+        (seq != c.seen).then(|| (seq, c.inn().kind.load(Ordering::Relaxed)))
+    }
+
+    /// Takes one message if there is one: a baton, an end, or a request, which
+    /// is answered here and now.
+    fn take(&mut self, index: usize) -> Option<Got> {
+        let (seq, kind) = self.news(index)?;
+        let not_root = !self.is_root();
+        let c = self.channels[index].as_mut()?;
+        c.seen = seq;
+        let half = &c.pair.halves[1 - c.side];
+        let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
+        match kind {
+            kind::BATON | kind::LAST_BATON => Some(Got::Baton {
+                from: (kind == kind::BATON).then_some(index),
+                words: half.take_words(),
+                count,
+            }),
+            kind::TRAP if index == 0 && not_root => Some(Got::Ended {
+                words: half.take_words(),
+                count,
+            }),
+            kind::REQUEST => {
+                super::serve::serve(self, index);
+                None
+            }
+            _ => None, // an answer nobody waits for any more
+        }
+    }
+
+    /// Waits for the baton. Requests are served meanwhile; deaths are seen to
+    /// if this is the root.
+    pub(super) fn park(&mut self, deadline: Option<Instant>) -> Got {
+        loop {
+            let word = self.bell.word.load(Ordering::Acquire);
+            if self.is_root()
+                && DEATHS.swap(false, Ordering::Acquire)
+                && let Some(got) = super::registrar::reap(self)
+            {
+                return got;
+            }
+            if word != self.heard {
+                let rings = word.wrapping_sub(self.heard);
+                self.heard = word;
+                let hint = self.bell.hint.load(Ordering::Relaxed) as usize;
+                let quick = rings == 1 && self.news(hint).is_some();
+                let found = if quick {
+                    self.take(hint)
+                } else {
+                    (0..self.channels.len()).find_map(|i| self.take(i))
+                };
+                if let Some(got) = found {
+                    // Others may have rung too: look again next time.
+                    self.heard = if quick { word } else { word.wrapping_sub(2) };
+                    return got;
+                }
+                continue;
+            }
+            let limit = match deadline {
+                None => self.heartbeat(),
+                Some(d) => {
+                    let now = Instant::now();
+                    if now >= d {
+                        return Got::Timeout;
+                    }
+                    (d - now).min(self.heartbeat())
+                }
+            };
+            let before = self.bell.word.load(Ordering::Relaxed);
+            self.bell.wait(word, limit);
+            if before == self.bell.word.load(Ordering::Relaxed) {
+                self.look_around();
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        if self.is_root() {
+            ROOT_HEARTBEAT
+        } else {
+            HEARTBEAT
+        }
+    }
+
+    /// Woken by no ring: a signal, or the heartbeat.
+    fn look_around(&mut self) {
+        if self.is_root() {
+            DEATHS.store(true, Ordering::Relaxed);
+            super::registrar::follow_exec(self);
+            return;
+        }
+        // SAFETY: getppid has no preconditions.
+        let orphan = unsafe { libc::getppid() } != self.root_pid;
+        if orphan || self.channels[0].as_ref().is_some_and(|c| hung_up(c.sock)) {
+            // SAFETY: the process this context belongs to is gone.
+            unsafe { libc::_exit(0) };
+        }
+    }
+
+    /// Waits for the answer on one channel; its errno becomes the error.
+    pub(super) fn answer(&mut self, call: &'static str, index: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let word = self.bell.word.load(Ordering::Acquire);
+            if let Some((seq, kind::REPLY)) = self.news(index) {
+                let Some(c) = self.channel(index) else {
+                    return Err(Error::new(call, Errno::EBADF, "no such context"));
+                };
+                c.seen = seq;
+                // What else rang meanwhile is looked for at the next park.
+                let errno = c.inn().errno.load(Ordering::Relaxed);
+                self.heard = word.wrapping_sub(2);
+                if errno == 0 {
+                    return Ok(());
+                }
+                let text = String::from_utf8_lossy(
+                    &self.channels[index]
+                        .as_ref()
+                        .map(|c| c.inn().payload())
+                        .unwrap_or_default(),
+                )
+                .into_owned();
+                return Err(Error::new(call, Errno::from_raw(errno as i32), text));
+            }
+            if self.is_root() && DEATHS.load(Ordering::Relaxed) {
+                self.bury();
+            }
+            self.alive(call, index)?;
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(Error::new(
+                    call,
+                    Errno::ETIMEDOUT,
+                    format!(
+                        "the context does not answer within {} s",
+                        PATIENCE.as_secs()
+                    ),
+                ));
+            }
+            self.bell
+                .wait(word, (deadline - now).min(Duration::from_millis(200)));
+        }
+    }
+}
+
+/// Whether the other end of a channel's socket is gone.
+pub(super) fn hung_up(sock: RawFd) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: peeks one byte into a local.
+    let n = unsafe {
+        libc::recv(
+            sock,
+            (&raw mut byte).cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    n == 0
+}
+
+/// How a context ended, from its bell's `dead` word: bit 16 with an exit
+/// status, bit 17 with a signal.
+pub(super) fn describe_end(status: u32) -> String {
+    let low = (status & 0xffff) as i32;
+    if status & (1 << 17) == 0 {
+        return format!("exited with status {low}");
+    }
+    match nix::sys::signal::Signal::try_from(low) {
+        Ok(signal) => format!("killed by {signal}"),
+        Err(_) => format!("killed by signal {low}"),
+    }
+}
+
+/// After fork(2) the child is a process of its own, with the current context
+/// as its root and no context descriptors (6.3).
+extern "C" fn after_fork() {
+    super::reset_after_fork();
+}
+
+/// A root that exits takes its contexts along and leaves no zombie.
+extern "C" fn at_exit() {
+    super::end_contexts();
+}

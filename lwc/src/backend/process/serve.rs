@@ -1,0 +1,308 @@
+//! Requests between contexts: what an owner answers from its wait loop, and
+//! how to ask.
+//!
+//! A request is an operation, a few words and bytes in the asker's half of the
+//! pair page; descriptors go over the pair's socket. The owner answers with an
+//! errno, words, bytes and descriptors the same way. A context in a sandbox
+//! that forbids sockets can still be asked to restrict rights, which needs the
+//! page alone; the rest it refuses.
+
+use super::fds;
+use super::overlay;
+use super::page::{Bell, Mapped, PAYLOAD, Pair, WORDS, kind};
+use super::registrar;
+use super::runtime::{Channel, Runtime};
+use crate::error::{Error, Result};
+use crate::spec::{Rights, Spec};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+
+/// What can be asked.
+pub(super) mod op {
+    /// Narrow the asker's rights. Bytes: specifiers.
+    pub(in super::super) const RESTRICT: u64 = 1;
+    /// Lend resources. Bytes: specifiers. Answer: see [`super::overlay`].
+    pub(in super::super) const OVERLAY: u64 = 2;
+    /// Meet a new holder, who gets the asker's rights. Words: its identity,
+    /// its channel's number. Descriptors: socket, pair page, doorbell.
+    pub(in super::super) const INTRODUCE: u64 = 3;
+    /// Root: book a new context. Words: flags. Answer: identity, channel;
+    /// descriptors: socket, pair page, doorbell.
+    pub(in super::super) const REGISTER: u64 = 4;
+    /// Root: it has a process now. Words: identity, pid.
+    pub(in super::super) const BORN: u64 = 5;
+    /// Root: creation failed. Words: identity.
+    pub(in super::super) const UNREGISTER: u64 = 6;
+    /// Root: one more descriptor. Words: holder, target.
+    pub(in super::super) const HOLD: u64 = 7;
+    /// Root: one less. Words: target.
+    pub(in super::super) const UNHOLD: u64 = 8;
+    /// Root: facts. Words: identity. Answer: as [`super::super::info_words`].
+    pub(in super::super) const INFO: u64 = 9;
+    /// Root: end it. Words: identity.
+    pub(in super::super) const DESTROY: u64 = 10;
+}
+
+/// Specifiers as bytes.
+pub(super) fn encode_specs(specs: &[Spec]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(size_of_val(specs));
+    for spec in specs {
+        let raw = spec.to_raw();
+        let mut bytes = [0u8; size_of::<lwc_sys::lwc_spec>()];
+        bytes[..4].copy_from_slice(&raw.flags.to_ne_bytes());
+        // SAFETY: the union is plain integers of the size copied.
+        let sub = unsafe {
+            std::slice::from_raw_parts((&raw const raw.sub).cast::<u8>(), size_of_val(&raw.sub))
+        };
+        let at = std::mem::offset_of!(lwc_sys::lwc_spec, sub);
+        bytes[at..at + sub.len()].copy_from_slice(sub);
+        out.extend_from_slice(&bytes);
+    }
+    out
+}
+
+/// The specifiers in bytes that a stranger wrote. `None`: not specifiers.
+fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
+    let size = size_of::<lwc_sys::lwc_spec>();
+    if bytes.len() % size != 0 {
+        return None;
+    }
+    bytes
+        .chunks_exact(size)
+        .map(|chunk| {
+            // SAFETY: lwc_spec is plain integers: any bytes are a value, and
+            // the chunk is as long as the structure.
+            let raw = unsafe { chunk.as_ptr().cast::<lwc_sys::lwc_spec>().read_unaligned() };
+            Spec::from_raw(&raw)
+        })
+        .collect()
+}
+
+/// An answer, once its errno was seen to be 0.
+pub(super) struct Answer {
+    pub(super) words: [u64; WORDS],
+    pub(super) bytes: Vec<u8>,
+    /// Among our own descriptors; the caller closes them.
+    pub(super) fds: Vec<RawFd>,
+}
+
+/// Asks the peer of a channel and waits for its answer.
+pub(super) fn ask(
+    rt: &mut Runtime,
+    call: &'static str,
+    index: usize,
+    words: &[u64],
+    bytes: &[u8],
+    send: &[RawFd],
+) -> Result<Answer> {
+    rt.alive(call, index)?;
+    let too_big = || {
+        Error::new(
+            call,
+            Errno::E2BIG,
+            format!("{} bytes of specifiers, at most {PAYLOAD} fit", bytes.len()),
+        )
+    };
+    let Some(c) = rt.channel(index) else {
+        return Err(Error::new(call, Errno::EBADF, "no such context"));
+    };
+    fds::send(c.sock, send).map_err(|e| e.of(call))?;
+    if !c.out().put_payload(bytes) {
+        return Err(too_big());
+    }
+    c.out().put_words(words);
+    c.out().publish(kind::REQUEST);
+    c.ring();
+    rt.answer(call, index)?;
+    let Some(c) = rt.channel(index) else {
+        return Err(Error::new(call, Errno::EBADF, "no such context"));
+    };
+    let words = c.inn().take_words();
+    let bytes = c.inn().payload();
+    let count = (words[WORDS - 1] as usize).min(fds::MAX_SENT);
+    let fds = fds::receive(c.sock, count).map_err(|e| e.of(call))?;
+    Ok(Answer { words, bytes, fds })
+}
+
+/// What an operation answers: words, bytes, descriptors to send (closed after
+/// sending when `close` is set).
+#[derive(Default)]
+pub(super) struct Reply {
+    pub(super) words: [u64; WORDS - 1],
+    pub(super) bytes: Vec<u8>,
+    pub(super) fds: Vec<RawFd>,
+    pub(super) close: bool,
+}
+
+/// Answers one request. Nothing in it is trusted.
+pub(super) fn serve(rt: &mut Runtime, index: usize) {
+    let Some(c) = rt.channel(index) else { return };
+    let asker = c.peer;
+    let words = c.inn().take_words();
+    let bytes = c.inn().payload();
+    let result = run(rt, index, asker, &words, &bytes);
+    let Some(c) = rt.channel(index) else {
+        if let Ok(reply) = result
+            && reply.close
+        {
+            reply.fds.iter().for_each(|&fd| fds::close(fd));
+        }
+        return;
+    };
+    let result = result.and_then(|reply| {
+        let sent = fds::send(c.sock, &reply.fds);
+        if reply.close {
+            reply.fds.iter().for_each(|&fd| fds::close(fd));
+        }
+        sent.map_err(|e| (e.errno(), "its owner is in a sandbox".into()))?;
+        if !c.out().put_payload(&reply.bytes) {
+            return Err((Errno::E2BIG, "too many parts".to_owned()));
+        }
+        c.out().put_words(&reply.words);
+        let last = &c.out().words[WORDS - 1];
+        last.store(reply.fds.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        Ok(0u32)
+    });
+    let errno = result.unwrap_or_else(|(errno, text)| {
+        c.out().put_payload(text.as_bytes());
+        errno as i32 as u32
+    });
+    c.out()
+        .errno
+        .store(errno, std::sync::atomic::Ordering::Relaxed);
+    c.out().publish(kind::REPLY);
+    c.ring();
+}
+
+type Served = std::result::Result<Reply, (Errno, String)>;
+
+fn refuse(errno: Errno, why: &str) -> Served {
+    Err((errno, why.to_owned()))
+}
+
+fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: &[u8]) -> Served {
+    let done = Ok(Reply::default());
+    match words[0] {
+        op::RESTRICT => {
+            let Some(specs) = decode_specs(bytes) else {
+                return refuse(Errno::EINVAL, "not specifiers");
+            };
+            if let Some(c) = rt.channel(index) {
+                c.granted.restrict(&specs);
+            }
+            done
+        }
+        op::OVERLAY => {
+            let Some(specs) = decode_specs(bytes) else {
+                return refuse(Errno::EINVAL, "not specifiers");
+            };
+            overlay::lend(rt, index, &specs).map_err(|e| (e.errno(), e.to_string()))
+        }
+        op::INTRODUCE => introduce(rt, index, words),
+        _ if !rt.is_root() => refuse(Errno::EPERM, "only the root keeps the book"),
+        op::REGISTER => {
+            let r = registrar::register(rt, asker, words[1] as u32)
+                .map_err(|e| (e.errno(), e.to_string()))?;
+            let mut reply = Reply {
+                fds: vec![r.sock, r.pair, r.bell],
+                close: true,
+                ..Reply::default()
+            };
+            reply.words[0] = r.id;
+            reply.words[1] = r.channel as u64;
+            Ok(reply)
+        }
+        op::BORN => match registrar::born_elsewhere(rt, asker, words[1], words[2] as i32) {
+            Ok(()) => done,
+            Err(e) => refuse(e, "no new context of this creator"),
+        },
+        op::UNREGISTER => {
+            let own = rt.book.as_ref().is_some_and(|b| {
+                b.origin(words[1]).is_some_and(|o| o.0 == asker) && b.pid(words[1]) == Some(0)
+            });
+            if own {
+                registrar::unregister(rt, words[1]);
+            }
+            done
+        }
+        op::HOLD => {
+            // For itself, or for a context that it is making.
+            let (holder, target) = (words[1], words[2]);
+            let may = holder == asker
+                || rt
+                    .book
+                    .as_ref()
+                    .and_then(|b| b.origin(holder))
+                    .is_some_and(|o| o.0 == asker);
+            if may && let Some(b) = rt.book.as_mut() {
+                b.hold(holder, target);
+            }
+            done
+        }
+        op::UNHOLD => {
+            registrar::unhold(rt, asker, words[1]);
+            done
+        }
+        op::INFO => {
+            let mut reply = Reply::default();
+            reply.words[..8].copy_from_slice(&super::info::info_words(rt, words[1]));
+            Ok(reply)
+        }
+        op::DESTROY => {
+            let own = rt
+                .book
+                .as_ref()
+                .and_then(|b| b.origin(words[1]))
+                .is_some_and(|o| o.0 == asker);
+            if !own {
+                return refuse(Errno::EPERM, "only its creator may end a context");
+            }
+            registrar::destroy(rt, words[1]);
+            done
+        }
+        _ => refuse(Errno::ENOSYS, "no such request"),
+    }
+}
+
+/// Somebody who holds a descriptor of this context gives another the same.
+fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
+    let Some(c) = rt.channel(index) else {
+        return refuse(Errno::EBADF, "no such channel");
+    };
+    let rights: Rights = c.granted.clone();
+    // A context that introduces itself anew is who it is.
+    let vouched = c.vouched && c.peer == words[1];
+    let got = fds::receive(c.sock, 3).map_err(|e| (e.errno(), e.to_string()))?;
+    let (sock, pair, bell) = (got[0], got[1], got[2]);
+    let made = Mapped::<Pair>::map(pair).and_then(|p| Mapped::<Bell>::map(bell).map(|b| (p, b)));
+    fds::close(pair);
+    fds::close(bell);
+    let (pair, peer_bell) = match made {
+        Ok(made) => made,
+        Err(e) => {
+            fds::close(sock);
+            return Err((e.errno(), e.to_string()));
+        }
+    };
+    pair.inherit(false);
+    peer_bell.inherit(false);
+    rt.sweep();
+    let at = rt.add_channel(Channel {
+        peer: words[1],
+        desc: sock,
+        sock,
+        held: false,
+        vouched,
+        pair,
+        side: 1,
+        seen: 0,
+        peer_bell,
+        there: words[2] as u32,
+        granted: rights,
+        mine: Rights::none(),
+        foreign: Vec::new(),
+    });
+    let mut reply = Reply::default();
+    reply.words[0] = at as u64;
+    Ok(reply)
+}

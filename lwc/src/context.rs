@@ -1,0 +1,485 @@
+//! Contexts: making them, switching to them, taking rights away.
+
+use crate::backend::{self, Arrived, Birth, Source};
+use crate::error::{Error, Result};
+use crate::spec::Spec;
+use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+bitflags::bitflags! {
+    /// Flags of lwCreate (contract 2.6).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Flags: u32 {
+        /// The new context's system calls resume its creator. Refused by the
+        /// process backend (ENOTSUP).
+        const TRAP_SYSCALL = LWC_TRAP_SYSCALL;
+        /// Copy writable pages now, not on first write.
+        const PREFAULT = LWC_PREFAULT;
+        /// A fault that the new context does not handle ends it alone, and its
+        /// creator resumes with [`Event::Ended`]. It starts without handlers
+        /// for the fault signals.
+        const TRAP_FAULT = LWC_TRAP_FAULT;
+        /// So does any other end of it: exit(3), abort(3), a fatal signal.
+        const TRAP_EXIT = LWC_TRAP_EXIT;
+    }
+}
+
+/// The words that travel with a switch: up to 16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Args {
+    words: [u64; lwc_sys::LWC_MAX_ARGS as usize],
+    count: usize,
+}
+
+impl Deref for Args {
+    type Target = [u64];
+    fn deref(&self) -> &[u64] {
+        &self.words[..self.count]
+    }
+}
+
+/// How a context ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Its [`Info::id`].
+    pub id: u64,
+    /// The signal that killed it; `None` after exit(3).
+    pub signal: Option<i32>,
+    /// The signal's `si_code` as far as known, or the exit status.
+    pub code: i32,
+    /// Where it faulted, as far as known; for SIGSYS the number of the system
+    /// call.
+    pub address: u64,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.signal {
+            None => write!(f, "exited with status {}", self.code),
+            Some(n) => {
+                match nix::sys::signal::Signal::try_from(n) {
+                    Ok(s) => write!(f, "killed by {s}")?,
+                    Err(_) => write!(f, "killed by signal {n}")?,
+                }
+                match n {
+                    libc::SIGSYS => write!(f, " (system call {})", self.address),
+                    libc::SIGSEGV | libc::SIGBUS => write!(f, " at {:#x}", self.address),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// What resumed the current context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// `LWC_SWITCHED`: somebody switched here.
+    Switched {
+        /// The caller, at most one descriptor of it however often it comes;
+        /// `None` if it discarded itself.
+        from: Option<Handle>,
+        /// What it passed.
+        args: Args,
+    },
+    /// `LWC_TRAPPED`: a context created here, with [`Flags::TRAP_FAULT`] or
+    /// [`Flags::TRAP_EXIT`], ended while it was the current one.
+    Ended(End),
+}
+
+impl Event {
+    fn new(arrived: &Arrived) -> Self {
+        match arrived.source {
+            Source::Context(from) => Self::Switched {
+                from: from.map(Handle::new),
+                args: Args {
+                    words: arrived.words,
+                    count: arrived.count,
+                },
+            },
+            Source::Ended => {
+                let word = |i: u32| arrived.words[i as usize];
+                let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
+                Self::Ended(End {
+                    id: word(lwc_sys::LWC_END_ID),
+                    signal: (signal != 0).then_some(signal),
+                    code: word(lwc_sys::LWC_END_CODE) as i32,
+                    address: word(lwc_sys::LWC_END_ADDRESS),
+                })
+            }
+        }
+    }
+
+    /// The words of a switch; empty for the end of a context.
+    pub fn args(&self) -> &[u64] {
+        match self {
+            Self::Switched { args, .. } => args,
+            Self::Ended(_) => &[],
+        }
+    }
+
+    /// The caller, if this is a switch from a context that still is.
+    pub fn from(&self) -> Option<Handle> {
+        match self {
+            Self::Switched { from, .. } => *from,
+            Self::Ended(_) => None,
+        }
+    }
+}
+
+/// lwCreate returns twice.
+#[derive(Debug)]
+pub enum Created {
+    /// In the creator, at once.
+    Creator(Context),
+    /// In the new context, when somebody first switches to it.
+    New(Event),
+}
+
+/// Makes a context: a copy of the current one but for what the specifiers say
+/// (lwCreate, contract 2; paper, section 3.1).
+///
+/// # Safety
+/// The call returns twice, on two copies of memory, like fork(2). In the new
+/// context every value that stands for something outside memory (files to
+/// remove, locks held with others, [`Context`]s whose descriptors specifiers
+/// left out) is there a second time, and memory that specifiers unmapped is
+/// not there at all: code that runs there must not use what is gone. Prefer
+/// [`spawn`], which runs one closure there and nothing after it.
+///
+/// # Errors
+/// Contract 2.7: EINVAL, E2BIG, ENOMEM, EMFILE, EAGAIN, EBUSY; nothing has
+/// changed then, but that memory to be shared may be shared memory already.
+pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
+    Ok(match backend::lw_create(specs, flags.bits())? {
+        Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
+        Birth::New(arrived) => Created::New(Event::new(&arrived)),
+    })
+}
+
+/// Makes a context that runs `body`, from the first switch to it on.
+///
+/// `body` never returns into the caller's copied stack: it switches away, or
+/// ends the context with [`Handle::discard_switch`] or exit(3). A panic in it
+/// aborts the context.
+///
+/// # Errors
+/// As [`create`].
+pub fn spawn<F>(specs: &[Spec], flags: Flags, body: F) -> Result<Context>
+where
+    F: FnOnce(Event) -> Infallible,
+{
+    // SAFETY: the copy runs `body` and nothing else: no destructor of a frame
+    // below runs there, for `body` does not return and a panic aborts.
+    match unsafe { create(specs, flags)? } {
+        Created::Creator(context) => Ok(context),
+        Created::New(event) => {
+            let _abort = AbortOnUnwind;
+            #[allow(unreachable_code)] // nothing is after `body`
+            match body(event) {}
+        }
+    }
+}
+
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+/// A context, named: a descriptor number of the current context's table.
+///
+/// A plain copyable name, as a raw descriptor is; [`Context`] is the owner
+/// that closes it. Neither leaves its thread: a context belongs to a process
+/// with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Handle {
+    fd: RawFd,
+    /// Neither Send nor Sync.
+    here: PhantomData<*const ()>,
+}
+
+impl Handle {
+    fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            here: PhantomData,
+        }
+    }
+
+    /// The handle of a descriptor number, such as one passed as an argument
+    /// between contexts that share their descriptor table. A number that
+    /// names no context makes every call fail with EBADF.
+    pub fn from_raw(fd: RawFd) -> Self {
+        Self::new(fd)
+    }
+
+    /// The descriptor's number.
+    pub fn as_raw(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Saves the current context and resumes this one (lwSwitch, contract 3).
+    ///
+    /// Returns when somebody switches back, whoever it is, or when a context
+    /// created here ends.
+    ///
+    /// # Errors
+    /// Contract 3.6, still in the caller: EBADF, EINVAL (itself; more than 16
+    /// words), ESRCH (dead, with how it died), EBUSY (threads).
+    pub fn switch(&self, args: &[u64]) -> Result<Event> {
+        backend::lw_switch(self.fd, args, None).map(|a| Event::new(&a))
+    }
+
+    /// The same with an end of patience (ours; process backend).
+    ///
+    /// When the deadline passes the call fails with ETIMEDOUT and the caller
+    /// is the current context again. Whoever had the baton may still run:
+    /// [`destroy`](Self::destroy) it before anything else.
+    ///
+    /// # Errors
+    /// As [`switch`](Self::switch), and ETIMEDOUT.
+    pub fn switch_until(&self, args: &[u64], deadline: Instant) -> Result<Event> {
+        backend::lw_switch(self.fd, args, Some(deadline)).map(|a| Event::new(&a))
+    }
+
+    /// Resumes this context and destroys the current one (lwDiscardSwitch,
+    /// contract 3.4). Returns on failure alone, to a caller that is unharmed.
+    pub fn discard_switch(&self, args: &[u64]) -> Error {
+        backend::lw_discard_switch(self.fd, args)
+    }
+
+    /// Takes resources out of this descriptor's rights, for ever (lwRestrict,
+    /// contract 4). The access of the specifiers is of no account.
+    ///
+    /// # Errors
+    /// EBADF, EINVAL, E2BIG, ESRCH; ETIMEDOUT if the owner does not answer
+    /// (process backend).
+    pub fn restrict(&self, specs: &[Spec]) -> Result<()> {
+        backend::lw_restrict(Some(self.fd), specs)
+    }
+
+    /// Brings resources of this context into the current one, at the same
+    /// addresses and numbers (lwOverlay, contract 5).
+    ///
+    /// # Safety
+    /// Memory mapped at those addresses is replaced: nothing that Rust code
+    /// here still uses may live there, but regions that the specifiers name.
+    ///
+    /// # Errors
+    /// Contract 5.3, nothing changed: EACCES (not within the rights), EINVAL,
+    /// EFAULT (nothing there), EBADF, ESRCH, ENOMEM, EPERM.
+    pub unsafe fn overlay(&self, specs: &[Spec]) -> Result<()> {
+        backend::lw_overlay(Some(self.fd), specs)
+    }
+
+    /// Facts about the context (lwInfo, contract 8).
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn info(&self) -> Result<Info> {
+        Info::of(Some(self.fd))
+    }
+
+    /// One more descriptor, with the rights this one has now.
+    ///
+    /// # Errors
+    /// EBADF, ESRCH, EMFILE.
+    pub fn duplicate(&self) -> Result<Context> {
+        backend::lw_dup(self.fd).map(|fd| Context(Self::new(fd)))
+    }
+
+    /// Gives the descriptor up. A suspended context that no descriptor names
+    /// any more is destroyed at once (contract 1.4).
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn close(self) -> Result<()> {
+        backend::lw_close(self.fd)
+    }
+
+    /// Ends the context now, whoever else names it, whatever it does (ours).
+    /// The right is the creator's and, on the process backend, the root's.
+    ///
+    /// # Errors
+    /// EBADF, EPERM.
+    pub fn destroy(&self) -> Result<()> {
+        backend::destroy(self.fd)
+    }
+}
+
+/// The owner of a [`Handle`]: dropping it closes the descriptor.
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<lwc::Context>(); // a context belongs to its thread
+/// ```
+#[derive(Debug)]
+pub struct Context(Handle);
+
+impl Context {
+    /// Takes over a descriptor, such as a caller's, that shall be closed with
+    /// this value.
+    pub fn own(handle: Handle) -> Self {
+        Self(handle)
+    }
+
+    /// The name without the ownership.
+    pub fn handle(&self) -> Handle {
+        self.0
+    }
+
+    /// Gives up the ownership and keeps the descriptor open.
+    pub fn into_handle(self) -> Handle {
+        let handle = self.0;
+        std::mem::forget(self);
+        handle
+    }
+}
+
+impl Deref for Context {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // EBADF: the descriptor is gone already, which is what was wanted.
+        let _ = self.0.close();
+    }
+}
+
+/// A descriptor of the current context itself (lwGetlwc, contract 1.3).
+///
+/// # Errors
+/// EMFILE.
+pub fn getlwc() -> Result<Context> {
+    backend::lw_getlwc().map(|fd| Context(Handle::new(fd)))
+}
+
+/// Narrows what anybody may get of the current context, through any descriptor
+/// (lwRestrict with LWC_SELF, contract 4.1).
+///
+/// # Errors
+/// EINVAL, E2BIG.
+pub fn restrict_self(specs: &[Spec]) -> Result<()> {
+    backend::lw_restrict(None, specs)
+}
+
+/// Gives up resources of the current context (lwOverlay of oneself with UNMAP,
+/// contract 5.1).
+///
+/// # Safety
+/// Nothing that is unmapped may be used again; see [`Spec::memory`].
+///
+/// # Errors
+/// EINVAL for anything but UNMAP.
+pub unsafe fn unmap_self(specs: &[Spec]) -> Result<()> {
+    backend::lw_overlay(None, specs)
+}
+
+/// Facts about the current context.
+///
+/// # Errors
+/// None that a working system has.
+pub fn info() -> Result<Info> {
+    Info::of(None)
+}
+
+/// Where a context is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is the one that runs.
+    Current,
+    /// It waits in a switch.
+    Suspended,
+    /// Nobody has switched to it yet.
+    New,
+    /// Only its descriptor is left.
+    Dead,
+}
+
+/// What lwInfo tells (contract 8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Unique in the process; the root's is 1.
+    pub id: u64,
+    /// The creator's identity; 0 for the root.
+    pub creator: u64,
+    /// The flags it was made with.
+    pub flags: Flags,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether the descriptor still carries any right over memory.
+    pub may_memory: bool,
+    /// Over descriptors.
+    pub may_files: bool,
+    /// Over credentials.
+    pub may_credentials: bool,
+    /// Live contexts in the process, the root included.
+    pub contexts: u64,
+    /// Its resident pages.
+    pub resident_pages: u64,
+    /// Those that are not in files or shared memory.
+    pub private_pages: u64,
+}
+
+impl Info {
+    fn of(fd: Option<RawFd>) -> Result<Self> {
+        let f = backend::lw_info(fd)?;
+        Ok(Self {
+            id: f.id,
+            creator: f.creator,
+            flags: Flags::from_bits_truncate(f.flags),
+            state: match f.state {
+                lwc_sys::LWC_STATE_CURRENT => State::Current,
+                lwc_sys::LWC_STATE_SUSPENDED => State::Suspended,
+                lwc_sys::LWC_STATE_NEW => State::New,
+                _ => State::Dead,
+            },
+            may_memory: f.rights & lwc_sys::LWC_MEMORY != 0,
+            may_files: f.rights & lwc_sys::LWC_FILES != 0,
+            may_credentials: f.rights & lwc_sys::LWC_CREDENTIALS != 0,
+            contexts: f.contexts,
+            resident_pages: f.resident,
+            private_pages: f.private,
+        })
+    }
+}
+
+/// How much [`confine`] leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// Computing, memory, time, and switching.
+    Strict,
+    /// The same, and making copies of itself with lwCreate.
+    Creator,
+}
+
+/// Puts the current context, and it alone, into a sandbox for ever: Capsicum's
+/// capability mode on the kernel backend, seccomp on the process backend.
+/// Copies made later are in it too. What it forbids fails with EPERM; calls
+/// that no honest program tries (making or killing processes, tracing, other
+/// programs, sockets) end the context with SIGSYS.
+///
+/// # Errors
+/// What the system says (seccomp(2), cap_enter(2)).
+pub fn confine(how: Confinement) -> Result<()> {
+    backend::confine(how)
+}
+
+/// Limits how many bytes the current context may add to its address space.
+///
+/// # Errors
+/// What the system says (setrlimit(2)).
+pub fn limit_memory(bytes: u64) -> Result<()> {
+    backend::limit_memory(bytes)
+}

@@ -1,0 +1,421 @@
+//! Resource specifiers: which memory, descriptors or credentials a call means.
+//!
+//! Contract 2.3; paper, section 3 ("resource specifiers").
+
+use crate::error::{Error, Result};
+use crate::ranges::Ranges;
+use crate::region::{Region, page_size};
+use lwc_sys::{
+    LWC_COPY, LWC_CREDENTIALS, LWC_FILES, LWC_MAY_OVERLAY, LWC_MEMORY, LWC_SHARE, LWC_UNMAP,
+};
+use nix::errno::Errno;
+use std::ops::{Range, RangeInclusive};
+
+/// Past every address a program can have.
+const USER_END: u64 = 1 << 63;
+
+/// What to do with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A private copy: copy-on-write memory, duplicated descriptors.
+    Copy,
+    /// One and the same from then on, in both directions.
+    Share,
+    /// Absent there.
+    Unmap,
+}
+
+impl Access {
+    fn bits(self) -> u32 {
+        match self {
+            Self::Copy => LWC_COPY,
+            Self::Share => LWC_SHARE,
+            Self::Unmap => LWC_UNMAP,
+        }
+    }
+}
+
+/// The resource of a specifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// `[start, end)`, page-aligned addresses.
+    Memory(u64, u64),
+    /// `[from, to]`; `None` is the whole table.
+    Files(Option<(i32, i32)>),
+    /// All of them; they have no parts.
+    Credentials,
+}
+
+/// One resource specifier: type × option × range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub(crate) what: What,
+    pub(crate) access: Access,
+    pub(crate) may_overlay: bool,
+}
+
+impl Spec {
+    fn new(what: What, access: Access) -> Self {
+        Self {
+            what,
+            access,
+            may_overlay: false,
+        }
+    }
+
+    /// All of a region.
+    pub fn region(region: &Region, access: Access) -> Self {
+        let start = region.as_ptr() as u64;
+        Self::new(What::Memory(start, start + region.len() as u64), access)
+    }
+
+    /// A range of addresses, page-aligned at both ends.
+    ///
+    /// # Safety
+    /// With [`Access::Share`] the range becomes one memory with another
+    /// context: it must hold no Rust object that is used without
+    /// synchronisation in both (never a heap, a stack or statics). With
+    /// [`Access::Unmap`] nothing may be used there again. Prefer
+    /// [`Spec::region`], which needs no such promise.
+    pub unsafe fn memory(range: Range<usize>, access: Access) -> Self {
+        Self::new(What::Memory(range.start as u64, range.end as u64), access)
+    }
+
+    /// A range of addresses that a descriptor shall no longer give a right to:
+    /// for [`restrict`](crate::Handle::restrict), which touches no memory.
+    pub fn addresses(range: Range<usize>) -> Self {
+        Self::new(
+            What::Memory(range.start as u64, range.end as u64),
+            Access::Copy,
+        )
+    }
+
+    /// All of the address space, for [`restrict`](crate::Handle::restrict).
+    pub fn all_memory() -> Self {
+        Self::new(What::Memory(0, USER_END), Access::Copy)
+    }
+
+    /// Descriptors `from..=to`.
+    pub fn files(range: RangeInclusive<i32>, access: Access) -> Self {
+        Self::new(What::Files(Some((*range.start(), *range.end()))), access)
+    }
+
+    /// The whole descriptor table, current directory and umask with it.
+    pub fn all_files(access: Access) -> Self {
+        Self::new(What::Files(None), access)
+    }
+
+    /// The credentials.
+    pub fn credentials(access: Access) -> Self {
+        Self::new(What::Credentials, access)
+    }
+
+    /// Lets the new context overlay this resource of its creator (lwCreate
+    /// only): the one right over its creator that a context can have (2.5).
+    #[must_use]
+    pub fn may_overlay(mut self) -> Self {
+        self.may_overlay = true;
+        self
+    }
+
+    /// The specifier as the kernel takes it.
+    #[cfg_attr(not(target_os = "freebsd"), allow(dead_code))]
+    pub(crate) fn to_raw(&self) -> lwc_sys::lwc_spec {
+        // SAFETY: lwc_spec is plain integers; all zeroes is a value of it.
+        let mut raw: lwc_sys::lwc_spec = unsafe { std::mem::zeroed() };
+        raw.flags = self.access.bits() | if self.may_overlay { LWC_MAY_OVERLAY } else { 0 };
+        match self.what {
+            What::Memory(start, end) => {
+                raw.flags |= LWC_MEMORY;
+                raw.sub.memory.start = start;
+                raw.sub.memory.end = end;
+            }
+            What::Files(range) => {
+                let (from, to) = range.unwrap_or((-1, -1));
+                raw.flags |= LWC_FILES;
+                raw.sub.descriptors.from = from;
+                raw.sub.descriptors.to = to;
+            }
+            What::Credentials => raw.flags |= LWC_CREDENTIALS,
+        }
+        raw
+    }
+
+    /// Reads back what [`Spec::to_raw`] wrote, trusting nothing in it.
+    pub(crate) fn from_raw(raw: &lwc_sys::lwc_spec) -> Option<Self> {
+        let access = match raw.flags & (LWC_SHARE | LWC_UNMAP) {
+            LWC_SHARE => Access::Share,
+            LWC_UNMAP => Access::Unmap,
+            0 => Access::Copy,
+            _ => return None,
+        };
+        let what = match raw.flags & !(LWC_SHARE | LWC_UNMAP | LWC_MAY_OVERLAY) {
+            // SAFETY: every member of the union is plain integers, so any
+            // bytes are a value of it.
+            LWC_MEMORY => unsafe { What::Memory(raw.sub.memory.start, raw.sub.memory.end) },
+            LWC_FILES => {
+                // SAFETY: as above.
+                let d = unsafe { raw.sub.descriptors };
+                What::Files(if d.from == -1 && d.to == -1 {
+                    None
+                } else {
+                    Some((d.from, d.to))
+                })
+            }
+            LWC_CREDENTIALS => What::Credentials,
+            _ => return None,
+        };
+        Some(Self {
+            what,
+            access,
+            may_overlay: raw.flags & LWC_MAY_OVERLAY != 0,
+        })
+    }
+}
+
+/// What a call accepts beyond the common rules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    Create,
+    Restrict,
+    Overlay,
+    /// Overlay of the current context by itself: UNMAP alone.
+    OverlaySelf,
+}
+
+/// Checks specifiers as the kernel does: E2BIG, EINVAL (alignment, order,
+/// contradicting overlaps), nothing changed.
+pub(crate) fn validate(call: &'static str, specs: &[Spec], purpose: For) -> Result<()> {
+    let err = |errno, what: String| Err(Error::new(call, errno, what));
+    if specs.len() > lwc_sys::LWC_MAX_SPECS as usize {
+        return err(
+            Errno::E2BIG,
+            format!(
+                "{} specifiers, at most {} fit in one call",
+                specs.len(),
+                lwc_sys::LWC_MAX_SPECS
+            ),
+        );
+    }
+    let page = page_size() as u64;
+    for (i, spec) in specs.iter().enumerate() {
+        match spec.what {
+            What::Memory(start, end) => {
+                if start % page != 0 || end % page != 0 {
+                    return err(
+                        Errno::EINVAL,
+                        format!(
+                            "specifier {i}: memory {start:#x}..{end:#x} is not aligned to pages of {page} bytes"
+                        ),
+                    );
+                }
+                if start >= end {
+                    return err(
+                        Errno::EINVAL,
+                        format!("specifier {i}: memory {start:#x}..{end:#x} is empty or reversed"),
+                    );
+                }
+            }
+            What::Files(Some((from, to))) if from < 0 || from > to => {
+                return err(
+                    Errno::EINVAL,
+                    format!("specifier {i}: descriptors {from}..={to} are not a range"),
+                );
+            }
+            What::Files(_) => {}
+            What::Credentials if spec.access == Access::Unmap && purpose != For::Restrict => {
+                return err(
+                    Errno::EINVAL,
+                    format!("specifier {i}: a context cannot be without credentials"),
+                );
+            }
+            What::Credentials => {}
+        }
+        if spec.may_overlay && purpose != For::Create {
+            return err(
+                Errno::EINVAL,
+                format!("specifier {i}: MAY_OVERLAY has a meaning in lwCreate alone"),
+            );
+        }
+        let unmap = spec.access == Access::Unmap;
+        if purpose == For::Overlay && unmap {
+            return err(
+                Errno::EINVAL,
+                format!("specifier {i}: UNMAP is for the current context itself"),
+            );
+        }
+        if purpose == For::OverlaySelf && !unmap {
+            return err(
+                Errno::EINVAL,
+                format!("specifier {i}: a context can only unmap from itself"),
+            );
+        }
+    }
+    if purpose != For::Restrict {
+        contradictions(call, specs)?;
+    }
+    Ok(())
+}
+
+/// Two specifiers that ask for different things of one resource.
+fn contradictions(call: &'static str, specs: &[Spec]) -> Result<()> {
+    let mut extents: Vec<(u8, u64, u64, Access, usize)> = specs
+        .iter()
+        .enumerate()
+        .map(|(i, s)| match s.what {
+            What::Memory(a, b) => (0, a, b, s.access, i),
+            What::Files(None) => (1, 0, 1 << 32, s.access, i),
+            What::Files(Some((a, b))) => (1, a as u64, b as u64 + 1, s.access, i),
+            What::Credentials => (2, 0, 1, s.access, i),
+        })
+        .collect();
+    extents.sort_unstable_by_key(|e| (e.0, e.1));
+    // The furthest end seen so far, by access: an overlap with a different
+    // access is a contradiction, with the same one a repetition.
+    let mut open: Vec<(u8, u64, Access, usize)> = Vec::new();
+    for (kind, start, end, access, i) in extents {
+        open.retain(|o| o.0 == kind && o.1 > start);
+        if let Some(o) = open.iter().find(|o| o.2 != access) {
+            return Err(Error::new(
+                call,
+                Errno::EINVAL,
+                format!(
+                    "specifiers {} and {i} ask for different things of one resource",
+                    o.3
+                ),
+            ));
+        }
+        open.push((kind, end, access, i));
+    }
+    Ok(())
+}
+
+/// What one descriptor lets its holder take of a context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) memory: Ranges,
+    /// Descriptor numbers, half-open.
+    pub(crate) files: Ranges,
+    pub(crate) credentials: bool,
+}
+
+impl Rights {
+    /// Switch and close alone.
+    pub(crate) const fn none() -> Self {
+        Self {
+            memory: Ranges::none(),
+            files: Ranges::none(),
+            credentials: false,
+        }
+    }
+
+    /// Every right: what lwCreate's descriptor carries.
+    pub(crate) fn all() -> Self {
+        let mut memory = Ranges::none();
+        memory.add(0, USER_END);
+        Self {
+            memory,
+            files: Ranges::all(),
+            credentials: true,
+        }
+    }
+
+    /// The rights over its creator that these specs give a new context.
+    pub(crate) fn granted_by(specs: &[Spec]) -> Self {
+        let mut rights = Self::none();
+        for spec in specs.iter().filter(|s| s.may_overlay) {
+            match spec.what {
+                What::Memory(a, b) => rights.memory.add(a, b),
+                What::Files(None) => rights.files = Ranges::all(),
+                What::Files(Some((a, b))) => rights.files.add(a as u64, b as u64 + 1),
+                What::Credentials => rights.credentials = true,
+            }
+        }
+        rights
+    }
+
+    /// Takes the named resources out, for ever.
+    pub(crate) fn restrict(&mut self, specs: &[Spec]) {
+        for spec in specs {
+            match spec.what {
+                What::Memory(a, b) => self.memory.remove(a, b),
+                What::Files(None) => self.files = Ranges::none(),
+                What::Files(Some((a, b))) => self.files.remove(a as u64, b as u64 + 1),
+                What::Credentials => self.credentials = false,
+            }
+        }
+    }
+
+    /// Whether they cover one specifier.
+    pub(crate) fn cover(&self, spec: &Spec) -> bool {
+        match spec.what {
+            What::Memory(a, b) => self.memory.contains(a, b),
+            What::Files(None) => self.files.contains(0, u64::MAX),
+            What::Files(Some((a, b))) => self.files.contains(a as u64, b as u64 + 1),
+            What::Credentials => self.credentials,
+        }
+    }
+
+    /// The types of which anything is left, as `LWC_MEMORY` and so on.
+    pub(crate) fn types(&self) -> u32 {
+        let bit = |left, bit| if left { bit } else { 0 };
+        bit(!self.memory.is_empty(), LWC_MEMORY)
+            | bit(!self.files.is_empty(), LWC_FILES)
+            | bit(self.credentials, LWC_CREDENTIALS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mem(a: u64, b: u64, access: Access) -> Spec {
+        let p = page_size() as u64;
+        Spec::new(What::Memory(a * p, b * p), access)
+    }
+
+    #[test]
+    fn overlaps_that_agree_pass_and_those_that_contradict_do_not() {
+        let same = [mem(1, 4, Access::Share), mem(2, 3, Access::Share)];
+        assert!(validate("t", &same, For::Create).is_ok());
+        let differ = [
+            mem(1, 9, Access::Share),
+            mem(2, 3, Access::Share),
+            mem(5, 6, Access::Unmap),
+        ];
+        let err = validate("t", &differ, For::Create).unwrap_err();
+        assert_eq!(err.errno(), Errno::EINVAL);
+        let files = [
+            Spec::all_files(Access::Copy),
+            Spec::files(3..=3, Access::Unmap),
+        ];
+        assert!(validate("t", &files, For::Create).is_err());
+        let apart = [mem(1, 2, Access::Share), mem(2, 3, Access::Unmap)];
+        assert!(validate("t", &apart, For::Create).is_ok());
+    }
+
+    #[test]
+    fn raw_specifiers_come_back_as_they_went() {
+        for spec in [
+            mem(1, 2, Access::Share).may_overlay(),
+            Spec::files(3..=9, Access::Unmap),
+            Spec::all_files(Access::Copy),
+            Spec::credentials(Access::Share),
+        ] {
+            assert_eq!(Spec::from_raw(&spec.to_raw()), Some(spec));
+        }
+    }
+
+    #[test]
+    fn rights_only_shrink() {
+        let mut rights = Rights::all();
+        rights.restrict(&[mem(1, 2, Access::Copy), Spec::files(4..=4, Access::Copy)]);
+        assert!(!rights.cover(&mem(1, 2, Access::Copy)));
+        assert!(!rights.cover(&mem(0, 9, Access::Copy)));
+        assert!(rights.cover(&mem(2, 9, Access::Share)));
+        assert!(!rights.cover(&Spec::all_files(Access::Copy)));
+        assert!(rights.cover(&Spec::files(5..=9, Access::Copy)));
+        rights.restrict(&[Spec::all_memory(), Spec::all_files(Access::Copy)]);
+        assert_eq!(rights.types(), LWC_CREDENTIALS);
+    }
+}
