@@ -310,8 +310,28 @@ impl Handle {
     /// # Errors
     /// EBADF, EPERM.
     pub fn destroy(&self) -> Result<()> {
-        backend::destroy(self.fd)
+        backend::destroy(self.fd, true)
     }
+
+    /// The same without waiting for its memory to be returned.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy).
+    pub fn kill(&self) -> Result<()> {
+        backend::destroy(self.fd, false)
+    }
+}
+
+/// Waits for a switch here without passing the baton (ours; process backend).
+///
+/// For a root that got the baton from a context that had no business to pass
+/// it: on this backend hostile code can do so out of turn. [`Handle::kill`] it
+/// and wait on for the right one.
+///
+/// # Errors
+/// ETIMEDOUT when the deadline passes.
+pub fn await_switch(deadline: Instant) -> Result<Event> {
+    backend::await_switch(deadline).map(|a| Event::new(&a))
 }
 
 /// The owner of a [`Handle`]: dropping it closes the descriptor.

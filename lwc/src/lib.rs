@@ -62,8 +62,8 @@ mod spec;
 
 pub use backend::{Backend, backend};
 pub use context::{
-    Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, confine, create,
-    getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
+    Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
+    confine, create, getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
 };
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

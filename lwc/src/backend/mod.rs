@@ -118,7 +118,8 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    destroy(fd: RawFd) -> Result<()>;
+    await_switch(deadline: Instant) -> Result<Arrived>;
+    destroy(fd: RawFd, wait: bool) -> Result<()>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

@@ -512,8 +512,21 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Ends a context at once, whoever else names it.
-pub(crate) fn destroy(fd: RawFd) -> Result<()> {
+/// Waits for a switch here, once more.
+pub(crate) fn await_switch(deadline: Instant) -> Result<Arrived> {
+    let mut guard = Guard::alone("lwSwitch")?;
+    let rt = guard.rt();
+    let got = rt.park(Some(deadline));
+    if matches!(got, Got::Timeout) {
+        let id = rt.id;
+        rt.current().store(id, Ordering::Relaxed);
+    }
+    arrive(rt, got)
+}
+
+/// Ends a context whoever else names it. It runs no more when the call
+/// returns if `wait`, or a moment later.
+pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     const CALL: &str = "destroy";
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
@@ -521,6 +534,10 @@ pub(crate) fn destroy(fd: RawFd) -> Result<()> {
     let id = rt.channels[index].as_ref().map_or(0, |c| c.peer);
     if id == 1 {
         return Err(Error::new(CALL, Errno::EPERM, "the root cannot be ended"));
+    }
+    if rt.is_root() && !wait {
+        registrar::kill(rt, id);
+        return Ok(());
     }
     destroy_id(rt, id)
 }

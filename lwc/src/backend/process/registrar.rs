@@ -41,6 +41,8 @@ struct Entry {
     channel: usize,
     /// Descriptors on it, by holder.
     holders: BTreeMap<u64, u32>,
+    /// Killed by us: its death is no news.
+    doomed: bool,
 }
 
 /// The register of contexts.
@@ -165,6 +167,7 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
                 pid: 0,
                 channel,
                 holders: BTreeMap::from([(creator, 1)]),
+                doomed: false,
             },
         );
     }
@@ -262,6 +265,18 @@ pub(super) fn destroy(rt: &mut Runtime, id: u64) {
         {}
     }
     strike(rt, id, SIGNALED | libc::SIGKILL as u32);
+}
+
+/// Kills a context and leaves it to be collected later.
+pub(super) fn kill(rt: &mut Runtime, id: u64) {
+    if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id))
+        && e.pid > 0
+        && !e.doomed
+    {
+        e.doomed = true;
+        // SAFETY: an unreaped child of ours, as in `destroy`.
+        unsafe { libc::kill(e.pid, libc::SIGKILL) };
+    }
 }
 
 /// Takes a dead context out of the book; what only it named dies too.
@@ -376,7 +391,8 @@ fn wait_for(which: libc::idtype_t, id: libc::id_t, options: i32) -> Option<(i32,
 /// A context ended by itself.
 fn ended(rt: &mut Runtime, id: u64, dead: u32) -> Option<Got> {
     let (creator, flags) = rt.book.as_ref()?.origin(id)?;
-    let channel = rt.book.as_ref()?.entries.get(&id)?.channel;
+    let entry = rt.book.as_ref()?.entries.get(&id)?;
+    let (channel, doomed) = (entry.channel, entry.doomed);
     let signal = if dead & SIGNALED != 0 {
         (dead & 0xff) as i32
     } else {
@@ -400,7 +416,7 @@ fn ended(rt: &mut Runtime, id: u64, dead: u32) -> Option<Got> {
     // not a breach.
     let was_current = rt.current().load(Ordering::Relaxed) == id;
     strike(rt, id, dead);
-    if !was_current || leaving {
+    if !was_current || leaving || doomed {
         return None;
     }
     let trapped = (flags & lwc_sys::LWC_TRAP_FAULT != 0 && FAULTS.contains(&signal))
