@@ -1,1 +1,291 @@
-//! The function ABI.
+//! Functions in Rust: read an input in place, write an answer in place.
+//!
+//! ```
+//! use lwc_function::{Invocation, Result};
+//! use std::io::Write;
+//!
+//! fn greet(inv: &mut Invocation<'_>) -> Result<()> {
+//!     let name = inv.input();
+//!     write!(inv, "Hello, {}!", String::from_utf8_lossy(name))?;
+//!     inv.reply_type("text/plain");
+//!     Ok(())
+//! }
+//! lwc_function::handler!(greet, greet);
+//! # fn main() {}
+//! ```
+//!
+//! Build it as a `cdylib` and name the crate in a chain file. The output is
+//! the next function's input: nothing is copied between the two. A function
+//! runs in a sandbox without descriptors: it may compute, allocate up to its
+//! limit, and use what this crate offers.
+
+pub mod abi;
+
+use abi::{RawInvocation, RawSetup, put};
+use std::ffi::{CStr, CString, c_int};
+use std::time::Duration;
+
+/// What a handler returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error for the caller of the chain: a code and a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    code: i32,
+    message: String,
+}
+
+impl Error {
+    /// An error with a code above 0 (others become 1) and a message, of which
+    /// the first 255 bytes travel.
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self {
+            code: code.max(1),
+            message: message.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (code {})", self.message, self.code)
+    }
+}
+
+/// Any error may leave a handler with `?`: code 500, its text, and 413 for an
+/// answer that outgrows its region.
+impl<E: std::error::Error> From<E> for Error {
+    fn from(e: E) -> Self {
+        let text = e.to_string();
+        let code = if text.contains(FULL) { 413 } else { 500 };
+        Self::new(code, text)
+    }
+}
+
+const FULL: &str = "the answer does not fit its region";
+
+/// Levels of [`Invocation::log`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error = 1,
+    /// Something is odd.
+    Warn = 2,
+    /// What a user wants to know.
+    Info = 3,
+    /// What a developer wants to know.
+    Debug = 4,
+    /// Everything.
+    Trace = 5,
+}
+
+/// One invocation: the input, the answer, and what the host offers.
+pub struct Invocation<'a>(&'a mut RawInvocation);
+
+impl<'a> Invocation<'a> {
+    /// The input, in place.
+    pub fn input(&self) -> &'a [u8] {
+        if self.0.input_len == 0 {
+            return &[];
+        }
+        // SAFETY: the host promises `input_len` readable bytes for as long as
+        // the handler runs, which is `'a`, in memory this context cannot write.
+        unsafe { std::slice::from_raw_parts(self.0.input, self.0.input_len) }
+    }
+
+    /// The input's content type.
+    pub fn input_type(&self) -> &'a str {
+        // SAFETY: the host promises a NUL-terminated string for `'a`.
+        unsafe { CStr::from_ptr(self.0.input_type) }
+            .to_str()
+            .unwrap_or("application/octet-stream")
+    }
+
+    /// The invocation's identity, as in logs and errors.
+    pub fn id(&self) -> &'a str {
+        // SAFETY: the host promises a NUL-terminated string for `'a`.
+        unsafe { CStr::from_ptr(self.0.id) }.to_str().unwrap_or("")
+    }
+
+    /// The time left before the deadline; `None` without one.
+    pub fn remaining(&self) -> Option<Duration> {
+        if self.0.deadline == 0 {
+            return None;
+        }
+        // SAFETY: the host promises a table of calls that outlives the handler.
+        let now = unsafe { ((*self.0.calls).now)(self.0.host) };
+        Some(Duration::from_nanos(self.0.deadline.saturating_sub(now)))
+    }
+
+    /// The room that is left for the answer, in place; count what you wrote
+    /// with [`commit`](Self::commit).
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        let used = self.0.output_len.min(self.0.output_capacity);
+        let room = self.0.output_capacity - used;
+        if room == 0 {
+            return &mut [];
+        }
+        // SAFETY: the host promises `output_capacity` writable bytes, mapped
+        // and initialised, for this handler alone; `&mut self` borrows them.
+        unsafe { std::slice::from_raw_parts_mut(self.0.output.add(used), room) }
+    }
+
+    /// Counts `len` bytes of [`spare_mut`](Self::spare_mut) to the answer.
+    ///
+    /// # Errors
+    /// Code 413 for more bytes than there were.
+    pub fn commit(&mut self, len: usize) -> Result<()> {
+        if len > self.spare_mut().len() {
+            return Err(Error::new(413, FULL));
+        }
+        self.0.output_len += len;
+        Ok(())
+    }
+
+    /// Names the answer's content type (the input's, if never called).
+    pub fn reply_type(&mut self, content_type: &str) {
+        put(&mut self.0.output_type, content_type);
+    }
+
+    /// A secret that the chain file grants, in place.
+    pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
+        let name = CString::new(name).ok()?;
+        let mut len = 0;
+        // SAFETY: the host promises a table of calls; `name` and `len` live
+        // across the call. What it returns stays for `'a`.
+        unsafe {
+            let ptr = ((*self.0.calls).secret)(self.0.host, name.as_ptr(), &raw mut len);
+            if ptr.is_null() {
+                return None;
+            }
+            Some(std::slice::from_raw_parts(ptr.cast(), len))
+        }
+    }
+
+    /// Writes a line to the log.
+    pub fn log(&self, level: Level, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        // SAFETY: the host copies `len` bytes during the call.
+        unsafe {
+            ((*self.0.calls).log)(
+                self.0.host,
+                level as c_int,
+                text.as_ptr().cast(),
+                text.len(),
+            );
+        }
+    }
+}
+
+/// Appends to the answer, in place.
+impl std::io::Write for Invocation<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let spare = self.spare_mut();
+        if bytes.len() > spare.len() {
+            return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, FULL));
+        }
+        spare[..bytes.len()].copy_from_slice(bytes);
+        self.0.output_len += bytes.len();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What an initialiser sees.
+pub struct Setup<'a>(&'a mut RawSetup);
+
+impl<'a> Setup<'a> {
+    /// A secret that the chain file grants, in place.
+    pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
+        let name = CString::new(name).ok()?;
+        let mut len = 0;
+        // SAFETY: as in Invocation::secret.
+        unsafe {
+            let ptr = ((*self.0.calls).secret)(self.0.host, name.as_ptr(), &raw mut len);
+            if ptr.is_null() {
+                return None;
+            }
+            Some(std::slice::from_raw_parts(ptr.cast(), len))
+        }
+    }
+}
+
+/// Exports a function as a handler: `handler!(symbol, path)`. A third argument,
+/// `symbol_init = path`, exports its initialiser, a `fn(&Setup) -> Result<()>`
+/// that runs once, before the first invocation and before the sandbox.
+#[macro_export]
+macro_rules! handler {
+    ($name:ident, $handler:path) => {
+        const _: () = {
+            #[unsafe(export_name = stringify!($name))]
+            unsafe extern "C" fn handler(
+                raw: *mut $crate::abi::RawInvocation,
+            ) -> ::std::ffi::c_int {
+                // SAFETY: the host calls with an invocation of its own, as
+                // lwc_function.h has it.
+                unsafe { $crate::run(raw, $handler) }
+            }
+        };
+    };
+    ($name:ident, $handler:path, $symbol:ident = $init:path) => {
+        $crate::handler!($name, $handler);
+        const _: () = {
+            #[unsafe(export_name = stringify!($symbol))]
+            unsafe extern "C" fn init(raw: *mut $crate::abi::RawSetup) -> ::std::ffi::c_int {
+                // SAFETY: the host calls with a setup of its own, once.
+                unsafe { $crate::run_setup(raw, $init) }
+            }
+        };
+    };
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("of an unknown kind");
+    format!("panicked: {text}")
+}
+
+/// Runs a handler; a panic becomes its error. For [`handler!`].
+///
+/// # Safety
+/// `raw` must point at an invocation of this ABI that nobody else uses.
+#[doc(hidden)]
+pub unsafe fn run(raw: *mut RawInvocation, f: fn(&mut Invocation<'_>) -> Result<()>) -> c_int {
+    // SAFETY: the caller's promise.
+    let raw = unsafe { &mut *raw };
+    // The host has no stderr for a backtrace; the message is the error.
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&mut Invocation(raw))));
+    let error = match done {
+        Ok(Ok(())) => return 0,
+        Ok(Err(e)) => e,
+        Err(payload) => Error::new(500, panic_text(&*payload)),
+    };
+    put(&mut raw.error, &error.message);
+    raw.status = error.code;
+    error.code
+}
+
+/// Runs an initialiser. For [`handler!`].
+///
+/// # Safety
+/// `raw` must point at a setup of this ABI that nobody else uses.
+#[doc(hidden)]
+pub unsafe fn run_setup(raw: *mut RawSetup, f: fn(&Setup<'_>) -> Result<()>) -> c_int {
+    // SAFETY: the caller's promise.
+    let raw = unsafe { &mut *raw };
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&Setup(&mut *raw))));
+    let error = match done {
+        Ok(Ok(())) => return 0,
+        Ok(Err(e)) => e,
+        Err(payload) => Error::new(500, panic_text(&*payload)),
+    };
+    put(&mut raw.error, &error.message);
+    raw.status = error.code;
+    error.code
+}

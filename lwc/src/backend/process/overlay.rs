@@ -301,13 +301,18 @@ pub(super) fn borrow(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<(
         match p[0] {
             part::SHARED | part::COPIED | part::BARE => {
                 let [what, start, len, prot, file, offset] = *p;
-                let asked = specs.iter().any(|s| {
-                    matches!(s.what, What::Memory(a, b)
-                        if a <= start && start < b && len <= b - start
-                            && (s.access == Access::Share) == (what == part::SHARED)
-                            || what == part::BARE && a <= start && start < b && len <= b - start)
+                let asked = specs.iter().any(|s| match s.what {
+                    What::Memory(a, b) => {
+                        let alike = (s.access == Access::Share) == (what == part::SHARED);
+                        a <= start && start < b && len <= b - start && (alike || what == part::BARE)
+                    }
+                    _ => false,
                 });
-                if !asked || len == 0 || start % page != 0 || len % page != 0 || offset % page != 0
+                if !asked
+                    || len == 0
+                    || !start.is_multiple_of(page)
+                    || !len.is_multiple_of(page)
+                    || !offset.is_multiple_of(page)
                 {
                     return Err(bad("memory that was not asked for"));
                 }
@@ -334,32 +339,23 @@ pub(super) fn borrow(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<(
                 if addr == libc::MAP_FAILED {
                     return Err(Error::last(CALL, format!("mapping {len} bytes")));
                 }
-                let object = (what == part::SHARED).then_some((file as usize, offset));
-                asides.push((
-                    Aside {
-                        addr,
-                        len: len as usize,
-                        to: start,
-                        moved: false,
-                    },
-                    object.map(|(_, offset)| Object {
+                let aside = Aside {
+                    addr,
+                    len: len as usize,
+                    to: start,
+                    moved: false,
+                };
+                let mut object = None;
+                if what == part::SHARED {
+                    object = Some(Object {
                         start,
                         end: start + len,
-                        file: Rc::new(File(-1)),
+                        file: Rc::new(File(duplicate(fd)?)),
                         offset,
                         region: false,
-                    }),
-                ));
-                if let (Some(o), Some((n, _))) = (&mut asides.last_mut().map(|a| &mut a.1), object)
-                    && let Some(o) = o.as_mut()
-                {
-                    // SAFETY: duplicates a descriptor of our own.
-                    let dup = unsafe { libc::fcntl(files[n].0, libc::F_DUPFD_CLOEXEC, 0) };
-                    if dup < 0 {
-                        return Err(Error::last(CALL, "a descriptor for shared memory"));
-                    }
-                    o.file = Rc::new(File(fds::high(dup)?));
+                    });
                 }
+                asides.push((aside, object));
             }
             part::FILE => {
                 let (number, flags) = (p[1] as RawFd, p[2] as i32);
@@ -426,6 +422,16 @@ pub(super) fn borrow(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// One more descriptor of our own for the same file.
+fn duplicate(fd: RawFd) -> Result<RawFd> {
+    // SAFETY: duplicates a descriptor of our own.
+    let dup = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if dup < 0 {
+        return Err(Error::last(CALL, "a descriptor for shared memory"));
+    }
+    fds::high(dup)
 }
 
 /// Whether a file holds the range and can never be cut short.

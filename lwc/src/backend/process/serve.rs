@@ -64,7 +64,7 @@ pub(super) fn encode_specs(specs: &[Spec]) -> Vec<u8> {
 /// The specifiers in bytes that a stranger wrote. `None`: not specifiers.
 fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
     let size = size_of::<lwc_sys::lwc_spec>();
-    if bytes.len() % size != 0 {
+    if !bytes.len().is_multiple_of(size) {
         return None;
     }
     bytes

@@ -1,0 +1,244 @@
+/*
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * lwc_function.h: what the author of a function in C includes.
+ *
+ *	#include "lwc_function.h"
+ *
+ *	LWC_HANDLER(greet)
+ *	{
+ *		lwc_log(inv, LWC_INFO, "%zu bytes", inv->input_len);
+ *		if (lwc_append(inv, "Hello, ", 7) != 0 ||
+ *		    lwc_append(inv, inv->input, inv->input_len) != 0)
+ *			return (inv->status);
+ *		return (0);
+ *	}
+ *
+ * The input is read in place and the answer written in place: the output
+ * region is the next function's input, nothing is copied between the two.
+ * There is nothing to link: whoever calls the handler brings the functions
+ * behind the helpers below.
+ *
+ * A function runs in a sandbox without descriptors.  It may compute, allocate
+ * (up to its limit) and call the helpers; system calls for files, processes
+ * and the network fail or end it.  C11 and C++17.
+ */
+
+#ifndef LWC_FUNCTION_H
+#define LWC_FUNCTION_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Version of the structures below; the host refuses another. */
+#define LWC_FUNCTION_ABI 1
+
+/* Levels of lwc_log(). */
+enum {
+	LWC_ERROR = 1,
+	LWC_WARN = 2,
+	LWC_INFO = 3,
+	LWC_DEBUG = 4,
+	LWC_TRACE = 5
+};
+
+/* The host's own; opaque to functions. */
+struct lwc_host;
+
+/* What the host does for a function.  Use the helpers below instead. */
+struct lwc_host_calls {
+	uint32_t abi;
+	uint32_t reserved;
+	/* The bytes of a secret and their number, or NULL if not granted. */
+	const void *(*secret)(const struct lwc_host *host, const char *name,
+	    size_t *len);
+	/* A line for the log, LWC_ERROR to LWC_TRACE. */
+	void (*log)(const struct lwc_host *host, int level, const char *text,
+	    size_t len);
+	/* Nanoseconds of CLOCK_MONOTONIC. */
+	uint64_t (*now)(const struct lwc_host *host);
+};
+
+/* One invocation. */
+typedef struct lwc_invocation {
+	uint32_t abi;
+	int32_t status;			/* 0, or the code given to lwc_fail() */
+	const struct lwc_host *host;
+	const struct lwc_host_calls *calls;
+	const uint8_t *input;		/* read-only memory */
+	size_t input_len;		/* bytes */
+	const char *input_type;		/* content type, never NULL */
+	uint8_t *output;
+	size_t output_capacity;		/* bytes */
+	size_t output_len;		/* bytes written so far */
+	const char *id;			/* of this invocation */
+	uint64_t deadline;		/* ns, CLOCK_MONOTONIC; 0: none */
+	char output_type[128];		/* content type of the answer */
+	char error[256];
+} lwc_invocation;
+
+/* The one call of an initialiser. */
+typedef struct lwc_setup {
+	uint32_t abi;
+	int32_t status;
+	const struct lwc_host *host;
+	const struct lwc_host_calls *calls;
+	char error[256];
+} lwc_setup;
+
+/* A handler: 0, or an error code > 0 (see lwc_fail()). */
+typedef int (*lwc_handler)(lwc_invocation *);
+
+/*
+ * An initialiser, the optional symbol NAME_init for handler NAME.  Called
+ * once, before the first invocation and before the sandbox is entered: what
+ * it leaves in memory every invocation starts with.
+ */
+typedef int (*lwc_initialiser)(lwc_setup *);
+
+#ifdef __cplusplus
+#define LWC_EXPORT extern "C" __attribute__((visibility("default")))
+#else
+#define LWC_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Defines the handler of a function; its body follows and sees `inv'. */
+#define LWC_HANDLER(name)						\
+	LWC_EXPORT int name(lwc_invocation *);				\
+	LWC_EXPORT int name(lwc_invocation *inv)
+
+/* Defines the initialiser of handler `name'; its body sees `setup'. */
+#define LWC_INIT(name)							\
+	LWC_EXPORT int name##_init(lwc_setup *);			\
+	LWC_EXPORT int name##_init(lwc_setup *setup)
+
+#if defined(__GNUC__)
+#define LWC_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define LWC_UNUSED __attribute__((unused))
+#else
+#define LWC_PRINTF(f, a)
+#define LWC_UNUSED
+#endif
+
+/*
+ * The bytes of a secret granted in the chain file, or NULL.  They stay where
+ * they are; do not copy them.
+ */
+static inline LWC_UNUSED const uint8_t *
+lwc_secret(const lwc_invocation *inv, const char *name, size_t *len)
+{
+
+	return ((const uint8_t *)inv->calls->secret(inv->host, name, len));
+}
+
+/* The same for an initialiser. */
+static inline LWC_UNUSED const uint8_t *
+lwc_setup_secret(const lwc_setup *setup, const char *name, size_t *len)
+{
+
+	return ((const uint8_t *)setup->calls->secret(setup->host, name, len));
+}
+
+static void lwc_log(const lwc_invocation *, int, const char *, ...)
+    LWC_UNUSED LWC_PRINTF(3, 4);
+static int lwc_fail(lwc_invocation *, int, const char *, ...)
+    LWC_UNUSED LWC_PRINTF(3, 4);
+static int lwc_setup_fail(lwc_setup *, int, const char *, ...)
+    LWC_UNUSED LWC_PRINTF(3, 4);
+
+/* Writes a line to the log (up to 511 bytes; the rest is cut). */
+static void
+lwc_log(const lwc_invocation *inv, int level, const char *format, ...)
+{
+	char line[512];
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vsnprintf(line, sizeof(line), format, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	inv->calls->log(inv->host, level, line,
+	    (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+}
+
+/*
+ * Reports an error: a code (> 0; others become 1) and a message.  Returns the
+ * code, so that a handler can say `return (lwc_fail(inv, 3, "..."));'.
+ */
+static int
+lwc_fail(lwc_invocation *inv, int code, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(inv->error, sizeof(inv->error), format, ap);
+	va_end(ap);
+	inv->status = code > 0 ? code : 1;
+	return (inv->status);
+}
+
+/* The same for an initialiser: the function is not loaded then. */
+static int
+lwc_setup_fail(lwc_setup *setup, int code, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(setup->error, sizeof(setup->error), format, ap);
+	va_end(ap);
+	setup->status = code > 0 ? code : 1;
+	return (setup->status);
+}
+
+/*
+ * Appends to the answer.  0, or an error code (set with lwc_fail()) when the
+ * region is full.
+ */
+static inline LWC_UNUSED int
+lwc_append(lwc_invocation *inv, const void *data, size_t len)
+{
+
+	if (inv->output_len > inv->output_capacity ||
+	    len > inv->output_capacity - inv->output_len)
+		return (lwc_fail(inv, 413, "the answer does not fit its region "
+		    "of %zu bytes; raise `region' in the chain file",
+		    inv->output_capacity));
+	memcpy(inv->output + inv->output_len, data, len);
+	inv->output_len += len;
+	return (0);
+}
+
+/* Names the answer's content type (the input's, if never called). */
+static inline LWC_UNUSED void
+lwc_reply_type(lwc_invocation *inv, const char *type)
+{
+
+	(void)snprintf(inv->output_type, sizeof(inv->output_type), "%s", type);
+}
+
+/* Nanoseconds left before the deadline; UINT64_MAX without one. */
+static inline LWC_UNUSED uint64_t
+lwc_remaining(const lwc_invocation *inv)
+{
+	uint64_t now;
+
+	if (inv->deadline == 0)
+		return (UINT64_MAX);
+	now = inv->calls->now(inv->host);
+	return (now >= inv->deadline ? 0 : inv->deadline - now);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* !LWC_FUNCTION_H */

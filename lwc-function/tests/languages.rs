@@ -1,0 +1,256 @@
+//! The same function in C, C++ and Rust, called by a host made for the test.
+
+use lwc_function::abi::{ABI, Handler, Host, HostCalls, RawInvocation};
+use lwc_function::{Error, Invocation, Level, Result};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+static LOG: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
+
+unsafe extern "C" fn secret(_: *const Host, name: *const c_char, len: *mut usize) -> *const c_void {
+    // SAFETY: functions pass a NUL-terminated name and a place for the length.
+    unsafe {
+        if CStr::from_ptr(name).to_bytes() != b"KEY" {
+            return std::ptr::null();
+        }
+        *len = 3;
+    }
+    b"abc".as_ptr().cast()
+}
+
+unsafe extern "C" fn log(_: *const Host, level: c_int, text: *const c_char, len: usize) {
+    // SAFETY: functions pass `len` bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
+    let line = String::from_utf8_lossy(bytes).into_owned();
+    LOG.lock().unwrap().push((level, line));
+}
+
+unsafe extern "C" fn now(_: *const Host) -> u64 {
+    400
+}
+
+static CALLS: HostCalls = HostCalls {
+    abi: ABI,
+    reserved: 0,
+    secret,
+    log,
+    now,
+};
+
+struct Answer {
+    code: i32,
+    bytes: Vec<u8>,
+    kind: String,
+    error: String,
+}
+
+fn call(handler: Handler, input: &[u8], capacity: usize) -> Answer {
+    let mut output = vec![0u8; capacity];
+    let mut raw = RawInvocation {
+        abi: ABI,
+        status: 0,
+        host: std::ptr::null(),
+        calls: &raw const CALLS,
+        input: input.as_ptr(),
+        input_len: input.len(),
+        input_type: c"text/plain".as_ptr(),
+        output: output.as_mut_ptr(),
+        output_capacity: capacity,
+        output_len: 0,
+        id: c"id-7".as_ptr(),
+        deadline: 1000,
+        output_type: [0; 128],
+        error: [0; 256],
+    };
+    // SAFETY: every pointer in the invocation outlives the call.
+    let code = unsafe { handler(&raw mut raw) };
+    assert_eq!(code, raw.status);
+    output.truncate(raw.output_len);
+    // SAFETY: both fields are NUL-terminated.
+    let (kind, error) = unsafe {
+        (
+            CStr::from_ptr(raw.output_type.as_ptr()),
+            CStr::from_ptr(raw.error.as_ptr()),
+        )
+    };
+    Answer {
+        code,
+        bytes: output,
+        kind: kind.to_string_lossy().into_owned(),
+        error: error.to_string_lossy().into_owned(),
+    }
+}
+
+/// What each of the three does: "id remaining secret input", or an error for
+/// the input "fail".
+fn check(handler: Handler) {
+    let ok = call(handler, b"input", 64);
+    assert_eq!(ok.error, "");
+    assert_eq!(String::from_utf8(ok.bytes).unwrap(), "id-7 600 abc input");
+    assert_eq!((ok.code, ok.kind.as_str()), (0, "text/x-echo"));
+    assert!(
+        LOG.lock()
+            .unwrap()
+            .contains(&(3, "5 bytes of text/plain".to_owned()))
+    );
+    let failed = call(handler, b"fail", 64);
+    assert_eq!((failed.code, failed.error.as_str()), (42, "asked to"));
+    let full = call(handler, b"input", 8);
+    assert_eq!(full.code, 413);
+    assert!(
+        full.error.contains("does not fit its region"),
+        "{}",
+        full.error
+    );
+}
+
+fn echo(inv: &mut Invocation<'_>) -> Result<()> {
+    inv.log(
+        Level::Info,
+        format!("{} bytes of {}", inv.input().len(), inv.input_type()),
+    );
+    match inv.input() {
+        b"fail" => return Err(Error::new(42, "asked to")),
+        b"panic" => panic!("at {}", inv.id()),
+        _ => {}
+    }
+    assert!(inv.secret("OTHER").is_none());
+    let key = inv.secret("KEY").ok_or(Error::new(1, "no key"))?;
+    let left = inv.remaining().map_or(0, |d| d.as_nanos());
+    write!(inv, "{} {left} ", inv.id())?;
+    inv.write_all(key)?;
+    inv.write_all(b" ")?;
+    inv.write_all(inv.input())?;
+    inv.reply_type("text/x-echo");
+    Ok(())
+}
+lwc_function::handler!(echo_rust, echo);
+unsafe extern "C" {
+    fn echo_rust(raw: *mut RawInvocation) -> c_int;
+}
+
+const C: &str = r#"
+#include "lwc_function.h"
+LWC_HANDLER(echo_c)
+{
+	size_t n = 0;
+	const uint8_t *key;
+	char head[64];
+	int len;
+
+	lwc_log(inv, LWC_INFO, "%zu bytes of %s", inv->input_len, inv->input_type);
+	if (inv->input_len == 4 && memcmp(inv->input, "fail", 4) == 0)
+		return (lwc_fail(inv, 42, "asked %s", "to"));
+	if (lwc_secret(inv, "OTHER", &n) != NULL || (key = lwc_secret(inv, "KEY", &n)) == NULL)
+		return (lwc_fail(inv, 1, "no key"));
+	len = snprintf(head, sizeof(head), "%s %llu ", inv->id, (unsigned long long)lwc_remaining(inv));
+	if (lwc_append(inv, head, (size_t)len) != 0 || lwc_append(inv, key, n) != 0 ||
+	    lwc_append(inv, " ", 1) != 0 || lwc_append(inv, inv->input, inv->input_len) != 0)
+		return (inv->status);
+	lwc_reply_type(inv, "text/x-echo");
+	return (0);
+}
+"#;
+
+const CPP: &str = r#"
+#include "lwc_function.hpp"
+#include <vector>
+LWC_FUNCTION(echo_cpp, [](lwc::Invocation &inv) {
+	inv.log(LWC_INFO, std::to_string(inv.input().size()) + " bytes of " + std::string(inv.input_type()));
+	if (inv.input() == "fail")
+		throw lwc::Error(42, "asked to");
+	if (inv.input() == "memory")
+		std::vector<char> v(static_cast<size_t>(-1) / 4);
+	if (inv.input() == "throw")
+		throw 7;
+	auto key = inv.secret("KEY");
+	if (!key || inv.secret("OTHER"))
+		throw lwc::Error(1, "no key");
+	inv.append(std::string(inv.id()) + " " + std::to_string(inv.remaining()) + " ");
+	inv.append(*key);
+	inv.append(" ");
+	inv.append(inv.input());
+	inv.reply_type("text/x-echo");
+})
+"#;
+
+fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> libloading::Library {
+    let source = dir.join(name);
+    let library = dir.join(format!("{name}.so"));
+    std::fs::write(&source, text).unwrap();
+    let status = Command::new(compiler)
+        .args([std, "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"))
+        .arg(&source)
+        .arg("-o")
+        .arg(&library)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    // SAFETY: a library that this test has made; its initialisers are the
+    // compiler's own.
+    unsafe { libloading::Library::new(library).unwrap() }
+}
+
+#[test]
+fn rust_functions_keep_the_abi() {
+    check(echo_rust);
+    let panicked = call(echo_rust, b"panic", 64);
+    assert_eq!(panicked.code, 500);
+    assert_eq!(panicked.error, "panicked: at id-7");
+}
+
+#[test]
+fn c_functions_keep_the_abi() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = compile(dir.path(), "cc", "-std=c11", "echo.c", C);
+    // SAFETY: the symbol is a handler by the header that compiled it.
+    check(*unsafe { library.get::<Handler>(b"echo_c") }.unwrap());
+}
+
+#[test]
+fn cpp_functions_keep_the_abi_and_their_exceptions() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = compile(dir.path(), "c++", "-std=c++17", "echo.cpp", CPP);
+    // SAFETY: as above.
+    let handler = *unsafe { library.get::<Handler>(b"echo_cpp") }.unwrap();
+    check(handler);
+    assert_eq!(call(handler, b"memory", 64).code, 507);
+    let odd = call(handler, b"throw", 64);
+    assert_eq!(
+        (odd.code, odd.error.as_str()),
+        (500, "an exception of unknown type")
+    );
+}
+
+#[test]
+fn the_rust_structures_are_laid_out_as_the_header_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"
+#include "lwc_function.h"
+#define O(f) offsetof(lwc_invocation, f)
+size_t layout[] = { sizeof(lwc_invocation), O(status), O(host), O(calls), O(input), O(input_len),
+	O(input_type), O(output), O(output_capacity), O(output_len), O(id), O(deadline),
+	O(output_type), O(error), sizeof(lwc_setup), offsetof(lwc_setup, error),
+	sizeof(struct lwc_host_calls), LWC_FUNCTION_ABI };
+"#;
+    let library = compile(dir.path(), "cc", "-std=c11", "layout.c", text);
+    macro_rules! o {
+        ($($f:ident)*) => { [$(std::mem::offset_of!(RawInvocation, $f)),*] };
+    }
+    use lwc_function::abi::RawSetup;
+    let mut ours = vec![size_of::<RawInvocation>()];
+    ours.extend(o!(status host calls input input_len input_type output output_capacity output_len id deadline output_type error));
+    ours.extend([
+        size_of::<RawSetup>(),
+        std::mem::offset_of!(RawSetup, error),
+        size_of::<HostCalls>(),
+        ABI as usize,
+    ]);
+    // SAFETY: the symbol is an array of 18 size_t by the text above.
+    let theirs = unsafe { **library.get::<*const [usize; 18]>(b"layout").unwrap() };
+    assert_eq!(ours, theirs);
+}

@@ -1,0 +1,174 @@
+//! The system calls of the module.
+
+use crate::bindings::{lwc_info, lwc_spec};
+use libc::c_int;
+
+/// System call numbers by name, found through the module registry.
+#[cfg(target_os = "freebsd")]
+mod number {
+    use std::ffi::{CStr, c_char, c_int, c_void};
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    /// `struct module_stat` of sys/module.h (kldstat(2), modstat(2)).
+    #[repr(C)]
+    struct ModuleStat {
+        version: c_int,
+        name: [c_char; 32],
+        refs: c_int,
+        id: c_int,
+        data: ModSpecific,
+    }
+
+    /// `modspecific_t`: for a system call, its number is the int.
+    #[repr(C)]
+    union ModSpecific {
+        int: c_int,
+        uint: u32,
+        long: libc::c_long,
+        ulong: libc::c_ulong,
+    }
+
+    unsafe extern "C" {
+        fn modfind(name: *const c_char) -> c_int;
+        fn modstat(id: c_int, stat: *mut c_void) -> c_int;
+        /// syscall(2) with a 64-bit result.
+        pub(super) fn __syscall(number: i64, ...) -> i64;
+    }
+
+    /// The number of `sys/NAME`, cached once found. `None`, with errno ENOSYS:
+    /// the module is not loaded. A free slot is never called: that would raise
+    /// SIGSYS.
+    pub(super) fn of(cache: &AtomicI32, name: &CStr) -> Option<c_int> {
+        let known = cache.load(Ordering::Relaxed);
+        if known > 0 {
+            return Some(known);
+        }
+        let mut stat = ModuleStat {
+            version: size_of::<ModuleStat>() as c_int,
+            name: [0; 32],
+            refs: 0,
+            id: 0,
+            data: ModSpecific { ulong: 0 },
+        };
+        // SAFETY: modfind reads a NUL-terminated name; modstat fills a
+        // structure whose size `version` tells; every member of the union is
+        // a plain integer.
+        let found = unsafe {
+            let id = modfind(name.as_ptr());
+            if id < 0 || modstat(id, (&raw mut stat).cast()) != 0 {
+                None
+            } else {
+                Some(stat.data.int)
+            }
+        };
+        match found {
+            Some(n) if n > 0 => {
+                cache.store(n, Ordering::Relaxed);
+                Some(n)
+            }
+            _ => {
+                super::set_errno(libc::ENOSYS);
+                None
+            }
+        }
+    }
+}
+
+fn set_errno(errno: c_int) {
+    // SAFETY: both return the address of the calling thread's errno.
+    unsafe {
+        #[cfg(target_os = "freebsd")]
+        libc::__error().write(errno);
+        #[cfg(target_os = "linux")]
+        libc::__errno_location().write(errno);
+        #[cfg(not(any(target_os = "freebsd", target_os = "linux")))]
+        let _ = errno;
+    }
+}
+
+/// One call under its name: through the module on FreeBSD, ENOSYS elsewhere.
+macro_rules! call {
+    ($(#[$doc:meta])* $name:ident / $module:literal ($($arg:ident: $ty:ty),*) -> $ret:ty) => {
+        $(#[$doc])*
+        #[allow(non_snake_case)]
+        pub unsafe fn $name($($arg: $ty),*) -> $ret {
+            #[cfg(target_os = "freebsd")]
+            {
+                static NUMBER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+                match number::of(&NUMBER, $module) {
+                    // SAFETY: the number is the module's own, the arguments
+                    // are the caller's promise.
+                    Some(n) => unsafe { number::__syscall(i64::from(n), $($arg),*) as $ret },
+                    None => -1,
+                }
+            }
+            #[cfg(not(target_os = "freebsd"))]
+            {
+                $(let _ = $arg;)*
+                set_errno(libc::ENOSYS);
+                -1
+            }
+        }
+    };
+}
+
+call! {
+    /// Makes a context (lwCreate(2)); returns a second time in it.
+    ///
+    /// # Safety
+    /// As fork(2); pointers must be valid for what the header says, or null
+    /// where it allows that.
+    lwCreate / c"sys/lwCreate" (specs: *const lwc_spec, nspecs: c_int, src: *mut c_int,
+        src_args: *mut u64, num_args: *mut c_int, flags: c_int) -> c_int
+}
+call! {
+    /// Resumes another context (lwSwitch(2)).
+    ///
+    /// # Safety
+    /// Pointers must be valid for what the header says, or null.
+    lwSwitch / c"sys/lwSwitch" (to: c_int, to_args: *const u64, n: c_int, src: *mut c_int,
+        src_args: *mut u64, num_args: *mut c_int) -> c_int
+}
+call! {
+    /// Resumes another context and destroys the current one (lwSwitch(2)).
+    ///
+    /// # Safety
+    /// `to_args` must hold `n` words. Nothing here is used again.
+    lwDiscardSwitch / c"sys/lwDiscardSwitch" (to: c_int, to_args: *const u64, n: c_int) -> c_int
+}
+call! {
+    /// Narrows a descriptor's rights (lwRestrict(2)).
+    ///
+    /// # Safety
+    /// `specs` must hold `nspecs` specifiers.
+    lwRestrict / c"sys/lwRestrict" (lwc: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
+}
+call! {
+    /// Brings another context's resources here (lwOverlay(2)).
+    ///
+    /// # Safety
+    /// `specs` must hold `nspecs` specifiers; what is mapped at their
+    /// addresses is replaced and must not be used as what it was.
+    lwOverlay / c"sys/lwOverlay" (source: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
+}
+call! {
+    /// Runs a system call with another context's resources (lwSyscall(2)).
+    ///
+    /// # Safety
+    /// That of the system call; `args` must hold eight words.
+    lwSyscall / c"sys/lwSyscall" (target: c_int, mask: c_int, number: c_int, args: *const u64) -> i64
+}
+call! {
+    /// A descriptor of the current context (lwInfo(2)).
+    ///
+    /// # Safety
+    /// None is needed; all calls of the module are unsafe alike.
+    lwGetlwc / c"sys/lwGetlwc" () -> c_int
+}
+call! {
+    /// Facts about a context (lwInfo(2)).
+    ///
+    /// # Safety
+    /// `info` must be valid for writes.
+    lwInfo / c"sys/lwInfo" (lwc: c_int, info: *mut lwc_info) -> c_int
+}
