@@ -1,1 +1,15 @@
-//! The orchestrator.
+//! Merges a chain of functions into one process, each in its own light-weight
+//! context.
+//!
+//! * [`chain_file`]: what to run, from TOML, with diagnostics.
+//! * [`build`]: sources and crates to libraries, in a cache keyed by content.
+//! * [`life`]: the life of a function: create, initialise, erase, restrict,
+//!   invoke, roll back, retire.
+//! * [`audit`]: what each context can reach, by attempts.
+//! * [`scaffold`]: a new function, ready to run.
+//! * [`cli`]: the command line.
+
+pub mod audit;
+pub mod build;
+pub mod chain_file;
+pub mod life;

@@ -1,0 +1,243 @@
+//! Attempts to read, write and find, made from inside a context.
+//!
+//! A plain load or store at a forbidden address would end the context, so the
+//! kernel makes the access on our behalf: rt_sigprocmask(2) copies a signal
+//! set from or to an address and says EFAULT where the context may not. It is
+//! allowed in the sandbox, and what hostile code could reach by a load, it
+//! reaches.
+
+use std::sync::Mutex;
+
+/// What to attempt: the second word of a probe.
+pub(crate) mod what {
+    /// Addresses, length: read and write. Answer: [`super::READ`] and so on.
+    pub(crate) const MEMORY: u64 = 1;
+    /// Fingerprint, length: find a secret. Answer: [`super::READ`] if found.
+    pub(crate) const SECRET: u64 = 2;
+    /// Every descriptor number below the third word: answer is how many could
+    /// be read or written.
+    pub(crate) const DESCRIPTORS: u64 = 3;
+    /// Addresses, length: overlay them from the root. Answer: [`super::READ`]
+    /// if the root lent them.
+    pub(crate) const OVERLAY: u64 = 4;
+}
+
+/// The attempt to read succeeded.
+pub(crate) const READ: u64 = 1;
+/// The attempt to write succeeded.
+pub(crate) const WRITE: u64 = 2;
+
+/// The kernel's signal set.
+const SET: usize = 8;
+
+/// The address space when the snapshot was made; a sandboxed context cannot
+/// look itself.
+static AREAS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+/// Notes the readable parts of the address space, for later searches.
+pub(crate) fn note_areas() {
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let found = text.lines().filter_map(|line| {
+        let mut parts = line.split_ascii_whitespace();
+        let (start, end) = parts.next()?.split_once('-')?;
+        let readable = parts.next()?.starts_with('r');
+        let special = line.contains("[vvar") || line.contains("[vsyscall");
+        Some((
+            usize::from_str_radix(start, 16).ok()?,
+            usize::from_str_radix(end, 16).ok()?,
+        ))
+        .filter(|_| readable && !special)
+    });
+    if let Ok(mut areas) = AREAS.lock() {
+        *areas = found.collect();
+    }
+}
+
+/// Makes one probe; the answer goes back as a word.
+pub(crate) fn run(args: &[u64], root: lwc::Handle) -> u64 {
+    let at = |i: usize| args.get(i).copied().unwrap_or(0);
+    match at(1) {
+        what::MEMORY => memory(at(2) as usize, at(3) as usize),
+        what::SECRET => u64::from(find(at(2), at(3) as usize)) * READ,
+        what::DESCRIPTORS => descriptors(at(2) as i32),
+        what::OVERLAY => {
+            let range = at(2) as usize..(at(2) + at(3)) as usize;
+            overlay(root, range)
+        }
+        _ => 0,
+    }
+}
+
+/// READ or WRITE for a range, if either succeeds at the start of any page.
+pub(crate) fn memory(start: usize, len: usize) -> u64 {
+    (start..start + len)
+        .step_by(lwc::page_size())
+        .fold(0, |found, page| found | page_access(page))
+}
+
+fn page_access(page: usize) -> u64 {
+    if !can_read(page) {
+        // What cannot be read is not written either: pages of these regions
+        // are readable wherever they are writable.
+        return 0;
+    }
+    if can_write(page) {
+        return READ | WRITE;
+    }
+    // Hostile code would ask for more before it gives up.
+    // SAFETY: changes the protection of a page that this context has and that
+    // nothing here refers to; it is put back below.
+    let widened = unsafe {
+        libc::mprotect(
+            page as *mut libc::c_void,
+            lwc::page_size(),
+            libc::PROT_READ | libc::PROT_WRITE,
+        ) == 0
+    };
+    let wrote = widened && can_write(page);
+    if widened {
+        // SAFETY: as above.
+        unsafe { libc::mprotect(page as *mut libc::c_void, lwc::page_size(), libc::PROT_READ) };
+    }
+    READ | if wrote { WRITE } else { 0 }
+}
+
+/// rt_sigprocmask with an impossible `how` reads the set, then says EINVAL.
+fn can_read(addr: usize) -> bool {
+    // SAFETY: the kernel reads eight bytes at `addr` or says EFAULT; no signal
+    // mask changes, for 99 is no way to change one.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            99,
+            addr,
+            std::ptr::null::<u8>(),
+            SET,
+        )
+    };
+    rc == -1 && nix::errno::Errno::last() == nix::errno::Errno::EINVAL
+}
+
+/// rt_sigprocmask writes the old set; the bytes are put back.
+fn can_write(addr: usize) -> bool {
+    let ptr = addr as *mut [u8; SET];
+    // SAFETY: `can_read` was true for this page, so the load is defined; the
+    // kernel writes eight bytes there or says EFAULT, and what it wrote is
+    // undone. No reference to the memory exists.
+    unsafe {
+        let old = ptr.read_volatile();
+        let rc = libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            std::ptr::null::<u8>(),
+            addr,
+            SET,
+        );
+        if rc == 0 {
+            ptr.write_volatile(old);
+        }
+        rc == 0
+    }
+}
+
+/// The multiplier of the rolling hash.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A fingerprint of some bytes that does not hold them.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0u64, |h, &b| {
+        h.wrapping_mul(BASE).wrapping_add(u64::from(b) + 1)
+    })
+}
+
+/// Searches all that was readable when the snapshot was made, and still is,
+/// for bytes with a fingerprint.
+pub(crate) fn find(wanted: u64, len: usize) -> bool {
+    if len == 0 {
+        return false;
+    }
+    let areas = AREAS.lock().map(|a| a.clone()).unwrap_or_default();
+    areas
+        .into_iter()
+        .any(|(start, end)| find_in(start, end, wanted, len))
+}
+
+fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
+    let page = lwc::page_size();
+    let out_of_window = (1..len).fold(1u64, |p, _| p.wrapping_mul(BASE));
+    let (mut hash, mut filled) = (0u64, 0usize);
+    for p in (start..end).step_by(page) {
+        if !can_read(p) {
+            (hash, filled) = (0, 0);
+            continue;
+        }
+        for addr in p..p + page {
+            // SAFETY: the page is readable (asked just now, one thread); bytes
+            // are loaded without a reference.
+            unsafe {
+                if filled == len {
+                    let gone = (addr - len) as *const u8;
+                    let gone = u64::from(gone.read_volatile()) + 1;
+                    hash = hash.wrapping_sub(gone.wrapping_mul(out_of_window));
+                } else {
+                    filled += 1;
+                }
+                let new = u64::from((addr as *const u8).read_volatile()) + 1;
+                hash = hash.wrapping_mul(BASE).wrapping_add(new);
+            }
+            if filled == len && hash == wanted {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// How many descriptors below `limit` answer to a read or a write.
+fn descriptors(limit: i32) -> u64 {
+    let reaches = |call: libc::c_long, fd: i32| {
+        let mut byte = 0u8;
+        // SAFETY: a transfer of no bytes, to a local.
+        unsafe { libc::syscall(call, fd, &raw mut byte, 0) >= 0 }
+    };
+    (0..limit)
+        .filter(|&fd| reaches(libc::SYS_read, fd) || reaches(libc::SYS_write, fd))
+        .count() as u64
+}
+
+/// READ if a context lends a range.
+pub(crate) fn overlay(from: lwc::Handle, range: std::ops::Range<usize>) -> u64 {
+    // SAFETY: the range is one that this context was denied, so nothing here
+    // uses memory there; a success is a finding and the context goes.
+    let lent = unsafe { from.overlay(&[lwc::Spec::memory(range, lwc::Access::Share)]) };
+    u64::from(lent.is_ok()) * READ
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_tell_what_is_there() {
+        let region = lwc::Region::new(2 * lwc::page_size()).unwrap();
+        let start = region.as_ptr() as usize;
+        assert_eq!(memory(start, region.len()), READ | WRITE);
+        region.write(100, b"needle-in-memory");
+        let wanted = fingerprint(b"needle-in-memory");
+        assert!(find_in(start, start + region.len(), wanted, 16));
+        assert!(!find_in(start, start + region.len(), wanted, 15));
+        region.write(lwc::page_size() - 8, b"across-two-pages");
+        assert!(find_in(
+            start,
+            start + region.len(),
+            fingerprint(b"across-two-pages"),
+            16
+        ));
+        region.seal().unwrap();
+        region.make_read_only().unwrap();
+        assert_eq!(memory(start, region.len()), READ);
+        let len = region.len();
+        drop(region);
+        assert_eq!(memory(start, len), 0);
+    }
+}

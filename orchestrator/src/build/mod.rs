@@ -1,0 +1,315 @@
+//! From a function's origin to a shared library with its handler.
+//!
+//! Sources are compiled by the system's compiler into a cache keyed by
+//! content; crates are built by cargo; libraries are taken as they are. No
+//! library is loaded here: its constructors are the function author's code,
+//! and run in the function's own context alone.
+
+mod cache;
+mod symbols;
+
+pub use cache::Cache;
+
+use crate::chain_file::{ChainFile, Function, Origin};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The headers of the function ABI, for functions built on machines that have
+/// the binary alone.
+const HEADERS: [(&str, &str); 2] = [
+    (
+        "lwc_function.h",
+        include_str!("../../../lwc-function/include/lwc_function.h"),
+    ),
+    (
+        "lwc_function.hpp",
+        include_str!("../../../lwc-function/include/lwc_function.hpp"),
+    ),
+];
+
+/// A function that can be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The shared library.
+    pub library: PathBuf,
+    /// Whether it has an initialiser, `HANDLER_init`.
+    pub has_init: bool,
+}
+
+/// Why a function cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A compiler or cargo said no.
+    #[error("function {function:?}: {command} failed ({status}):\n{output}")]
+    Compiler {
+        /// The function's name.
+        function: String,
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        output: String,
+    },
+    /// A compiler or cargo could not be run.
+    #[error("function {function:?}: cannot run {command}: {error}; install it, or set {variable}")]
+    Missing {
+        /// The function's name.
+        function: String,
+        /// What was to be run.
+        command: String,
+        /// The environment variable that names another.
+        variable: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The library lacks the handler.
+    #[error("function {function:?}: {library} has no symbol {symbol:?}; {hint}")]
+    NoSymbol {
+        /// The function's name.
+        function: String,
+        /// The library looked into.
+        library: String,
+        /// The symbol looked for.
+        symbol: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// A file is not what it should be.
+    #[error("function {function:?}: {path}: {what}")]
+    File {
+        /// The function's name.
+        function: String,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The cache cannot be used.
+    #[error("the build cache {path}: {what}")]
+    Cache {
+        /// Its folder.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Builds every function of a file.
+///
+/// # Errors
+/// All functions that cannot be built, not only the first.
+pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+    let cache = Cache::open().map_err(|e| vec![e])?;
+    let mut built = BTreeMap::new();
+    let mut errors = Vec::new();
+    for (name, function) in &file.functions {
+        match build_one(function, &cache) {
+            Ok(b) => {
+                log::debug!("build: function {name}: {}", b.library.display());
+                built.insert(name.clone(), b);
+            }
+            Err(e) => errors.push(e),
+        }
+    }
+    if errors.is_empty() {
+        Ok(built)
+    } else {
+        Err(errors)
+    }
+}
+
+fn build_one(function: &Function, cache: &Cache) -> Result<Built, BuildError> {
+    let library = match &function.origin {
+        Origin::Source(path) => compile(function, path, cache)?,
+        Origin::Crate(path) => cargo(function, path, cache)?,
+        Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
+            function: function.name.clone(),
+            path: path.display().to_string(),
+            what: e.to_string(),
+        })?,
+    };
+    let found = symbols::exported(&library).map_err(|what| BuildError::File {
+        function: function.name.clone(),
+        path: library.display().to_string(),
+        what,
+    })?;
+    if !found.contains(&function.handler) {
+        let hint = match crate::chain_file::nearest_name(&function.handler, &found) {
+            Some(near) => format!("did you mean handler = {near:?}?"),
+            None => "define it with LWC_HANDLER(NAME), LWC_FUNCTION(NAME, ...) or lwc_function::handler!(NAME, ...)".into(),
+        };
+        return Err(BuildError::NoSymbol {
+            function: function.name.clone(),
+            library: library.display().to_string(),
+            symbol: function.handler.clone(),
+            hint,
+        });
+    }
+    Ok(Built {
+        library,
+        has_init: found.contains(&format!("{}_init", function.handler)),
+    })
+}
+
+/// The compiler of a source, with its flags.
+struct Compiler {
+    program: String,
+    variable: &'static str,
+    flags: Vec<String>,
+}
+
+impl Compiler {
+    fn of(path: &Path, include: &Path) -> Self {
+        let c = path.extension().is_some_and(|e| e == "c");
+        let (variable, default, std) = if c {
+            ("CC", "cc", "-std=c11")
+        } else {
+            ("CXX", "c++", "-std=c++17")
+        };
+        let program = std::env::var(variable)
+            .ok()
+            .filter(|p| !p.trim().is_empty())
+            .unwrap_or_else(|| default.into());
+        let mut flags: Vec<String> = [
+            std, "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-I",
+        ]
+        .map(String::from)
+        .into();
+        flags.push(include.display().to_string());
+        Self {
+            program,
+            variable,
+            flags,
+        }
+    }
+
+    fn run(&self, function: &str, extra: &[&std::ffi::OsStr]) -> Result<Output, BuildError> {
+        let mut words = self.program.split_whitespace();
+        let program = words.next().unwrap_or("cc");
+        let mut command = Command::new(program);
+        command.args(words).args(&self.flags).args(extra);
+        run(function, &mut command, self.variable)
+    }
+}
+
+fn run(
+    function: &str,
+    command: &mut Command,
+    variable: &'static str,
+) -> Result<Output, BuildError> {
+    let shown = format!("{command:?}");
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| BuildError::Missing {
+            function: function.to_owned(),
+            command: command.get_program().to_string_lossy().into_owned(),
+            variable,
+            error,
+        })?;
+    if !output.status.success() {
+        return Err(BuildError::Compiler {
+            function: function.to_owned(),
+            command: shown,
+            status: output.status.to_string(),
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    Ok(output)
+}
+
+/// A C or C++ file. The key covers the preprocessed text (so every header),
+/// the compiler's version and the flags.
+fn compile(function: &Function, path: &Path, cache: &Cache) -> Result<PathBuf, BuildError> {
+    let include = cache.include(&HEADERS)?;
+    let compiler = Compiler::of(path, &include);
+    let version = run(
+        &function.name,
+        Command::new(compiler.program.split_whitespace().next().unwrap_or("cc")).arg("--version"),
+        compiler.variable,
+    )?;
+    let source = path.as_os_str();
+    let text = compiler.run(&function.name, &["-E".as_ref(), source])?;
+    let mut key = Sha256::new();
+    for part in [
+        version.stdout.as_slice(),
+        compiler.program.as_bytes(),
+        compiler.flags.join("\0").as_bytes(),
+        &text.stdout,
+    ] {
+        key.update((part.len() as u64).to_le_bytes());
+        key.update(part);
+    }
+    let name = format!("{}-{}.so", function.name, hex(&key.finalize()));
+    cache.file(&name, |to| {
+        log::info!(
+            "build: function {}: compiling {}",
+            function.name,
+            path.display()
+        );
+        let out = compiler.run(&function.name, &["-o".as_ref(), to.as_os_str(), source])?;
+        let warnings = String::from_utf8_lossy(&out.stderr);
+        if !warnings.trim().is_empty() {
+            log::warn!(
+                "build: function {}:\n{}",
+                function.name,
+                warnings.trim_end()
+            );
+        }
+        Ok(())
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A crate: cargo decides what has to be built.
+fn cargo(function: &Function, dir: &Path, cache: &Cache) -> Result<PathBuf, BuildError> {
+    let file_error = |what: String| BuildError::File {
+        function: function.name.clone(),
+        path: dir.display().to_string(),
+        what,
+    };
+    let dir = dir.canonicalize().map_err(|e| file_error(e.to_string()))?;
+    let target = cache.folder(&format!(
+        "crate-{}",
+        hex(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..12])
+    ))?;
+    log::info!(
+        "build: function {}: cargo build in {}",
+        function.name,
+        dir.display()
+    );
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = run(
+        &function.name,
+        Command::new(program)
+            .args([
+                "build",
+                "--release",
+                "--lib",
+                "--message-format=json-render-diagnostics",
+            ])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(&dir),
+        "CARGO",
+    )?;
+    let manifest = dir.join("Cargo.toml");
+    // One JSON object a line; ours is the artifact of this manifest.
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|m| m["reason"] == "compiler-artifact")
+        .filter(|m| m["manifest_path"].as_str() == manifest.to_str())
+        .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|f| f.as_str().map(PathBuf::from))
+        .find(|f| f.extension().is_some_and(|e| e == "so" || e == "dylib"))
+        .ok_or_else(|| {
+            file_error("the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml".into())
+        })
+}

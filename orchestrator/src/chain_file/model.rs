@@ -1,0 +1,85 @@
+//! What a chain file says, once it is known to make sense.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A valid chain file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainFile {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Functions by name.
+    pub functions: BTreeMap<String, Function>,
+    /// Chains by name.
+    pub chains: BTreeMap<String, Chain>,
+}
+
+/// A function: what to load and what it is granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Its name in the file.
+    pub name: String,
+    /// Where its code comes from.
+    pub origin: Origin,
+    /// The symbol of its handler.
+    pub handler: String,
+    /// The secrets it is granted.
+    pub secrets: Vec<SecretRef>,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+    /// Bytes its context may add to its address space.
+    pub memory: u64,
+}
+
+/// Where a function's code comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A C or C++ file, compiled by the system's compiler.
+    Source(PathBuf),
+    /// A Rust crate's folder, built by cargo as a cdylib.
+    Crate(PathBuf),
+    /// A shared library, taken as it is.
+    Library(PathBuf),
+}
+
+/// A secret, by name, and where its bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRef {
+    /// The name the function asks by.
+    pub name: String,
+    /// Where the bytes come from.
+    pub from: SecretSource,
+}
+
+/// Where a secret's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, all of it, byte for byte.
+    File(PathBuf),
+    /// A variable of the environment.
+    Env(String),
+}
+
+/// When a function's context is made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each invocation runs in a fresh copy of the snapshot.
+    Invocation,
+    /// One context serves the chain until it fails.
+    Chain,
+}
+
+/// A chain: functions in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name in the file.
+    pub name: String,
+    /// Names of functions; chains named as steps are expanded in place.
+    pub steps: Vec<String>,
+    /// When contexts are made anew.
+    pub isolation: Isolation,
+    /// Bytes of each argument region, whole pages.
+    pub region: u64,
+}

@@ -1,0 +1,566 @@
+//! From TOML with places to a [`ChainFile`], or to everything wrong with it.
+
+use super::diagnostics::Report;
+use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
+use super::values::{duration, is_identifier, is_name, nearest, size};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+const FUNCTION_KEYS: [&str; 7] = [
+    "source", "crate", "library", "handler", "secrets", "timeout", "memory",
+];
+const CHAIN_KEYS: [&str; 3] = ["steps", "isolation", "region"];
+/// Steps in a chain at most: each is a context, and regions cost memory.
+const MAX_STEPS: usize = 256;
+
+type Value<'a> = Spanned<DeValue<'a>>;
+
+/// Parses and validates the text of a chain file.
+///
+/// # Errors
+/// A report with at least one error.
+pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
+    let mut report = Report::new(path, text.clone());
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    for e in &errors {
+        report.error(
+            e.span().unwrap_or(0..0),
+            "syntax",
+            e.message().to_owned(),
+            "see https://toml.io for the syntax",
+        );
+    }
+    if !errors.is_empty() {
+        // What a broken file seems to say is no ground for more complaints.
+        return Err(report);
+    }
+    let dir = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+        .to_owned();
+    let mut reader = Reader { report, dir };
+    let mut functions = BTreeMap::new();
+    let mut drafts = BTreeMap::new();
+    let root = table.get_ref();
+    for (key, value) in root {
+        match key.get_ref().as_ref() {
+            "functions" => reader.each(value, "function", |r, name, span, t| {
+                if let Some(f) = r.function(name, span, t) {
+                    functions.insert(name.to_owned(), f);
+                }
+            }),
+            "chains" => reader.each(value, "chain", |r, name, span, t| {
+                if let Some(c) = r.chain(name, span, t) {
+                    drafts.insert(name.to_owned(), c);
+                }
+            }),
+            other => reader.unknown(other, key.span(), &["functions", "chains"]),
+        }
+    }
+    // Names that exist, though their tables may be wrong: no second complaint.
+    let declared = |section: &str| -> BTreeMap<String, Range<usize>> {
+        root.iter()
+            .filter(|(k, _)| k.get_ref() == section)
+            .filter_map(|(_, v)| v.get_ref().as_table())
+            .flatten()
+            .map(|(k, _)| (k.get_ref().to_string(), k.span()))
+            .collect()
+    };
+    let known = declared("functions");
+    let known_chains = declared("chains");
+    for (name, span) in &known_chains {
+        if known.contains_key(name) {
+            reader.report.error(
+                span.clone(),
+                "duplicate",
+                format!("{name:?} is a function and a chain"),
+                "give one of them another name",
+            );
+        }
+    }
+    let chains = reader.expand(&drafts, &known, &known_chains);
+    if chains.is_empty() && !reader.report.has_errors() {
+        reader.report.error(
+            0..0,
+            "empty",
+            "there is no chain",
+            "add one: [chains.NAME] with steps = [\"FUNCTION\", ...]",
+        );
+    }
+    let used: BTreeSet<&String> = chains.values().flat_map(|c| &c.steps).collect();
+    for (name, span) in &known {
+        if !used.contains(name) && functions.contains_key(name) && !chains.is_empty() {
+            reader.report.warning(
+                span.clone(),
+                "unused",
+                format!("no chain uses the function {name:?}"),
+                "add it to the steps of a chain, or remove it",
+            );
+        }
+    }
+    if reader.report.has_errors() {
+        return Err(reader.report);
+    }
+    Ok((
+        ChainFile {
+            path: path.to_owned(),
+            functions,
+            chains,
+        },
+        reader.report,
+    ))
+}
+
+/// A chain whose steps are not resolved yet.
+struct Draft {
+    steps: Vec<(String, Range<usize>)>,
+    isolation: Isolation,
+    region: u64,
+    span: Range<usize>,
+}
+
+struct Reader {
+    report: Report,
+    dir: PathBuf,
+}
+
+impl Reader {
+    fn unknown(&mut self, key: &str, span: Range<usize>, known: &[&str]) {
+        let hint = match nearest(key, known.iter().copied()) {
+            Some(n) => format!("did you mean {n:?}?"),
+            None => format!("known keys here: {}", known.join(", ")),
+        };
+        self.report
+            .error(span, "unknown-key", format!("unknown key {key:?}"), hint);
+    }
+
+    fn wrong_type(&mut self, value: &Value<'_>, want: &str, hint: &str) {
+        self.report.error(
+            value.span(),
+            "type",
+            format!("expected {want}, found {}", value.get_ref().type_str()),
+            hint,
+        );
+    }
+
+    /// Each table of a section, by name.
+    fn each(
+        &mut self,
+        section: &Value<'_>,
+        what: &str,
+        mut f: impl FnMut(&mut Self, &str, Range<usize>, &DeTable<'_>),
+    ) {
+        let Some(table) = section.get_ref().as_table() else {
+            let hint = format!("write [{what}s.NAME] and its keys below");
+            return self.wrong_type(section, "a table", &hint);
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if !is_name(name) {
+                self.report.error(
+                    key.span(),
+                    "name",
+                    format!("{name:?} is no name for a {what}"),
+                    "use 1 to 63 of a-z, 0-9, - and _",
+                );
+                continue;
+            }
+            match value.get_ref().as_table() {
+                Some(t) => f(self, name, key.span(), t),
+                None => self.wrong_type(value, "a table", &format!("write [{what}s.{name}]")),
+            }
+        }
+    }
+
+    fn string<'v>(&mut self, value: &'v Value<'_>, hint: &str) -> Option<&'v str> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(value, "a string", hint);
+        }
+        text
+    }
+
+    /// A path relative to the chain file, which must exist as what it is.
+    fn path(&mut self, value: &Value<'_>, want_dir: bool) -> Option<PathBuf> {
+        let text = self.string(value, "give a path, relative to this file")?;
+        let path = self.dir.join(text);
+        let what = if want_dir { "folder" } else { "file" };
+        match std::fs::metadata(&path) {
+            Err(e) => {
+                self.report.error(
+                    value.span(),
+                    "missing-file",
+                    format!("{}: {e}", path.display()),
+                    "paths are relative to the chain file",
+                );
+                None
+            }
+            Ok(m) if (want_dir && m.is_dir()) || (!want_dir && m.is_file()) => Some(path),
+            Ok(_) => {
+                self.report.error(
+                    value.span(),
+                    "missing-file",
+                    format!("{} is not a {what}", path.display()),
+                    format!("a {what} is needed here"),
+                );
+                None
+            }
+        }
+    }
+
+    fn function(
+        &mut self,
+        name: &str,
+        span: Range<usize>,
+        table: &DeTable<'_>,
+    ) -> Option<Function> {
+        let errors = self.report.diagnostics().len();
+        let mut origins: Vec<(Range<usize>, Option<Origin>)> = Vec::new();
+        let mut f = Function {
+            name: name.to_owned(),
+            origin: Origin::Library(PathBuf::new()),
+            handler: name.replace('-', "_"),
+            secrets: Vec::new(),
+            timeout: Duration::from_secs(1),
+            memory: 64 << 20,
+        };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "source" => {
+                    let path = self.path(value, false).filter(|p| self.is_source(value, p));
+                    origins.push((key.span(), path.map(Origin::Source)));
+                }
+                "crate" => {
+                    let path = self.path(value, true);
+                    if let Some(p) = &path
+                        && !p.join("Cargo.toml").is_file()
+                    {
+                        self.report.error(
+                            value.span(),
+                            "missing-file",
+                            format!("{} has no Cargo.toml", p.display()),
+                            "name the folder of a crate with crate-type = [\"cdylib\"]",
+                        );
+                    }
+                    origins.push((key.span(), path.map(Origin::Crate)));
+                }
+                "library" => {
+                    let path = self.path(value, false);
+                    origins.push((key.span(), path.map(Origin::Library)));
+                }
+                "handler" => {
+                    if let Some(text) = self.string(value, "name a symbol of the library") {
+                        if !is_identifier(text) {
+                            self.report.error(
+                                value.span(),
+                                "name",
+                                format!("{text:?} is no symbol"),
+                                "use letters, digits and _, not a digit first",
+                            );
+                        }
+                        f.handler = text.to_owned();
+                    }
+                }
+                "secrets" => f.secrets = self.secrets(value),
+                "timeout" => {
+                    if let Some(d) = self.duration(value) {
+                        f.timeout = d;
+                    }
+                }
+                "memory" => {
+                    if let Some(n) = self.size(value, 1 << 20, 64 << 30) {
+                        f.memory = n;
+                    }
+                }
+                other => self.unknown(other, key.span(), &FUNCTION_KEYS),
+            }
+        }
+        match origins.len() {
+            0 => self.report.error(
+                span,
+                "origin",
+                format!("the function {name:?} has no code"),
+                "say source = \"FILE.c\", crate = \"FOLDER\" or library = \"FILE.so\"",
+            ),
+            1 => {}
+            _ => self.report.error(
+                origins[1].0.clone(),
+                "origin",
+                format!("the function {name:?} has more than one origin"),
+                "keep one of source, crate and library",
+            ),
+        }
+        f.origin = origins.pop()?.1?;
+        (self.report.diagnostics().len() == errors).then_some(f)
+    }
+
+    fn is_source(&mut self, value: &Value<'_>, path: &Path) -> bool {
+        let known = ["c", "cc", "cpp", "cxx"];
+        let ok = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .is_some_and(|e| known.contains(&e));
+        if !ok {
+            self.report.error(
+                value.span(),
+                "source",
+                format!("{} is neither C nor C++", path.display()),
+                "sources end in .c, .cc, .cpp or .cxx; name a Rust crate with `crate`",
+            );
+        }
+        ok
+    }
+
+    fn secrets(&mut self, value: &Value<'_>) -> Vec<SecretRef> {
+        const HINT: &str = "write NAME = { file = \"PATH\" } or NAME = { env = \"VARIABLE\" }";
+        let mut out = Vec::new();
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(value, "a table", HINT);
+            return out;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if !is_identifier(name) {
+                self.report.error(
+                    key.span(),
+                    "name",
+                    format!("{name:?} is no name for a secret"),
+                    "use letters, digits and _, not a digit first",
+                );
+            }
+            let Some(t) = value.get_ref().as_table() else {
+                self.wrong_type(value, "a table", HINT);
+                continue;
+            };
+            let mut from = None;
+            for (k, v) in t {
+                let found = match k.get_ref().as_ref() {
+                    "file" => self.path(v, false).map(SecretSource::File),
+                    "env" => self.string(v, HINT).map(|s| s.to_owned()).and_then(|s| {
+                        if is_identifier(&s) {
+                            return Some(SecretSource::Env(s));
+                        }
+                        self.report.error(
+                            v.span(),
+                            "name",
+                            format!("{s:?} is no name for a variable"),
+                            "use letters, digits and _, not a digit first",
+                        );
+                        None
+                    }),
+                    other => {
+                        self.unknown(other, k.span(), &["file", "env"]);
+                        None
+                    }
+                };
+                if from.is_some() && found.is_some() {
+                    self.report.error(
+                        k.span(),
+                        "origin",
+                        format!("the secret {name:?} has more than one source"),
+                        "keep one of file and env",
+                    );
+                }
+                from = from.or(found);
+            }
+            match from {
+                Some(from) => out.push(SecretRef {
+                    name: name.to_owned(),
+                    from,
+                }),
+                None if t.is_empty() => {
+                    self.report
+                        .error(value.span(), "origin", "the secret has no source", HINT);
+                }
+                None => {}
+            }
+        }
+        out
+    }
+
+    fn duration(&mut self, value: &Value<'_>) -> Option<Duration> {
+        const HINT: &str = "write a duration from \"1ms\" to \"1h\", such as \"50ms\" or \"2s\"";
+        let text = self.string(value, HINT)?;
+        let range = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let problem = match duration(text) {
+            Ok(d) if range.contains(&d) => return Some(d),
+            Ok(_) => format!("{text:?} is out of range"),
+            Err(e) => e,
+        };
+        self.report.error(value.span(), "range", problem, HINT);
+        None
+    }
+
+    fn size(&mut self, value: &Value<'_>, min: u64, max: u64) -> Option<u64> {
+        let hint = format!(
+            "write a size from {} to {}, such as \"32MiB\"",
+            bytesize::ByteSize(min).display().iec(),
+            bytesize::ByteSize(max).display().iec()
+        );
+        let number = match value.get_ref() {
+            DeValue::Integer(i) => i
+                .to_string()
+                .parse::<u64>()
+                .map_err(|_| format!("{i} is not a size")),
+            DeValue::String(text) => size(text),
+            _ => {
+                self.wrong_type(value, "a size", &hint);
+                return None;
+            }
+        };
+        let problem = match number {
+            Ok(n) if (min..=max).contains(&n) => return Some(n),
+            Ok(n) => format!("{n} bytes is out of range"),
+            Err(e) => e,
+        };
+        self.report.error(value.span(), "range", problem, hint);
+        None
+    }
+
+    fn chain(&mut self, name: &str, span: Range<usize>, table: &DeTable<'_>) -> Option<Draft> {
+        let mut draft = Draft {
+            steps: Vec::new(),
+            isolation: Isolation::Invocation,
+            region: 1 << 20,
+            span: span.clone(),
+        };
+        let mut steps = false;
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "steps" => {
+                    steps = true;
+                    self.steps(value, &mut draft);
+                }
+                "isolation" => match self.string(value, "\"invocation\" or \"chain\"") {
+                    Some("invocation") => draft.isolation = Isolation::Invocation,
+                    Some("chain") => draft.isolation = Isolation::Chain,
+                    Some(other) => self.report.error(
+                        value.span(),
+                        "range",
+                        format!("{other:?} is no isolation"),
+                        "say \"invocation\" (a fresh copy for each) or \"chain\" (one context reused)",
+                    ),
+                    None => {}
+                },
+                "region" => {
+                    if let Some(n) = self.size(value, 4096, 1 << 30) {
+                        let page = lwc::page_size() as u64;
+                        draft.region = n.next_multiple_of(page);
+                    }
+                }
+                other => self.unknown(other, key.span(), &CHAIN_KEYS),
+            }
+        }
+        if !steps {
+            self.report.error(
+                span,
+                "empty",
+                format!("the chain {name:?} has no steps"),
+                "say steps = [\"FUNCTION\", ...]",
+            );
+        }
+        Some(draft)
+    }
+
+    fn steps(&mut self, value: &Value<'_>, draft: &mut Draft) {
+        const HINT: &str = "write steps = [\"FUNCTION\", ...]";
+        let Some(array) = value.get_ref().as_array() else {
+            return self.wrong_type(value, "an array of strings", HINT);
+        };
+        if array.is_empty() {
+            self.report
+                .error(value.span(), "empty", "a chain without steps", HINT);
+        }
+        for item in array.iter() {
+            if let Some(text) = self.string(item, HINT) {
+                draft.steps.push((text.to_owned(), item.span()));
+            }
+        }
+    }
+
+    /// Resolves steps: functions as they are, chains in place.
+    fn expand(
+        &mut self,
+        drafts: &BTreeMap<String, Draft>,
+        functions: &BTreeMap<String, Range<usize>>,
+        chains: &BTreeMap<String, Range<usize>>,
+    ) -> BTreeMap<String, Chain> {
+        let mut out = BTreeMap::new();
+        for (name, draft) in drafts {
+            for (step, span) in &draft.steps {
+                if !functions.contains_key(step) && !chains.contains_key(step) {
+                    let names = functions.keys().chain(chains.keys()).map(String::as_str);
+                    let hint = match nearest(step, names) {
+                        Some(n) => format!("did you mean {n:?}?"),
+                        None => format!("declare it: [functions.{step}]"),
+                    };
+                    self.report.error(
+                        span.clone(),
+                        "unknown-step",
+                        format!("no function is called {step:?}"),
+                        hint,
+                    );
+                }
+            }
+            let mut steps = Vec::new();
+            match flatten(name, drafts, functions, &mut Vec::new(), &mut steps) {
+                Ok(()) if steps.len() > MAX_STEPS => self.report.error(
+                    draft.span.clone(),
+                    "range",
+                    format!("the chain {name:?} has {} steps", steps.len()),
+                    format!("at most {MAX_STEPS} are possible"),
+                ),
+                Ok(()) => {
+                    out.insert(
+                        name.clone(),
+                        Chain {
+                            name: name.clone(),
+                            steps,
+                            isolation: draft.isolation,
+                            region: draft.region,
+                        },
+                    );
+                }
+                Err(path) => self.report.error(
+                    draft.span.clone(),
+                    "cycle",
+                    format!("the chain {name:?} contains itself: {path}"),
+                    "take one of these steps out",
+                ),
+            }
+        }
+        out
+    }
+}
+
+/// The functions of a chain in order, or the path of a cycle.
+fn flatten(
+    name: &str,
+    drafts: &BTreeMap<String, Draft>,
+    functions: &BTreeMap<String, Range<usize>>,
+    path: &mut Vec<String>,
+    out: &mut Vec<String>,
+) -> Result<(), String> {
+    if path.iter().any(|p| p == name) {
+        path.push(name.to_owned());
+        return Err(path.join(" → "));
+    }
+    path.push(name.to_owned());
+    for (step, _) in drafts.get(name).iter().flat_map(|d| &d.steps) {
+        if out.len() > MAX_STEPS {
+            break; // refused anyway; chains of chains grow fast
+        }
+        if functions.contains_key(step) {
+            out.push(step.clone());
+        } else {
+            flatten(step, drafts, functions, path, out)?;
+        }
+    }
+    path.pop();
+    Ok(())
+}

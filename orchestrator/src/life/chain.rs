@@ -1,0 +1,529 @@
+//! The root's side: a chain brought to life, invoked, mended.
+
+use super::context::{self, Parts, end_of, monotonic, word};
+use super::control::Control;
+use super::error::{Cause, EndText, Failure, StartError};
+use super::secrets::Vault;
+use crate::build::Built;
+use crate::chain_file::{Chain, ChainFile, Function, Isolation};
+use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long loading and initialising a function may take at least.
+const SETUP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a snapshot may take to copy itself.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What bringing one step to life took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetupTimings {
+    /// lwCreate.
+    pub create: Duration,
+    /// Loading, the initialiser, the sandbox.
+    pub initialise: Duration,
+    /// Giving up rights.
+    pub restrict: Duration,
+}
+
+/// What one step of an invocation took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hop {
+    /// Making the copy, where there was none ready.
+    pub copy: Duration,
+    /// From switching to the function to its answer.
+    pub run: Duration,
+}
+
+/// One step of a live chain.
+pub(crate) struct Step {
+    pub(crate) function: Function,
+    pub(crate) control: Control,
+    pub(crate) snapshot: Context,
+    pub(crate) copy: Option<Context>,
+    pub(crate) setup: SetupTimings,
+}
+
+/// A chain whose functions are loaded, each in its own context.
+pub struct LiveChain {
+    chain: Chain,
+    pub(crate) steps: Vec<Step>,
+    /// Where the first step reads: the root writes.
+    pub(crate) first: Region,
+    /// Where the last step writes: the root reads.
+    pub(crate) last: Region,
+    /// Addresses of all regions, in order, the middle ones unmapped here.
+    pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
+    count: u64,
+}
+
+impl LiveChain {
+    /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
+    /// erasing, is the caller's, who drops the vault once all chains live;
+    /// step 5 is [`restrict`](Self::restrict).
+    ///
+    /// # Errors
+    /// The first function that cannot be loaded; what was made is gone again.
+    pub fn start(
+        file: &ChainFile,
+        name: &str,
+        built: &BTreeMap<String, Built>,
+        vault: &Vault,
+        others: &[LiveChain],
+        audit: bool,
+    ) -> Result<Self, StartError> {
+        let chain = file.chains[name].clone();
+        let len = chain.region as usize;
+        let mut regions = Vec::with_capacity(chain.steps.len() + 1);
+        let mut controls = Vec::with_capacity(chain.steps.len());
+        for _ in 0..=chain.steps.len() {
+            let region = Region::new(len)?;
+            // Whoever maps it anew, the next function first of all, reads.
+            region.seal()?;
+            regions.push(region);
+        }
+        for _ in &chain.steps {
+            controls.push(Control::new()?);
+        }
+        let region_addresses = regions.iter().map(Region::range).collect();
+        let mut started = Vec::with_capacity(chain.steps.len());
+        for (i, function) in chain.steps.iter().enumerate() {
+            let mut specs = vec![Spec::all_files(Access::Unmap)];
+            let strangers = regions
+                .iter()
+                .enumerate()
+                .filter(|(r, _)| *r != i && *r != i + 1)
+                .map(|(_, r)| r);
+            let other_controls = controls
+                .iter()
+                .enumerate()
+                .filter(|(c, _)| *c != i)
+                .map(|(_, c)| c.region());
+            let other_chains = others.iter().flat_map(LiveChain::regions);
+            for region in strangers.chain(other_controls).chain(other_chains) {
+                specs.push(Spec::region(region, Access::Unmap));
+            }
+            vault.hide_others(function, &mut specs);
+            let function = &file.functions[function];
+            let parts = Parts {
+                library: &built[&function.name].library,
+                handler: &function.handler,
+                has_init: built[&function.name].has_init,
+                memory: function.memory,
+                secrets: vault.of(&function.name).collect(),
+                input: &regions[i],
+                output: &regions[i + 1],
+                control: &controls[i],
+                audit,
+            };
+            let (snapshot, setup) =
+                start_step(&specs, &parts, function).map_err(|what| StartError::Function {
+                    chain: name.to_owned(),
+                    step: i,
+                    function: function.name.clone(),
+                    what,
+                })?;
+            started.push((function.clone(), snapshot, setup));
+        }
+        let mut middle = regions.into_iter();
+        let first = middle.next();
+        let last = middle.next_back();
+        let (Some(first), Some(last)) = (first, last) else {
+            return Err(StartError::Function {
+                chain: name.to_owned(),
+                step: 0,
+                function: String::new(),
+                what: "a chain without steps".into(),
+            });
+        };
+        // The root's sight of what functions tell each other ends here.
+        drop(middle);
+        last.make_read_only()?;
+        let steps = started
+            .into_iter()
+            .zip(controls)
+            .map(|((function, snapshot, setup), control)| Step {
+                function,
+                control,
+                snapshot,
+                copy: None,
+                setup,
+            })
+            .collect();
+        Ok(Self {
+            chain,
+            steps,
+            first,
+            last,
+            region_addresses,
+            count: 0,
+        })
+    }
+
+    /// Step 5 of the life: the root gives up every right over its functions'
+    /// contexts but to switch to them.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn restrict(&mut self) -> Result<(), StartError> {
+        for step in &mut self.steps {
+            let begin = Instant::now();
+            step.snapshot.restrict(&[
+                Spec::all_memory(),
+                Spec::all_files(Access::Copy),
+                Spec::credentials(Access::Copy),
+            ])?;
+            step.setup.restrict = begin.elapsed();
+            log::debug!("restrict: function {}", step.function.name);
+        }
+        Ok(())
+    }
+
+    /// The regions that the root has mapped, control pages among them.
+    fn regions(&self) -> impl Iterator<Item = &Region> {
+        [&self.first, &self.last]
+            .into_iter()
+            .chain(self.steps.iter().map(|s| s.control.region()))
+    }
+
+    /// The chain as the file has it.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Bytes that an input may have.
+    pub fn capacity(&self) -> usize {
+        self.first.len()
+    }
+
+    /// What bringing each step to life took: function, times.
+    pub fn setup_timings(&self) -> impl Iterator<Item = (&str, SetupTimings)> {
+        self.steps
+            .iter()
+            .map(|s| (s.function.name.as_str(), s.setup))
+    }
+
+    /// Where the input goes, before [`invoke`](Self::invoke).
+    pub fn input(&self) -> &Region {
+        &self.first
+    }
+
+    /// Where the answer is, after it.
+    pub fn output(&self) -> &Region {
+        &self.last
+    }
+
+    /// Makes ready a copy of each function that has none.
+    ///
+    /// # Errors
+    /// As [`invoke`](Self::invoke).
+    pub fn prepare(&mut self) -> Result<(), Failure> {
+        for i in 0..self.steps.len() {
+            self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the chain on `input_len` bytes of the input region. Returns the
+    /// answer's length in the output region, its content type, and what each
+    /// hop took.
+    ///
+    /// # Errors
+    /// The first function that gives no answer. The chain lives on: the next
+    /// invocation starts from the snapshots.
+    pub fn invoke(
+        &mut self,
+        input_len: usize,
+        content_type: &str,
+    ) -> Result<(usize, String, Vec<Hop>), Failure> {
+        self.count += 1;
+        let id = format!("{}-{}-{}", self.chain.name, std::process::id(), self.count);
+        let mut hops = Vec::with_capacity(self.steps.len());
+        let mut len = input_len.min(self.capacity());
+        let mut kind = content_type.to_owned();
+        for i in 0..self.steps.len() {
+            let result = self.hop(i, len, &kind, &id);
+            self.pass_on_log(i, &id);
+            match result {
+                Ok((n, answer_type, hop)) => {
+                    len = n;
+                    if !answer_type.is_empty() {
+                        kind = answer_type;
+                    }
+                    hops.push(hop);
+                }
+                Err(cause) => {
+                    // A failed function's state is not trusted again.
+                    self.retire(i);
+                    let failure = self.failure(i, cause, &id);
+                    log::debug!("retire: {failure}");
+                    return Err(failure);
+                }
+            }
+        }
+        Ok((len, kind, hops))
+    }
+
+    fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
+        Failure {
+            chain: self.chain.name.clone(),
+            step,
+            steps: self.steps.len(),
+            function: self.steps[step].function.name.clone(),
+            cause,
+            id: id.to_owned(),
+        }
+    }
+
+    fn pass_on_log(&self, i: usize, id: &str) {
+        let step = &self.steps[i];
+        for (level, text) in step.control.take_log() {
+            let level = match level {
+                1 => log::Level::Error,
+                2 => log::Level::Warn,
+                3 => log::Level::Info,
+                4 => log::Level::Debug,
+                _ => log::Level::Trace,
+            };
+            log::log!(target: "function", level, "{} [{id}]: {text}", step.function.name);
+        }
+    }
+
+    /// One function's part.
+    fn hop(
+        &mut self,
+        i: usize,
+        len: usize,
+        kind: &str,
+        id: &str,
+    ) -> Result<(usize, String, Hop), Cause> {
+        let begin = Instant::now();
+        let copy = self.ready(i)?;
+        let copied = begin.elapsed();
+        let isolation = self.chain.isolation;
+        let capacity = self.last.len() as u64;
+        let step = &self.steps[i];
+        let timeout = step.function.timeout;
+        let due = monotonic().saturating_add(timeout.as_nanos() as u64);
+        step.control.put_request(len as u64, kind, id, due);
+        log::debug!(
+            "invoke: {} step {} {}",
+            self.chain.name,
+            i + 1,
+            step.function.name
+        );
+        let begin = Instant::now();
+        let event = self.call(i, copy, &[word::INVOKE], begin + timeout);
+        let run = begin.elapsed();
+        let step = &mut self.steps[i];
+        match event {
+            Ok(args) if args.first() == Some(&word::DONE) => {}
+            Ok(args) => {
+                return Err(Cause::Misbehaved(format!(
+                    "its context answered {:?} to an invocation",
+                    args.first()
+                )));
+            }
+            Err(cause) => return Err(cause),
+        }
+        if isolation == Isolation::Invocation {
+            log::debug!("roll back: {}", step.function.name);
+            // Killed before the next function runs: it changes nothing behind
+            // its back.
+            if let Some(used) = step.copy.take() {
+                let _ = used.kill();
+            }
+        }
+        let (status, claimed, answer_type, message) = step.control.reply();
+        if status != 0 {
+            return Err(Cause::Reported {
+                code: status,
+                message,
+            });
+        }
+        if claimed > capacity {
+            return Err(Cause::TooBig { claimed, capacity });
+        }
+        Ok((claimed as usize, answer_type, Hop { copy: copied, run }))
+    }
+
+    /// Switches to a step's copy and waits for it, and nobody else, to come
+    /// back. Words of its answer.
+    pub(crate) fn call(
+        &mut self,
+        i: usize,
+        copy: Handle,
+        args: &[u64],
+        deadline: Instant,
+    ) -> Result<Vec<u64>, Cause> {
+        let snapshot = self.steps[i].snapshot.handle();
+        let timeout = self.steps[i].function.timeout;
+        let mut event = copy.switch_until(args, deadline);
+        loop {
+            match event {
+                Ok(Event::Switched { from, args }) if from == Some(copy) => {
+                    return Ok(args.to_vec());
+                }
+                Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
+                    return Err(match args.first() {
+                        Some(&word::ENDED) => Cause::Ended(EndText::from(end_of(&args))),
+                        Some(&word::STRANGER) => Cause::Misbehaved(
+                            "it passed control to a context that it has no business with".into(),
+                        ),
+                        _ => Cause::Misbehaved("its snapshot woke up".into()),
+                    });
+                }
+                Ok(Event::Switched { from, .. }) => {
+                    // Out of turn: code that was to wait runs. It runs no more.
+                    if let Some(stranger) = from {
+                        log::warn!("a context passed control out of turn and is killed");
+                        self.kill_stranger(stranger);
+                    }
+                    event = lwc::await_switch(deadline);
+                }
+                Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {
+                    let _ = copy.destroy();
+                    return Err(Cause::Timeout(timeout));
+                }
+                Err(e) => return Err(Cause::Backend(e)),
+            }
+        }
+    }
+
+    fn kill_stranger(&mut self, stranger: Handle) {
+        let _ = stranger.kill();
+        for step in &mut self.steps {
+            if step.copy.as_ref().map(Context::handle) == Some(stranger) {
+                step.copy = None;
+                return;
+            }
+        }
+        // Not one of ours by now: its descriptor was installed by its coming.
+        let _ = stranger.close();
+    }
+
+    /// A copy of the step's snapshot that waits for an invocation.
+    pub(crate) fn ready(&mut self, i: usize) -> Result<Handle, Cause> {
+        if let Some(copy) = &self.steps[i].copy {
+            return Ok(copy.handle());
+        }
+        let snapshot = self.steps[i].snapshot.handle();
+        let known: Vec<Handle> = self
+            .steps
+            .iter()
+            .flat_map(|s| {
+                [
+                    Some(s.snapshot.handle()),
+                    s.copy.as_ref().map(Context::handle),
+                ]
+            })
+            .flatten()
+            .collect();
+        let deadline = Instant::now() + COPY_PATIENCE;
+        let mut event = snapshot.switch_until(&[word::COPY], deadline);
+        loop {
+            match event {
+                Ok(Event::Switched {
+                    from: Some(from),
+                    args,
+                }) if !known.contains(&from) => {
+                    // The book of contexts knows who made whom.
+                    let mine =
+                        snapshot.info().map(|s| s.id).ok() == from.info().map(|c| c.creator).ok();
+                    if mine && args.first() == Some(&word::COPY_READY) {
+                        let copy = Context::own(from);
+                        self.steps[i].copy = Some(copy);
+                        return Ok(from);
+                    }
+                    self.kill_stranger(from);
+                    if mine {
+                        return Err(Cause::Misbehaved(format!(
+                            "its copy could not enter the sandbox: {}",
+                            Errno::from_raw(args.get(1).copied().unwrap_or(0) as i32)
+                        )));
+                    }
+                }
+                Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
+                    return Err(match args.first() {
+                        Some(&word::ENDED) => Cause::Ended(EndText::from(end_of(&args))),
+                        _ => Cause::Misbehaved(format!(
+                            "its snapshot cannot copy itself: {}",
+                            self.steps[i].control.reply().3
+                        )),
+                    });
+                }
+                Ok(Event::Switched { from, .. }) => {
+                    if let Some(stranger) = from {
+                        self.kill_stranger(stranger);
+                    }
+                }
+                Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {
+                    return Err(Cause::Timeout(COPY_PATIENCE));
+                }
+                Err(e) => return Err(Cause::Backend(e)),
+            }
+            event = lwc::await_switch(deadline);
+        }
+    }
+
+    /// Step 8 of the life: the copy goes; the next comes from the snapshot.
+    fn retire(&mut self, i: usize) {
+        if let Some(copy) = self.steps[i].copy.take() {
+            let _ = copy.destroy();
+        }
+    }
+}
+
+/// Steps 2 and 3 of the life.
+fn start_step(
+    specs: &[Spec],
+    parts: &Parts<'_>,
+    function: &Function,
+) -> Result<(Context, SetupTimings), String> {
+    let text = |e: lwc::Error| e.to_string();
+    let begin = Instant::now();
+    let snapshot = lwc::spawn(specs, Flags::TRAP_FAULT | Flags::TRAP_EXIT, |event| {
+        context::main(event, parts)
+    })
+    .map_err(text)?;
+    let create = begin.elapsed();
+    log::debug!("create: function {}", function.name);
+
+    let begin = Instant::now();
+    let patience = SETUP_PATIENCE.max(function.timeout);
+    let event = snapshot.switch_until(&[], begin + patience);
+    for (_, line) in parts.control.take_log() {
+        log::info!(target: "function", "{} [init]: {line}", function.name);
+    }
+    match event {
+        Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
+        Ok(Event::Switched { .. }) => return Err(parts.control.reply().3),
+        Ok(Event::Ended(end)) => {
+            return Err(format!(
+                "its constructors or initialiser: {}",
+                EndText::from(end)
+            ));
+        }
+        Err(e) if e.errno() == Errno::ETIMEDOUT => {
+            let _ = snapshot.destroy();
+            return Err(format!(
+                "its constructors and initialiser took more than {}",
+                humantime::format_duration(patience)
+            ));
+        }
+        Err(e) => return Err(text(e)),
+    }
+    let initialise = begin.elapsed();
+    log::debug!("initialise: function {}", function.name);
+
+    Ok((
+        snapshot,
+        SetupTimings {
+            create,
+            initialise,
+            restrict: Duration::ZERO,
+        },
+    ))
+}

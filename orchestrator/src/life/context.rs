@@ -1,0 +1,305 @@
+//! What runs inside a function's context: loading, the snapshot, its copies.
+//!
+//! The context that [`main`] makes of a new one loads the function, enters
+//! the sandbox and parks: the snapshot. It never sees an invocation. On the
+//! root's word it copies itself; a copy enters the stricter sandbox, tells the
+//! root that it is ready and serves invocations.
+
+use super::control::Control;
+use super::host::{CALLS, HostState};
+use crate::audit::probe;
+use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
+use lwc_function::abi::{ABI, Handler, Initialiser, RawInvocation, RawSetup};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, c_char};
+use std::path::Path;
+use std::time::Duration;
+
+/// First words of what root and contexts say to each other by a switch.
+pub(crate) mod word {
+    /// Root to snapshot: make a copy.
+    pub(crate) const COPY: u64 = 1;
+    /// Root to copy: run the handler; the rest is on the control page.
+    pub(crate) const INVOKE: u64 = 2;
+    /// Root to copy, in an audit: attempt what `probe` is told.
+    pub(crate) const PROBE: u64 = 3;
+    /// Snapshot: loaded, initialised, in the sandbox.
+    pub(crate) const READY: u64 = 10;
+    /// Copy: in the sandbox.
+    pub(crate) const COPY_READY: u64 = 11;
+    /// Copy: the handler has returned; the rest is on the control page.
+    pub(crate) const DONE: u64 = 12;
+    /// Snapshot or copy: it could not; words are an errno, text is on the
+    /// control page.
+    pub(crate) const FAILED: u64 = 13;
+    /// Snapshot: a copy has ended. Words: signal, code, address.
+    pub(crate) const ENDED: u64 = 14;
+    /// Snapshot: somebody other than the root switched here.
+    pub(crate) const STRANGER: u64 = 15;
+}
+
+/// What a step's context is made for.
+pub(crate) struct Parts<'a> {
+    pub(crate) library: &'a Path,
+    pub(crate) handler: &'a str,
+    pub(crate) has_init: bool,
+    pub(crate) memory: u64,
+    pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    pub(crate) input: &'a Region,
+    pub(crate) output: &'a Region,
+    pub(crate) control: &'a Control,
+    /// Whether copies answer probes; set for audits alone.
+    pub(crate) audit: bool,
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(crate) fn monotonic() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}
+
+/// The loaded function.
+struct Loaded {
+    handler: Handler,
+    /// Never unloaded: it is the context's whole content.
+    _library: libloading::Library,
+}
+
+/// The new context, from the first switch to it.
+pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
+    // Nothing here may write to descriptors: they are closed, and their
+    // numbers are the next file's.
+    log::set_max_level(log::LevelFilter::Off);
+    let Some(root) = event.from() else {
+        std::process::exit(1)
+    };
+    let state = HostState {
+        secrets: parts.secrets.clone(),
+        control: parts.control,
+    };
+    let loaded = match load(parts, &state) {
+        Ok(loaded) => loaded,
+        Err(text) => {
+            parts.control.put_reply(1, 0, b"", text.as_bytes());
+            loop {
+                let _ = root.switch(&[word::FAILED]);
+            }
+        }
+    };
+    snapshot(root, parts, &state, &loaded)
+}
+
+/// Step 3 of the life: load, initialise, enter the sandbox.
+fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
+    let text = |e: lwc::Error| e.to_string();
+    lwc::limit_memory(parts.memory).map_err(text)?;
+    parts.input.make_read_only().map_err(text)?;
+    for (_, secret) in &state.secrets {
+        secret.lock().map_err(text)?;
+    }
+    // SAFETY: the library's constructors are the function author's code; they
+    // run here, in the function's own context, with what it is granted.
+    let library = unsafe { libloading::Library::new(parts.library) }
+        .map_err(|e| format!("cannot load {}: {e}", parts.library.display()))?;
+    // SAFETY: lwc_function.h declares handlers so; a symbol that is something
+    // else misbehaves in this context alone.
+    let handler = unsafe { library.get::<Handler>(parts.handler.as_bytes()) }
+        .map(|s| *s)
+        .map_err(|e| format!("no handler: {e}"))?;
+    if parts.has_init {
+        let symbol = format!("{}_init", parts.handler);
+        // SAFETY: as for the handler.
+        let init = unsafe { library.get::<Initialiser>(symbol.as_bytes()) }
+            .map(|s| *s)
+            .map_err(|e| format!("no initialiser: {e}"))?;
+        let mut setup = RawSetup {
+            abi: ABI,
+            status: 0,
+            host: state.as_host(),
+            calls: &raw const CALLS,
+            error: [0; 256],
+        };
+        // SAFETY: the setup and all it points at outlive the call.
+        let code = unsafe { init(&raw mut setup) };
+        if code != 0 {
+            return Err(format!(
+                "{symbol} reported an error: {} (code {code})",
+                field(&setup.error)
+            ));
+        }
+    }
+    if parts.audit {
+        probe::note_areas();
+    }
+    lwc::confine(Confinement::Creator).map_err(text)?;
+    Ok(Loaded {
+        handler,
+        _library: library,
+    })
+}
+
+/// A NUL-terminated field that a function may have overwritten.
+fn field(chars: &[c_char]) -> String {
+    let bytes: Vec<u8> = chars
+        .iter()
+        .map(|&c| c as u8)
+        .take_while(|&b| b != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The parked snapshot: makes copies of itself, and tells of their ends.
+fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
+    let mut copy: Option<Context> = None;
+    let mut reply: [u64; 4] = [word::READY, 0, 0, 0];
+    let mut to = root;
+    loop {
+        let event = to.switch(&reply);
+        to = root;
+        reply = match event {
+            Ok(Event::Switched { from, args }) if from == Some(root) => {
+                if args.first() != Some(&word::COPY) {
+                    [word::FAILED, libc::EINVAL as u64, 0, 0]
+                } else {
+                    // The last copy's descriptor goes; it is dead, or dies.
+                    drop(copy.take());
+                    match copy_self(root, parts, state, loaded) {
+                        Ok(made) => {
+                            to = made.handle();
+                            copy = Some(made);
+                            [0; 4]
+                        }
+                        Err(e) => {
+                            parts.control.put_reply(1, 0, b"", e.to_string().as_bytes());
+                            [word::FAILED, e.errno() as i32 as u64, 0, 0]
+                        }
+                    }
+                }
+            }
+            Ok(Event::Switched { .. }) => [word::STRANGER, 0, 0, 0],
+            Ok(Event::Ended(end)) => [
+                word::ENDED,
+                end.signal.unwrap_or(0) as u64,
+                end.code as u64,
+                end.address,
+            ],
+            Err(e) => [word::FAILED, e.errno() as i32 as u64, 0, 0],
+        };
+    }
+}
+
+/// The end of a copy, as [`word::ENDED`] tells it.
+pub(crate) fn end_of(args: &[u64]) -> End {
+    let at = |i: usize| args.get(i).copied().unwrap_or(0);
+    let signal = at(1) as i32;
+    End {
+        id: 0,
+        signal: (signal != 0).then_some(signal),
+        code: at(2) as i32,
+        address: at(3),
+    }
+}
+
+fn copy_self(
+    root: Handle,
+    parts: &Parts<'_>,
+    state: &HostState<'_>,
+    loaded: &Loaded,
+) -> lwc::Result<Context> {
+    // SAFETY: the copy runs `serve` and never returns here.
+    match unsafe { lwc::create(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT)? } {
+        Created::Creator(context) => Ok(context),
+        Created::New(_) => serve(root, parts, state, loaded),
+    }
+}
+
+/// A copy: one invocation after the other.
+fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
+    let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
+    let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
+    let mut reply = match ready {
+        Ok(()) => [word::COPY_READY, 0],
+        Err(e) => [word::FAILED, e.errno() as i32 as u64],
+    };
+    loop {
+        let event = root.switch(&reply);
+        reply = match event {
+            Ok(Event::Switched { from, args }) if from == Some(root) => match args.first() {
+                Some(&word::INVOKE) => {
+                    invoke(parts, state, loaded);
+                    [word::DONE, 0]
+                }
+                Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(&args, root)],
+                _ => [word::FAILED, libc::EINVAL as u64],
+            },
+            Ok(_) => [word::FAILED, libc::EPERM as u64],
+            Err(e) => [word::FAILED, e.errno() as i32 as u64],
+        };
+    }
+}
+
+/// Step 6 of the life.
+fn invoke(parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) {
+    let (input_len, deadline, id, kind) = parts.control.request();
+    let id = CString::new(id).unwrap_or_default();
+    let kind = CString::new(kind).unwrap_or_default();
+    let mut raw = RawInvocation {
+        abi: ABI,
+        status: 0,
+        host: state.as_host(),
+        calls: &raw const CALLS,
+        input: parts.input.as_ptr().cast_const(),
+        input_len: input_len.min(parts.input.len()),
+        input_type: kind.as_ptr(),
+        output: parts.output.as_ptr(),
+        output_capacity: parts.output.len(),
+        output_len: 0,
+        id: id.as_ptr(),
+        deadline,
+        output_type: [0; 128],
+        error: [0; 256],
+    };
+    // SAFETY: everything the invocation points at outlives the call; the
+    // handler is what the function's author gave for one.
+    let code = unsafe { (loaded.handler)(&raw mut raw) };
+    let status = if code != 0 { code } else { raw.status };
+    // SAFETY: the last byte is made a terminator first.
+    let (kind, error) = unsafe {
+        raw.output_type[127] = 0;
+        raw.error[255] = 0;
+        (
+            CStr::from_ptr(raw.output_type.as_ptr()),
+            CStr::from_ptr(raw.error.as_ptr()),
+        )
+    };
+    parts.control.put_reply(
+        status,
+        raw.output_len as u64,
+        kind.to_bytes(),
+        error.to_bytes(),
+    );
+}
+
+/// A system call's name, for those that functions are likely to try.
+pub(crate) fn syscall_name(number: u64) -> String {
+    let known: &[(i64, &str)] = &[
+        (libc::SYS_clone, "clone: fork or a thread"),
+        (libc::SYS_clone3, "clone3: fork or a thread"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_fork, "fork"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_vfork, "vfork"),
+        (libc::SYS_execve, "execve"),
+        (libc::SYS_kill, "kill"),
+        (libc::SYS_tgkill, "tgkill"),
+        (libc::SYS_ptrace, "ptrace"),
+        (libc::SYS_socket, "socket"),
+        (libc::SYS_process_vm_readv, "process_vm_readv"),
+        (libc::SYS_process_vm_writev, "process_vm_writev"),
+        (libc::SYS_prlimit64, "prlimit64"),
+    ];
+    known.iter().find(|(n, _)| *n as u64 == number).map_or_else(
+        || format!("number {number}"),
+        |(_, name)| (*name).to_owned(),
+    )
+}

@@ -1,0 +1,187 @@
+//! The control page of a step: what root and function tell each other beside
+//! the arguments. Shared by these two alone; each trusts nothing in it.
+
+use lwc::Region;
+
+const LEN: usize = 16 * 1024;
+
+// The root writes these.
+const INPUT_LEN: usize = 0;
+const DEADLINE: usize = 8;
+const ID: usize = 16;
+const ID_LEN: usize = 64;
+const INPUT_TYPE: usize = ID + ID_LEN;
+pub(crate) const TYPE_LEN: usize = 128;
+
+// The function's context writes these.
+const STATUS: usize = 1024;
+const OUTPUT_LEN: usize = STATUS + 8;
+const OUTPUT_TYPE: usize = STATUS + 16;
+const ERROR: usize = OUTPUT_TYPE + TYPE_LEN;
+pub(crate) const ERROR_LEN: usize = 256;
+const LOG_USED: usize = 2048;
+const LOG: usize = LOG_USED + 8;
+
+/// Room for the log of one invocation.
+pub(crate) const LOG_LEN: usize = LEN - LOG;
+
+/// A control page.
+#[derive(Debug)]
+pub(crate) struct Control(Region);
+
+impl Control {
+    pub(crate) fn new() -> lwc::Result<Self> {
+        Region::new(LEN).map(Self)
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.0
+    }
+
+    fn put_u64(&self, at: usize, value: u64) {
+        self.0.write(at, &value.to_ne_bytes());
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.read(at, &mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// NUL-terminated, cut to its field.
+    fn put_text(&self, at: usize, room: usize, text: &[u8]) {
+        let len = text.iter().position(|&b| b == 0).unwrap_or(text.len());
+        let len = len.min(room - 1);
+        self.0.write(at, &text[..len]);
+        self.0.write(at + len, &[0]);
+    }
+
+    fn text(&self, at: usize, room: usize) -> Vec<u8> {
+        let mut bytes = vec![0; room];
+        self.0.read(at, &mut bytes);
+        let len = bytes.iter().position(|&b| b == 0).unwrap_or(room);
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Root: the next invocation.
+    pub(crate) fn put_request(&self, input_len: u64, input_type: &str, id: &str, deadline: u64) {
+        self.put_u64(INPUT_LEN, input_len);
+        self.put_u64(DEADLINE, deadline);
+        self.put_text(ID, ID_LEN, id.as_bytes());
+        self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
+        self.put_u64(STATUS, 0);
+        self.put_u64(OUTPUT_LEN, 0);
+        self.put_text(OUTPUT_TYPE, TYPE_LEN, b"");
+        self.put_text(ERROR, ERROR_LEN, b"");
+        self.put_u64(LOG_USED, 0);
+    }
+
+    /// Function: length, deadline, identity, content type.
+    pub(crate) fn request(&self) -> (usize, u64, Vec<u8>, Vec<u8>) {
+        (
+            self.u64(INPUT_LEN) as usize,
+            self.u64(DEADLINE),
+            self.text(ID, ID_LEN),
+            self.text(INPUT_TYPE, TYPE_LEN),
+        )
+    }
+
+    /// Function: the answer. An empty type leaves the input's.
+    pub(crate) fn put_reply(&self, status: i32, output_len: u64, kind: &[u8], error: &[u8]) {
+        self.put_u64(STATUS, status as u64);
+        self.put_u64(OUTPUT_LEN, output_len);
+        self.put_text(OUTPUT_TYPE, TYPE_LEN, kind);
+        self.put_text(ERROR, ERROR_LEN, error);
+    }
+
+    /// Root: status, length, content type, message; text made printable.
+    pub(crate) fn reply(&self) -> (i32, u64, String, String) {
+        (
+            self.u64(STATUS) as i32,
+            self.u64(OUTPUT_LEN),
+            printable(&self.text(OUTPUT_TYPE, TYPE_LEN)),
+            printable(&self.text(ERROR, ERROR_LEN)),
+        )
+    }
+
+    /// Function: a line for the log, dropped when there is no room.
+    pub(crate) fn put_log(&self, level: u8, text: &[u8]) {
+        let used = self.u64(LOG_USED) as usize;
+        let len = text.len().min(u16::MAX as usize);
+        if used > LOG_LEN || LOG_LEN - used < len + 3 {
+            return;
+        }
+        let head = (len as u16).to_ne_bytes();
+        self.0.write(LOG + used, &[level, head[0], head[1]]);
+        self.0.write(LOG + used + 3, &text[..len]);
+        self.put_u64(LOG_USED, (used + 3 + len) as u64);
+    }
+
+    /// Root: the lines of the log, made printable, and none afterwards.
+    pub(crate) fn take_log(&self) -> Vec<(u8, String)> {
+        let used = (self.u64(LOG_USED) as usize).min(LOG_LEN);
+        let mut bytes = vec![0; used];
+        self.0.read(LOG, &mut bytes);
+        self.put_u64(LOG_USED, 0);
+        let mut lines = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let [level, a, b, tail @ ..] = rest {
+            let len = u16::from_ne_bytes([*a, *b]) as usize;
+            let Some((text, after)) = tail.split_at_checked(len) else {
+                break;
+            };
+            lines.push((*level, printable(text)));
+            rest = after;
+        }
+        lines
+    }
+}
+
+/// Text from a stranger, for terminals and logs: no control characters.
+fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_end_puts_the_other_gets() {
+        let c = Control::new().unwrap();
+        c.put_request(7, "text/plain", "id", 99);
+        assert_eq!(c.request(), (7, 99, b"id".to_vec(), b"text/plain".to_vec()));
+        c.put_reply(-3, 12, b"a\x1b[0m", &[b'e'; 999]);
+        let (status, len, kind, error) = c.reply();
+        assert_eq!((status, len, error.len()), (-3, 12, ERROR_LEN - 1));
+        assert_eq!(kind, "a\\u{1b}[0m");
+    }
+
+    #[test]
+    fn a_log_that_lies_about_its_length_is_cut() {
+        let c = Control::new().unwrap();
+        c.put_log(3, b"one\n");
+        c.put_log(1, b"two");
+        assert_eq!(
+            c.take_log(),
+            [(3, "one\\n".to_owned()), (1, "two".to_owned())]
+        );
+        assert!(c.take_log().is_empty());
+        c.put_log(3, b"kept");
+        c.region().write(LOG_USED, &u64::MAX.to_ne_bytes());
+        assert_eq!(c.take_log().first().unwrap().1, "kept");
+        for _ in 0..5000 {
+            c.put_log(5, b"flood");
+        }
+        assert!(c.take_log().len() <= LOG_LEN / 8 + 1);
+    }
+}

@@ -1,0 +1,142 @@
+//! What can go wrong, named by chain, step, function and cause.
+
+use std::time::Duration;
+
+/// Why a function gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// It reported an error.
+    #[error("reported an error: {message} (code {code})")]
+    Reported {
+        /// Its code, above 0.
+        code: i32,
+        /// Its message.
+        message: String,
+    },
+    /// Its context ended.
+    #[error("{0}")]
+    Ended(#[from] EndText),
+    /// It overran its time.
+    #[error("overran its timeout of {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// It claims an answer that its region cannot hold.
+    #[error("claims an answer of {claimed} bytes; its region holds {capacity} (raise `region`)")]
+    TooBig {
+        /// What it claims.
+        claimed: u64,
+        /// What there is.
+        capacity: u64,
+    },
+    /// It did not keep to the protocol with its host.
+    #[error("misbehaved: {0}")]
+    Misbehaved(String),
+    /// The backend failed.
+    #[error("{0}")]
+    Backend(#[from] lwc::Error),
+}
+
+impl Cause {
+    /// A stable word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Reported { .. } => "error",
+            Self::Ended(_) => "crash",
+            Self::Timeout(_) => "timeout",
+            Self::TooBig { .. } => "too-big",
+            Self::Misbehaved(_) => "misbehaved",
+            Self::Backend(_) => "backend",
+        }
+    }
+}
+
+/// How a context ended, in words that help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct EndText {
+    text: String,
+}
+
+impl From<lwc::End> for EndText {
+    fn from(end: lwc::End) -> Self {
+        let hint = match end.signal {
+            Some(libc::SIGSYS) => {
+                let name = super::context::syscall_name(end.address);
+                return Self {
+                    text: format!(
+                        "made a forbidden system call ({name}) and was killed by SIGSYS; functions may compute, allocate and use lwc_function.h"
+                    ),
+                };
+            }
+            Some(libc::SIGABRT) => " (abort, or an allocation beyond `memory`)",
+            Some(libc::SIGSEGV) => {
+                " (a wild pointer, the stack's end, or unchecked malloc beyond `memory`)"
+            }
+            _ => "",
+        };
+        Self {
+            text: format!("was {end}{hint}").replace("was exited", "exited"),
+        }
+    }
+}
+
+/// An invocation that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("chain {chain:?}, step {} of {steps}, function {function:?}: {cause} [invocation {id}]", .step + 1)]
+pub struct Failure {
+    /// The chain's name.
+    pub chain: String,
+    /// The step, from 0.
+    pub step: usize,
+    /// How many steps the chain has.
+    pub steps: usize,
+    /// The function's name.
+    pub function: String,
+    /// Why.
+    pub cause: Cause,
+    /// The invocation's identity.
+    pub id: String,
+}
+
+impl Failure {
+    /// For programs.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "chain": self.chain,
+            "step": self.step + 1,
+            "function": self.function,
+            "cause": self.cause.kind(),
+            "message": self.cause.to_string(),
+            "invocation": self.id,
+        })
+    }
+}
+
+/// A chain that cannot be brought to life.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A secret cannot be had.
+    #[error("secret {name:?} of function {function:?}: {what}")]
+    Secret {
+        /// The secret's name.
+        name: String,
+        /// The function it is for.
+        function: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A function could not be loaded or initialised.
+    #[error("chain {chain:?}, step {}, function {function:?}: {what}", .step + 1)]
+    Function {
+        /// The chain's name.
+        chain: String,
+        /// The step, from 0.
+        step: usize,
+        /// The function's name.
+        function: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The backend failed.
+    #[error("{0}")]
+    Backend(#[from] lwc::Error),
+}

@@ -1,0 +1,61 @@
+//! The host's calls, as a function's context offers them to its function.
+
+use super::control::Control;
+use lwc::Secret;
+use lwc_function::abi::{ABI, Host, HostCalls};
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+/// What the calls work on; a function gets a pointer to it, opaque.
+pub(super) struct HostState<'a> {
+    pub(super) secrets: Vec<(&'a str, &'a Secret)>,
+    pub(super) control: &'a Control,
+}
+
+impl HostState<'_> {
+    pub(super) fn as_host(&self) -> *const Host {
+        std::ptr::from_ref(self).cast()
+    }
+}
+
+/// Everything here runs on behalf of the function, in its own context: what a
+/// hostile one passes can hurt itself alone.
+pub(super) static CALLS: HostCalls = HostCalls {
+    abi: ABI,
+    reserved: 0,
+    secret,
+    log,
+    now,
+};
+
+unsafe extern "C" fn secret(
+    host: *const Host,
+    name: *const c_char,
+    len: *mut usize,
+) -> *const c_void {
+    // SAFETY: `host` is what `as_host` gave; the name and the place for the
+    // length are the function's promise, in its own context.
+    unsafe {
+        let state = &*host.cast::<HostState<'_>>();
+        let name = CStr::from_ptr(name).to_bytes();
+        match state.secrets.iter().find(|(n, _)| n.as_bytes() == name) {
+            Some((_, secret)) => {
+                *len = secret.len();
+                secret.as_ptr().cast()
+            }
+            None => std::ptr::null(),
+        }
+    }
+}
+
+unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, len: usize) {
+    // SAFETY: as above.
+    unsafe {
+        let state = &*host.cast::<HostState<'_>>();
+        let text = std::slice::from_raw_parts(text.cast::<u8>(), len);
+        state.control.put_log(level.clamp(1, 5) as u8, text);
+    }
+}
+
+unsafe extern "C" fn now(_: *const Host) -> u64 {
+    super::context::monotonic()
+}

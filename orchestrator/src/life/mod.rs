@@ -1,0 +1,69 @@
+//! The life of a function, in the order of the log at debug level:
+//!
+//! 1. **build** ([`crate::build`]);
+//! 2. **create** ([`chain`]): a context with the function's own regions and
+//!    secrets, nothing of others, no descriptors;
+//! 3. **initialise** ([`context`]): load, init, enter the sandbox, park. What
+//!    is parked is the snapshot;
+//! 4. **erase** ([`secrets`]): no secret is left in the root;
+//! 5. **restrict**: the root can no longer overlay the context;
+//! 6. **invoke**: switch to a copy of the snapshot, which answers in place;
+//! 7. **roll back**: the copy goes, unless `isolation = "chain"`;
+//! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
+//!
+//! ```text
+//!          region 0       region 1 (middle)    region 2
+//!   root ──writes──▶ f ──writes──────▶ g ──writes──▶ root
+//!                reads only       reads only      reads only
+//!   control page of f: root ⇄ f        control page of g: root ⇄ g
+//! ```
+
+pub mod chain;
+pub(crate) mod context;
+pub(crate) mod control;
+mod error;
+mod host;
+mod secrets;
+
+pub use chain::{Hop, LiveChain, SetupTimings};
+pub use error::{Cause, Failure, StartError};
+pub use secrets::Vault;
+
+use crate::build::Built;
+use crate::chain_file::ChainFile;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Brings chains of a file to life, secrets erased and rights given up.
+/// Returns them with the time that erasing took.
+///
+/// # Errors
+/// The first chain that cannot be started; everything made is gone again.
+pub fn start(
+    file: &ChainFile,
+    names: &[&str],
+    built: &BTreeMap<String, Built>,
+    audit: bool,
+) -> Result<(Vec<LiveChain>, Duration, Vec<crate::audit::Fingerprint>), StartError> {
+    let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
+    let functions = used.iter().map(|&n| &file.functions[n]);
+    let vault = Vault::open(functions)?;
+    let mut live: Vec<LiveChain> = Vec::new();
+    for name in names {
+        let chain = LiveChain::start(file, name, built, &vault, &live, audit)?;
+        live.push(chain);
+    }
+    let fingerprints = if audit {
+        crate::audit::fingerprints(&vault)
+    } else {
+        Vec::new()
+    };
+    let begin = Instant::now();
+    drop(vault);
+    let erase = begin.elapsed();
+    log::debug!("erase: no secret is left in the root");
+    for chain in &mut live {
+        chain.restrict()?;
+    }
+    Ok((live, erase, fingerprints))
+}
