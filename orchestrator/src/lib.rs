@@ -12,4 +12,6 @@
 pub mod audit;
 pub mod build;
 pub mod chain_file;
+pub mod cli;
 pub mod life;
+pub mod scaffold;

@@ -1,0 +1,193 @@
+//! The command line.
+
+mod check;
+mod run;
+
+use crate::audit::audit;
+use crate::build::{Built, build};
+use crate::chain_file::{ChainFile, load};
+use crate::scaffold;
+use clap::{Args, Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit codes, as `--help` lists them.
+mod exit {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const BUILD: u8 = 3;
+    pub(super) const START: u8 = 4;
+}
+
+const AFTER: &str = "\
+Exit codes:
+  0  all went well
+  1  a function failed, or the audit found a breach
+  2  wrong usage, or a chain file with errors
+  3  a function cannot be built
+  4  a chain cannot be started, or the backend is missing
+
+Environment:
+  LWC_BACKEND  kernel or process; default: kernel where lwc.ko is loaded
+  LWC_CACHE    where functions are built; default: ~/.cache/lwc
+  CC, CXX      compilers for C and C++ functions";
+
+/// Runs chains of functions in one program, each in its own light-weight context.
+#[derive(Debug, Parser)]
+#[command(name = "lwc-orchestrator", version, after_help = AFTER)]
+struct Cli {
+    /// More to read on stderr: -v info, -vv debug (the life of each function), -vvv trace
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cmd {
+    /// Say all that is wrong with a chain file, build its functions, show the plan
+    Check(check::CheckArgs),
+    /// Run a chain on inputs; the answers, and nothing else, go to stdout
+    Run(run::RunArgs),
+    /// Measure by attempts what each context can reach
+    Audit(AuditArgs),
+    /// Write a new function, ready to run
+    New(NewArgs),
+}
+
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// The chain file
+    file: PathBuf,
+    /// The matrix as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NewArgs {
+    /// The function's name: 1 to 63 of a-z, 0-9, - and _
+    name: String,
+    /// Its language
+    #[arg(long, value_enum)]
+    lang: scaffold::Language,
+    /// Where its folder is made
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+/// Runs the program; returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default = match cli.verbose {
+        0 => "warn,function=info",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
+        .format_timestamp_micros()
+        .init();
+    let code = match &cli.command {
+        Cmd::Check(args) => check::check(args),
+        Cmd::Run(args) => run::run(args),
+        Cmd::Audit(args) => run_audit(args),
+        Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
+            Ok(made) => {
+                println!("{made}");
+                Ok(())
+            }
+            Err(e) => {
+                complain(&e);
+                Err(exit::USAGE)
+            }
+        },
+    };
+    match code {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+/// An error for people, on stderr.
+fn complain(e: &dyn std::fmt::Display) {
+    let mut err = std::io::stderr().lock();
+    let (on, off) = if colours() {
+        ("\x1b[1;31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    // Nowhere is left to report a broken stderr.
+    let _ = writeln!(err, "{on}error{off}: {e}");
+}
+
+/// Whether stderr shows colours (no-color.org).
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Loads and builds a chain file, complaining on the way.
+fn prepare(path: &std::path::Path) -> Result<(ChainFile, BTreeMap<String, Built>), u8> {
+    let file = match load(path) {
+        Ok((file, report)) => {
+            eprint!("{}", report.render(colours()));
+            file
+        }
+        Err(report) => {
+            eprint!("{}", report.render(colours()));
+            return Err(exit::USAGE);
+        }
+    };
+    match build(&file) {
+        Ok(built) => Ok((file, built)),
+        Err(errors) => {
+            errors.iter().for_each(|e| complain(e));
+            Err(exit::BUILD)
+        }
+    }
+}
+
+fn run_audit(args: &AuditArgs) -> Result<(), u8> {
+    let (file, built) = prepare(&args.file)?;
+    let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
+    let (mut live, _, secrets) = crate::life::start(&file, &names, &built, true).map_err(|e| {
+        complain(&e);
+        exit::START
+    })?;
+    let mut holds = true;
+    let mut matrices = Vec::new();
+    for chain in &mut live {
+        match audit(&file, chain, &secrets) {
+            Ok(matrix) => {
+                holds &= matrix.holds();
+                matrices.push(matrix);
+            }
+            Err(e) => {
+                complain(&e);
+                return Err(exit::FAILED);
+            }
+        }
+    }
+    let text = if args.json {
+        serde_json::to_string_pretty(&serde_json::json!({ "holds": holds, "chains": matrices }))
+            .unwrap_or_default()
+            + "\n"
+    } else {
+        matrices.iter().map(|m| m.render() + "\n").collect()
+    };
+    write_out(text.as_bytes())?;
+    if holds { Ok(()) } else { Err(exit::FAILED) }
+}
+
+/// Writes to stdout; a closed pipe is no crash.
+fn write_out(bytes: &[u8]) -> Result<(), u8> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|e| {
+            complain(&format!("writing the answer: {e}"));
+            exit::FAILED
+        })
+}

@@ -1,0 +1,213 @@
+//! `run`: a chain on inputs.
+
+use super::{complain, exit, prepare};
+use crate::life::{self, Hop, LiveChain};
+use clap::Args;
+use lwc::Region;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The chain file
+    file: PathBuf,
+    /// The chain; may be left out where there is one alone
+    chain: Option<String>,
+    /// An input: a file, or - for stdin. Several run one after the other
+    #[arg(long, short, required = true, value_name = "FILE|-")]
+    input: Vec<PathBuf>,
+    /// The input's content type; guessed from its name if left out
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Run the inputs this often
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    repeat: u32,
+    /// A table of what each step took, on stderr
+    #[arg(long)]
+    timings: bool,
+    /// Failures as JSON, one a line, on stderr
+    #[arg(long)]
+    json: bool,
+}
+
+/// What all steps before the first invocation took.
+struct Before {
+    build: Duration,
+    erase: Duration,
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
+    let begin = Instant::now();
+    let (file, built) = prepare(&args.file)?;
+    let build = begin.elapsed();
+    let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
+    let name = match (&args.chain, names.as_slice()) {
+        (Some(name), _) if file.chains.contains_key(name) => name.as_str(),
+        (None, [only]) => only,
+        (given, _) => {
+            let all = names.join(", ");
+            complain(&match given {
+                Some(name) => format!("no chain is called {name:?}; there are: {all}"),
+                None => format!("say which chain to run: {all}"),
+            });
+            return Err(exit::USAGE);
+        }
+    };
+    let (mut live, erase, _) = life::start(&file, &[name], &built, false).map_err(|e| {
+        complain(&e);
+        exit::START
+    })?;
+    let Some(chain) = live.first_mut() else {
+        return Err(exit::START);
+    };
+    let mut hops: Vec<Vec<Hop>> = Vec::new();
+    let mut failed = false;
+    for _ in 0..args.repeat {
+        for input in &args.input {
+            match one(args, chain, input)? {
+                Some(hop) => hops.push(hop),
+                None => failed = true,
+            }
+        }
+    }
+    if args.timings {
+        eprint!("{}", table(chain, &Before { build, erase }, &hops));
+    }
+    if failed { Err(exit::FAILED) } else { Ok(()) }
+}
+
+/// One invocation; `None` when a function failed, which was said.
+fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec<Hop>>, u8> {
+    let stdin = input == Path::new("-");
+    let shown = if stdin {
+        "stdin".into()
+    } else {
+        input.display().to_string()
+    };
+    let opened = if stdin {
+        Ok(Box::new(std::io::stdin().lock()) as Box<dyn Read>)
+    } else {
+        std::fs::File::open(input).map(|f| Box::new(f) as Box<dyn Read>)
+    };
+    let len = opened
+        .and_then(|mut reader| fill(chain.input(), &mut *reader))
+        .map_err(|e| {
+            complain(&format!("input {shown}: {e}"));
+            exit::USAGE
+        })?;
+    let kind = args
+        .content_type
+        .as_deref()
+        .unwrap_or_else(|| guess_type(input));
+    match chain.invoke(len, kind) {
+        Ok((n, _, hops)) => {
+            drain(chain.output(), n).map_err(|e| {
+                complain(&format!("writing the answer: {e}"));
+                exit::FAILED
+            })?;
+            Ok(Some(hops))
+        }
+        Err(failure) => {
+            if args.json {
+                eprintln!("{}", failure.to_json());
+            } else {
+                complain(&failure);
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Reads into the region itself: an input is nowhere else in this process.
+fn fill(region: &Region, reader: &mut dyn Read) -> std::io::Result<usize> {
+    // SAFETY: the region is mapped and writable here, as long as the borrow;
+    // no function runs before `invoke`, so nobody else writes meanwhile.
+    let room = unsafe { std::slice::from_raw_parts_mut(region.as_ptr(), region.len()) };
+    let mut len = 0;
+    loop {
+        if len == room.len() {
+            let mut more = [0];
+            return match reader.read(&mut more)? {
+                0 => Ok(len),
+                _ => Err(std::io::Error::other(format!(
+                    "larger than the chain's region of {} bytes; raise `region`",
+                    room.len()
+                ))),
+            };
+        }
+        match reader.read(&mut room[len..]) {
+            Ok(0) => return Ok(len),
+            Ok(n) => len += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Writes the answer from the region itself to stdout.
+fn drain(region: &Region, len: usize) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        // SAFETY: write(2) reads inside the mapping; no reference is made to
+        // memory that a function may still change.
+        let n = unsafe { libc::write(1, region.as_ptr().add(done).cast(), len - done) };
+        if n < 0 {
+            let e = std::io::Error::last_os_error();
+            if e.kind() == std::io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(e);
+        }
+        done += n as usize;
+    }
+    Ok(())
+}
+
+fn guess_type(path: &Path) -> &'static str {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("json") => "application/json",
+        Some("txt") => "text/plain",
+        _ => "application/octet-stream",
+    }
+}
+
+/// Microseconds, for people.
+fn us(d: Duration) -> String {
+    format!("{:.1}", d.as_secs_f64() * 1e6)
+}
+
+fn table(chain: &LiveChain, before: &Before, hops: &[Vec<Hop>]) -> String {
+    let mut out = format!(
+        "{:<16} {:>12} {:>12} {:>12} {:>12} {:>12}\n",
+        "microseconds", "create", "initialise", "restrict", "copy", "hop"
+    );
+    for (i, (name, setup)) in chain.setup_timings().enumerate() {
+        let median = |f: fn(&Hop) -> Duration| {
+            let mut all: Vec<Duration> = hops.iter().filter_map(|h| h.get(i)).map(f).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        };
+        let _ = writeln!(
+            out,
+            "{name:<16} {:>12} {:>12} {:>12} {:>12} {:>12}",
+            us(setup.create),
+            us(setup.initialise),
+            us(setup.restrict),
+            us(median(|h| h.copy)),
+            us(median(|h| h.run))
+        );
+    }
+    let backend = lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string());
+    let _ = writeln!(
+        out,
+        "build {} · erase {} · invocations {} (medians shown) · {backend} backend",
+        us(before.build),
+        us(before.erase),
+        hops.len()
+    );
+    out
+}
