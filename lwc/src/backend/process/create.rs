@@ -105,7 +105,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     // The new context reports that it is set up; only then may its ends of
     // the channels be closed here (a shared table is shared).
-    let ready = rt.answer(CALL, index);
+    let ready = rt.answer(CALL, index, false);
     let keep = if shared_table {
         birth.lasting()
     } else {
@@ -138,7 +138,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(CALL, Errno::ESRCH, "the new context is gone"));
     };
-    c.held = true;
+    c.hold(true);
     c.mine = Rights::all();
     c.granted = Rights::granted_by(specs);
     Ok(Forked::Creator(c.desc))
@@ -234,6 +234,7 @@ fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), us
         desc: here,
         sock: here,
         held: false,
+        root_line: false,
         vouched: true,
         pair: mapped,
         side: 0,
@@ -445,6 +446,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
             desc: r.sock,
             sock: r.sock,
             held: false,
+            root_line: true,
             vouched: true,
             pair,
             side: 1,
@@ -478,6 +480,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 desc: sock,
                 sock,
                 held: false,
+                root_line: false,
                 vouched: true,
                 pair,
                 side: 1,
@@ -518,6 +521,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 desc: h.desc,
                 sock,
                 held: true,
+                root_line: false,
                 vouched: true,
                 pair,
                 side: 0,
@@ -529,6 +533,9 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 foreign: Vec::new(),
             },
         );
+        if let Some(c) = rt.channel(first + n) {
+            c.hold(true);
+        }
     }
     if !shared {
         fds::close(r.pair);

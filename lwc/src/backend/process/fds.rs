@@ -11,12 +11,16 @@ pub(super) const MAX_SENT: usize = 250;
 
 /// Where our own descriptors begin: the upper three quarters of what the
 /// process may have, so that the low numbers stay the user's.
+static BASE: AtomicI32 = AtomicI32::new(0);
+
 fn base() -> RawFd {
-    static BASE: AtomicI32 = AtomicI32::new(0);
-    let known = BASE.load(Ordering::Relaxed);
-    if known != 0 {
-        return known;
+    match BASE.load(Ordering::Relaxed) {
+        0 => find_base(),
+        known => known,
     }
+}
+
+fn find_base() -> RawFd {
     // SAFETY: getrlimit writes the struct it is given.
     let soft = unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
@@ -32,13 +36,21 @@ fn base() -> RawFd {
 pub(super) fn high(fd: RawFd) -> Result<RawFd> {
     // SAFETY: fcntl and close on a descriptor that the caller hands over.
     unsafe {
-        let up = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, base());
+        let mut up = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, base());
+        if up < 0 && Errno::last() == Errno::EINVAL {
+            // The limit has come down below where we began.
+            up = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, find_base());
+        }
         let err = Errno::last();
         libc::close(fd);
         if up < 0 {
             return Err(Error::new(
                 "fcntl",
-                err,
+                if err == Errno::EINVAL {
+                    Errno::EMFILE
+                } else {
+                    err
+                },
                 "a descriptor for a context; see `ulimit -n`",
             ));
         }

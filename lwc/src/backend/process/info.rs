@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 pub(super) fn info_words(rt: &Runtime, id: u64) -> [u64; 8] {
     let current = rt.current().load(Ordering::Relaxed);
     let book = rt.book.as_ref();
-    let contexts = book.map_or(0, super::registrar::Book::count) as u64;
+    // A root that discarded itself is none any more.
+    let contexts = book.map_or(0, super::registrar::Book::count) as u64 - u64::from(rt.anchor);
     let (creator, flags, pid) = if id == 1 {
-        (0, 0, Some(rt.root_pid))
+        (0, 0, (!rt.anchor).then_some(rt.root_pid))
     } else {
         let origin = book.and_then(|b| b.origin(id));
         let pid = book.and_then(|b| b.pid(id));

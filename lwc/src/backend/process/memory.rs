@@ -191,6 +191,23 @@ fn map_shared_at(addr: u64, len: usize, prot: i32, fd: RawFd, offset: u64) -> Re
     Ok(())
 }
 
+/// The running stack: all of the kernel's own for the process, or, on one that
+/// the program allocated, where it may be mapped together with anything, the
+/// page that this function runs on.
+fn running_stack() -> std::ops::Range<u64> {
+    let local = 0u8;
+    let here = &raw const local as u64;
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let whole = text
+        .lines()
+        .filter(|l| l.ends_with("[stack]"))
+        .filter_map(parse_area)
+        .find(|a| (a.start..a.end).contains(&here));
+    let page = page_size() as u64;
+    let at = here - here % page;
+    whole.map_or(at..at + page, |a| a.start..a.end)
+}
+
 /// Turns every private part of `[start, end)` into shared memory, in place:
 /// same addresses, same bytes, same protection. Holes are skipped.
 ///
@@ -203,7 +220,7 @@ pub(super) fn share_in_place(
     start: u64,
     end: u64,
 ) -> Result<()> {
-    let here = &raw const start as u64;
+    let stack = running_stack();
     let areas = areas(start, end).map_err(|e| e.of(call))?;
     let ours = objects.within(start, end);
     for area in &areas {
@@ -227,7 +244,7 @@ pub(super) fn share_in_place(
                 ));
             }
         }
-        if !area.shared && (area.start..area.end).contains(&here) {
+        if !area.shared && area.start < stack.end && stack.start < area.end {
             return Err(Error::new(
                 call,
                 Errno::EINVAL,

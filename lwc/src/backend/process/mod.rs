@@ -45,7 +45,7 @@ use crate::spec::{For, Rights, Spec, validate};
 use create::{Forked, create};
 use nix::errno::Errno;
 use page::{WORDS, kind};
-use runtime::{Got, Runtime};
+use runtime::{Channel, Got, Runtime};
 use serve::{ask, op};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -177,6 +177,13 @@ fn end_contexts() {
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
+    if flags & !(lwc_sys::LWC_CREATE_FLAGS as u32) != 0 {
+        return Err(Error::new(
+            CALL,
+            Errno::EINVAL,
+            format!("flags {flags:#x} have bits that lwCreate does not know"),
+        ));
+    }
     if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
         return Err(Error::new(
             CALL,
@@ -250,7 +257,7 @@ fn known_as(rt: &mut Runtime, index: usize) -> Result<RawFd> {
     let id = rt.id;
     hold(rt, id, peer)?;
     let c = rt.channel(index).ok_or_else(gone)?;
-    c.held = true;
+    c.hold(true);
     Ok(c.desc)
 }
 
@@ -323,7 +330,9 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
         }
         // The root's process stays, as the shell around the others.
         rt.anchor = true;
-        rt.bell.dead.store(1 << 16, Ordering::Relaxed);
+        rt.bell
+            .dead
+            .store(registrar::EXITED | registrar::ANCHORED, Ordering::Relaxed);
         loop {
             if rt.book.as_ref().is_none_or(|b| b.count() <= 1) {
                 // SAFETY: no context is left.
@@ -463,11 +472,12 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     let vouched = c.vouched;
     rt.put_channel(
         number,
-        runtime::Channel {
+        Channel {
             peer,
             desc: sock,
             sock,
             held: true,
+            root_line: false,
             vouched,
             pair,
             side: 0,
@@ -479,6 +489,9 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
             foreign: Vec::new(),
         },
     );
+    if let Some(c) = rt.channel(number) {
+        c.hold(true);
+    }
     hold(rt, id, peer)?;
     Ok(sock)
 }
@@ -497,7 +510,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     let Some(c) = rt.channel(index) else {
         return Ok(());
     };
-    c.held = false;
+    c.hold(false);
     let (peer, dead) = (c.peer, c.peer_dead());
     if !dead {
         let id = rt.id;
@@ -507,6 +520,11 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
             // A root that does not answer is as good as gone.
             let _ = ask(rt, CALL, 0, &[op::UNHOLD, peer], &[], &[]);
         }
+    }
+    if rt.channels[index].as_ref().is_some_and(Channel::unused)
+        && let Some(c) = rt.channels[index].take()
+    {
+        c.close();
     }
     rt.sweep();
     Ok(())

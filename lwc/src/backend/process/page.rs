@@ -61,6 +61,10 @@ pub(super) struct Half {
     pub(super) leaving: AtomicU32,
     /// On the root channel: somebody has switched to the context.
     pub(super) entered: AtomicU32,
+    /// Whether the one who writes this half holds a descriptor of the other.
+    pub(super) held: AtomicU32,
+    /// Whether it has closed its end for good.
+    pub(super) gone: AtomicU32,
     /// On the root channel: signal of the last fault recorded, then code and
     /// address.
     pub(super) fault_signal: AtomicU32,

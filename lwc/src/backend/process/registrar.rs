@@ -19,8 +19,10 @@ use std::sync::atomic::Ordering;
 pub(super) const MAX_CONTEXTS: usize = 4096;
 
 /// Bits of a bell's `dead` word.
-const EXITED: u32 = 1 << 16;
+pub(super) const EXITED: u32 = 1 << 16;
 const SIGNALED: u32 = 1 << 17;
+/// The root discarded itself; its process keeps the book all the same.
+pub(super) const ANCHORED: u32 = 1 << 18;
 
 /// Signals that a context brings upon itself (6.1).
 const FAULTS: [i32; 6] = [
@@ -147,6 +149,7 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         desc: here,
         sock: here,
         held: false,
+        root_line: true,
         vouched: true,
         pair: mapped,
         side: 0,
@@ -224,12 +227,24 @@ fn context_of_ours(pid: i32) -> bool {
     }
 }
 
-/// Takes a context that never came to life out of the book.
+/// Takes a context that never came to life out of the book. Whom it was
+/// introduced to learns from its doorbell that it is dead.
 pub(super) fn unregister(rt: &mut Runtime, id: u64) {
-    if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.remove(&id))
-        && let Some(c) = rt.channels.get_mut(e.channel).and_then(Option::take)
+    if rt
+        .book
+        .as_ref()
+        .is_some_and(|b| b.entries.contains_key(&id))
     {
-        c.close();
+        if let Some(c) = rt
+            .book
+            .as_ref()
+            .and_then(|b| b.entries.get(&id))
+            .and_then(|e| rt.channels.get_mut(e.channel))
+            .and_then(Option::as_mut)
+        {
+            c.hold(false);
+        }
+        strike(rt, id, EXITED);
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Channel {
     pub(super) sock: RawFd,
     /// Whether the user holds a descriptor here.
     pub(super) held: bool,
+    /// A context's channel to the root, which lives as long as the context.
+    pub(super) root_line: bool,
     /// Whether the peer's identity comes from whoever made it, not from a
     /// third party that may lie.
     pub(super) vouched: bool,
@@ -66,8 +68,27 @@ impl Channel {
     pub(super) fn peer_dead(&self) -> bool {
         self.peer_bell.dead.load(Ordering::Relaxed) != 0
     }
+    /// The user holds a descriptor here now, or no longer.
+    pub(super) fn hold(&mut self, yes: bool) {
+        self.held = yes;
+        self.out().held.store(yes.into(), Ordering::Relaxed);
+    }
+    /// Whether no message can come here any more: the user does not hold it,
+    /// and the peer is dead or has closed its end. (Of that a hostile peer can
+    /// only lie to its own harm.)
+    fn useless(&self) -> bool {
+        let gone = || !self.root_line && self.inn().gone.load(Ordering::Relaxed) != 0;
+        !self.held && (self.peer != 1 && self.peer_dead() || gone())
+    }
+    /// Whether a channel that the user has just closed can go: the peer holds
+    /// nothing here either. Between a channel's making and its holder's saying
+    /// so both calls of the current context are over, so this is final.
+    pub(super) fn unused(&self) -> bool {
+        !self.held && !self.root_line && self.inn().held.load(Ordering::Relaxed) == 0
+    }
     /// Frees what the channel has in this context.
     pub(super) fn close(self) {
+        self.out().gone.store(1, Ordering::Relaxed);
         fds::close(self.sock);
         self.foreign.iter().for_each(|&fd| fds::close(fd));
     }
@@ -105,6 +126,8 @@ pub(super) struct Runtime {
 // alone, and every access to it goes through one mutex.
 unsafe impl Send for Runtime {}
 
+/// Whether fork(3) and exit(3) know of us.
+static HOOKED: AtomicBool = AtomicBool::new(false);
 /// Set by the signal that tells of a death.
 static DEATHS: AtomicBool = AtomicBool::new(false);
 /// The root's doorbell, for that signal's handler.
@@ -149,8 +172,11 @@ impl Runtime {
             action.sa_sigaction = on_death as *const () as usize;
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(death_signal(), &raw const action, std::ptr::null_mut());
-            libc::pthread_atfork(None, None, Some(after_fork));
-            libc::atexit(at_exit);
+            // Once in a program: a forked child inherits both.
+            if !HOOKED.swap(true, Ordering::Relaxed) {
+                libc::pthread_atfork(None, None, Some(after_fork));
+                libc::atexit(at_exit);
+            }
         }
         let heard = bell.word.load(Ordering::Relaxed);
         Ok(Self {
@@ -250,6 +276,11 @@ impl Runtime {
 
     /// ESRCH, with how it ended, if the peer is dead.
     pub(super) fn alive(&mut self, call: &'static str, index: usize) -> Result<()> {
+        self.answers(call, index, false)
+    }
+
+    /// The same for a request: a root that discarded itself keeps the book.
+    pub(super) fn answers(&mut self, call: &'static str, index: usize, book: bool) -> Result<()> {
         if self.is_root() && DEATHS.load(Ordering::Relaxed) {
             self.bury();
         }
@@ -258,6 +289,7 @@ impl Runtime {
         };
         match c.peer_bell.dead.load(Ordering::Relaxed) {
             0 => Ok(()),
+            status if book && status & super::registrar::ANCHORED != 0 => Ok(()),
             status => Err(Error::new(
                 call,
                 Errno::ESRCH,
@@ -273,12 +305,10 @@ impl Runtime {
         let _ = super::registrar::reap(self);
     }
 
-    /// Frees channels to the dead that the user does not hold.
+    /// Frees channels that are of no more use.
     pub(super) fn sweep(&mut self) {
         for slot in &mut self.channels {
-            if slot
-                .as_ref()
-                .is_some_and(|c| !c.held && c.peer != 1 && c.peer_dead())
+            if slot.as_ref().is_some_and(Channel::useless)
                 && let Some(c) = slot.take()
             {
                 c.close();
@@ -329,6 +359,8 @@ impl Runtime {
                 && DEATHS.swap(false, Ordering::Acquire)
                 && let Some(got) = super::registrar::reap(self)
             {
+                // Signals do not queue: there may be more dead.
+                DEATHS.store(true, Ordering::Relaxed);
                 return got;
             }
             if word != self.heard {
@@ -390,7 +422,7 @@ impl Runtime {
     }
 
     /// Waits for the answer on one channel; its errno becomes the error.
-    pub(super) fn answer(&mut self, call: &'static str, index: usize) -> Result<()> {
+    pub(super) fn answer(&mut self, call: &'static str, index: usize, book: bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let word = self.bell.word.load(Ordering::Acquire);
@@ -417,7 +449,7 @@ impl Runtime {
             if self.is_root() && DEATHS.load(Ordering::Relaxed) {
                 self.bury();
             }
-            self.alive(call, index)?;
+            self.answers(call, index, book)?;
             let now = Instant::now();
             if now >= deadline {
                 return Err(Error::new(

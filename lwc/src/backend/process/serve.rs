@@ -41,6 +41,11 @@ pub(super) mod op {
     pub(in super::super) const INFO: u64 = 9;
     /// Root: end it. Words: identity.
     pub(in super::super) const DESTROY: u64 = 10;
+
+    /// Whether the root is asked as the keeper of the book.
+    pub(super) fn is_book(op: u64) -> bool {
+        op >= REGISTER
+    }
 }
 
 /// Specifiers as bytes.
@@ -95,7 +100,8 @@ pub(super) fn ask(
     bytes: &[u8],
     send: &[RawFd],
 ) -> Result<Answer> {
-    rt.alive(call, index)?;
+    let book = op::is_book(words[0]);
+    rt.answers(call, index, book)?;
     let too_big = || {
         Error::new(
             call,
@@ -113,7 +119,7 @@ pub(super) fn ask(
     c.out().put_words(words);
     c.out().publish(kind::REQUEST);
     c.ring();
-    rt.answer(call, index)?;
+    rt.answer(call, index, book)?;
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
@@ -182,6 +188,9 @@ fn refuse(errno: Errno, why: &str) -> Served {
 
 fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: &[u8]) -> Served {
     let done = Ok(Reply::default());
+    if rt.anchor && !op::is_book(words[0]) {
+        return refuse(Errno::ESRCH, "the root discarded itself");
+    }
     match words[0] {
         op::RESTRICT => {
             let Some(specs) = decode_specs(bytes) else {
@@ -292,6 +301,7 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
         desc: sock,
         sock,
         held: false,
+        root_line: false,
         vouched,
         pair,
         side: 1,
