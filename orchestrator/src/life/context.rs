@@ -282,6 +282,11 @@ fn invoke(parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) {
 
 /// A system call's name, for those that functions are likely to try.
 pub(crate) fn syscall_name(number: u64) -> String {
+    if number == 0 {
+        // SIGSYS killed it with signals blocked, as libc has them while it
+        // makes a thread or a process: nothing could note the number.
+        return "unknown: a thread or a process, likely".into();
+    }
     let known: &[(i64, &str)] = &[
         (libc::SYS_clone, "clone: fork or a thread"),
         (libc::SYS_clone3, "clone3: fork or a thread"),

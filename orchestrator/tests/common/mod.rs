@@ -1,0 +1,61 @@
+//! Running the binary as a user does.
+
+#![allow(dead_code, unreachable_pub, missing_docs)] // each test uses its part
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The repository.
+pub fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The binary, with a cache that the tests share and nobody else.
+pub fn orchestrator() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lwc-orchestrator"));
+    command
+        .env(
+            "LWC_CACHE",
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        )
+        .env_remove("LWC_BACKEND")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A folder with a chain file and whatever else it needs.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new(chain: &str) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("chain.toml", chain);
+        folder
+    }
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+    /// `run chain.toml` on these inputs.
+    pub fn run(&self, options: &[&str], inputs: &[&str]) -> Output {
+        let mut command = orchestrator();
+        command
+            .arg("run")
+            .arg(self.path("chain.toml"))
+            .args(options);
+        for (i, text) in inputs.iter().enumerate() {
+            let path = self.write(&format!("input{i}"), text);
+            command.arg("--input").arg(path);
+        }
+        command.output().unwrap()
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

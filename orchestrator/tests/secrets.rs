@@ -1,0 +1,221 @@
+//! Where secrets and arguments can be seen: by /proc from outside, and by
+//! attempts from inside.
+
+mod common;
+
+use common::{Folder, home, orchestrator, text};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::process::Stdio;
+
+const MARK: &[u8] = b"s3cret-of-the-first-7Qz";
+
+fn folder() -> Folder {
+    let folder = Folder::new(&format!(
+        r#"
+[functions.first]
+source = "{hostile}"
+handler = "hostile"
+secrets = {{ KEY = {{ file = "key" }}, TOKEN = {{ env = "TRIAL_TOKEN" }} }}
+
+[functions.second]
+source = "{hostile}"
+handler = "hostile"
+secrets = {{ OTHER = {{ file = "other" }} }}
+
+[functions.third]
+source = "{hostile}"
+handler = "hostile"
+
+[chains.trial]
+steps = ["first", "second", "third"]
+region = "16KiB"
+"#,
+        hostile = home().join("tests/hostile/hostile.c").display()
+    ));
+    folder.write("key", MARK);
+    folder.write("other", b"another-secret-Lx91");
+    folder
+}
+
+/// Whether a process's readable memory holds some bytes. `None`: it may not be
+/// read by us (contexts cannot be traced by their own user).
+fn holds(pid: u32, needle: &[u8]) -> Option<bool> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let mut mem = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut found = false;
+    for line in maps.lines().filter(|l| !l.contains("[v")) {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        if !words.next()?.starts_with('r') {
+            continue;
+        }
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let end = u64::from_str_radix(end, 16).ok()?;
+        let mut bytes = Vec::new();
+        mem.seek(SeekFrom::Start(start)).ok()?;
+        // Holes in files beyond their end cannot be read; what can, counts.
+        let _ = (&mut mem).take(end - start).read_to_end(&mut bytes);
+        found |= bytes.windows(needle.len()).any(|w| w == needle);
+    }
+    Some(found)
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .filter(|p: &u32| {
+            std::fs::read_to_string(format!("/proc/{p}/stat"))
+                .ok()
+                .and_then(|s| {
+                    s.rsplit_once(')')?
+                        .1
+                        .split_whitespace()
+                        .nth(1)?
+                        .parse()
+                        .ok()
+                })
+                == Some(pid)
+        })
+        .collect()
+}
+
+/// A chain that is alive and waits for its input: everything before the first
+/// invocation is done, secrets are erased.
+#[test]
+fn a_secret_is_in_the_memory_of_its_function_and_of_nobody_else() {
+    let folder = folder();
+    let token = "tok-3n-of-the-environment";
+    let mut program = orchestrator()
+        .args(["-vv", "run"])
+        .arg(folder.path("chain.toml"))
+        .args(["--input", "-"])
+        .env("TRIAL_TOKEN", token)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(program.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("restrict: function third") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
+    }
+    let root = program.id();
+    let contexts = children(root);
+    assert_eq!(contexts.len(), 3, "a context for each function");
+    for needle in [MARK, token.as_bytes()] {
+        assert_eq!(
+            holds(root, needle),
+            Some(false),
+            "the root still has a secret"
+        );
+        let seen: Vec<Option<bool>> = contexts.iter().map(|&c| holds(c, needle)).collect();
+        if seen.iter().all(Option::is_some) {
+            let with = seen.iter().filter(|&&s| s == Some(true)).count();
+            assert_eq!(with, 1, "{seen:?}: one context, its own, has it");
+        } else {
+            // Not root: the contexts' memory is closed to their own user, the
+            // root context's process included. The audit looks from inside.
+            assert!(seen.iter().all(Option::is_none), "{seen:?}");
+        }
+    }
+    let environment = std::fs::read(format!("/proc/{root}/environ")).unwrap();
+    assert!(
+        !environment
+            .windows(token.len())
+            .any(|w| w == token.as_bytes()),
+        "the variable is wiped where the kernel put it"
+    );
+    program.stdin.take().unwrap().write_all(b"ok").unwrap();
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+    assert_eq!(
+        program.wait().unwrap().code(),
+        Some(1),
+        "\"fine\" is no command"
+    );
+}
+
+#[test]
+fn the_audit_finds_nothing_beyond_the_grants() {
+    let folder = folder();
+    let out = orchestrator()
+        .args(["audit", "--json"])
+        .arg(folder.path("chain.toml"))
+        .env("TRIAL_TOKEN", "tok-3n-of-the-environment")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let v: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(v["holds"], true);
+    let cell = |context: usize, resource: &str| {
+        v["chains"][0]["rows"][context]["cells"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["resource"] == resource)
+            .unwrap_or_else(|| panic!("{resource}"))["reached"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    // The attempts are real: what is granted is reached, and nothing else.
+    let expected = [
+        ("region 0", ["rw", "r", "-", "-"]),
+        ("region 1", ["-", "rw", "r", "-"]),
+        ("region 2", ["-", "-", "rw", "r"]),
+        ("region 3", ["r", "-", "-", "rw"]),
+        ("control 2", ["rw", "-", "rw", "-"]),
+        ("secret first.KEY", ["-", "r", "-", "-"]),
+        ("secret first.TOKEN", ["-", "r", "-", "-"]),
+        ("secret second.OTHER", ["-", "-", "r", "-"]),
+        ("descriptors", ["own", "0", "0", "0"]),
+        ("overlay region 1", ["-", "-", "-", "-"]),
+    ];
+    for (resource, reached) in expected {
+        for (context, want) in reached.into_iter().enumerate() {
+            assert_eq!(cell(context, resource), want, "{resource} in {context}");
+        }
+    }
+}
+
+/// The audit would see a breach: a function that gives its neighbour what is
+/// in its own region is not one, but a secret that two functions are granted
+/// under one name is reached twice and granted twice.
+#[test]
+fn a_shared_secret_is_reached_by_both_who_are_granted_it() {
+    let folder = folder();
+    let shared = std::fs::read_to_string(folder.path("chain.toml"))
+        .unwrap()
+        .replace("file = \"other\"", "file = \"key\"");
+    folder.write("chain.toml", shared);
+    let out = orchestrator()
+        .arg("audit")
+        .arg(folder.path("chain.toml"))
+        .env("TRIAL_TOKEN", "t0k3n-n0b0dy-h4s")
+        .output()
+        .unwrap();
+    // Found in the second through the first's grant: more than granted.
+    assert_eq!(out.status.code(), Some(1));
+    let shown = text(&out.stdout);
+    assert!(
+        shown.contains("! 2:second reaches secret first.KEY (r)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_named() {
+    let folder = folder();
+    let out = folder.run(&[], &["ok"]);
+    assert_eq!(out.status.code(), Some(4));
+    let shown = text(&out.stderr);
+    assert!(
+        shown.contains("\"TOKEN\"")
+            && shown.contains("\"first\"")
+            && shown.contains("TRIAL_TOKEN is not set"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,221 @@
+/*
+ * A function that does what its input says, most of it forbidden.  The tests
+ * in orchestrator/tests/hostile.rs run it.
+ */
+
+#define _GNU_SOURCE
+#include "lwc_function.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Seen again by the next invocation only where contexts are reused. */
+static int count;
+
+static int
+is(const lwc_invocation *inv, const char *command)
+{
+	size_t n = strlen(command);
+
+	return (inv->input_len >= n && memcmp(inv->input, command, n) == 0);
+}
+
+static int
+say(lwc_invocation *inv, const char *text)
+{
+
+	return (lwc_append(inv, text, strlen(text)));
+}
+
+static int
+recurse(volatile char *up)
+{
+	volatile char frame[4096];
+
+	frame[0] = *up;
+	return (recurse(frame) + frame[0]);
+}
+
+static void *
+thread(void *arg)
+{
+
+	return (arg);
+}
+
+static int
+answer(lwc_invocation *inv, const char *what, int reached)
+{
+	char line[80];
+
+	(void)snprintf(line, sizeof(line), "%s %s", what,
+	    reached ? "REACHED" : "refused");
+	return (say(inv, line));
+}
+
+LWC_HANDLER(hostile)
+{
+	volatile int zero = 0;
+
+	count++;
+	if (is(inv, "count")) {
+		char text[16];
+
+		(void)snprintf(text, sizeof(text), "%d", count);
+		return (say(inv, text));
+	}
+	if (is(inv, "ok"))
+		return (say(inv, "fine"));
+	if (is(inv, "signal ")) {
+		/* As a fault of its own would: default action. */
+		signal(atoi((const char *)inv->input + 7), SIG_DFL);
+		raise(atoi((const char *)inv->input + 7));
+		return (say(inv, "survived"));
+	}
+	if (is(inv, "null"))
+		*(volatile int *)(uintptr_t)zero = 1;
+	if (is(inv, "divide"))
+		zero = 100 / zero;
+	if (is(inv, "illegal"))
+		__builtin_trap();
+	if (is(inv, "stack"))
+		return (recurse((volatile char *)&zero));
+	if (is(inv, "ignore and fault")) {
+		signal(SIGSEGV, SIG_IGN);
+		*(volatile int *)(uintptr_t)zero = 1;
+	}
+	if (is(inv, "loop"))
+		for (;;)
+			zero++;
+	if (is(inv, "block all signals and loop")) {
+		sigset_t all;
+
+		sigfillset(&all);
+		sigprocmask(SIG_BLOCK, &all, NULL);
+		for (;;)
+			zero++;
+	}
+	if (is(inv, "allocate")) {
+		for (;;) {
+			void *p = malloc(1 << 20);
+
+			if (p == NULL)
+				return (lwc_fail(inv, 507, "out of memory"));
+			memset(p, 1, 1 << 20);
+		}
+	}
+	if (is(inv, "append too much")) {
+		while (lwc_append(inv, "0123456789abcdef", 16) == 0)
+			;
+		return (inv->status);
+	}
+	if (is(inv, "claim too much")) {
+		inv->output_len = inv->output_capacity + 1;
+		return (0);
+	}
+	if (is(inv, "write too much")) {
+		/* Past the region and on, until something stops it. */
+		for (size_t i = 0;; i += 4096)
+			((volatile uint8_t *)inv->output)[i] = 1;
+	}
+	if (is(inv, "error"))
+		return (lwc_fail(inv, 42, "as asked\033[31m"));
+	if (is(inv, "exit"))
+		exit(7);
+	if (is(inv, "_exit"))
+		_exit(0);
+	if (is(inv, "abort"))
+		abort();
+	if (is(inv, "close all")) {
+		for (int fd = 0; fd < 70000; fd++)
+			close(fd);
+		syscall(SYS_close_range, 0, ~0U, 0);
+		return (say(inv, "closed"));
+	}
+	if (is(inv, "unmap all")) {
+		/* Everything below and above: its own context goes. */
+		munmap((void *)4096, 0x7fffffffe000 - 4096);
+		return (0);
+	}
+	if (is(inv, "kill parent")) {
+		kill(getppid(), SIGKILL);
+		return (say(inv, "killed"));
+	}
+	if (is(inv, "kill all")) {
+		kill(-1, SIGKILL);
+		return (say(inv, "killed"));
+	}
+	if (is(inv, "fork bomb"))
+		for (;;)
+			(void)fork();
+	if (is(inv, "clone bomb")) {
+		/* The very flags its host makes contexts with. */
+		int flags = 0x8000 | 0x01000000 | 0x00200000 | (SIGRTMAX - 2);
+
+		for (;;)
+			(void)syscall(SYS_clone, flags, 0, 0, 0, 0);
+	}
+	if (is(inv, "thread")) {
+		pthread_t t;
+
+		pthread_create(&t, NULL, thread, NULL);
+		return (say(inv, "threaded"));
+	}
+	if (is(inv, "exec")) {
+		char *argv[] = { (char *)"/bin/sh", NULL };
+
+		execv("/bin/sh", argv);
+		return (say(inv, "refused"));
+	}
+	if (is(inv, "ptrace")) {
+		syscall(SYS_ptrace, 16, getppid(), 0, 0);
+		return (say(inv, "traced"));
+	}
+	if (is(inv, "socket"))
+		return (answer(inv, "socket",
+		    socket(AF_INET, SOCK_STREAM, 0) >= 0));
+	if (is(inv, "open"))
+		return (answer(inv, "open",
+		    open("/etc/passwd", O_RDONLY) >= 0));
+	if (is(inv, "print")) {
+		int n = printf("on stdout\n") < 0 || fflush(stdout) != 0;
+
+		return (answer(inv, "print", !n));
+	}
+	if (is(inv, "write input")) {
+		((volatile uint8_t *)(uintptr_t)inv->input)[0] = 'X';
+		return (say(inv, "WROTE"));
+	}
+	if (is(inv, "protect and write input")) {
+		uintptr_t page = (uintptr_t)inv->input & ~(uintptr_t)4095;
+
+		if (mprotect((void *)page, 4096, PROT_READ | PROT_WRITE) != 0)
+			return (say(inv, "refused"));
+		((volatile uint8_t *)(uintptr_t)inv->input)[0] = 'X';
+		return (say(inv, "WROTE"));
+	}
+	if (is(inv, "make code")) {
+		void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		return (answer(inv, "code", p != MAP_FAILED));
+	}
+	if (is(inv, "flood log")) {
+		for (int i = 0; i < 1000000; i++)
+			lwc_log(inv, LWC_INFO, "flood %d", i);
+		return (say(inv, "flooded"));
+	}
+	if (is(inv, "handler that lies")) {
+		/* Scribbles over all of its host's structures it can find. */
+		memset(inv, 0xff, sizeof(*inv));
+		return (0);
+	}
+	return (lwc_fail(inv, 400, "no such command"));
+}
