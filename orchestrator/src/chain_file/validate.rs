@@ -280,6 +280,7 @@ impl Reader {
                 other => self.unknown(other, key.span(), &FUNCTION_KEYS),
             }
         }
+        origins.sort_by_key(|o| o.0.start);
         match origins.len() {
             0 => self.report.error(
                 span,

@@ -1,0 +1,278 @@
+//! Chain files: everything wrong is shown at once, with its place and a hint,
+//! and nothing in one makes the parser panic.
+
+mod common;
+
+use common::{Folder, orchestrator, text};
+use lwc_orchestrator::chain_file::{Isolation, Report, Severity, parse};
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Duration;
+
+fn folder() -> Folder {
+    let folder = Folder::new("");
+    folder.write("f.c", "");
+    folder.write("key", "k");
+    folder
+}
+
+fn errors(folder: &Folder, chain: &str) -> Report {
+    parse(&folder.path("chain.toml"), chain.to_owned()).expect_err("it should be refused")
+}
+
+/// code, line, column of each error.
+fn places(report: &Report) -> Vec<(&str, usize, usize)> {
+    report
+        .diagnostics()
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .map(|d| (d.code, d.line, d.column))
+        .collect()
+}
+
+#[test]
+fn a_valid_file_means_what_it_says() {
+    let folder = folder();
+    let (file, report) = parse(
+        &folder.path("chain.toml"),
+        r#"
+[functions.a-b]
+source = "f.c"
+secrets = { K = { file = "key" }, E = { env = "VAR" } }
+timeout = "50ms"
+memory = "32MiB"
+[functions.c]
+source = "f.c"
+handler = "other"
+[chains.inner]
+steps = ["c", "a-b"]
+[chains.outer]
+steps = ["a-b", "inner", "c"]
+isolation = "chain"
+region = 5000
+"#
+        .to_owned(),
+    )
+    .unwrap();
+    assert!(report.diagnostics().is_empty());
+    let f = &file.functions["a-b"];
+    assert_eq!((f.handler.as_str(), f.secrets.len()), ("a_b", 2));
+    assert_eq!((f.timeout, f.memory), (Duration::from_millis(50), 32 << 20));
+    assert_eq!(file.functions["c"].timeout, Duration::from_secs(1));
+    let outer = &file.chains["outer"];
+    assert_eq!(outer.steps, ["a-b", "c", "a-b", "c"]);
+    assert_eq!((outer.isolation, outer.region), (Isolation::Chain, 8192));
+    assert_eq!(file.chains["inner"].isolation, Isolation::Invocation);
+}
+
+#[test]
+fn all_errors_of_a_file_are_shown_in_one_run() {
+    let folder = folder();
+    let report = errors(
+        &folder,
+        r#"[functions.f]
+source = "missing.c"
+timout = "1s"
+timeout = 5
+memory = "1KiB"
+[functions.g]
+library = "f.c"
+crate = "."
+handler = "not a symbol"
+[functions.h]
+[functions."Bad Name"]
+[chains.x]
+steps = ["f", "gg", 7]
+isolation = "none"
+region = "2TiB"
+[chains.y]
+[chains.a]
+steps = ["b"]
+[chains.b]
+steps = ["a"]
+[chian]
+"#,
+    );
+    assert_eq!(
+        places(&report),
+        [
+            ("missing-file", 2, 10),
+            ("unknown-key", 3, 1),
+            ("type", 4, 11),
+            ("range", 5, 10),
+            ("origin", 8, 1),
+            ("missing-file", 8, 9),
+            ("name", 9, 11),
+            ("origin", 10, 12),
+            ("name", 11, 12),
+            ("unknown-step", 13, 15),
+            ("type", 13, 21),
+            ("range", 14, 13),
+            ("range", 15, 10),
+            ("empty", 16, 9),
+            ("cycle", 17, 9),
+            ("cycle", 19, 9),
+            ("unknown-key", 21, 2),
+        ]
+    );
+    let shown = report.render(false);
+    for part in [
+        "chain.toml:3:1",
+        "timout = \"1s\"",
+        "^^^^^^",
+        "did you mean \"timeout\"?",
+        "a → b → a",
+        "did you mean \"chains\"?",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
+fn broken_toml_shows_where() {
+    let folder = folder();
+    let report = errors(&folder, "[functions.f\nsource = \"f.c\"\nx = = 1\n");
+    let all = places(&report);
+    assert!(all.iter().all(|p| p.0 == "syntax"));
+    assert!(
+        all.iter().any(|p| p.1 == 1) && all.iter().any(|p| p.1 == 3),
+        "{all:?}"
+    );
+    let report = errors(&folder, "[functions.f]\nsource=\"f.c\"\n[functions.f]\n");
+    assert_eq!(places(&report)[0].1, 3, "duplicate tables");
+}
+
+#[test]
+fn an_unused_function_is_a_warning() {
+    let folder = folder();
+    let text =
+        "[functions.f]\nsource='f.c'\n[functions.g]\nsource='f.c'\n[chains.c]\nsteps=['f']\n";
+    let (_, report) = parse(&folder.path("chain.toml"), text.to_owned()).unwrap();
+    assert_eq!(report.diagnostics()[0].code, "unused");
+    assert!(!report.has_errors());
+}
+
+#[test]
+fn check_speaks_to_programs_too() {
+    let folder = folder();
+    folder.write("chain.toml", "[functions.f]\nsurce = 'f.c'\n");
+    let out = orchestrator()
+        .args(["check", "--json"])
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let v: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let d = &v["diagnostics"];
+    assert_eq!(v["ok"], false);
+    assert!(
+        d.as_array().unwrap().iter().any(|d| {
+            d["code"] == "unknown-key" && d["line"] == 2 && d["column"] == 1 && d["length"] == 5
+        }),
+        "{d}"
+    );
+}
+
+#[test]
+fn odd_files_are_refused_in_words() {
+    let folder = folder();
+    for (name, bytes, says) in [
+        ("latin1.toml", &b"# caf\xe9\n"[..], "not UTF-8"),
+        ("empty.toml", b"", "there is no chain"),
+        ("large.toml", &[b'#'; (1 << 20) + 1], "larger than"),
+    ] {
+        let path = folder.write(name, bytes);
+        let out = orchestrator().arg("check").arg(path).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{name}");
+        assert!(
+            text(&out.stderr).contains(says),
+            "{name}: {}",
+            text(&out.stderr)
+        );
+    }
+    for (path, says) in [
+        (folder.path(""), "not a regular file"),
+        (folder.path("none"), "No such file"),
+    ] {
+        let out = orchestrator().arg("check").arg(path).output().unwrap();
+        assert_eq!(out.status.code(), Some(2));
+        assert!(text(&out.stderr).contains(says), "{}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn build_errors_name_the_function_and_show_the_compiler() {
+    let folder = Folder::new(
+        "[functions.bad]\nsource='bad.c'\n[functions.lost]\nsource='lost.c'\nhandler='hander'\n[chains.c]\nsteps=['bad','lost']\n",
+    );
+    folder.write("bad.c", "int oops(void) { return x; }\n");
+    folder.write("lost.c", "int handler(void *p) { return p != 0; }\n");
+    let out = folder.run(&[], &["x"]);
+    assert_eq!(out.status.code(), Some(3));
+    let shown = text(&out.stderr);
+    for part in [
+        "\"bad\"",
+        "undeclared",
+        "\"lost\"",
+        "\"hander\"",
+        "did you mean handler = \"handler\"?",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+const VALID: &str = r#"[functions.f]
+source = "f.c"
+secrets = { K = { file = "key" } }
+timeout = "50ms"
+[chains.c]
+steps = ["f", "f"]
+isolation = "chain"
+region = "64KiB"
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gives_a_file_or_errors_inside_it(text in "(\\PC|\n){0,300}") {
+        check(Path::new("chain.toml"), text)?;
+    }
+
+    #[test]
+    fn a_mutated_file_gives_a_file_or_errors_inside_it(
+        edits in proptest::collection::vec((0..VALID.len(), 0usize..12, "(\\PC|\n|\"|\\[|=){0,8}"), 1..6)
+    ) {
+        let mut text = VALID.to_owned();
+        for (at, cut, insert) in edits {
+            let at = at.min(text.len());
+            let end = (at + cut).min(text.len());
+            if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                text.replace_range(at..end, &insert);
+            }
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chain.toml");
+        check(&folder, text)?;
+    }
+}
+
+fn check(path: &Path, text: String) -> Result<(), TestCaseError> {
+    let report = match parse(path, text.clone()) {
+        Ok((_, report)) => {
+            prop_assert!(!report.has_errors());
+            report
+        }
+        Err(report) => {
+            prop_assert!(report.has_errors());
+            report
+        }
+    };
+    for d in report.diagnostics() {
+        prop_assert!(text.get(d.span.clone()).is_some(), "{:?}", d);
+        prop_assert!(d.line >= 1 && d.column >= 1 && d.line <= text.matches('\n').count() + 1);
+        prop_assert!(!d.message.is_empty() && !d.hint.is_empty());
+    }
+    report.render(true);
+    report.to_json();
+    Ok(())
+}

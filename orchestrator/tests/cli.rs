@@ -1,0 +1,197 @@
+//! The binary as people use it: new, run, and the examples.
+
+mod common;
+
+use common::{Folder, home, orchestrator, text};
+use std::process::Command;
+
+#[test]
+fn a_new_function_runs_at_once_in_every_language() {
+    let dir = tempfile::tempdir().unwrap();
+    for lang in ["c", "cpp", "rust"] {
+        let name = format!("my-{lang}");
+        let made = orchestrator()
+            .args(["new", &name, "--lang", lang, "--dir"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let home = dir.path().join(&name);
+        let out = orchestrator()
+            .arg("run")
+            .arg(home.join("chain.toml"))
+            .arg("--input")
+            .arg(home.join("input.txt"))
+            .output()
+            .unwrap();
+        assert_eq!(
+            text(&out.stdout),
+            "Hello, world!\n",
+            "{}",
+            text(&out.stderr)
+        );
+        assert_eq!(out.status.code(), Some(0));
+    }
+    let again = orchestrator()
+        .args(["new", "my-c", "--lang", "c", "--dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(2), "nothing is overwritten");
+    for bad in ["../x", "A", "", "9x"] {
+        let out = orchestrator()
+            .args(["new", bad, "--lang", "c", "--dir"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(2), "{bad:?}");
+    }
+}
+
+/// The main job on real input: both pictures, checked by another program's
+/// arithmetic (the C test vectors hold the C code to the standards).
+#[test]
+fn the_upload_example_makes_signed_thumbnails() {
+    let example = home().join("examples/upload");
+    for name in ["picture.png.signed", "picture.jpg.signed"] {
+        let out = orchestrator()
+            .arg("run")
+            .arg(example.join("chain.toml"))
+            .arg("--input")
+            .arg(example.join(name))
+            .arg("--timings")
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let answer = out.stdout;
+        assert!(answer.starts_with(b"\x89PNG\r\n\x1a\n"));
+        // Width and height stand in the first chunk.
+        let side = |at: usize| u32::from_be_bytes(answer[at..at + 4].try_into().unwrap());
+        assert_eq!((side(16), side(20)), (96, 72));
+        let tail = answer.len() - 81;
+        let line = text(&answer[tail..]);
+        let signature = line.strip_prefix("\nlwc-signature: ").unwrap().trim_end();
+        assert_eq!(signature.len(), 64);
+        let key = std::fs::read(example.join("demo-sign.key")).unwrap();
+        assert_eq!(signature, hmac(&key, &answer[..tail]));
+        let table = text(&out.stderr);
+        for word in [
+            "verify",
+            "thumbnail",
+            "sign",
+            "create",
+            "initialise",
+            "restrict",
+            "erase",
+            "hop",
+        ] {
+            assert!(table.contains(word), "{table}");
+        }
+    }
+}
+
+/// RFC 2104 with the sha2 crate.
+fn hmac(key: &[u8], data: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    assert!(key.len() <= 64);
+    let pad = |with: u8| {
+        let mut block = [with; 64];
+        block.iter_mut().zip(key).for_each(|(b, k)| *b ^= k);
+        block
+    };
+    let inner = Sha256::new()
+        .chain_update(pad(0x36))
+        .chain_update(data)
+        .finalize();
+    let outer = Sha256::new()
+        .chain_update(pad(0x5c))
+        .chain_update(inner)
+        .finalize();
+    outer.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn a_forged_picture_stops_at_the_first_function() {
+    let example = home().join("examples/upload");
+    let mut forged = std::fs::read(example.join("picture.png.signed")).unwrap();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("forged");
+    std::fs::write(&path, forged).unwrap();
+    let out = orchestrator()
+        .arg("run")
+        .arg(example.join("chain.toml"))
+        .arg("--input")
+        .arg(path)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(out.stdout.is_empty());
+    let shown = text(&out.stderr);
+    assert!(
+        shown.contains("chain \"upload\", step 1 of 3, function \"verify\"")
+            && shown.contains("the signature is not the sender's (code 403)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn sha256_in_c_agrees_with_the_published_vectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("vectors");
+    let source = home().join("examples/upload/sha256_test.c");
+    let compiled = Command::new("cc")
+        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"])
+        .arg(source)
+        .arg("-o")
+        .arg(&exe)
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", text(&compiled.stderr));
+    let out = Command::new(exe).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stdout));
+}
+
+/// An over-read leaks a neighbour's key where functions are merged without
+/// contexts, and does not through lwc.
+#[test]
+fn the_leak_example_leaks_without_contexts_alone() {
+    let out = Command::new("sh")
+        .arg(home().join("examples/leak/run.sh"))
+        .env("LWC_ORCHESTRATOR", env!("CARGO_BIN_EXE_lwc-orchestrator"))
+        .output()
+        .unwrap();
+    let shown = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{shown} {}", text(&out.stderr));
+}
+
+#[test]
+fn usage_errors_are_told_from_failures() {
+    let folder = Folder::new(&format!(
+        "[functions.f]\nsource='{}'\nhandler='hostile'\n[chains.a]\nsteps=['f']\nregion='4KiB'\n[chains.b]\nsteps=['f','f']\n",
+        home().join("tests/hostile/hostile.c").display()
+    ));
+    let none = folder.run(&[], &["ok"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(text(&none.stderr).contains("say which chain to run: a, b"));
+    let unknown = folder.run(&["c"], &["ok"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let large = folder.run(&["a"], &["x".repeat(4097).as_str()]);
+    assert_eq!(large.status.code(), Some(2));
+    assert!(text(&large.stderr).contains("raise `region`"));
+    let exact = folder.run(&["a"], &["ok".repeat(2048).as_str()]);
+    assert_eq!(text(&exact.stdout), "fine");
+    // The second step is told "fine" and knows no such command.
+    let second = folder.run(&["b"], &["ok"]);
+    assert!(text(&second.stderr).contains("chain \"b\", step 2 of 2"));
+    let backend = orchestrator()
+        .arg("run")
+        .arg(folder.path("chain.toml"))
+        .args(["a", "--input", "/dev/null"])
+        .env("LWC_BACKEND", "kernel")
+        .output()
+        .unwrap();
+    assert_eq!(backend.status.code(), Some(4));
+    assert!(text(&backend.stderr).contains("kldload lwc"));
+}
