@@ -3,9 +3,11 @@
 use lwc::{Context, End, Errno, Event, Flags, Handle, Spec};
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Private anonymous memory, page-aligned, mapped by mmap(2) as an allocator
-/// would; unmapped never (a case's process is short).
+/// Private anonymous memory, page-aligned, far from where the system maps
+/// things by itself: what is unmapped there stays a hole. Unmapped never (a
+/// case's process is short).
 #[derive(Debug, Clone, Copy)]
 pub struct Pages {
     start: usize,
@@ -15,14 +17,20 @@ pub struct Pages {
 impl Pages {
     /// `n` fresh pages, zeroed.
     pub fn new(n: usize) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0x2000_0000_0000);
+        #[cfg(target_os = "linux")]
+        const THERE: i32 = libc::MAP_FIXED_NOREPLACE;
+        #[cfg(not(target_os = "linux"))]
+        const THERE: i32 = libc::MAP_FIXED | libc::MAP_EXCL;
         let len = n * lwc::page_size();
-        // SAFETY: a new mapping at an address the kernel picks.
+        let at = NEXT.fetch_add(len + 16 * lwc::page_size(), Ordering::Relaxed);
+        // SAFETY: a new mapping, which fails where something is.
         let ptr = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                at as *mut _,
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANON,
+                libc::MAP_PRIVATE | libc::MAP_ANON | THERE,
                 -1,
                 0,
             )

@@ -6,13 +6,29 @@
 //! cargo test -p lwc-tests --test conformance -- c3_     # clause 3
 //! ```
 
+mod api;
 mod s1_objects;
 mod s2_create;
 mod s3_switch;
+mod s4_restrict;
+mod s5_overlay;
+mod s6_life;
+mod s8_info;
+mod s9_limits;
 
 use lwc_tests::harness;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[s1_objects::CASES, s2_create::CASES, s3_switch::CASES])
+    harness::main(&[
+        s1_objects::CASES,
+        s2_create::CASES,
+        s3_switch::CASES,
+        s4_restrict::CASES,
+        s5_overlay::CASES,
+        s6_life::CASES,
+        s8_info::CASES,
+        s9_limits::CASES,
+        api::CASES,
+    ])
 }

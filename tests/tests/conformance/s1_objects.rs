@@ -285,8 +285,10 @@ fn c1_4_contexts_that_name_each_other_go_at_exit() {
     .unwrap();
     call(middle.handle(), &[]);
     drop(middle);
-    assert!(matches!(lwc::info().unwrap().contexts, 1 | 3));
-    // The harness sees that no process is left.
+    // At once where the backend looks for circles; at exit the harness sees
+    // that no process is left.
+    let left = lwc::info().unwrap().contexts;
+    assert!(left == 1 || (left == 3 && !of_processes()), "{left}");
 }
 
 fn c1_5_a_second_thread_makes_it_busy() {

@@ -276,7 +276,7 @@ fn c2_3_a_region_can_be_copied_or_left_out() {
         &[Spec::region(&region, Access::Unmap)],
         region.range(),
         || {
-            let more = Pages::new(64);
+            let more = Region::new(64 * lwc::page_size()).unwrap();
             assert!(!more.range().contains(&region.range().start));
             peek(region.as_ptr() as usize)
         },

@@ -178,7 +178,6 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
         trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
         let options = [
-            libc::PR_SET_PDEATHSIG,
             libc::PR_GET_TID_ADDRESS,
             libc::PR_SET_NO_NEW_PRIVS,
             libc::PR_SET_DUMPABLE,
@@ -187,7 +186,17 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             .iter()
             .map(|&o| when(0, SeccompCmpOp::Eq, o as u64))
             .collect();
-        allowed.insert(libc::SYS_prctl, rules?);
+        let mut rules = rules?;
+        // To die with the root, yes; to outlive it, no.
+        let death = |arg, value: i32| {
+            SeccompCondition::new(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)
+                .map_err(|e| confine_error(Errno::EINVAL, e.to_string()))
+        };
+        let dying = vec![death(0, libc::PR_SET_PDEATHSIG)?, death(1, libc::SIGKILL)?];
+        rules.push(
+            SeccompRule::new(dying).map_err(|e| confine_error(Errno::EINVAL, e.to_string()))?,
+        );
+        allowed.insert(libc::SYS_prctl, rules);
     } else {
         // SAFETY: getpid has no preconditions.
         let me = unsafe { libc::getpid() } as u64;

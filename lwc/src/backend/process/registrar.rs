@@ -11,7 +11,7 @@ use super::runtime::{Channel, Got, Runtime};
 use crate::error::{Error, Result};
 use crate::spec::Rights;
 use nix::errno::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
@@ -92,18 +92,51 @@ impl Book {
         }
     }
 
-    /// One less. True when nobody is left who names it.
-    fn release(&mut self, holder: u64, target: u64) -> bool {
-        let Some(e) = self.entries.get_mut(&target) else {
-            return false;
-        };
-        if let Some(n) = e.holders.get_mut(&holder) {
+    /// One less.
+    fn release(&mut self, holder: u64, target: u64) {
+        if let Some(e) = self.entries.get_mut(&target)
+            && let Some(n) = e.holders.get_mut(&holder)
+        {
             *n -= 1;
             if *n == 0 {
                 e.holders.remove(&holder);
             }
         }
-        e.holders.is_empty()
+    }
+
+    /// Whether a context is one of `live`, or such a one has a descriptor of
+    /// it, or of one that has one, and so on. Contexts that only name each
+    /// other are not.
+    fn named(&self, id: u64, live: [u64; 2]) -> bool {
+        let mut seen = BTreeSet::from([id]);
+        let mut next = vec![id];
+        while let Some(id) = next.pop() {
+            if live.contains(&id) {
+                return true;
+            }
+            if let Some(e) = self.entries.get(&id) {
+                next.extend(e.holders.keys().filter(|&&h| seen.insert(h)));
+            }
+        }
+        false
+    }
+}
+
+/// The contexts that live of themselves: the current one, and the root unless
+/// it discarded itself. `current` is what contexts say; one that lies can keep
+/// a context or lose itself.
+fn live(rt: &Runtime) -> [u64; 2] {
+    let current = rt.current().load(Ordering::Relaxed);
+    [current, if rt.anchor { current } else { 1 }]
+}
+
+/// Ends those of `targets` that nobody names any more.
+fn destroy_unnamed(rt: &mut Runtime, targets: &[u64]) {
+    for &t in targets {
+        let live = live(rt);
+        if rt.book.as_ref().is_some_and(|b| !b.named(t, live)) {
+            destroy(rt, t);
+        }
     }
 }
 
@@ -250,11 +283,10 @@ pub(super) fn unregister(rt: &mut Runtime, id: u64) {
 
 /// A descriptor was closed. The last one takes a suspended context with it.
 pub(super) fn unhold(rt: &mut Runtime, holder: u64, target: u64) {
-    let last = rt.book.as_mut().is_some_and(|b| b.release(holder, target));
-    // A context that closes its own last descriptor is the current one.
-    if last && holder != target && rt.current().load(Ordering::Relaxed) != target {
-        destroy(rt, target);
+    if let Some(b) = rt.book.as_mut() {
+        b.release(holder, target);
     }
+    destroy_unnamed(rt, &[target]);
 }
 
 /// Ends a context and returns what it had.
@@ -303,9 +335,7 @@ fn strike(rt: &mut Runtime, id: u64, dead: u32) {
     let orphans: Vec<u64> = book
         .entries
         .iter_mut()
-        .filter_map(|(&t, e)| {
-            (e.holders.remove(&id).is_some() && e.holders.is_empty()).then_some(t)
-        })
+        .filter_map(|(&t, e)| e.holders.remove(&id).map(|_| t))
         .collect();
     // Contexts it registered and never reported: the process, if there is
     // one, finds its root channel closed and goes.
@@ -328,10 +358,7 @@ fn strike(rt: &mut Runtime, id: u64, dead: u32) {
     for t in unborn {
         unregister(rt, t);
     }
-    let current = rt.current().load(Ordering::Relaxed);
-    for t in orphans.into_iter().filter(|&t| t != current) {
-        destroy(rt, t);
-    }
+    destroy_unnamed(rt, &orphans);
 }
 
 /// Collects the dead. Returns what the root, which waits, gets to know of it;

@@ -17,8 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// blocked the signal that tells of a death.
 const ROOT_HEARTBEAT: Duration = Duration::from_secs(1);
 /// A context looks this often whether its root is still there, should the
-/// death signal have been lost (execve(2) of the root, changed credentials).
+/// death signal not come (execve(2) of the root).
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The first time in a wait sooner: the context may have changed its
+/// credentials, which makes the kernel forget that signal.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The signal that tells the root of the end of a context: not SIGCHLD, so
 /// that the user's own children and handlers are left alone.
@@ -353,6 +356,7 @@ impl Runtime {
     /// Waits for the baton. Requests are served meanwhile; deaths are seen to
     /// if this is the root.
     pub(super) fn park(&mut self, deadline: Option<Instant>) -> Got {
+        let mut heartbeat = FIRST_HEARTBEAT;
         loop {
             let word = self.bell.word.load(Ordering::Acquire);
             if self.is_root()
@@ -381,28 +385,25 @@ impl Runtime {
                 continue;
             }
             let limit = match deadline {
-                None => self.heartbeat(),
+                None => heartbeat,
                 Some(d) => {
                     let now = Instant::now();
                     if now >= d {
                         return Got::Timeout;
                     }
-                    (d - now).min(self.heartbeat())
+                    (d - now).min(heartbeat)
                 }
             };
             let before = self.bell.word.load(Ordering::Relaxed);
             self.bell.wait(word, limit);
             if before == self.bell.word.load(Ordering::Relaxed) {
                 self.look_around();
+                heartbeat = if self.is_root() {
+                    ROOT_HEARTBEAT
+                } else {
+                    HEARTBEAT
+                };
             }
-        }
-    }
-
-    fn heartbeat(&self) -> Duration {
-        if self.is_root() {
-            ROOT_HEARTBEAT
-        } else {
-            HEARTBEAT
         }
     }
 
@@ -413,8 +414,13 @@ impl Runtime {
             super::registrar::follow_exec(self);
             return;
         }
-        // SAFETY: getppid has no preconditions.
-        let orphan = unsafe { libc::getppid() } != self.root_pid;
+        // SAFETY: prctl with plain numbers (a sandbox may refuse it, and
+        // forbids the change of credentials with it); getppid has no
+        // preconditions.
+        let orphan = unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::getppid() != self.root_pid
+        };
         if orphan || self.channels[0].as_ref().is_some_and(|c| hung_up(c.sock)) {
             // SAFETY: the process this context belongs to is gone.
             unsafe { libc::_exit(0) };

@@ -112,7 +112,14 @@ pub(super) fn ask(
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
-    fds::send(c.sock, send).map_err(|e| e.of(call))?;
+    fds::send(c.sock, send).map_err(|e| match e.errno() {
+        Errno::EPIPE | Errno::ECONNRESET => Error::new(
+            call,
+            Errno::EPERM,
+            "the context has closed its end; it can be switched to and ended, nothing else",
+        ),
+        _ => e.of(call),
+    })?;
     if !c.out().put_payload(bytes) {
         return Err(too_big());
     }

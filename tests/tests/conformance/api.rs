@@ -1,0 +1,433 @@
+//! What `lwc` offers beside the calls: regions, secrets, sandbox, limits, end
+//! of patience.
+
+use lwc::{Access, Confinement, Errno, Event, Flags, Region, Secret, Spec};
+use lwc_tests::cases;
+use lwc_tests::harness::Case;
+use lwc_tests::kit::*;
+use std::time::{Duration, Instant};
+
+pub(crate) const CASES: &[Case] = cases![
+    region_is_zeroed_aligned_and_rounded_up,
+    region_of_impossible_sizes_is_refused,
+    region_accesses_are_checked,
+    region_made_read_only_faults_on_write,
+    region_sealed_and_read_only_cannot_be_written_again,
+    region_sealed_leaves_old_writers,
+    region_dropped_is_gone_here_alone,
+    secret_is_locked_and_undumped,
+    secret_is_wiped_on_drop,
+    secret_is_not_printed,
+    secret_left_out_is_in_no_readable_page,
+    confine_strict_forbids_files_and_lets_compute,
+    confine_strict_traps_processes_and_sockets,
+    confine_creator_makes_contexts_and_no_processes,
+    confine_creator_cannot_outlive_the_root => Signal(libc::SIGKILL),
+    limit_memory_stops_growth,
+    destroy_ends_a_running_context,
+    destroy_is_the_creators_alone,
+    destroy_spares_the_root,
+    kill_does_not_wait,
+    await_switch_ends_its_patience,
+    errors_name_the_call_and_say_why,
+];
+
+fn region_is_zeroed_aligned_and_rounded_up() {
+    let page = lwc::page_size();
+    let region = Region::new(page + 1).unwrap();
+    assert_eq!((region.len(), region.range().start % page), (2 * page, 0));
+    let mut all = vec![1; region.len()];
+    region.read(0, &mut all);
+    assert!(all.iter().all(|&b| b == 0));
+    region.write(region.len() - 1, &[9]);
+}
+
+fn region_of_impossible_sizes_is_refused() {
+    refused(Region::new(0), Errno::EINVAL);
+    refused(Region::new(usize::MAX), Errno::EINVAL);
+    assert!(Region::new(isize::MAX as usize - 4096).is_err());
+    refused(Secret::zeroed(usize::MAX), Errno::EINVAL);
+}
+
+fn region_accesses_are_checked() {
+    let region = Region::new(1).unwrap();
+    let n = region.len();
+    for (at, len) in [(n, 1), (n + 1, 0), (1, n), (usize::MAX, 2)] {
+        let write = std::panic::catch_unwind(|| region.write(at, &vec![0; len]));
+        let read = std::panic::catch_unwind(|| region.read(at, &mut vec![0; len]));
+        assert!(write.is_err() && read.is_err(), "{at} {len}");
+    }
+    region.write(n, &[]);
+}
+
+fn region_made_read_only_faults_on_write() {
+    let region = Region::new(1).unwrap();
+    region.write(0, &[5]);
+    faults_in(&[], region.range(), || {
+        region.make_read_only().unwrap();
+        let mut byte = [0];
+        region.read(0, &mut byte);
+        assert_eq!(byte, [5]);
+        region.write(0, &[6]);
+        0
+    });
+}
+
+fn region_sealed_and_read_only_cannot_be_written_again() {
+    let region = Region::new(1).unwrap();
+    region.write(0, &[5]);
+    region.seal().unwrap();
+    let there = inside(&[], || {
+        region.make_read_only().unwrap();
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        u64::from(protect(region.range(), both).is_ok())
+    });
+    assert_eq!(there, 0);
+    // Nor by overlaying it from one who can.
+    let writer = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    let there = inside(&[], || {
+        region.make_read_only().unwrap();
+        // SAFETY: replaces the region by the region.
+        let got = unsafe { writer.overlay(&[Spec::region(&region, Access::Share)]) };
+        if of_processes() {
+            assert!(got.is_err());
+            assert!(protect(region.range(), libc::PROT_READ | libc::PROT_WRITE).is_err());
+        }
+        1
+    });
+    assert_eq!(there, 1);
+}
+
+fn region_sealed_leaves_old_writers() {
+    let region = Region::new(1).unwrap();
+    let writer = answering(&[], Flags::empty(), |_| {
+        region.write(0, &[7]);
+        vec![]
+    })
+    .unwrap();
+    region.seal().unwrap();
+    region.make_read_only().unwrap();
+    call(writer.handle(), &[]);
+    let mut byte = [0];
+    region.read(0, &mut byte);
+    assert_eq!(byte, [7]);
+}
+
+fn region_dropped_is_gone_here_alone() {
+    let region = Region::new(1).unwrap();
+    let at = region.as_ptr() as usize;
+    poke(at, 3);
+    let other = answering(&[], Flags::empty(), move |_| vec![peek(at)]).unwrap();
+    let range = region.range();
+    faults_in(&[], range, move || {
+        drop(region);
+        peek(at)
+    });
+    assert_eq!(call(other.handle(), &[]), [3]);
+}
+
+/// The line of `key` for the mapping that starts at `start`.
+#[cfg(target_os = "linux")]
+fn smaps(start: usize, key: &str) -> String {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let head = format!("{start:x}-");
+    text.lines()
+        .skip_while(|l| !l.starts_with(&head))
+        .find(|l| l.starts_with(key))
+        .unwrap()
+        .to_owned()
+}
+
+fn secret_is_locked_and_undumped() {
+    #[cfg(target_os = "linux")]
+    {
+        let secret = Secret::take(b"key".to_vec()).unwrap();
+        let flags = smaps(secret.pages().start, "VmFlags:");
+        let has = |f: &str| flags.split_ascii_whitespace().any(|x| x == f);
+        assert!(has("lo") && has("dd"), "{flags}");
+        // A copy is not locked until it is locked anew, but still undumped.
+        let start = secret.pages().start;
+        let there = inside(&[], || {
+            let has = |f: &str| smaps(start, "VmFlags:").split(' ').any(|x| x == f);
+            let before = has("lo");
+            secret.lock().unwrap();
+            u64::from(!before && has("lo") && has("dd"))
+        });
+        assert_eq!(there, 1);
+    }
+}
+
+fn secret_is_wiped_on_drop() {
+    // A context shares the secret's page and looks after the drop.
+    let secret = Secret::take(b"0123456789abcdef".to_vec()).unwrap();
+    let pages = secret.pages();
+    let at = pages.start;
+    let other = answering(&[memory(pages, Access::Share)], Flags::empty(), |_| {
+        vec![peek(at), peek(at + 8)]
+    })
+    .unwrap();
+    assert_ne!(call(other.handle(), &[]), [0, 0]);
+    drop(secret);
+    assert_eq!(call(other.handle(), &[]), [0, 0]);
+}
+
+fn secret_is_not_printed() {
+    let secret = Secret::take(b"hunter2".to_vec()).unwrap();
+    let shown = format!("{secret:?} {secret:#?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("104"),
+        "{shown}"
+    );
+}
+
+/// Whether the bytes are in any page that the current context can read.
+#[cfg(target_os = "linux")]
+fn found_in_memory(needle: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mem = std::fs::File::open("/proc/self/mem").unwrap();
+    maps.lines().any(|line| {
+        let mut parts = line.split_ascii_whitespace();
+        let (a, b) = parts.next().unwrap().split_once('-').unwrap();
+        let start = u64::from_str_radix(a, 16).unwrap();
+        let end = u64::from_str_radix(b, 16).unwrap();
+        let mut buffer = vec![0; (end - start) as usize];
+        // What cannot be read (guard pages, the kernel's own) is not ours.
+        mem.read_exact_at(&mut buffer, start).is_ok()
+            && buffer.windows(needle.len()).any(|w| w == needle)
+    })
+}
+
+fn secret_left_out_is_in_no_readable_page() {
+    #[cfg(target_os = "linux")]
+    {
+        let secret = {
+            let mut secret = Secret::zeroed(16).unwrap();
+            // Made in place, so that no copy is left on stack or heap.
+            (0..16u8).for_each(|i| secret[usize::from(i)] = (i * 7) ^ 0xa5);
+            secret
+        };
+        // SAFETY: the page is not used in the new context.
+        let specs = [unsafe { Spec::memory(secret.pages(), Access::Unmap) }];
+        let seek = || {
+            // The needle, without having it in memory whole before.
+            let needle: Vec<u8> = (0..16u8).map(|i| (i * 7) ^ 0xa5).collect();
+            let mut found = 0u64;
+            // It finds itself once; more is a leak. Count by halves instead.
+            let half = &needle[..8];
+            found += u64::from(found_elsewhere(half, needle.as_ptr() as usize));
+            found
+        };
+        assert_eq!(inside(&specs, seek), 0);
+        assert!(found_in_memory(&secret), "the search works");
+    }
+}
+
+/// Whether the bytes are on a page other than that of `own`.
+#[cfg(target_os = "linux")]
+fn found_elsewhere(needle: &[u8], own: usize) -> bool {
+    use std::os::unix::fs::FileExt;
+    let page = lwc::page_size() as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mem = std::fs::File::open("/proc/self/mem").unwrap();
+    let buffer = Pages::new(1);
+    maps.lines().any(|line| {
+        let (a, b) = line
+            .split_ascii_whitespace()
+            .next()
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        let start = u64::from_str_radix(a, 16).unwrap();
+        let end = u64::from_str_radix(b, 16).unwrap();
+        (start..end).step_by(page as usize).any(|at| {
+            let skip = |x: usize| at == x as u64 / page * page;
+            if skip(own) || skip(buffer.range().start) {
+                return false;
+            }
+            // SAFETY: the buffer is a mapping of a page that nobody else uses.
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(buffer.range().start as *mut u8, page as usize)
+            };
+            mem.read_exact_at(out, at).is_ok() && out.windows(needle.len()).any(|w| w == needle)
+        })
+    })
+}
+
+fn confine_strict_forbids_files_and_lets_compute() {
+    let there = inside(&[], || {
+        lwc::confine(Confinement::Strict).unwrap();
+        let sum: u64 = (0..100_000u64).collect::<Vec<_>>().iter().sum();
+        let no_file = std::fs::read("/etc/passwd").is_err();
+        let no_code = protect(Pages::new(1).range(), libc::PROT_EXEC).is_err();
+        u64::from(sum == 4_999_950_000 && no_file && no_code)
+    });
+    assert_eq!(there, 1);
+}
+
+fn confine_strict_traps_processes_and_sockets() {
+    let calls: [fn(); 4] = [
+        // SAFETY: each call is trapped; none takes memory.
+        || unsafe {
+            libc::fork();
+        },
+        // SAFETY: as above.
+        || unsafe {
+            libc::kill(libc::getppid(), libc::SIGKILL);
+        },
+        // SAFETY: as above.
+        || unsafe {
+            libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+        },
+        // SAFETY: as above.
+        || unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+        },
+    ];
+    for call in calls {
+        let outcome = attempt(&[], || {
+            lwc::confine(Confinement::Strict).unwrap();
+            call();
+            0
+        });
+        if cfg!(target_os = "linux") {
+            assert_eq!(outcome.unwrap_err().signal, Some(libc::SIGSYS));
+        }
+    }
+}
+
+fn confine_creator_makes_contexts_and_no_processes() {
+    let outcome = attempt(&[], || {
+        lwc::confine(Confinement::Creator).unwrap();
+        for i in 0..20 {
+            let inner = answering(&[], Flags::TRAP_EXIT, |w| vec![w[0] + 1]).unwrap();
+            assert_eq!(call(inner.handle(), &[i]), [i + 1]);
+        }
+        assert!(attempt(&[], || peek(0)).is_err());
+        1
+    });
+    assert_eq!(outcome, Ok(1));
+    let outcome = attempt(&[], || {
+        lwc::confine(Confinement::Creator).unwrap();
+        // SAFETY: is trapped.
+        unsafe { libc::fork() as u64 }
+    });
+    assert!(outcome.is_err() || !cfg!(target_os = "linux"));
+}
+
+fn confine_creator_cannot_outlive_the_root() {
+    #[cfg(target_os = "linux")]
+    {
+        let region = Region::new(1).unwrap();
+        let at = region.as_ptr() as usize;
+        let other = answering(&[], Flags::empty(), |_| {
+            lwc::confine(Confinement::Creator).unwrap();
+            // SAFETY: plain numbers.
+            let rc = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+            poke(at, u64::from(rc == 0));
+            vec![]
+        })
+        .unwrap();
+        call(other.handle(), &[]);
+        assert_eq!(peek(at), 0, "it could");
+    }
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+fn limit_memory_stops_growth() {
+    let there = inside(&[], || {
+        lwc::limit_memory(1 << 20).unwrap();
+        let small = Vec::<u8>::new().try_reserve_exact(1 << 10).is_ok();
+        let large = Vec::<u8>::new().try_reserve_exact(64 << 20).is_err();
+        u64::from(small && large)
+    });
+    assert_eq!(there, 1);
+    Vec::<u8>::new().try_reserve_exact(64 << 20).unwrap();
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(100)
+}
+
+fn destroy_ends_a_running_context() {
+    if !of_processes() {
+        return; // there one context runs at a time, the caller
+    }
+    for _ in 0..5 {
+        let other = lwc::spawn(&[], Flags::TRAP_EXIT, |_| {
+            loop {
+                std::hint::spin_loop();
+            }
+        })
+        .unwrap();
+        refused(other.switch_until(&[], soon()), Errno::ETIMEDOUT);
+        other.destroy().unwrap();
+        refused(other.switch(&[]), Errno::ESRCH);
+        assert_eq!(lwc::info().unwrap().contexts, 1);
+        assert_eq!(inside(&[], || 1), 1);
+    }
+}
+
+fn destroy_is_the_creators_alone() {
+    let victim = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    let there = inside(&[], || errno_of(victim.destroy()));
+    assert_eq!(there, Errno::EPERM as u64);
+    assert_eq!(call(victim.handle(), &[1]), [1]);
+    let there = inside(&[], || {
+        let own = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+        call(own.handle(), &[]);
+        errno_of(own.destroy()) + u64::from(own.switch(&[]).is_ok())
+    });
+    assert_eq!(there, 0);
+}
+
+fn destroy_spares_the_root() {
+    let other = lwc::spawn(&[], Flags::empty(), |event| {
+        let root = event.from().unwrap();
+        let words = [errno_of(root.destroy()), errno_of(root.kill())];
+        serve(event, &mut |_| words.to_vec())
+    })
+    .unwrap();
+    let no = Errno::EPERM as u64;
+    assert_eq!(call(other.handle(), &[]), [no, no]);
+}
+
+fn kill_does_not_wait() {
+    for _ in 0..50 {
+        let other = answering(&[], Flags::empty(), |_| vec![pid()]).unwrap();
+        call(other.handle(), &[]);
+        other.kill().unwrap();
+        assert!(crate::s3_switch::eventually(|| {
+            other.info().unwrap().state == lwc::State::Dead
+        }));
+        refused(other.switch(&[]), Errno::ESRCH);
+    }
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn await_switch_ends_its_patience() {
+    if !of_processes() {
+        return;
+    }
+    let started = Instant::now();
+    refused(lwc::await_switch(soon()), Errno::ETIMEDOUT);
+    assert!(started.elapsed() >= Duration::from_millis(100));
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    let long = Instant::now() + Duration::from_secs(20);
+    let event = other.switch_until(&[4], long).unwrap();
+    assert!(matches!(event, Event::Switched { .. }));
+    assert_eq!(event.args(), [4]);
+}
+
+fn errors_name_the_call_and_say_why() {
+    let error = refused(lwc::Handle::from_raw(0).switch(&[]), Errno::EBADF);
+    assert_eq!(error.call(), "lwSwitch");
+    assert_eq!(
+        error.to_string(),
+        "lwSwitch: descriptor 0 names no context (EBADF: Bad file number)"
+    );
+    let p = Pages::new(1).range();
+    let odd = memory(p.start + 1..p.end, Access::Share);
+    let error = answering(&[odd], Flags::empty(), <[u64]>::to_vec).unwrap_err();
+    assert!(error.to_string().contains("specifier 0"), "{error}");
+}

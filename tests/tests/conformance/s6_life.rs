@@ -1,0 +1,662 @@
+//! Clause 6: signals, faults, the life of the process.
+
+use crate::s1_objects::forked;
+use crate::s3_switch::eventually;
+use lwc::{Access, Context, End, Errno, Event, Flags, Region, Secret, Spec, State};
+use lwc_tests::cases;
+use lwc_tests::harness::Case;
+use lwc_tests::kit::*;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) const CASES: &[Case] = cases![
+    c6_1_a_fault_is_the_contexts_that_caused_it,
+    c6_1_a_fault_handler_runs_in_its_own_context,
+    c6_1_a_signal_to_oneself_acts_on_the_current_context,
+    c6_1_the_users_children_are_undisturbed,
+    c6_1_sigchld_tells_of_no_context,
+    c6_2_sigsegv_names_signal_code_and_address,
+    c6_2_sigsegv_of_a_protection_says_so,
+    c6_2_sigbus,
+    c6_2_sigfpe,
+    c6_2_sigill,
+    c6_2_sigtrap,
+    c6_2_sigsys_of_the_sandbox,
+    c6_2_stack_overflow,
+    c6_2_the_creator_resumes_not_the_root,
+    c6_2_the_creators_handlers_do_not_apply,
+    c6_2_its_own_handler_comes_first,
+    c6_2_a_trapped_fault_frees_the_context,
+    c6_2_without_the_flag_the_process_dies => Signal(libc::SIGSEGV),
+    c6_2_deep_without_the_flag_the_process_dies => Signal(libc::SIGFPE),
+    c6_2_trap_fault_does_not_trap_exits => Exit(9),
+    c6_2_trap_fault_does_not_trap_abort => Signal(libc::SIGABRT),
+    c6_2_trap_exit_traps_exits_and_signals,
+    c6_2_a_thousand_faults,
+    c6_3_exit_status_of_a_context_is_the_processs => Exit(7),
+    c6_3_abort_in_a_context_aborts_the_process => Signal(libc::SIGABRT),
+    c6_3_a_fatal_signal_in_a_context_ends_the_process => Signal(libc::SIGTERM),
+    c6_3_exit_of_the_root_ends_all => Exit(5),
+    c6_3_a_panic_in_spawn_ends_the_process => Signal(libc::SIGABRT),
+    c6_3_kill_of_the_root_leaves_nobody => Signal(libc::SIGKILL),
+    c6_3_kill_of_a_root_whose_context_dropped_credentials => Signal(libc::SIGKILL),
+    c6_3_kill_of_the_current_context_ends_the_process => Signal(libc::SIGKILL),
+    c6_3_kill_of_a_parked_context_is_seen,
+    c6_3_fork_gives_a_child_without_contexts,
+    c6_3_fork_in_a_context,
+    c6_3_shared_memory_stays_shared_over_fork,
+    c6_3_a_forked_child_makes_its_own_contexts,
+    c6_3_exec_in_the_root_ends_the_others => Exit(23),
+    c6_3_exec_in_a_context_becomes_the_process => Exit(24),
+    c6_3_a_hostile_context_closes_everything,
+    c6_3_a_hostile_context_kills_its_parent => Signal(libc::SIGKILL),
+    c6_3_a_hostile_context_stops_itself,
+    c6_4_the_map_shows_the_current_context_alone,
+    c6_4_a_context_cannot_be_dumped_or_traced,
+];
+
+fn died(specs: &[Spec], body: impl FnOnce()) -> End {
+    attempt(specs, || {
+        body();
+        0
+    })
+    .expect_err("the context did not die")
+}
+
+fn c6_1_a_fault_is_the_contexts_that_caused_it() {
+    let bystander = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    let end = died(&[], || poke(8, 1));
+    assert_eq!(end.signal, Some(libc::SIGSEGV));
+    assert_eq!(call(bystander.handle(), &[1]), [1]);
+}
+
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn leave(_: i32) {
+    FAULTS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: makes the page the fault was on accessible, so that the access
+    // is done again and succeeds.
+    unsafe {
+        libc::mprotect(
+            GUARDED.load(Ordering::Relaxed) as *mut _,
+            lwc::page_size(),
+            libc::PROT_READ | libc::PROT_WRITE,
+        );
+    }
+}
+
+static GUARDED: AtomicU64 = AtomicU64::new(0);
+
+fn handle_segv() {
+    let action = SigAction::new(
+        SigHandler::Handler(leave),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler uses atomics and mprotect(2).
+    unsafe { nix::sys::signal::sigaction(Signal::SIGSEGV, &action) }.unwrap();
+}
+
+fn c6_1_a_fault_handler_runs_in_its_own_context() {
+    let page = Pages::new(1);
+    GUARDED.store(page.range().start as u64, Ordering::Relaxed);
+    page.protect(libc::PROT_NONE).unwrap();
+    let other = answering(&[], Flags::empty(), |_| {
+        handle_segv();
+        page.set(0, 1);
+        vec![FAULTS.load(Ordering::Relaxed)]
+    })
+    .unwrap();
+    assert_eq!(call(other.handle(), &[]), [1]);
+    assert_eq!(FAULTS.load(Ordering::Relaxed), 0);
+}
+
+extern "C" fn count(_: i32) {
+    FAULTS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn c6_1_a_signal_to_oneself_acts_on_the_current_context() {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler counts.
+    unsafe { nix::sys::signal::sigaction(Signal::SIGUSR1, &action) }.unwrap();
+    let there = inside(&[], || {
+        nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
+        FAULTS.load(Ordering::Relaxed)
+    });
+    assert_eq!((there, FAULTS.load(Ordering::Relaxed)), (1, 0));
+}
+
+fn c6_1_the_users_children_are_undisturbed() {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, Pid, fork};
+    let keep = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    // waitpid(-1) sees no context, dead or alive.
+    let none = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
+    assert_eq!(none, Err(Errno::ECHILD));
+    for n in 0..20 {
+        // SAFETY: the child exits at once.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Child => unsafe { libc::_exit(n) },
+            ForkResult::Parent { child } => child,
+        };
+        let end = died(&[], || std::process::exit(100));
+        assert_eq!((end.signal, end.code), (None, 100));
+        assert_eq!(call(keep.handle(), &[1]), [1]);
+        let got = waitpid(Pid::from_raw(-1), None);
+        assert_eq!(got, Ok(WaitStatus::Exited(child, n)));
+    }
+    let none = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
+    assert_eq!(none, Err(Errno::ECHILD));
+}
+
+fn c6_1_sigchld_tells_of_no_context() {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler counts.
+    unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &action) }.unwrap();
+    died(&[], || std::process::exit(1));
+    drop(answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap());
+    assert_eq!(FAULTS.load(Ordering::Relaxed), 0);
+    // Nor does ignoring it change anything.
+    // SAFETY: ignores a signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let end = died(&[], || std::process::exit(2));
+    assert_eq!(end.code, 2);
+}
+
+fn c6_2_sigsegv_names_signal_code_and_address() {
+    let end = died(&[], || poke(0x1238, 1));
+    assert_eq!((end.signal, end.address), (Some(libc::SIGSEGV), 0x1238));
+    assert_eq!(end.code, 1, "SEGV_MAPERR");
+    assert!(end.to_string().contains("SIGSEGV at 0x1238"), "{end}");
+}
+
+fn c6_2_sigsegv_of_a_protection_says_so() {
+    let page = Pages::new(1);
+    let end = died(&[], || {
+        page.protect(libc::PROT_READ).unwrap();
+        page.set(0, 1);
+    });
+    assert_eq!(end.address, page.range().start as u64);
+    assert_eq!(
+        (end.signal, end.code),
+        (Some(libc::SIGSEGV), 2),
+        "SEGV_ACCERR"
+    );
+}
+
+fn c6_2_sigbus() {
+    let file = scratch_file();
+    file.set_len(1).unwrap();
+    let end = died(&[], || {
+        // SAFETY: maps past the file's end on purpose.
+        let p = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                2 * lwc::page_size(),
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                std::os::fd::AsRawFd::as_raw_fd(&file),
+                0,
+            )
+        };
+        peek(p as usize + lwc::page_size());
+    });
+    assert_eq!(end.signal, Some(libc::SIGBUS));
+    assert_ne!(end.address, 0);
+}
+
+fn raised(signal: i32) -> End {
+    // SAFETY: raises a signal in a context that is meant to die of it.
+    died(&[], || unsafe {
+        libc::raise(signal);
+    })
+}
+
+fn c6_2_sigfpe() {
+    let end = died(&[], || {
+        // SAFETY: divides by zero on purpose.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::asm!("xor ecx, ecx", "mov eax, 1", "cdq", "idiv ecx",
+                out("eax") _, out("ecx") _, out("edx") _);
+        }
+        // SAFETY: other machines do not trap on that; the signal is the same.
+        #[cfg(not(target_arch = "x86_64"))]
+        unsafe {
+            libc::raise(libc::SIGFPE);
+        }
+    });
+    assert_eq!(end.signal, Some(libc::SIGFPE));
+    assert_eq!(raised(libc::SIGFPE).signal, Some(libc::SIGFPE));
+}
+
+fn c6_2_sigill() {
+    let end = died(&[], || {
+        // SAFETY: an instruction that is none, on purpose.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::asm!("ud2");
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!("udf #0");
+        }
+    });
+    assert_eq!(end.signal, Some(libc::SIGILL));
+    assert_ne!(end.address, 0);
+}
+
+fn c6_2_sigtrap() {
+    let end = died(&[], || {
+        // SAFETY: a breakpoint with nobody there.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::asm!("int3");
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!("brk #0");
+        }
+    });
+    assert_eq!(end.signal, Some(libc::SIGTRAP));
+}
+
+fn c6_2_sigsys_of_the_sandbox() {
+    let end = died(&[], || {
+        lwc::confine(lwc::Confinement::Strict).unwrap();
+        // SAFETY: is trapped.
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
+    });
+    assert_eq!(end.signal, Some(libc::SIGSYS));
+    if cfg!(target_os = "linux") {
+        assert_eq!(end.address, libc::SYS_socket as u64);
+    }
+}
+
+fn c6_2_stack_overflow() {
+    #[allow(unconditional_recursion)] // what the case is about
+    fn deeper(n: u64) -> u64 {
+        let room = [n; 512];
+        deeper(std::hint::black_box(&room)[7] + 1) + room[3]
+    }
+    let end = died(&[], || {
+        deeper(0);
+    });
+    assert_eq!(end.signal, Some(libc::SIGSEGV));
+}
+
+fn c6_2_the_creator_resumes_not_the_root() {
+    let middle = answering(&[], Flags::empty(), |_| {
+        let inner = lwc::spawn(&[], Flags::TRAP_FAULT, |_| {
+            poke(0x10, 1);
+            unreachable!()
+        })
+        .unwrap();
+        match inner.switch(&[]).unwrap() {
+            Event::Ended(end) => vec![end.signal.unwrap() as u64, end.address],
+            Event::Switched { .. } => vec![],
+        }
+    })
+    .unwrap();
+    for _ in 0..3 {
+        let got = call(middle.handle(), &[]);
+        assert_eq!(got, [libc::SIGSEGV as u64, 0x10]);
+    }
+}
+
+fn c6_2_the_creators_handlers_do_not_apply() {
+    handle_segv();
+    GUARDED.store(0, Ordering::Relaxed);
+    let end = died(&[], || poke(0x18, 1));
+    assert_eq!((end.signal, end.address), (Some(libc::SIGSEGV), 0x18));
+}
+
+fn c6_2_its_own_handler_comes_first() {
+    let page = Pages::new(1);
+    GUARDED.store(page.range().start as u64, Ordering::Relaxed);
+    let there = inside(&[], || {
+        handle_segv();
+        page.protect(libc::PROT_NONE).unwrap();
+        page.set(0, 1);
+        FAULTS.load(Ordering::Relaxed)
+    });
+    assert_eq!(there, 1);
+}
+
+fn c6_2_a_trapped_fault_frees_the_context() {
+    let process = Region::new(1).unwrap();
+    let at = process.as_ptr() as usize;
+    let other = lwc::spawn(&[], Flags::TRAP_FAULT, |_| {
+        poke(at, pid());
+        poke(0, 1);
+        unreachable!()
+    })
+    .unwrap();
+    let Event::Ended(end) = other.switch(&[]).unwrap() else {
+        panic!("not ended");
+    };
+    let info = other.info().unwrap();
+    assert_eq!((info.state, info.contexts), (State::Dead, 1));
+    assert!(end.id > 1 && is_gone(peek(at)));
+}
+
+fn c6_2_without_the_flag_the_process_dies() {
+    let other = answering(&[], Flags::empty(), |_| vec![peek(0x20)]).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_2_deep_without_the_flag_the_process_dies() {
+    let middle = answering(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT, |_| {
+        let inner = answering(&[], Flags::empty(), |_| {
+            nix::sys::signal::raise(Signal::SIGFPE).unwrap();
+            vec![]
+        })
+        .unwrap();
+        call(inner.handle(), &[])
+    })
+    .unwrap();
+    call(middle.handle(), &[]);
+}
+
+fn c6_2_trap_fault_does_not_trap_exits() {
+    let other = answering(&[], Flags::TRAP_FAULT, |_| std::process::exit(9)).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_2_trap_fault_does_not_trap_abort() {
+    let other = answering(&[], Flags::TRAP_FAULT, |_| std::process::abort()).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_2_trap_exit_traps_exits_and_signals() {
+    let end_of = |body: fn()| {
+        let other = answering(&[], Flags::TRAP_EXIT, |_| {
+            body();
+            vec![]
+        })
+        .unwrap();
+        match other.switch(&[]).unwrap() {
+            Event::Ended(end) => (end.signal, end.code),
+            Event::Switched { .. } => panic!("came back"),
+        }
+    };
+    assert_eq!(end_of(|| std::process::exit(0)), (None, 0));
+    assert_eq!(end_of(|| std::process::exit(200)), (None, 200));
+    assert_eq!(end_of(|| std::process::abort()).0, Some(libc::SIGABRT));
+    let kill = end_of(|| nix::sys::signal::raise(Signal::SIGKILL).unwrap());
+    assert_eq!(kill.0, Some(libc::SIGKILL));
+    let segv = end_of(|| poke(0, 0));
+    assert_eq!(segv.0, Some(libc::SIGSEGV));
+}
+
+fn c6_2_a_thousand_faults() {
+    let before = open_descriptors();
+    for i in 1..=1000 {
+        let other = answering(&[], Flags::TRAP_FAULT, |_| vec![peek(8 * i)]).unwrap();
+        match other.switch(&[]).unwrap() {
+            Event::Ended(end) => assert_eq!(end.address, 8 * i as u64),
+            Event::Switched { .. } => panic!("came back"),
+        }
+    }
+    assert!(open_descriptors() <= before + 2);
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn c6_3_exit_status_of_a_context_is_the_processs() {
+    let other = answering(&[], Flags::empty(), |_| std::process::exit(7)).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_abort_in_a_context_aborts_the_process() {
+    let other = answering(&[], Flags::empty(), |_| std::process::abort()).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_a_fatal_signal_in_a_context_ends_the_process() {
+    let other = answering(&[], Flags::empty(), |_| {
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+        vec![]
+    })
+    .unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_exit_of_the_root_ends_all() {
+    let _keep: Vec<Context> = (0..10)
+        .map(|_| {
+            let c = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+            call(c.handle(), &[]);
+            c
+        })
+        .collect();
+    std::process::exit(5);
+}
+
+fn c6_3_a_panic_in_spawn_ends_the_process() {
+    let other = answering(&[], Flags::empty(), |_| panic!("on purpose")).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn kill_self() -> ! {
+    // SAFETY: ends this process without a chance to tidy up.
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGKILL);
+        libc::_exit(1)
+    }
+}
+
+fn c6_3_kill_of_the_root_leaves_nobody() {
+    let middle = answering(&[], Flags::empty(), |_| {
+        let inner = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+        call(inner.into_handle(), &[1])
+    })
+    .unwrap();
+    call(middle.handle(), &[]);
+    kill_self();
+}
+
+fn c6_3_kill_of_a_root_whose_context_dropped_credentials() {
+    // That clears the signal which the parent's death sends (prctl(2)).
+    let other = answering(&[], Flags::empty(), |_| {
+        // SAFETY: plain system calls on this context's credentials.
+        unsafe {
+            if libc::geteuid() == 0 {
+                assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
+            }
+        }
+        vec![]
+    })
+    .unwrap();
+    call(other.handle(), &[]);
+    kill_self();
+}
+
+fn c6_3_kill_of_the_current_context_ends_the_process() {
+    let other = answering(&[], Flags::TRAP_FAULT, |_| kill_self()).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_kill_of_a_parked_context_is_seen() {
+    let other = answering(&[], Flags::empty(), |_| vec![pid()]).unwrap();
+    let process = call(other.handle(), &[])[0];
+    if process == pid() {
+        return; // nobody can name it but by its descriptor
+    }
+    // SAFETY: a context of this process.
+    unsafe { libc::kill(process as i32, libc::SIGKILL) };
+    assert!(eventually(|| other.info().unwrap().state == State::Dead));
+    let error = refused(other.switch(&[]), Errno::ESRCH);
+    assert!(error.to_string().contains("SIGKILL"), "{error}");
+}
+
+fn c6_3_fork_gives_a_child_without_contexts() {
+    let page = Pages::new(1);
+    page.set(0, 3);
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    call(other.handle(), &[]);
+    let status = forked(|| {
+        let info = lwc::info().unwrap();
+        assert_eq!((info.id, info.contexts), (1, 1));
+        assert_eq!(page.get(0), 3);
+        page.set(0, 4);
+        refused(other.info(), Errno::EBADF);
+        0
+    });
+    assert_eq!((status, page.get(0)), (0, 3));
+    assert_eq!(call(other.handle(), &[1]), [1]);
+}
+
+fn c6_3_fork_in_a_context() {
+    let page = Pages::new(1);
+    let there = inside(&[], || {
+        page.set(0, 5);
+        let status = forked(|| {
+            let info = lwc::info().unwrap();
+            i32::from((info.id, info.contexts, page.get(0)) != (1, 1, 5))
+        });
+        status as u64
+    });
+    assert_eq!(there, 0);
+    assert_eq!(inside(&[], || 1), 1);
+}
+
+fn c6_3_shared_memory_stays_shared_over_fork() {
+    let pages = Pages::new(1);
+    let region = Region::new(1).unwrap();
+    let other = answering(&[pages.spec(Access::Share)], Flags::empty(), |_| {
+        vec![pages.get(0)]
+    })
+    .unwrap();
+    let status = forked(|| {
+        pages.set(0, 8);
+        region.write(0, &[9]);
+        0
+    });
+    let mut byte = [0];
+    region.read(0, &mut byte);
+    assert_eq!((status, pages.get(0), byte), (0, 8, [9]));
+    assert_eq!(call(other.handle(), &[]), [8]);
+}
+
+fn c6_3_a_forked_child_makes_its_own_contexts() {
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    call(other.handle(), &[]);
+    for _ in 0..3 {
+        let status = forked(|| {
+            // A child's child too.
+            forked(|| {
+                let end = died(&[], || poke(0, 0));
+                let own = answering(&[], Flags::empty(), |w| vec![w[0] + 1]).unwrap();
+                i32::from(end.signal != Some(libc::SIGSEGV) || call(own.handle(), &[1]) != [2])
+            }) + i32::from(inside(&[], || 1) != 1)
+        });
+        assert_eq!(status, 0);
+    }
+    assert_eq!(call(other.handle(), &[1]), [1]);
+}
+
+fn shell(script: &str) -> ! {
+    use std::os::unix::process::CommandExt;
+    let error = std::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .exec();
+    panic!("exec: {error}");
+}
+
+fn c6_3_exec_in_the_root_ends_the_others() {
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    call(other.handle(), &[]);
+    shell("exit 23");
+}
+
+fn c6_3_exec_in_a_context_becomes_the_process() {
+    let bystander = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    call(bystander.handle(), &[]);
+    let other = answering(&[], Flags::empty(), |_| shell("exit 24")).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_a_hostile_context_closes_everything() {
+    let other = answering(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT, |w| {
+        close_everything();
+        w.to_vec()
+    })
+    .unwrap();
+    // It has the baton's memory still and can hand it back.
+    assert_eq!(call(other.handle(), &[1]), [1]);
+    let twin = other.duplicate();
+    if of_processes() {
+        refused(twin, Errno::EPERM);
+    }
+    other.destroy().unwrap();
+    assert_eq!(inside(&[], || 2), 2);
+}
+
+fn c6_3_a_hostile_context_kills_its_parent() {
+    let other = answering(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT, |_| {
+        // SAFETY: without a sandbox it can: then all go, and none stays.
+        unsafe {
+            let victim = if of_processes() {
+                libc::getppid()
+            } else {
+                libc::getpid()
+            };
+            libc::kill(victim, libc::SIGKILL);
+            loop {
+                libc::pause();
+            }
+        }
+    })
+    .unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_a_hostile_context_stops_itself() {
+    if !of_processes() {
+        return; // the process would stop, as it does for any program
+    }
+    let other = answering(&[], Flags::TRAP_EXIT, |_| {
+        nix::sys::signal::raise(Signal::SIGSTOP).unwrap();
+        vec![]
+    })
+    .unwrap();
+    let soon = std::time::Instant::now() + std::time::Duration::from_millis(200);
+    refused(other.switch_until(&[], soon), Errno::ETIMEDOUT);
+    other.destroy().unwrap();
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn map_has(range: std::ops::Range<usize>) -> bool {
+    // SAFETY: mincore(2) only looks whether pages are mapped.
+    let rc = unsafe {
+        let mut vec = [0u8; 1];
+        libc::mincore(range.start as *mut _, 1, vec.as_mut_ptr().cast())
+    };
+    rc == 0
+}
+
+fn c6_4_the_map_shows_the_current_context_alone() {
+    let secret = Secret::take(b"secret".to_vec()).unwrap();
+    let specs = [memory(secret.pages(), Access::Unmap)];
+    let there = inside(&specs, || map_has(secret.pages()).into());
+    assert_eq!((there, map_has(secret.pages())), (0, true));
+}
+
+fn c6_4_a_context_cannot_be_dumped_or_traced() {
+    if !cfg!(target_os = "linux") {
+        return; // the process's own settings rule there
+    }
+    // SAFETY: asks for a flag.
+    let there = inside(&[], || unsafe { libc::prctl(libc::PR_GET_DUMPABLE) as u64 });
+    assert_eq!(there, 0);
+}
