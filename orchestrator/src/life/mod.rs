@@ -1,11 +1,11 @@
 //! The life of a function, in the order of the log at debug level:
 //!
 //! 1. **build** ([`crate::build`]);
-//! 2. **create** ([`chain`]): a context with the function's own regions and
+//! 2. **create** (`chain.rs`): a context with the function's own regions and
 //!    secrets, nothing of others, no descriptors;
-//! 3. **initialise** ([`context`]): load, init, enter the sandbox, park. What
+//! 3. **initialise** (`context.rs`): load, init, enter the sandbox, park. What
 //!    is parked is the snapshot;
-//! 4. **erase** ([`secrets`]): no secret is left in the root;
+//! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place;
 //! 7. **roll back**: the copy goes, unless `isolation = "chain"`;
