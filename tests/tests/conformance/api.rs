@@ -180,21 +180,40 @@ fn secret_is_not_printed() {
     );
 }
 
+/// The areas of the current context's address space.
+#[cfg(target_os = "linux")]
+fn areas() -> Vec<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines()
+        .map(|line| {
+            let (a, b) = line
+                .split_ascii_whitespace()
+                .next()
+                .and_then(|range| range.split_once('-'))
+                .unwrap();
+            let number = |hex| usize::from_str_radix(hex, 16).unwrap();
+            number(a)..number(b)
+        })
+        .collect()
+}
+
+/// Copies memory of our own, if it can be read at all (guard pages cannot).
+/// Not by /proc/self/mem: that is closed to a context that cannot be dumped.
+#[cfg(target_os = "linux")]
+fn read_own(at: usize, out: &mut [u8]) -> bool {
+    use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+    let len = out.len();
+    let mut local = [std::io::IoSliceMut::new(out)];
+    let remote = [RemoteIoVec { base: at, len }];
+    process_vm_readv(nix::unistd::Pid::this(), &mut local, &remote) == Ok(len)
+}
+
 /// Whether the bytes are in any page that the current context can read.
 #[cfg(target_os = "linux")]
 fn found_in_memory(needle: &[u8]) -> bool {
-    use std::os::unix::fs::FileExt;
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let mem = std::fs::File::open("/proc/self/mem").unwrap();
-    maps.lines().any(|line| {
-        let mut parts = line.split_ascii_whitespace();
-        let (a, b) = parts.next().unwrap().split_once('-').unwrap();
-        let start = u64::from_str_radix(a, 16).unwrap();
-        let end = u64::from_str_radix(b, 16).unwrap();
-        let mut buffer = vec![0; (end - start) as usize];
-        // What cannot be read (guard pages, the kernel's own) is not ours.
-        mem.read_exact_at(&mut buffer, start).is_ok()
-            && buffer.windows(needle.len()).any(|w| w == needle)
+    areas().into_iter().any(|area| {
+        let mut buffer = vec![0; area.len()];
+        read_own(area.start, &mut buffer) && buffer.windows(needle.len()).any(|w| w == needle)
     })
 }
 
@@ -226,30 +245,18 @@ fn secret_left_out_is_in_no_readable_page() {
 /// Whether the bytes are on a page other than that of `own`.
 #[cfg(target_os = "linux")]
 fn found_elsewhere(needle: &[u8], own: usize) -> bool {
-    use std::os::unix::fs::FileExt;
-    let page = lwc::page_size() as u64;
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let mem = std::fs::File::open("/proc/self/mem").unwrap();
+    let page = lwc::page_size();
     let buffer = Pages::new(1);
-    maps.lines().any(|line| {
-        let (a, b) = line
-            .split_ascii_whitespace()
-            .next()
-            .unwrap()
-            .split_once('-')
-            .unwrap();
-        let start = u64::from_str_radix(a, 16).unwrap();
-        let end = u64::from_str_radix(b, 16).unwrap();
-        (start..end).step_by(page as usize).any(|at| {
-            let skip = |x: usize| at == x as u64 / page * page;
+    areas().into_iter().any(|area| {
+        area.step_by(page).any(|at| {
+            let skip = |x: usize| at == x / page * page;
             if skip(own) || skip(buffer.range().start) {
                 return false;
             }
             // SAFETY: the buffer is a mapping of a page that nobody else uses.
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(buffer.range().start as *mut u8, page as usize)
-            };
-            mem.read_exact_at(out, at).is_ok() && out.windows(needle.len()).any(|w| w == needle)
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(buffer.range().start as *mut u8, page) };
+            read_own(at, out) && out.windows(needle.len()).any(|w| w == needle)
         })
     })
 }
