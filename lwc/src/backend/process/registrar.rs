@@ -85,6 +85,13 @@ impl Book {
         self.entries.get(&id).map(|e| (e.creator, e.flags))
     }
 
+    /// Whether a creator has booked a context that has no process yet.
+    pub(super) fn is_making(&self, creator: u64) -> bool {
+        self.entries
+            .values()
+            .any(|e| e.creator == creator && e.pid == 0)
+    }
+
     /// One more descriptor on `target`.
     pub(super) fn hold(&mut self, holder: u64, target: u64) {
         if let Some(e) = self.entries.get_mut(&target) {

@@ -217,6 +217,11 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
         op::INTRODUCE => introduce(rt, index, words),
         _ if !rt.is_root() => refuse(Errno::EPERM, "only the root keeps the book"),
         op::REGISTER => {
+            // An honest creator makes one context at a time. A hostile one
+            // that never makes any, in a sandbox, say, shall not fill the book.
+            if rt.book.as_ref().is_some_and(|b| b.is_making(asker)) {
+                return refuse(Errno::EAGAIN, "its creator has one under way");
+            }
             let r = registrar::register(rt, asker, words[1] as u32)
                 .map_err(|e| (e.errno(), e.to_string()))?;
             let mut reply = Reply {
