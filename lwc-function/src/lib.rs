@@ -149,17 +149,8 @@ impl<'a> Invocation<'a> {
 
     /// A secret that the chain file grants, in place.
     pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
-        let name = CString::new(name).ok()?;
-        let mut len = 0;
-        // SAFETY: the host promises a table of calls; `name` and `len` live
-        // across the call. What it returns stays for `'a`.
-        unsafe {
-            let ptr = ((*self.0.calls).secret)(self.0.host, name.as_ptr(), &raw mut len);
-            if ptr.is_null() {
-                return None;
-            }
-            Some(std::slice::from_raw_parts(ptr.cast(), len))
-        }
+        // SAFETY: the host promises both for as long as the handler runs.
+        unsafe { secret(self.0.calls, self.0.host, name) }
     }
 
     /// Writes a line to the log.
@@ -199,16 +190,30 @@ pub struct Setup<'a>(&'a mut RawSetup);
 impl<'a> Setup<'a> {
     /// A secret that the chain file grants, in place.
     pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
-        let name = CString::new(name).ok()?;
-        let mut len = 0;
-        // SAFETY: as in Invocation::secret.
-        unsafe {
-            let ptr = ((*self.0.calls).secret)(self.0.host, name.as_ptr(), &raw mut len);
-            if ptr.is_null() {
-                return None;
-            }
-            Some(std::slice::from_raw_parts(ptr.cast(), len))
+        // SAFETY: the host promises both for as long as the initialiser runs.
+        unsafe { secret(self.0.calls, self.0.host, name) }
+    }
+}
+
+/// Asks the host for a secret.
+///
+/// # Safety
+/// `calls` and `host` must be the host's, and what it grants must stay for
+/// `'a`.
+unsafe fn secret<'a>(
+    calls: *const abi::HostCalls,
+    host: *const abi::Host,
+    name: &str,
+) -> Option<&'a [u8]> {
+    let name = CString::new(name).ok()?;
+    let mut len = 0;
+    // SAFETY: the caller's promise; `name` and `len` live across the call.
+    unsafe {
+        let ptr = ((*calls).secret)(host, name.as_ptr(), &raw mut len);
+        if ptr.is_null() {
+            return None;
         }
+        Some(std::slice::from_raw_parts(ptr.cast(), len))
     }
 }
 
