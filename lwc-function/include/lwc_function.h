@@ -37,7 +37,7 @@
 extern "C" {
 #endif
 
-/* Version of the structures below; the host refuses another. */
+/* Version of the structures below, in `abi' of each. */
 #define LWC_FUNCTION_ABI 1
 
 /* Levels of lwc_log(). */
@@ -212,7 +212,8 @@ lwc_append(lwc_invocation *inv, const void *data, size_t len)
 		return (lwc_fail(inv, 413, "the answer does not fit its region "
 		    "of %zu bytes; raise `region' in the chain file",
 		    inv->output_capacity));
-	memcpy(inv->output + inv->output_len, data, len);
+	if (len != 0)	/* nothing may be a null pointer */
+		memcpy(inv->output + inv->output_len, data, len);
 	inv->output_len += len;
 	return (0);
 }

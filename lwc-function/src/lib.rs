@@ -218,8 +218,9 @@ unsafe fn secret<'a>(
 }
 
 /// Exports a function as a handler: `handler!(symbol, path)`. A third argument,
-/// `symbol_init = path`, exports its initialiser, a `fn(&Setup) -> Result<()>`
-/// that runs once, before the first invocation and before the sandbox.
+/// `init = path`, exports its initialiser as `symbol_init`: a
+/// `fn(&Setup) -> Result<()>` that runs once, before the first invocation and
+/// before the sandbox.
 #[macro_export]
 macro_rules! handler {
     ($name:ident, $handler:path) => {
@@ -234,10 +235,10 @@ macro_rules! handler {
             }
         };
     };
-    ($name:ident, $handler:path, $symbol:ident = $init:path) => {
+    ($name:ident, $handler:path, init = $init:path) => {
         $crate::handler!($name, $handler);
         const _: () = {
-            #[unsafe(export_name = stringify!($symbol))]
+            #[unsafe(export_name = concat!(stringify!($name), "_init"))]
             unsafe extern "C" fn init(raw: *mut $crate::abi::RawSetup) -> ::std::ffi::c_int {
                 // SAFETY: the host calls with a setup of its own, once.
                 unsafe { $crate::run_setup(raw, $init) }
@@ -284,6 +285,7 @@ pub unsafe fn run(raw: *mut RawInvocation, f: fn(&mut Invocation<'_>) -> Result<
 pub unsafe fn run_setup(raw: *mut RawSetup, f: fn(&Setup<'_>) -> Result<()>) -> c_int {
     // SAFETY: the caller's promise.
     let raw = unsafe { &mut *raw };
+    std::panic::set_hook(Box::new(|_| {}));
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&Setup(&mut *raw))));
     let error = match done {
         Ok(Ok(())) => return 0,

@@ -1,7 +1,7 @@
 //! The same function in C, C++ and Rust, called by a host made for the test.
 
-use lwc_function::abi::{ABI, Handler, Host, HostCalls, RawInvocation};
-use lwc_function::{Error, Invocation, Level, Result};
+use lwc_function::abi::{ABI, Handler, Host, HostCalls, Initialiser, RawInvocation, RawSetup};
+use lwc_function::{Error, Invocation, Level, Result, Setup};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
 use std::path::Path;
@@ -127,13 +127,32 @@ fn echo(inv: &mut Invocation<'_>) -> Result<()> {
     inv.reply_type("text/x-echo");
     Ok(())
 }
-lwc_function::handler!(echo_rust, echo);
+
+fn prepare(setup: &Setup<'_>) -> Result<()> {
+    assert!(setup.secret("KEY").is_some(), "no key");
+    match setup.secret("OTHER") {
+        Some(_) => Ok(()),
+        None => Err(Error::new(7, "no other")),
+    }
+}
+lwc_function::handler!(echo_rust, echo, init = prepare);
 unsafe extern "C" {
     fn echo_rust(raw: *mut RawInvocation) -> c_int;
+    fn echo_rust_init(raw: *mut RawSetup) -> c_int;
 }
 
 const C: &str = r#"
 #include "lwc_function.h"
+LWC_INIT(echo_c)
+{
+	size_t n = 0;
+
+	if (lwc_setup_secret(setup, "KEY", &n) == NULL || n != 3)
+		return (lwc_setup_fail(setup, 1, "no key"));
+	if (lwc_setup_secret(setup, "OTHER", &n) == NULL)
+		return (lwc_setup_fail(setup, 7, "no %s", "other"));
+	return (0);
+}
 LWC_HANDLER(echo_c)
 {
 	size_t n = 0;
@@ -195,8 +214,26 @@ fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> lib
     unsafe { libloading::Library::new(library).unwrap() }
 }
 
+/// Each initialiser finds KEY and fails with 7 for want of OTHER.
+fn check_init(init: Initialiser) {
+    let mut raw = RawSetup {
+        abi: ABI,
+        status: 0,
+        host: std::ptr::null(),
+        calls: &raw const CALLS,
+        error: [0; 256],
+    };
+    // SAFETY: every pointer in the setup outlives the call.
+    let code = unsafe { init(&raw mut raw) };
+    assert_eq!((code, raw.status), (7, 7));
+    // SAFETY: the field is NUL-terminated.
+    let error = unsafe { CStr::from_ptr(raw.error.as_ptr()) };
+    assert_eq!(error, c"no other");
+}
+
 #[test]
 fn rust_functions_keep_the_abi() {
+    check_init(echo_rust_init);
     check(echo_rust);
     let panicked = call(echo_rust, b"panic", 64);
     assert_eq!(panicked.code, 500);
@@ -207,6 +244,8 @@ fn rust_functions_keep_the_abi() {
 fn c_functions_keep_the_abi() {
     let dir = tempfile::tempdir().unwrap();
     let library = compile(dir.path(), "cc", "-std=c11", "echo.c", C);
+    // SAFETY: the symbol is an initialiser by the header that compiled it.
+    check_init(*unsafe { library.get::<Initialiser>(b"echo_c_init") }.unwrap());
     // SAFETY: the symbol is a handler by the header that compiled it.
     check(*unsafe { library.get::<Handler>(b"echo_c") }.unwrap());
 }
@@ -241,7 +280,6 @@ size_t layout[] = { sizeof(lwc_invocation), O(status), O(host), O(calls), O(inpu
     macro_rules! o {
         ($($f:ident)*) => { [$(std::mem::offset_of!(RawInvocation, $f)),*] };
     }
-    use lwc_function::abi::RawSetup;
     let mut ours = vec![size_of::<RawInvocation>()];
     ours.extend(o!(status host calls input input_len input_type output output_capacity output_len id deadline output_type error));
     ours.extend([
