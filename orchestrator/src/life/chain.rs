@@ -1,8 +1,9 @@
 //! The root's side: a chain brought to life, invoked, mended.
 
-use super::context::{self, Parts, end_of, monotonic, word};
+use super::context::{self, Parts, end_of, word};
 use super::control::Control;
 use super::error::{Cause, EndText, Failure, StartError};
+use super::host::monotonic;
 use super::secrets::Vault;
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Function, Isolation};

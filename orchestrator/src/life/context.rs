@@ -7,13 +7,12 @@
 
 use super::control::Control;
 use super::host::{CALLS, HostState};
-use crate::audit::probe;
+use super::probe;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawInvocation, RawSetup};
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
-use std::time::Duration;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
@@ -50,12 +49,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) control: &'a Control,
     /// Whether copies answer probes; set for audits alone.
     pub(crate) audit: bool,
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub(crate) fn monotonic() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }
 
 /// The loaded function.

@@ -23,11 +23,12 @@ pub(crate) mod context;
 pub(crate) mod control;
 mod error;
 mod host;
+pub(crate) mod probe;
 mod secrets;
 
 pub use chain::{Hop, LiveChain, SetupTimings};
 pub use error::{Cause, Failure, StartError};
-pub use secrets::Vault;
+pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
 use crate::chain_file::ChainFile;
@@ -44,7 +45,7 @@ pub fn start(
     names: &[&str],
     built: &BTreeMap<String, Built>,
     audit: bool,
-) -> Result<(Vec<LiveChain>, Duration, Vec<crate::audit::Fingerprint>), StartError> {
+) -> Result<(Vec<LiveChain>, Duration, Vec<Fingerprint>), StartError> {
     let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
     let vault = Vault::open(functions)?;
@@ -54,7 +55,7 @@ pub fn start(
         live.push(chain);
     }
     let fingerprints = if audit {
-        crate::audit::fingerprints(&vault)
+        vault.fingerprints()
     } else {
         Vec::new()
     };

@@ -2,6 +2,7 @@
 //! pages, left out of every other context, wiped from the root.
 
 use super::error::StartError;
+use super::probe::fingerprint;
 use crate::chain_file::{Function, SecretRef, SecretSource};
 use lwc::{Access, Secret, Spec};
 use std::io::Read;
@@ -71,12 +72,27 @@ impl Vault {
             .map(|h| (h.name.as_str(), &h.secret))
     }
 
-    /// All of them: function, name, bytes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &Secret)> {
+    /// Fingerprints of all secrets, for an audit after they are erased.
+    pub(crate) fn fingerprints(&self) -> Vec<Fingerprint> {
         self.held
             .iter()
-            .map(|h| (h.function.as_str(), h.name.as_str(), &h.secret))
+            .map(|h| Fingerprint {
+                function: h.function.clone(),
+                name: h.name.clone(),
+                hash: fingerprint(&h.secret),
+                len: h.secret.len(),
+            })
+            .collect()
     }
+}
+
+/// A secret that can be recognised, not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    pub(crate) function: String,
+    pub(crate) name: String,
+    pub(crate) hash: u64,
+    pub(crate) len: usize,
 }
 
 fn read(s: &SecretRef, variables: &mut Vec<String>) -> Result<Secret, String> {

@@ -4,12 +4,10 @@
 //! control page, secret and descriptor: what an actual attempt to read and to
 //! write it gave, from inside that context, beside what the chain file grants.
 
-pub(crate) mod probe;
-
 use crate::chain_file::ChainFile;
 use crate::life::context::word;
-use crate::life::{Cause, Failure, LiveChain, Vault};
-use probe::{READ, WRITE, what};
+use crate::life::probe::{self, READ, WRITE, what};
+use crate::life::{Cause, Failure, Fingerprint, LiveChain};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -17,28 +15,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Descriptor numbers tried.
 const DESCRIPTORS: u64 = 65_536;
-
-/// A secret that can be recognised, not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprint {
-    function: String,
-    name: String,
-    hash: u64,
-    len: usize,
-}
-
-/// Fingerprints of all secrets, taken before they are erased.
-pub(crate) fn fingerprints(vault: &Vault) -> Vec<Fingerprint> {
-    vault
-        .iter()
-        .map(|(function, name, secret)| Fingerprint {
-            function: function.to_owned(),
-            name: name.to_owned(),
-            hash: probe::fingerprint(secret),
-            len: secret.len(),
-        })
-        .collect()
-}
 
 /// One attempt and what was granted.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
