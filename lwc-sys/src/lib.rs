@@ -13,14 +13,9 @@
 //! module's name; without the module, and on every other system, they fail
 //! with ENOSYS.
 
-// The generator must build when what it is to repair does not.
-#[cfg(not(feature = "generate"))]
 #[allow(missing_docs, non_camel_case_types, unreachable_pub, clippy::all)]
 mod bindings;
-#[cfg(not(feature = "generate"))]
 mod calls;
 
-#[cfg(not(feature = "generate"))]
 pub use bindings::*;
-#[cfg(not(feature = "generate"))]
 pub use calls::*;
