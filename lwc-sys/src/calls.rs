@@ -9,7 +9,9 @@ mod number {
     use std::ffi::{CStr, c_char, c_int, c_void};
     use std::sync::atomic::{AtomicI32, Ordering};
 
-    /// `struct module_stat` of sys/module.h (kldstat(2), modstat(2)).
+    /// `struct module_stat_v2` of kern/kern_module.c. The kernel tells versions
+    /// apart by size; this one has the module's data and a short name, and is
+    /// still taken, though sys/module.h has a name of MAXPATHLEN now.
     #[repr(C)]
     struct ModuleStat {
         version: c_int,
@@ -18,6 +20,9 @@ mod number {
         id: c_int,
         data: ModSpecific,
     }
+
+    #[cfg(target_pointer_width = "64")]
+    const _: () = assert!(size_of::<ModuleStat>() == 56);
 
     /// `modspecific_t`: for a system call, its number is the int.
     #[repr(C)]
@@ -37,7 +42,8 @@ mod number {
 
     /// The number of `sys/NAME`, cached once found. `None`, with errno ENOSYS:
     /// the module is not loaded. A free slot is never called: that would raise
-    /// SIGSYS.
+    /// SIGSYS. A number found is kept: the module stays while a context lives,
+    /// but a process that made none must not call again after an unload.
     pub(super) fn of(cache: &AtomicI32, name: &CStr) -> Option<c_int> {
         let known = cache.load(Ordering::Relaxed);
         if known > 0 {
