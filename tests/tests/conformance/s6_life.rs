@@ -46,8 +46,10 @@ pub(crate) const CASES: &[Case] = cases![
     c6_3_fork_in_a_context,
     c6_3_shared_memory_stays_shared_over_fork,
     c6_3_a_forked_child_makes_its_own_contexts,
-    c6_3_exec_in_the_root_ends_the_others => Exit(23),
-    c6_3_exec_in_a_context_becomes_the_process => Exit(24),
+    c6_3_exec_in_the_root_ends_the_others => Exit(23) within 5,
+    c6_3_exec_in_a_context_becomes_the_process => Exit(24) within 5,
+    c6_3_exec_in_a_context_with_a_shared_table => Exit(25) within 10,
+    c6_3_a_blocked_signal_hides_no_death,
     c6_3_a_hostile_context_closes_everything,
     c6_3_a_hostile_context_kills_its_parent => Signal(libc::SIGKILL),
     c6_3_a_hostile_context_stops_itself,
@@ -574,16 +576,59 @@ fn shell(script: &str) -> ! {
 }
 
 fn c6_3_exec_in_the_root_ends_the_others() {
-    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
-    call(other.handle(), &[]);
-    shell("exit 23");
+    // One in a sandbox, too. The new program does not know them as children,
+    // so that a dead one may stay as a zombie until it ends.
+    let mut script = String::new();
+    for confined in [false, true] {
+        let other = answering(&[], Flags::empty(), |_| {
+            if confined {
+                lwc::confine(lwc::Confinement::Strict).unwrap();
+            }
+            vec![pid()]
+        })
+        .unwrap();
+        let process = call(other.into_handle(), &[])[0];
+        if process != pid() {
+            script += &format!(
+                "while test -e /proc/{process} && ! grep -q ') Z' /proc/{process}/stat; do :; done 2>/dev/null;"
+            );
+        }
+    }
+    shell(&(script + "exit 23"));
 }
 
 fn c6_3_exec_in_a_context_becomes_the_process() {
-    let bystander = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
-    call(bystander.handle(), &[]);
-    let other = answering(&[], Flags::empty(), |_| shell("exit 24")).unwrap();
+    let bystander = answering(&[], Flags::empty(), |_| vec![pid()]).unwrap();
+    let process = call(bystander.handle(), &[])[0];
+    let script = if process == pid() {
+        "exit 24".to_owned()
+    } else {
+        format!("while kill -0 {process} 2>/dev/null; do :; done; exit 24")
+    };
+    let other = answering(&[], Flags::empty(), |_| shell(&script)).unwrap();
     call(other.handle(), &[]);
+}
+
+fn c6_3_exec_in_a_context_with_a_shared_table() {
+    let specs = [Spec::all_files(Access::Share)];
+    let other = answering(&specs, Flags::empty(), |_| shell("exit 25")).unwrap();
+    call(other.handle(), &[]);
+}
+
+fn c6_3_a_blocked_signal_hides_no_death() {
+    let other = answering(&[], Flags::TRAP_EXIT, |_| std::process::exit(1)).unwrap();
+    SigSet::all().thread_block().unwrap();
+    let raw: libc::sigset_t = {
+        // SAFETY: all signals, those that the wrapper does not know included.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            set
+        }
+    };
+    // SAFETY: blocks them.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const raw, std::ptr::null_mut()) };
+    assert!(matches!(other.switch(&[]), Ok(Event::Ended(_))));
 }
 
 fn c6_3_a_hostile_context_closes_everything() {

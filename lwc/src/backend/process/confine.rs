@@ -66,7 +66,6 @@ const CREATE: &[i64] = &[
     libc::SYS_socketpair,
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
-    libc::SYS_recvfrom,
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_dup3,

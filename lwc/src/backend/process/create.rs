@@ -119,6 +119,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     if let Some(c) = rt.channel(index) {
         c.foreign = keep;
     }
+    rt.shared_table |= shared_table;
     if !rt.is_root() {
         let reported = ask(rt, CALL, 0, &[op::BORN, id, pid as u64], &[], &[]);
         if let Err(e) = reported {
@@ -170,7 +171,14 @@ fn prepare(
         let index = r.channel;
         (r, None, index)
     } else {
-        let answer = ask(rt, CALL, 0, &[op::REGISTER, u64::from(flags)], &[], &[])?;
+        let answer = ask(
+            rt,
+            CALL,
+            0,
+            &[op::REGISTER, u64::from(flags), shared_table.into()],
+            &[],
+            &[],
+        )?;
         let [sock, pair, bell] = answer.fds[..] else {
             answer.fds.iter().for_each(|&fd| fds::close(fd));
             return Err(Error::new(CALL, Errno::EPROTO, "the root sent no channel"));
@@ -412,9 +420,9 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
     if !shared {
         fds::close(rt.bell_fd);
     }
+    rt.shared_table = shared;
     if shared {
         // The files are the creator's as much as ours: never close them here.
-        rt.shared_table = true;
         rt.objects.leave_open();
     }
     let r = &birth.registration;
@@ -434,6 +442,8 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
     rt.flags = flags;
     rt.self_desc = -1;
     rt.cap = Rights::all();
+    rt.hear_own_bell();
+    fds::alarm(r.sock, death_signal())?;
     rt.heard = rt.bell.word.load(Ordering::Relaxed).wrapping_sub(2);
     let creator_rights = Rights::granted_by(specs);
     let is_creators = birth.creator.is_none();

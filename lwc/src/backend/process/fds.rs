@@ -122,6 +122,30 @@ pub(super) fn socket_pair() -> Result<(RawFd, RawFd)> {
     }
 }
 
+/// `si_code` of the signal that says so.
+pub(super) const POLL_HUP: i32 = 6;
+
+/// From now on `signal` comes to this process when the other end of a socket
+/// closes, as it does when its context dies or calls execve(2). (Messages send
+/// it too; the handler does not mind.)
+pub(super) fn alarm(sock: RawFd, signal: i32) -> Result<()> {
+    // F_SETSIG of the C library's header, which the libc crate lacks.
+    const F_SETSIG: i32 = 10;
+    // SAFETY: fcntl with plain numbers on a socket of our own.
+    let ok = unsafe {
+        libc::fcntl(sock, F_SETSIG, signal) == 0
+            && libc::fcntl(sock, libc::F_SETOWN, libc::getpid()) == 0
+            && libc::fcntl(sock, libc::F_SETFL, libc::O_NONBLOCK | libc::O_ASYNC) == 0
+    };
+    if ok {
+        return Ok(());
+    }
+    Err(Error::last(
+        "fcntl",
+        "watching a channel between two contexts",
+    ))
+}
+
 /// A control buffer, aligned as cmsghdr wants it.
 #[repr(C, align(8))]
 struct Control([u8; 1088]);

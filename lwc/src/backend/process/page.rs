@@ -234,12 +234,14 @@ impl Bell {
         }
     }
 
-    /// Sleeps until the word is no longer `seen`, a signal, or `limit`.
-    pub(super) fn wait(&self, seen: u32, limit: Duration) {
-        let ts = libc::timespec {
+    /// Sleeps until the word is no longer `seen`, a signal, or `limit`. A limit
+    /// costs a timer, a tenth of a switch.
+    pub(super) fn wait(&self, seen: u32, limit: Option<Duration>) {
+        let ts = limit.map(|limit| libc::timespec {
             tv_sec: limit.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(limit.subsec_nanos()),
-        };
+        });
+        let until = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: as in `ring`; FUTEX_WAIT reads the word and the timespec.
         unsafe {
             libc::syscall(
@@ -247,7 +249,7 @@ impl Bell {
                 self.word.as_ptr(),
                 libc::FUTEX_WAIT,
                 seen,
-                &raw const ts,
+                until,
             );
         }
     }

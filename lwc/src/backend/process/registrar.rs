@@ -174,6 +174,7 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         open.push(pair);
         let (here, there) = fds::socket_pair()?;
         open.extend([here, there]);
+        fds::alarm(here, super::runtime::death_signal())?;
         let peer_bell = Mapped::<Bell>::map(bell)?;
         let mapped = Mapped::<Pair>::map(pair)?;
         Ok((bell, pair, here, there, peer_bell, mapped))

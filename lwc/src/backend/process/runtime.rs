@@ -13,15 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How long an owner may take to answer a request before it counts as hostile.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The root looks after its contexts this often at least, should the user have
-/// blocked the signal that tells of a death.
-const ROOT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// A context looks this often whether its root is still there, should the
-/// death signal not come (execve(2) of the root).
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The first time in a wait sooner: the context may have changed its
-/// credentials, which makes the kernel forget that signal.
-const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// Where one table belongs to several contexts, an end of a channel does not
+/// close with the context that it is of: they look around this often instead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The signal that tells the root of the end of a context: not SIGCHLD, so
 /// that the user's own children and handlers are left alone.
@@ -117,7 +111,8 @@ pub(super) struct Runtime {
     pub(super) book: Option<Book>,
     /// A descriptor of the current context, once asked for.
     pub(super) self_desc: RawFd,
-    /// Whether the descriptor table is one with the creator's.
+    /// Whether the descriptor table is one with the creator's, or some contexts
+    /// here have one together.
     pub(super) shared_table: bool,
     /// The root has discarded itself: the process lives on for the others.
     pub(super) anchor: bool,
@@ -133,15 +128,23 @@ unsafe impl Send for Runtime {}
 static HOOKED: AtomicBool = AtomicBool::new(false);
 /// Set by the signal that tells of a death.
 static DEATHS: AtomicBool = AtomicBool::new(false);
-/// The root's doorbell, for that signal's handler.
-static ROOT_WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The current context's doorbell, for that signal's handler.
+static OWN_WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
-extern "C" fn on_death(_: i32) {
+/// Set when it tells a context that the root is no more, or another program.
+static HUNG_UP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_death(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid siginfo. Of the codes that other
+    // processes can send with a signal, none is positive.
+    if unsafe { (*info).si_code } == fds::POLL_HUP {
+        HUNG_UP.store(true, Ordering::Relaxed);
+    }
     DEATHS.store(true, Ordering::Release);
-    let word = ROOT_WORD.load(Ordering::Relaxed);
+    let word = OWN_WORD.load(Ordering::Relaxed);
     if !word.is_null() {
-        // SAFETY: points into the root's bell, which is never unmapped while
-        // this is not null; an atomic add is safe in a signal handler. It
+        // SAFETY: points into the context's own bell, which is never unmapped
+        // while this is not null; an atomic add is safe in a signal handler. It
         // makes a FUTEX_WAIT that is about to begin return at once.
         unsafe { (*word).fetch_add(1, Ordering::Release) };
     }
@@ -167,13 +170,13 @@ impl Runtime {
         let fd = Mapped::<Bell>::file(c"lwc-bell")?;
         let bell = Mapped::<Bell>::map(fd).inspect_err(|_| fds::close(fd))?;
         bell.current.store(1, Ordering::Relaxed);
-        ROOT_WORD.store(bell.word.as_ptr().cast(), Ordering::Relaxed);
+        OWN_WORD.store(bell.word.as_ptr().cast(), Ordering::Relaxed);
         // SAFETY: installs a handler that touches atomics alone; the struct is
         // fully initialised.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_death as *const () as usize;
-            action.sa_flags = libc::SA_RESTART;
+            action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
             libc::sigaction(death_signal(), &raw const action, std::ptr::null_mut());
             // Once in a program: a forked child inherits both.
             if !HOOKED.swap(true, Ordering::Relaxed) {
@@ -202,10 +205,16 @@ impl Runtime {
         })
     }
 
-    /// No longer the root: its death signal is nobody's.
+    /// No longer the root: its bell is not ours.
     pub(super) fn forget_root() {
-        ROOT_WORD.store(std::ptr::null_mut(), Ordering::Relaxed);
+        OWN_WORD.store(std::ptr::null_mut(), Ordering::Relaxed);
         DEATHS.store(false, Ordering::Relaxed);
+        HUNG_UP.store(false, Ordering::Relaxed);
+    }
+
+    /// The bell has been replaced by a new context's own.
+    pub(super) fn hear_own_bell(&self) {
+        OWN_WORD.store(self.bell.word.as_ptr().cast(), Ordering::Relaxed);
     }
 
     /// Who has the baton, as last written by whoever passed it.
@@ -356,15 +365,12 @@ impl Runtime {
     /// Waits for the baton. Requests are served meanwhile; deaths are seen to
     /// if this is the root.
     pub(super) fn park(&mut self, deadline: Option<Instant>) -> Got {
-        let mut heartbeat = FIRST_HEARTBEAT;
+        self.keep_informed();
         loop {
             let word = self.bell.word.load(Ordering::Acquire);
-            if self.is_root()
-                && DEATHS.swap(false, Ordering::Acquire)
-                && let Some(got) = super::registrar::reap(self)
+            if DEATHS.swap(false, Ordering::Acquire)
+                && let Some(got) = self.look_around()
             {
-                // Signals do not queue: there may be more dead.
-                DEATHS.store(true, Ordering::Relaxed);
                 return got;
             }
             if word != self.heard {
@@ -384,6 +390,7 @@ impl Runtime {
                 }
                 continue;
             }
+            let heartbeat = self.shared_table.then_some(HEARTBEAT);
             let limit = match deadline {
                 None => heartbeat,
                 Some(d) => {
@@ -391,40 +398,49 @@ impl Runtime {
                     if now >= d {
                         return Got::Timeout;
                     }
-                    (d - now).min(heartbeat)
+                    Some((d - now).min(heartbeat.unwrap_or(Duration::MAX)))
                 }
             };
-            let before = self.bell.word.load(Ordering::Relaxed);
             self.bell.wait(word, limit);
-            if before == self.bell.word.load(Ordering::Relaxed) {
-                self.look_around();
-                heartbeat = if self.is_root() {
-                    ROOT_HEARTBEAT
-                } else {
-                    HEARTBEAT
-                };
+            if self.shared_table && word == self.bell.word.load(Ordering::Relaxed) {
+                DEATHS.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    /// Woken by no ring: a signal, or the heartbeat.
-    fn look_around(&mut self) {
-        if self.is_root() {
-            DEATHS.store(true, Ordering::Relaxed);
-            super::registrar::follow_exec(self);
-            return;
+    /// Before a wait without end: the user may have blocked the signal that
+    /// ends it when a context dies. Changed credentials make the kernel forget
+    /// the other one, with which a context dies as its root does; then the
+    /// first tells of that, too.
+    fn keep_informed(&self) {
+        // SAFETY: sigset calls on a local; unblocks one signal of our own.
+        unsafe {
+            let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), death_signal());
+            libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
         }
-        // SAFETY: prctl with plain numbers (a sandbox may refuse it, and
-        // forbids the change of credentials with it); getppid has no
-        // preconditions.
-        let orphan = unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            libc::getppid() != self.root_pid
-        };
-        if orphan || self.channels[0].as_ref().is_some_and(|c| hung_up(c.sock)) {
+    }
+
+    /// The signal has come: somebody has died or replaced its program.
+    fn look_around(&mut self) -> Option<Got> {
+        if self.is_root() {
+            let got = super::registrar::reap(self);
+            if got.is_some() {
+                // Signals do not queue: there may be more.
+                DEATHS.store(true, Ordering::Relaxed);
+            } else {
+                super::registrar::follow_exec(self);
+            }
+            return got;
+        }
+        // SAFETY: getppid has no preconditions.
+        let orphan = unsafe { libc::getppid() } != self.root_pid;
+        if orphan || HUNG_UP.load(Ordering::Relaxed) {
             // SAFETY: the process this context belongs to is gone.
             unsafe { libc::_exit(0) };
         }
+        None
     }
 
     /// Waits for the answer on one channel; its errno becomes the error.
@@ -468,24 +484,9 @@ impl Runtime {
                 ));
             }
             self.bell
-                .wait(word, (deadline - now).min(Duration::from_millis(200)));
+                .wait(word, Some((deadline - now).min(Duration::from_millis(200))));
         }
     }
-}
-
-/// Whether the other end of a channel's socket is gone.
-pub(super) fn hung_up(sock: RawFd) -> bool {
-    let mut byte = 0u8;
-    // SAFETY: peeks one byte into a local.
-    let n = unsafe {
-        libc::recv(
-            sock,
-            (&raw mut byte).cast(),
-            1,
-            libc::MSG_PEEK | libc::MSG_DONTWAIT,
-        )
-    };
-    n == 0
 }
 
 /// How a context ended, from its bell's `dead` word: bit 16 with an exit

@@ -26,7 +26,8 @@ pub(super) mod op {
     /// Meet a new holder, who gets the asker's rights. Words: its identity,
     /// its channel's number. Descriptors: socket, pair page, doorbell.
     pub(in super::super) const INTRODUCE: u64 = 3;
-    /// Root: book a new context. Words: flags. Answer: identity, channel;
+    /// Root: book a new context. Words: flags, whether it shares its creator's
+    /// table. Answer: identity, channel;
     /// descriptors: socket, pair page, doorbell.
     pub(in super::super) const REGISTER: u64 = 4;
     /// Root: it has a process now. Words: identity, pid.
@@ -224,6 +225,7 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
             }
             let r = registrar::register(rt, asker, words[1] as u32)
                 .map_err(|e| (e.errno(), e.to_string()))?;
+            rt.shared_table |= words[2] != 0;
             let mut reply = Reply {
                 fds: vec![r.sock, r.pair, r.bell],
                 close: true,
