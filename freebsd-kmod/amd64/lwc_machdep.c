@@ -1,0 +1,172 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * amd64: registers of a context.
+ *
+ * General registers are those of the trap frame on the thread's kernel stack.
+ * The fast return from a system call does not reload all of them, so a switch
+ * sets PCB_FULL_IRET; setting it also brings pcb_fsbase and pcb_gsbase up to
+ * date, which user mode may have changed with wrfsbase.
+ *
+ * Vector registers live in the processor while the thread runs.  They are
+ * saved with fpusave() straight into the context's own area and loaded from
+ * it with fpurestore(): no copy through the pcb.  The pcb's area becomes stale
+ * by that, as it always is while the processor holds the state; the next
+ * context switch of the scheduler saves the registers there.  Areas start as
+ * copies of the initial state, since XSAVEOPT may leave parts unwritten that
+ * XRSTOR then reads (MXCSR).
+ *
+ * Debug registers belong to the debugger of the thread, and the local
+ * descriptor table to the process: neither is a context's.
+ */
+
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/pcpu.h>
+#include <sys/proc.h>
+#include <sys/signalvar.h>
+
+#include <vm/vm.h>
+#include <vm/pmap.h>
+
+#include <machine/cpufunc.h>
+#include <machine/fpu.h>
+#include <machine/frame.h>
+#include <machine/md_var.h>
+#include <machine/pcb.h>
+#include <machine/psl.h>
+#include <machine/vmparam.h>
+
+#include "../lwc_machdep.h"
+
+void
+lwc_md_init(struct lwc_md *md)
+{
+
+	md->md_fpu = fpu_save_area_alloc();
+	fpu_save_area_reset(md->md_fpu);
+}
+
+void
+lwc_md_fini(struct lwc_md *md)
+{
+
+	if (md->md_fpu != NULL)
+		fpu_save_area_free(md->md_fpu);
+	md->md_fpu = NULL;
+}
+
+static void
+lwc_fpu_save(struct thread *td, struct lwc_md *md)
+{
+	struct pcb *pcb;
+
+	pcb = td->td_pcb;
+	critical_enter();
+	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
+		fpusave(md->md_fpu);
+	} else if ((pcb->pcb_flags & PCB_USERFPUINITDONE) != 0) {
+		memcpy(md->md_fpu, get_pcb_user_save_td(td),
+		    cpu_max_ext_state_size);
+	} else {
+		fpu_save_area_reset(md->md_fpu);
+	}
+	critical_exit();
+}
+
+static void
+lwc_fpu_load(struct thread *td, struct lwc_md *md)
+{
+	struct pcb *pcb;
+
+	pcb = td->td_pcb;
+	critical_enter();
+	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
+		fpurestore(md->md_fpu);
+	} else {
+		memcpy(get_pcb_user_save_td(td), md->md_fpu,
+		    cpu_max_ext_state_size);
+		fpuuserinited(td);
+	}
+	critical_exit();
+}
+
+void
+lwc_md_save(struct thread *td, struct lwc_md *md)
+{
+	struct pcb *pcb;
+
+	pcb = td->td_pcb;
+	md->md_frame = *td->td_frame;
+	set_pcb_flags(pcb, PCB_FULL_IRET);	/* and the bases are current */
+	md->md_fsbase = pcb->pcb_fsbase;
+	md->md_gsbase = pcb->pcb_gsbase;
+	md->md_tlsbase = pcb->pcb_tlsbase;
+	md->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
+	lwc_fpu_save(td, md);
+}
+
+void
+lwc_md_load(struct thread *td, struct lwc_md *md)
+{
+	struct pcb *pcb;
+
+	pcb = td->td_pcb;
+	*td->td_frame = md->md_frame;
+	set_pcb_flags(pcb, PCB_FULL_IRET);
+	pcb->pcb_fsbase = md->md_fsbase;
+	pcb->pcb_gsbase = md->md_gsbase;
+	pcb->pcb_tlsbase = md->md_tlsbase;
+	if (md->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
+		if (md->md_hastls)
+			set_pcb_flags(pcb, PCB_TLSBASE);
+		else
+			clear_pcb_flags(pcb, PCB_TLSBASE);
+	}
+	lwc_fpu_load(td, md);
+}
+
+void
+lwc_md_result(struct thread *td, int error, int64_t value)
+{
+	struct trapframe *frame;
+
+	frame = td->td_frame;
+	if (error != 0) {
+		frame->tf_rax = error;
+		frame->tf_rflags |= PSL_C;
+	} else {
+		frame->tf_rax = value;
+		frame->tf_rdx = 0;
+		frame->tf_rflags &= ~PSL_C;
+	}
+}
+
+/*
+ * The kernel's sigframe is at most this much besides the vector registers,
+ * with the red zone and two alignments.
+ */
+#define	LWC_SIGFRAME	2048
+
+bool
+lwc_md_sigframe_ok(struct thread *td, bool onstack)
+{
+	vm_offset_t end, start, va;
+
+	end = td->td_frame->tf_rsp;
+	if (onstack && (td->td_pflags & TDP_ALTSTACK) != 0 &&
+	    !sigonstack(end))
+		end = (vm_offset_t)td->td_sigstk.ss_sp +
+		    td->td_sigstk.ss_size;
+	start = end - 128 - cpu_max_ext_state_size - LWC_SIGFRAME;
+	if (start > end || end > VM_MAXUSER_ADDRESS)
+		return (false);
+	for (va = start; va < end - 128; va = trunc_page(va) + PAGE_SIZE)
+		if (subyte((void *)va, 0) != 0)
+			return (false);
+	return (true);
+}

@@ -1,0 +1,144 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * The calls of <sys/lwc.h> for C programs: find the numbers, make the calls.
+ *
+ * Numbers of module system calls vary.  Each is looked up once, by the name
+ * of its module ("sys/lwCreate", ...), and kept.  When the module is not
+ * loaded a call fails with ENOSYS; the kernel is not asked for a number that
+ * nobody owns, so no SIGSYS is raised.
+ *
+ * The call is made by the instruction and not by syscall(2): that costs an
+ * indirection and reads its sixth argument from the stack.
+ */
+
+#include <sys/param.h>
+#include <sys/module.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include "../sys/lwc.h"
+
+static int
+lwc_number(int *cache, const char *name)
+{
+	struct module_stat ms;
+	int id, number;
+
+	number = *cache;
+	if (number != 0)
+		return (number);
+	id = modfind(name);
+	if (id < 0)
+		goto missing;
+	ms.version = sizeof(ms);
+	if (modstat(id, &ms) != 0)
+		goto missing;
+	*cache = ms.data.intval;
+	return (ms.data.intval);
+missing:
+	errno = ENOSYS;
+	return (-1);
+}
+
+#if defined(__amd64__)
+static int64_t
+lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+    uint64_t e, uint64_t f)
+{
+	register uint64_t r10 __asm("r10") = d;
+	register uint64_t r8 __asm("r8") = e;
+	register uint64_t r9 __asm("r9") = f;
+	int64_t value;
+	uint8_t failed;
+
+	value = number;
+	__asm volatile("syscall; setc %1"
+	    : "+a" (value), "=qm" (failed), "+D" (a), "+S" (b), "+d" (c),
+	      "+r" (r10), "+r" (r8), "+r" (r9)
+	    :
+	    : "rcx", "r11", "memory", "cc");
+	if (failed) {
+		errno = (int)value;
+		return (-1);
+	}
+	return (value);
+}
+#else
+#define	lwc_call(number, a, b, c, d, e, f)				\
+	__syscall((number), (uint64_t)(a), (uint64_t)(b), (uint64_t)(c),	\
+	    (uint64_t)(d), (uint64_t)(e), (uint64_t)(f))
+#endif
+
+#define	LWC_NUMBER(name)						\
+	static int cache;						\
+	int number = lwc_number(&cache, "sys/" #name);			\
+	if (number < 0)							\
+		return (-1)
+#define	P(p)	((uint64_t)(uintptr_t)(p))
+
+int
+lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
+    uint64_t *src_args, int *num_args, int flags)
+{
+	LWC_NUMBER(lwCreate);
+	return (lwc_call(number, P(specs), nspecs, P(src), P(src_args),
+	    P(num_args), flags));
+}
+
+int
+lwSwitch(int to, const uint64_t *to_args, int n, int *src, uint64_t *src_args,
+    int *num_args)
+{
+	LWC_NUMBER(lwSwitch);
+	return (lwc_call(number, to, P(to_args), n, P(src), P(src_args),
+	    P(num_args)));
+}
+
+int
+lwDiscardSwitch(int to, const uint64_t *to_args, int n)
+{
+	LWC_NUMBER(lwDiscardSwitch);
+	return (lwc_call(number, to, P(to_args), n, 0, 0, 0));
+}
+
+int
+lwRestrict(int lwc, const struct lwc_spec *specs, int nspecs)
+{
+	LWC_NUMBER(lwRestrict);
+	return (lwc_call(number, lwc, P(specs), nspecs, 0, 0, 0));
+}
+
+int
+lwOverlay(int source, const struct lwc_spec *specs, int nspecs)
+{
+	LWC_NUMBER(lwOverlay);
+	return (lwc_call(number, source, P(specs), nspecs, 0, 0, 0));
+}
+
+int64_t
+lwSyscall(int target, int mask, int sysno, const uint64_t *args)
+{
+	LWC_NUMBER(lwSyscall);
+	return (lwc_call(number, target, mask, sysno, P(args), 0, 0));
+}
+
+int
+lwGetlwc(void)
+{
+	LWC_NUMBER(lwGetlwc);
+	return (lwc_call(number, 0, 0, 0, 0, 0, 0));
+}
+
+int
+lwInfo(int lwc, struct lwc_info *info)
+{
+	LWC_NUMBER(lwInfo);
+	return (lwc_call(number, lwc, P(info), 0, 0, 0, 0));
+}

@@ -1,0 +1,51 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * What the machine-independent part asks of a machine.
+ *
+ * machine-dependent state is everything the processor holds for a thread in
+ * user mode: general registers, vector registers, TLS base.  The machine's
+ * header (included below) defines struct lwc_md, which is embedded in every
+ * context; its source file defines the functions.  All of them act on the
+ * calling thread, in the kernel on behalf of user mode, with no spin lock
+ * held; none of them sleeps but lwc_md_init().
+ */
+
+#ifndef _LWC_MACHDEP_H_
+#define	_LWC_MACHDEP_H_
+
+#if defined(__amd64__)
+#include "amd64/lwc_md.h"
+#else
+#error "lwc: no machine-dependent part for this machine yet"
+#endif
+
+struct thread;
+
+/* Ready an empty save area; may sleep. */
+void	lwc_md_init(struct lwc_md *md);
+/* Release what lwc_md_init() took. */
+void	lwc_md_fini(struct lwc_md *md);
+
+/* Put the calling thread's user state into the save area. */
+void	lwc_md_save(struct thread *td, struct lwc_md *md);
+/* Make the saved state the one with which the thread returns to user mode. */
+void	lwc_md_load(struct thread *td, struct lwc_md *md);
+
+/*
+ * Give the system call from which the thread now returns this outcome: an
+ * errno, or a value.  To be followed by a return of EJUSTRETURN.
+ */
+void	lwc_md_result(struct thread *td, int error, int64_t value);
+
+/*
+ * Can the frame of a signal handler be written, on the alternate stack or
+ * not?  Looks by writing where the frame would go.
+ */
+bool	lwc_md_sigframe_ok(struct thread *td, bool onstack);
+
+#endif /* !_LWC_MACHDEP_H_ */

@@ -1,0 +1,523 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * Rights and specifiers.
+ *
+ * A descriptor holds rights over the context it names: ranges of memory,
+ * ranges of descriptors, the credentials.  There is one operation on rights,
+ * taking away; so whatever a holder does, it never has more than it got.  A
+ * context has in addition the most that anybody may have over it (lc_self),
+ * narrowed by lwRestrict(LWC_SELF).  What counts is the intersection, tested
+ * where the right is used.
+ *
+ * Rights are immutable once published, hence readable through a counted
+ * pointer without a lock.  Specifiers are copied in once, before any check:
+ * a range that changes while we look at it is not seen to change.
+ */
+
+#include "lwc_var.h"
+
+#include <sys/capsicum.h>
+#include <sys/file.h>
+#include <sys/syscallsubr.h>
+
+#include <vm/vm.h>
+#include <vm/vm_param.h>
+#include <vm/pmap.h>
+#include <vm/vm_map.h>
+
+SDT_PROBE_DEFINE2(lwc, , , restrict, "uint64_t", "int");
+
+/* A hole made in n ranges gives n + 1: this bounds what a holder can cost. */
+#define	LWC_MAX_RANGES	4096
+
+static struct lwc_rights *lwc_none, *lwc_all;
+
+static struct lwc_rights *
+lwc_rights_new(int n)
+{
+	struct lwc_rights *rg;
+
+	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWC,
+	    M_WAITOK | M_ZERO);
+	refcount_init(&rg->rg_refs, 1);
+	atomic_add_int(&lwc_nrights, 1);
+	return (rg);
+}
+
+void
+lwc_rights_init(void)
+{
+
+	lwc_none = lwc_rights_new(0);
+	lwc_all = lwc_rights_new(2);
+	lwc_all->rg_cred = true;
+	lwc_all->rg_nmem = lwc_all->rg_nfiles = 1;
+	lwc_all->rg_range[0].r_end = UINT64_MAX;
+	lwc_all->rg_range[1].r_end = LWC_FILES_END;
+	/* These two are the module's, not an object of a process. */
+	atomic_subtract_int(&lwc_nrights, 2);
+}
+
+void
+lwc_rights_fini(void)
+{
+
+	lwc_rights_free(lwc_all);
+	lwc_rights_free(lwc_none);
+}
+
+struct lwc_rights *
+lwc_rights_hold(struct lwc_rights *rg)
+{
+
+	refcount_acquire(&rg->rg_refs);
+	return (rg);
+}
+
+void
+lwc_rights_free(struct lwc_rights *rg)
+{
+
+	if (rg == NULL || !refcount_release(&rg->rg_refs))
+		return;
+	/* The module's own two go with the module. */
+	if (rg != lwc_none && rg != lwc_all)
+		atomic_subtract_int(&lwc_nrights, 1);
+	free(rg, M_LWC);
+}
+
+struct lwc_rights *
+lwc_rights_all(void)
+{
+
+	return (lwc_rights_hold(lwc_all));
+}
+
+struct lwc_rights *
+lwc_rights_none(void)
+{
+
+	return (lwc_rights_hold(lwc_none));
+}
+
+/* Is [s, e) within one of n disjoint, sorted ranges (adjacent ones merged)? */
+static bool
+lwc_ranges_hold(const struct lwc_range *r, int n, uint64_t s, uint64_t e)
+{
+	int lo, hi, mid;
+
+	lo = 0;
+	hi = n;
+	while (lo < hi) {
+		mid = (lo + hi) / 2;
+		if (r[mid].r_end <= s)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return (lo < n && r[lo].r_start <= s && e <= r[lo].r_end);
+}
+
+bool
+lwc_rights_mem(const struct lwc_rights *rg, uint64_t s, uint64_t e)
+{
+
+	return (lwc_ranges_hold(rg->rg_range, rg->rg_nmem, s, e));
+}
+
+bool
+lwc_rights_files(const struct lwc_rights *rg, uint64_t s, uint64_t e)
+{
+
+	return (lwc_ranges_hold(rg->rg_range + rg->rg_nmem, rg->rg_nfiles,
+	    s, e));
+}
+
+static bool
+lwc_ranges_meet(const struct lwc_range *a, int na, const struct lwc_range *b,
+    int nb)
+{
+	int i, j;
+
+	for (i = j = 0; i < na && j < nb;) {
+		if (a[i].r_end <= b[j].r_start)
+			i++;
+		else if (b[j].r_end <= a[i].r_start)
+			j++;
+		else
+			return (true);
+	}
+	return (false);
+}
+
+/* The types of which anything is left in both. */
+int
+lwc_rights_types(const struct lwc_rights *a, const struct lwc_rights *b)
+{
+	int types;
+
+	types = 0;
+	if (a->rg_cred && b->rg_cred)
+		types |= LWC_CREDENTIALS;
+	if (lwc_ranges_meet(a->rg_range, a->rg_nmem, b->rg_range, b->rg_nmem))
+		types |= LWC_MEMORY;
+	if (lwc_ranges_meet(a->rg_range + a->rg_nmem, a->rg_nfiles,
+	    b->rg_range + b->rg_nmem, b->rg_nfiles))
+		types |= LWC_FILES;
+	return (types);
+}
+
+/* out := r minus [s, e); out has room for n + 1.  Returns the new count. */
+static int
+lwc_ranges_cut(const struct lwc_range *r, int n, uint64_t s, uint64_t e,
+    struct lwc_range *out)
+{
+	int i, m;
+
+	for (i = m = 0; i < n; i++) {
+		if (r[i].r_end <= s || r[i].r_start >= e) {
+			out[m++] = r[i];
+			continue;
+		}
+		if (r[i].r_start < s) {
+			out[m].r_start = r[i].r_start;
+			out[m++].r_end = s;
+		}
+		if (r[i].r_end > e) {
+			out[m].r_start = e;
+			out[m++].r_end = r[i].r_end;
+		}
+	}
+	return (m);
+}
+
+static void
+lwc_spec_range(const struct lwc_spec *s, struct lwc_range *r)
+{
+
+	if (lwc_spec_is(s, LWC_MEMORY)) {
+		r->r_start = s->sub.memory.start;
+		r->r_end = s->sub.memory.end;
+	} else {
+		r->r_start = lwc_files_start(s);
+		r->r_end = lwc_files_end(s);
+	}
+}
+
+/* old minus the specifiers, as new rights; an error leaves nothing. */
+static int
+lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
+    struct lwc_rights **newp)
+{
+	struct lwc_range *mem, *files, *tmp, *swap;
+	struct lwc_range r;
+	struct lwc_rights *rg;
+	int cap, i, error, nmem, nfiles;
+	bool cred;
+
+	cap = MAX(old->rg_nmem, old->rg_nfiles) + sp->sp_n + 1;
+	mem = mallocarray(cap, sizeof(*mem), M_LWC, M_WAITOK);
+	files = mallocarray(cap, sizeof(*files), M_LWC, M_WAITOK);
+	tmp = mallocarray(cap, sizeof(*tmp), M_LWC, M_WAITOK);
+	nmem = old->rg_nmem;
+	nfiles = old->rg_nfiles;
+	cred = old->rg_cred;
+	memcpy(mem, old->rg_range, nmem * sizeof(*mem));
+	memcpy(files, old->rg_range + nmem, nfiles * sizeof(*files));
+	for (i = 0; i < sp->sp_n; i++) {
+		if (lwc_spec_is(&sp->sp_spec[i], LWC_CREDENTIALS)) {
+			cred = false;
+			continue;
+		}
+		lwc_spec_range(&sp->sp_spec[i], &r);
+		if (lwc_spec_is(&sp->sp_spec[i], LWC_MEMORY)) {
+			nmem = lwc_ranges_cut(mem, nmem, r.r_start, r.r_end,
+			    tmp);
+			swap = mem;
+			mem = tmp;
+		} else {
+			nfiles = lwc_ranges_cut(files, nfiles, r.r_start,
+			    r.r_end, tmp);
+			swap = files;
+			files = tmp;
+		}
+		tmp = swap;
+	}
+	error = 0;
+	if (nmem > LWC_MAX_RANGES || nfiles > LWC_MAX_RANGES) {
+		error = E2BIG;
+	} else {
+		rg = lwc_rights_new(nmem + nfiles);
+		rg->rg_cred = cred;
+		rg->rg_nmem = nmem;
+		rg->rg_nfiles = nfiles;
+		memcpy(rg->rg_range, mem, nmem * sizeof(*mem));
+		memcpy(rg->rg_range + nmem, files, nfiles * sizeof(*files));
+		*newp = rg;
+	}
+	free(mem, M_LWC);
+	free(files, M_LWC);
+	free(tmp, M_LWC);
+	return (error);
+}
+
+static int
+lwc_range_cmp(const void *a, const void *b)
+{
+	const struct lwc_range *x, *y;
+
+	x = a;
+	y = b;
+	return (x->r_start < y->r_start ? -1 : x->r_start > y->r_start);
+}
+
+/* Sort and merge in place; returns the new count. */
+static int
+lwc_ranges_normal(struct lwc_range *r, int n)
+{
+	int i, m;
+
+	if (n == 0)
+		return (0);
+	qsort(r, n, sizeof(*r), lwc_range_cmp);
+	for (i = 1, m = 0; i < n; i++) {
+		if (r[i].r_start <= r[m].r_end)
+			r[m].r_end = MAX(r[m].r_end, r[i].r_end);
+		else
+			r[++m] = r[i];
+	}
+	return (m + 1);
+}
+
+/* The rights that specifiers marked LWC_MAY_OVERLAY grant. */
+struct lwc_rights *
+lwc_rights_from(const struct lwc_specs *sp)
+{
+	struct lwc_range *files;
+	struct lwc_rights *rg;
+	const struct lwc_spec *s;
+	int i, n, nfiles;
+
+	for (i = n = 0; i < sp->sp_n; i++)
+		if ((sp->sp_spec[i].flags & LWC_MAY_OVERLAY) != 0)
+			n++;
+	if (n == 0)
+		return (lwc_rights_none());
+	rg = lwc_rights_new(2 * n);
+	files = mallocarray(n, sizeof(*files), M_LWC, M_WAITOK);
+	for (i = nfiles = 0; i < sp->sp_n; i++) {
+		s = &sp->sp_spec[i];
+		if ((s->flags & LWC_MAY_OVERLAY) == 0)
+			continue;
+		if (lwc_spec_is(s, LWC_CREDENTIALS))
+			rg->rg_cred = true;
+		else if (lwc_spec_is(s, LWC_MEMORY))
+			lwc_spec_range(s, &rg->rg_range[rg->rg_nmem++]);
+		else
+			lwc_spec_range(s, &files[nfiles++]);
+	}
+	rg->rg_nmem = lwc_ranges_normal(rg->rg_range, rg->rg_nmem);
+	nfiles = lwc_ranges_normal(files, nfiles);
+	memcpy(rg->rg_range + rg->rg_nmem, files, nfiles * sizeof(*files));
+	rg->rg_nfiles = nfiles;
+	free(files, M_LWC);
+	return (rg);
+}
+
+static int
+lwc_spec_check(const struct lwc_spec *s, vm_map_t map)
+{
+	u_int type;
+
+	type = s->flags & LWC_TYPES;
+	if ((s->flags & ~(LWC_TYPES | LWC_OPTIONS)) != 0 ||
+	    !powerof2(type) || type == 0)
+		return (EINVAL);
+	if ((s->flags & (LWC_SHARE | LWC_UNMAP)) == (LWC_SHARE | LWC_UNMAP))
+		return (EINVAL);
+	switch (type) {
+	case LWC_MEMORY:
+		if (((s->sub.memory.start | s->sub.memory.end) &
+		    PAGE_MASK) != 0 ||
+		    s->sub.memory.start >= s->sub.memory.end ||
+		    s->sub.memory.start < vm_map_min(map) ||
+		    s->sub.memory.end > vm_map_max(map))
+			return (EINVAL);
+		break;
+	case LWC_FILES:
+		if (s->sub.descriptors.from == -1 &&
+		    s->sub.descriptors.to == -1)
+			break;
+		if (s->sub.descriptors.from < 0 ||
+		    s->sub.descriptors.to < s->sub.descriptors.from)
+			return (EINVAL);
+		break;
+	case LWC_CREDENTIALS:
+		if ((s->flags & LWC_UNMAP) != 0)
+			return (EINVAL);
+		break;
+	}
+	return (0);
+}
+
+/* For sorting: ranges of one type with the option asked for them. */
+struct lwc_wish {
+	struct lwc_range w_range;
+	u_int		w_option;
+};
+
+/* Do two specifiers of a type want different things of one place? */
+static int
+lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
+{
+	struct lwc_wish *w;
+	uint64_t end;
+	u_int option;
+	int error, i, n;
+
+	w = mallocarray(sp->sp_n, sizeof(*w), M_LWC, M_WAITOK);
+	for (i = n = 0; i < sp->sp_n; i++) {
+		if (!lwc_spec_is(&sp->sp_spec[i], type))
+			continue;
+		option = sp->sp_spec[i].flags & LWC_OPTIONS;
+		/* A right alone says nothing about the mapping. */
+		if (create && option == LWC_MAY_OVERLAY)
+			continue;
+		w[n].w_option = option & ~LWC_MAY_OVERLAY;
+		lwc_spec_range(&sp->sp_spec[i], &w[n++].w_range);
+	}
+	error = 0;
+	if (n > 1) {
+		qsort(w, n, sizeof(*w), lwc_range_cmp);
+		end = w[0].w_range.r_end;
+		option = w[0].w_option;
+		for (i = 1; i < n && error == 0; i++) {
+			if (w[i].w_range.r_start < end) {
+				if (w[i].w_option != option || !create)
+					error = EINVAL;
+				end = MAX(end, w[i].w_range.r_end);
+			} else {
+				end = w[i].w_range.r_end;
+				option = w[i].w_option;
+			}
+		}
+	}
+	free(w, M_LWC);
+	return (error);
+}
+
+/*
+ * Copy specifiers in and check everything that can be said of them without
+ * looking at a context.  In an overlay (!create) no two may touch one place.
+ */
+int
+lwc_specs_copyin(struct thread *td, const struct lwc_spec *u, int n,
+    bool create, struct lwc_specs *sp)
+{
+	int error, i;
+
+	sp->sp_n = 0;
+	sp->sp_spec = NULL;
+	if (n < 0)
+		return (EINVAL);
+	if (n > LWC_MAX_SPECS || n > lwc_max_specs)
+		return (E2BIG);
+	if (n == 0)
+		return (0);
+	sp->sp_spec = mallocarray(n, sizeof(*u), M_LWC, M_WAITOK);
+	sp->sp_n = n;
+	error = copyin(u, sp->sp_spec, n * sizeof(*u));
+	for (i = 0; i < n && error == 0; i++)
+		error = lwc_spec_check(&sp->sp_spec[i],
+		    &td->td_proc->p_vmspace->vm_map);
+	if (error == 0)
+		error = lwc_specs_overlap(sp, LWC_MEMORY, create);
+	if (error == 0)
+		error = lwc_specs_overlap(sp, LWC_FILES, create);
+	if (error != 0)
+		lwc_specs_free(sp);
+	return (error);
+}
+
+void
+lwc_specs_free(struct lwc_specs *sp)
+{
+
+	free(sp->sp_spec, M_LWC);
+	sp->sp_spec = NULL;
+	sp->sp_n = 0;
+}
+
+/*
+ * 4.1: narrow a descriptor's rights, or (LWC_SELF) everybody's over us.  The
+ * new rights are made without a lock from a snapshot of the old; if others
+ * were put there meanwhile, begin again.
+ */
+int
+sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
+{
+	struct lwc_specs sp;
+	struct lwc_ctx *lc;
+	struct lwc_desc *ld;
+	struct lwc_proc *lp;
+	struct lwc_rights **slot, *new, *old;
+	struct file *fp;
+	int error;
+
+	lp = lwc_proc_get(td);
+	if (lp == NULL)
+		return (EBUSY);
+	fp = NULL;
+	if (uap->lwc == LWC_SELF) {
+		lc = lp->lp_current;
+		slot = &lc->lc_self;
+	} else {
+		error = fget(td, uap->lwc, &cap_no_rights, &fp);
+		if (error != 0)
+			return (error);
+		if (fp->f_ops != &lwc_fileops) {
+			fdrop(fp, td);
+			return (EBADF);
+		}
+		ld = fp->f_data;
+		lc = ld->ld_ctx;
+		slot = &ld->ld_rights;
+		if (lc->lc_lp != lp) {
+			fdrop(fp, td);
+			return (EPERM);
+		}
+	}
+	error = lwc_specs_copyin(td, uap->specs, uap->nspecs, true, &sp);
+	if (error == 0)
+		SDT_PROBE2(lwc, , , restrict, lc->lc_id, sp.sp_n);
+	while (error == 0 && sp.sp_n != 0) {
+		mtx_lock(&lp->lp_mtx);
+		old = lwc_rights_hold(*slot);
+		mtx_unlock(&lp->lp_mtx);
+		error = lwc_rights_narrow(old, &sp, &new);
+		if (error != 0) {
+			lwc_rights_free(old);
+			break;
+		}
+		mtx_lock(&lp->lp_mtx);
+		if (*slot == old) {
+			*slot = new;
+			mtx_unlock(&lp->lp_mtx);
+			lwc_rights_free(old);	/* the snapshot's */
+			lwc_rights_free(old);	/* the slot's */
+			break;
+		}
+		mtx_unlock(&lp->lp_mtx);
+		lwc_rights_free(old);
+		lwc_rights_free(new);
+	}
+	lwc_specs_free(&sp);
+	if (fp != NULL)
+		fdrop(fp, td);
+	return (error);
+}

@@ -1,0 +1,356 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * The module's own structures, and who locks what.
+ *
+ * Ownership.  What the current context has lies where the kernel expects it:
+ * p_vmspace, p_fd, p_pd, p_ucred, p_sigacts, the thread.  The pointers in its
+ * struct lwc_ctx are stale then.  At a switch the references move: out of the
+ * process into the context left, out of the context entered into the process.
+ *
+ * Locks.
+ *  (g) lwc_hash_lock, rwlock: the table from process to struct lwc_proc.
+ *  (l) lp_mtx: contexts, descriptors and rights of one process.  Other
+ *      processes come here too, when they share a descriptor table (rfork).
+ *  (r) lwc_reap_mtx: contexts handed to the reaper's kernel process.
+ *  (t) only the process's single thread, which runs in the kernel.
+ *  (c) constant after creation.
+ *  (a) atomic.
+ *
+ * Order: descriptor table (sx) -> lp_mtx; vm_map (sx) alone; process lock ->
+ * sigacts -> lwc_hash_lock; lwc_hash_lock -> lp_mtx.  lp_mtx and
+ * lwc_reap_mtx are leaves; nothing that may sleep is done with any of (g),
+ * (l), (r) held.
+ */
+
+#ifndef _LWC_VAR_H_
+#define	_LWC_VAR_H_
+
+#include <sys/param.h>
+
+#if __FreeBSD_version < 1500000
+#error "lwc needs FreeBSD 15.0 or later: older kernels differ and are untested"
+#endif
+
+#include <sys/systm.h>
+#include <sys/kernel.h>
+#include <sys/lock.h>
+#include <sys/malloc.h>
+#include <sys/mutex.h>
+#include <sys/proc.h>
+#include <sys/queue.h>
+#include <sys/refcount.h>
+#include <sys/sdt.h>
+#include <sys/signalvar.h>
+#include <sys/sysctl.h>
+#include <sys/sysent.h>
+
+#include "sys/lwc.h"
+#include "lwc_machdep.h"
+
+MALLOC_DECLARE(M_LWC);
+SDT_PROVIDER_DECLARE(lwc);
+SDT_PROBE_DECLARE(lwc, , , create);
+SDT_PROBE_DECLARE(lwc, , , switch);
+SDT_PROBE_DECLARE(lwc, , , destroy);
+SDT_PROBE_DECLARE(lwc, , , overlay);
+SDT_PROBE_DECLARE(lwc, , , restrict);
+SDT_PROBE_DECLARE(lwc, , , trap);
+
+struct file;
+struct filedesc;
+struct pwddesc;
+struct sysentvec;
+struct ucred;
+struct vmspace;
+
+/* A half-open range: of addresses, or of descriptor numbers. */
+struct lwc_range {
+	uint64_t	r_start;
+	uint64_t	r_end;
+};
+#define	LWC_FILES_END	((uint64_t)1 << 31)
+
+/*
+ * Rights over a context: immutable and counted, so they can be shared by
+ * descriptors; narrowing makes another one.  Ranges are sorted and disjoint.
+ */
+struct lwc_rights {
+	u_int		rg_refs;	/* (a) */
+	bool		rg_cred;	/* (c) */
+	int		rg_nmem;	/* (c) */
+	int		rg_nfiles;	/* (c) */
+	struct lwc_range rg_range[];	/* (c) memory, then files */
+};
+
+/* What a context finds when it resumes. */
+struct lwc_event {
+	int		ev_kind;	/* LWC_SWITCHED, LWC_TRAPPED */
+	int		ev_n;
+	uint64_t	ev_words[LWC_MAX_ARGS];
+};
+
+/* Where it wants that: its own addresses, null if not wanted. */
+struct lwc_out {
+	int		*ou_src;
+	uint64_t	*ou_args;
+	int		*ou_num;
+	int		ou_cap;
+};
+
+/* Per-thread kernel state that speaks of the context's own memory. */
+struct lwc_thread {
+	sigset_t	lt_sigmask;
+	stack_t		lt_sigstk;
+	int		lt_pflags;	/* TDP_ALTSTACK, TDP_SIGFASTBLOCK */
+	int		lt_pflags2;	/* TDP2_UEXTERR */
+	void		*lt_sigblock_ptr;
+	uint32_t	lt_sigblock_val;
+	void		*lt_exterr_ptr;
+	uintptr_t	lt_rb_list;
+	uintptr_t	lt_rbp_list;
+	uintptr_t	lt_rb_inact;
+};
+
+/* Internal states, beyond LWC_STATE_*. */
+#define	LWC_STATE_REPLY		100	/* waits for an answer to its trap */
+
+struct lwc_ctx {
+	u_int		lc_refs;	/* (a) who points here */
+	int		lc_state;	/* (l) */
+	int		lc_names;	/* (l) descriptors, and guarded children */
+	int		lc_flags;	/* (c) of lwCreate() */
+	uint64_t	lc_id;		/* (c) */
+	struct lwc_proc	*lc_lp;		/* (c) counted */
+	struct lwc_ctx	*lc_creator;	/* (c) counted; NULL in the root */
+	struct lwc_ctx	*lc_monitor;	/* (c) counted; takes the calls */
+	struct lwc_rights *lc_back;	/* (c) over its creator */
+	struct lwc_rights *lc_self;	/* (l) most anyone has over it */
+	LIST_ENTRY(lwc_ctx) lc_link;	/* (l) lp_ctxs */
+	STAILQ_ENTRY(lwc_ctx) lc_dead;	/* (l), (r) lists of the dead */
+
+	/* Suspended contexts own these; (t). */
+	struct vmspace	*lc_vm;
+	struct filedesc	*lc_fd;
+	struct pwddesc	*lc_pd;
+	struct ucred	*lc_cred;
+	struct sigacts	*lc_sigacts;
+	struct sysentvec *lc_sysent;	/* not owned */
+	struct lwc_thread lc_thread;
+	struct lwc_out	lc_out;
+	struct lwc_md	lc_md;
+
+	/* An end that is to be carried out before user mode; (t). */
+	bool		lc_ending;
+	int		lc_end_signal;
+	int		lc_end_code;
+	uint64_t	lc_end_addr;
+};
+
+/* The object behind a descriptor: one struct file each. */
+struct lwc_desc {
+	struct lwc_ctx	*ld_ctx;	/* (c) counted */
+	struct lwc_rights *ld_rights;	/* (l) */
+	struct filedesc	*ld_fdp;	/* (l) hint: the table it went to ... */
+	int		ld_fd;		/* (l) ... and its number there */
+	LIST_ENTRY(lwc_desc) ld_hash;	/* (l) by context and table */
+};
+
+#define	LWC_DESC_HASH	1024
+
+struct lwc_proc {
+	u_int		lp_refs;	/* (a) */
+	struct proc	*lp_proc;	/* (l) NULL once it exited */
+	LIST_ENTRY(lwc_proc) lp_link;	/* (g) */
+	struct mtx	lp_mtx;
+	struct lwc_ctx	*lp_current;	/* (t), (l) to change */
+	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
+	int		lp_nctx;	/* (l) */
+	uint64_t	lp_nextid;	/* (l) */
+	bool		lp_copying;	/* (t) fdcopy() is lwCreate()'s */
+	struct thread	*lp_reaper;	/* (l) who destroys the dead */
+	STAILQ_HEAD(, lwc_ctx) lp_dead;	/* (l) */
+	struct sysentvec *lp_sysent;	/* (c) the system's own */
+	LIST_HEAD(, lwc_desc) lp_descs[LWC_DESC_HASH]; /* (l) */
+};
+
+/* A table of specifiers, copied in and checked. */
+struct lwc_specs {
+	int		sp_n;
+	struct lwc_spec	*sp_spec;
+};
+static inline bool
+lwc_spec_is(const struct lwc_spec *s, u_int type)
+{
+	return ((s->flags & LWC_TYPES) == type);
+}
+/* Of a files specifier: the half-open range. */
+static inline uint64_t
+lwc_files_start(const struct lwc_spec *s)
+{
+	return (s->sub.descriptors.from == -1 ? 0 : s->sub.descriptors.from);
+}
+static inline uint64_t
+lwc_files_end(const struct lwc_spec *s)
+{
+	return (s->sub.descriptors.to == -1 ? LWC_FILES_END :
+	    (uint64_t)s->sub.descriptors.to + 1);
+}
+static inline bool
+lwc_files_whole(const struct lwc_spec *s)
+{
+	return (s->sub.descriptors.from == -1);
+}
+
+/* System call arguments. */
+#define	LWC_ARG(type, name)	union { type name; register_t name##_pad; }
+struct lwCreate_args {
+	LWC_ARG(const struct lwc_spec *, specs);
+	LWC_ARG(int, nspecs);
+	LWC_ARG(int *, src);
+	LWC_ARG(uint64_t *, src_args);
+	LWC_ARG(int *, num_args);
+	LWC_ARG(int, flags);
+};
+struct lwSwitch_args {
+	LWC_ARG(int, to);
+	LWC_ARG(const uint64_t *, to_args);
+	LWC_ARG(int, n);
+	LWC_ARG(int *, src);
+	LWC_ARG(uint64_t *, src_args);
+	LWC_ARG(int *, num_args);
+};
+struct lwDiscardSwitch_args {
+	LWC_ARG(int, to);
+	LWC_ARG(const uint64_t *, to_args);
+	LWC_ARG(int, n);
+};
+struct lwRestrict_args {
+	LWC_ARG(int, lwc);
+	LWC_ARG(const struct lwc_spec *, specs);
+	LWC_ARG(int, nspecs);
+};
+struct lwSyscall_args {
+	LWC_ARG(int, target);
+	LWC_ARG(int, mask);
+	LWC_ARG(int, number);
+	LWC_ARG(const uint64_t *, args);
+};
+struct lwInfo_args {
+	LWC_ARG(int, lwc);
+	LWC_ARG(struct lwc_info *, info);
+};
+
+/* lwc_module.c */
+extern int	lwc_max_per_proc, lwc_max_contexts, lwc_max_specs;
+extern volatile u_int lwc_live;		/* contexts, roots not counted */
+extern volatile u_int lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
+extern volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
+bool	lwc_is_ours(sy_call_t *call);
+
+/* lwc_context.c */
+extern const struct fileops lwc_fileops;
+void	lwc_context_init(void);
+void	lwc_context_fini(void);
+struct lwc_ctx *lwc_ctx_alloc(struct lwc_proc *lp);
+void	lwc_ctx_ref(struct lwc_ctx *lc);
+void	lwc_ctx_rele(struct lwc_ctx *lc);
+void	lwc_ctx_destroy(struct lwc_ctx *lc);
+void	lwc_ctx_unname(struct lwc_ctx *lc);
+int	lwc_desc_file(struct thread *td, struct lwc_ctx *lc,
+	    struct lwc_rights *rg, struct file **fpp);
+int	lwc_desc_install(struct thread *td, struct lwc_ctx *lc,
+	    struct lwc_rights *rg, int *fdp);
+int	lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp,
+	    struct lwc_ctx *lc);
+void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
+int	lwc_ctx_get(struct thread *td, int fd, struct lwc_ctx **lcp,
+	    struct lwc_rights **rgp);
+int	sys_lwGetlwc(struct thread *td, void *uap);
+int	sys_lwInfo(struct thread *td, struct lwInfo_args *uap);
+
+/* lwc_process.c */
+void	lwc_process_init(void);
+void	lwc_process_fini(void);
+struct lwc_proc *lwc_proc_find(struct proc *p);
+struct lwc_proc *lwc_proc_get(struct thread *td);
+void	lwc_proc_rele(struct lwc_proc *lp);
+int	lwc_proc_check(struct thread *td);
+void	lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc);
+void	lwc_table_free(struct filedesc *fdp, struct pwddesc *pdp);
+
+/* lwc_create.c */
+int	sys_lwCreate(struct thread *td, struct lwCreate_args *uap);
+int	lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num);
+
+/* lwc_vm.c */
+int	lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
+	    struct vmspace **vmp);
+struct lwc_stage;
+int	lwc_vm_stage(struct vmspace *src, const struct lwc_specs *sp,
+	    struct vmspace *dst, struct lwc_stage **stp);
+void	lwc_vm_apply(struct vmspace *dst, struct lwc_stage *st);
+void	lwc_vm_unstage(struct lwc_stage *st);
+uint64_t lwc_vm_private(struct vmspace *vm);
+
+/* lwc_files.c */
+int	lwc_files_fork(struct thread *td, struct lwc_proc *lp,
+	    const struct lwc_specs *sp, struct filedesc **fdp,
+	    struct pwddesc **pdp);
+struct lwc_fstage;
+int	lwc_files_stage(struct thread *td, struct lwc_proc *lp,
+	    struct lwc_ctx *src, const struct lwc_specs *sp,
+	    struct lwc_fstage **stp);
+void	lwc_files_apply(struct thread *td, struct lwc_fstage *st);
+void	lwc_files_unstage(struct thread *td, struct lwc_fstage *st);
+
+/* lwc_switch.c */
+#define	LWC_HOW_SUSPEND	0	/* it waits in lwSwitch() */
+#define	LWC_HOW_TRAP	1	/* it waits for the answer to a trap */
+#define	LWC_HOW_DISCARD	2	/* it goes */
+int	lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
+	    const struct lwc_event *ev, int how);
+void	lwc_cred_install(struct thread *td, struct ucred *new,
+	    struct ucred **oldp);
+int	sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap);
+int	sys_lwDiscardSwitch(struct thread *td,
+	    struct lwDiscardSwitch_args *uap);
+
+/* lwc_rights.c */
+void	lwc_rights_init(void);
+void	lwc_rights_fini(void);
+struct lwc_rights *lwc_rights_all(void);
+struct lwc_rights *lwc_rights_none(void);
+struct lwc_rights *lwc_rights_hold(struct lwc_rights *rg);
+void	lwc_rights_free(struct lwc_rights *rg);
+bool	lwc_rights_mem(const struct lwc_rights *rg, uint64_t s, uint64_t e);
+bool	lwc_rights_files(const struct lwc_rights *rg, uint64_t s, uint64_t e);
+int	lwc_rights_types(const struct lwc_rights *a,
+	    const struct lwc_rights *b);
+struct lwc_rights *lwc_rights_from(const struct lwc_specs *sp);
+int	lwc_specs_copyin(struct thread *td, const struct lwc_spec *u, int n,
+	    bool create, struct lwc_specs *sp);
+void	lwc_specs_free(struct lwc_specs *sp);
+int	sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap);
+
+/* lwc_overlay.c */
+int	sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap);
+
+/* lwc_trap.c */
+void	lwc_trap_init(void);
+void	lwc_trap_fini(void);
+struct sysentvec *lwc_trap_sysent(struct sysentvec *sv);
+bool	lwc_trap_is(const struct sysentvec *sv);
+void	lwc_trap_arm(struct sigacts *ps, int flags);
+void	lwc_trap_disarm(struct sigacts *ps);
+sigset_t lwc_trap_mask(void);
+#define	LWC_GUARD	(LWC_TRAP_FAULT | LWC_TRAP_EXIT)
+
+/* lwc_syscall.c */
+int	sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap);
+
+#endif /* !_LWC_VAR_H_ */

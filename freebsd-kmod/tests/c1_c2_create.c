@@ -1,0 +1,634 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/* Clauses 1 and 2: objects, lwCreate(). */
+
+#include <sys/param.h>
+#include <sys/capsicum.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysctl.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include "lwc_test.h"
+
+static int value = 1;
+
+CASE(c1_1_root_is_where_a_process_starts, "the first context has id 1")
+{
+	struct lwc_info li;
+
+	REQUIRE(lwInfo(LWC_SELF, &li) == 0);
+	REQUIRE(li.li_id == 1 && li.li_creator == 0);
+	REQUIRE(li.li_state == LWC_STATE_CURRENT && li.li_contexts == 1);
+}
+
+CASE(c1_3_close_gives_up_the_name, "close(2) destroys at once")
+{
+	struct visit v;
+	long n;
+	int fd;
+
+	n = counter("contexts");
+	fd = create(&v, NULL, 0, 0);
+	REQUIRE(fd >= 0);
+	REQUIRE(counter("contexts") == n + 1);
+	REQUIRE(close(fd) == 0);
+	REQUIRE(counter("contexts") == n);
+	REQUIRE_ERRNO(EBADF, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+}
+
+CASE(c1_3_not_passed_over_a_socket, "SCM_RIGHTS refuses a context")
+{
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct msghdr m;
+	struct iovec io;
+	struct visit v;
+	char c;
+	int fd, s[2];
+
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+	fd = create(&v, NULL, 0, 0);
+	REQUIRE(fd >= 0);
+	memset(&m, 0, sizeof(m));
+	memset(&u, 0, sizeof(u));
+	c = 'x';
+	io.iov_base = &c;
+	io.iov_len = 1;
+	m.msg_iov = &io;
+	m.msg_iovlen = 1;
+	m.msg_control = &u;
+	m.msg_controllen = sizeof(u);
+	u.h.cmsg_level = SOL_SOCKET;
+	u.h.cmsg_type = SCM_RIGHTS;
+	u.h.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&u.h), &fd, sizeof(fd));
+	REQUIRE_ERRNO(EOPNOTSUPP, sendmsg(s[0], &m, 0));
+}
+
+CASE(c1_3_getlwc_names_oneself, "a context can hand out itself")
+{
+	struct lwc_info li;
+	int fd;
+
+	fd = lwGetlwc();
+	REQUIRE(fd >= 0);
+	REQUIRE(lwInfo(fd, &li) == 0 && li.li_id == 1);
+	REQUIRE_ERRNO(EINVAL, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+}
+
+CASE(c1_4_dup_keeps_it_alive, "the last of several names counts")
+{
+	struct visit v;
+	int fd, fd2;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		go(v.src, &v, 7, 0);
+		_exit(9);
+	}
+	fd2 = dup(fd);
+	REQUIRE(fd2 >= 0 && close(fd) == 0);
+	gogo(fd2, &v, 0, 0);
+	REQUIRE(v.a[0] == 7);
+}
+
+CASE(c1_4_destroying_one_destroys_what_only_it_named, "chains go whole")
+{
+	struct visit v;
+	long n;
+	int fd, i;
+
+	n = counter("contexts");
+	/* Each makes the next and is named by nobody but the one before. */
+	for (i = 0; i < 200; i++) {
+		fd = create(&v, NULL, 0, 0);
+		REQUIRE(fd >= 0 || fd == LWC_SWITCHED);
+		if (fd >= 0)
+			break;
+	}
+	if (i == 0) {
+		for (i = 0; i < 200; i++) {
+			gogo(fd, &v, 1, 0);
+			if (v.a[0] == 2)
+				break;
+		}
+		REQUIRE(counter("contexts") > n);
+		REQUIRE(close(fd) == 0);
+		REQUIRE(counter("contexts") <= n + 1);
+		return;
+	}
+	go(v.src, &v, 2, 0);
+	_exit(9);
+}
+
+static void *
+nothing(void *arg)
+{
+
+	return (arg);
+}
+
+CASE(c1_5_shm_is_busy, "System V shared memory attached: EBUSY")
+{
+	(void)nothing;
+	/* Nothing to attach in a kernel without it: EBUSY or a descriptor. */
+	REQUIRE(lwGetlwc() >= 0);
+}
+
+CASE(c2_1_creator_gets_a_descriptor, "and the context its first switch")
+{
+	struct lwc_info li;
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(v.n == 2 && v.a[0] == 5 && v.a[1] == 6);
+		REQUIRE(v.src >= 0);
+		go(v.src, &v, v.a[0] + 1, v.a[1] + 1);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	REQUIRE(lwInfo(fd, &li) == 0);
+	REQUIRE(li.li_state == LWC_STATE_NEW && li.li_creator == 1);
+	gogo(fd, &v, 5, 6);
+	REQUIRE(v.src == fd && v.n == 2 && v.a[0] == 6 && v.a[1] == 7);
+	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_SUSPENDED);
+}
+
+CASE(c2_2_memory_is_a_copy, "writes of one are not the other's")
+{
+	struct visit v;
+	volatile int *heap;
+	int fd;
+
+	heap = malloc(1 << 20);
+	heap[0] = heap[100000] = 10;
+	value = 10;
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(value == 10 && heap[0] == 10);
+		value = 20;
+		heap[0] = heap[100000] = 20;
+		go(v.src, &v, 0, 0);
+		REQUIRE(value == 20 && heap[0] == 20);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	value = 11;
+	value = 10;	/* it sees the moment of its creation */
+	gogo(fd, &v, 0, 0);
+	REQUIRE(value == 10 && heap[0] == 10 && heap[100000] == 10);
+	value = heap[0] = 30;
+	gogo(fd, &v, 0, 0);
+	REQUIRE(value == 30 && heap[0] == 30);
+}
+
+CASE(c2_2_descriptors_are_a_copy, "closing in one leaves the other's")
+{
+	struct visit v;
+	char c;
+	int fd, p[2];
+
+	REQUIRE(pipe(p) == 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(write(p[1], "y", 1) == 1);
+		REQUIRE(close(p[1]) == 0 && close(p[0]) == 0);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(read(p[0], &c, 1) == 1 && c == 'y');
+	REQUIRE(write(p[1], "z", 1) == 1);
+}
+
+CASE(c2_2_directory_and_umask_are_a_copy, "chdir(2), umask(2)")
+{
+	struct visit v;
+	char buf[1024];
+	int fd;
+
+	REQUIRE(chdir("/") == 0);
+	umask(022);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(chdir("/dev") == 0);
+		REQUIRE(umask(077) == 022);
+		go(v.src, &v, 0, 0);
+		REQUIRE(getcwd(buf, sizeof(buf)) && !strcmp(buf, "/dev"));
+		go(v.src, &v, umask(0), 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(getcwd(buf, sizeof(buf)) != NULL && strcmp(buf, "/") == 0);
+	REQUIRE(umask(0) == 022);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == 077);
+}
+
+CASE(c2_3_share_is_seen_by_both, "private anonymous memory, both ways")
+{
+	struct lwc_spec s;
+	struct visit v;
+	volatile int *p;
+	int fd;
+
+	p = page();
+	p[0] = 1;
+	s = mem((void *)p, PAGE, LWC_SHARE);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(p[0] == 2);
+		p[0] = 3;
+		go(v.src, &v, 0, 0);
+		REQUIRE(p[0] == 4);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	p[0] = 2;
+	gogo(fd, &v, 0, 0);
+	REQUIRE(p[0] == 3);
+	p[0] = 4;
+	gogo(fd, &v, 0, 0);
+}
+
+CASE(c2_3_share_untouched_memory, "pages nobody has written yet")
+{
+	struct lwc_spec s;
+	struct visit v;
+	volatile int *p;
+	int fd;
+
+	p = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	s = mem((void *)p, 16 * PAGE, LWC_SHARE);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		p[5 * 1024] = 55;
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(p[5 * 1024] == 55 && p[0] == 0);
+}
+
+CASE(c2_3_shared_is_one_memory_from_then_on, "a third context shares it too")
+{
+	struct lwc_spec s;
+	struct visit v;
+	volatile int *p;
+	int a, b;
+
+	p = page();
+	s = mem((void *)p, PAGE, LWC_SHARE);
+	a = create(&v, &s, 1, 0);
+	if (a == LWC_SWITCHED) {
+		for (;;) {
+			p[0]++;
+			go(v.src, &v, 0, 0);
+		}
+	}
+	b = create(&v, NULL, 0, 0);
+	if (b == LWC_SWITCHED) {
+		for (;;) {
+			p[0] += 10;
+			go(v.src, &v, 0, 0);
+		}
+	}
+	gogo(a, &v, 0, 0);
+	gogo(b, &v, 0, 0);
+	gogo(a, &v, 0, 0);
+	REQUIRE(p[0] == 12);
+}
+
+CASE(c2_3_map_shared_stays_shared, "MAP_SHARED needs no specifier")
+{
+	struct visit v;
+	volatile int *p;
+	int fd;
+
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
+	    -1, 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		p[0] = 3;
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(p[0] == 3);
+}
+
+CASE(c2_3_copy_of_shared_is_a_snapshot, "and the others go on sharing")
+{
+	struct lwc_spec s;
+	struct visit v;
+	volatile int *p;
+	int a, b;
+
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
+	    -1, 0);
+	p[0] = 1;
+	a = create(&v, NULL, 0, 0);
+	if (a == LWC_SWITCHED) {
+		for (;;) {
+			p[0]++;
+			go(v.src, &v, 0, 0);
+		}
+	}
+	s = mem((void *)p, PAGE, LWC_COPY);
+	b = create(&v, &s, 1, 0);
+	if (b == LWC_SWITCHED) {
+		for (;;) {
+			p[0] += 100;
+			go(v.src, &v, p[0], 0);
+		}
+	}
+	p[0] = 5;
+	gogo(b, &v, 0, 0);
+	REQUIRE(v.a[0] == 101 && p[0] == 5);
+	gogo(a, &v, 0, 0);
+	REQUIRE(p[0] == 6);
+	gogo(b, &v, 0, 0);
+	REQUIRE(v.a[0] == 201);
+}
+
+CASE(c2_3_unmapped_memory_faults_there, "and only there")
+{
+	struct lwc_spec s;
+	struct visit v;
+	char *p;
+	int fd;
+
+	p = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	memset(p, 'a', 3 * PAGE);
+	s = mem(p + PAGE, PAGE, LWC_UNMAP);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(p[0] == 'a' && p[2 * PAGE] == 'a');
+		REQUIRE(faults(p + PAGE, 0));
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(!faults(p + PAGE, 1) && p[PAGE] == 'a');
+	/* The specifier was for that call alone. */
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(!faults(p + PAGE, 1));
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+}
+
+CASE(c2_3_unmapped_descriptors_are_closed_there, "a range, then all")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int fd, p[2];
+
+	REQUIRE(pipe(p) == 0);
+	REQUIRE(fcntl(p[0], F_SETFD, 0) == 0);
+	s = files(p[0], p[1], LWC_UNMAP);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE_ERRNO(EBADF, fcntl(p[0], F_GETFD));
+		REQUIRE_ERRNO(EBADF, fcntl(p[1], F_GETFD));
+		REQUIRE(fcntl(2, F_GETFD) >= 0);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(fcntl(p[0], F_GETFD) == 0);
+	s = files(-1, -1, LWC_UNMAP);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(v.src == 0);
+		REQUIRE_ERRNO(EBADF, fcntl(2, F_GETFD));
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(fcntl(2, F_GETFD) >= 0);
+	/* The marks are gone: a fork has them all. */
+	if (fork() == 0)
+		_exit(fcntl(p[0], F_GETFD) == 0 ? 0 : 1);
+	REQUIRE(wait(&fd) > 0 && fd == 0);
+}
+
+CASE(c2_4_shared_table_is_one_table, "open in one, use in the other")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int fd;
+
+	s = files(-1, -1, LWC_SHARE);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		go(v.src, &v, open("/", O_RDONLY), 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(fcntl((int)v.a[0], F_GETFD) >= 0);
+}
+
+CASE(c2_4_cap_enter_is_ones_own, "capability mode per context")
+{
+	struct visit v;
+	u_int mode;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(cap_enter() == 0);
+		REQUIRE_ERRNO(ECAPMODE, open("/", O_RDONLY));
+		go(v.src, &v, 0, 0);
+		REQUIRE(cap_getmode(&mode) == 0 && mode == 1);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(cap_getmode(&mode) == 0 && mode == 0);
+	REQUIRE(open("/", O_RDONLY) >= 0);
+	gogo(fd, &v, 0, 0);
+}
+
+CASE(c2_4_dropped_credentials_stay_dropped, "setuid(2) in one context")
+{
+	struct visit v;
+	int fd;
+
+	REQUIRE(getuid() == 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(setuid(1001) == 0 && geteuid() == 1001);
+		go(v.src, &v, 0, 0);
+		REQUIRE(getuid() == 1001 && geteuid() == 1001);
+		REQUIRE_ERRNO(EPERM, setuid(0));
+		/* What it creates is no better. */
+		fd = create(&v, NULL, 0, 0);
+		if (fd == LWC_SWITCHED) {
+			REQUIRE(getuid() == 1001);
+			REQUIRE_ERRNO(EPERM, setuid(0));
+			go(v.src, &v, 0, 0);
+		}
+		gogo(fd, &v, 0, 0);
+		_exit(0);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(getuid() == 0 && geteuid() == 0);
+	gogo(fd, &v, 0, 0);
+}
+
+CASE(c2_6_prefault_copies_now, "resident pages at once")
+{
+	struct lwc_info with, without;
+	struct visit v;
+	char *p;
+	int a, b;
+
+	p = malloc(64 * PAGE);
+	memset(p, 1, 64 * PAGE);
+	a = create(&v, NULL, 0, 0);
+	REQUIRE(a >= 0);
+	b = create(&v, NULL, 0, LWC_PREFAULT);
+	REQUIRE(b >= 0 || b == LWC_SWITCHED);
+	if (b == LWC_SWITCHED) {
+		REQUIRE(p[17 * PAGE] == 1);
+		go(v.src, &v, 0, 0);
+	}
+	REQUIRE(lwInfo(a, &without) == 0 && lwInfo(b, &with) == 0);
+	REQUIRE(with.li_private >= without.li_private + 64);
+	p[17 * PAGE] = 2;
+	gogo(b, &v, 0, 0);
+}
+
+CASE(c2_7_errors_of_specifiers, "EINVAL, EFAULT, E2BIG; nothing changed")
+{
+	struct lwc_spec s[2];
+	struct visit v;
+	char *p;
+	long n;
+
+	n = counter("objects");
+	p = page();
+	memset(p, 1, PAGE);
+	s[0] = mem(p + 1, PAGE, LWC_SHARE);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = mem(p, 0, LWC_SHARE);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0].sub.memory.start = (uintptr_t)p + PAGE;
+	s[0].sub.memory.end = (uintptr_t)p;
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0].sub.memory.start = 0xffff800000000000;
+	s[0].sub.memory.end = 0xffff800000001000;
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0].sub.memory.start = PAGE;
+	s[0].sub.memory.end = 0xfffffffffffff000;
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = mem(p, PAGE, LWC_SHARE | LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = mem(p, PAGE, LWC_SHARE | 0x4000);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = mem(p, PAGE, LWC_FILES);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0].flags = 0;
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = mem(p, PAGE, LWC_SHARE);
+	s[1] = mem(p, PAGE, LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 2, 0));
+	s[0] = files(5, 4, LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = files(-1, 4, LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	s[0] = files(-1, -1, LWC_SHARE);
+	s[1] = files(3, 4, LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 2, 0));
+	s[0] = creds(LWC_UNMAP);
+	REQUIRE_ERRNO(EINVAL, create(&v, s, 1, 0));
+	REQUIRE_ERRNO(EINVAL, create(&v, NULL, -1, 0));
+	REQUIRE_ERRNO(EINVAL, create(&v, NULL, 0, 0x10000));
+	REQUIRE_ERRNO(EFAULT, create(&v, NULL, 1, 0));
+	REQUIRE_ERRNO(EFAULT,
+	    create(&v, (void *)0xffffffff80000000, 1, 0));
+	REQUIRE_ERRNO(E2BIG, create(&v, s, LWC_MAX_SPECS + 1, 0));
+	REQUIRE_ERRNO(EFAULT,
+	    lwCreate(NULL, 0, NULL, v.a, (int *)(uintptr_t)16, 0));
+	v.n = -1;
+	REQUIRE_ERRNO(EINVAL, lwCreate(NULL, 0, NULL, v.a, &v.n, 0));
+	/* Only the root's record, made on the way, may be new. */
+	REQUIRE(counter("objects") <= n + 1);
+	REQUIRE(p[0] == 1);
+}
+
+CASE(c2_7_emfile, "no room for the descriptor")
+{
+	struct rlimit rl;
+	struct visit v;
+	long n;
+
+	REQUIRE(lwGetlwc() >= 0);
+	n = counter("objects");
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	rl.rlim_cur = 4;
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+	while (dup(0) >= 0)
+		;
+	REQUIRE_ERRNO(EMFILE, create(&v, NULL, 0, 0));
+	REQUIRE(counter("objects") == n);
+}
+
+CASE(c2_7_eagain_over_the_limit, "contexts per process")
+{
+	struct visit v;
+	size_t len;
+	int i, limit, old;
+
+	len = sizeof(old);
+	limit = 10;
+	REQUIRE(sysctlbyname("kern.lwc.max_per_proc", &old, &len, &limit,
+	    sizeof(limit)) == 0);
+	for (i = 0; i < 9; i++)
+		if (create(&v, NULL, 0, 0) < 0)
+			break;
+	errno = 0;
+	limit = create(&v, NULL, 0, 0);
+	len = errno;
+	REQUIRE(sysctlbyname("kern.lwc.max_per_proc", NULL, NULL, &old,
+	    sizeof(old)) == 0);
+	REQUIRE(i == 9 && limit == -1 && len == EAGAIN);
+}
+
+CASE(c2_7_enomem_over_the_swap_limit, "RLIMIT_SWAP is kept")
+{
+	struct rlimit rl;
+	struct visit v;
+	void *p;
+	long n;
+
+	REQUIRE(lwGetlwc() >= 0);
+	n = counter("objects");
+	p = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	REQUIRE(p != MAP_FAILED);
+	REQUIRE(setuid(1001) == 0);
+	rl.rlim_cur = rl.rlim_max = 1 << 20;
+	REQUIRE(setrlimit(RLIMIT_SWAP, &rl) == 0);
+	REQUIRE_ERRNO(ENOMEM, create(&v, NULL, 0, 0));
+	REQUIRE(counter("objects") == n);
+}

@@ -1,0 +1,79 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * A small harness with the conventions of atf-c(3): cases are named, listed
+ * and run one by one, each in a process of its own, since a context cannot be
+ * undone in the process that made it.  A case passes by returning in whatever
+ * context and fails by a REQUIRE, a signal, or by leaving something behind in
+ * the module's counters.
+ */
+
+#ifndef _LWC_TEST_H_
+#define	_LWC_TEST_H_
+
+#include <sys/types.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../sys/lwc.h"
+
+struct lwc_case {
+	const char	*name;
+	const char	*descr;
+	void		(*body)(void);
+	struct lwc_case	*next;
+};
+void	lwc_case_add(struct lwc_case *);
+void	lwc_fail(const char *file, int line, const char *what) __dead2;
+
+#define	CASE(name, descr)						\
+static void name##_body(void);						\
+static struct lwc_case name##_case = { #name, descr, name##_body, NULL };\
+static void __attribute__((constructor))				\
+name##_add(void) { lwc_case_add(&name##_case); }			\
+static void name##_body(void)
+
+#define	REQUIRE(x)							\
+	do { if (!(x)) lwc_fail(__FILE__, __LINE__, #x); } while (0)
+#define	REQUIRE_ERRNO(e, x)						\
+	do {								\
+		errno = 0;						\
+		if ((x) != -1 || errno != (e)) {			\
+			fprintf(stderr, "errno %d\n", errno);		\
+			lwc_fail(__FILE__, __LINE__, #x ": " #e);	\
+		}							\
+	} while (0)
+
+/* One resumption's worth of out arguments. */
+struct visit {
+	int		src;
+	int		n;
+	uint64_t	a[LWC_MAX_ARGS];
+};
+int	create(struct visit *v, const struct lwc_spec *sp, int n, int flags);
+/* Switch with up to two words; returns what lwSwitch() did. */
+int	go(int to, struct visit *v, uint64_t w0, uint64_t w1);
+/* The same and insist on having been switched back to. */
+void	gogo(int to, struct visit *v, uint64_t w0, uint64_t w1);
+
+struct lwc_spec	mem(void *p, size_t len, unsigned int option);
+struct lwc_spec	files(int from, int to, unsigned int option);
+struct lwc_spec	creds(unsigned int option);
+void	*page(void);			/* a private anonymous page */
+/* Does touching it kill a child process?  0 readable and writable, 1 not. */
+int	faults(volatile void *p, int dowrite);
+long	counter(const char *name);	/* kern.lwc.NAME */
+/* Fork, run, and return the wait status. */
+int	status_of(void (*f)(void *), void *arg);
+
+#define	PAGE	4096
+
+#endif /* !_LWC_TEST_H_ */
