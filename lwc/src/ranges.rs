@@ -61,6 +61,14 @@ impl Ranges {
         self.0 = out;
     }
 
+    /// The parts of `[start, end)` that are not in the set.
+    pub(crate) fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut all = Self::none();
+        all.add(start, end);
+        self.0.iter().for_each(|&(s, e)| all.remove(s, e));
+        all.0
+    }
+
     /// Whether all of `[start, end)` is in the set.
     pub(crate) fn contains(&self, start: u64, end: u64) -> bool {
         start >= end || self.0.iter().any(|&(s, e)| s <= start && end <= e)
@@ -91,6 +99,13 @@ mod tests {
                     let slice = &bits[s as usize..e as usize];
                     prop_assert_eq!(set.contains(s, e), slice.iter().all(|&b| b));
                 }
+            }
+            let mut gap = [false; 64];
+            for (s, e) in set.gaps(8, 56) {
+                (s..e).for_each(|i| gap[i as usize] = true);
+            }
+            for i in 0..64 {
+                prop_assert_eq!(gap[i], (8..56).contains(&i) && !bits[i]);
             }
             prop_assert!(set.0.windows(2).all(|w| w[0].1 < w[1].0));
             prop_assert_eq!(set.is_empty(), bits.iter().all(|&b| !b));

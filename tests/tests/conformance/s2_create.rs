@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = cases![
     c2_1_returns_twice,
     c2_1_is_suspended_until_somebody_switches,
     c2_2_memory_is_copied_on_write,
+    c2_2_shared_memory_is_copied_all_the_same,
     c2_2_descriptors_are_copied_and_share_their_offset,
     c2_2_contexts_in_the_table_are_copied_too,
     c2_2_credentials_are_the_same,
@@ -96,6 +97,25 @@ fn c2_2_memory_is_copied_on_write() {
     pages.set(0, 2);
     assert_eq!(call(other.handle(), &[]), [1]);
     assert_eq!((pages.get(0), pages.get(1)), (2, 0));
+}
+
+fn c2_2_shared_memory_is_copied_all_the_same() {
+    // What the creator shares with one is not another's.
+    let pages = Pages::new(3);
+    let specs = [pages.spec(Access::Share)];
+    let sharer = answering(&specs, Flags::empty(), |_| vec![pages.get(1)]).unwrap();
+    pages.set(1, 4);
+    let third = [memory(pages.page(0), Access::Share)];
+    let seen = inside(&third, || {
+        let seen = pages.get(1);
+        (0..3).for_each(|i| pages.set(i, 666));
+        seen
+    });
+    assert_eq!(
+        (seen, pages.get(0), pages.get(1), pages.get(2)),
+        (4, 666, 4, 0)
+    );
+    assert_eq!(call(sharer.handle(), &[]), [4]);
 }
 
 fn c2_2_descriptors_are_copied_and_share_their_offset() {

@@ -7,6 +7,7 @@ use super::registrar::{self, Registration};
 use super::runtime::{Channel, Runtime, death_signal};
 use super::serve::{ask, op};
 use crate::error::{Error, Result};
+use crate::ranges::Ranges;
 use crate::spec::{Access, Rights, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -243,6 +244,7 @@ fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), us
         sock: here,
         held: false,
         root_line: false,
+        lent: false,
         vouched: true,
         pair: mapped,
         side: 0,
@@ -457,6 +459,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
             sock: r.sock,
             held: false,
             root_line: true,
+            lent: shared,
             vouched: true,
             pair,
             side: 1,
@@ -491,6 +494,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 sock,
                 held: false,
                 root_line: false,
+                lent: shared,
                 vouched: true,
                 pair,
                 side: 1,
@@ -532,6 +536,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 sock,
                 held: true,
                 root_line: false,
+                lent: shared,
                 vouched: true,
                 pair,
                 side: 0,
@@ -588,6 +593,19 @@ fn apply(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<()> {
                 fds::close_except(from as u32, to as u32, &rt.own_descriptors());
             }
             _ => {}
+        }
+    }
+    // Without a specifier memory is copied (2.2), that which the creator shares
+    // with others included; regions alone are shared unless said otherwise.
+    let mut said = Ranges::none();
+    for spec in specs {
+        if let What::Memory(start, end) = spec.what {
+            said.add(start, end);
+        }
+    }
+    for (start, end) in rt.objects.plain() {
+        for (start, end) in said.gaps(start, end) {
+            memory::make_private(CALL, &mut rt.objects, start, end)?;
         }
     }
     if flags & lwc_sys::LWC_PREFAULT != 0 {

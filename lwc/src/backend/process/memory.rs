@@ -155,6 +155,12 @@ impl Objects {
         found
     }
 
+    /// The ranges that are not of regions.
+    pub(super) fn plain(&self) -> Vec<(u64, u64)> {
+        let plain = self.0.iter().filter(|o| !o.region);
+        plain.map(|o| (o.start, o.end)).collect()
+    }
+
     /// The descriptors, which user specifiers must not close.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
         self.0.iter().map(|o| o.file.0)

@@ -478,6 +478,7 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
             sock,
             held: true,
             root_line: false,
+            lent: false,
             vouched,
             pair,
             side: 0,

@@ -112,6 +112,15 @@ impl Half {
         std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
     }
 
+    /// Copies the first words out; the rest is zero.
+    pub(super) fn take_some_words(&self, count: usize) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        for (word, cell) in words.iter_mut().zip(&self.words).take(count) {
+            *word = cell.load(Ordering::Relaxed);
+        }
+        words
+    }
+
     /// Makes what was written visible as one message.
     pub(super) fn publish(&self, kind: u32) {
         self.kind.store(kind, Ordering::Relaxed);

@@ -191,6 +191,7 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         sock: here,
         held: false,
         root_line: true,
+        lent: false,
         vouched: true,
         pair: mapped,
         side: 0,

@@ -316,6 +316,7 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
         sock,
         held: false,
         root_line: false,
+        lent: false,
         vouched,
         pair,
         side: 1,
