@@ -251,3 +251,17 @@ pub fn close_everything() {
         unsafe { libc::close(fd) };
     }
 }
+
+/// Whether something comes true within ten seconds.
+pub fn eventually(mut what: impl FnMut() -> bool) -> bool {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if what() {
+            return true;
+        }
+        if std::time::Instant::now() > end {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}

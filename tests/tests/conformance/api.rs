@@ -404,7 +404,7 @@ fn kill_does_not_wait() {
         let other = answering(&[], Flags::empty(), |_| vec![pid()]).unwrap();
         call(other.handle(), &[]);
         other.kill().unwrap();
-        assert!(crate::s3_switch::eventually(|| {
+        assert!(eventually(|| {
             other.info().unwrap().state == lwc::State::Dead
         }));
         refused(other.switch(&[]), Errno::ESRCH);

@@ -304,20 +304,6 @@ fn c3_4_discard_destroys_the_caller() {
     assert!(is_gone(event.args()[0]));
 }
 
-/// Whether something comes true within ten seconds.
-pub(crate) fn eventually(mut what: impl FnMut() -> bool) -> bool {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        if what() {
-            return true;
-        }
-        if std::time::Instant::now() > end {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-}
-
 fn c3_4_discard_that_fails_leaves_the_caller() {
     let there = inside(&[], || {
         let error = Handle::from_raw(9999).discard_switch(&[]);

@@ -1,7 +1,6 @@
 //! Clause 6: signals, faults, the life of the process.
 
 use crate::s1_objects::forked;
-use crate::s3_switch::eventually;
 use lwc::{Access, Context, End, Errno, Event, Flags, Region, Secret, Spec, State};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;

@@ -1,6 +1,5 @@
 //! Clause 9: limits and observation; nothing leaks.
 
-use crate::s3_switch::eventually;
 use crate::s5_overlay::overlay;
 use lwc::{Access, Errno, Event, Flags, Region, Secret, Spec};
 use lwc_tests::cases;

@@ -401,13 +401,13 @@ pub(crate) fn lw_info(of: Option<RawFd>) -> Result<Facts> {
     const CALL: &str = "lwInfo";
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
+    if rt.is_root() {
+        rt.bury();
+    }
     let (id, rights) = match of.filter(|&fd| fd != rt.self_desc || fd < 0) {
         None => (rt.id, rt.cap.types()),
         Some(fd) => {
             let index = rt.find(CALL, fd)?;
-            if rt.is_root() {
-                rt.bury();
-            }
             let c = rt.channels[index].as_ref();
             c.map_or((0, 0), |c| (c.peer, c.mine.types()))
         }
