@@ -13,8 +13,8 @@
  * All may be called in capability mode: they reach only what a descriptor
  * names.
  *
- * Going: while a context lives, or a descriptor that names one, the first of
- * our modules refuses with EBUSY, before any of the calls is taken away.
+ * Going: while a context lives, or a descriptor that names one, the module
+ * "lwc" refuses with EBUSY, before any of the calls is taken away.
  * Zones and hooks go last, after the calls have drained (SYSUNINIT).
  */
 
@@ -111,8 +111,11 @@ static moduledata_t lwc_mod = {
 	lwc_modevent,
 	NULL
 };
-/* Before the calls, so that it is asked first when they are to go. */
-DECLARE_MODULE(lwc, lwc_mod, SI_SUB_SYSCALLS, SI_ORDER_SECOND);
+/*
+ * Loaded after the calls: modules of a file are unloaded in the reverse
+ * order, so this one is asked first, and with kldunload -f too.
+ */
+DECLARE_MODULE(lwc, lwc_mod, SI_SUB_SYSCALLS, SI_ORDER_ANY);
 MODULE_VERSION(lwc, LWC_ABI_VERSION);
 
 #define	LWC_CALL(name, narg)						\

@@ -126,12 +126,15 @@ lwc_proc_rele(struct lwc_proc *lp)
 /*
  * The head of the kernel's private struct kaioinfo, unchanged in all of 15;
  * on a kernel that is newer than what was looked at, any process that ever
- * used asynchronous I/O is taken to have some in flight.
+ * used asynchronous I/O is taken to have some in flight.  Counted is what
+ * was queued and not yet collected: the number of active ones leaves out
+ * what a socket or a disk holds.
  */
 struct lwc_kaioinfo {
 	struct mtx	mtx;
 	int		flags;
 	int		active;
+	int		queued;
 };
 
 static bool
@@ -141,7 +144,7 @@ lwc_aio_active(struct proc *p)
 	if (p->p_aioinfo == NULL)
 		return (false);
 #if __FreeBSD_version < 1600000
-	return (((struct lwc_kaioinfo *)p->p_aioinfo)->active != 0);
+	return (((struct lwc_kaioinfo *)p->p_aioinfo)->queued != 0);
 #else
 	return (true);
 #endif

@@ -7,8 +7,8 @@
 /*
  * The calls of <sys/lwc.h> for C programs: find the numbers, make the calls.
  *
- * Numbers of module system calls vary.  Each is looked up once, by the name
- * of its module ("sys/lwCreate", ...), and kept.  When the module is not
+ * Numbers of module system calls vary.  They are looked up once, by the
+ * names of their modules ("sys/lwCreate", ...), and kept.  When the module is not
  * loaded a call fails with ENOSYS; the kernel is not asked for a number that
  * nobody owns, so no SIGSYS is raised.
  *
@@ -25,24 +25,39 @@
 
 #include "../sys/lwc.h"
 
+enum lwc_calls {
+	N_lwCreate, N_lwSwitch, N_lwDiscardSwitch, N_lwRestrict, N_lwOverlay,
+	N_lwSyscall, N_lwGetlwc, N_lwInfo, N_CALLS
+};
+static const char *const lwc_names[N_CALLS] = {
+	"sys/lwCreate", "sys/lwSwitch", "sys/lwDiscardSwitch",
+	"sys/lwRestrict", "sys/lwOverlay", "sys/lwSyscall", "sys/lwGetlwc",
+	"sys/lwInfo"
+};
+static int lwc_numbers[N_CALLS];
+
+/* All at the first call: a context in capability mode can look up nothing. */
 static int
-lwc_number(int *cache, const char *name)
+lwc_number(enum lwc_calls call)
 {
 	struct module_stat ms;
-	int id, number;
+	int i, id;
 
-	number = *cache;
-	if (number != 0)
-		return (number);
-	id = modfind(name);
-	if (id < 0)
-		goto missing;
-	ms.version = sizeof(ms);
-	if (modstat(id, &ms) != 0)
-		goto missing;
-	*cache = ms.data.intval;
-	return (ms.data.intval);
-missing:
+	if (lwc_numbers[call] != 0)
+		return (lwc_numbers[call]);
+	for (i = 0; i < N_CALLS; i++) {
+		id = modfind(lwc_names[i]);
+		if (id < 0)
+			break;
+		ms.version = sizeof(ms);
+		if (modstat(id, &ms) != 0)
+			break;
+		lwc_numbers[i] = ms.data.intval;
+	}
+	if (i == N_CALLS)
+		return (lwc_numbers[call]);
+	while (i >= 0)
+		lwc_numbers[i--] = 0;
 	errno = ENOSYS;
 	return (-1);
 }
@@ -77,8 +92,7 @@ lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 #endif
 
 #define	LWC_NUMBER(name)						\
-	static int cache;						\
-	int number = lwc_number(&cache, "sys/" #name);			\
+	int number = lwc_number(N_##name);				\
 	if (number < 0)							\
 		return (-1)
 #define	P(p)	((uint64_t)(uintptr_t)(p))

@@ -10,6 +10,7 @@
 
 #include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/module.h>
 #include <sys/resource.h>
 #include <sys/sysctl.h>
 #include <sys/wait.h>
@@ -143,6 +144,17 @@ faults(volatile void *p, int dowrite)
 	sigaction(SIGSEGV, &segv, NULL);
 	sigaction(SIGBUS, &bus, NULL);
 	return (result);
+}
+
+int
+lwc_switch_number(void)
+{
+	struct module_stat ms;
+
+	ms.version = sizeof(ms);
+	if (modstat(modfind("sys/lwSwitch"), &ms) != 0)
+		return (-1);
+	return (ms.data.intval);
 }
 
 long

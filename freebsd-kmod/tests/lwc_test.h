@@ -70,6 +70,7 @@ struct lwc_spec	creds(unsigned int option);
 void	*page(void);			/* a private anonymous page */
 /* Does touching it kill a child process?  0 readable and writable, 1 not. */
 int	faults(volatile void *p, int dowrite);
+int	lwc_switch_number(void);	/* of lwSwitch(), for calls by hand */
 long	counter(const char *name);	/* kern.lwc.NAME */
 /* Fork, run, and return the wait status. */
 int	status_of(void (*f)(void *), void *arg);
