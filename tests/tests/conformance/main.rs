@@ -12,6 +12,7 @@ mod s2_create;
 mod s3_switch;
 mod s4_restrict;
 mod s5_overlay;
+mod s6_faults;
 mod s6_life;
 mod s8_info;
 mod s9_limits;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         s4_restrict::CASES,
         s5_overlay::CASES,
         s6_life::CASES,
+        s6_faults::CASES,
         s8_info::CASES,
         s9_limits::CASES,
         api::CASES,

@@ -177,7 +177,7 @@ fn end_contexts() {
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
-    if flags & !(lwc_sys::LWC_CREATE_FLAGS as u32) != 0 {
+    if flags & !lwc_sys::LWC_CREATE_FLAGS != 0 {
         return Err(Error::new(
             CALL,
             Errno::EINVAL,

@@ -1,0 +1,6 @@
+// Who closes a descriptor has it no more.
+fn main() {
+    let context = lwc::getlwc().unwrap();
+    drop(context);
+    let _ = context.info();
+}
