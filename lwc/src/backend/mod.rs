@@ -1,7 +1,16 @@
 //! Which backend is in use, and what both have in common.
 
+#[cfg(target_os = "freebsd")]
+mod kernel;
 #[cfg(target_os = "linux")]
-pub(crate) mod process;
+mod process;
+
+// Where a backend is not built, the other stands in for it in the dispatch;
+// `backend` never chooses it there.
+#[cfg(not(target_os = "freebsd"))]
+use process as kernel;
+#[cfg(target_os = "freebsd")]
+use kernel as process;
 
 use crate::error::{Error, Result};
 use crate::spec::Spec;
@@ -44,19 +53,33 @@ pub fn backend() -> Result<Backend> {
         .clone()
 }
 
+/// Whether there is a kernel backend here, and why not.
+fn kernel_missing() -> Option<&'static str> {
+    #[cfg(target_os = "freebsd")]
+    let found = kernel::present();
+    #[cfg(not(target_os = "freebsd"))]
+    let found = false;
+    (!found).then_some(
+        "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"",
+    )
+}
+
 fn choose(wish: Option<&str>) -> Result<Backend> {
-    match wish {
-        None | Some("" | "process") => Ok(Backend::Process),
-        Some("kernel") => Err(Error::new(
-            "LWC_BACKEND",
+    let error = |errno, what: String| Err(Error::new("LWC_BACKEND", errno, what));
+    let missing = kernel_missing();
+    let process_here = cfg!(target_os = "linux");
+    match (wish.unwrap_or(""), missing) {
+        ("" | "kernel", None) => Ok(Backend::Kernel),
+        ("" | "process", _) if process_here => Ok(Backend::Process),
+        ("", Some(why)) | ("kernel", Some(why)) => error(Errno::ENOSYS, why.into()),
+        ("process", _) => error(
             Errno::ENOSYS,
-            "the kernel backend is not built into this program; it needs FreeBSD 15 with lwc.ko loaded (kldload lwc); unset LWC_BACKEND or set it to \"process\"",
-        )),
-        Some(other) => Err(Error::new(
-            "LWC_BACKEND",
+            "the process backend is for Linux so far; load lwc.ko (kldload lwc)".into(),
+        ),
+        (other, _) => error(
             Errno::EINVAL,
             format!("{other:?} is no backend; say \"kernel\" or \"process\""),
-        )),
+        ),
     }
 }
 
@@ -95,6 +118,7 @@ pub(crate) struct Facts {
     pub(crate) private: u64,
 }
 
+#[cfg(target_os = "linux")]
 pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
     Error::new("confine", errno, what)
 }
@@ -103,8 +127,10 @@ pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
 macro_rules! dispatch {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
         pub(crate) fn $name($($arg: $ty),*) -> $ret {
-            backend()?;
-            process::$name($($arg),*)
+            match backend()? {
+                Backend::Kernel => kernel::$name($($arg),*),
+                Backend::Process => process::$name($($arg),*),
+            }
         }
     )*};
 }
@@ -129,13 +155,18 @@ dispatch! {
 
 pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
     match backend() {
-        Ok(_) => process::lw_discard_switch(to, words),
+        Ok(Backend::Kernel) => kernel::lw_discard_switch(to, words),
+        Ok(Backend::Process) => process::lw_discard_switch(to, words),
         Err(e) => e,
     }
 }
 
 pub(crate) fn region_unmap(addr: usize, len: usize) {
-    process::region_unmap(addr, len);
+    match backend() {
+        Ok(Backend::Kernel) => kernel::region_unmap(addr, len),
+        Ok(Backend::Process) => process::region_unmap(addr, len),
+        Err(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_forced_backend_that_is_missing_says_how_to_get_it() {
         assert_eq!(choose(None).unwrap(), Backend::Process);
         let e = choose(Some("kernel")).unwrap_err();

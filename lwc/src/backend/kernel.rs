@@ -1,0 +1,317 @@
+//! The kernel backend: contexts by `lwc.ko`, through `lwc-sys`.
+//!
+//! Each call is one system call of the module; what there is here is the
+//! translation of specifiers, words and errors. A context is an ordinary
+//! descriptor: dup(2) and close(2) are what they are.
+
+use super::{Arrived, Birth, Facts, Source};
+use crate::error::{Error, Result};
+use crate::spec::{For, Spec, validate};
+use lwc_sys::{LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, lwc_info, lwc_spec};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::time::Instant;
+
+const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
+
+/// Whether the module answers: it tells who we are.
+pub(crate) fn present() -> bool {
+    // SAFETY: an all-zero structure of integers, filled by the call.
+    unsafe {
+        let mut info: lwc_info = std::mem::zeroed();
+        lwc_sys::lwInfo(LWC_SELF, &raw mut info) == 0 && info.li_version == lwc_sys::LWC_ABI_VERSION
+    }
+}
+
+fn raw(specs: &[Spec]) -> Vec<lwc_spec> {
+    specs.iter().map(Spec::to_raw).collect()
+}
+
+/// Where the kernel puts who and what resumed us.
+struct Landing {
+    src: i32,
+    words: [u64; WORDS],
+    count: i32,
+}
+
+impl Landing {
+    fn new() -> Self {
+        Self {
+            src: -1,
+            words: [0; WORDS],
+            count: WORDS as i32,
+        }
+    }
+
+    /// What a call's value means to the context it returned in.
+    fn arrived(&self, value: i32, call: &'static str) -> Result<Arrived> {
+        let source = match value {
+            LWC_SWITCHED => Source::Context((self.src >= 0).then_some(self.src)),
+            // A trapped call (its context lives on) is refused at creation;
+            // what is left is the end of a context.
+            LWC_TRAPPED => Source::Ended,
+            _ => return Err(Error::last(call, "refused by the kernel")),
+        };
+        Ok(Arrived {
+            source,
+            words: self.words,
+            count: (self.count.max(0) as usize).min(WORDS),
+        })
+    }
+}
+
+/// lwCreate.
+pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
+    const CALL: &str = "lwCreate";
+    validate(CALL, specs, For::Create)?;
+    if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
+        return Err(Error::new(
+            CALL,
+            Errno::ENOTSUP,
+            "trapped system calls have no safe interface yet; use lwc-sys",
+        ));
+    }
+    let raw = raw(specs);
+    let mut landing = Landing::new();
+    // SAFETY: the specifiers and the places for the answer outlive the call,
+    // in both contexts it returns in: the new one has a copy of this stack.
+    // What the copy must not touch is the caller's promise (`crate::create`).
+    let value = unsafe {
+        lwc_sys::lwCreate(
+            raw.as_ptr(),
+            raw.len() as i32,
+            &raw mut landing.src,
+            landing.words.as_mut_ptr(),
+            &raw mut landing.count,
+            flags as i32,
+        )
+    };
+    if value >= 0 {
+        return Ok(Birth::Creator(value));
+    }
+    if value == lwc_sys::LWC_FAILED {
+        return Err(Error::last(
+            CALL,
+            format!("{} specifiers, flags {flags:#x}", specs.len()),
+        ));
+    }
+    landing.arrived(value, CALL).map(Birth::New)
+}
+
+fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
+    if words.len() > WORDS {
+        return Err(Error::new(
+            call,
+            Errno::EINVAL,
+            format!("{} words, at most {WORDS} travel with a switch", words.len()),
+        ));
+    }
+    Ok(())
+}
+
+/// lwSwitch.
+pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived> {
+    const CALL: &str = "lwSwitch";
+    too_many(CALL, words)?;
+    if deadline.is_some() {
+        return Err(unsupported(CALL, "a switch with a deadline"));
+    }
+    let mut landing = Landing::new();
+    // SAFETY: words and places outlive the call. Other contexts run before it
+    // returns; they have their own memory, but for what was shared on purpose.
+    let value = unsafe {
+        lwc_sys::lwSwitch(
+            to,
+            words.as_ptr(),
+            words.len() as i32,
+            &raw mut landing.src,
+            landing.words.as_mut_ptr(),
+            &raw mut landing.count,
+        )
+    };
+    if value == lwc_sys::LWC_FAILED {
+        return Err(Error::last(CALL, format!("to descriptor {to}")));
+    }
+    landing.arrived(value, CALL)
+}
+
+/// lwDiscardSwitch. Returns on failure alone.
+pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
+    const CALL: &str = "lwDiscardSwitch";
+    if let Err(e) = too_many(CALL, words) {
+        return e;
+    }
+    // SAFETY: the words outlive the call; on success nothing here is used
+    // again.
+    unsafe { lwc_sys::lwDiscardSwitch(to, words.as_ptr(), words.len() as i32) };
+    Error::last(CALL, format!("to descriptor {to}"))
+}
+
+/// lwRestrict.
+pub(crate) fn lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()> {
+    const CALL: &str = "lwRestrict";
+    validate(CALL, specs, For::Restrict)?;
+    let raw = raw(specs);
+    // SAFETY: the specifiers outlive the call.
+    let rc = unsafe { lwc_sys::lwRestrict(of.unwrap_or(LWC_SELF), raw.as_ptr(), raw.len() as i32) };
+    if rc != 0 {
+        return Err(Error::last(CALL, format!("{} specifiers", specs.len())));
+    }
+    Ok(())
+}
+
+/// lwOverlay.
+pub(crate) fn lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()> {
+    const CALL: &str = "lwOverlay";
+    let purpose = if source.is_some() {
+        For::Overlay
+    } else {
+        For::OverlaySelf
+    };
+    validate(CALL, specs, purpose)?;
+    let raw = raw(specs);
+    // SAFETY: the specifiers outlive the call; what is replaced at their
+    // addresses is the caller's promise (`Handle::overlay`).
+    let rc = unsafe {
+        lwc_sys::lwOverlay(
+            source.unwrap_or(LWC_SELF),
+            raw.as_ptr(),
+            raw.len() as i32,
+        )
+    };
+    if rc != 0 {
+        return Err(Error::last(CALL, format!("{} specifiers", specs.len())));
+    }
+    Ok(())
+}
+
+/// lwInfo.
+pub(crate) fn lw_info(of: Option<RawFd>) -> Result<Facts> {
+    // SAFETY: an all-zero structure of integers, filled by the call.
+    let info = unsafe {
+        let mut info: lwc_info = std::mem::zeroed();
+        if lwc_sys::lwInfo(of.unwrap_or(LWC_SELF), &raw mut info) != 0 {
+            return Err(Error::last("lwInfo", format!("of {of:?}")));
+        }
+        info
+    };
+    Ok(Facts {
+        id: info.li_id,
+        creator: info.li_creator,
+        flags: info.li_flags,
+        state: info.li_state,
+        rights: info.li_rights,
+        contexts: info.li_contexts,
+        resident: info.li_resident,
+        private: info.li_private,
+    })
+}
+
+/// lwGetlwc.
+pub(crate) fn lw_getlwc() -> Result<RawFd> {
+    // SAFETY: the call has no arguments.
+    let fd = unsafe { lwc_sys::lwGetlwc() };
+    if fd < 0 {
+        return Err(Error::last("lwGetlwc", "a descriptor of the current context"));
+    }
+    Ok(fd)
+}
+
+/// dup(2).
+pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
+    lw_info(Some(fd)).map_err(|e| e.of("dup"))?;
+    // SAFETY: duplicates a descriptor; no memory is involved.
+    let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if new < 0 {
+        return Err(Error::last("dup", format!("descriptor {fd}")));
+    }
+    Ok(new)
+}
+
+/// close(2), of a context's descriptor alone.
+pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
+    lw_info(Some(fd)).map_err(|e| e.of("close"))?;
+    // SAFETY: the number names a context, and its owner gives it up.
+    if unsafe { libc::close(fd) } != 0 {
+        return Err(Error::last("close", format!("descriptor {fd}")));
+    }
+    Ok(())
+}
+
+fn unsupported(call: &'static str, what: &str) -> Error {
+    Error::new(
+        call,
+        Errno::ENOTSUP,
+        format!("{what} is not offered by the kernel backend yet"),
+    )
+}
+
+/// Nobody can switch out of turn here: contexts are never scheduled.
+pub(crate) fn await_switch(_: Instant) -> Result<Arrived> {
+    Err(unsupported("lwSwitch", "waiting without a switch"))
+}
+
+/// Contexts go when nobody names them any more.
+pub(crate) fn destroy(_: RawFd, _: bool) -> Result<()> {
+    Err(unsupported("destroy", "ending a context that others name"))
+}
+
+/// Capability mode of the current context.
+pub(crate) fn confine(_: crate::Confinement) -> Result<()> {
+    // SAFETY: cap_enter has no arguments.
+    if unsafe { libc::cap_enter() } != 0 {
+        return Err(Error::last("confine", "cap_enter"));
+    }
+    Ok(())
+}
+
+/// Resource limits belong to the process.
+pub(crate) fn limit_memory(_: u64) -> Result<()> {
+    Err(unsupported("limit_memory", "a memory limit of one context"))
+}
+
+/// Shared anonymous memory.
+pub(crate) fn region_map(len: usize) -> Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address the kernel picks.
+    let ptr = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANON,
+            -1,
+            0,
+        )
+    };
+    NonNull::new(ptr.cast::<u8>())
+        .filter(|_| ptr != libc::MAP_FAILED)
+        .ok_or_else(|| Error::last("Region::new", format!("a region of {len} bytes")))
+}
+
+/// Nothing to do: a right to write is gained by lwOverlay alone, and that is
+/// never more than the source's own.
+pub(crate) fn region_seal(_: usize, _: usize) -> Result<()> {
+    Ok(())
+}
+
+/// Read-only, with read as the maximum (mprotect(2), PROT_MAX).
+pub(crate) fn region_read_only(addr: usize, len: usize) -> Result<()> {
+    /// `PROT_MAX(prot)` of sys/mman.h.
+    const fn prot_max(prot: i32) -> i32 {
+        prot << 16
+    }
+    let prot = libc::PROT_READ | prot_max(libc::PROT_READ);
+    // SAFETY: narrows the protection of the region's own pages.
+    if unsafe { libc::mprotect(addr as *mut libc::c_void, len, prot) } != 0 {
+        return Err(Error::last("Region::make_read_only", "mprotect"));
+    }
+    Ok(())
+}
+
+/// Unmaps a region in the current context.
+pub(crate) fn region_unmap(addr: usize, len: usize) {
+    // SAFETY: the addresses belong to the region until this moment, when its
+    // owner gives them up.
+    unsafe { libc::munmap(addr as *mut libc::c_void, len) };
+}
