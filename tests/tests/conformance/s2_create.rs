@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = cases![
     c2_3_unmapped_memory_stays_in_the_creator,
     c2_3_regions_are_shared_unless_said_otherwise,
     c2_3_a_region_can_be_copied_or_left_out,
+    c2_3_a_part_of_a_region_is_left_out_or_refused,
     c2_3_unmapped_descriptors_are_closed_there,
     c2_3_unmapping_the_whole_table_leaves_none,
     c2_3_unmapping_the_table_spares_the_switch,
@@ -101,20 +102,18 @@ fn c2_2_memory_is_copied_on_write() {
 
 fn c2_2_shared_memory_is_copied_all_the_same() {
     // What the creator shares with one is not another's.
-    let pages = Pages::new(3);
-    let specs = [pages.spec(Access::Share)];
-    let sharer = answering(&specs, Flags::empty(), |_| vec![pages.get(1)]).unwrap();
-    pages.set(1, 4);
-    let third = [memory(pages.page(0), Access::Share)];
-    let seen = inside(&third, || {
-        let seen = pages.get(1);
-        (0..3).for_each(|i| pages.set(i, 666));
+    let (ours, other) = (Pages::new(3), Pages::new(1));
+    let specs = [ours.spec(Access::Share), other.spec(Access::Share)];
+    let sharer = answering(&specs, Flags::empty(), |_| vec![ours.get(1)]).unwrap();
+    ours.set(1, 4);
+    let seen = inside(&[other.spec(Access::Share)], || {
+        let seen = ours.get(1);
+        (0..3).for_each(|i| ours.set(i, 666));
+        other.set(0, 666);
         seen
     });
-    assert_eq!(
-        (seen, pages.get(0), pages.get(1), pages.get(2)),
-        (4, 666, 4, 0)
-    );
+    assert_eq!((seen, other.get(0)), (4, 666));
+    assert_eq!((ours.get(0), ours.get(1), ours.get(2)), (0, 4, 0));
     assert_eq!(call(sharer.handle(), &[]), [4]);
 }
 
@@ -301,6 +300,22 @@ fn c2_3_a_region_can_be_copied_or_left_out() {
             peek(region.as_ptr() as usize)
         },
     );
+}
+
+fn c2_3_a_part_of_a_region_is_left_out_or_refused() {
+    // Whoever has a part of a memory file can map the rest of it.
+    let page = lwc::page_size();
+    let region = Region::new(3 * page).unwrap();
+    let r = region.range();
+    let middle = memory(r.start + page..r.start + 2 * page, Access::Unmap);
+    let made = answering(&[middle], Flags::empty(), |_| vec![peek(r.start)]);
+    if of_processes() {
+        refused(made, Errno::ENOTSUP);
+        assert_eq!(lwc::info().unwrap().contexts, 1);
+    } else {
+        assert_eq!(call(made.unwrap().handle(), &[]), [0]);
+    }
+    assert_eq!(inside(&[Spec::region(&region, Access::Unmap)], || 1), 1);
 }
 
 fn c2_3_unmapped_descriptors_are_closed_there() {

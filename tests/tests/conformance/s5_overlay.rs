@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = cases![
     c5_1_read_only_memory_stays_read_only,
     c5_1_read_only_memory_stays_read_only_for_hostile_code,
     c5_1_a_read_only_region_is_not_lent_writable,
+    c5_1_a_part_of_a_region_is_lent_alone_or_refused,
     c5_1_no_access_stays_no_access,
     c5_1_alternate_pages,
     c5_1_descriptors_come_at_the_same_numbers,
@@ -197,6 +198,26 @@ fn c5_1_a_read_only_region_is_not_lent_writable() {
         errno_of(got)
     });
     assert_eq!(peek(at), 7, "{there:?}");
+}
+
+fn c5_1_a_part_of_a_region_is_lent_alone_or_refused() {
+    let page = lwc::page_size();
+    let region = Region::new(2 * page).unwrap();
+    let (r, middle) = (region.range(), region.range().start + page);
+    poke(middle, 7);
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    other.restrict(&[Spec::addresses(r.start..middle)]).unwrap();
+    let there = inside(&[Spec::region(&region, Access::Unmap)], || {
+        let got = overlay(other.handle(), &[memory(middle..r.end, Access::Share)]);
+        if of_processes() {
+            refused(got, Errno::ENOTSUP);
+            overlay(other.handle(), &[memory(middle..r.end, Access::Copy)]).unwrap();
+        } else {
+            got.unwrap();
+        }
+        peek(middle)
+    });
+    assert_eq!(there, 7);
 }
 
 fn c5_1_no_access_stays_no_access() {

@@ -3,7 +3,7 @@
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
 use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
-use lwc_tests::kit::{Pages, errno_of, eventually, is_open, memory, serve};
+use lwc_tests::kit::{Pages, errno_of, eventually, is_open, serve};
 use std::os::fd::AsRawFd;
 
 /// Where the files are played with, and where each is kept for comparison.
@@ -25,7 +25,8 @@ const ABSENT: u64 = u64::MAX;
 /// What is the same in every context.
 #[derive(Clone, Copy)]
 struct Ground {
-    pages: Pages,
+    /// Apart from each other: one memory file each, once they are shared.
+    pages: [Pages; PAGES],
     pipe: [i32; 2],
 }
 
@@ -56,7 +57,7 @@ impl Ground {
         // SAFETY: write(2) reads the page or fails with EFAULT; read(2) gets
         // those eight bytes back into a local.
         unsafe {
-            let from = self.pages.page(page).start as *const libc::c_void;
+            let from = self.pages[page].range().start as *const libc::c_void;
             if libc::write(self.pipe[1], from, 8) != 8 {
                 return ABSENT;
             }
@@ -74,12 +75,9 @@ impl Ground {
 
     /// Does what the words say, in the current context.
     fn act(self, words: &[u64]) -> Vec<u64> {
-        let range = |a: u64, n: u64| {
-            self.pages.page(a as usize).start..self.pages.page((a + n - 1) as usize).end
-        };
         match *words {
             [WRITE, page, value] => {
-                self.pages.set(page as usize, value);
+                self.pages[page as usize].set(0, value);
                 vec![]
             }
             [LOOK] => (0..PAGES)
@@ -92,7 +90,8 @@ impl Ground {
                 } else {
                     Access::Copy
                 };
-                let specs = [memory(range(start, n), access)];
+                let chosen = &self.pages[start as usize..(start + n) as usize];
+                let specs: Vec<Spec> = chosen.iter().map(|p| p.spec(access)).collect();
                 // SAFETY: replaces pages of the game alone.
                 vec![errno_of(unsafe {
                     Handle::from_raw(from as i32).overlay(&specs)
@@ -112,7 +111,7 @@ impl Ground {
                 vec![]
             }
             [UNMAP, page] => {
-                let specs = [memory(range(page, 1), Access::Unmap)];
+                let specs = [self.pages[page as usize].spec(Access::Unmap)];
                 // SAFETY: unmaps a page of the game alone.
                 vec![errno_of(unsafe { lwc::unmap_self(&specs) })]
             }
@@ -133,7 +132,7 @@ pub(crate) fn run(plan: &Plan) {
     }
     let mut world = World {
         ground: Ground {
-            pages: Pages::new(PAGES),
+            pages: std::array::from_fn(|_| Pages::new(1)),
             pipe,
         },
         model: Model::new(),
@@ -227,7 +226,7 @@ impl World {
                 let start = b % PAGES;
                 let end = (start + c % PAGES + 1).min(PAGES);
                 let pages = self.ground.pages;
-                let range = pages.page(start).start..pages.page(end - 1).end;
+                let range = pages[start].range().start..pages[end - 1].range().end;
                 self.restrict(slot, &Spec::addresses(range), |r| {
                     r.pages[start..end].fill(false);
                 });
@@ -282,7 +281,7 @@ impl World {
                 Some(Access::Unmap) => None,
                 _ => self.model.copy(cell),
             };
-            specs.extend(access.map(|a| memory(ground.pages.page(page), a)));
+            specs.extend(access.map(|a| ground.pages[page].spec(a)));
         }
         for file in 0..FILES {
             let left_out = without >> file & 1 == 1;

@@ -77,6 +77,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
             memory::share_in_place(CALL, &mut rt.objects, *start, *end)?;
         }
     }
+    whole_files(rt, specs)?;
     rt.sweep();
     let (birth, index) = prepare(rt, specs, flags, shared_table)?;
     for h in &birth.heirlooms {
@@ -144,6 +145,41 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     c.mine = Rights::all();
     c.granted = Rights::granted_by(specs);
     Ok(Forked::Creator(c.desc))
+}
+
+/// A memory file is shared with the new context whole or not at all: hostile
+/// code there could map all of it.
+fn whole_files(rt: &Runtime, specs: &[Spec]) -> Result<()> {
+    let (mut said, mut shared) = (Ranges::none(), Ranges::none());
+    for spec in specs {
+        if let What::Memory(start, end) = spec.what {
+            said.add(start, end);
+            if spec.access == Access::Share {
+                shared.add(start, end);
+            }
+        }
+    }
+    for o in rt.objects.iter() {
+        if o.region {
+            for (start, end) in said.gaps(o.start, o.end) {
+                shared.add(start, end);
+            }
+        }
+    }
+    for o in rt.objects.iter() {
+        let (start, end) = o.whole();
+        let any = shared.gaps(o.start, o.end) != [(o.start, o.end)];
+        if any && !shared.contains(start, end) {
+            return Err(Error::new(
+                CALL,
+                Errno::ENOTSUP,
+                format!(
+                    "{start:#x}..{end:#x} is one memory file, and only a part of it would be shared; the process backend cannot keep the rest from the new context"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Undoes [`prepare`].

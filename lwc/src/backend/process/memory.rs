@@ -102,6 +102,20 @@ impl Object {
         seals >= 0 && seals & libc::F_SEAL_FUTURE_WRITE != 0
     }
 
+    /// The addresses of all of the file, mapped or not. Who has its descriptor
+    /// or a mapping of a part can map the rest, whatever anybody wants: the
+    /// whole file is what rights can be about.
+    pub(super) fn whole(&self) -> (u64, u64) {
+        // SAFETY: fstat fills the struct.
+        let size = unsafe {
+            let mut st: libc::stat = std::mem::zeroed();
+            libc::fstat(self.file.0, &raw mut st);
+            st.st_size as u64
+        };
+        let start = self.start.saturating_sub(self.offset);
+        (start, start + size)
+    }
+
     fn cut(&self, start: u64, end: u64) -> Self {
         Self {
             start,
@@ -153,6 +167,11 @@ impl Objects {
             .collect();
         found.sort_unstable_by_key(|o| o.start);
         found
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.0.iter()
     }
 
     /// The ranges that are not of regions.

@@ -11,7 +11,7 @@ use super::memory::{self, Area, File, Object};
 use super::runtime::Runtime;
 use super::serve::{Reply, ask, encode_specs, op};
 use crate::error::{Error, Result};
-use crate::spec::{Access, Spec, What};
+use crate::spec::{Access, Rights, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -87,6 +87,7 @@ pub(super) fn lend(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<Rep
         match spec.what {
             What::Memory(start, end) if spec.access == Access::Share => {
                 memory::share_in_place(CALL, &mut rt.objects, start, end)?;
+                whole_files(rt, &granted, start, end)?;
                 lend_shared(rt, &areas, &mut parts, &mut keep)?;
             }
             What::Memory(..) => lend_copy(&areas, &mut parts, &mut keep)?,
@@ -132,6 +133,23 @@ pub(super) fn lend(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<Rep
         .flat_map(|w| w.to_ne_bytes())
         .collect();
     Ok(reply)
+}
+
+/// A memory file is lent whole or not at all: hostile code can map all of it.
+fn whole_files(rt: &Runtime, granted: &Rights, start: u64, end: u64) -> Result<()> {
+    for o in rt.objects.within(start, end) {
+        let (first, last) = o.whole();
+        if !granted.memory.contains(first, last) || !rt.cap.memory.contains(first, last) {
+            return Err(Error::new(
+                CALL,
+                Errno::ENOTSUP,
+                format!(
+                    "{start:#x}..{end:#x} shares a memory file with {first:#x}..{last:#x}, not all of which is within the rights; the process backend cannot lend a part"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn lend_shared(
