@@ -321,6 +321,47 @@ pub(super) fn destroy(rt: &mut Runtime, id: u64) {
         {}
     }
     strike(rt, id, SIGNALED | libc::SIGKILL as u32);
+    end_strangers(rt);
+}
+
+/// Ends processes that are our children as contexts are, and no contexts: what
+/// hostile code has cloned past lwCreate, or a creator that died in the middle
+/// of it. They have the signal of contexts, which no child of the user's has.
+fn end_strangers(rt: &Runtime) {
+    let Some(book) = rt.book.as_ref() else { return };
+    // Until its creator has reported it, a context is a stranger, too.
+    if book.entries.values().any(|e| e.pid == 0) {
+        return;
+    }
+    loop {
+        // SAFETY: gettid has no preconditions.
+        let thread = unsafe { libc::gettid() };
+        let list = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"))
+            .unwrap_or_default();
+        let strangers: Vec<i32> = list
+            .split_ascii_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .filter(|&pid| !book.entries.values().any(|e| e.pid == pid) && made_as_context(pid))
+            .collect();
+        if strangers.is_empty() {
+            return;
+        }
+        for pid in strangers {
+            // SAFETY: an unreaped child of ours.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            while wait_one(pid, 0).is_none() && Errno::last() == Errno::EINTR {}
+        }
+        // One may have made another meanwhile.
+    }
+}
+
+/// Whether a child tells of its end by the signal of contexts.
+fn made_as_context(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Field 38 is the signal; count from the name's closing parenthesis.
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(35)?.parse().ok())
+        == Some(super::runtime::death_signal())
 }
 
 /// Kills a context and leaves it to be collected later.
@@ -376,6 +417,7 @@ pub(super) fn reap(rt: &mut Runtime) -> Option<Got> {
     loop {
         let peeked = wait_any(libc::WNOWAIT)?;
         let Some(id) = id_of(rt, peeked.0) else {
+            end_strangers(rt);
             // A clone of the user's own, which is not ours to reap: look at
             // our contexts one by one behind it.
             let pids: Vec<(u64, i32)> = rt
@@ -467,6 +509,7 @@ fn ended(rt: &mut Runtime, id: u64, dead: u32) -> Option<Got> {
     // not a breach.
     let was_current = rt.current().load(Ordering::Relaxed) == id;
     strike(rt, id, dead);
+    end_strangers(rt);
     if !was_current || leaving || doomed {
         return None;
     }
@@ -531,6 +574,7 @@ pub(super) fn kill_all(rt: &mut Runtime) {
         .flat_map(|b| b.entries.keys().copied())
         .collect();
     ids.into_iter().for_each(|id| destroy(rt, id));
+    end_strangers(rt);
 }
 
 /// The current context may have replaced its program (execve(2)). Then the
