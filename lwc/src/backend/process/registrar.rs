@@ -142,7 +142,7 @@ fn destroy_unnamed(rt: &mut Runtime, targets: &[u64]) {
     for &t in targets {
         let live = live(rt);
         if rt.book.as_ref().is_some_and(|b| !b.named(t, live)) {
-            destroy(rt, t);
+            finish(rt, t);
         }
     }
 }
@@ -295,11 +295,21 @@ pub(super) fn unhold(rt: &mut Runtime, holder: u64, target: u64) {
     if let Some(b) = rt.book.as_mut() {
         b.release(holder, target);
     }
+    let before = rt.book.as_ref().map(Book::count);
     destroy_unnamed(rt, &[target]);
+    if rt.book.as_ref().map(Book::count) != before {
+        end_strangers(rt);
+    }
+}
+
+/// Ends a context, and what it may have made past lwCreate.
+pub(super) fn destroy(rt: &mut Runtime, id: u64) {
+    finish(rt, id);
+    end_strangers(rt);
 }
 
 /// Ends a context and returns what it had.
-pub(super) fn destroy(rt: &mut Runtime, id: u64) {
+fn finish(rt: &mut Runtime, id: u64) {
     let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
         return;
     };
@@ -321,7 +331,6 @@ pub(super) fn destroy(rt: &mut Runtime, id: u64) {
         {}
     }
     strike(rt, id, SIGNALED | libc::SIGKILL as u32);
-    end_strangers(rt);
 }
 
 /// Ends processes that are our children as contexts are, and no contexts: what
@@ -338,10 +347,11 @@ fn end_strangers(rt: &Runtime) {
         let thread = unsafe { libc::gettid() };
         let list = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"))
             .unwrap_or_default();
+        let known: BTreeSet<i32> = book.entries.values().map(|e| e.pid).collect();
         let strangers: Vec<i32> = list
             .split_ascii_whitespace()
             .filter_map(|pid| pid.parse().ok())
-            .filter(|&pid| !book.entries.values().any(|e| e.pid == pid) && made_as_context(pid))
+            .filter(|pid| !known.contains(pid) && made_as_context(*pid))
             .collect();
         if strangers.is_empty() {
             return;
@@ -573,7 +583,7 @@ pub(super) fn kill_all(rt: &mut Runtime) {
         .iter()
         .flat_map(|b| b.entries.keys().copied())
         .collect();
-    ids.into_iter().for_each(|id| destroy(rt, id));
+    ids.into_iter().for_each(|id| finish(rt, id));
     end_strangers(rt);
 }
 
@@ -596,7 +606,7 @@ pub(super) fn follow_exec(rt: &mut Runtime) {
         .flat_map(|b| b.entries.keys().copied())
         .filter(|&id| id != current)
         .collect();
-    others.into_iter().for_each(|id| destroy(rt, id));
+    others.into_iter().for_each(|id| finish(rt, id));
     loop {
         if let Some((_, dead)) = wait_one(pid, 0) {
             die_like(rt, dead);
