@@ -216,7 +216,11 @@ pub fn is_gone(of: u64) -> bool {
 /// Lowers or raises a soft limit; what it was.
 pub fn set_limit(which: nix::sys::resource::Resource, soft: u64) -> u64 {
     let (old, hard) = nix::sys::resource::getrlimit(which).expect("getrlimit");
-    nix::sys::resource::setrlimit(which, soft.min(hard), hard).expect("setrlimit");
+    #[allow(clippy::unnecessary_cast)] // rlim_t is signed on FreeBSD
+    let wanted = (soft.min(hard as u64)) as libc::rlim_t;
+    nix::sys::resource::setrlimit(which, wanted, hard).expect("setrlimit");
+    #[allow(clippy::unnecessary_cast)] // as above
+    let old = old as u64;
     old
 }
 
@@ -264,4 +268,21 @@ pub fn eventually(mut what: impl FnMut() -> bool) -> bool {
         }
         std::thread::yield_now();
     }
+}
+
+/// The request with which a process asks to be traced by its parent.
+#[cfg(target_os = "linux")]
+pub const TRACE_ME: libc::c_uint = libc::PTRACE_TRACEME;
+/// The request with which a process asks to be traced by its parent.
+#[cfg(not(target_os = "linux"))]
+pub const TRACE_ME: libc::c_int = libc::PT_TRACE_ME;
+
+/// Whether the current context may trace a process.
+pub fn can_attach(pid: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    let attach = libc::PTRACE_ATTACH;
+    #[cfg(not(target_os = "linux"))]
+    let attach = libc::PT_ATTACH;
+    // SAFETY: an attempt that reads and writes no memory of ours.
+    unsafe { libc::ptrace(attach, pid, std::ptr::null_mut::<libc::c_char>(), 0) == 0 }
 }

@@ -288,7 +288,7 @@ fn confine_strict_traps_processes_and_sockets() {
         },
         // SAFETY: as above.
         || unsafe {
-            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::ptrace(TRACE_ME, 0, std::ptr::null_mut::<libc::c_char>(), 0);
         },
     ];
     for call in calls {
