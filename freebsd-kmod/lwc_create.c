@@ -169,7 +169,8 @@ sys_lwCreate(struct thread *td, struct lwCreate_args *uap)
 	error = lwc_out_copyin(&out, uap->src, uap->src_args, uap->num_args);
 	if (error != 0)
 		return (error);
-	error = lwc_specs_copyin(td, uap->specs, uap->nspecs, true, &sp);
+	error = lwc_specs_copyin(uap->specs, uap->nspecs,
+	    &td->td_proc->p_vmspace->vm_map, true, &sp);
 	if (error != 0)
 		return (error);
 	lp = lwc_proc_get(td);

@@ -128,7 +128,8 @@ sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap)
 			rg = NULL;
 		}
 	}
-	error = lwc_specs_copyin(td, uap->specs, uap->nspecs, false, &sp);
+	error = lwc_specs_copyin(uap->specs, uap->nspecs,
+	    &td->td_proc->p_vmspace->vm_map, false, &sp);
 	if (error == 0 && !lwc_overlay_sane(&sp, src == NULL))
 		error = EINVAL;
 	if (error == 0 && src != NULL) {

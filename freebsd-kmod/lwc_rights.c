@@ -57,7 +57,7 @@ lwc_rights_init(void)
 	lwc_all = lwc_rights_new(2);
 	lwc_all->rg_cred = true;
 	lwc_all->rg_nmem = lwc_all->rg_nfiles = 1;
-	lwc_all->rg_range[0].r_end = UINT64_MAX;
+	lwc_all->rg_range[0].r_end = VM_MAXUSER_ADDRESS;
 	lwc_all->rg_range[1].r_end = LWC_FILES_END;
 	/* These two are the module's, not an object of a process. */
 	atomic_subtract_int(&lwc_nrights, 2);
@@ -329,6 +329,10 @@ lwc_rights_from(const struct lwc_specs *sp)
 	return (rg);
 }
 
+/*
+ * One specifier by itself.  Without a map (lwRestrict) memory may be any range
+ * of addresses: a right that nobody could have is easily taken.
+ */
 static int
 lwc_spec_check(const struct lwc_spec *s, vm_map_t map)
 {
@@ -344,9 +348,10 @@ lwc_spec_check(const struct lwc_spec *s, vm_map_t map)
 	case LWC_MEMORY:
 		if (((s->sub.memory.start | s->sub.memory.end) &
 		    PAGE_MASK) != 0 ||
-		    s->sub.memory.start >= s->sub.memory.end ||
-		    s->sub.memory.start < vm_map_min(map) ||
-		    s->sub.memory.end > vm_map_max(map))
+		    s->sub.memory.start >= s->sub.memory.end)
+			return (EINVAL);
+		if (map != NULL && (s->sub.memory.start < vm_map_min(map) ||
+		    s->sub.memory.end > vm_map_max(map)))
 			return (EINVAL);
 		break;
 	case LWC_FILES:
@@ -414,10 +419,11 @@ lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
 /*
  * Copy specifiers in and check everything that can be said of them without
  * looking at a context.  In an overlay (!create) no two may touch one place.
+ * The map that memory must lie in, or NULL.
  */
 int
-lwc_specs_copyin(struct thread *td, const struct lwc_spec *u, int n,
-    bool create, struct lwc_specs *sp)
+lwc_specs_copyin(const struct lwc_spec *u, int n, vm_map_t map, bool create,
+    struct lwc_specs *sp)
 {
 	int error, i;
 
@@ -433,8 +439,7 @@ lwc_specs_copyin(struct thread *td, const struct lwc_spec *u, int n,
 	sp->sp_n = n;
 	error = copyin(u, sp->sp_spec, n * sizeof(*u));
 	for (i = 0; i < n && error == 0; i++)
-		error = lwc_spec_check(&sp->sp_spec[i],
-		    &td->td_proc->p_vmspace->vm_map);
+		error = lwc_spec_check(&sp->sp_spec[i], map);
 	if (error == 0)
 		error = lwc_specs_overlap(sp, LWC_MEMORY, create);
 	if (error == 0)
@@ -492,7 +497,7 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 			return (EPERM);
 		}
 	}
-	error = lwc_specs_copyin(td, uap->specs, uap->nspecs, true, &sp);
+	error = lwc_specs_copyin(uap->specs, uap->nspecs, NULL, true, &sp);
 	if (error == 0)
 		SDT_PROBE2(lwc, , , restrict, lc->lc_id, sp.sp_n);
 	while (error == 0 && sp.sp_n != 0) {

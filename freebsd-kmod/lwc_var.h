@@ -332,7 +332,7 @@ bool	lwc_rights_files(const struct lwc_rights *rg, uint64_t s, uint64_t e);
 int	lwc_rights_types(const struct lwc_rights *a,
 	    const struct lwc_rights *b);
 struct lwc_rights *lwc_rights_from(const struct lwc_specs *sp);
-int	lwc_specs_copyin(struct thread *td, const struct lwc_spec *u, int n,
+int	lwc_specs_copyin(const struct lwc_spec *u, int n, struct vm_map *map,
 	    bool create, struct lwc_specs *sp);
 void	lwc_specs_free(struct lwc_specs *sp);
 int	sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap);

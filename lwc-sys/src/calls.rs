@@ -40,15 +40,42 @@ mod number {
         pub(super) fn __syscall(number: i64, ...) -> i64;
     }
 
-    /// The number of `sys/NAME`, cached once found. `None`, with errno ENOSYS:
-    /// the module is not loaded. A free slot is never called: that would raise
-    /// SIGSYS. A number found is kept: the module stays while a context lives,
-    /// but a process that made none must not call again after an unload.
-    pub(super) fn of(cache: &AtomicI32, name: &CStr) -> Option<c_int> {
-        let known = cache.load(Ordering::Relaxed);
-        if known > 0 {
-            return Some(known);
+    /// The module's names, in the order of [`super::Call`].
+    const NAMES: [&CStr; 8] = [
+        c"sys/lwCreate",
+        c"sys/lwSwitch",
+        c"sys/lwDiscardSwitch",
+        c"sys/lwRestrict",
+        c"sys/lwOverlay",
+        c"sys/lwSyscall",
+        c"sys/lwGetlwc",
+        c"sys/lwInfo",
+    ];
+    static NUMBERS: [AtomicI32; 8] = [const { AtomicI32::new(0) }; 8];
+
+    /// The number of a call, cached once found. `None`, with errno ENOSYS: the
+    /// module is not loaded. A free slot is never called: that would raise
+    /// SIGSYS. All are looked up together, for a context in capability mode
+    /// can look up nothing. A number found is kept: the module stays while a
+    /// context lives, but a process that made none must not call again after
+    /// an unload.
+    pub(super) fn of(call: super::Call) -> Option<c_int> {
+        let cached = &NUMBERS[call as usize];
+        if cached.load(Ordering::Relaxed) == 0 {
+            for (number, name) in NUMBERS.iter().zip(NAMES) {
+                number.store(look_up(name).unwrap_or(0), Ordering::Relaxed);
+            }
         }
+        match cached.load(Ordering::Relaxed) {
+            0 => {
+                super::set_errno(libc::ENOSYS);
+                None
+            }
+            n => Some(n),
+        }
+    }
+
+    fn look_up(name: &CStr) -> Option<c_int> {
         let mut stat = ModuleStat {
             version: size_of::<ModuleStat>() as c_int,
             name: [0; 32],
@@ -59,25 +86,29 @@ mod number {
         // SAFETY: modfind reads a NUL-terminated name; modstat fills a
         // structure whose size `version` tells; every member of the union is
         // a plain integer.
-        let found = unsafe {
+        unsafe {
             let id = modfind(name.as_ptr());
             if id < 0 || modstat(id, (&raw mut stat).cast()) != 0 {
-                None
-            } else {
-                Some(stat.data.int)
+                return None;
             }
-        };
-        match found {
-            Some(n) if n > 0 => {
-                cache.store(n, Ordering::Relaxed);
-                Some(n)
-            }
-            _ => {
-                super::set_errno(libc::ENOSYS);
-                None
-            }
+            Some(stat.data.int)
         }
     }
+}
+
+/// The calls, by place in the table of their names.
+#[cfg(target_os = "freebsd")]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+enum Call {
+    lwCreate,
+    lwSwitch,
+    lwDiscardSwitch,
+    lwRestrict,
+    lwOverlay,
+    lwSyscall,
+    lwGetlwc,
+    lwInfo,
 }
 
 fn set_errno(errno: c_int) {
@@ -94,14 +125,13 @@ fn set_errno(errno: c_int) {
 
 /// One call under its name: through the module on FreeBSD, ENOSYS elsewhere.
 macro_rules! call {
-    ($(#[$doc:meta])* $name:ident / $module:literal ($($arg:ident: $ty:ty),*) -> $ret:ty) => {
+    ($(#[$doc:meta])* $name:ident ($($arg:ident: $ty:ty),*) -> $ret:ty) => {
         $(#[$doc])*
         #[allow(non_snake_case)]
         pub unsafe fn $name($($arg: $ty),*) -> $ret {
             #[cfg(target_os = "freebsd")]
             {
-                static NUMBER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
-                match number::of(&NUMBER, $module) {
+                match number::of(Call::$name) {
                     // SAFETY: the number is the module's own, the arguments
                     // are the caller's promise.
                     Some(n) => unsafe { number::__syscall(i64::from(n), $($arg),*) as $ret },
@@ -124,7 +154,7 @@ call! {
     /// # Safety
     /// As fork(2); pointers must be valid for what the header says, or null
     /// where it allows that.
-    lwCreate / c"sys/lwCreate" (specs: *const lwc_spec, nspecs: c_int, src: *mut c_int,
+    lwCreate(specs: *const lwc_spec, nspecs: c_int, src: *mut c_int,
         src_args: *mut u64, num_args: *mut c_int, flags: c_int) -> c_int
 }
 call! {
@@ -132,7 +162,7 @@ call! {
     ///
     /// # Safety
     /// Pointers must be valid for what the header says, or null.
-    lwSwitch / c"sys/lwSwitch" (to: c_int, to_args: *const u64, n: c_int, src: *mut c_int,
+    lwSwitch(to: c_int, to_args: *const u64, n: c_int, src: *mut c_int,
         src_args: *mut u64, num_args: *mut c_int) -> c_int
 }
 call! {
@@ -140,14 +170,14 @@ call! {
     ///
     /// # Safety
     /// `to_args` must hold `n` words. Nothing here is used again.
-    lwDiscardSwitch / c"sys/lwDiscardSwitch" (to: c_int, to_args: *const u64, n: c_int) -> c_int
+    lwDiscardSwitch(to: c_int, to_args: *const u64, n: c_int) -> c_int
 }
 call! {
     /// Narrows a descriptor's rights (lwRestrict(2)).
     ///
     /// # Safety
     /// `specs` must hold `nspecs` specifiers.
-    lwRestrict / c"sys/lwRestrict" (lwc: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
+    lwRestrict(lwc: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
 }
 call! {
     /// Brings another context's resources here (lwOverlay(2)).
@@ -155,26 +185,26 @@ call! {
     /// # Safety
     /// `specs` must hold `nspecs` specifiers; what is mapped at their
     /// addresses is replaced and must not be used as what it was.
-    lwOverlay / c"sys/lwOverlay" (source: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
+    lwOverlay(source: c_int, specs: *const lwc_spec, nspecs: c_int) -> c_int
 }
 call! {
     /// Runs a system call with another context's resources (lwSyscall(2)).
     ///
     /// # Safety
     /// That of the system call; `args` must hold eight words.
-    lwSyscall / c"sys/lwSyscall" (target: c_int, mask: c_int, number: c_int, args: *const u64) -> i64
+    lwSyscall(target: c_int, mask: c_int, number: c_int, args: *const u64) -> i64
 }
 call! {
     /// A descriptor of the current context (lwInfo(2)).
     ///
     /// # Safety
     /// None is needed; all calls of the module are unsafe alike.
-    lwGetlwc / c"sys/lwGetlwc" () -> c_int
+    lwGetlwc() -> c_int
 }
 call! {
     /// Facts about a context (lwInfo(2)).
     ///
     /// # Safety
     /// `info` must be valid for writes.
-    lwInfo / c"sys/lwInfo" (lwc: c_int, info: *mut lwc_info) -> c_int
+    lwInfo(lwc: c_int, info: *mut lwc_info) -> c_int
 }

@@ -11,7 +11,7 @@ use lwc_sys::{
 use nix::errno::Errno;
 use std::ops::{Range, RangeInclusive};
 
-/// Past every address a program can have.
+/// Past every address a program can have, whatever the size of the space.
 const USER_END: u64 = 1 << 63;
 
 /// What to do with a resource.

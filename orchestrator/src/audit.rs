@@ -145,7 +145,7 @@ pub fn audit(
                 step: i,
                 steps: live.steps.len(),
                 function: live.steps[i].function.name.clone(),
-                cause,
+                cause: Box::new(cause),
                 id: "audit".into(),
             })?;
             cells.push(cell(e, reached, e.steps[i]));

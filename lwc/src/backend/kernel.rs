@@ -104,7 +104,10 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
         return Err(Error::new(
             call,
             Errno::EINVAL,
-            format!("{} words, at most {WORDS} travel with a switch", words.len()),
+            format!(
+                "{} words, at most {WORDS} travel with a switch",
+                words.len()
+            ),
         ));
     }
     Ok(())
@@ -173,13 +176,8 @@ pub(crate) fn lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()> {
     let raw = raw(specs);
     // SAFETY: the specifiers outlive the call; what is replaced at their
     // addresses is the caller's promise (`Handle::overlay`).
-    let rc = unsafe {
-        lwc_sys::lwOverlay(
-            source.unwrap_or(LWC_SELF),
-            raw.as_ptr(),
-            raw.len() as i32,
-        )
-    };
+    let rc =
+        unsafe { lwc_sys::lwOverlay(source.unwrap_or(LWC_SELF), raw.as_ptr(), raw.len() as i32) };
     if rc != 0 {
         return Err(Error::last(CALL, format!("{} specifiers", specs.len())));
     }
@@ -213,7 +211,10 @@ pub(crate) fn lw_getlwc() -> Result<RawFd> {
     // SAFETY: the call has no arguments.
     let fd = unsafe { lwc_sys::lwGetlwc() };
     if fd < 0 {
-        return Err(Error::last("lwGetlwc", "a descriptor of the current context"));
+        return Err(Error::last(
+            "lwGetlwc",
+            "a descriptor of the current context",
+        ));
     }
     Ok(fd)
 }

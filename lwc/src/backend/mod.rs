@@ -7,10 +7,10 @@ mod process;
 
 // Where a backend is not built, the other stands in for it in the dispatch;
 // `backend` never chooses it there.
-#[cfg(not(target_os = "freebsd"))]
-use process as kernel;
 #[cfg(target_os = "freebsd")]
 use kernel as process;
+#[cfg(not(target_os = "freebsd"))]
+use process as kernel;
 
 use crate::error::{Error, Result};
 use crate::spec::Spec;

@@ -271,7 +271,7 @@ impl LiveChain {
             step,
             steps: self.steps.len(),
             function: self.steps[step].function.name.clone(),
-            cause,
+            cause: Box::new(cause),
             id: id.to_owned(),
         }
     }

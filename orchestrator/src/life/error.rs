@@ -92,7 +92,7 @@ pub struct Failure {
     /// The function's name.
     pub function: String,
     /// Why.
-    pub cause: Cause,
+    pub cause: Box<Cause>,
     /// The invocation's identity.
     pub id: String,
 }
