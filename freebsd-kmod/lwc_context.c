@@ -177,7 +177,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	if (lc->lc_creator != NULL)
 		atomic_subtract_int(&lwc_live, 1);
 	if (lc->lc_vm != NULL) {
-		vmspace_free(lc->lc_vm);
+		lwc_vm_free(lc->lc_vm);
 		lc->lc_vm = NULL;
 	}
 	if (lc->lc_fd != NULL) {
@@ -277,7 +277,8 @@ lwc_desc_install(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
 	return (error);
 }
 
-static bool
+/* Does this number of a table name this context?  The table is locked or ours. */
+bool
 lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc)
 {
 	struct file *fp;

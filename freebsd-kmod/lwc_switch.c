@@ -224,9 +224,22 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	struct proc *p;
 	int error;
 
-	*srcp = lwc_desc_find(lp, to->lc_fd, from);
+	/*
+	 * Who switched here last time, or where we went last time: one of the
+	 * two remembers the number in nearly every pattern of switching.  A
+	 * table that nobody shares needs no lock to be looked at.
+	 */
+	fdp = to->lc_fd;
+	if (to->lc_caller == from->lc_id)
+		*srcp = to->lc_caller_fd;
+	else if (from->lc_callee == to->lc_id)
+		*srcp = from->lc_callee_fd;
+	else
+		*srcp = -1;
+	if (fdp->fd_refcnt != 1 || !lwc_desc_names(fdp, *srcp, from))
+		*srcp = lwc_desc_find(lp, fdp, from);
 	if (*srcp >= 0)
-		return (0);
+		goto found;
 	rg = to->lc_creator == from ? lwc_rights_hold(to->lc_back) :
 	    lwc_rights_none();
 	p = td->td_proc;
@@ -238,7 +251,14 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	PROC_LOCK(p);
 	atomic_store_ptr(&p->p_fd, fdp);
 	PROC_UNLOCK(p);
-	return (error);
+	if (error != 0)
+		return (error);
+found:
+	to->lc_caller = from->lc_id;
+	to->lc_caller_fd = *srcp;
+	from->lc_callee = to->lc_id;
+	from->lc_callee_fd = *srcp;
+	return (0);
 }
 
 /* Tell the context that is now the current one who came and with what. */
@@ -317,10 +337,13 @@ static int
 lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
     const struct lwc_out *out)
 {
+	struct file *fp;
+	struct filedesc *fdp;
 	struct lwc_ctx *to;
 	struct lwc_event ev;
 	struct lwc_proc *lp;
 	int error;
+	bool shared;
 
 	error = lwc_proc_check(td);
 	if (error != 0)
@@ -334,15 +357,30 @@ lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
 		if (error != 0)
 			return (error);
 	}
-	error = lwc_ctx_get(td, fd, &to, NULL);
-	if (error != 0)
-		return (error);
+	/*
+	 * In a table that nobody shares nobody can close the descriptor until
+	 * the target runs, and then it lives: no reference is needed.
+	 */
+	fdp = td->td_proc->p_fd;
+	shared = fdp->fd_refcnt != 1 || (u_int)fd >= (u_int)fdp->fd_nfiles ||
+	    (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
+	    fp->f_ops != &lwc_fileops;
+	if (shared) {
+		error = lwc_ctx_get(td, fd, &to, NULL);
+		if (error != 0)
+			return (error);
+	} else {
+		to = ((struct lwc_desc *)fp->f_data)->ld_ctx;
+		if (to->lc_lp->lp_proc != td->td_proc)
+			return (EPERM);
+	}
 	lp = to->lc_lp;
 	if (out != NULL)
 		lp->lp_current->lc_out = *out;
 	error = lwc_enter(td, lp, to, &ev,
 	    out != NULL ? LWC_HOW_SUSPEND : LWC_HOW_DISCARD);
-	lwc_ctx_rele(to);
+	if (shared)
+		lwc_ctx_rele(to);
 	return (error != 0 ? error : EJUSTRETURN);
 }
 

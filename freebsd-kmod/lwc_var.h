@@ -143,6 +143,11 @@ struct lwc_ctx {
 	struct lwc_thread lc_thread;
 	struct lwc_out	lc_out;
 	struct lwc_md	lc_md;
+	/* Hints: ids, and numbers in our table, or in the callee's. */
+	uint64_t	lc_caller;
+	uint64_t	lc_callee;
+	int		lc_caller_fd;
+	int		lc_callee_fd;
 
 	/* An end that is to be carried out before user mode; (t). */
 	bool		lc_ending;
@@ -265,6 +270,7 @@ int	lwc_desc_file(struct thread *td, struct lwc_ctx *lc,
 	    struct lwc_rights *rg, struct file **fpp);
 int	lwc_desc_install(struct thread *td, struct lwc_ctx *lc,
 	    struct lwc_rights *rg, int *fdp);
+bool	lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc);
 int	lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp,
 	    struct lwc_ctx *lc);
 void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
@@ -295,6 +301,7 @@ int	lwc_vm_stage(struct vmspace *src, const struct lwc_specs *sp,
 	    struct vmspace *dst, struct lwc_stage **stp);
 void	lwc_vm_apply(struct vmspace *dst, struct lwc_stage *st);
 void	lwc_vm_unstage(struct lwc_stage *st);
+void	lwc_vm_free(struct vmspace *vm);
 uint64_t lwc_vm_private(struct vmspace *vm);
 
 /* lwc_files.c */

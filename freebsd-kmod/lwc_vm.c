@@ -581,6 +581,32 @@ lwc_vm_unstage(struct lwc_stage *st)
 	free(st, M_LWC);
 }
 
+/*
+ * Let go of an address space.  The last to do so can drop its mappings all at
+ * once, as exit does, instead of entry by entry: pmap_remove_pages() wants the
+ * space to be the active one, so it is for a moment.
+ */
+void
+lwc_vm_free(struct vmspace *vm)
+{
+	struct proc *p;
+	struct thread *td;
+	struct vmspace *mine;
+
+	td = curthread;
+	p = td->td_proc;
+	if (refcount_load(&vm->vm_refcnt) == 1 && p->p_numthreads == 1 &&
+	    (p->p_flag & P_SYSTEM) == 0) {
+		mine = p->p_vmspace;
+		p->p_vmspace = vm;
+		pmap_activate(td);
+		pmap_remove_pages(vmspace_pmap(vm));
+		p->p_vmspace = mine;
+		pmap_activate(td);
+	}
+	vmspace_free(vm);
+}
+
 /* Pages of anonymous objects that only this space refers to. */
 uint64_t
 lwc_vm_private(struct vmspace *vm)

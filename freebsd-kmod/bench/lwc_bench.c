@@ -1,0 +1,297 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * The table of costs.
+ *
+ * Each line is the difference of the clock over many rounds, divided; so the
+ * unit is a nanosecond on hardware, and an instruction under an emulator whose
+ * clock counts instructions (qemu -icount shift=0,sleep=off, one CPU).  There
+ * the figures repeat to the digit, and are what is compared: ratios of wall
+ * time under emulation mean nothing.  What instructions do not show, a load
+ * of the page-table register a switch each way, must be added in mind.
+ *
+ * All rounds include everything the contract has a switch do: memory,
+ * descriptors, credentials, signals, general and vector registers.
+ */
+
+#include <sys/param.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../sys/lwc.h"
+
+static double
+now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (ts.tv_sec * 1e9 + ts.tv_nsec);
+}
+
+static double getpid_cost, pipe_cost, fork_cost;
+
+static void
+line(const char *what, double each)
+{
+
+	printf("%-52s %9.0f", what, each);
+	if (getpid_cost != 0)
+		printf("  %6.2f getpid", each / getpid_cost);
+	if (pipe_cost != 0)
+		printf("  %5.3f pipe", each / pipe_cost);
+	if (fork_cost != 0)
+		printf("  %5.3f fork", each / fork_cost);
+	printf("\n");
+	fflush(stdout);
+}
+
+/* A context that does nothing but come back. */
+static int
+echo(int flags)
+{
+	struct lwc_spec s;
+	int fd, src;
+
+	/* Not the names of all the others: a thousand tables of a thousand. */
+	memset(&s, 0, sizeof(s));
+	s.flags = LWC_FILES | LWC_UNMAP;
+	s.sub.descriptors.from = 3;
+	s.sub.descriptors.to = 0x7ffffffe;
+	fd = lwCreate(&s, 1, &src, NULL, NULL, flags);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			(void)lwSwitch(src, NULL, 0, &src, NULL, NULL);
+	if (fd < 0) {
+		perror("lwCreate");
+		exit(1);
+	}
+	return (fd);
+}
+
+static void
+check(int r)
+{
+
+	if (r != LWC_SWITCHED) {
+		perror("lwSwitch");
+		exit(1);
+	}
+}
+
+static double
+round_trips(int fd, int rounds)
+{
+	double t;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		check(lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+	t = now();
+	for (i = 0; i < rounds; i++)
+		check(lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+	return ((now() - t) / rounds);
+}
+
+static double
+round_trips_words(int fd, int rounds)
+{
+	uint64_t out[4] = { 1, 2, 3, 4 }, in[LWC_MAX_ARGS];
+	double t;
+	int i, n, src;
+
+	t = now();
+	for (i = 0; i < rounds; i++) {
+		n = LWC_MAX_ARGS;
+		check(lwSwitch(fd, out, 4, &src, in, &n));
+	}
+	return ((now() - t) / rounds);
+}
+
+static double
+create_destroy(int rounds, int share)
+{
+	struct lwc_spec s;
+	double t;
+	int fd, i;
+
+	memset(&s, 0, sizeof(s));
+	s.flags = LWC_FILES | LWC_SHARE;
+	s.sub.descriptors.from = s.sub.descriptors.to = -1;
+	t = now();
+	for (i = 0; i < rounds; i++) {
+		fd = lwCreate(&s, share, NULL, NULL, NULL, 0);
+		if (fd < 0) {
+			perror("lwCreate");
+			exit(1);
+		}
+		close(fd);
+	}
+	return ((now() - t) / rounds);
+}
+
+static double
+fork_exit_wait(int rounds)
+{
+	double t;
+	pid_t pid;
+	int i;
+
+	t = now();
+	for (i = 0; i < rounds; i++) {
+		pid = fork();
+		if (pid == 0)
+			_exit(0);
+		waitpid(pid, NULL, 0);
+	}
+	return ((now() - t) / rounds);
+}
+
+static double
+pipe_round_trip(int rounds)
+{
+	double t;
+	char c;
+	pid_t pid;
+	int i, a[2], b[2];
+
+	if (pipe(a) != 0 || pipe(b) != 0)
+		exit(1);
+	c = 'x';
+	pid = fork();
+	if (pid == 0) {
+		close(a[1]);
+		while (read(a[0], &c, 1) == 1)
+			(void)!write(b[1], &c, 1);
+		_exit(0);
+	}
+	for (i = 0; i < 10; i++) {
+		(void)!write(a[1], &c, 1);
+		(void)!read(b[0], &c, 1);
+	}
+	t = now();
+	for (i = 0; i < rounds; i++) {
+		(void)!write(a[1], &c, 1);
+		(void)!read(b[0], &c, 1);
+	}
+	t = (now() - t) / rounds;
+	close(a[1]);
+	close(b[0]);
+	waitpid(pid, NULL, 0);
+	close(a[0]);
+	close(b[1]);
+	return (t);
+}
+
+static double
+trapped_call(int rounds)
+{
+	uint64_t answer[2] = { 0, 1 };
+	double t;
+	int fd, i, src;
+
+	fd = lwCreate(NULL, 0, &src, NULL, NULL, LWC_TRAP_SYSCALL);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			(void)getppid();
+	t = now();
+	for (i = 0; i < rounds; i++)
+		if (lwSwitch(fd, answer, 2, NULL, NULL, NULL) != LWC_TRAPPED)
+			exit(1);
+	t = (now() - t) / rounds;
+	close(fd);
+	return (t);
+}
+
+int
+main(int argc, char **argv)
+{
+	static int fds[1000];
+	uint64_t zero[8] = { 0 };
+	double t;
+	size_t size;
+	char *p;
+	int i, rounds, user;
+
+	rounds = argc > 1 ? atoi(argv[1]) : 2000;
+	t = now();
+	for (i = 0; i < rounds; i++)
+		(void)getppid();
+	t = (now() - t) / rounds;
+	line("getpid", t);
+	getpid_cost = t;
+	pipe_cost = pipe_round_trip(rounds);
+	line("pipe round trip between two processes", pipe_cost);
+	(void)fork_exit_wait(10);
+	fork_cost = fork_exit_wait(rounds / 10);
+	line("fork + exit + wait", fork_cost);
+
+	fds[0] = echo(0);
+	line("lwSwitch round trip, 2 contexts", round_trips(fds[0], rounds));
+	line("  with 4 words and all out arguments",
+	    round_trips_words(fds[0], rounds));
+	user = echo(0);
+	(void)lwSyscall(user, LWC_CREDENTIALS, 23 /* setuid */,
+	    (uint64_t[8]){ 1001 });
+	line("  with different credentials", round_trips(user, rounds));
+	user = echo(LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	line("  into a guarded context", round_trips(user, rounds));
+	line("lwSyscall(getppid), memory and files of the target",
+	    ({ t = now(); for (i = 0; i < rounds; i++)
+	    (void)lwSyscall(fds[0], LWC_MEMORY | LWC_FILES, 39, zero);
+	    (now() - t) / rounds; }));
+	line("trapped system call, there and back", trapped_call(rounds));
+	(void)create_destroy(10, 0);
+	line("lwCreate + close", create_destroy(rounds / 10, 0));
+	line("  with the descriptor table shared",
+	    create_destroy(rounds / 10, 1));
+
+	for (i = 1; i < 100; i++)
+		fds[i] = echo(0);
+	for (i = 0; i < 100; i++)
+		check(lwSwitch(fds[i], NULL, 0, NULL, NULL, NULL));
+	line("lwSwitch round trip, 100 contexts, the first",
+	    round_trips(fds[0], rounds));
+	t = now();
+	for (i = 0; i < rounds; i++)
+		check(lwSwitch(fds[i % 100], NULL, 0, NULL, NULL, NULL));
+	line("  all in turn", (now() - t) / rounds);
+	for (i = 100; i < 1000; i++)
+		fds[i] = echo(0);
+	for (i = 0; i < 1000; i++)
+		check(lwSwitch(fds[i], NULL, 0, NULL, NULL, NULL));
+	line("lwSwitch round trip, 1000 contexts, the first",
+	    round_trips(fds[0], rounds));
+	t = now();
+	for (i = 0; i < rounds; i++)
+		check(lwSwitch(fds[i % 1000], NULL, 0, NULL, NULL, NULL));
+	line("  all in turn", (now() - t) / rounds);
+	for (i = 1; i < 1000; i++)
+		close(fds[i]);
+
+	for (size = 16 << 20; size <= (256 << 20); size *= 16) {
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_ANON | MAP_PRIVATE, -1, 0);
+		memset(p, 1, size);
+		printf("with %zu MiB resident:\n", size >> 20);
+		user = echo(0);
+		line("  lwSwitch round trip", round_trips(user, rounds));
+		line("  lwCreate + close", create_destroy(10, 0));
+		line("  fork + exit + wait", fork_exit_wait(10));
+		close(user);
+		munmap(p, size);
+	}
+	return (0);
+}
