@@ -70,7 +70,7 @@
 mod backend;
 mod context;
 mod error;
-mod ranges;
+mod page;
 mod region;
 mod secret;
 mod spec;
@@ -82,6 +82,7 @@ pub use context::{
 };
 pub use error::{Error, Result};
 pub use nix::errno::Errno;
-pub use region::{Region, page_size};
+pub use page::page_size;
+pub use region::Region;
 pub use secret::Secret;
 pub use spec::{Access, Spec};

@@ -2,20 +2,10 @@
 
 use crate::backend;
 use crate::error::{Error, Result};
+use crate::page_size;
+use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-
-/// The page size, in bytes.
-pub fn page_size() -> usize {
-    static SIZE: OnceLock<usize> = OnceLock::new();
-    *SIZE.get_or_init(|| {
-        // SAFETY: sysconf reads a constant of the system and touches no
-        // memory of ours.
-        let n = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        usize::try_from(n).unwrap_or(4096)
-    })
-}
 
 /// Page-aligned, zeroed memory, mapped shared: every context made while it is
 /// mapped sees the same bytes, unless a specifier says otherwise.
@@ -126,5 +116,13 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         backend::region_unmap(self.as_ptr() as usize, self.len);
+    }
+}
+
+impl Spec {
+    /// All of a region.
+    pub fn region(region: &Region, access: Access) -> Self {
+        let start = region.as_ptr() as u64;
+        Self::new(What::Memory(start, start + region.len() as u64), access)
     }
 }

@@ -1,7 +1,7 @@
 //! Secrets: bytes on pages of their own, locked, undumped, wiped.
 
 use crate::error::{Error, Result};
-use crate::region::page_size;
+use crate::page_size;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use zeroize::Zeroize;

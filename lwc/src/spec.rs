@@ -3,8 +3,7 @@
 //! Contract 2.3; paper, section 3 ("resource specifiers").
 
 use crate::error::{Error, Result};
-use crate::ranges::Ranges;
-use crate::region::{Region, page_size};
+use crate::page_size;
 use lwc_sys::{
     LWC_COPY, LWC_CREDENTIALS, LWC_FILES, LWC_MAY_OVERLAY, LWC_MEMORY, LWC_SHARE, LWC_UNMAP,
 };
@@ -12,7 +11,7 @@ use nix::errno::Errno;
 use std::ops::{Range, RangeInclusive};
 
 /// Past every address a program can have, whatever the size of the space.
-const USER_END: u64 = 1 << 63;
+pub(crate) const USER_END: u64 = 1 << 63;
 
 /// What to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +54,12 @@ pub struct Spec {
 }
 
 impl Spec {
-    fn new(what: What, access: Access) -> Self {
+    pub(crate) fn new(what: What, access: Access) -> Self {
         Self {
             what,
             access,
             may_overlay: false,
         }
-    }
-
-    /// All of a region.
-    pub fn region(region: &Region, access: Access) -> Self {
-        let start = region.as_ptr() as u64;
-        Self::new(What::Memory(start, start + region.len() as u64), access)
     }
 
     /// A range of addresses, page-aligned at both ends.
@@ -119,7 +112,6 @@ impl Spec {
     }
 
     /// The specifier as the kernel takes it.
-    #[cfg_attr(not(target_os = "freebsd"), allow(dead_code))]
     pub(crate) fn to_raw(&self) -> lwc_sys::lwc_spec {
         // SAFETY: lwc_spec is plain integers; all zeroes is a value of it.
         let mut raw: lwc_sys::lwc_spec = unsafe { std::mem::zeroed() };
@@ -142,6 +134,7 @@ impl Spec {
     }
 
     /// Reads back what [`Spec::to_raw`] wrote, trusting nothing in it.
+    #[cfg(target_os = "linux")] // the process backend alone reads specifiers
     pub(crate) fn from_raw(raw: &lwc_sys::lwc_spec) -> Option<Self> {
         let access = match raw.flags & (LWC_SHARE | LWC_UNMAP) {
             LWC_SHARE => Access::Share,
@@ -290,81 +283,6 @@ fn contradictions(call: &'static str, specs: &[Spec]) -> Result<()> {
     Ok(())
 }
 
-/// What one descriptor lets its holder take of a context.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Rights {
-    pub(crate) memory: Ranges,
-    /// Descriptor numbers, half-open.
-    pub(crate) files: Ranges,
-    pub(crate) credentials: bool,
-}
-
-impl Rights {
-    /// Switch and close alone.
-    pub(crate) const fn none() -> Self {
-        Self {
-            memory: Ranges::none(),
-            files: Ranges::none(),
-            credentials: false,
-        }
-    }
-
-    /// Every right: what lwCreate's descriptor carries.
-    pub(crate) fn all() -> Self {
-        let mut memory = Ranges::none();
-        memory.add(0, USER_END);
-        Self {
-            memory,
-            files: Ranges::all(),
-            credentials: true,
-        }
-    }
-
-    /// The rights over its creator that these specs give a new context.
-    pub(crate) fn granted_by(specs: &[Spec]) -> Self {
-        let mut rights = Self::none();
-        for spec in specs.iter().filter(|s| s.may_overlay) {
-            match spec.what {
-                What::Memory(a, b) => rights.memory.add(a, b),
-                What::Files(None) => rights.files = Ranges::all(),
-                What::Files(Some((a, b))) => rights.files.add(a as u64, b as u64 + 1),
-                What::Credentials => rights.credentials = true,
-            }
-        }
-        rights
-    }
-
-    /// Takes the named resources out, for ever.
-    pub(crate) fn restrict(&mut self, specs: &[Spec]) {
-        for spec in specs {
-            match spec.what {
-                What::Memory(a, b) => self.memory.remove(a, b),
-                What::Files(None) => self.files = Ranges::none(),
-                What::Files(Some((a, b))) => self.files.remove(a as u64, b as u64 + 1),
-                What::Credentials => self.credentials = false,
-            }
-        }
-    }
-
-    /// Whether they cover one specifier.
-    pub(crate) fn cover(&self, spec: &Spec) -> bool {
-        match spec.what {
-            What::Memory(a, b) => self.memory.contains(a, b),
-            What::Files(None) => self.files.contains(0, u64::MAX),
-            What::Files(Some((a, b))) => self.files.contains(a as u64, b as u64 + 1),
-            What::Credentials => self.credentials,
-        }
-    }
-
-    /// The types of which anything is left, as `LWC_MEMORY` and so on.
-    pub(crate) fn types(&self) -> u32 {
-        let bit = |left, bit| if left { bit } else { 0 };
-        bit(!self.memory.is_empty(), LWC_MEMORY)
-            | bit(!self.files.is_empty(), LWC_FILES)
-            | bit(self.credentials, LWC_CREDENTIALS)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +313,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn raw_specifiers_come_back_as_they_went() {
         for spec in [
             mem(1, 2, Access::Share).may_overlay(),
@@ -404,18 +323,5 @@ mod tests {
         ] {
             assert_eq!(Spec::from_raw(&spec.to_raw()), Some(spec));
         }
-    }
-
-    #[test]
-    fn rights_only_shrink() {
-        let mut rights = Rights::all();
-        rights.restrict(&[mem(1, 2, Access::Copy), Spec::files(4..=4, Access::Copy)]);
-        assert!(!rights.cover(&mem(1, 2, Access::Copy)));
-        assert!(!rights.cover(&mem(0, 9, Access::Copy)));
-        assert!(rights.cover(&mem(2, 9, Access::Share)));
-        assert!(!rights.cover(&Spec::all_files(Access::Copy)));
-        assert!(rights.cover(&Spec::files(5..=9, Access::Copy)));
-        rights.restrict(&[Spec::all_memory(), Spec::all_files(Access::Copy)]);
-        assert_eq!(rights.types(), LWC_CREDENTIALS);
     }
 }

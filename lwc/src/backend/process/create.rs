@@ -3,12 +3,13 @@
 use super::fds;
 use super::memory;
 use super::page::{Bell, Mapped, Pair, kind};
+use super::ranges::Ranges;
 use super::registrar::{self, Registration};
+use super::rights::Rights;
 use super::runtime::{Channel, Runtime, death_signal};
 use super::serve::{ask, op};
 use crate::error::{Error, Result};
-use crate::ranges::Ranges;
-use crate::spec::{Access, Rights, Spec, What};
+use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;

@@ -6,7 +6,7 @@
 //! place, same address, same bytes).
 
 use crate::error::{Error, Result};
-use crate::region::page_size;
+use crate::page_size;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::rc::Rc;

@@ -33,7 +33,9 @@ mod info;
 mod memory;
 mod overlay;
 mod page;
+mod ranges;
 mod registrar;
+mod rights;
 mod runtime;
 mod serve;
 
@@ -41,10 +43,11 @@ pub(crate) use confine::{confine, limit_memory};
 
 use crate::backend::{Arrived, Birth, Facts, Source};
 use crate::error::{Error, Result};
-use crate::spec::{For, Rights, Spec, validate};
+use crate::spec::{For, Spec, validate};
 use create::{Forked, create};
 use nix::errno::Errno;
 use page::{WORDS, kind};
+use rights::Rights;
 use runtime::{Channel, Got, Runtime};
 use serve::{ask, op};
 use std::os::fd::RawFd;

@@ -8,10 +8,11 @@
 
 use super::fds;
 use super::memory::{self, Area, File, Object};
+use super::rights::Rights;
 use super::runtime::Runtime;
 use super::serve::{Reply, ask, encode_specs, op};
 use crate::error::{Error, Result};
-use crate::spec::{Access, Rights, Spec, What};
+use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -306,7 +307,7 @@ pub(super) fn borrow(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<(
         })
         .collect();
     let own = rt.own_descriptors();
-    let page = crate::region::page_size() as u64;
+    let page = crate::page_size() as u64;
     let file_of = |n: u64| {
         files
             .get(n as usize)

@@ -7,9 +7,9 @@
 
 use super::fds;
 use super::page::{Bell, Mapped, Pair, WORDS, kind};
+use super::rights::Rights;
 use super::runtime::{Channel, Got, Runtime};
 use crate::error::{Error, Result};
-use crate::spec::Rights;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;

@@ -11,9 +11,10 @@ use super::fds;
 use super::overlay;
 use super::page::{Bell, Mapped, PAYLOAD, Pair, WORDS, kind};
 use super::registrar;
+use super::rights::Rights;
 use super::runtime::{Channel, Runtime};
 use crate::error::{Error, Result};
-use crate::spec::{Rights, Spec};
+use crate::spec::Spec;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
