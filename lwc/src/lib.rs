@@ -67,6 +67,13 @@
 //! * A context outside of a sandbox can do to the process what any process of
 //!   the same user can: kill it, or leave daemons behind.
 
+//!
+//! # What the kernel backend does not offer yet
+//! ENOTSUP: [`Handle::switch_until`], [`await_switch`], [`Handle::destroy`],
+//! [`Handle::kill`], [`limit_memory`], `Flags::TRAP_SYSCALL` (use `lwc-sys`).
+//! Both kinds of [`confine`] are capability mode, which fails calls and does
+//! not end the context. Descriptors made by dup(2) share their rights.
+
 mod backend;
 mod context;
 mod error;
