@@ -33,8 +33,12 @@ void	lwc_md_fini(struct lwc_md *md);
 
 /* Put the calling thread's user state into the save area. */
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
-/* Make the saved state the one with which the thread returns to user mode. */
-void	lwc_md_load(struct thread *td, struct lwc_md *md);
+/*
+ * The same (from may be null: not wanted), and make another saved state the
+ * one with which the thread returns to user mode.
+ */
+void	lwc_md_switch(struct thread *td, struct lwc_md *from,
+	    struct lwc_md *to);
 
 /*
  * Give the system call from which the thread now returns this outcome: an

@@ -158,20 +158,68 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
-	signotify(td);
+	if (!SIGISEMPTY(td->td_siglist) || !SIGISEMPTY(p->p_siglist))
+		signotify(td);
 	PROC_UNLOCK(p);
 	pmap_activate(td);
 	if (cred)
 		lwc_cred_changed(td, from->lc_cred, p->p_ucred);
 }
 
+static int
+lwc_left_state(int how)
+{
+
+	return (how == LWC_HOW_TRAP ? LWC_STATE_REPLY : LWC_STATE_SUSPENDED);
+}
+
+static void
+lwc_leave(struct lwc_proc *lp, struct lwc_ctx *from, struct lwc_ctx *to,
+    int state)
+{
+
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
+	lp->lp_current = to;
+	from->lc_state = state;
+}
+
+/*
+ * Who switched here last time, or where we went last time: one of the two
+ * remembers the caller's number in nearly every pattern of switching.  A table
+ * that nobody shares needs no lock to be looked at, and what it names stays
+ * named while we are in the kernel.
+ */
+static bool
+lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
+{
+	struct filedesc *fdp;
+	int fd;
+
+	if (to->lc_caller == from->lc_id)
+		fd = to->lc_caller_fd;
+	else if (from->lc_callee == to->lc_id)
+		fd = from->lc_callee_fd;
+	else
+		return (false);
+	/* Dead or current it has none: lwc_claim() says so. */
+	fdp = to->lc_fd;
+	if (fdp == NULL || fdp->fd_refcnt != 1 ||
+	    !lwc_desc_names(fdp, fd, from))
+		return (false);
+	*srcp = fd;
+	to->lc_caller = from->lc_id;
+	to->lc_caller_fd = fd;
+	return (true);
+}
+
 /*
  * May the current context go to this one in this way?  If so it is ours.
  * An answer to a trap comes from whom the trap went to, and from nobody else.
+ * With nothing left that can fail (known), the current one is left as well.
  */
 static int
 lwc_claim(struct lwc_proc *lp, struct lwc_ctx *to, const struct lwc_event *ev,
-    int *statep)
+    int how, bool known, int *statep)
 {
 	int error;
 
@@ -194,8 +242,12 @@ lwc_claim(struct lwc_proc *lp, struct lwc_ctx *to, const struct lwc_event *ev,
 		error = ESRCH;
 		break;
 	}
-	if (error == 0)
+	if (error == 0) {
 		to->lc_state = LWC_STATE_CURRENT;
+		if (known)
+			lwc_leave(lp, lp->lp_current, to,
+			    lwc_left_state(how));
+	}
 	mtx_unlock(&lp->lp_mtx);
 	return (error);
 }
@@ -224,20 +276,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	struct proc *p;
 	int error;
 
-	/*
-	 * Who switched here last time, or where we went last time: one of the
-	 * two remembers the number in nearly every pattern of switching.  A
-	 * table that nobody shares needs no lock to be looked at.
-	 */
-	fdp = to->lc_fd;
-	if (to->lc_caller == from->lc_id)
-		*srcp = to->lc_caller_fd;
-	else if (from->lc_callee == to->lc_id)
-		*srcp = from->lc_callee_fd;
-	else
-		*srcp = -1;
-	if (fdp->fd_refcnt != 1 || !lwc_desc_names(fdp, *srcp, from))
-		*srcp = lwc_desc_find(lp, fdp, from);
+	*srcp = lwc_desc_find(lp, to->lc_fd, from);
 	if (*srcp >= 0)
 		goto found;
 	rg = to->lc_creator == from ? lwc_rights_hold(to->lc_back) :
@@ -262,7 +301,7 @@ found:
 }
 
 /* Tell the context that is now the current one who came and with what. */
-static void
+static int
 lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
     int src)
 {
@@ -280,11 +319,15 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 	if (ou->ou_num != NULL && error == 0 && suword32(ou->ou_num, n) != 0)
 		error = EFAULT;
 	lwc_md_result(td, error, ev->ev_kind);
+	td->td_retval[0] = ev->ev_kind;
+	td->td_retval[1] = 0;
+	return (error != 0 ? EJUSTRETURN : 0);
 }
 
 /*
- * Go to another context.  0: we are there, return EJUSTRETURN to user mode.
- * Else we are where we were.  The caller has a reference on the target and
+ * Go to another context.  0: we are there; its registers are set, and so is
+ * what a call that returns 0 or EJUSTRETURN puts there.  EJUSTRETURN: the
+ * same, but the registers are final.  Else we are where we were.  The caller has a reference on the target and
  * has done lwc_proc_check().
  */
 int
@@ -293,44 +336,48 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 {
 	struct lwc_ctx *from;
 	int error, src, state;
-	bool dead;
+	bool dead, known;
 
 	from = lp->lp_current;
-	error = lwc_claim(lp, to, ev, &state);
+	src = -1;
+	/* Not claimed yet: it must be named where nobody else can close it. */
+	known = (how == LWC_HOW_TRAP || (how == LWC_HOW_SUSPEND &&
+	    td->td_proc->p_fd->fd_refcnt == 1)) && lwc_known(from, to, &src);
+	error = lwc_claim(lp, to, ev, how, known, &state);
 	if (error != 0)
 		return (error);
-	src = -1;
-	if (how != LWC_HOW_DISCARD) {
+	if (how != LWC_HOW_DISCARD && !known) {
 		error = lwc_introduce(td, lp, from, to, &src);
 		if (error != 0) {
 			lwc_unclaim(lp, to, state);
 			return (error);
 		}
-		lwc_md_save(td, &from->lc_md);
 	}
 	lwc_swap(td, from, to);
-	lwc_md_load(td, &to->lc_md);
-	mtx_lock(&lp->lp_mtx);
-	lp->lp_current = to;
-	/* Another process that shares the table may have closed the name. */
-	dead = how == LWC_HOW_DISCARD || from->lc_names == 0;
-	if (dead)
-		from->lc_state = LWC_STATE_DEAD;
-	else
-		from->lc_state = how == LWC_HOW_TRAP ? LWC_STATE_REPLY :
-		    LWC_STATE_SUSPENDED;
-	mtx_unlock(&lp->lp_mtx);
+	lwc_md_switch(td, how != LWC_HOW_DISCARD ? &from->lc_md : NULL,
+	    &to->lc_md);
+	dead = false;
+	if (!known) {
+		mtx_lock(&lp->lp_mtx);
+		/* Another process may have closed the name in a shared table. */
+		dead = how == LWC_HOW_DISCARD || from->lc_names == 0;
+		lwc_leave(lp, from, to,
+		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
+		mtx_unlock(&lp->lp_mtx);
+	}
 	atomic_add_long(&lwc_nswitch, 1);
 	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
-	if (state == LWC_STATE_REPLY)
+	if (state == LWC_STATE_REPLY) {
 		lwc_md_result(td,
 		    ev->ev_n > 0 ? (int)ev->ev_words[LWC_REPLY_ERRNO] : 0,
 		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0);
-	else
-		lwc_deliver(td, to, ev, src);
+		error = EJUSTRETURN;
+	} else {
+		error = lwc_deliver(td, to, ev, src);
+	}
 	if (dead)
 		lwc_reap(lp, from);
-	return (0);
+	return (error);
 }
 
 static int
@@ -381,7 +428,8 @@ lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
 	    out != NULL ? LWC_HOW_SUSPEND : LWC_HOW_DISCARD);
 	if (shared)
 		lwc_ctx_rele(to);
-	return (error != 0 ? error : EJUSTRETURN);
+	/* What returns is the call in which the target left. */
+	return (error);
 }
 
 int

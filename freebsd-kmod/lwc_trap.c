@@ -363,6 +363,8 @@ lwc_end(struct thread *td, struct lwc_proc *lp, int sig, int code,
 	SDT_PROBE3(lwc, , , trap, cur->lc_id, -sig, addr);
 	lwc_ctx_ref(cur->lc_creator);
 	error = lwc_enter(td, lp, cur->lc_creator, &ev, LWC_HOW_DISCARD);
+	if (error == EJUSTRETURN)
+		error = 0;
 	if (error == 0)
 		atomic_add_long(&lwc_nfault, 1);
 	lwc_ctx_rele(lp->lp_current == cur ? cur->lc_creator :
@@ -441,7 +443,7 @@ lwc_call_trap(struct thread *td, void *uap __unused)
 	lwc_ctx_ref(monitor);
 	error = lwc_enter(td, lp, monitor, &ev, LWC_HOW_TRAP);
 	lwc_ctx_rele(monitor);
-	if (error != 0)
+	if (error != 0 && error != EJUSTRETURN)
 		return (error);
 	atomic_add_long(&lwc_ntrap, 1);
 	return (EJUSTRETURN);

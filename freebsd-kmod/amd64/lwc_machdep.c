@@ -78,23 +78,6 @@ lwc_fpu_save(struct thread *td, struct lwc_md *md)
 	critical_exit();
 }
 
-static void
-lwc_fpu_load(struct thread *td, struct lwc_md *md)
-{
-	struct pcb *pcb;
-
-	pcb = td->td_pcb;
-	critical_enter();
-	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
-		fpurestore(md->md_fpu);
-	} else {
-		memcpy(get_pcb_user_save_td(td), md->md_fpu,
-		    cpu_max_ext_state_size);
-		fpuuserinited(td);
-	}
-	critical_exit();
-}
-
 /*
  * By words, in line: the general memcpy() costs twice that for so little, and
  * byte by byte on processors that prefer rep movsb.
@@ -130,24 +113,43 @@ lwc_md_save(struct thread *td, struct lwc_md *md)
 }
 
 void
-lwc_md_load(struct thread *td, struct lwc_md *md)
+lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to)
 {
 	struct pcb *pcb;
 
 	pcb = td->td_pcb;
-	lwc_frame_copy(td->td_frame, &md->md_frame);
 	if ((pcb->pcb_flags & PCB_FULL_IRET) == 0)
 		set_pcb_flags(pcb, PCB_FULL_IRET);
-	pcb->pcb_fsbase = md->md_fsbase;
-	pcb->pcb_gsbase = md->md_gsbase;
-	pcb->pcb_tlsbase = md->md_tlsbase;
-	if (md->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
-		if (md->md_hastls)
+	if (from != NULL) {
+		lwc_frame_copy(&from->md_frame, td->td_frame);
+		from->md_fsbase = pcb->pcb_fsbase;
+		from->md_gsbase = pcb->pcb_gsbase;
+		from->md_tlsbase = pcb->pcb_tlsbase;
+		from->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
+	}
+	lwc_frame_copy(td->td_frame, &to->md_frame);
+	pcb->pcb_fsbase = to->md_fsbase;
+	pcb->pcb_gsbase = to->md_gsbase;
+	pcb->pcb_tlsbase = to->md_tlsbase;
+	if (to->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
+		if (to->md_hastls)
 			set_pcb_flags(pcb, PCB_TLSBASE);
 		else
 			clear_pcb_flags(pcb, PCB_TLSBASE);
 	}
-	lwc_fpu_load(td, md);
+	critical_enter();
+	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
+		if (from != NULL)
+			fpusave(from->md_fpu);
+		fpurestore(to->md_fpu);
+	} else {
+		if (from != NULL)
+			lwc_fpu_save(td, from);
+		memcpy(get_pcb_user_save_td(td), to->md_fpu,
+		    cpu_max_ext_state_size);
+		fpuuserinited(td);
+	}
+	critical_exit();
 }
 
 void

@@ -43,8 +43,6 @@ lwc_number(enum lwc_calls call)
 	struct module_stat ms;
 	int i, id;
 
-	if (lwc_numbers[call] != 0)
-		return (lwc_numbers[call]);
 	for (i = 0; i < N_CALLS; i++) {
 		id = modfind(lwc_names[i]);
 		if (id < 0)
@@ -63,7 +61,7 @@ lwc_number(enum lwc_calls call)
 }
 
 #if defined(__amd64__)
-static int64_t
+static inline int64_t
 lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
     uint64_t e, uint64_t f)
 {
@@ -92,8 +90,9 @@ lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 #endif
 
 #define	LWC_NUMBER(name)						\
-	int number = lwc_number(N_##name);				\
-	if (number < 0)							\
+	int number = lwc_numbers[N_##name];				\
+	if (__predict_false(number == 0) &&				\
+	    (number = lwc_number(N_##name)) < 0)			\
 		return (-1)
 #define	P(p)	((uint64_t)(uintptr_t)(p))
 
