@@ -81,7 +81,7 @@ generic=$lib/libc/include/generic-freebsd
 out=$cache/obj
 headers=$cache/headers
 rm -rf "$out" "$headers"
-mkdir -p "$out" "$headers/sys"
+mkdir -p "$out" "$headers/sys" "$headers/vm"
 
 step 'headers'
 # What config(8) and the build of a kernel generate.  Empty will do, but for
@@ -108,8 +108,8 @@ printf '#define %s 1\n' SMP MAC VIMAGE >"$headers/plain/opt_global.h"
 	cat "$headers/release/opt_global.h"
 	printf '#define %s 1\n' INVARIANTS INVARIANT_SUPPORT WITNESS
 } >"$headers/debug/opt_global.h"
-# What 15.1 added to 15.0, in copies: fo_fork and the second argument of
-# fdcopy(), and a call.
+# What 15.1 added to 15.0, in copies: fo_fork, the second argument of fdcopy(),
+# a function and a call.
 if ! grep -q fo_fork_t "$generic/sys/file.h"; then
 	sed -e '/^typedef.*fo_flags_t;/i\
 typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
@@ -122,9 +122,11 @@ typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
 	    "$generic/sys/filedesc.h" >"$headers/sys/filedesc.h"
 	sed '/define[[:space:]]*SYS_MAXSYSCALL/i\
 #define SYS_pdrfork 600' "$generic/sys/syscall.h" >"$headers/sys/syscall.h"
-	[ "$(cat "$headers/sys/file.h" "$headers/sys/filedesc.h" \
-	    "$headers/sys/syscall.h" | grep -cE \
-	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork')" = 5 ] ||
+	sed '/^bool swap_reserve_by_cred(/a\
+void swap_reserve_force_by_cred(vm_ooffset_t incr, struct ucred *cred);' \
+	    "$generic/vm/vm.h" >"$headers/vm/vm.h"
+	[ "$(cat "$headers"/sys/*.h "$headers/vm/vm.h" | grep -cE \
+	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred')" = 6 ] ||
 	    die 'the headers of 15.0 are not as expected'
 fi
 
@@ -191,7 +193,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		"$zig" clang --analyze -Xclang -analyzer-output=text \
 		    --target=x86_64-unknown-freebsd15.1 -nostdlibinc \
 		    -isystem "$lib/include" \
-		    -isystem "$generic" \
+		    -isystem "$machine" -isystem "$generic" \
 		    -D__FreeBSD_version=1501000 $kernel -Wno-everything \
 		    "-I$headers/debug" "$source" -o /dev/null \
 		    >"$out/analysis" 2>&1 || found=true
@@ -206,7 +208,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 	for source; do
 		if zcc $kernel $warnings "-I$headers/release" \
 		    -U__FreeBSD_version -D__FreeBSD_version=1400000 \
-		    -fsyntax-only "$source" 2>"$out/refused"; then
+		    -c "$source" -o "$out/old.o" 2>"$out/refused"; then
 			grep -q lwc_var.h "$source" &&
 			    die "$source compiles for FreeBSD 14"
 			continue
@@ -222,13 +224,13 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 			echo "#include \"$header\"" | gcc $language -I. -Isys \
 			    -Wall -Wextra -Werror -pedantic -fsyntax-only -
 			echo "#include \"$header\"" | zcc $language -I. -Isys \
-			    -Wall -Wextra -Werror -pedantic -fsyntax-only -
+			    -Wall -Wextra -Werror -pedantic -c - -o "$out/interface.o"
 		done
 	done
 	echo '#include "sys/lwc.h"' >"$out/interface.c"
 	for language in c11 gnu17; do
 		zcc $kernel $warnings "-I$headers/release" -std=$language \
-		    -fsyntax-only "$out/interface.c"
+		    -c "$out/interface.c" -o "$out/interface.o"
 	done
 
 	step 'user side'

@@ -318,17 +318,20 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 		    n * sizeof(ev->ev_words[0]));
 	if (ou->ou_num != NULL && error == 0 && suword32(ou->ou_num, n) != 0)
 		error = EFAULT;
-	lwc_md_result(td, error, ev->ev_kind);
+	if (error != 0) {
+		lwc_md_result(td, error, 0);
+		return (EJUSTRETURN);
+	}
 	td->td_retval[0] = ev->ev_kind;
 	td->td_retval[1] = 0;
-	return (error != 0 ? EJUSTRETURN : 0);
+	return (0);
 }
 
 /*
- * Go to another context.  0: we are there; its registers are set, and so is
- * what a call that returns 0 or EJUSTRETURN puts there.  EJUSTRETURN: the
- * same, but the registers are final.  Else we are where we were.  The caller has a reference on the target and
- * has done lwc_proc_check().
+ * Go to another context.  0: we are there, and td_retval has what the call
+ * returns in which it left.  EJUSTRETURN: we are there, and its registers have
+ * it.  Else we are where we were.  The caller has a reference on the target
+ * and has done lwc_proc_check().
  */
 int
 lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,

@@ -339,7 +339,7 @@ lwc_sv_sendsig(sig_t catcher, ksiginfo_t *ksi, sigset_t *mask)
 	ast_sched(td, LWC_AST);
 }
 
-/* End the current context and resume its creator; an error: still here. */
+/* End the current context and resume its creator; returns as lwc_enter(). */
 static int
 lwc_end(struct thread *td, struct lwc_proc *lp, int sig, int code,
     uint64_t addr)
@@ -363,9 +363,7 @@ lwc_end(struct thread *td, struct lwc_proc *lp, int sig, int code,
 	SDT_PROBE3(lwc, , , trap, cur->lc_id, -sig, addr);
 	lwc_ctx_ref(cur->lc_creator);
 	error = lwc_enter(td, lp, cur->lc_creator, &ev, LWC_HOW_DISCARD);
-	if (error == EJUSTRETURN)
-		error = 0;
-	if (error == 0)
+	if (error == 0 || error == EJUSTRETURN)
 		atomic_add_long(&lwc_nfault, 1);
 	lwc_ctx_rele(lp->lp_current == cur ? cur->lc_creator :
 	    lp->lp_current);
@@ -379,7 +377,7 @@ lwc_ast(struct thread *td, int asts __unused)
 	struct lwc_ctx *lc;
 	struct lwc_proc *lp;
 	struct proc *p;
-	int sig;
+	int error, sig;
 
 	p = td->td_proc;
 	lp = lwc_proc_find(p);
@@ -387,7 +385,10 @@ lwc_ast(struct thread *td, int asts __unused)
 		return;
 	lc = lp->lp_current;
 	sig = lc->lc_end_signal;
-	if (lwc_end(td, lp, sig, lc->lc_end_code, lc->lc_end_addr) == 0)
+	error = lwc_end(td, lp, sig, lc->lc_end_code, lc->lc_end_addr);
+	if (error == 0)
+		lwc_md_result(td, 0, td->td_retval[0]);
+	if (error == 0 || error == EJUSTRETURN)
 		return;
 	/* Nobody there to tell: the process goes, as without the flag. */
 	PROC_LOCK(p);
@@ -398,12 +399,15 @@ static int
 lwc_call_exit(struct thread *td, void *uap)
 {
 	struct lwc_proc *lp;
-	int status;
+	int error, status;
 
 	status = (int)*(register_t *)uap;
 	lp = lwc_proc_find(td->td_proc);
-	if (lp != NULL && lwc_end(td, lp, 0, status, 0) == 0)
-		return (EJUSTRETURN);
+	if (lp != NULL) {
+		error = lwc_end(td, lp, 0, status, 0);
+		if (error == 0 || error == EJUSTRETURN)
+			return (error);
+	}
 	exit1(td, status, 0);
 	/* NOTREACHED */
 }
@@ -443,10 +447,9 @@ lwc_call_trap(struct thread *td, void *uap __unused)
 	lwc_ctx_ref(monitor);
 	error = lwc_enter(td, lp, monitor, &ev, LWC_HOW_TRAP);
 	lwc_ctx_rele(monitor);
-	if (error != 0 && error != EJUSTRETURN)
-		return (error);
-	atomic_add_long(&lwc_ntrap, 1);
-	return (EJUSTRETURN);
+	if (error == 0 || error == EJUSTRETURN)
+		atomic_add_long(&lwc_ntrap, 1);
+	return (error);
 }
 
 /* The private copy of a sysentvec; NULL for one that is not FreeBSD's. */
