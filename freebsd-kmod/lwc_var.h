@@ -22,9 +22,8 @@
  *  (a) atomic.
  *
  * Order: descriptor table (sx) -> lp_mtx; vm_map (sx) alone; process lock ->
- * sigacts -> lwc_hash_lock; lwc_hash_lock -> lp_mtx.  lp_mtx and
- * lwc_reap_mtx are leaves; nothing that may sleep is done with any of (g),
- * (l), (r) held.
+ * sigacts -> lwc_hash_lock.  All of (g), (l), (r) are leaves: no other lock is
+ * taken, and nothing that may sleep is done, with one of them held.
  */
 
 #ifndef _LWC_VAR_H_
