@@ -9,6 +9,7 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/sysctl.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
@@ -350,7 +351,9 @@ CASE(c6_3_fork_shares_what_is_shared, "in-place sharing crosses fork(2)")
 CASE(c6_3_exec_destroys_the_others, "and our descriptors are gone")
 {
 	struct visit v;
-	char fds[32];
+	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_PATHNAME, -1 };
+	char fds[32], path[1024];
+	size_t len = sizeof(path);
 	int fd, in, out, i;
 
 	if (getenv("LWC_EXECED") != NULL) {
@@ -368,7 +371,8 @@ CASE(c6_3_exec_destroys_the_others, "and our descriptors are gone")
 			out = dup(in);
 			snprintf(fds, sizeof(fds), "%d", out);
 			setenv("LWC_EXECED", fds, 1);
-			execl("/bin/lwc_test", "lwc_test",
+			REQUIRE(sysctl(mib, 4, path, &len, NULL, 0) == 0);
+			execl(path, "lwc_test",
 			    "c6_3_exec_destroys", NULL);
 			_exit(9);
 		}
