@@ -165,7 +165,7 @@ int	lwOverlay(int source, const struct lwc_spec *specs, int nspecs);
 
 /*
  * Run one system call with the target's memory, files or credentials (mask:
- * type bits) and the caller's own for the rest.  Up to LWC_CALL_NARGS args.
+ * type bits) and the caller's own for the rest.  Reads LWC_CALL_NARGS words.
  */
 int64_t	lwSyscall(int target, int mask, int number, const uint64_t *args);
 
