@@ -54,7 +54,7 @@ PANIC_OVER = re.compile(
     r"Automatic reboot in|Cannot dump|Rebooting\.\.\.|^Uptime: |Press a key on the console",
     re.MULTILINE,
 )
-ORDER = re.compile(r"^(?:lock order reversal|acquiring duplicate lock|.*WITNESS.*:.*lock order).*$",
+ORDER = re.compile(r"^(?:lock order reversal.*|acquiring duplicate lock|.*WITNESS.*:.*lock order).*$",
                    re.MULTILINE)
 SINGLE_USER = re.compile(r"Enter full pathname of shell or RETURN for \S+: ?$")
 LOGIN = re.compile(r"(?:^|\n)\S* ?login: ?$")
@@ -122,7 +122,7 @@ class Console:
         end = self._end.search(self.text, begin.end())
         stop = len(self.text)
         if end is not None:
-            stop = self.text.rfind("LWC-VM-", begin.end(), end.start() + 1)
+            stop = end.start()
         elif self.panic_at is not None and self.panic_at > begin.end():
             stop = self.panic_at
         return self.text[begin.end():stop]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 The lwc authors
+"""The runner without a kernel: its console by hand, and a qemu that is none."""
+
+import contextlib
+import io
+import os
+import stat
+import sys
+import tempfile
+import time
+import unittest
+
+import run
+
+NONCE = "0123456789abcdef"
+PROMPT = b"Enter full pathname of shell or RETURN for /bin/sh: "
+
+
+def console():
+    return run.Console(NONCE, "bootstrap")
+
+
+def asked():
+    """A console at whose shell the bootstrap was typed."""
+    c = console()
+    c.feed(b"booting...\r\n" + PROMPT)
+    assert c.typed() == b"\r"
+    c.feed(b"\r\n# ")
+    assert c.typed() == b"bootstrap\r"
+    return c
+
+
+class ConsoleTest(unittest.TestCase):
+    def test_a_command_that_ends(self):
+        c = asked()
+        c.feed(b"LWC-VM-%s begin\r\nhello\r\n" % NONCE.encode())
+        self.assertEqual(c.state, c.RUNNING)
+        c.feed(b"\r\nLWC-VM-%s end status=7 fin\r\n" % NONCE.encode())
+        self.assertEqual((c.state, c.status), (c.DONE, 7))
+        self.assertEqual(c.output(), "hello\n\n")
+
+    def test_bytes_one_by_one_mean_the_same(self):
+        c = console()
+        for byte in b"boot\r\n" + PROMPT:
+            c.feed(bytes([byte]))
+        self.assertEqual(c.typed(), b"\r")
+
+    def test_an_echo_of_the_marks_is_not_an_end(self):
+        c = asked()
+        c.feed(b"LWC-VM-%s begin\r\n" % NONCE.encode())
+        c.feed(b"LWC-VM-ffffffffffffffff end status=0 fin\r\n")
+        self.assertEqual(c.state, c.RUNNING)
+
+    def test_a_login_is_answered_and_a_password_is_not(self):
+        c = console()
+        c.feed(b"FreeBSD/amd64 (vm) (ttyu0)\r\n\r\nlogin: ")
+        self.assertEqual(c.typed(), b"root\r")
+        c.feed(b"root\r\nPassword:")
+        self.assertEqual(c.state, c.BROKEN)
+        self.assertIn("password", c.broken)
+
+    def test_no_root_file_system(self):
+        c = console()
+        c.feed(b"Mounting failed with error 2.\r\n\r\nmountroot> ")
+        self.assertEqual(c.state, c.BROKEN)
+
+    def test_a_panic_asks_the_debugger_for_the_backtrace(self):
+        c = asked()
+        c.feed(b"LWC-VM-%s begin\r\nworking\r\n" % NONCE.encode())
+        c.feed(b"panic: boom\r\ncpuid = 0\r\nKDB: enter: panic\r\ndb> ")
+        self.assertEqual(c.state, c.PANIC)
+        self.assertEqual(c.typed(), b"bt\r")
+        c.feed(b"bt\r\nTracing pid 1\r\nlwc_switch() at lwc_switch+0x1\r\ndb> ")
+        self.assertEqual(c.typed(), b"show alllocks\r")
+        c.feed(b"db> ")
+        self.assertTrue(c.debugged)
+        self.assertIn("lwc_switch+0x1", c.panic_text())
+        self.assertEqual(c.output(), "working\n")
+
+    def test_lock_order_reversals_are_collected(self):
+        c = asked()
+        c.feed(b"lock order reversal:\r\n 1st 0x1 a\r\n 2nd 0x2 b\r\n")
+        self.assertEqual(c.order_reversals(), ["lock order reversal:"])
+
+
+FAKE = """#!{python}
+import re, sys, tarfile, time
+disks = [a for a in sys.argv if a.startswith("if=none")]
+tar = tarfile.open(re.search("file=([^,]*)", disks[1]).group(1))
+start = tar.extractfile("start").read().decode()
+mark = re.search("mark=(LWC-VM-[0-9a-f]+)", start).group(1)
+command = tar.extractfile("command").read().decode().strip()
+say = lambda text: (sys.stdout.write(text), sys.stdout.flush())
+say("booting\\r\\n")
+if command == "die":
+    sys.exit("qemu: no such device")
+say("Enter full pathname of shell or RETURN for /bin/sh: ")
+sys.stdin.read(1)
+say("\\r\\n# ")
+line = b""
+while not line.endswith(b"\\r"):
+    line += sys.stdin.buffer.read(1)
+say(mark + " begin\\r\\n")
+if command == "hang":
+    time.sleep(600)
+if command == "panic":
+    say("panic: boom\\r\\ncpuid = 0\\r\\nUptime: 3s\\r\\n")
+    time.sleep(600)
+if command == "order":
+    say("lock order reversal:\\r\\n 1st a\\r\\n 2nd b\\r\\n")
+say("ran " + command + " with " + ",".join(sorted(tar.getnames())) + "\\r\\n")
+say(mark + " end status=" + ("3" if command == "three" else "0") + " fin\\r\\n")
+time.sleep(600)
+"""
+
+
+class FakeQemuTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.qemu = os.path.join(self.folder.name, "qemu")
+        with open(self.qemu, "w") as f:
+            # run.py reads bytes; so must the stand-in.
+            f.write(FAKE.format(python=sys.executable)
+                    .replace("sys.stdin.read(1)", "sys.stdin.buffer.read(1)"))
+        os.chmod(self.qemu, stat.S_IRWXU)
+        self.image = os.path.join(self.folder.name, "image")
+        open(self.image, "w").close()
+
+    def run_it(self, command, *options):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run.main(["--qemu", self.qemu, "--image", self.image, "--timeout", "8",
+                               *options, "--", command])
+        return status, out.getvalue(), err.getvalue()
+
+    def test_the_commands_status_and_output_come_back(self):
+        status, out, _ = self.run_it("three", self.image)
+        self.assertEqual(status, 3)
+        self.assertIn("ran three", out)
+        self.assertIn("files/image", out)
+
+    def test_a_hang_ends_at_the_limit(self):
+        begin = time.monotonic()
+        status, _, err = self.run_it("hang", "--timeout", "1")
+        self.assertEqual(status, run.EXIT_TIMEOUT)
+        self.assertIn("no result after 1 s", err)
+        self.assertLess(time.monotonic() - begin, 60)
+
+    def test_a_panic_is_told_with_its_text(self):
+        status, _, err = self.run_it("panic")
+        self.assertEqual(status, run.EXIT_PANIC)
+        self.assertIn("panic: boom", err)
+
+    def test_a_qemu_that_dies_is_no_result(self):
+        status, _, err = self.run_it("die")
+        self.assertEqual(status, run.EXIT_NO_RESULT)
+        self.assertIn("no such device", err)
+
+    def test_lock_order_reversals_fail_where_asked(self):
+        self.assertEqual(self.run_it("order")[0], 0)
+        self.assertEqual(self.run_it("order", "--fail-on-lock-order")[0], run.EXIT_ORDER)
+
+
+if __name__ == "__main__":
+    unittest.main()
