@@ -80,7 +80,7 @@ class ConsoleTest(unittest.TestCase):
 
     def test_lock_order_reversals_are_collected(self):
         c = asked()
-        c.feed(b"lock order reversal:\r\n 1st 0x1 a\r\n 2nd 0x2 b\r\n")
+        c.feed(b"\r\nlock order reversal:\r\n 1st 0x1 a\r\n 2nd 0x2 b\r\n")
         self.assertEqual(c.order_reversals(), ["lock order reversal:"])
 
 
