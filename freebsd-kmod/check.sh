@@ -140,7 +140,7 @@ kernel="-std=gnu17 -O2 -D_KERNEL -DKLD_MODULE -DHAVE_KERNEL_OPTION_HEADERS
     -ffreestanding -fno-common -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse
     -msoft-float -fno-stack-protector -fwrapv -fno-strict-aliasing
     -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -I$headers -I.
-    -include opt_global.h"
+    -include opt_global.h -U__FreeBSD_version -D__FreeBSD_version=1501000"
 warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
     -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare'
 
@@ -211,13 +211,13 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		die 'the analyser found something'
 	fi
 
-	step 'a kernel before 15 is refused'
+	step 'a kernel before 15.1 is refused'
 	for source; do
 		if zcc $kernel $warnings "-I$headers/release" \
-		    -U__FreeBSD_version -D__FreeBSD_version=1400000 \
+		    -U__FreeBSD_version -D__FreeBSD_version=1500068 \
 		    -c "$source" -o "$out/old.o" 2>"$out/refused"; then
 			grep -q lwc_var.h "$source" &&
-			    die "$source compiles for FreeBSD 14"
+			    die "$source compiles for FreeBSD 15.0"
 			continue
 		fi
 		grep -q 'error: "lwc needs FreeBSD 15' "$out/refused" ||

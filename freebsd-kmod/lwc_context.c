@@ -28,16 +28,11 @@
 
 #include <sys/capsicum.h>
 #include <sys/fcntl.h>
-#include <sys/file.h>
-#include <sys/filedesc.h>
 #include <sys/stat.h>
 #include <sys/sx.h>
 #include <sys/ucred.h>
 #include <sys/user.h>
 
-#include <vm/vm.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 #include <vm/vm_extern.h>
 #include <vm/uma.h>
 
@@ -275,19 +270,6 @@ lwc_desc_install(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
 		lwc_desc_moved(fp, td->td_proc->p_fd, *fdp);
 	fdrop(fp, td);
 	return (error);
-}
-
-/* Does this number of a table name this context?  The table is locked or ours. */
-bool
-lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc)
-{
-	struct file *fp;
-
-	if ((u_int)fd >= (u_int)fdp->fd_nfiles)
-		return (false);
-	fp = fdp->fd_ofiles[fd].fde_file;
-	return (fp != NULL && fp->f_ops == &lwc_fileops &&
-	    ((struct lwc_desc *)fp->f_data)->ld_ctx == lc);
 }
 
 /*

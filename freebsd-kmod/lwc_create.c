@@ -15,39 +15,10 @@
 
 #include "lwc_var.h"
 
-#include <sys/file.h>
-#include <sys/filedesc.h>
-#include <sys/sysent.h>
 #include <sys/ucred.h>
 
-#include <vm/vm.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 SDT_PROBE_DEFINE3(lwc, , , create, "uint64_t", "uint64_t", "int");
-
-/* Where the caller wants what comes when it is resumed. */
-int
-lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num)
-{
-	int error;
-
-	ou->ou_src = src;
-	ou->ou_args = args;
-	ou->ou_num = num;
-	ou->ou_cap = 0;
-	if (num == NULL)
-		return (args == NULL ? 0 : EINVAL);
-	error = copyin(num, &ou->ou_cap, sizeof(ou->ou_cap));
-	if (error != 0)
-		return (error);
-	if (ou->ou_cap < 0)
-		return (EINVAL);
-	if (args == NULL)
-		ou->ou_cap = 0;
-	ou->ou_cap = MIN(ou->ou_cap, LWC_MAX_ARGS);
-	return (0);
-}
 
 /* Admit one more context, within the limits. */
 static int

@@ -25,8 +25,6 @@
 
 #include <sys/capsicum.h>
 #include <sys/fcntl.h>
-#include <sys/file.h>
-#include <sys/filedesc.h>
 #include <sys/resourcevar.h>
 #include <sys/syscallsubr.h>
 #include <sys/sx.h>

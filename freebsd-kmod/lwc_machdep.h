@@ -10,7 +10,8 @@
  * machine-dependent state is everything the processor holds for a thread in
  * user mode: general registers, vector registers, TLS base.  The machine's
  * header (included below) defines struct lwc_md, which is embedded in every
- * context; its source file defines the functions.  All of them act on the
+ * context, and lwc_md_switch(), which is what a switch spends its time on, in
+ * line; its source file defines the other functions.  All of them act on the
  * calling thread, in the kernel on behalf of user mode, with no spin lock
  * held; none of them sleeps but lwc_md_init().
  */
@@ -35,10 +36,12 @@ void	lwc_md_fini(struct lwc_md *md);
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
 /*
  * The same (from may be null: not wanted), and make another saved state the
- * one with which the thread returns to user mode.
+ * one with which the thread returns to user mode.  A call says that the
+ * thread left by a system call that returns there: then only the registers
+ * that a system call preserves need be kept.
  */
-void	lwc_md_switch(struct thread *td, struct lwc_md *from,
-	    struct lwc_md *to);
+static void lwc_md_switch(struct thread *td, struct lwc_md *from,
+	    struct lwc_md *to, bool call);
 
 /*
  * Give the system call from which the thread now returns this outcome: an

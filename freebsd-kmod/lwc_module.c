@@ -22,7 +22,6 @@
 
 #include <sys/module.h>
 #include <sys/syscall.h>
-#include <sys/sysent.h>
 #include <sys/sysproto.h>
 
 #include <bsm/audit_kevents.h>

@@ -15,12 +15,8 @@
 
 #include "lwc_var.h"
 
-#include <sys/file.h>
 #include <sys/ucred.h>
 
-#include <vm/vm.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 SDT_PROBE_DEFINE2(lwc, , , overlay, "uint64_t", "int");
 

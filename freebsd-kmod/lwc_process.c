@@ -24,19 +24,13 @@
 #include "lwc_var.h"
 
 #include <sys/eventhandler.h>
-#include <sys/filedesc.h>
 #include <sys/imgact.h>
 #include <sys/kthread.h>
 #include <sys/racct.h>
 #include <sys/rwlock.h>
 #include <sys/sx.h>
-#include <sys/sysent.h>
 #include <sys/ucred.h>
-#include <sys/file.h>
 
-#include <vm/vm.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 #define	LWC_PROC_HASH	256
 
@@ -137,35 +131,15 @@ struct lwc_kaioinfo {
 	int		queued;
 };
 
-static bool
+bool
 lwc_aio_active(struct proc *p)
 {
 
-	if (p->p_aioinfo == NULL)
-		return (false);
 #if __FreeBSD_version < 1600000
 	return (((struct lwc_kaioinfo *)p->p_aioinfo)->queued != 0);
 #else
 	return (true);
 #endif
-}
-
-/*
- * 1.5: may this process change contexts at all?  p_vmspace is one for all
- * threads; an AIO daemon looks up p_vmspace when it gets to run; attached
- * shared memory segments are counted by a vmspace in a way that only
- * shmfork() knows; a vfork(2) child runs on its parent's stack.
- */
-int
-lwc_proc_check(struct thread *td)
-{
-	struct proc *p;
-
-	p = td->td_proc;
-	if (p->p_numthreads != 1 || lwc_aio_active(p) ||
-	    p->p_vmspace->vm_shm != NULL || (p->p_flag & P_PPWAIT) != 0)
-		return (EBUSY);
-	return (0);
 }
 
 /*

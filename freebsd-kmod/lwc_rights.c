@@ -22,13 +22,9 @@
 #include "lwc_var.h"
 
 #include <sys/capsicum.h>
-#include <sys/file.h>
 #include <sys/syscallsubr.h>
 
-#include <vm/vm.h>
 #include <vm/vm_param.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 SDT_PROBE_DEFINE2(lwc, , , restrict, "uint64_t", "int");
 

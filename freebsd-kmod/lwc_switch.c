@@ -24,17 +24,11 @@
 
 #include "lwc_var.h"
 
-#include <sys/file.h>
-#include <sys/filedesc.h>
 #include <sys/jail.h>
 #include <sys/racct.h>
 #include <sys/sx.h>
-#include <sys/sysent.h>
 #include <sys/ucred.h>
 
-#include <vm/vm.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 SDT_PROBE_DEFINE3(lwc, , , switch, "uint64_t", "uint64_t", "int");
 
@@ -99,7 +93,7 @@ lwc_cred_install(struct thread *td, struct ucred *new, struct ucred **oldp)
 #define	LWC_TDP		(TDP_ALTSTACK | TDP_SIGFASTBLOCK)
 #define	LWC_TDP2	TDP2_UEXTERR
 
-static void
+static __always_inline void
 lwc_thread_save(struct thread *td, struct lwc_thread *lt)
 {
 
@@ -115,7 +109,7 @@ lwc_thread_save(struct thread *td, struct lwc_thread *lt)
 	lt->lt_rb_inact = td->td_rb_inact;
 }
 
-static void
+static __always_inline void
 lwc_thread_load(struct thread *td, const struct lwc_thread *lt)
 {
 
@@ -132,7 +126,7 @@ lwc_thread_load(struct thread *td, const struct lwc_thread *lt)
 }
 
 /* Exchange everything; afterwards the thread is in the other context. */
-static void
+static __always_inline void
 lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 {
 	struct proc *p;
@@ -166,7 +160,7 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 		lwc_cred_changed(td, from->lc_cred, p->p_ucred);
 }
 
-static int
+static inline int
 lwc_left_state(int how)
 {
 
@@ -189,7 +183,7 @@ lwc_leave(struct lwc_proc *lp, struct lwc_ctx *from, struct lwc_ctx *to,
  * that nobody shares needs no lock to be looked at, and what it names stays
  * named while we are in the kernel.
  */
-static bool
+static __always_inline bool
 lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
 {
 	struct filedesc *fdp;
@@ -217,7 +211,7 @@ lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
  * An answer to a trap comes from whom the trap went to, and from nobody else.
  * With nothing left that can fail (known), the current one is left as well.
  */
-static int
+static __always_inline int
 lwc_claim(struct lwc_proc *lp, struct lwc_ctx *to, const struct lwc_event *ev,
     int how, bool known, int *statep)
 {
@@ -301,7 +295,7 @@ found:
 }
 
 /* Tell the context that is now the current one who came and with what. */
-static int
+static __always_inline int
 lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
     int src)
 {
@@ -333,9 +327,9 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
  * it.  Else we are where we were.  The caller has a reference on the target
  * and has done lwc_proc_check().
  */
-int
-lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
-    const struct lwc_event *ev, int how)
+static __always_inline int
+lwc_go(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
+    const struct lwc_event *ev, const int how)
 {
 	struct lwc_ctx *from;
 	int error, src, state;
@@ -358,7 +352,7 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	}
 	lwc_swap(td, from, to);
 	lwc_md_switch(td, how != LWC_HOW_DISCARD ? &from->lc_md : NULL,
-	    &to->lc_md);
+	    &to->lc_md, how == LWC_HOW_SUSPEND);
 	dead = false;
 	if (!known) {
 		mtx_lock(&lp->lp_mtx);
@@ -383,9 +377,18 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	return (error);
 }
 
-static int
+int
+lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
+    const struct lwc_event *ev, int how)
+{
+
+	return (lwc_go(td, lp, to, ev, how));
+}
+
+/* Compiled once for each way out: what a switch costs is decided here. */
+static __always_inline int
 lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
-    const struct lwc_out *out)
+    const struct lwc_out *out, const int how)
 {
 	struct file *fp;
 	struct filedesc *fdp;
@@ -398,7 +401,7 @@ lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
 	error = lwc_proc_check(td);
 	if (error != 0)
 		return (error);
-	if (n < 0 || n > LWC_MAX_ARGS)
+	if ((u_int)n > LWC_MAX_ARGS)
 		return (EINVAL);
 	ev.ev_kind = LWC_SWITCHED;
 	ev.ev_n = n;
@@ -425,10 +428,9 @@ lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
 			return (EPERM);
 	}
 	lp = to->lc_lp;
-	if (out != NULL)
+	if (how == LWC_HOW_SUSPEND)
 		lp->lp_current->lc_out = *out;
-	error = lwc_enter(td, lp, to, &ev,
-	    out != NULL ? LWC_HOW_SUSPEND : LWC_HOW_DISCARD);
+	error = lwc_go(td, lp, to, &ev, how);
 	if (shared)
 		lwc_ctx_rele(to);
 	/* What returns is the call in which the target left. */
@@ -444,12 +446,14 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 	error = lwc_out_copyin(&out, uap->src, uap->src_args, uap->num_args);
 	if (error != 0)
 		return (error);
-	return (lwc_switch(td, uap->to, uap->to_args, uap->n, &out));
+	return (lwc_switch(td, uap->to, uap->to_args, uap->n, &out,
+	    LWC_HOW_SUSPEND));
 }
 
 int
 sys_lwDiscardSwitch(struct thread *td, struct lwDiscardSwitch_args *uap)
 {
 
-	return (lwc_switch(td, uap->to, uap->to_args, uap->n, NULL));
+	return (lwc_switch(td, uap->to, uap->to_args, uap->n, NULL,
+	    LWC_HOW_DISCARD));
 }

@@ -21,16 +21,10 @@
 #include "lwc_var.h"
 
 #include <sys/capsicum.h>
-#include <sys/file.h>
-#include <sys/filedesc.h>
 #include <sys/syscall.h>
-#include <sys/sysent.h>
 #include <sys/ucred.h>
 
-#include <vm/vm.h>
 #include <vm/vm_param.h>
-#include <vm/pmap.h>
-#include <vm/vm_map.h>
 
 static bool
 lwc_refused(int number)

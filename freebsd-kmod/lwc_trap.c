@@ -36,7 +36,6 @@
 
 #include <sys/capsicum.h>
 #include <sys/syscall.h>
-#include <sys/sysent.h>
 #include <sys/sysproto.h>
 #include <sys/unistd.h>
 

@@ -31,11 +31,13 @@
 
 #include <sys/param.h>
 
-#if __FreeBSD_version < 1500000
-#error "lwc needs FreeBSD 15.0 or later: older kernels differ and are untested"
+#if __FreeBSD_version < 1501000
+#error "lwc needs FreeBSD 15.1 or later: older kernels differ and are untested"
 #endif
 
 #include <sys/systm.h>
+#include <sys/file.h>
+#include <sys/filedesc.h>
 #include <sys/kernel.h>
 #include <sys/lock.h>
 #include <sys/malloc.h>
@@ -47,6 +49,10 @@
 #include <sys/signalvar.h>
 #include <sys/sysctl.h>
 #include <sys/sysent.h>
+
+#include <vm/vm.h>
+#include <vm/pmap.h>
+#include <vm/vm_map.h>
 
 #include "sys/lwc.h"
 #include "lwc_machdep.h"
@@ -60,12 +66,7 @@ SDT_PROBE_DECLARE(lwc, , , overlay);
 SDT_PROBE_DECLARE(lwc, , , restrict);
 SDT_PROBE_DECLARE(lwc, , , trap);
 
-struct file;
-struct filedesc;
-struct pwddesc;
-struct sysentvec;
 struct ucred;
-struct vmspace;
 
 /* A half-open range: of addresses, or of descriptor numbers. */
 struct lwc_range {
@@ -269,7 +270,19 @@ int	lwc_desc_file(struct thread *td, struct lwc_ctx *lc,
 	    struct lwc_rights *rg, struct file **fpp);
 int	lwc_desc_install(struct thread *td, struct lwc_ctx *lc,
 	    struct lwc_rights *rg, int *fdp);
-bool	lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc);
+/* Does this number of a table name this context?  The table is locked or ours. */
+static inline bool
+lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc)
+{
+	struct file *fp;
+
+	if ((u_int)fd >= (u_int)fdp->fd_nfiles)
+		return (false);
+	fp = fdp->fd_ofiles[fd].fde_file;
+	return (fp != NULL && fp->f_ops == &lwc_fileops &&
+	    ((struct lwc_desc *)fp->f_data)->ld_ctx == lc);
+}
+
 int	lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp,
 	    struct lwc_ctx *lc);
 void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
@@ -284,13 +297,58 @@ void	lwc_process_fini(void);
 struct lwc_proc *lwc_proc_find(struct proc *p);
 struct lwc_proc *lwc_proc_get(struct thread *td);
 void	lwc_proc_rele(struct lwc_proc *lp);
-int	lwc_proc_check(struct thread *td);
+bool	lwc_aio_active(struct proc *p);
+/*
+ * 1.5: may this process change contexts at all?  p_vmspace is one for all
+ * threads; an AIO daemon looks up p_vmspace when it gets to run; attached
+ * shared memory segments are counted by a vmspace in a way that only
+ * shmfork() knows; a vfork(2) child runs on its parent's stack.
+ */
+static inline int
+lwc_proc_check(struct thread *td)
+{
+	struct proc *p;
+
+	p = td->td_proc;
+	if (p->p_numthreads != 1 || p->p_vmspace->vm_shm != NULL ||
+	    (p->p_flag & P_PPWAIT) != 0 ||
+	    (p->p_aioinfo != NULL && lwc_aio_active(p)))
+		return (EBUSY);
+	return (0);
+}
 void	lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc);
 void	lwc_table_free(struct filedesc *fdp, struct pwddesc *pdp);
 
 /* lwc_create.c */
 int	sys_lwCreate(struct thread *td, struct lwCreate_args *uap);
-int	lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num);
+/* Where the caller wants what comes when it is resumed. */
+static inline int
+lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num)
+{
+	int error;
+
+	ou->ou_src = src;
+	ou->ou_args = args;
+	ou->ou_num = num;
+	ou->ou_cap = 0;
+	if (num == NULL)
+		return (args == NULL ? 0 : EINVAL);
+	error = copyin(num, &ou->ou_cap, sizeof(ou->ou_cap));
+	if (error != 0)
+		return (error);
+	if (ou->ou_cap < 0)
+		return (EINVAL);
+	if (args == NULL)
+		ou->ou_cap = 0;
+	ou->ou_cap = MIN(ou->ou_cap, LWC_MAX_ARGS);
+	return (0);
+}
+
+/* lwc_vm_lazy.c */
+struct lwc_lazy;
+struct lwc_lazy *lwc_lazy_take(struct vm_map *map);
+int	lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz,
+	    struct vmspace *new);
 
 /* lwc_vm.c */
 int	lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,

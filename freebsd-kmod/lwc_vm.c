@@ -17,6 +17,8 @@
  * source copy-on-write too and tear it from its other sharers.  Such ranges
  * are left out of the fork and copied page by page into anonymous memory.
  *
+ * Nor does the fork see file pages that nobody wrote: see lwc_vm_lazy.c.
+ *
  * An overlay is staged first: a list of objects, each referenced, that
  * together are what goes into the target.  Sharing wants the source's entry
  * to have an object of its own, without a copy pending; a lookup for writing
@@ -29,16 +31,12 @@
 
 #include "lwc_var.h"
 
-#include <sys/file.h>
 #include <sys/resourcevar.h>
 #include <sys/rwlock.h>
 #include <sys/ucred.h>
 
-#include <vm/vm.h>
 #include <vm/vm_param.h>
-#include <vm/pmap.h>
 #include <vm/vm_extern.h>
-#include <vm/vm_map.h>
 #include <vm/vm_object.h>
 #include <vm/vm_page.h>
 #include <vm/vm_pageout.h>
@@ -270,11 +268,13 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
     struct vmspace **vmp)
 {
 	struct lwc_pieces ps = { 0 };
+	struct lwc_lazy *lz;
 	struct lwc_piece *pc;
 	struct vmspace *new;
 	vm_ooffset_t charge;
-	int error, i;
+	int error, given, i;
 
+	lz = NULL;
 	new = NULL;
 	error = 0;
 	for (i = 0; i < sp->sp_n && error == 0; i++)
@@ -282,6 +282,8 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 			error = lwc_vm_prepare(&vm->vm_map, &sp->sp_spec[i],
 			    &ps);
 	if (error == 0) {
+		if ((flags & LWC_PREFAULT) == 0)
+			lz = lwc_lazy_take(&vm->vm_map);
 		charge = 0;
 		new = vmspace_fork(vm, &charge);
 		if (new == NULL) {
@@ -293,6 +295,11 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 			    curthread->td_ucred);
 			error = ENOMEM;
 		}
+	}
+	if (lz != NULL) {
+		given = lwc_lazy_give(vm, lz, new);
+		if (error == 0)
+			error = given;
 	}
 	for (i = 0; i < ps.ps_n && error == 0; i++) {
 		pc = &ps.ps_piece[i];

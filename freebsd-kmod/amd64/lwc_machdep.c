@@ -12,6 +12,12 @@
  * sets PCB_FULL_IRET; setting it also brings pcb_fsbase and pcb_gsbase up to
  * date, which user mode may have changed with wrfsbase.
  *
+ * Who leaves by a system call expects of it what any system call keeps: the
+ * callee-saved registers, %rdi, %rsi and the segment selectors.  %rcx and %r11
+ * are lost to the instruction itself, %r8 to %r10 come back as zero, %rax and
+ * %rdx are the result.  So only those are kept, and the others, in which the
+ * context left may have values, are cleared.
+ *
  * Vector registers live in the processor while the thread runs.  They are
  * saved with fpusave() straight into the context's own area and loaded from
  * it with fpurestore(): no copy through the pcb.  The pcb's area becomes stale
@@ -60,7 +66,7 @@ lwc_md_fini(struct lwc_md *md)
 	md->md_fpu = NULL;
 }
 
-static void
+void
 lwc_fpu_save(struct thread *td, struct lwc_md *md)
 {
 	struct pcb *pcb;
@@ -78,25 +84,6 @@ lwc_fpu_save(struct thread *td, struct lwc_md *md)
 	critical_exit();
 }
 
-/*
- * By words, in line: the general memcpy() costs twice that for so little, and
- * byte by byte on processors that prefer rep movsb.
- */
-static inline void
-lwc_frame_copy(struct trapframe *to, const struct trapframe *from)
-{
-	const uint64_t *f;
-	uint64_t *t;
-	u_int i;
-
-	CTASSERT(sizeof(*to) % sizeof(*t) == 0);
-	f = (const uint64_t *)from;
-	t = (uint64_t *)to;
-#pragma clang loop unroll(full)
-	for (i = 0; i < sizeof(*to) / sizeof(*t); i++)
-		((volatile uint64_t *)t)[i] = f[i];
-}
-
 void
 lwc_md_save(struct thread *td, struct lwc_md *md)
 {
@@ -104,52 +91,13 @@ lwc_md_save(struct thread *td, struct lwc_md *md)
 
 	pcb = td->td_pcb;
 	lwc_frame_copy(&md->md_frame, td->td_frame);
+	md->md_call = false;
 	set_pcb_flags(pcb, PCB_FULL_IRET);	/* and the bases are current */
 	md->md_fsbase = pcb->pcb_fsbase;
 	md->md_gsbase = pcb->pcb_gsbase;
 	md->md_tlsbase = pcb->pcb_tlsbase;
 	md->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
 	lwc_fpu_save(td, md);
-}
-
-void
-lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to)
-{
-	struct pcb *pcb;
-
-	pcb = td->td_pcb;
-	if ((pcb->pcb_flags & PCB_FULL_IRET) == 0)
-		set_pcb_flags(pcb, PCB_FULL_IRET);
-	if (from != NULL) {
-		lwc_frame_copy(&from->md_frame, td->td_frame);
-		from->md_fsbase = pcb->pcb_fsbase;
-		from->md_gsbase = pcb->pcb_gsbase;
-		from->md_tlsbase = pcb->pcb_tlsbase;
-		from->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
-	}
-	lwc_frame_copy(td->td_frame, &to->md_frame);
-	pcb->pcb_fsbase = to->md_fsbase;
-	pcb->pcb_gsbase = to->md_gsbase;
-	pcb->pcb_tlsbase = to->md_tlsbase;
-	if (to->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
-		if (to->md_hastls)
-			set_pcb_flags(pcb, PCB_TLSBASE);
-		else
-			clear_pcb_flags(pcb, PCB_TLSBASE);
-	}
-	critical_enter();
-	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
-		if (from != NULL)
-			fpusave(from->md_fpu);
-		fpurestore(to->md_fpu);
-	} else {
-		if (from != NULL)
-			lwc_fpu_save(td, from);
-		memcpy(get_pcb_user_save_td(td), to->md_fpu,
-		    cpu_max_ext_state_size);
-		fpuuserinited(td);
-	}
-	critical_exit();
 }
 
 void

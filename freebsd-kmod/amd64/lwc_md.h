@@ -10,17 +10,136 @@
 #define	_AMD64_LWC_MD_H_
 
 #include <sys/param.h>
-#include <machine/frame.h>
+#include <sys/systm.h>
+#include <sys/pcpu.h>
+#include <sys/proc.h>
 
-struct savefpu;
+#include <machine/cpufunc.h>
+#include <machine/fpu.h>
+#include <machine/frame.h>
+#include <machine/md_var.h>
+#include <machine/pcb.h>
 
 struct lwc_md {
 	struct trapframe md_frame;	/* general and segment registers */
+	bool		md_call;	/* ... of a call: the preserved ones */
 	register_t	md_fsbase;	/* TLS base */
 	register_t	md_gsbase;
 	register_t	md_tlsbase;	/* signal handlers' TLS base ... */
 	bool		md_hastls;	/* ... if one was set */
 	struct savefpu	*md_fpu;	/* x87, SSE, AVX, ... (xsave area) */
 };
+
+/* Vector registers that are not in the processor just now. */
+void	lwc_fpu_save(struct thread *td, struct lwc_md *md);
+
+/*
+ * By words, in line: the general memcpy() costs twice that for so little, and
+ * byte by byte on processors that prefer rep movsb.
+ */
+static inline void
+lwc_frame_copy(struct trapframe *to, const struct trapframe *from)
+{
+	const uint64_t *f;
+	uint64_t *t;
+	u_int i;
+
+	CTASSERT(sizeof(*to) % sizeof(*t) == 0);
+	f = (const uint64_t *)from;
+	t = (uint64_t *)to;
+#pragma clang loop unroll(full)
+	for (i = 0; i < sizeof(*to) / sizeof(*t); i++)
+		((volatile uint64_t *)t)[i] = f[i];
+}
+
+/* The selectors, two by two, with the words that lie beside them. */
+static __always_inline void
+lwc_selectors_copy(struct trapframe *to, const struct trapframe *from)
+{
+
+	CTASSERT(offsetof(struct trapframe, tf_gs) ==
+	    offsetof(struct trapframe, tf_trapno) + 6);
+	CTASSERT(offsetof(struct trapframe, tf_ds) ==
+	    offsetof(struct trapframe, tf_flags) + 6);
+	*(uint64_t *)&to->tf_trapno = *(const uint64_t *)&from->tf_trapno;
+	*(uint64_t *)&to->tf_flags = *(const uint64_t *)&from->tf_flags;
+}
+
+static __always_inline void
+lwc_call_copy(struct trapframe *to, const struct trapframe *from)
+{
+
+	to->tf_rdi = from->tf_rdi;
+	to->tf_rsi = from->tf_rsi;
+	to->tf_rbx = from->tf_rbx;
+	to->tf_rbp = from->tf_rbp;
+	to->tf_r12 = from->tf_r12;
+	to->tf_r13 = from->tf_r13;
+	to->tf_r14 = from->tf_r14;
+	to->tf_r15 = from->tf_r15;
+	to->tf_rip = from->tf_rip;
+	to->tf_rflags = from->tf_rflags;
+	to->tf_rsp = from->tf_rsp;
+	lwc_selectors_copy(to, from);
+}
+
+static __always_inline void
+lwc_call_load(struct trapframe *frame, const struct trapframe *call)
+{
+
+	lwc_call_copy(frame, call);
+	frame->tf_rdx = frame->tf_rcx = frame->tf_rax = 0;
+	frame->tf_r8 = frame->tf_r9 = frame->tf_r10 = frame->tf_r11 = 0;
+	frame->tf_cs = _ucodesel;
+	frame->tf_ss = _udatasel;
+}
+
+static __always_inline void
+lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to,
+    bool call)
+{
+	struct pcb *pcb;
+
+	pcb = td->td_pcb;
+	if ((pcb->pcb_flags & PCB_FULL_IRET) == 0)
+		set_pcb_flags(pcb, PCB_FULL_IRET);
+	if (from != NULL) {
+		from->md_call = call;
+		if (call)
+			lwc_call_copy(&from->md_frame, td->td_frame);
+		else
+			lwc_frame_copy(&from->md_frame, td->td_frame);
+		from->md_fsbase = pcb->pcb_fsbase;
+		from->md_gsbase = pcb->pcb_gsbase;
+		from->md_tlsbase = pcb->pcb_tlsbase;
+		from->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
+	}
+	if (to->md_call)
+		lwc_call_load(td->td_frame, &to->md_frame);
+	else
+		lwc_frame_copy(td->td_frame, &to->md_frame);
+	pcb->pcb_fsbase = to->md_fsbase;
+	pcb->pcb_gsbase = to->md_gsbase;
+	pcb->pcb_tlsbase = to->md_tlsbase;
+	if (to->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
+		if (to->md_hastls)
+			set_pcb_flags(pcb, PCB_TLSBASE);
+		else
+			clear_pcb_flags(pcb, PCB_TLSBASE);
+	}
+	critical_enter();
+	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
+		if (from != NULL)
+			fpusave(from->md_fpu);
+		fpurestore(to->md_fpu);
+	} else {
+		if (from != NULL)
+			lwc_fpu_save(td, from);
+		memcpy(get_pcb_user_save_td(td), to->md_fpu,
+		    cpu_max_ext_state_size);
+		fpuuserinited(td);
+	}
+	critical_exit();
+}
 
 #endif /* !_AMD64_LWC_MD_H_ */

@@ -228,7 +228,7 @@ main(int argc, char **argv)
 	rounds = argc > 1 ? atoi(argv[1]) : 2000;
 	t = now();
 	for (i = 0; i < rounds; i++)
-		(void)getppid();
+		(void)getpid();
 	t = (now() - t) / rounds;
 	line("getpid", t);
 	getpid_cost = t;
