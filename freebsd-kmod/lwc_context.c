@@ -26,6 +26,8 @@
 
 #include "lwc_var.h"
 
+#include <sys/resourcevar.h>
+#include <sys/callout.h>
 #include <sys/capsicum.h>
 #include <sys/fcntl.h>
 #include <sys/stat.h>
@@ -96,6 +98,7 @@ lwc_ctx_alloc(struct lwc_proc *lp)
 	lc->lc_back = lwc_rights_none();
 	lc->lc_self = lwc_rights_all();
 	lwc_md_init(&lc->lc_md);
+	callout_init(&lc->lc_callout, 1);
 	atomic_add_int(&lwc_nctxs, 1);
 	return (lc);
 }
@@ -171,6 +174,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	mtx_unlock(&lp->lp_mtx);
 	if (lc->lc_creator != NULL)
 		atomic_subtract_int(&lwc_live, 1);
+	callout_drain(&lc->lc_callout);
 	if (lc->lc_vm != NULL) {
 		lwc_vm_free(lc->lc_vm);
 		lc->lc_vm = NULL;
@@ -188,6 +192,12 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		sigacts_free(lc->lc_sigacts);
 		lc->lc_sigacts = NULL;
 	}
+	if (lc->lc_limit != NULL) {
+		lim_free(lc->lc_limit);
+		lc->lc_limit = NULL;
+	}
+	lwc_allow_free(lc->lc_allow);
+	lc->lc_allow = NULL;
 	monitor = lc->lc_monitor;
 	lc->lc_monitor = NULL;
 	if (monitor != NULL) {

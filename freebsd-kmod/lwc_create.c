@@ -15,6 +15,7 @@
 
 #include "lwc_var.h"
 
+#include <sys/resourcevar.h>
 #include <sys/ucred.h>
 
 
@@ -102,12 +103,15 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	lwc_rights_free(lc->lc_back);
 	lc->lc_back = lwc_rights_from(sp);
 	lc->lc_cred = crhold(p->p_ucred);
+	lc->lc_limit = lim_hold(p->p_limit);
+	lc->lc_allow = lwc_allow_hold(cur->lc_allow);
 	lc->lc_sigacts = sigacts_alloc();
 	sigacts_copy(lc->lc_sigacts, p->p_sigacts);
 	lwc_trap_disarm(lc->lc_sigacts);
 	lwc_thread_copy(td, &lc->lc_thread);
 	lc->lc_sysent = lp->lp_sysent;
-	if ((lc->lc_flags & (LWC_TRAP_SYSCALL | LWC_GUARD)) != 0) {
+	if ((lc->lc_flags & (LWC_TRAP_SYSCALL | LWC_GUARD)) != 0 ||
+	    lc->lc_allow != NULL) {
 		lc->lc_sysent = lwc_trap_sysent(lp->lp_sysent);
 		if (lc->lc_sysent == NULL)
 			return (EINVAL);

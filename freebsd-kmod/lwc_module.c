@@ -135,6 +135,7 @@ LWC_CALL(lwOverlay, 3);
 LWC_CALL(lwSyscall, 4);
 LWC_CALL(lwGetlwc, 0);
 LWC_CALL(lwInfo, 2);
+LWC_CALL(lwControl, 3);
 
 bool
 lwc_is_ours(sy_call_t *call)
@@ -147,5 +148,6 @@ lwc_is_ours(sy_call_t *call)
 	    call == (sy_call_t *)sys_lwOverlay ||
 	    call == (sy_call_t *)sys_lwSyscall ||
 	    call == (sy_call_t *)sys_lwGetlwc ||
-	    call == (sy_call_t *)sys_lwInfo);
+	    call == (sy_call_t *)sys_lwInfo ||
+	    call == (sy_call_t *)sys_lwControl);
 }

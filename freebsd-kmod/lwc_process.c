@@ -294,6 +294,7 @@ lwc_proc_destroy(struct lwc_proc *lp)
 			lc->lc_pd = NULL;
 			lc->lc_cred = NULL;
 			lc->lc_sigacts = NULL;
+			lc->lc_limit = NULL;
 		}
 		lwc_ctx_destroy(lc);
 		mtx_lock(&lp->lp_mtx);
@@ -398,6 +399,8 @@ lwc_process_fini(void)
 			lc = lp->lp_current;
 			lp->lp_proc = NULL;
 			LIST_REMOVE(lc, lc_link);
+			callout_drain(&lc->lc_callout);
+			lwc_allow_free(lc->lc_allow);
 			lwc_ctx_rele(lc);
 			lwc_proc_rele(lp);
 		}

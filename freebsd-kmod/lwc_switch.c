@@ -26,6 +26,7 @@
 
 #include <sys/jail.h>
 #include <sys/racct.h>
+#include <sys/resourcevar.h>
 #include <sys/sx.h>
 #include <sys/ucred.h>
 
@@ -130,7 +131,7 @@ static __always_inline void
 lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 {
 	struct proc *p;
-	bool cred;
+	bool cred, limits;
 
 	p = td->td_proc;
 	PROC_LOCK(p);
@@ -149,6 +150,13 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	from->lc_cred = lwc_cred_swap(p, to->lc_cred);
 	cred = from->lc_cred != to->lc_cred;
 	to->lc_cred = NULL;
+	from->lc_limit = p->p_limit;
+	limits = from->lc_limit != to->lc_limit;
+	if (limits) {
+		p->p_limit = to->lc_limit;
+		PROC_UPDATE_COW(p);
+	}
+	to->lc_limit = NULL;
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
@@ -158,6 +166,8 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	pmap_activate(td);
 	if (cred)
 		lwc_cred_changed(td, from->lc_cred, p->p_ucred);
+	else if (limits)
+		thread_cow_update(td);
 }
 
 static inline int
@@ -343,7 +353,7 @@ lwc_go(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	error = lwc_claim(lp, to, ev, how, known, &state);
 	if (error != 0)
 		return (error);
-	if (how != LWC_HOW_DISCARD && !known) {
+	if (how != LWC_HOW_DISCARD && how != LWC_HOW_PREEMPT && !known) {
 		error = lwc_introduce(td, lp, from, to, &src);
 		if (error != 0) {
 			lwc_unclaim(lp, to, state);
@@ -362,9 +372,20 @@ lwc_go(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
 		mtx_unlock(&lp->lp_mtx);
 	}
+	if (how == LWC_HOW_SUSPEND && from->lc_patience != 0)
+		lwc_patience_begin(from);
+	if (to->lc_deadline != 0)
+		lwc_patience_end(to);
 	atomic_add_long(&lwc_nswitch, 1);
 	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
-	if (state == LWC_STATE_REPLY) {
+	if (how == LWC_HOW_PREEMPT) {
+		from->lc_preempted = true;
+		lwc_md_result(td, ETIMEDOUT, 0);
+		error = EJUSTRETURN;
+	} else if (to->lc_preempted) {
+		to->lc_preempted = false;
+		error = EJUSTRETURN;
+	} else if (state == LWC_STATE_REPLY) {
 		lwc_md_result(td,
 		    ev->ev_n > 0 ? (int)ev->ev_words[LWC_REPLY_ERRNO] : 0,
 		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0);

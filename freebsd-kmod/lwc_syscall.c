@@ -167,6 +167,9 @@ sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap)
 	error = lwc_proc_check(td);
 	if (error != 0)
 		return (error);
+	lp = lwc_proc_find(td->td_proc);
+	if (lp != NULL && !lwc_allowed(lp->lp_current->lc_allow, uap->number))
+		return (EPERM);
 	memset(args, 0, sizeof(args));
 	if (uap->args != NULL) {
 		error = copyin(uap->args, args, sizeof(args));

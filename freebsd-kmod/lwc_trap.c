@@ -43,7 +43,6 @@
 
 SDT_PROBE_DEFINE3(lwc, , , trap, "uint64_t", "int", "uint64_t");
 
-#define	LWC_AST		TDA_MOD2
 /* Above user space and not canonical: nothing a program could install. */
 #define	LWC_CAUGHT	((sig_t)(uintptr_t)0x8000feed8000feedULL)
 
@@ -55,7 +54,8 @@ struct lwc_sysent {
 static struct mtx lwc_sysent_mtx;	/* guards filling the next slot */
 static struct lwc_sysent *lwc_sysents[LWC_NSYSENT];
 
-static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse;
+static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse, lwc_call_deny,
+    lwc_call_kill;
 
 #define	LWC_SYSENT(call)	{					\
 	.sy_call = (call),						\
@@ -67,6 +67,8 @@ static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse;
 static struct sysent lwc_sysent_trap = LWC_SYSENT(lwc_call_trap);
 static struct sysent lwc_sysent_exit = LWC_SYSENT(lwc_call_exit);
 static struct sysent lwc_sysent_refuse = LWC_SYSENT(lwc_call_refuse);
+static struct sysent lwc_sysent_deny = LWC_SYSENT(lwc_call_deny);
+static struct sysent lwc_sysent_kill = LWC_SYSENT(lwc_call_kill);
 
 static sigset_t lwc_faults;	/* (c) signals of faults */
 static sigset_t lwc_fatals;	/* (c) all whose default is to terminate */
@@ -196,6 +198,36 @@ lwc_traps(struct thread *td, struct lwc_ctx *lc)
 	    (sa->callp->sy_flags & SYF_CAPENABLED) == 0);
 }
 
+/* Does this call kill or stop its own process, past all handlers? */
+static bool
+lwc_kills_itself(struct proc *p, const struct syscall_args *sa)
+{
+	register_t pid, sig;
+
+	pid = p->p_pid;
+	switch (sa->code) {
+	case SYS_kill:
+		/* 0 and what is negative name groups, which may be its own. */
+		pid = (int)sa->args[0] <= 0 ? pid : (int)sa->args[0];
+		sig = sa->args[1];
+		break;
+	case SYS_sigqueue:
+		pid = (int)sa->args[0];
+		sig = sa->args[1];
+		break;
+	case SYS_thr_kill:
+		sig = sa->args[1];
+		break;
+	case SYS_thr_kill2:
+		pid = (int)sa->args[0];
+		sig = sa->args[2];
+		break;
+	default:
+		return (false);
+	}
+	return (pid == p->p_pid && ((int)sig == SIGKILL || (int)sig == SIGSTOP));
+}
+
 static int
 lwc_sv_fetch(struct thread *td)
 {
@@ -214,6 +246,10 @@ lwc_sv_fetch(struct thread *td)
 	if (lp == NULL)
 		return (0);
 	lc = lp->lp_current;
+	if (!lwc_allowed(lc->lc_allow, sa->code)) {
+		sa->callp = &lwc_sysent_deny;
+		return (0);
+	}
 	if ((lc->lc_flags & LWC_GUARD) != 0) {
 		if (sa->code == SYS_sigaction)
 			lwc_trap_disarm(p->p_sigacts);
@@ -223,6 +259,10 @@ lwc_sv_fetch(struct thread *td)
 		else if (sa->code == SYS_exit &&
 		    (lc->lc_flags & LWC_TRAP_EXIT) != 0) {
 			sa->callp = &lwc_sysent_exit;
+			return (0);
+		} else if ((lc->lc_flags & LWC_TRAP_EXIT) != 0 &&
+		    lwc_kills_itself(p, sa)) {
+			sa->callp = &lwc_sysent_kill;
 			return (0);
 		}
 	}
@@ -380,8 +420,12 @@ lwc_ast(struct thread *td, int asts __unused)
 
 	p = td->td_proc;
 	lp = lwc_proc_find(p);
-	if (lp == NULL || !lp->lp_current->lc_ending)
+	if (lp == NULL)
 		return;
+	if (!lp->lp_current->lc_ending) {
+		(void)lwc_patience_check(td, lp);
+		return;
+	}
 	lc = lp->lp_current;
 	sig = lc->lc_end_signal;
 	error = lwc_end(td, lp, sig, lc->lc_end_code, lc->lc_end_addr);
@@ -411,11 +455,39 @@ lwc_call_exit(struct thread *td, void *uap)
 	/* NOTREACHED */
 }
 
+/* SIGKILL and SIGSTOP to oneself: there is nothing to catch them with. */
+static int
+lwc_call_kill(struct thread *td, void *uap __unused)
+{
+	struct lwc_proc *lp;
+	int error;
+
+	lp = lwc_proc_find(td->td_proc);
+	if (lp == NULL)
+		return (EPERM);
+	error = lwc_end(td, lp, SIGKILL, SI_USER, 0);
+	return (error == 0 || error == EJUSTRETURN ? error : EPERM);
+}
+
 static int
 lwc_call_refuse(struct thread *td __unused, void *uap __unused)
 {
 
 	return (EINVAL);
+}
+
+/* A call that the context has given up (LWC_CONTROL_ALLOW). */
+static int
+lwc_call_deny(struct thread *td, void *uap __unused)
+{
+	ksiginfo_t ksi;
+
+	ksiginfo_init_trap(&ksi);
+	ksi.ksi_signo = SIGSYS;
+	ksi.ksi_code = SI_KERNEL;
+	ksi.ksi_addr = (void *)(uintptr_t)td->td_sa.code;
+	trapsignal(td, &ksi);
+	return (ENOSYS);
 }
 
 /* 7.1: hand the call to the monitor; it answers by switching back. */

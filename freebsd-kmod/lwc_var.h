@@ -21,15 +21,17 @@
  *  (c) constant after creation.
  *  (a) atomic.
  *
- * Order: descriptor table (sx) -> lp_mtx; vm_map (sx) alone; process lock ->
- * sigacts -> lwc_hash_lock.  All of (g), (l), (r) are leaves: no other lock is
- * taken, and nothing that may sleep is done, with one of them held.
+ * Order: descriptor table (sx) -> lp_mtx -> process lock -> sigacts ->
+ * lwc_hash_lock; vm_map (sx) alone.  (g) and (r) are leaves, and (l) is but
+ * for lwc_patience_over(): no other lock is taken, and nothing that may sleep
+ * is done, with one of them held.
  */
 
 #ifndef _LWC_VAR_H_
 #define	_LWC_VAR_H_
 
 #include <sys/param.h>
+#include <sys/_callout.h>
 
 #if __FreeBSD_version < 1501000
 #error "lwc needs FreeBSD 15.1 or later: older kernels differ and are untested"
@@ -140,6 +142,7 @@ struct lwc_ctx {
 	struct ucred	*lc_cred;
 	struct sigacts	*lc_sigacts;
 	struct sysentvec *lc_sysent;	/* not owned */
+	struct plimit	*lc_limit;
 	struct lwc_thread lc_thread;
 	struct lwc_out	lc_out;
 	struct lwc_md	lc_md;
@@ -148,6 +151,12 @@ struct lwc_ctx {
 	uint64_t	lc_callee;
 	int		lc_caller_fd;
 	int		lc_callee_fd;
+
+	struct lwc_allow *lc_allow;	/* (t) counted; NULL: all calls */
+	bool		lc_preempted;	/* (t) left without a call */
+	uint64_t	lc_patience;	/* (t) of the next switch, ns */
+	sbintime_t	lc_deadline;	/* (t) 0: none; a look from outside */
+	struct callout	lc_callout;
 
 	/* An end that is to be carried out before user mode; (t). */
 	bool		lc_ending;
@@ -248,6 +257,11 @@ struct lwSyscall_args {
 struct lwInfo_args {
 	LWC_ARG(int, lwc);
 	LWC_ARG(struct lwc_info *, info);
+};
+struct lwControl_args {
+	LWC_ARG(int, lwc);
+	LWC_ARG(int, command);
+	LWC_ARG(uint64_t, argument);
 };
 
 /* lwc_module.c */
@@ -376,6 +390,7 @@ void	lwc_files_unstage(struct thread *td, struct lwc_fstage *st);
 #define	LWC_HOW_SUSPEND	0	/* it waits in lwSwitch() */
 #define	LWC_HOW_TRAP	1	/* it waits for the answer to a trap */
 #define	LWC_HOW_DISCARD	2	/* it goes */
+#define	LWC_HOW_PREEMPT	3	/* it is not asked; the target gets ETIMEDOUT */
 int	lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	    const struct lwc_event *ev, int how);
 void	lwc_cred_install(struct thread *td, struct ucred *new,
@@ -413,6 +428,20 @@ void	lwc_trap_arm(struct sigacts *ps, int flags);
 void	lwc_trap_disarm(struct sigacts *ps);
 sigset_t lwc_trap_mask(void);
 #define	LWC_GUARD	(LWC_TRAP_FAULT | LWC_TRAP_EXIT)
+
+#define	LWC_AST		TDA_MOD2	/* an end, or one of patience */
+
+/* lwc_control.c */
+struct lwc_allow;
+struct lwc_allow *lwc_allow_hold(struct lwc_allow *al);
+void	lwc_allow_free(struct lwc_allow *al);
+bool	lwc_allowed(const struct lwc_allow *al, u_int number);
+int	sys_lwControl(struct thread *td, struct lwControl_args *uap);
+
+/* lwc_patience.c */
+void	lwc_patience_begin(struct lwc_ctx *lc);
+void	lwc_patience_end(struct lwc_ctx *lc);
+bool	lwc_patience_check(struct thread *td, struct lwc_proc *lp);
 
 /* lwc_syscall.c */
 int	sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap);

@@ -25,20 +25,20 @@
 
 #include "../sys/lwc.h"
 
-enum lwc_calls {
+enum lwc_name {
 	N_lwCreate, N_lwSwitch, N_lwDiscardSwitch, N_lwRestrict, N_lwOverlay,
-	N_lwSyscall, N_lwGetlwc, N_lwInfo, N_CALLS
+	N_lwSyscall, N_lwGetlwc, N_lwInfo, N_lwControl, N_CALLS
 };
 static const char *const lwc_names[N_CALLS] = {
 	"sys/lwCreate", "sys/lwSwitch", "sys/lwDiscardSwitch",
 	"sys/lwRestrict", "sys/lwOverlay", "sys/lwSyscall", "sys/lwGetlwc",
-	"sys/lwInfo"
+	"sys/lwInfo", "sys/lwControl"
 };
 static int lwc_numbers[N_CALLS];
 
 /* All at the first call: a context in capability mode can look up nothing. */
 static int
-lwc_number(enum lwc_calls call)
+lwc_number(enum lwc_name call)
 {
 	struct module_stat ms;
 	int i, id;
@@ -154,4 +154,11 @@ lwInfo(int lwc, struct lwc_info *info)
 {
 	LWC_NUMBER(lwInfo);
 	return (lwc_call(number, lwc, P(info), 0, 0, 0, 0));
+}
+
+int
+lwControl(int lwc, int command, uint64_t argument)
+{
+	LWC_NUMBER(lwControl);
+	return (lwc_call(number, lwc, command, argument, 0, 0, 0));
 }

@@ -133,6 +133,31 @@ struct lwc_info {
 	uint64_t	li_spare[4];	/* zero */
 };
 
+/*
+ * Commands of lwControl().
+ *
+ * DESTROY: end a context that the current one created and that does not run,
+ * whoever else names it.  EPERM to all others.
+ *
+ * PATIENCE, of LWC_SELF: the next lwSwitch() fails with ETIMEDOUT if nobody
+ * switches back within so many nanoseconds (0: waits as long as it takes).
+ * Whoever was current then is suspended where it was.
+ *
+ * ALLOW, of LWC_SELF: from now on this context, and those it creates, can make
+ * only the system calls in a set (the address of a struct lwc_calls); every
+ * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
+ */
+#define	LWC_CONTROL_DESTROY	1
+#define	LWC_CONTROL_PATIENCE	2
+#define	LWC_CONTROL_ALLOW	3
+/* A day, in nanoseconds. */
+#define	LWC_PATIENCE_MAX	86400000000000ULL
+/* System call number n is bit n % 64 of word n / 64. */
+#define	LWC_CALLS_MAX		1024
+struct lwc_calls {
+	uint64_t	calls[LWC_CALLS_MAX / 64];
+};
+
 #ifndef _KERNEL
 #ifdef __cplusplus
 extern "C" {
@@ -174,6 +199,9 @@ int	lwGetlwc(void);
 
 /* Facts about a context, for people and for tests. */
 int	lwInfo(int lwc, struct lwc_info *info);
+
+/* End a context, limit a wait, or give up system calls: see above. */
+int	lwControl(int lwc, int command, uint64_t argument);
 
 #ifdef __cplusplus
 }

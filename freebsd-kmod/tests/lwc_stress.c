@@ -8,7 +8,10 @@
  * Stress: random calls, valid and not, from several processes that fork, get
  * signals and are killed.
  *
- *	lwc_stress [-s seed] [-n calls | -t seconds] [-p processes]
+ *	lwc_stress [-s seed] [-n calls | -t seconds] [-p processes] [-m MiB]
+ *
+ * With -m another process keeps writing to that much memory and giving it
+ * back: with more than the machine has, allocations fail and pages go.
  *
  * Every worker runs calls until it has made its share or dies; the parent
  * starts another in its place (with a new seed derived from the first) until
@@ -20,6 +23,7 @@
 #include <sys/param.h>
 #include <sys/capsicum.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysctl.h>
@@ -45,15 +49,18 @@
 
 static struct shared {
 	atomic_ulong	calls;
-	atomic_ulong	made[8];	/* of each call */
-	atomic_ulong	good[8];	/* that succeeded */
+	atomic_ulong	made[9];	/* of each call */
+	atomic_ulong	good[9];	/* that succeeded */
 	atomic_ulong	forks, kills, faults;
 	unsigned long	limit;
 	time_t		until;
 } *sh;
 
+#define	KNOWN	8
+
 static uint64_t state;		/* per context: a copy goes its own way */
 static char *arena;
+static int known[KNOWN];	/* descriptors that were contexts' */
 
 static uint64_t
 rnd(uint64_t n)
@@ -104,11 +111,23 @@ pointer(void *good)
 	}
 }
 
+/* Likely a context, so that calls get further than their first check. */
 static int
 descriptor(void)
 {
 
-	return (rnd(12) == 0 ? (int)rnd(0) : (int)rnd(24) - 1);
+	switch (rnd(12)) {
+	case 0:
+		return ((int)rnd(0));
+	case 1:
+		return (LWC_SELF);
+	case 2:
+	case 3:
+	case 4:
+		return ((int)rnd(24) - 1);
+	default:
+		return (known[rnd(KNOWN)]);
+	}
 }
 
 static void
@@ -159,6 +178,37 @@ on_fault(int sig __unused)
 
 	atomic_fetch_add(&sh->faults, 1);
 	_exit(3);
+}
+
+static void
+limit(int which, rlim_t most)
+{
+	struct rlimit rl = { most, most };
+
+	(void)setrlimit(which, &rl);
+}
+
+/* A child that stops us, looks at us, and lets us go. */
+static void
+traced(void)
+{
+	pid_t parent, pid;
+	int data, status;
+
+	parent = getpid();
+	pid = fork();
+	if (pid == 0) {
+		if (ptrace(PT_ATTACH, parent, NULL, 0) == 0) {
+			(void)waitpid(parent, &status, 0);
+			data = ptrace(PT_READ_D, parent, arena, 0);
+			(void)ptrace(PT_WRITE_D, parent, arena, data);
+			(void)ptrace(PT_DETACH, parent, (caddr_t)1, 0);
+		}
+		_exit(0);
+	}
+	if (pid > 0)
+		while (waitpid(pid, NULL, 0) == -1 && errno == EINTR)
+			continue;
 }
 
 /* Things other than our calls that a program may do in between. */
@@ -242,15 +292,48 @@ nuisance(void)
 			(void)waitpid(pid, NULL, 0);
 		break;
 	case 14:
-		if (rnd(300) == 0) {
-			struct rlimit rl = { 20, 20 };
-
-			(void)setrlimit(RLIMIT_NOFILE, &rl);
-		}
+		if (rnd(300) == 0)
+			limit(RLIMIT_NOFILE, 20);
+		else if (rnd(300) == 0)
+			limit(RLIMIT_AS, (4 + rnd(28)) << 20);
+		else if (rnd(300) == 0)
+			limit(RLIMIT_SWAP, rnd(1 << 20));
+		break;
+	case 15:
+		if (rnd(50) == 0)
+			traced();
 		break;
 	default:
 		sched_yield();
 		break;
+	}
+}
+
+static int
+control(void)
+{
+	struct lwc_calls c;
+	int i;
+
+	switch (rnd(12)) {
+	case 0:
+		return (lwControl(descriptor(), (int)rnd(5), rnd(0)));
+	case 1:
+	case 2:
+	case 3:
+	case 4:
+		return (lwControl(descriptor(), LWC_CONTROL_DESTROY, 0));
+	case 5:
+		if (rnd(20) != 0)
+			return (-1);
+		for (i = 0; i < (int)nitems(c.calls); i++)
+			c.calls[i] = rnd(0) | rnd(0) | rnd(0) | rnd(0);
+		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+		    (uintptr_t)pointer(&c)));
+	default:
+		/* Up to 4 ms: now shorter, now longer than what is called. */
+		return (lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
+		    rnd(4000000)));
 	}
 }
 
@@ -287,6 +370,8 @@ one(void)
 		r = lwCreate(pointer(s), rnd(2) ? 0 : n, pointer(&src),
 		    pointer(a), pointer(&num), i);
 		count(0, r != -1);
+		if (r >= 0)
+			known[rnd(KNOWN)] = r;
 		break;
 	case 3:
 		r = lwDiscardSwitch(descriptor(), pointer(w), (int)rnd(17));
@@ -337,12 +422,18 @@ one(void)
 		r = lwInfo(descriptor(), pointer(&li));
 		count(7, r == 0);
 		break;
+	case 13:
+		r = control();
+		count(8, r == 0);
+		break;
 	default:
 		r = lwSwitch(descriptor(), pointer(w), (int)rnd(17),
 		    pointer(&src), pointer(a), pointer(&num));
 		count(1, r != -1);
 		break;
 	}
+	if (src >= 0 && rnd(4) == 0)
+		known[rnd(KNOWN)] = src;
 }
 
 static void
@@ -381,6 +472,25 @@ worker(uint64_t seed)
 	_exit(0);
 }
 
+/* Write to so much memory, give it back, and again. */
+static void
+hog(size_t size)
+{
+	size_t i;
+	char *p;
+
+	for (;;) {
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_ANON | MAP_PRIVATE, -1, 0);
+		if (p == MAP_FAILED)
+			_exit(1);
+		for (i = 0; i < size; i += PAGE)
+			p[i] = 1;
+		(void)munmap(p, size);
+		usleep(20000);
+	}
+}
+
 static const char *const leaky[] = {
 	"contexts", "descriptors", "objects", "processes", "rights"
 };
@@ -404,11 +514,13 @@ main(int argc, char **argv)
 {
 	static const char *const names[] = { "lwCreate", "lwSwitch",
 	    "lwDiscardSwitch", "lwRestrict", "lwOverlay", "lwSyscall",
-	    "lwGetlwc", "lwInfo" };
+	    "lwGetlwc", "lwInfo", "lwControl" };
 	unsigned int before[nitems(leaky)], after;
 	pid_t pids[MAXPROC], pid;
-	unsigned long born;
+	unsigned long born, hogs;
 	uint64_t seed;
+	size_t most;
+	pid_t hogpid;
 	int bad, c, i, nproc, seconds, status, try;
 
 	seed = (uint64_t)time(NULL) * 2654435761u ^ (uint64_t)getpid();
@@ -419,8 +531,12 @@ main(int argc, char **argv)
 	sh->limit = 100000;
 	nproc = 4;
 	seconds = 0;
-	while ((c = getopt(argc, argv, "n:p:s:t:")) != -1) {
+	most = 0;
+	while ((c = getopt(argc, argv, "m:n:p:s:t:")) != -1) {
 		switch (c) {
+		case 'm':
+			most = strtoul(optarg, NULL, 0) << 20;
+			break;
 		case 'n':
 			sh->limit = strtoul(optarg, NULL, 0);
 			break;
@@ -435,7 +551,8 @@ main(int argc, char **argv)
 			break;
 		default:
 			fprintf(stderr, "usage: lwc_stress [-s seed] "
-			    "[-n calls | -t seconds] [-p processes]\n");
+			    "[-n calls | -t seconds] [-p processes] "
+			    "[-m MiB]\n");
 			return (2);
 		}
 	}
@@ -449,7 +566,8 @@ main(int argc, char **argv)
 	for (i = 0; i < (int)nitems(leaky); i++)
 		before[i] = counter(leaky[i]);
 	state = seed | 1;
-	born = 0;
+	born = hogs = 0;
+	hogpid = 0;
 	memset(pids, 0, sizeof(pids));
 	while (!over()) {
 		for (i = 0; i < nproc; i++) {
@@ -463,6 +581,16 @@ main(int argc, char **argv)
 			born++;
 			pids[i] = pid > 0 ? pid : 0;
 		}
+		if (most != 0 && hogpid <= 0) {
+			hogs++;
+			hogpid = fork();
+			if (hogpid == 0)
+				hog(most);
+		}
+		/* The system kills the largest when memory runs out. */
+		if (hogpid > 0 &&
+		    waitpid(hogpid, &status, WNOHANG) == hogpid)
+			hogpid = 0;
 		usleep(2000);
 		for (i = 0; i < nproc; i++) {
 			if (pids[i] == 0)
@@ -487,10 +615,14 @@ main(int argc, char **argv)
 		(void)kill(pids[i], SIGKILL);
 		(void)waitpid(pids[i], &status, 0);
 	}
-	printf("%lu calls, %lu workers, %lu forks, %lu kills\n",
+	if (hogpid > 0) {
+		(void)kill(hogpid, SIGKILL);
+		(void)waitpid(hogpid, &status, 0);
+	}
+	printf("%lu calls, %lu workers, %lu forks, %lu kills, %lu hogs\n",
 	    atomic_load(&sh->calls), born, atomic_load(&sh->forks),
-	    atomic_load(&sh->kills));
-	for (i = 0; i < 8; i++)
+	    atomic_load(&sh->kills), hogs);
+	for (i = 0; i < 9; i++)
 		printf("%s: %lu, %lu succeeded\n", names[i],
 		    atomic_load(&sh->made[i]), atomic_load(&sh->good[i]));
 	bad = 0;

@@ -36,6 +36,11 @@ pub const LWC_STATE_CURRENT: u32 = 1;
 pub const LWC_STATE_SUSPENDED: u32 = 2;
 pub const LWC_STATE_NEW: u32 = 3;
 pub const LWC_STATE_DEAD: u32 = 4;
+pub const LWC_CONTROL_DESTROY: u32 = 1;
+pub const LWC_CONTROL_PATIENCE: u32 = 2;
+pub const LWC_CONTROL_ALLOW: u32 = 3;
+pub const LWC_PATIENCE_MAX: u64 = 86400000000000;
+pub const LWC_CALLS_MAX: u32 = 1024;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct lwc_spec {
@@ -79,4 +84,9 @@ pub struct lwc_info {
     pub li_resident: u64,
     pub li_private: u64,
     pub li_spare: [u64; 4usize],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct lwc_calls {
+    pub calls: [u64; 16usize],
 }

@@ -41,7 +41,7 @@ mod number {
     }
 
     /// The module's names, in the order of [`super::Call`].
-    const NAMES: [&CStr; 8] = [
+    const NAMES: [&CStr; 9] = [
         c"sys/lwCreate",
         c"sys/lwSwitch",
         c"sys/lwDiscardSwitch",
@@ -50,8 +50,9 @@ mod number {
         c"sys/lwSyscall",
         c"sys/lwGetlwc",
         c"sys/lwInfo",
+        c"sys/lwControl",
     ];
-    static NUMBERS: [AtomicI32; 8] = [const { AtomicI32::new(0) }; 8];
+    static NUMBERS: [AtomicI32; 9] = [const { AtomicI32::new(0) }; 9];
 
     /// The number of a call, cached once found. `None`, with errno ENOSYS: the
     /// module is not loaded. A free slot is never called: that would raise
@@ -109,6 +110,7 @@ enum Call {
     lwSyscall,
     lwGetlwc,
     lwInfo,
+    lwControl,
 }
 
 fn set_errno(errno: c_int) {
@@ -207,4 +209,34 @@ call! {
     /// # Safety
     /// `info` must be valid for writes.
     lwInfo(lwc: c_int, info: *mut lwc_info) -> c_int
+}
+call! {
+    /// Ends a context, limits a wait or gives up system calls (lwControl(2)).
+    ///
+    /// # Safety
+    /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`.
+    lwControl(lwc: c_int, command: c_int, argument: u64) -> c_int
+}
+
+/// The numbers the calls of the module have on this system, for the set of
+/// `LWC_CONTROL_ALLOW`: lwCreate, lwSwitch, lwDiscardSwitch, lwRestrict,
+/// lwOverlay, lwSyscall, lwGetlwc, lwInfo, lwControl. `None` without the module.
+#[cfg(target_os = "freebsd")]
+pub fn numbers() -> Option<[c_int; 9]> {
+    const ALL: [Call; 9] = [
+        Call::lwCreate,
+        Call::lwSwitch,
+        Call::lwDiscardSwitch,
+        Call::lwRestrict,
+        Call::lwOverlay,
+        Call::lwSyscall,
+        Call::lwGetlwc,
+        Call::lwInfo,
+        Call::lwControl,
+    ];
+    let mut found = [0; 9];
+    for (slot, call) in found.iter_mut().zip(ALL) {
+        *slot = number::of(call)?;
+    }
+    Some(found)
 }

@@ -7,11 +7,16 @@
 use super::{Arrived, Birth, Facts, Source};
 use crate::error::{Error, Result};
 use crate::spec::{For, Spec, validate};
-use lwc_sys::{LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, lwc_info, lwc_spec};
+use lwc_sys::{
+    LWC_CONTROL_DESTROY, LWC_CONTROL_PATIENCE, LWC_PATIENCE_MAX, LWC_SELF, LWC_SWITCHED,
+    LWC_TRAPPED, lwc_info, lwc_spec,
+};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::time::Instant;
+
+pub(crate) use super::kernel_confine::{confine, limit_memory};
 
 const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
 
@@ -117,8 +122,8 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
 pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived> {
     const CALL: &str = "lwSwitch";
     too_many(CALL, words)?;
-    if deadline.is_some() {
-        return Err(unsupported(CALL, "a switch with a deadline"));
+    if let Some(deadline) = deadline {
+        patience(deadline)?;
     }
     let mut landing = Landing::new();
     // SAFETY: words and places outlive the call. Other contexts run before it
@@ -134,9 +139,41 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> 
         )
     };
     if value == lwc_sys::LWC_FAILED {
-        return Err(Error::last(CALL, format!("to descriptor {to}")));
+        let error = named(CALL, to);
+        if deadline.is_some() && error.errno() != Errno::ETIMEDOUT {
+            // It never left: the patience is for this switch, not for the next.
+            // SAFETY: the command takes a number.
+            unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_PATIENCE as i32, 0) };
+        }
+        return Err(error);
     }
     landing.arrived(value, CALL)
+}
+
+/// lwControl, LWC_CONTROL_PATIENCE: of the next switch.
+fn patience(deadline: Instant) -> Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let ns = u64::try_from(left.as_nanos())
+        .unwrap_or(u64::MAX)
+        .clamp(1, LWC_PATIENCE_MAX);
+    // SAFETY: the command takes a number.
+    if unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_PATIENCE as i32, ns) } != 0 {
+        return Err(Error::last("lwSwitch", "its deadline"));
+    }
+    Ok(())
+}
+
+/// What errno says of a call on a descriptor.
+fn named(call: &'static str, fd: RawFd) -> Error {
+    let error = Error::last(call, format!("to descriptor {fd}"));
+    let what = match error.errno() {
+        Errno::EBADF => format!("descriptor {fd} names no context"),
+        Errno::ESRCH => format!("the context of descriptor {fd} is dead"),
+        Errno::EPERM => format!("descriptor {fd} names a context that another one created"),
+        Errno::ETIMEDOUT => "nobody switched back before the deadline".into(),
+        _ => return error,
+    };
+    Error::new(call, error.errno(), what)
 }
 
 /// lwDiscardSwitch. Returns on failure alone.
@@ -148,7 +185,7 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
     // SAFETY: the words outlive the call; on success nothing here is used
     // again.
     unsafe { lwc_sys::lwDiscardSwitch(to, words.as_ptr(), words.len() as i32) };
-    Error::last(CALL, format!("to descriptor {to}"))
+    named(CALL, to)
 }
 
 /// lwRestrict.
@@ -240,36 +277,23 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-fn unsupported(call: &'static str, what: &str) -> Error {
-    Error::new(
-        call,
-        Errno::ENOTSUP,
-        format!("{what} is not offered by the kernel backend yet"),
-    )
-}
-
-/// Nobody can switch out of turn here: contexts are never scheduled.
+/// Nobody can switch out of turn here: contexts are never scheduled, so the
+/// wait would be for nothing, and is over at once.
 pub(crate) fn await_switch(_: Instant) -> Result<Arrived> {
-    Err(unsupported("lwSwitch", "waiting without a switch"))
+    Err(Error::new(
+        "lwSwitch",
+        Errno::ETIMEDOUT,
+        "no context runs but the current one",
+    ))
 }
 
-/// Contexts go when nobody names them any more.
-pub(crate) fn destroy(_: RawFd, _: bool) -> Result<()> {
-    Err(unsupported("destroy", "ending a context that others name"))
-}
-
-/// Capability mode of the current context.
-pub(crate) fn confine(_: crate::Confinement) -> Result<()> {
-    // SAFETY: cap_enter has no arguments.
-    if unsafe { libc::cap_enter() } != 0 {
-        return Err(Error::last("confine", "cap_enter"));
+/// lwControl, LWC_CONTROL_DESTROY; it always waits.
+pub(crate) fn destroy(fd: RawFd, _wait: bool) -> Result<()> {
+    // SAFETY: the command has no argument.
+    if unsafe { lwc_sys::lwControl(fd, LWC_CONTROL_DESTROY as i32, 0) } != 0 {
+        return Err(named("destroy", fd));
     }
     Ok(())
-}
-
-/// Resource limits belong to the process.
-pub(crate) fn limit_memory(_: u64) -> Result<()> {
-    Err(unsupported("limit_memory", "a memory limit of one context"))
 }
 
 /// Shared anonymous memory.

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "freebsd")]
 mod kernel;
+#[cfg(target_os = "freebsd")]
+mod kernel_confine;
 #[cfg(target_os = "linux")]
 mod process;
 

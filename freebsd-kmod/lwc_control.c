@@ -1,0 +1,152 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * lwControl(): what a creator may do to its contexts beyond the paper's calls,
+ * and what a context may do to itself for good.
+ *
+ * Three commands, for whoever runs code that it does not trust:
+ *
+ * DESTROY ends a suspended context now, whoever else names it.
+ *
+ * PATIENCE makes the next lwSwitch() come back: see lwc_patience.c.
+ *
+ * ALLOW leaves the current context a set of system calls and no others, for
+ * ever, and the same to all that it will create.  The set is a counted,
+ * immutable bitmap; the private sysentvec of lwc_trap.c looks at it before
+ * each call.  It closes what capability mode leaves open: making processes
+ * and threads, timers whose signals would hit other contexts, SIGKILL to
+ * oneself.
+ */
+
+#include "lwc_var.h"
+
+#include <sys/syscall.h>
+
+struct lwc_allow {
+	u_int		al_refs;	/* (a) */
+	struct lwc_calls al_calls;	/* (c) */
+};
+
+struct lwc_allow *
+lwc_allow_hold(struct lwc_allow *al)
+{
+
+	if (al != NULL)
+		refcount_acquire(&al->al_refs);
+	return (al);
+}
+
+void
+lwc_allow_free(struct lwc_allow *al)
+{
+
+	if (al != NULL && refcount_release(&al->al_refs))
+		free(al, M_LWC);
+}
+
+/* May a context with this set make this system call? */
+bool
+lwc_allowed(const struct lwc_allow *al, u_int number)
+{
+
+	return (al == NULL || (number < LWC_CALLS_MAX &&
+	    (al->al_calls.calls[number / 64] & (1ULL << (number % 64))) != 0));
+}
+
+static int
+lwc_control_destroy(struct thread *td, int fd)
+{
+	struct lwc_ctx *lc;
+	struct lwc_proc *lp;
+	int error;
+	bool dead;
+
+	error = lwc_ctx_get(td, fd, &lc, NULL);
+	if (error != 0)
+		return (error);
+	lp = lc->lc_lp;
+	dead = false;
+	mtx_lock(&lp->lp_mtx);
+	if (lc->lc_creator == NULL || lc->lc_creator != lp->lp_current) {
+		error = EPERM;
+	} else if (lc->lc_state != LWC_STATE_DEAD) {
+		lc->lc_state = LWC_STATE_DEAD;
+		dead = true;
+	}
+	mtx_unlock(&lp->lp_mtx);
+	if (dead)
+		lwc_reap(lp, lc);
+	lwc_ctx_rele(lc);
+	return (error);
+}
+
+static int
+lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
+{
+	struct lwc_allow *al, *old;
+	struct lwc_ctx *cur;
+	struct proc *p;
+	struct sysentvec *sv;
+	int error, i;
+
+	p = td->td_proc;
+	cur = lp->lp_current;
+	al = malloc(sizeof(*al), M_LWC, M_WAITOK);
+	refcount_init(&al->al_refs, 1);
+	error = copyin(user, &al->al_calls, sizeof(al->al_calls));
+	sv = lwc_trap_sysent(lp->lp_sysent);
+	if (error == 0 && sv == NULL)
+		error = EINVAL;
+	if (error != 0) {
+		free(al, M_LWC);
+		return (error);
+	}
+	old = cur->lc_allow;
+	if (old != NULL)
+		for (i = 0; i < (int)nitems(al->al_calls.calls); i++)
+			al->al_calls.calls[i] &= old->al_calls.calls[i];
+	PROC_LOCK(p);
+	cur->lc_allow = al;
+	cur->lc_sysent = sv;
+	p->p_sysent = sv;
+	PROC_UNLOCK(p);
+	lwc_allow_free(old);
+	return (0);
+}
+
+int
+sys_lwControl(struct thread *td, struct lwControl_args *uap)
+{
+	struct lwc_proc *lp;
+	int error;
+
+	error = lwc_proc_check(td);
+	if (error != 0)
+		return (error);
+	switch (uap->command) {
+	case LWC_CONTROL_DESTROY:
+		return (uap->argument != 0 ? EINVAL :
+		    lwc_control_destroy(td, uap->lwc));
+	case LWC_CONTROL_PATIENCE:
+	case LWC_CONTROL_ALLOW:
+		if (uap->lwc != LWC_SELF)
+			return (EINVAL);
+		lp = lwc_proc_get(td);
+		if (lp == NULL)
+			return (EBUSY);
+		if (uap->command == LWC_CONTROL_PATIENCE) {
+			if (uap->argument > LWC_PATIENCE_MAX)
+				return (EINVAL);
+			lp->lp_current->lc_patience = uap->argument;
+			return (0);
+		}
+		return (lwc_control_allow(td, lp,
+		    (const void *)(uintptr_t)uap->argument));
+	default:
+		return (EINVAL);
+	}
+}

@@ -1,0 +1,435 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/* lwControl(): ours, beyond the contract. */
+
+#include <sys/param.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <signal.h>
+#include <time.h>
+
+#include "lwc_test.h"
+
+#define	MS	1000000ULL
+
+static volatile uint64_t *
+shared(void)
+{
+	void *p;
+
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED, -1,
+	    0);
+	REQUIRE(p != MAP_FAILED);
+	return (p);
+}
+
+CASE(control_bad_arguments, "are refused")
+{
+	struct visit v;
+	int fd, p[2];
+
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 0, 0));
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 77, 0));
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
+	    LWC_PATIENCE_MAX + 1));
+	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW, 0));
+	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+	    0xffffffff80000000ULL));
+	REQUIRE_ERRNO(EBADF, lwControl(LWC_SELF, LWC_CONTROL_DESTROY, 0));
+	REQUIRE_ERRNO(EBADF, lwControl(77, LWC_CONTROL_DESTROY, 0));
+	REQUIRE(pipe(p) == 0);
+	REQUIRE_ERRNO(EBADF, lwControl(p[0], LWC_CONTROL_DESTROY, 0));
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		_exit(9);
+	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_DESTROY, 1));
+	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_PATIENCE, 1));
+	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_ALLOW, 1));
+	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+}
+
+CASE(control_destroy_whoever_names_it, "memory and all, at once")
+{
+	struct lwc_info li;
+	struct visit v;
+	long before;
+	int fd, other;
+
+	before = counter("contexts");
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			go(v.src, &v, 0, 0);
+	other = create(&v, NULL, 0, 0);		/* holds a name of the first */
+	if (other == LWC_SWITCHED)
+		for (;;)
+			go(v.src, &v, lwSwitch(fd, NULL, 0, NULL, NULL, NULL),
+			    errno);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+	REQUIRE(counter("contexts") == before + 1);
+	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_DEAD);
+	REQUIRE_ERRNO(ESRCH, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+	gogo(other, &v, 0, 0);
+	REQUIRE((int)v.a[0] == -1 && v.a[1] == ESRCH);
+}
+
+CASE(control_destroy_is_the_creators, "and nobody's else")
+{
+	struct visit v;
+	int fd, self;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		_exit(9);
+	self = lwGetlwc();
+	REQUIRE(self >= 0);
+	REQUIRE_ERRNO(EPERM, lwControl(self, LWC_CONTROL_DESTROY, 0));
+	if (create(&v, NULL, 0, 0) == LWC_SWITCHED) {
+		/* fd is here too, and v.src is the root. */
+		REQUIRE_ERRNO(EPERM, lwControl(fd, LWC_CONTROL_DESTROY, 0));
+		REQUIRE_ERRNO(EPERM, lwControl(v.src, LWC_CONTROL_DESTROY, 0));
+		REQUIRE_ERRNO(EPERM, lwControl(self, LWC_CONTROL_DESTROY, 0));
+		go(v.src, &v, 1, 0);
+	}
+	gogo(fd + 2, &v, 0, 0);
+	REQUIRE(v.a[0] == 1);
+}
+
+/* Leave for a context that does not come back, with so much patience. */
+static void
+times_out(int fd)
+{
+
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
+	REQUIRE_ERRNO(ETIMEDOUT, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+}
+
+CASE(control_patience_ends_a_loop, "and the loop can go on")
+{
+	volatile uint64_t *count;
+	struct lwc_info li;
+	struct visit v;
+	sigset_t all;
+	uint64_t seen;
+	double x, y;
+	int fd;
+
+	count = shared();
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		sigfillset(&all);
+		(void)sigprocmask(SIG_SETMASK, &all, NULL);
+		for (x = y = 0;;) {
+			x += 1;
+			y += 2;
+			if (x * 2 != y)
+				_exit(9);	/* registers were lost */
+			count[0]++;
+		}
+	}
+	times_out(fd);
+	seen = count[0];
+	REQUIRE(seen != 0);
+	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_SUSPENDED);
+	times_out(fd);
+	REQUIRE(count[0] > seen);
+	times_out(fd);
+	REQUIRE(close(fd) == 0);
+}
+
+CASE(control_patience_ends_a_sleep, "of all that signals interrupt")
+{
+	struct timespec ts = { 1000, 0 };
+	struct visit v;
+	char c;
+	int fd, p[2], way;
+
+	REQUIRE(pipe(p) == 0);
+	for (way = 0; way < 3; way++) {
+		fd = create(&v, NULL, 0, 0);
+		if (fd == LWC_SWITCHED) {
+			switch (way) {
+			case 0:
+				(void)nanosleep(&ts, NULL);
+				break;
+			case 1:
+				(void)read(p[0], &c, 1);
+				break;
+			case 2:
+				for (;;)
+					(void)wait(NULL) ;
+			}
+			_exit(9);
+		}
+		times_out(fd);
+		REQUIRE(close(fd) == 0);
+	}
+}
+
+CASE(control_patience_is_for_one_switch, "that may well come back in time")
+{
+	struct timespec ts = { 0, 60 * MS };
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;) {
+			if (v.n > 0 && v.a[0] == 1)
+				(void)nanosleep(&ts, NULL);
+			go(v.src, &v, 0, 0);
+		}
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
+	gogo(fd, &v, 0, 0);
+	gogo(fd, &v, 1, 0);		/* without any now */
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 0) == 0);
+	gogo(fd, &v, 1, 0);
+	/* Nothing fires later, in the one that asked. */
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(nanosleep(&ts, NULL) == 0);
+}
+
+CASE(control_patience_nests, "the outer one wins over the inner one's child")
+{
+	struct visit v;
+	int inner, outer;
+
+	outer = create(&v, NULL, 0, 0);
+	if (outer == LWC_SWITCHED) {
+		inner = create(&v, NULL, 0, 0);
+		if (inner == LWC_SWITCHED)
+			for (;;)
+				continue;
+		times_out(inner);
+		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
+		    10000 * MS) == 0);
+		(void)lwSwitch(inner, NULL, 0, NULL, NULL, NULL);
+		_exit(9);
+	}
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 200 * MS) == 0);
+	REQUIRE_ERRNO(ETIMEDOUT, lwSwitch(outer, NULL, 0, NULL, NULL, NULL));
+	/* Exit with the other's callout still to come. */
+}
+
+CASE(control_patience_and_the_end, "of a context that has some left")
+{
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
+		    50 * MS) == 0);
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+	REQUIRE(usleep(80000) == 0);
+	/* And one that faults while its creator waits with patience. */
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT);
+	if (fd == LWC_SWITCHED) {
+		*(volatile int *)1 = 1;
+		_exit(9);
+	}
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 10000 * MS) == 0);
+	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED && v.a[0] == SIGSEGV);
+}
+
+static void
+allow(struct lwc_calls *c, int number)
+{
+
+	c->calls[number / 64] |= 1ULL << (number % 64);
+}
+
+/* What most bodies need; the module's own calls are looked up by the caller. */
+static struct lwc_calls
+usual(void)
+{
+	struct lwc_calls c;
+
+	memset(&c, 0, sizeof(c));
+	allow(&c, SYS_exit);
+	allow(&c, SYS_write);
+	allow(&c, SYS_sigreturn);
+	allow(&c, SYS_getpid);
+	allow(&c, lwc_switch_number());
+	return (c);
+}
+
+CASE(control_allow_ends_what_does_more, "with SIGSYS, and only there")
+{
+	struct lwc_calls c;
+	struct visit v;
+	int fd;
+
+	c = usual();
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+		    (uintptr_t)&c) == 0);
+		REQUIRE(getpid() > 1);
+		go(v.src, &v, 1, 0);
+		(void)fork();
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == 1);
+	REQUIRE(getppid() > 0);			/* not in the set, but not ours */
+	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED);
+	REQUIRE(v.a[LWC_END_SIGNAL] == SIGSYS);
+	REQUIRE(v.a[LWC_END_ADDRESS] == SYS_fork);
+}
+
+CASE(control_allow_is_inherited_and_narrows, "it never widens")
+{
+	struct lwc_calls all, c, less;
+	struct visit v;
+	int fd, kid;
+
+	less = c = usual();
+	allow(&c, SYS_getppid);
+	allow(&c, SYS_getuid);
+	memset(&all, 0xff, sizeof(all));
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+		    (uintptr_t)&all) == 0);
+		kid = create(&v, NULL, 0, 0);
+		if (kid == LWC_SWITCHED) {
+			REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+			    (uintptr_t)&c) == 0);
+			(void)getppid();
+			go(v.src, &v, 5, 0);
+			(void)getgid();
+			_exit(9);
+		}
+		gogo(kid, &v, 0, 0);
+		REQUIRE(v.a[0] == 5);
+		REQUIRE(getgid() == getegid());	/* the kid's loss alone */
+		REQUIRE(go(kid, &v, 0, 0) == LWC_TRAPPED);
+		REQUIRE(v.a[LWC_END_SIGNAL] == SIGSYS);
+		REQUIRE(v.a[LWC_END_ADDRESS] == SYS_getgid);
+		/* What is given up stays so, and goes to the next as well. */
+		allow(&less, lwc_switch_number());
+		kid = lwCreate(NULL, 0, &v.src, NULL, NULL, 0);
+		if (kid == LWC_SWITCHED) {
+			REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+			    (uintptr_t)&less) == 0);
+			(void)lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+			    (uintptr_t)&all);
+			_exit(9);
+		}
+		REQUIRE(go(kid, &v, 0, 0) == LWC_TRAPPED);
+		REQUIRE(v.a[LWC_END_SIGNAL] == SIGSYS);
+		_exit(7);
+	}
+	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED);
+	REQUIRE(v.a[LWC_END_SIGNAL] == 0 && v.a[LWC_END_CODE] == 7);
+}
+
+static void
+unguarded(void *arg __unused)
+{
+	struct lwc_calls c;
+
+	c = usual();
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW, (uintptr_t)&c) == 0);
+	(void)getppid();
+	_exit(9);
+}
+
+CASE(control_allow_without_a_guard, "kills the process, as ever")
+{
+	int status;
+
+	status = status_of(unguarded, NULL);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
+CASE(control_allow_holds_for_lwsyscall, "too")
+{
+	uint64_t args[LWC_CALL_NARGS] = { 0 };
+	struct lwc_calls c;
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		_exit(9);
+	REQUIRE(lwSyscall(fd, LWC_FILES, SYS_getppid, args) > 0);
+	memset(&c, 0xff, sizeof(c));
+	c.calls[SYS_getppid / 64] &= ~(1ULL << (SYS_getppid % 64));
+	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW, (uintptr_t)&c) == 0);
+	REQUIRE_ERRNO(EPERM, lwSyscall(fd, LWC_FILES, SYS_getppid, args));
+	REQUIRE(lwSyscall(fd, LWC_FILES, SYS_getpid, args) > 0);
+}
+
+CASE(c1_2_resource_limits_are_a_contexts, "lowered for itself alone")
+{
+	struct rlimit before, rl;
+	struct visit v;
+	int fd;
+
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		rl.rlim_cur = rl.rlim_max = 3;
+		REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+		rl.rlim_cur = rl.rlim_max = 1 << 20;
+		REQUIRE(setrlimit(RLIMIT_AS, &rl) == 0);
+		for (;;) {
+			REQUIRE_ERRNO(EMFILE, dup(2));
+			REQUIRE(mmap(NULL, PAGE, PROT_READ, MAP_ANON, -1, 0) ==
+			    MAP_FAILED && errno == ENOMEM);
+			go(v.src, &v, 0, 0);
+		}
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	REQUIRE(rl.rlim_cur == before.rlim_cur &&
+	    rl.rlim_max == before.rlim_max);
+	REQUIRE(mmap(NULL, PAGE, PROT_READ, MAP_ANON, -1, 0) != MAP_FAILED);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(dup(2) >= 0);
+	REQUIRE(close(fd) == 0);
+}
+
+CASE(c6_2_trap_exit_survives_sigkill_to_oneself, "and SIGSTOP")
+{
+	static const int sigs[] = { SIGKILL, SIGSTOP };
+	struct visit v;
+	u_int i;
+	int fd, way;
+
+	for (way = 0; way < 4; way++)
+		for (i = 0; i < nitems(sigs); i++) {
+			fd = create(&v, NULL, 0, LWC_TRAP_EXIT);
+			if (fd == LWC_SWITCHED) {
+				if (way == 0)
+					(void)kill(getpid(), sigs[i]);
+				else if (way == 1)
+					(void)raise(sigs[i]);
+				else if (way == 2)
+					(void)sigqueue(getpid(), sigs[i],
+					    (union sigval){ 0 });
+				else
+					(void)kill(0, sigs[i]);
+				_exit(9);
+			}
+			REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED);
+			REQUIRE(v.a[LWC_END_SIGNAL] == SIGKILL);
+		}
+}

@@ -1,0 +1,176 @@
+//! The sandbox and the memory limit of a context on the kernel backend.
+//!
+//! Capability mode (cap_enter(2)) takes away every name outside the context;
+//! `LWC_CONTROL_ALLOW` (lwControl(2)) then takes away what capability mode
+//! leaves that harms the process within: processes and threads, timers and
+//! signals that reach other contexts, sockets. Calls are in the list because a
+//! function computes with them, or because honest code tries them and bears a
+//! refusal, which capability mode gives (ECAPMODE). All else ends the context
+//! with SIGSYS.
+//!
+//! Resource limits belong to a context there, so RLIMIT_AS is one context's.
+
+use crate::Confinement;
+use crate::error::{Error, Result};
+use lwc_sys::{LWC_CONTROL_ALLOW, LWC_SELF, lwc_calls};
+use nix::errno::Errno;
+
+/// FreeBSD's numbers (sys/syscall.h), which never change: the libc crate has
+/// none. sigsuspend(2) and its like are left out on purpose: a wait there has
+/// no end (lwControl(2), BUGS).
+const LIST: &[(u16, &str)] = &[
+    (1, "exit"),
+    (3, "read"),
+    (4, "write"),
+    (6, "close"),
+    (20, "getpid"),
+    (24, "getuid"),
+    (25, "geteuid"),
+    (39, "getppid"),
+    (43, "getegid"),
+    (47, "getgid"),
+    (53, "sigaltstack"),
+    (54, "ioctl"),
+    (73, "munmap"),
+    (74, "mprotect"),
+    (75, "madvise"),
+    (78, "mincore"),
+    (92, "fcntl"),
+    (116, "gettimeofday"),
+    (117, "getrusage"),
+    (120, "readv"),
+    (121, "writev"),
+    (194, "getrlimit"),
+    (195, "setrlimit"),
+    (202, "__sysctl"),
+    (204, "munlock"),
+    (232, "clock_gettime"),
+    (234, "clock_getres"),
+    (240, "nanosleep"),
+    (244, "clock_nanosleep"),
+    (250, "minherit"),
+    (253, "issetugid"),
+    (331, "sched_yield"),
+    (340, "sigprocmask"),
+    (343, "sigpending"),
+    (416, "sigaction"),
+    (417, "sigreturn"),
+    (421, "getcontext"),
+    (422, "setcontext"),
+    (432, "thr_self"),
+    (433, "thr_kill"), // of itself: abort(3)
+    (454, "_umtx_op"),
+    (477, "mmap"),
+    (478, "lseek"),
+    (487, "cpuset_getaffinity"),
+    (551, "fstat"),
+    (563, "getrandom"),
+    (570, "__sysctlbyname"),
+    (573, "sigfastblock"),
+    // Tried by honest code, refused by capability mode.
+    (5, "open"),
+    (10, "unlink"),
+    (12, "chdir"),
+    (33, "access"),
+    (58, "readlink"),
+    (128, "rename"),
+    (136, "mkdir"),
+    (326, "__getcwd"),
+    (489, "faccessat"),
+    (499, "openat"),
+    (500, "readlinkat"),
+    (552, "fstatat"),
+];
+
+/// Of the module's own calls: lwSyscall is nobody's in a sandbox.
+fn own_calls(how: Confinement) -> Result<Vec<i32>> {
+    let Some(all) = lwc_sys::numbers() else {
+        return Err(Error::last("confine", "lwc.ko is not loaded"));
+    };
+    let [
+        create,
+        switch,
+        discard,
+        restrict,
+        overlay,
+        _,
+        getlwc,
+        info,
+        control,
+    ] = all;
+    let mut own = vec![switch, discard, restrict, overlay, getlwc, info, control];
+    if how == Confinement::Creator {
+        own.push(create);
+    }
+    Ok(own)
+}
+
+/// Capability mode, and the list, of the current context.
+pub(crate) fn confine(how: Confinement) -> Result<()> {
+    let mut set = lwc_calls { calls: [0; 16] };
+    let own = own_calls(how)?;
+    let listed = LIST.iter().map(|&(number, _)| usize::from(number));
+    for number in listed.chain(own.iter().map(|&n| n as usize)) {
+        set.calls[number / 64] |= 1 << (number % 64);
+    }
+    // SAFETY: cap_enter has no arguments.
+    if unsafe { libc::cap_enter() } != 0 {
+        return Err(Error::last("confine", "cap_enter"));
+    }
+    // SAFETY: the set outlives the call, which reads it.
+    if unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_ALLOW as i32, &raw const set as u64) } != 0
+    {
+        return Err(Error::last("confine", "lwControl"));
+    }
+    Ok(())
+}
+
+/// The size of the current context's address space.
+fn address_space() -> Result<u64> {
+    let mut name = [
+        libc::CTL_KERN,
+        libc::KERN_PROC,
+        libc::KERN_PROC_PID,
+        // SAFETY: getpid has no arguments.
+        unsafe { libc::getpid() },
+    ];
+    // SAFETY: kinfo_proc is integers, arrays and pointers that may be null;
+    // the kernel writes at most the size it is told.
+    unsafe {
+        let mut info: libc::kinfo_proc = std::mem::zeroed();
+        let mut len = size_of::<libc::kinfo_proc>();
+        let rc = libc::sysctl(
+            name.as_mut_ptr(),
+            name.len() as u32,
+            (&raw mut info).cast(),
+            &raw mut len,
+            std::ptr::null(),
+            0,
+        );
+        if rc != 0 {
+            return Err(Error::last("limit_memory", "the size of the address space"));
+        }
+        if len != size_of::<libc::kinfo_proc>() {
+            return Err(Error::new(
+                "limit_memory",
+                Errno::EPROTO,
+                "the kernel's kinfo_proc is not the one this program knows",
+            ));
+        }
+        Ok(info.ki_size as u64)
+    }
+}
+
+/// RLIMIT_AS of the current context, at what it has and so many bytes more.
+pub(crate) fn limit_memory(bytes: u64) -> Result<()> {
+    let most = address_space()?.saturating_add(bytes) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: setrlimit reads the struct.
+    if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } != 0 {
+        return Err(Error::last("limit_memory", format!("{bytes} bytes more")));
+    }
+    Ok(())
+}
