@@ -117,7 +117,7 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 			return (EINVAL);
 	}
 	if ((flags & LWC_GUARD) != 0) {
-		lwc_trap_arm(lc->lc_sigacts, flags);
+		lwc_trap_arm(lc->lc_sigacts, flags, true);
 		SIGSETNAND(lc->lc_thread.lt_sigmask, lwc_trap_mask());
 		lc->lc_thread.lt_pflags &= ~TDP_SIGFASTBLOCK;
 		lc->lc_thread.lt_sigblock_val = 0;

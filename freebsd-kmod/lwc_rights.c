@@ -498,6 +498,11 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 		SDT_PROBE2(lwc, , , restrict, lc->lc_id, sp.sp_n);
 	while (error == 0 && sp.sp_n != 0) {
 		mtx_lock(&lp->lp_mtx);
+		if (lc->lc_state == LWC_STATE_DEAD) {
+			mtx_unlock(&lp->lp_mtx);
+			error = ESRCH;
+			break;
+		}
 		old = lwc_rights_hold(*slot);
 		mtx_unlock(&lp->lp_mtx);
 		error = lwc_rights_narrow(old, &sp, &new);

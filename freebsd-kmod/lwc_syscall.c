@@ -126,8 +126,9 @@ lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 	}
 }
 
-static int
-lwc_syscall_run(struct thread *td, struct sysent *se, register_t *args)
+/* Make a system call, as the kernel would have. */
+int
+lwc_syscall_run(struct thread *td, struct sysent *se, void *args)
 {
 	int error;
 

@@ -55,7 +55,7 @@ static struct mtx lwc_sysent_mtx;	/* guards filling the next slot */
 static struct lwc_sysent *lwc_sysents[LWC_NSYSENT];
 
 static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse, lwc_call_deny,
-    lwc_call_kill;
+    lwc_call_kill, lwc_call_capped;
 
 #define	LWC_SYSENT(call)	{					\
 	.sy_call = (call),						\
@@ -69,6 +69,7 @@ static struct sysent lwc_sysent_exit = LWC_SYSENT(lwc_call_exit);
 static struct sysent lwc_sysent_refuse = LWC_SYSENT(lwc_call_refuse);
 static struct sysent lwc_sysent_deny = LWC_SYSENT(lwc_call_deny);
 static struct sysent lwc_sysent_kill = LWC_SYSENT(lwc_call_kill);
+static struct sysent lwc_sysent_capped = LWC_SYSENT(lwc_call_capped);
 
 static sigset_t lwc_faults;	/* (c) signals of faults */
 static sigset_t lwc_fatals;	/* (c) all whose default is to terminate */
@@ -98,9 +99,13 @@ lwc_orig(struct proc *p)
 	return (__containerof(p->p_sysent, struct lwc_sysent, ls_sv)->ls_orig);
 }
 
-/* Mark what the flags ask for as caught by us, where nobody else does. */
+/*
+ * Mark what the flags ask for as caught by us, where nobody else does.  A new
+ * context starts without its creator's handlers for faults: they speak of the
+ * creator's memory, and a fault there is the context's own affair (6.2).
+ */
 void
-lwc_trap_arm(struct sigacts *ps, int flags)
+lwc_trap_arm(struct sigacts *ps, int flags, bool new)
 {
 	sig_t action;
 	int sig;
@@ -112,8 +117,8 @@ lwc_trap_arm(struct sigacts *ps, int flags)
 		    !SIGISMEMBER(lwc_fatals, sig)))
 			continue;
 		action = ps->ps_sigact[_SIG_IDX(sig)];
-		if (action != SIG_DFL && (action != SIG_IGN ||
-		    !SIGISMEMBER(lwc_faults, sig)))
+		if (action != SIG_DFL && (!SIGISMEMBER(lwc_faults, sig) ||
+		    (action != SIG_IGN && !new)))
 			continue;
 		ps->ps_sigact[_SIG_IDX(sig)] = LWC_CAUGHT;
 		SIGADDSET(ps->ps_sigcatch, sig);
@@ -271,6 +276,10 @@ lwc_sv_fetch(struct thread *td)
 		for (i = MAX(6, sa->callp->sy_narg); i < LWC_CALL_NARGS; i++)
 			sa->args[i] = 0;
 		sa->callp = &lwc_sysent_trap;
+	} else if ((lc->lc_flags & LWC_TRAP_SYSCALL) != 0 &&
+	    IN_CAPABILITY_MODE(td) && !lwc_is_ours(sa->callp->sy_call) &&
+	    sa->code != SYS_sigreturn && sa->code != SYS_exit) {
+		sa->callp = &lwc_sysent_capped;
 	}
 	return (0);
 }
@@ -288,7 +297,7 @@ lwc_sv_retval(struct thread *td, int error)
 	if (lp == NULL || (lp->lp_current->lc_flags & LWC_GUARD) == 0)
 		return;
 	if (td->td_sa.code == SYS_sigaction)
-		lwc_trap_arm(p->p_sigacts, lp->lp_current->lc_flags);
+		lwc_trap_arm(p->p_sigacts, lp->lp_current->lc_flags, false);
 	lwc_unblock_faults(td);
 }
 
@@ -521,6 +530,29 @@ lwc_call_trap(struct thread *td, void *uap __unused)
 	if (error == 0 || error == EJUSTRETURN)
 		atomic_add_long(&lwc_ntrap, 1);
 	return (error);
+}
+
+/*
+ * 7.1 in capability mode: a call that this mode knows about runs, and goes to
+ * the monitor if the mode refuses it after all, for its arguments: openat(2)
+ * with AT_FDCWD, which is what open(3) makes.  It had no effect then.
+ */
+static int
+lwc_call_capped(struct thread *td, void *uap)
+{
+	struct sysent *se;
+	struct syscall_args *sa;
+	int error;
+
+	sa = &td->td_sa;
+	se = &td->td_proc->p_sysent->sv_table[sa->code];
+	error = lwc_syscall_run(td, se, uap);
+	if (error != ECAPMODE)
+		return (error);
+	memset(&sa->args[se->sy_narg], 0,
+	    (LWC_CALL_NARGS - MIN(se->sy_narg, LWC_CALL_NARGS)) *
+	    sizeof(sa->args[0]));
+	return (lwc_call_trap(td, uap));
 }
 
 /* The private copy of a sysentvec; NULL for one that is not FreeBSD's. */

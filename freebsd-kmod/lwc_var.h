@@ -424,7 +424,7 @@ void	lwc_trap_init(void);
 void	lwc_trap_fini(void);
 struct sysentvec *lwc_trap_sysent(struct sysentvec *sv);
 bool	lwc_trap_is(const struct sysentvec *sv);
-void	lwc_trap_arm(struct sigacts *ps, int flags);
+void	lwc_trap_arm(struct sigacts *ps, int flags, bool new);
 void	lwc_trap_disarm(struct sigacts *ps);
 sigset_t lwc_trap_mask(void);
 #define	LWC_GUARD	(LWC_TRAP_FAULT | LWC_TRAP_EXIT)
@@ -444,6 +444,7 @@ void	lwc_patience_end(struct lwc_ctx *lc);
 bool	lwc_patience_check(struct thread *td, struct lwc_proc *lp);
 
 /* lwc_syscall.c */
+int	lwc_syscall_run(struct thread *td, struct sysent *se, void *args);
 int	sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap);
 
 #endif /* !_LWC_VAR_H_ */

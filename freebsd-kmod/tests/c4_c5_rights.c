@@ -436,3 +436,16 @@ CASE(c8_1_info, "facts, and errors")
 	REQUIRE(lwInfo(LWC_SELF, &li) == 0 && li.li_resident > 0);
 	REQUIRE(li.li_resident >= li.li_private);
 }
+
+CASE(c4_1_a_dead_context_has_nothing_to_restrict, "ESRCH")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	REQUIRE(fd >= 0);
+	s = creds(0);
+	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+	REQUIRE_ERRNO(ESRCH, lwRestrict(fd, &s, 1));
+}

@@ -182,6 +182,30 @@ fault_again(int sig __unused)
 	*(volatile int *)(uintptr_t)0x40 = 1;
 }
 
+static void
+escape(int sig __unused)
+{
+
+	_exit(77);
+}
+
+CASE(c6_2_the_creators_handlers_do_not_apply, "to faults; others stay")
+{
+	struct visit v;
+	int fd;
+
+	(void)signal(SIGSEGV, escape);
+	(void)signal(SIGUSR1, SIG_IGN);
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT);
+	if (fd == LWC_SWITCHED) {
+		(void)raise(SIGUSR1);
+		*(volatile int *)8 = 1;
+		_exit(9);
+	}
+	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED);
+	REQUIRE(v.a[0] == SIGSEGV && v.a[2] == 8);
+}
+
 CASE(c6_2_hostile_masks_and_handlers, "blocked, ignored, recursive, no stack")
 {
 	struct sigaction sa;

@@ -150,6 +150,31 @@ CASE(c7_1_refused_calls_trap_in_capability_mode, "open(2) by the monitor")
 	REQUIRE(v.a[0] == 1 && v.a[1] == 1 && calls == 0);
 }
 
+CASE(c7_1_refused_for_their_arguments, "openat(2) with AT_FDCWD, in the mode")
+{
+	struct visit v;
+	int fd, n;
+
+	fd = create(&v, NULL, 0, LWC_TRAP_SYSCALL);
+	if (fd == LWC_SWITCHED) {
+		int home = v.src;
+
+		(void)getppid();		/* and now in the mode */
+		n = open("/etc", O_RDONLY);
+		go(home, &v, n, getpid());
+		for (;;)
+			;
+	}
+	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED && v.a[0] == SYS_getppid);
+	REQUIRE(lwSyscall(fd, LWC_CREDENTIALS, SYS_cap_enter, NULL) == 0);
+	REQUIRE(go(fd, &v, 0, 1) == LWC_TRAPPED);
+	REQUIRE(v.n == LWC_CALL_WORDS && v.a[0] == SYS_openat);
+	REQUIRE((int)v.a[1] == AT_FDCWD && v.a[3] == O_RDONLY);
+	REQUIRE(v.a[5] == 0 && v.a[8] == 0);
+	REQUIRE(go(fd, &v, 0, 4321) == LWC_SWITCHED);
+	REQUIRE(v.a[0] == 4321 && v.a[1] == (uint64_t)getpid());
+}
+
 CASE(c7_1_traps_nest, "a monitor that is monitored")
 {
 	struct visit v, w;

@@ -193,6 +193,15 @@ pub fn is_open(fd: i32) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
+/// Device and inode of what a number names; `None` where nothing is.
+pub fn identity(fd: i32) -> Option<(u64, u64)> {
+    // SAFETY: fstat fills the structure or fails.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &raw mut stat) == 0).then_some((stat.st_dev, stat.st_ino))
+    }
+}
+
 /// The process id that the current context sees.
 pub fn pid() -> u64 {
     std::process::id().into()

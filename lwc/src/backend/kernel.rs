@@ -163,6 +163,20 @@ fn patience(deadline: Instant) -> Result<()> {
     Ok(())
 }
 
+/// The module's number for a descriptor, or for the current context. A number
+/// below zero, which is `LWC_SELF` there, names nothing here.
+fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
+    match fd {
+        None => Ok(LWC_SELF),
+        Some(fd) if fd >= 0 => Ok(fd),
+        Some(fd) => Err(Error::new(
+            call,
+            Errno::EBADF,
+            format!("descriptor {fd} names no context"),
+        )),
+    }
+}
+
 /// What errno says of a call on a descriptor.
 fn named(call: &'static str, fd: RawFd) -> Error {
     let error = Error::last(call, format!("to descriptor {fd}"));
@@ -193,8 +207,9 @@ pub(crate) fn lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()> {
     const CALL: &str = "lwRestrict";
     validate(CALL, specs, For::Restrict)?;
     let raw = raw(specs);
+    let of = number(CALL, of)?;
     // SAFETY: the specifiers outlive the call.
-    let rc = unsafe { lwc_sys::lwRestrict(of.unwrap_or(LWC_SELF), raw.as_ptr(), raw.len() as i32) };
+    let rc = unsafe { lwc_sys::lwRestrict(of, raw.as_ptr(), raw.len() as i32) };
     if rc != 0 {
         return Err(Error::last(CALL, format!("{} specifiers", specs.len())));
     }
@@ -211,10 +226,10 @@ pub(crate) fn lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()> {
     };
     validate(CALL, specs, purpose)?;
     let raw = raw(specs);
+    let source = number(CALL, source)?;
     // SAFETY: the specifiers outlive the call; what is replaced at their
     // addresses is the caller's promise (`Handle::overlay`).
-    let rc =
-        unsafe { lwc_sys::lwOverlay(source.unwrap_or(LWC_SELF), raw.as_ptr(), raw.len() as i32) };
+    let rc = unsafe { lwc_sys::lwOverlay(source, raw.as_ptr(), raw.len() as i32) };
     if rc != 0 {
         return Err(Error::last(CALL, format!("{} specifiers", specs.len())));
     }
@@ -223,10 +238,11 @@ pub(crate) fn lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()> {
 
 /// lwInfo.
 pub(crate) fn lw_info(of: Option<RawFd>) -> Result<Facts> {
+    let number = number("lwInfo", of)?;
     // SAFETY: an all-zero structure of integers, filled by the call.
     let info = unsafe {
         let mut info: lwc_info = std::mem::zeroed();
-        if lwc_sys::lwInfo(of.unwrap_or(LWC_SELF), &raw mut info) != 0 {
+        if lwc_sys::lwInfo(number, &raw mut info) != 0 {
             return Err(Error::last("lwInfo", format!("of {of:?}")));
         }
         info
@@ -258,7 +274,14 @@ pub(crate) fn lw_getlwc() -> Result<RawFd> {
 
 /// dup(2).
 pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
-    lw_info(Some(fd)).map_err(|e| e.of("dup"))?;
+    let info = lw_info(Some(fd)).map_err(|e| e.of("dup"))?;
+    if info.state == lwc_sys::LWC_STATE_DEAD {
+        return Err(Error::new(
+            "dup",
+            Errno::ESRCH,
+            format!("the context of descriptor {fd} is dead"),
+        ));
+    }
     // SAFETY: duplicates a descriptor; no memory is involved.
     let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if new < 0 {

@@ -113,8 +113,20 @@ fn c2_2_shared_memory_is_copied_all_the_same() {
         seen
     });
     assert_eq!((seen, other.get(0)), (4, 666));
-    assert_eq!((ours.get(0), ours.get(1), ours.get(2)), (0, 4, 0));
-    assert_eq!(call(sharer.handle(), &[]), [4]);
+    if of_processes() {
+        assert_eq!((ours.get(0), ours.get(1), ours.get(2)), (0, 4, 0));
+        assert_eq!(call(sharer.handle(), &[]), [4]);
+    } else {
+        // There it is shared memory from then on, as fork(2) has it; who wants
+        // a copy says so.
+        assert_eq!(call(sharer.handle(), &[]), [666]);
+        ours.set(0, 1);
+        inside(&[ours.spec(Access::Copy)], || {
+            ours.set(0, 2);
+            0
+        });
+        assert_eq!(ours.get(0), 1);
+    }
 }
 
 fn c2_2_descriptors_are_copied_and_share_their_offset() {
@@ -319,10 +331,13 @@ fn c2_3_a_part_of_a_region_is_left_out_or_refused() {
 }
 
 fn c2_3_unmapped_descriptors_are_closed_there() {
-    let (a, b) = (scratch_file(), scratch_file());
-    let (a, b) = (a.as_raw_fd(), b.as_raw_fd());
+    let (file, other) = (scratch_file(), scratch_file());
+    let (a, b) = (file.as_raw_fd(), other.as_raw_fd());
+    let known = (identity(a), identity(b));
     let specs = [Spec::files(a..=a, Access::Unmap)];
-    let there = inside(&specs, || u64::from(is_open(b)) * 2 + u64::from(is_open(a)));
+    let there = inside(&specs, || {
+        u64::from(identity(b) == known.1) * 2 + u64::from(identity(a) == known.0)
+    });
     assert_eq!(there, 2);
     assert!(is_open(a) && is_open(b));
 }
@@ -338,7 +353,9 @@ fn c2_3_unmapping_the_whole_table_leaves_none() {
             .count() as u64;
         open * 1000 + errno_of(inner.switch(&[]))
     });
-    assert_eq!(there, Errno::EBADF as u64);
+    // On the kernel backend who switched there has a number, the lowest.
+    let callers = u64::from(!of_processes());
+    assert_eq!(there, callers * 1000 + Errno::EBADF as u64);
     assert_eq!(call(inner.handle(), &[1]), [1]);
 }
 
@@ -433,13 +450,13 @@ fn c2_4_nobody_regains_credentials() {
             }
             lwc::confine(Confinement::Creator).unwrap();
             inside(&[Spec::credentials(Access::Copy)], || {
-                let open = std::fs::File::open("/etc/passwd").is_ok();
+                let open = std::fs::File::open("/bin/sh").is_ok();
                 u64::from(libc::geteuid() != 0 && !open)
             })
         }
     });
     assert_eq!(there, 1);
-    std::fs::File::open("/etc/passwd").unwrap();
+    std::fs::File::open("/bin/sh").unwrap();
 }
 
 fn c2_5_the_creator_has_every_right() {
@@ -629,7 +646,12 @@ fn c2_7_eagain_leaves_nothing() {
         let before = open_descriptors();
         let old = of_processes().then(|| set_limit(Resource::RLIMIT_NPROC, 1));
         let (errno, _) = until_refused();
-        assert_eq!(errno, Errno::EAGAIN);
+        if of_processes() {
+            assert_eq!(errno, Errno::EAGAIN);
+        } else {
+            // Every context has a table, with the names of those before.
+            assert!(matches!(errno, Errno::EAGAIN | Errno::ENFILE), "{errno}");
+        }
         assert_eq!(lwc::info().unwrap().contexts, 1);
         assert_eq!(open_descriptors(), before);
         if let Some(old) = old {
@@ -651,6 +673,8 @@ fn c2_7_enomem_leaves_nothing() {
         let made = answering(&[page.spec(Access::Share)], Flags::empty(), <[u64]>::to_vec);
         if of_processes() {
             refused(made, Errno::ENOMEM);
+        } else {
+            drop(made); // what it has is not the creator's
         }
         assert_eq!(region, Errno::ENOMEM as u64);
         // What was to be shared may be shared memory already (one descriptor).
