@@ -87,6 +87,8 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 	lp->lp_copying = true;
 	new = fdcopy(fdp, td->td_proc);
 	lp->lp_copying = false;
+	/* It takes the first file left out for the lowest free number. */
+	new->fd_freefile = MIN(new->fd_freefile, fdp->fd_freefile);
 	return (new);
 }
 

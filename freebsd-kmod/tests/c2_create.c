@@ -94,6 +94,27 @@ CASE(c2_2_descriptors_are_a_copy, "closing in one leaves the other's")
 	REQUIRE(write(p[1], "z", 1) == 1);
 }
 
+CASE(c2_3_the_lowest_number_stays_the_lowest, "where one above is left out")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int fd, low;
+
+	low = dup(0);
+	REQUIRE(low > 0 && dup2(0, 100) == 100);
+	REQUIRE(close(low) == 0);
+	s = files(100, 100, LWC_UNMAP);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		/* The creator's number is the first that is free. */
+		REQUIRE(v.src == low);
+		go(v.src, &v, dup(0), 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == (uint64_t)low + 1);
+}
+
 CASE(c2_2_directory_and_umask_are_a_copy, "chdir(2), umask(2)")
 {
 	struct visit v;

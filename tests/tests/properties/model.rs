@@ -18,6 +18,10 @@ pub(crate) struct Rights {
 pub(crate) struct View {
     /// Which cell each page shows, if it is mapped.
     pub(crate) pages: [Option<usize>; PAGES],
+    /// Which of them were shared here: on the kernel backend they are shared
+    /// memory from then on, also with contexts that are made without a word
+    /// about them.
+    pub(crate) shared: [bool; PAGES],
     /// Which file each number is, if it is open.
     pub(crate) files: [Option<usize>; FILES],
     /// Descriptors of contexts: by descriptor number, whom and how far.

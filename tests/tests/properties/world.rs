@@ -3,7 +3,7 @@
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
 use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
-use lwc_tests::kit::{Pages, errno_of, eventually, is_open, serve};
+use lwc_tests::kit::{Pages, errno_of, eventually, is_open, of_processes, serve};
 use std::os::fd::AsRawFd;
 
 /// Where the files are played with, and where each is kept for comparison.
@@ -221,6 +221,7 @@ impl World {
                 self.tell(slot, &[UNMAP, (b % PAGES) as u64]);
                 let id = self.id(slot).expect("it lives");
                 self.model.views[id].pages[b % PAGES] = None;
+                self.model.views[id].shared[b % PAGES] = false;
             }
             "restrict" => {
                 let start = b % PAGES;
@@ -276,8 +277,11 @@ impl World {
                 _ => Some(Access::Unmap),
             };
             let cell = self.model.views[0].pages[page];
+            let stays = !of_processes() && self.model.views[0].shared[page];
+            self.model.views[0].shared[page] |= access == Some(Access::Share);
             view.pages[page] = match access {
                 Some(Access::Share) => cell,
+                None if stays => cell,
                 Some(Access::Unmap) => None,
                 _ => self.model.copy(cell),
             };
@@ -364,6 +368,7 @@ impl World {
                 let cell = self.model.views[id].pages[page];
                 let cell = if share { cell } else { self.model.copy(cell) };
                 self.model.views[into].pages[page] = cell;
+                self.model.views[into].shared[page] = share;
             }
         }
     }
