@@ -254,6 +254,42 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		zuser "$source" $more "$out/stubs.o" -o "$out/bin/$program"
 	done
 
+	step 'options of the running kernel'
+	# kernel-options.sh, with a kernel and a config(8) that are not there.
+	mkdir -p "$out/fake" "$out/sys/sys" "$out/sys/amd64/conf"
+	printf '#define __FreeBSD_version 1501000\n' >"$out/sys/sys/param.h"
+	cat >"$out/fake/sysctl" <<-'END'
+	#!/bin/sh
+	case $2 in
+	kern.osreldate) echo "$FAKE_VERSION" ;;
+	kern.conftxt) printf 'machine\tamd64\noptions\t%s\n' $FAKE_OPTIONS ;;
+	esac
+	END
+	cat >"$out/fake/config" <<-'END'
+	#!/bin/sh
+	[ "$1" = -d ] && sed -n 's/^options./#define /p' "$3" >"$2/opt_global.h"
+	END
+	chmod +x "$out/fake/sysctl" "$out/fake/config"
+	options() {
+		FAKE_VERSION=$1 FAKE_OPTIONS=$2 PATH="$out/fake:$PATH" \
+		    ./kernel-options.sh "$out/sys" "$out/kernel" \
+		    >"$out/options" 2>&1
+	}
+	{ options 1501000 RACCT &&
+	    grep -q RACCT "$out/kernel/opt_global.h"; } ||
+	    die "kernel-options.sh: $(cat "$out/options")"
+	touch "$out/kernel/kept"
+	{ options 1501000 RACCT && [ -f "$out/kernel/kept" ]; } ||
+	    die 'kernel-options.sh makes the same again'
+	{ options 1501000 WITNESS &&
+	    grep -q WITNESS "$out/kernel/opt_global.h"; } ||
+	    die 'kernel-options.sh does not follow the kernel'
+	options 1501500 WITNESS && die 'kernel-options.sh takes other sources'
+	grep -q 'version 1501500 is running' "$out/options"
+	sed -i 's/^kern.conftxt.*/kern.conftxt) ;;/' "$out/fake/sysctl"
+	options 1501000 '' && die 'kernel-options.sh invents a configuration'
+	grep -q INCLUDE_CONFIG_FILE "$out/options"
+
 	step 'manual pages'
 	for page in man/*.[0-9]; do
 		mandoc -Tlint -Wwarning "$page"
