@@ -76,6 +76,10 @@ module Vagrant
   class << self
     attr_reader :config
 
+    def require_version(*wanted)
+      raise "no version: #{wanted}" unless wanted.all? { |v| v.match?(/\A>= \d+\.\d+\.\d+\z/) }
+    end
+
     def configure(version)
       raise "version #{version}" unless version == "2"
 
