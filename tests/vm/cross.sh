@@ -228,7 +228,14 @@ setup)
 	probe
 	;;
 *)
-	probe
-	run_cargo "$command" "$@"
+	# A failure is the workspace's own, if anything at all can be built.
+	status=0
+	run_cargo "$command" "$@" || status=$?
+	if [ $status = 0 ]; then
+		touch "$cache/works"
+	else
+		probe
+	fi
+	exit $status
 	;;
 esac
