@@ -17,8 +17,6 @@
 # with make, on FreeBSD.
 set -eu
 
-ZIG_VERSION=0.17.1
-
 update=false
 cache=
 for arg; do
@@ -60,16 +58,7 @@ need 'g++ --version' g++
 need 'nm --version' binutils
 need 'command -v mandoc' mandoc
 need 'python3 -m venv -h && python3 -m ensurepip --version' python3-venv
-if ! "$cache/venv/bin/python3" -m ziglang version 2>/dev/null |
-    grep -qx "$ZIG_VERSION"; then
-	rm -rf "$cache/venv"
-	python3 -m venv "$cache/venv"
-	"$cache/venv/bin/python3" -m pip install -q --disable-pip-version-check \
-	    "ziglang==$ZIG_VERSION"
-fi
-# The program itself: the Python in front of it costs more than it does.
-zig=$("$cache/venv/bin/python3" -c \
-    'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
+zig=$(./zig.sh "$cache")
 lib=$(dirname "$zig")/lib
 ZIG_GLOBAL_CACHE_DIR=$cache/zig
 ZIG_LOCAL_CACHE_DIR=$cache/zig
@@ -96,7 +85,7 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*"opt_[a-z0-9_]+\.h"' \
 done
 printf '#define %s 1\n' CAPABILITIES CAPABILITY_MODE >"$headers/opt_capsicum.h"
 # The options of three kernels: GENERIC of a release; the same for debugging;
-# and what a plain "make" assumes, without a kernel's build directory.
+# and one with nothing but what bsd.kmod.mk takes for granted.
 mkdir -p "$headers/release" "$headers/debug" "$headers/plain"
 printf '#define %s 1\n' SMP MAC VIMAGE >"$headers/plain/opt_global.h"
 {
@@ -151,6 +140,10 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 	zcc() { "$zig" cc -target "$target" -fno-sanitize=all "$@"; }
 
 	set -- ./*.c amd64/*.c
+	for source; do
+		grep -qw "$(basename "$source")" Makefile ||
+		    die "$source is not in the Makefile"
+	done
 	step "compile: $# files, kernel options of a release"
 	for source; do
 		zcc $kernel $warnings "-I$headers/release" -c "$source" \
@@ -163,7 +156,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		    -o "$out/debug.o"
 	done
 
-	step 'compile: options of a plain make'
+	step 'compile: kernel options of a small kernel'
 	# Without KDTRACE_HOOKS a probe does not use its arguments.
 	for source; do
 		zcc $kernel $warnings -Wno-unused-but-set-variable \
@@ -240,12 +233,62 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		    -c "$out/interface.c" -o "$out/interface.o"
 	done
 
-	step 'user side'
-	for source in lib/*.c tests/*.c bench/*.c; do
-		[ -f "$source" ] || continue
-		zcc -std=gnu17 -O2 -I. -Isys -Ilib -Wall -Wextra -Werror \
-		    -c "$source" -o "$out/user.o"
+	step 'user side: FreeBSD programs'
+	# A file with main() is a program; the others in tests are lwc_test's.
+	zuser() {
+		zcc -std=gnu17 -O2 -I. -Isys -Ilib -Wall -Wextra -Werror "$@"
+	}
+	mkdir -p "$out/bin"
+	zuser -c lib/lwc.c -o "$out/stubs.o"
+	cases=
+	for source in tests/*.c; do
+		grep -q '^main(' "$source" && continue
+		zuser -c "$source" -o "$(object "$source")"
+		cases="$cases $(object "$source")"
 	done
+	for source in tests/*.c bench/*.c; do
+		grep -q '^main(' "$source" || continue
+		program=$(basename "$source" .c)
+		more=
+		[ "$program" = lwc_test ] && more=$cases
+		zuser "$source" $more "$out/stubs.o" -o "$out/bin/$program"
+	done
+
+	step 'options of the running kernel'
+	# kernel-options.sh, with a kernel and a config(8) that are not there.
+	mkdir -p "$out/fake" "$out/sys/sys" "$out/sys/amd64/conf"
+	printf '#define __FreeBSD_version 1501000\n' >"$out/sys/sys/param.h"
+	cat >"$out/fake/sysctl" <<-'END'
+	#!/bin/sh
+	case $2 in
+	kern.osreldate) echo "$FAKE_VERSION" ;;
+	kern.conftxt) printf 'machine\tamd64\noptions\t%s\n' $FAKE_OPTIONS ;;
+	esac
+	END
+	cat >"$out/fake/config" <<-'END'
+	#!/bin/sh
+	[ "$1" = -d ] && sed -n 's/^options./#define /p' "$3" >"$2/opt_global.h"
+	END
+	chmod +x "$out/fake/sysctl" "$out/fake/config"
+	options() {
+		FAKE_VERSION=$1 FAKE_OPTIONS=$2 PATH="$out/fake:$PATH" \
+		    ./kernel-options.sh "$out/sys" "$out/kernel" \
+		    >"$out/options" 2>&1
+	}
+	{ options 1501000 RACCT &&
+	    grep -q RACCT "$out/kernel/opt_global.h"; } ||
+	    die "kernel-options.sh: $(cat "$out/options")"
+	touch "$out/kernel/kept"
+	{ options 1501000 RACCT && [ -f "$out/kernel/kept" ]; } ||
+	    die 'kernel-options.sh makes the same again'
+	{ options 1501000 WITNESS &&
+	    grep -q WITNESS "$out/kernel/opt_global.h"; } ||
+	    die 'kernel-options.sh does not follow the kernel'
+	options 1501500 WITNESS && die 'kernel-options.sh takes other sources'
+	grep -q 'version 1501500 is running' "$out/options"
+	sed -i 's/^kern.conftxt.*/kern.conftxt) ;;/' "$out/fake/sysctl"
+	options 1501000 '' && die 'kernel-options.sh invents a configuration'
+	grep -q INCLUDE_CONFIG_FILE "$out/options"
 
 	step 'manual pages'
 	for page in man/*.[0-9]; do

@@ -5,7 +5,13 @@
  */
 
 /*
- * Harness and helpers: usage lwc_test [-l | case ...].
+ * Harness and helpers.
+ *
+ *	lwc_test [-l | case ...]	all cases, or those that begin so
+ *	lwc_test -r file case		one case, as kyua(1) runs it
+ *
+ * The list, and the result in the file, are in the words of
+ * atf-test-program(1): kyua reads both.
  */
 
 #include <sys/param.h>
@@ -204,11 +210,11 @@ run_body(void *arg)
 	c->body();
 }
 
+/* Fills in why it failed, or nothing. */
 static int
-run(struct lwc_case *c)
+run(struct lwc_case *c, char *why, size_t size)
 {
 	long before[nitems(leaky)], after;
-	char why[128];
 	u_int i, try;
 	int status;
 
@@ -217,9 +223,9 @@ run(struct lwc_case *c)
 	status = status_of(run_body, c);
 	why[0] = '\0';
 	if (WIFSIGNALED(status))
-		snprintf(why, sizeof(why), "signal %d", WTERMSIG(status));
+		snprintf(why, size, "signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) != 0)
-		snprintf(why, sizeof(why), "exit %d", WEXITSTATUS(status));
+		snprintf(why, size, "exit %d", WEXITSTATUS(status));
 	for (i = 0; i < nitems(leaky) && why[0] == '\0'; i++) {
 		/* What the reaper has left it takes a moment to do. */
 		for (try = 0; try < 100; try++) {
@@ -229,7 +235,7 @@ run(struct lwc_case *c)
 			usleep(20000);
 		}
 		if (after != before[i])
-			snprintf(why, sizeof(why), "leaked %s: %ld, now %ld",
+			snprintf(why, size, "leaked %s: %ld, now %ld",
 			    leaky[i], before[i], after);
 	}
 	if (why[0] == '\0')
@@ -240,26 +246,93 @@ run(struct lwc_case *c)
 	return (why[0] != '\0');
 }
 
+static void
+list(void)
+{
+	struct lwc_case *c;
+
+	printf("Content-Type: application/X-atf-tp; version=\"1\"\n");
+	for (c = cases; c != NULL; c = c->next)
+		printf("\nident: %s\ndescr: %s\n", c->name, c->descr);
+}
+
+/* One case for kyua(1): the result goes to a file. */
+static int
+run_for_kyua(const char *name, const char *path)
+{
+	struct lwc_case *c;
+	FILE *result;
+	char why[128];
+	int failed;
+
+	for (c = cases; c != NULL && strcmp(c->name, name) != 0; c = c->next)
+		;
+	if (c == NULL) {
+		fprintf(stderr, "lwc_test: no case is named %s\n", name);
+		return (2);
+	}
+	result = fopen(path, "w");
+	if (result == NULL) {
+		perror(path);
+		return (2);
+	}
+	/* Nothing of it is to be written by the case's process as well. */
+	setvbuf(result, NULL, _IONBF, 0);
+	failed = 0;
+	if (modfind("sys/lwCreate") < 0)
+		fprintf(result, "skipped: lwc.ko is not loaded\n");
+	else if ((failed = run(c, why, sizeof(why))) != 0)
+		fprintf(result, "failed: %s\n", why);
+	else
+		fprintf(result, "passed\n");
+	fclose(result);
+	return (failed);
+}
+
 int
 main(int argc, char **argv)
 {
 	struct lwc_case *c;
-	int failed, i, n;
+	const char *result;
+	char why[128];
+	int ch, failed, i, n;
 
-	failed = n = 0;
-	if (argc == 2 && strcmp(argv[1], "-l") == 0) {
-		for (c = cases; c != NULL; c = c->next)
-			printf("%s: %s\n", c->name, c->descr);
-		return (0);
+	result = NULL;
+	while ((ch = getopt(argc, argv, "lr:s:v:")) != -1) {
+		switch (ch) {
+		case 'l':
+			list();
+			return (0);
+		case 'r':
+			result = optarg;
+			break;
+		case 's':
+		case 'v':
+			/* Kyua's: no case has files or settings. */
+			break;
+		default:
+			fprintf(stderr, "usage: lwc_test [-l | case ...]\n"
+			    "       lwc_test -r file case\n");
+			return (2);
+		}
 	}
+	argc -= optind;
+	argv += optind;
+	if (result != NULL && argc != 1) {
+		fprintf(stderr, "lwc_test: -r is for one case\n");
+		return (2);
+	}
+	if (result != NULL)
+		return (run_for_kyua(argv[0], result));
+	failed = n = 0;
 	for (c = cases; c != NULL; c = c->next) {
-		for (i = 1; i < argc; i++)
+		for (i = 0; i < argc; i++)
 			if (strncmp(argv[i], c->name, strlen(argv[i])) == 0)
 				break;
-		if (argc > 1 && i == argc)
+		if (argc > 0 && i == argc)
 			continue;
 		n++;
-		failed += run(c);
+		failed += run(c, why, sizeof(why));
 	}
 	printf("%d cases, %d failed\n", n, failed);
 	return (failed != 0 || n == 0);

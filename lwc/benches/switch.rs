@@ -70,7 +70,7 @@ impl Bare {
             .cast_const();
             let child = libc::fork();
             if child == 0 {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                die_with_the_parent();
                 pin(there);
                 let mut seen = 0;
                 loop {
@@ -108,23 +108,60 @@ impl Drop for Bare {
     }
 }
 
+/// The current process is killed when its parent ends.
+fn die_with_the_parent() {
+    #[cfg(target_os = "freebsd")]
+    let mut signal = libc::SIGKILL;
+    // SAFETY: plain numbers, and on FreeBSD a signal number that is read.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        #[cfg(target_os = "freebsd")]
+        libc::procctl(
+            libc::P_PID,
+            0,
+            libc::PROC_PDEATHSIG_CTL,
+            (&raw mut signal).cast(),
+        );
+    }
+}
+
 fn wake(word: &AtomicU32, value: u32) {
     word.store(value, Ordering::Release);
-    // SAFETY: FUTEX_WAKE reads and writes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    // SAFETY: a wake reads and writes no memory.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
+        #[cfg(target_os = "freebsd")]
+        libc::_umtx_op(
+            word.as_ptr().cast(),
+            libc::UMTX_OP_WAKE,
+            1,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        );
+    }
 }
 
 fn wait(word: &AtomicU32, seen: u32) {
     while word.load(Ordering::Acquire) == seen {
-        // SAFETY: FUTEX_WAIT reads the word.
+        // SAFETY: a wait reads the word.
         unsafe {
-            let forever = std::ptr::null::<libc::timespec>();
+            #[cfg(target_os = "linux")]
             libc::syscall(
                 libc::SYS_futex,
                 word.as_ptr(),
                 libc::FUTEX_WAIT,
                 seen,
-                forever,
+                std::ptr::null::<libc::timespec>(),
+            );
+            #[cfg(target_os = "freebsd")]
+            libc::_umtx_op(
+                word.as_ptr().cast(),
+                libc::UMTX_OP_WAIT_UINT,
+                seen.into(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
             );
         }
     }

@@ -171,12 +171,11 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn a_forced_backend_that_is_missing_says_how_to_get_it() {
         assert_eq!(choose(None).unwrap(), Backend::Process);
         let e = choose(Some("kernel")).unwrap_err();

@@ -272,32 +272,3 @@ fn invoke(parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) {
         error.to_bytes(),
     );
 }
-
-/// A system call's name, for those that functions are likely to try.
-pub(crate) fn syscall_name(number: u64) -> String {
-    if number == 0 {
-        // SIGSYS killed it with signals blocked, as libc has them while it
-        // makes a thread or a process: nothing could note the number.
-        return "unknown: a thread or a process, likely".into();
-    }
-    let known: &[(i64, &str)] = &[
-        (libc::SYS_clone, "clone: fork or a thread"),
-        (libc::SYS_clone3, "clone3: fork or a thread"),
-        #[cfg(target_arch = "x86_64")]
-        (libc::SYS_fork, "fork"),
-        #[cfg(target_arch = "x86_64")]
-        (libc::SYS_vfork, "vfork"),
-        (libc::SYS_execve, "execve"),
-        (libc::SYS_kill, "kill"),
-        (libc::SYS_tgkill, "tgkill"),
-        (libc::SYS_ptrace, "ptrace"),
-        (libc::SYS_socket, "socket"),
-        (libc::SYS_process_vm_readv, "process_vm_readv"),
-        (libc::SYS_process_vm_writev, "process_vm_writev"),
-        (libc::SYS_prlimit64, "prlimit64"),
-    ];
-    known.iter().find(|(n, _)| *n as u64 == number).map_or_else(
-        || format!("number {number}"),
-        |(_, name)| (*name).to_owned(),
-    )
-}

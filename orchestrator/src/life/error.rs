@@ -60,7 +60,7 @@ impl From<lwc::End> for EndText {
     fn from(end: lwc::End) -> Self {
         let hint = match end.signal {
             Some(libc::SIGSYS) => {
-                let name = super::context::syscall_name(end.address);
+                let name = super::syscalls::name(end.address);
                 return Self {
                     text: format!(
                         "made a forbidden system call ({name}) and was killed by SIGSYS; functions may compute, allocate and use lwc_function.h"

@@ -25,6 +25,7 @@ mod error;
 mod host;
 pub(crate) mod probe;
 mod secrets;
+mod syscalls;
 
 pub use chain::{Hop, LiveChain, SetupTimings};
 pub use error::{Cause, Failure, StartError};

@@ -1,11 +1,12 @@
 //! Attempts to read, write and find, made from inside a context.
 //!
 //! A plain load or store at a forbidden address would end the context, so the
-//! kernel makes the access on our behalf: rt_sigprocmask(2) copies a signal
-//! set from or to an address and says EFAULT where the context may not. It is
+//! kernel makes the access on our behalf: sigprocmask(2) copies a signal set
+//! from or to an address and says EFAULT where the context may not. It is
 //! allowed in the sandbox, and what hostile code could reach by a load, it
 //! reaches.
 
+use super::syscalls::{SIGNAL_SET, SIGPROCMASK};
 use std::sync::Mutex;
 
 /// What to attempt: the second word of a probe.
@@ -26,9 +27,6 @@ pub(crate) mod what {
 pub(crate) const READ: u64 = 1;
 /// The attempt to write succeeded.
 pub(crate) const WRITE: u64 = 2;
-
-/// The kernel's signal set.
-const SET: usize = 8;
 
 /// The address space when the snapshot was made; a sandboxed context cannot
 /// look itself.
@@ -102,36 +100,28 @@ fn page_access(page: usize) -> u64 {
     READ | if wrote { WRITE } else { 0 }
 }
 
-/// rt_sigprocmask with an impossible `how` reads the set, then says EINVAL.
+/// sigprocmask with an impossible `how` reads the set, then says EINVAL.
 fn can_read(addr: usize) -> bool {
-    // SAFETY: the kernel reads eight bytes at `addr` or says EFAULT; no signal
+    // SAFETY: the kernel reads a set at `addr` or says EFAULT; no signal
     // mask changes, for 99 is no way to change one.
-    let rc = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            99,
-            addr,
-            std::ptr::null::<u8>(),
-            SET,
-        )
-    };
+    let rc = unsafe { libc::syscall(SIGPROCMASK, 99, addr, std::ptr::null::<u8>(), SIGNAL_SET) };
     rc == -1 && nix::errno::Errno::last() == nix::errno::Errno::EINVAL
 }
 
-/// rt_sigprocmask writes the old set; the bytes are put back.
+/// sigprocmask writes the old set; the bytes are put back.
 fn can_write(addr: usize) -> bool {
-    let ptr = addr as *mut [u8; SET];
+    let ptr = addr as *mut [u8; SIGNAL_SET];
     // SAFETY: `can_read` was true for this page, so the load is defined; the
-    // kernel writes eight bytes there or says EFAULT, and what it wrote is
+    // kernel writes a set there or says EFAULT, and what it wrote is
     // undone. No reference to the memory exists.
     unsafe {
         let old = ptr.read_volatile();
         let rc = libc::syscall(
-            libc::SYS_rt_sigprocmask,
+            SIGPROCMASK,
             libc::SIG_BLOCK,
             std::ptr::null::<u8>(),
             addr,
-            SET,
+            SIGNAL_SET,
         );
         if rc == 0 {
             ptr.write_volatile(old);
@@ -195,13 +185,11 @@ fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
 
 /// How many descriptors below `limit` answer to a read or a write.
 fn descriptors(limit: i32) -> u64 {
-    let reaches = |call: libc::c_long, fd: i32| {
-        let mut byte = 0u8;
-        // SAFETY: a transfer of no bytes, to a local.
-        unsafe { libc::syscall(call, fd, &raw mut byte, 0) >= 0 }
-    };
+    let mut byte = 0u8;
+    let byte = (&raw mut byte).cast::<libc::c_void>();
     (0..limit)
-        .filter(|&fd| reaches(libc::SYS_read, fd) || reaches(libc::SYS_write, fd))
+        // SAFETY: transfers of no bytes, to and from a local.
+        .filter(|&fd| unsafe { libc::read(fd, byte, 0) >= 0 || libc::write(fd, byte, 0) >= 0 })
         .count() as u64
 }
 
