@@ -25,9 +25,13 @@
  * If such a copy saves itself by lwcsuspendswitch(), it takes the context's
  * descriptor over from C.
  *
- * A context knows the number by which its creator knows it, also in a table
- * of its own, and lwcgetlwc() returns that.  The creator foretells it: the
- * lowest free one.
+ * A context knows the number by which its creator knows it (the creator
+ * foretells it: the lowest free one), lwcgetlwc() returns it, and in a table
+ * of the context's own it is not free.  But it does not name the context
+ * there, or the context would never be destroyed: it is where the keeper's
+ * descriptor lies, and this library knows what is meant.  Only when contexts
+ * are made that could use the number, or the program asks for it, the context
+ * does name itself.
  *
  * A trapped context's calls come to the program only once the context is in
  * capability mode; before, this library makes them for it.
@@ -71,13 +75,13 @@
 
 static struct self {
 	int	handle;		/* how its creator knows it; -1: not so */
-	int	me;		/* itself, hidden; in a table of its own */
 	int	keeper;		/* descriptor of K, or -1 */
 	bool	again;		/* can be entered again after a discard */
 	bool	copy;		/* one that K made, not saved yet */
 	bool	shared;		/* the descriptor table is its creator's */
+	bool	named;		/* handle names it, in a table of its own */
 	bool	monitor;	/* made a context that traps to it */
-} self = { -1, -1, -1, false, false, false, false };
+} self = { -1, -1, false, false, false, false, false };
 
 /* Who entered, with what. */
 struct visit {
@@ -179,34 +183,46 @@ shape(const struct lwc_spec *in, int n, struct lwc_spec *out)
 	return (m);
 }
 
-/* Name the current context in a table of its own, as its creator does. */
-static void
-settle(struct visit *v, bool wanted)
+/* Is this how the program names the current context? */
+static bool
+is_self(int to)
 {
-	int me;
 
-	me = lwGetlwc();
-	if (me < 0) {
-		self.handle = -1;
-		return;
-	}
-	if (self.again)
-		self.me = fcntl(me, F_DUPFD_CLOEXEC, HIDDEN);
-	if (!wanted) {
-		self.handle = -1;
-	} else if (me != self.handle) {
-		/* The kernel may have put the visitor there. */
-		if (v->from == self.handle)
-			v->from = fcntl(v->from, F_DUPFD_CLOEXEC, 0);
-		if (dup3(me, self.handle, O_CLOEXEC) < 0)
-			self.handle = -1;
-	}
-	if (me != self.handle)
-		close(me);
+	if (self.again && (to == LWC_TARGET_SELF ||
+	    (to == self.handle && !self.shared)))
+		return (true);
+	return (to != LWC_TARGET_SELF && is_current(to));
+}
+
+/* Let the number be its name, also in a table of its own. */
+static int
+name_self(void)
+{
+	int fd, keeper;
+
+	if (!self.again || self.shared || self.named || self.handle < 0)
+		return (0);
+	keeper = self.keeper;
+	if (keeper == self.handle &&
+	    (keeper = fcntl(keeper, F_DUPFD_CLOEXEC, HIDDEN)) < 0)
+		return (-1);
+	fd = lwGetlwc();
+	if (fd < 0 || dup3(fd, self.handle, O_CLOEXEC) < 0)
+		return (-1);
+	close(fd);
+	self.keeper = keeper;
+	self.named = true;
+	return (0);
 }
 
 static const struct lwc_spec whole_table = {
 	.flags = LWC_FILES | LWC_SHARE,
+	.sub.descriptors = { -1, -1 }
+};
+
+/* The keeper may take from C the descriptor of who entered it. */
+static const struct lwc_spec visitors = {
+	.flags = LWC_FILES | LWC_MAY_OVERLAY,
 	.sub.descriptors = { -1, -1 }
 };
 
@@ -220,9 +236,16 @@ store_keeper(int fd)
 	self.keeper = -1;
 	if (fd < 0)
 		return;
-	self.keeper = self.shared ?
-	    dup3(fd, KEEPERS + self.handle, O_CLOEXEC) :
-	    fcntl(fd, F_DUPFD_CLOEXEC, HIDDEN);
+	if (self.shared)
+		self.keeper = dup3(fd, KEEPERS + self.handle, O_CLOEXEC);
+	else if (self.handle < 0 || self.named)
+		self.keeper = fcntl(fd, F_DUPFD_CLOEXEC, HIDDEN);
+	else if (fd != self.handle)
+		self.keeper = dup3(fd, self.handle, O_CLOEXEC);
+	else {
+		self.keeper = fd;
+		return;
+	}
 	close(fd);
 }
 
@@ -239,9 +262,15 @@ keep(struct visit *v)
 	uint64_t number;
 	int by, copy, n, one;
 
+	/* It would be in the new keeper's table. */
+	if (!self.shared && self.keeper >= 0) {
+		close(self.keeper);
+		self.keeper = -1;
+	}
 	mine = self;
 	n = LWC_MAX_ARGS;
-	copy = lwCreate(&whole_table, mine.shared, NULL, v->words, &n, 0);
+	copy = lwCreate(mine.shared ? &whole_table : &visitors, 1, &by,
+	    v->words, &n, 0);
 	if (copy != LWC_SWITCHED) {
 		store_keeper(copy);
 		return;
@@ -255,9 +284,11 @@ keep(struct visit *v)
 			s.flags = LWC_FILES | LWC_COPY;
 			s.sub.descriptors.from = s.sub.descriptors.to =
 			    v->from;
-			if (lwOverlay(mine.me, &s, 1) != 0)
+			if (lwOverlay(by, &s, 1) != 0)
 				die("who entered a saved context");
 		}
+		if (!mine.shared && !mine.named)
+			close(by);
 		one = 1;
 		copy = lwCreate(&whole_table, mine.shared, &by, &number, &one,
 		    0);
@@ -269,17 +300,22 @@ keep(struct visit *v)
 			close(v->from);
 		number = copy;
 		n = LWC_MAX_ARGS;
-		if (lwSwitch(copy, &number, 1, NULL, v->words, &n) ==
+		if (lwSwitch(copy, &number, 1, &by, v->words, &n) ==
 		    LWC_FAILED)
 			die("switch to a saved context");
 		if (!mine.shared)
 			close(copy);
 	}
-	/* In a shared table the number is ours to close, else who told us. */
-	close(mine.shared ? (int)number : by);
+	/* The copy: to it the keeper's descriptor is what it was to C. */
 	self = mine;
 	self.keeper = -1;
 	self.copy = true;
+	if (mine.shared) {
+		close((int)number);
+	} else {
+		self.named = false;
+		store_keeper(by);
+	}
 }
 
 /* A copy that is saved is the context from then on. */
@@ -288,14 +324,16 @@ take_over(void)
 {
 	int me;
 
-	me = lwGetlwc();
-	if (me < 0)
-		return (-1);
-	if (self.handle >= 0)
+	if (self.shared) {
+		me = lwGetlwc();
+		if (me < 0)
+			return (-1);
 		(void)dup3(me, self.handle, O_CLOEXEC);
-	if (!self.shared && self.me >= 0)
-		(void)dup3(me, self.me, O_CLOEXEC);
-	close(me);
+		close(me);
+	} else {
+		/* The old keeper would name us, and we it. */
+		store_keeper(-1);
+	}
 	self.copy = false;
 	return (0);
 }
@@ -308,9 +346,8 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 	struct self mine;
 	struct visit v;
 	int fd, i, r, room, tries;
-	bool wanted;
 
-	mine = (struct self){ -1, -1, -1, false, false, false, false };
+	mine = (struct self){ -1, -1, false, false, false, false, false };
 	mine.again = (flags & (LWC_SUSPEND_ONLY | LWC_TRAP_SYSCALL)) == 0;
 	flags &= ~LWC_SUSPEND_ONLY;
 	room = room_of(src_args, num_args);
@@ -326,6 +363,8 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 		    specs[i].sub.descriptors.from == -1)
 			mine.shared = true;
 	}
+	if (name_self() != 0)
+		return (LWC_FAILED);
 	for (tries = 0;; tries++) {
 		mine.handle = lwGetlwc();
 		if (mine.handle < 0)
@@ -349,21 +388,21 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 	}
 	/* The new context. */
 	self = mine;
-	if ((flags & LWC_TRAP_SYSCALL) != 0) {
-		self.handle = -1;
-	} else if (!mine.shared) {
-		wanted = true;
-		for (i = 0; i < numr; i++)
-			if ((specs[i].flags & LWC_FILES) != 0 &&
-			    (specs[i].flags & LWC_UNMAP) != 0 &&
-			    specs[i].sub.descriptors.from <= mine.handle &&
-			    (specs[i].sub.descriptors.to >= mine.handle ||
-			    specs[i].sub.descriptors.to == -1))
-				wanted = false;
-		settle(&v, wanted);
-	}
-	if (mine.again)
+	for (i = 0; i < numr; i++)
+		if ((specs[i].flags & LWC_FILES) != 0 &&
+		    (specs[i].flags & LWC_UNMAP) != 0 &&
+		    specs[i].sub.descriptors.from <= mine.handle &&
+		    (specs[i].sub.descriptors.to >= mine.handle ||
+		    specs[i].sub.descriptors.to == -1))
+			self.handle = -1;
+	if (mine.again) {
+		/* The kernel may have put the visitor there. */
+		if (v.from == self.handle && !mine.shared) {
+			v.from = fcntl(v.from, F_DUPFD_CLOEXEC, 0);
+			close(self.handle);
+		}
 		keep(&v);
+	}
 	deliver(&v, src, src_args, num_args, room);
 	return (r);
 }
@@ -396,18 +435,20 @@ serve(struct visit *v, int r)
 	return (r);
 }
 
-/* After a switch that failed: was it to the current context?  Then visit it. */
+/* The visit that a switch of the current context to itself is. */
 static int
-enter_self(struct visit *v, int to, const int64_t *args, int n)
+visit_self(struct visit *v, const int64_t *args, int n)
 {
-	int error;
 
-	error = errno;
-	if (n < 0 || (n > 0 && args == NULL) || !is_current(to)) {
-		errno = error;
+	if (n < 0) {
+		errno = EINVAL;
 		return (-1);
 	}
-	v->from = self.handle >= 0 ? self.handle : to;
+	if (n > 0 && args == NULL) {
+		errno = EFAULT;
+		return (-1);
+	}
+	v->from = self.handle;
 	v->n = n;
 	if (n > 0)
 		memcpy(v->words, args, n * sizeof(v->words[0]));
@@ -439,14 +480,14 @@ lwcsuspendswitch(int to, int64_t *to_args, int num_toargs, int *src,
 	}
 	room = room_of(src_args, num_args);
 	v.n = LWC_MAX_ARGS;
-	r = lwSwitch(to, (uint64_t *)to_args, num_toargs, &v.from, v.words,
-	    &v.n);
-	if (r == LWC_FAILED) {
-		if (!mine.again ||
-		    enter_self(&v, to, to_args, num_toargs) != 0)
-			return (LWC_FAILED);
-		r = LWC_SWITCHED;
-	}
+	if (mine.again && is_self(to))
+		r = visit_self(&v, to_args, num_toargs) == 0 ? LWC_SWITCHED :
+		    LWC_FAILED;
+	else
+		r = lwSwitch(to, (uint64_t *)to_args, num_toargs, &v.from,
+		    v.words, &v.n);
+	if (r == LWC_FAILED)
+		return (r);
 	self = mine;
 	if (mine.monitor)
 		r = serve(&v, r);
@@ -479,13 +520,26 @@ lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
 		errno = EINVAL;
 		return (LWC_FAILED);
 	}
-	if (self.keeper < 0)
-		return (lwDiscardSwitch(to, (uint64_t *)to_args, num_toargs));
 	mine = self;
-	v.n = LWC_MAX_ARGS;
-	if (lwSwitch(to, (uint64_t *)to_args, num_toargs, &v.from, v.words,
-	    &v.n) == LWC_FAILED && enter_self(&v, to, to_args, num_toargs) != 0)
-		return (LWC_FAILED);
+	if (is_self(to)) {
+		if (visit_self(&v, to_args, num_toargs) != 0)
+			return (LWC_FAILED);
+		if (mine.copy && !mine.shared) {
+			v.words[v.n] = v.from;
+			return (lwDiscardSwitch(mine.keeper, v.words,
+			    v.n + 1));
+		}
+		if (mine.copy || mine.keeper < 0)
+			return (lwDiscardSwitch(mine.handle,
+			    (uint64_t *)to_args, num_toargs));
+	} else if (mine.copy || mine.keeper < 0) {
+		return (lwDiscardSwitch(to, (uint64_t *)to_args, num_toargs));
+	} else {
+		v.n = LWC_MAX_ARGS;
+		if (lwSwitch(to, (uint64_t *)to_args, num_toargs, &v.from,
+		    v.words, &v.n) == LWC_FAILED)
+			return (LWC_FAILED);
+	}
 	/* What was is gone; whoever enters is for the keeper. */
 	for (;;) {
 		from = v.from;
@@ -552,12 +606,23 @@ int
 lwcgetlwc(void)
 {
 	struct lwc_info li;
+	int fd;
 
+	if (name_self() != 0)
+		return (-1);
 	if (self.handle >= 0 && lwInfo(self.handle, &li) == 0 &&
 	    (self.copy || li.li_state == LWC_STATE_CURRENT))
 		return (self.handle);
-	self.handle = lwGetlwc();
-	return (self.handle);
+	fd = lwGetlwc();
+	/* In a table of its own it may have the number that its creator has. */
+	if (fd >= 0 && fd < self.handle &&
+	    fcntl(self.handle, F_GETFD) == -1 &&
+	    dup3(fd, self.handle, O_CLOEXEC) == self.handle) {
+		close(fd);
+		fd = self.handle;
+	}
+	self.handle = fd;
+	return (fd);
 }
 
 static int
