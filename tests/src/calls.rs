@@ -95,8 +95,14 @@ pub fn run_for(call: &TrappedCall) -> Result<u64, Errno> {
     unsafe { call.from.syscall(both, call.number, &call.args[..count]) }.map_err(|e| e.errno())
 }
 
+/// Whether a call gives a context's descriptor up, on the kernel backend,
+/// where that is close(2).
+fn is_of_contexts(number: i64) -> bool {
+    number == SYS_close && !crate::kit::of_processes()
+}
+
 /// Switches, and answers the calls that come back by `policy`, but those of
-/// its own memory, which are run, until something else comes.
+/// its own memory and contexts, which are run, until something else comes.
 pub fn monitored(
     to: Handle,
     words: &[u64],
@@ -104,7 +110,7 @@ pub fn monitored(
 ) -> Event {
     let mut event = to.switch(words).expect("switching there");
     while let Event::Called(call) = event {
-        let result = if is_of_memory(call.number) {
+        let result = if is_of_memory(call.number) || is_of_contexts(call.number) {
             run_for(&call)
         } else {
             policy(&call)

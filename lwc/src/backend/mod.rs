@@ -3,6 +3,8 @@
 #[cfg(target_os = "freebsd")]
 mod kernel;
 #[cfg(target_os = "freebsd")]
+mod kernel_act;
+#[cfg(target_os = "freebsd")]
 mod kernel_confine;
 #[cfg(target_os = "linux")]
 mod process;
