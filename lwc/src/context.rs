@@ -3,6 +3,7 @@
 use crate::backend::{self, Arrived, Birth, Source};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
+use crate::trapped::TrappedCall;
 use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -14,8 +15,11 @@ bitflags::bitflags! {
     /// Flags of lwCreate (contract 2.6).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Flags: u32 {
-        /// The new context's system calls resume its creator. Refused by the
-        /// process backend (ENOTSUP).
+        /// The new context's system calls are not executed but resume its
+        /// creator with [`Event::Called`] (contract 7.1). Contexts that it
+        /// makes are trapped as well, by the same creator if they do not have
+        /// this flag themselves. Best together with `TRAP_FAULT`: a handler
+        /// that it has for faults can do nothing without system calls.
         const TRAP_SYSCALL = LWC_TRAP_SYSCALL;
         /// Copy writable pages now, not on first write.
         const PREFAULT = LWC_PREFAULT;
@@ -86,6 +90,10 @@ pub enum Event {
         /// What it passed.
         args: Args,
     },
+    /// `LWC_TRAPPED`: a context created here with [`Flags::TRAP_SYSCALL`], or
+    /// one that such a context made, called the system. It waits for
+    /// [`TrappedCall::answer`].
+    Called(TrappedCall),
     /// `LWC_TRAPPED`: a context created here, with [`Flags::TRAP_FAULT`] or
     /// [`Flags::TRAP_EXIT`], ended while it was the current one.
     Ended(End),
@@ -101,6 +109,9 @@ impl Event {
                     count: arrived.count,
                 },
             },
+            Source::Called(from) => {
+                Self::Called(TrappedCall::new(Handle::new(from), &arrived.words))
+            }
             Source::Ended => {
                 let word = |i: u32| arrived.words[i as usize];
                 let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
@@ -114,11 +125,11 @@ impl Event {
         }
     }
 
-    /// The words of a switch; empty for the end of a context.
+    /// The words of a switch; empty for anything else.
     pub fn args(&self) -> &[u64] {
         match self {
             Self::Switched { args, .. } => args,
-            Self::Ended(_) => &[],
+            Self::Called(_) | Self::Ended(_) => &[],
         }
     }
 
@@ -126,7 +137,7 @@ impl Event {
     pub fn from(&self) -> Option<Handle> {
         match self {
             Self::Switched { from, .. } => *from,
-            Self::Ended(_) => None,
+            Self::Called(_) | Self::Ended(_) => None,
         }
     }
 }

@@ -81,6 +81,7 @@ mod page;
 mod region;
 mod secret;
 mod spec;
+mod trapped;
 
 pub use backend::{Backend, backend};
 pub use context::{
@@ -93,3 +94,4 @@ pub use page::page_size;
 pub use region::Region;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
+pub use trapped::{Resources, TrappedCall};

@@ -123,6 +123,7 @@ pub fn serve(mut event: Event, body: &mut dyn FnMut(&[u64]) -> Vec<u64>) -> Infa
 pub fn call(to: Handle, words: &[u64]) -> Vec<u64> {
     match to.switch(words).expect("switching there") {
         Event::Switched { args, .. } => args.to_vec(),
+        Event::Called(call) => panic!("a trapped call: {call:?}"),
         Event::Ended(end) => panic!("the context ended: {end}"),
     }
 }
@@ -137,6 +138,7 @@ pub fn attempt(specs: &[Spec], body: impl FnOnce() -> u64) -> Result<u64, End> {
     .expect("creating a context");
     match context.switch(&[]).expect("switching there") {
         Event::Switched { args, .. } => Ok(args[0]),
+        Event::Called(call) => panic!("a trapped call: {call:?}"),
         Event::Ended(end) => Err(end),
     }
 }

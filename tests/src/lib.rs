@@ -13,5 +13,6 @@
 //!     --skip a_thousand_faults
 //! ```
 
+pub mod calls;
 pub mod harness;
 pub mod kit;

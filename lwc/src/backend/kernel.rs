@@ -16,6 +16,7 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::time::Instant;
 
+pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
 pub(crate) use super::kernel_confine::{confine, limit_memory};
 
 const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
@@ -53,8 +54,9 @@ impl Landing {
     fn arrived(&self, value: i32, call: &'static str) -> Result<Arrived> {
         let source = match value {
             LWC_SWITCHED => Source::Context((self.src >= 0).then_some(self.src)),
-            // A trapped call (its context lives on) is refused at creation;
-            // what is left is the end of a context.
+            // A trapped call's context lives on; of one that ended there is
+            // nothing to name.
+            LWC_TRAPPED if self.src >= 0 => Source::Called(self.src),
             LWC_TRAPPED => Source::Ended,
             _ => return Err(Error::last(call, "refused by the kernel")),
         };
@@ -70,13 +72,6 @@ impl Landing {
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
-    if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
-        return Err(Error::new(
-            CALL,
-            Errno::ENOTSUP,
-            "trapped system calls have no safe interface yet; use lwc-sys",
-        ));
-    }
     let raw = raw(specs);
     let mut landing = Landing::new();
     // SAFETY: the specifiers and the places for the answer outlive the call,
@@ -165,7 +160,7 @@ fn patience(deadline: Instant) -> Result<()> {
 
 /// The module's number for a descriptor, or for the current context. A number
 /// below zero, which is `LWC_SELF` there, names nothing here.
-fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
+pub(super) fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
     match fd {
         None => Ok(LWC_SELF),
         Some(fd) if fd >= 0 => Ok(fd),

@@ -3,6 +3,8 @@
 #[cfg(target_os = "freebsd")]
 mod kernel;
 #[cfg(target_os = "freebsd")]
+mod kernel_act;
+#[cfg(target_os = "freebsd")]
 mod kernel_confine;
 #[cfg(target_os = "linux")]
 mod process;
@@ -97,6 +99,8 @@ pub(crate) enum Birth {
 pub(crate) enum Source {
     /// A switch, from this descriptor, unless its context is no more.
     Context(Option<RawFd>),
+    /// A context whose system calls are trapped made one (LWC_TRAPPED).
+    Called(RawFd),
     /// A context created here ended (LWC_TRAPPED).
     Ended,
 }
@@ -143,6 +147,9 @@ dispatch! {
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
+    lw_syscall(target: RawFd, mask: u32, number: i64, args: &[u64; lwc_sys::LWC_CALL_NARGS as usize]) -> Result<u64>;
+    read_memory(of: RawFd, at: u64, into: &mut [u8]) -> Result<()>;
+    write_memory(of: RawFd, at: u64, from: &[u8]) -> Result<()>;
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;

@@ -11,6 +11,8 @@ use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// No context here is made with TRAP_SYSCALL.
+const NOT_TRAPPED: &str = "it reported a trapped system call, though none is trapped";
 /// How long loading and initialising a function may take at least.
 const SETUP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a snapshot may take to copy itself.
@@ -382,6 +384,7 @@ impl LiveChain {
                     }
                     event = lwc::await_switch(deadline);
                 }
+                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     let _ = copy.destroy();
@@ -459,6 +462,7 @@ impl LiveChain {
                         self.kill_stranger(stranger);
                     }
                 }
+                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     return Err(Cause::Timeout(COPY_PATIENCE));
@@ -501,6 +505,7 @@ fn start_step(
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
         Ok(Event::Switched { .. }) => return Err(parts.control.reply().3),
+        Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
         Ok(Event::Ended(end)) => {
             return Err(format!(
                 "its constructors or initialiser: {}",

@@ -169,7 +169,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                     }
                 }
             }
-            Ok(Event::Switched { .. }) => [word::STRANGER, 0, 0, 0],
+            Ok(Event::Switched { .. } | Event::Called(_)) => [word::STRANGER, 0, 0, 0],
             Ok(Event::Ended(end)) => [
                 word::ENDED,
                 end.signal.unwrap_or(0) as u64,

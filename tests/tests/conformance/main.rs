@@ -14,6 +14,9 @@ mod s4_restrict;
 mod s5_overlay;
 mod s6_faults;
 mod s6_life;
+mod s7_hostile;
+mod s7_syscall;
+mod s7_trap;
 mod s8_info;
 mod s9_limits;
 
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
         s5_overlay::CASES,
         s6_life::CASES,
         s6_faults::CASES,
+        s7_trap::CASES,
+        s7_syscall::CASES,
+        s7_hostile::CASES,
         s8_info::CASES,
         s9_limits::CASES,
         api::CASES,

@@ -158,6 +158,7 @@ impl World {
         let (_, context) = self.slots[slot].as_ref()?;
         match context.switch(words) {
             Ok(Event::Switched { args, .. }) => Some(args.to_vec()),
+            Ok(Event::Called(call)) => panic!("slot {slot} called {call:?}"),
             Ok(Event::Ended(end)) => panic!("slot {slot} ended: {end}"),
             Err(e) => panic!("slot {slot}: {e}"),
         }

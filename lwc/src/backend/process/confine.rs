@@ -16,6 +16,14 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the current context is in a sandbox.
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_confined() -> bool {
+    CONFINED.load(Ordering::Relaxed)
+}
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -159,6 +167,12 @@ fn install(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Re
 
 /// Enters the sandbox, for ever.
 pub(crate) fn confine(how: Confinement) -> Result<()> {
+    if super::trap::is_trapped() {
+        return Err(confine_error(
+            Errno::ENOTSUP,
+            "all system calls of this context go to its creator, which is its sandbox".into(),
+        ));
+    }
     let creating = how == Confinement::Creator;
     let mut allowed = any(COMPUTE);
     let no_exec = libc::PROT_EXEC as u64;
@@ -209,11 +223,13 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed,
         SeccompAction::Errno(libc::EPERM as u32),
         SeccompAction::Allow,
-    )
+    )?;
+    CONFINED.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// The flags with which [`super::create`] clones from a context.
-fn clone_flags() -> u64 {
+pub(super) fn clone_flags() -> u64 {
     (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | death_signal())
         as u64
 }

@@ -8,11 +8,14 @@ use super::registrar::{self, Registration};
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime, death_signal};
 use super::serve::{ask, op};
+use super::trap::{self, Bond};
+use super::{memory::File, warden, window};
 use crate::error::{Error, Result};
 use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 const CALL: &str = "lwCreate";
@@ -73,6 +76,14 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     let shared_table = specs
         .iter()
         .any(|s| s.what == What::Files(None) && s.access == Access::Share);
+    let trapped = flags & lwc_sys::LWC_TRAP_SYSCALL != 0;
+    if trapped && shared_table {
+        return Err(Error::new(
+            CALL,
+            Errno::ENOTSUP,
+            "the process backend cannot share a whole descriptor table with a context whose system calls are trapped; let it have a copy",
+        ));
+    }
     for spec in specs {
         if let (What::Memory(start, end), Access::Share) = (&spec.what, spec.access) {
             memory::share_in_place(CALL, &mut rt.objects, *start, *end)?;
@@ -80,7 +91,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     whole_files(rt, specs)?;
     rt.sweep();
-    let (birth, index) = prepare(rt, specs, flags, shared_table)?;
+    let (mut birth, index) = prepare(rt, specs, flags, shared_table)?;
     for h in &birth.heirlooms {
         if let Some(c) = rt.channel(h.from) {
             c.peer_bell.inherit(true);
@@ -133,6 +144,12 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
             return Err(e);
         }
     }
+    let ready = ready.and_then(|()| {
+        if trapped {
+            watch(rt, index, pid, birth.registration.nursery.take())?;
+        }
+        Ok(())
+    });
     if let Err(e) = ready {
         // It ends by itself; this only makes sure that it has.
         let _ = super::destroy_id(rt, id);
@@ -148,9 +165,35 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     Ok(Forked::Creator(c.desc))
 }
 
+/// The new context's calls come here: what that takes on this side.
+fn watch(rt: &mut Runtime, index: usize, pid: i32, nursery: Option<Rc<File>>) -> Result<()> {
+    let id = rt.id;
+    let Some(c) = rt.channel(index) else {
+        return Err(Error::new(CALL, Errno::ESRCH, "the new context is gone"));
+    };
+    c.bond = Bond {
+        ward: true,
+        pid: Some(pid),
+        nursery,
+        ..Bond::default()
+    };
+    let peer = c.peer;
+    // Its descriptor of the listener, plus one.
+    if let Some(there) = c.inn().take_words()[0].checked_sub(1) {
+        let got = fds::receive(c.sock, 1).map_err(|e| e.of(CALL))?;
+        c.bond.listener = got.first().map(|&fd| Rc::new(File(fd)));
+        // It is ours alone: what it does first is to close its own.
+        let close = [libc::SYS_close as u64, there, 0, 0, 0, 0, 0];
+        let soon = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        warden::vouch(CALL, &c.bond, &close, soon, || false)?;
+    }
+    // It names us as long as it lives.
+    super::hold(rt, peer, id)
+}
+
 /// A memory file is shared with the new context whole or not at all: hostile
 /// code there could map all of it.
-fn whole_files(rt: &Runtime, specs: &[Spec]) -> Result<()> {
+pub(super) fn whole_files(rt: &Runtime, specs: &[Spec]) -> Result<()> {
     let (mut said, mut shared) = (Ranges::none(), Ranges::none());
     for spec in specs {
         if let What::Memory(start, end) = spec.what {
@@ -184,7 +227,7 @@ fn whole_files(rt: &Runtime, specs: &[Spec]) -> Result<()> {
 }
 
 /// Undoes [`prepare`].
-fn abandon(rt: &mut Runtime, index: usize, id: u64) {
+pub(super) fn abandon(rt: &mut Runtime, index: usize, id: u64) {
     if rt.is_root() {
         registrar::unregister(rt, id);
     } else {
@@ -217,9 +260,12 @@ fn prepare(
             &[],
             &[],
         )?;
-        let [sock, pair, bell] = answer.fds[..] else {
-            answer.fds.iter().for_each(|&fd| fds::close(fd));
-            return Err(Error::new(CALL, Errno::EPROTO, "the root sent no channel"));
+        let (&[sock, pair, bell], nursery) = match answer.fds.split_first_chunk() {
+            Some((three, rest)) if rest.len() <= 1 => (three, rest.first()),
+            _ => {
+                answer.fds.iter().for_each(|&fd| fds::close(fd));
+                return Err(Error::new(CALL, Errno::EPROTO, "the root sent no channel"));
+            }
         };
         let r = Registration {
             id: answer.words[0],
@@ -227,6 +273,7 @@ fn prepare(
             sock,
             pair,
             bell,
+            nursery: nursery.map(|&fd| Rc::new(File(fd))),
         };
         let mine = own_channel(rt, &r);
         let (creator, index) = match mine {
@@ -291,6 +338,7 @@ fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), us
         granted: Rights::none(),
         mine: Rights::none(),
         foreign: Vec::new(),
+        bond: Bond::default(),
     });
     Ok(((there, pair), index))
 }
@@ -318,13 +366,22 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
     // Channel numbers in the new context: the root, the creator, the rest.
     let first = if birth.creator.is_some() { 2 } else { 1 };
     for (n, (from, peer, desc)) in held.into_iter().enumerate() {
-        let (sock, pair, there) = introduce(
+        let trapped = rt
+            .channel(from)
+            .is_some_and(|c| c.peer_bell.trapped.load(Ordering::Relaxed) != 0);
+        let met = introduce(
             rt,
             from,
             birth.registration.id,
             (first + n) as u64,
             birth.registration.bell,
-        )?;
+        );
+        let (sock, pair, there) = match met {
+            Ok(met) => met,
+            // It cannot meet anybody but by its monitor, with every right.
+            Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.errno()) => continue,
+            Err(e) => return Err(e),
+        };
         let Some(c) = rt.channel(from) else { continue };
         birth.heirlooms.push(Heirloom {
             peer,
@@ -353,14 +410,21 @@ pub(super) fn introduce(
 ) -> Result<(RawFd, RawFd, u32)> {
     let pair = Mapped::<Pair>::file(c"lwc-pair")?;
     let (here, there) = fds::socket_pair().inspect_err(|_| fds::close(pair))?;
-    let asked = ask(
-        rt,
-        CALL,
-        from,
-        &[op::INTRODUCE, id, number],
-        &[],
-        &[there, pair, bell],
-    );
+    let trapped = rt
+        .channel(from)
+        .is_some_and(|c| c.peer_bell.trapped.load(Ordering::Relaxed) != 0);
+    let asked = if trapped {
+        super::access::introduce(rt, from, [id, number], [there, pair, bell])
+    } else {
+        ask(
+            rt,
+            CALL,
+            from,
+            &[op::INTRODUCE, id, number],
+            &[],
+            &[there, pair, bell],
+        )
+    };
     fds::close(there);
     match asked {
         Ok(answer) => Ok((here, pair, answer.words[0] as u32)),
@@ -376,39 +440,71 @@ pub(super) fn introduce(
 /// told by our own signal. libc is not told; it need not be, in a process with
 /// one thread, but for the thread's number that it caches, which the kernel
 /// writes where libc keeps it (as fork(3) has it done), and the robust list.
-fn fork(shared_table: bool) -> i32 {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: plain system calls. With no stack and no CLONE_VM, clone(2)
-    // returns twice on copies of this stack, like fork(2). `tid` is the
-    // address the C library gave the kernel for this very purpose.
-    unsafe {
-        libc::sigfillset(set.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), old.as_mut_ptr());
-        let mut tid: *mut i32 = std::ptr::null_mut();
-        libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut tid);
-        let mut head: *mut libc::c_void = std::ptr::null_mut();
-        let mut len: usize = 0;
-        libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len);
-        let root = super::is_root_process();
-        let mut flags = death_signal();
-        if !root {
-            flags |= libc::CLONE_PARENT;
-        }
-        if shared_table {
-            flags |= libc::CLONE_FILES | libc::CLONE_FS;
-        }
-        if !tid.is_null() {
-            flags |= libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
-        }
-        let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, tid, 0) as i32;
-        let errno = Errno::last();
-        if pid == 0 && !head.is_null() {
-            libc::syscall(libc::SYS_set_robust_list, head, len);
-        }
-        libc::sigprocmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
-        errno.set();
-        pid
+///
+/// Every call by [`window::own`]: in a trapped context those of the C library
+/// would be signals, which are blocked meanwhile. Errno is set on failure.
+pub(super) fn fork(shared_table: bool) -> i32 {
+    let own = |n: libc::c_long, a: [u64; 5]| {
+        // SAFETY: the calls below, each with what it wants.
+        unsafe { window::own([n as u64, a[0], a[1], a[2], a[3], a[4], 0]) }
+    };
+    let mask = |how: i32, set: *const u64, old: *mut u64| {
+        own(
+            libc::SYS_rt_sigprocmask,
+            [how as u64, set as u64, old as u64, 8, 0],
+        )
+    };
+    // The kernel's own set: one bit a signal.
+    let (all, mut old) = (u64::MAX, 0u64);
+    mask(libc::SIG_BLOCK, &raw const all, &raw mut old);
+    // Plain system calls. With no stack and no CLONE_VM, clone(2) returns
+    // twice on copies of this stack, like fork(2). `tid` is the address that
+    // the C library gave the kernel for this very purpose.
+    let mut tid = 0u64;
+    own(
+        libc::SYS_prctl,
+        [
+            libc::PR_GET_TID_ADDRESS as u64,
+            &raw mut tid as u64,
+            0,
+            0,
+            0,
+        ],
+    );
+    let (mut head, mut len) = (0u64, 0u64);
+    own(
+        libc::SYS_get_robust_list,
+        [0, &raw mut head as u64, &raw mut len as u64, 0, 0],
+    );
+    let mut flags = death_signal();
+    if !super::is_root_process() {
+        flags |= libc::CLONE_PARENT;
+    }
+    if shared_table {
+        flags |= libc::CLONE_FILES | libc::CLONE_FS;
+    }
+    if tid != 0 {
+        flags |= libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
+    }
+    let pid = own(libc::SYS_clone, clone_args(flags as u64, tid));
+    if pid == 0 && head != 0 {
+        own(libc::SYS_set_robust_list, [head, len, 0, 0, 0]);
+    }
+    mask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
+    if pid < 0 {
+        Errno::from_raw(-pid as i32).set();
+        return -1;
+    }
+    pid as i32
+}
+
+/// flags, stack, parent's tid, then, in an order that machines differ in, the
+/// child's tid and its TLS.
+fn clone_args(flags: u64, tid: u64) -> [u64; 5] {
+    if cfg!(target_arch = "aarch64") {
+        [flags, 0, 0, 0, tid]
+    } else {
+        [flags, 0, 0, tid, 0]
     }
 }
 
@@ -417,15 +513,26 @@ fn fork(shared_table: bool) -> i32 {
 fn become_new(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) {
     Runtime::forget_root();
     super::set_root_process(false);
-    let report = if birth.creator.is_some() { 1 } else { 0 };
+    let to = if birth.creator.is_some() { 1 } else { 0 };
     let done = settle(rt, birth, specs, flags);
-    let Some(c) = rt.channel(report) else {
+    report(rt, to, done);
+}
+
+/// Tells the creator how it went; a failure ends the process. With it goes the
+/// listener over this context, if there is one.
+pub(super) fn report(rt: &mut Runtime, to: usize, done: Result<Option<RawFd>>) {
+    let Some(c) = rt.channel(to) else {
         // SAFETY: without a channel nobody can be told; the creator sees the
         // death.
         unsafe { libc::_exit(1) };
     };
+    let done = done.and_then(|listener| {
+        fds::send(c.sock, listener.as_slice()).map_err(|e| e.of(CALL))?;
+        c.out().put_words(&[listener.map_or(0, |fd| fd as u64 + 1)]);
+        Ok(listener)
+    });
     let errno = match &done {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(e) => {
             c.out().put_payload(e.to_string().as_bytes());
             e.errno() as i32 as u32
@@ -434,16 +541,23 @@ fn become_new(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) {
     c.out().errno.store(errno, Ordering::Relaxed);
     c.out().publish(kind::REPLY);
     c.ring();
-    if done.is_err() {
-        if let Some(root) = rt.channel(0) {
-            root.out().leaving.store(1, Ordering::Relaxed);
+    match done {
+        Ok(None) => {}
+        // SAFETY: closes a descriptor of our own; the creator lets it.
+        Ok(Some(fd)) => unsafe {
+            window::vouched([libc::SYS_close as u64, fd as u64, 0, 0, 0, 0, 0]);
+        },
+        Err(_) => {
+            if let Some(root) = rt.channel(0) {
+                root.out().leaving.store(1, Ordering::Relaxed);
+            }
+            // SAFETY: the new context was never switched to and ends here.
+            unsafe { libc::_exit(1) };
         }
-        // SAFETY: the new context was never switched to and ends here.
-        unsafe { libc::_exit(1) };
     }
 }
 
-fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<()> {
+fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<Option<RawFd>> {
     let root_pid = rt.root_pid;
     let creator = rt.id;
     let shared = birth.shared_table;
@@ -455,8 +569,14 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
             fds::close(c.sock);
         }
         std::mem::forget((c.pair, c.peer_bell));
+        if shared {
+            std::mem::forget(c.bond);
+        }
     }
-    if !shared {
+    let book = rt.book.take();
+    if shared {
+        std::mem::forget(book);
+    } else {
         fds::close(rt.bell_fd);
     }
     rt.shared_table = shared;
@@ -474,7 +594,6 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
     };
     let root_ptr = root_bell.ptr();
     rt.root_bell = Some(root_bell);
-    rt.book = None;
     rt.bell_fd = r.bell;
     rt.id = r.id;
     rt.creator = creator;
@@ -517,6 +636,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 Rights::none()
             },
             foreign: Vec::new(),
+            bond: Bond::default(),
         },
     );
     if let (Some((sock, page)), Some(bell)) = (birth.creator, creator_bell) {
@@ -541,6 +661,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 granted: Rights::all(),
                 mine: creator_rights,
                 foreign: Vec::new(),
+                bond: Bond::default(),
             },
         );
     }
@@ -583,6 +704,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
                 granted: Rights::none(),
                 mine: h.rights.clone(),
                 foreign: Vec::new(),
+                bond: Bond::default(),
             },
         );
         if let Some(c) = rt.channel(first + n) {
@@ -597,12 +719,22 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
         birth.heirlooms.iter().for_each(|h| fds::close(h.pair));
     }
     die_with(root_pid)?;
-    apply(rt, specs, flags)
+    if let Some(file) = &birth.registration.nursery {
+        rt.nursery = Some(super::nested::Nursery::map(file.0)?);
+    }
+    // Its files close with this one's copies of them.
+    drop(birth);
+    apply(rt, specs, flags)?;
+    if flags & lwc_sys::LWC_TRAP_SYSCALL == 0 {
+        return Ok(None);
+    }
+    rt.watched_by(if is_creators { 0 } else { 1 }, creator);
+    trap::enter(rt, !super::confine::is_confined())
 }
 
 /// The context goes when the root's process goes, cannot be traced or dumped
 /// by others of the same user, and gains nothing from set-user-ID programs.
-fn die_with(root_pid: i32) -> Result<()> {
+pub(super) fn die_with(root_pid: i32) -> Result<()> {
     // SAFETY: prctl with plain numbers; getppid has no preconditions.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -616,7 +748,7 @@ fn die_with(root_pid: i32) -> Result<()> {
 }
 
 /// What the specifiers say of the new context's own memory and descriptors.
-fn apply(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<()> {
+pub(super) fn apply(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<()> {
     for spec in specs {
         match (&spec.what, spec.access) {
             (What::Memory(start, end), Access::Unmap) => {

@@ -15,7 +15,7 @@ const SIGNALS: [i32; 6] = [
     libc::SIGSYS,
 ];
 
-extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+pub(super) extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let note = NOTE.load(Ordering::Relaxed);
     // SAFETY: the kernel hands a valid siginfo; NOTE points at a mapping that
     // lives as long as the context; only async-signal-safe calls follow. The
@@ -35,6 +35,13 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_
             (*note).fault_address.store(address, Ordering::Relaxed);
             (*note).fault_signal.store(signal as u32, Ordering::Relaxed);
         }
+        if super::trap::is_trapped() {
+            // It may neither raise signals nor change actions but through its
+            // monitor; the root reads the signal in the note.
+            loop {
+                super::window::own([libc::SYS_exit_group as u64, signal as u64, 0, 0, 0, 0, 0]);
+            }
+        }
         libc::signal(signal, libc::SIG_DFL);
         libc::syscall(
             libc::SYS_tgkill,
@@ -52,6 +59,9 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_
 pub(super) fn note_in(half: &Half) {
     NOTE.store(std::ptr::from_ref(half).cast_mut(), Ordering::Relaxed);
     for signal in SIGNALS {
+        if signal == libc::SIGSYS && super::trap::is_trapped() {
+            continue; // the trap's own, which knows of us
+        }
         // SAFETY: the struct is initialised; the handler is safe as argued
         // there. SA_ONSTACK lets it run when the stack has overflowed, if the
         // program has an alternate one (Rust programs do).

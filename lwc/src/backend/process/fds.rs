@@ -13,7 +13,7 @@ pub(super) const MAX_SENT: usize = 250;
 /// process may have, so that the low numbers stay the user's.
 static BASE: AtomicI32 = AtomicI32::new(0);
 
-fn base() -> RawFd {
+pub(super) fn base() -> RawFd {
     match BASE.load(Ordering::Relaxed) {
         0 => find_base(),
         known => known,
@@ -152,15 +152,16 @@ struct Control([u8; 1088]);
 
 /// Sends descriptors. At most [`MAX_SENT`].
 pub(super) fn send(sock: RawFd, fds: &[RawFd]) -> Result<()> {
+    send_raw(sock, fds).map_err(|e| Error::new("sendmsg", e, "passing descriptors"))
+}
+
+/// The same without allocating on failure.
+pub(super) fn send_raw(sock: RawFd, fds: &[RawFd]) -> std::result::Result<(), Errno> {
     if fds.is_empty() {
         return Ok(());
     }
     if fds.len() > MAX_SENT {
-        return Err(Error::new(
-            "sendmsg",
-            Errno::E2BIG,
-            format!("{} descriptors in one message", fds.len()),
-        ));
+        return Err(Errno::E2BIG);
     }
     let mut byte = 0u8;
     let mut control = Control([0; 1088]);
@@ -185,10 +186,39 @@ pub(super) fn send(sock: RawFd, fds: &[RawFd]) -> Result<()> {
         std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), bytes);
         libc::sendmsg(sock, &raw const msg, libc::MSG_NOSIGNAL)
     };
-    if rc < 0 {
-        return Err(Error::last("sendmsg", "passing descriptors"));
+    Errno::result(rc).map(drop)
+}
+
+/// Receives one descriptor, at the lowest number, without allocating.
+pub(super) fn receive_one(sock: RawFd, cloexec: bool) -> std::result::Result<RawFd, Errno> {
+    let mut byte = 0u8;
+    // Room for one: the kernel discards what else a peer may send.
+    let mut control = [0u64; 3];
+    let flags = libc::MSG_DONTWAIT | if cloexec { libc::MSG_CMSG_CLOEXEC } else { 0 };
+    // SAFETY: the message points at locals that live across the call; the one
+    // header is read where the kernel says that there is one, and has room
+    // for one descriptor (CMSG_LEN(4) = 20 bytes of 24).
+    unsafe {
+        let mut iov = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.as_mut_ptr().cast();
+        msg.msg_controllen = libc::CMSG_LEN(4) as _;
+        Errno::result(libc::recvmsg(sock, &raw mut msg, flags))?;
+        let head = libc::CMSG_FIRSTHDR(&raw const msg);
+        if head.is_null()
+            || (*head).cmsg_level != libc::SOL_SOCKET
+            || (*head).cmsg_type != libc::SCM_RIGHTS
+            || (*head).cmsg_len as usize != libc::CMSG_LEN(4) as usize
+        {
+            return Err(Errno::EPROTO);
+        }
+        Ok(libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned())
     }
-    Ok(())
 }
 
 /// Receives exactly `want` descriptors, all CLOEXEC and among our own; any

@@ -4,7 +4,7 @@ use super::page::WORDS;
 use super::runtime::Runtime;
 use std::sync::atomic::Ordering;
 
-/// creator, flags, state, contexts, resident, private, known, 0.
+/// creator, flags, state, contexts, resident, private, known, process.
 pub(super) fn info_words(rt: &Runtime, id: u64) -> [u64; 8] {
     let current = rt.current().load(Ordering::Relaxed);
     let book = rt.book.as_ref();
@@ -40,7 +40,7 @@ pub(super) fn info_words(rt: &Runtime, id: u64) -> [u64; 8] {
         resident,
         private,
         1,
-        0,
+        pid as u64,
     ]
 }
 

@@ -18,6 +18,9 @@
 //!   enforces its rights there; nobody else can reach into its memory.
 //! * [`memory`]: private memory turned into shared memory files, in place.
 //! * [`confine`]: the sandbox, capability mode's stand-in.
+//! * [`trap`], [`filter`], [`window`]: trapped system calls; [`nested`]:
+//!   contexts that trapped ones make; [`warden`], [`access`], [`calls`]:
+//!   acting for another context (lwSyscall).
 //!
 //! Who is trusted with what: each context with its own memory and rights; the
 //! root's process with life and death of all (as the kernel is on the other
@@ -25,12 +28,16 @@
 //! those it holds or is held by, for nothing, and can go on running after it
 //! has passed the baton; it cannot read, write or impersonate another.
 
+mod access;
+mod calls;
 mod confine;
 mod create;
 mod faults;
 mod fds;
+mod filter;
 mod info;
 mod memory;
+mod nested;
 mod overlay;
 mod page;
 mod ranges;
@@ -38,6 +45,9 @@ mod registrar;
 mod rights;
 mod runtime;
 mod serve;
+mod trap;
+mod warden;
+mod window;
 
 pub(crate) use confine::{confine, limit_memory};
 
@@ -55,6 +65,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
+use trap::Bond;
 
 static STATE: Mutex<Option<Box<Runtime>>> = Mutex::new(None);
 /// Whether this process is the root: clone(2) needs to know.
@@ -187,15 +198,13 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
             format!("flags {flags:#x} have bits that lwCreate does not know"),
         ));
     }
-    if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
-        return Err(Error::new(
-            CALL,
-            Errno::ENOTSUP,
-            "the process backend does not trap system calls yet; the kernel backend does",
-        ));
-    }
     let mut guard = Guard::alone(CALL)?;
-    match create(guard.rt(), specs, flags)? {
+    let made = if guard.rt().monitor.is_some() {
+        nested::create(guard.rt(), specs, flags)?
+    } else {
+        create(guard.rt(), specs, flags)?
+    };
+    match made {
         Forked::Creator(fd) => Ok(Birth::Creator(fd)),
         Forked::New => {
             let got = guard.rt().park(None);
@@ -216,6 +225,15 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
             Errno::ETIMEDOUT,
             "nobody switched back in time",
         )),
+        Got::Called { from, words } => {
+            let id = rt.id;
+            rt.current().store(id, Ordering::Relaxed);
+            Ok(Arrived {
+                source: Source::Called(known_as(rt, from)?),
+                words,
+                count: lwc_sys::LWC_CALL_WORDS as usize,
+            })
+        }
         Got::Ended { words, count } => Ok(Arrived {
             source: Source::Ended,
             words,
@@ -294,6 +312,18 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
     }
     let index = rt.find(call, to)?;
     rt.alive(call, index)?;
+    let awaits = rt
+        .channel(index)
+        .map_or(0, |c| c.peer_bell.awaits.load(Ordering::Relaxed));
+    if awaits != 0 && awaits != rt.id {
+        return Err(Error::new(
+            call,
+            Errno::EBUSY,
+            format!(
+                "it waits for the answer to a system call, which only context {awaits} may give"
+            ),
+        ));
+    }
     let peer = rt.channels[index].as_ref().map_or(0, |c| c.peer);
     rt.current().store(peer, Ordering::Relaxed);
     let Some(c) = rt.channel(index) else {
@@ -392,6 +422,13 @@ pub(crate) fn lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()> {
         return overlay::drop_own(rt, specs);
     };
     validate(CALL, specs, For::Overlay)?;
+    if rt.monitor.is_some() {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "the system calls of this context are trapped; on the process backend it cannot overlay",
+        ));
+    }
     if !single_threaded() {
         return Err(Error::new(CALL, Errno::EBUSY, "more than one thread"));
     }
@@ -440,6 +477,9 @@ pub(crate) fn lw_getlwc() -> Result<RawFd> {
     const CALL: &str = "lwGetlwc";
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
+    if rt.self_desc < 0 && rt.monitor.is_some() {
+        rt.self_desc = nested::OWN_NUMBER;
+    }
     if rt.self_desc < 0 {
         // SAFETY: duplicates a descriptor of our own, only for its number.
         let fd = unsafe { libc::fcntl(rt.bell_fd, libc::F_DUPFD_CLOEXEC, 0) };
@@ -458,6 +498,13 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     let rt = guard.rt();
     let index = rt.find(CALL, fd)?;
     rt.alive(CALL, index)?;
+    if rt.monitor.is_some() {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "the system calls of this context are trapped; on the process backend it gets no further descriptors",
+        ));
+    }
     rt.sweep();
     let number = rt.free_channel();
     let (id, bell) = (rt.id, rt.bell_fd);
@@ -491,6 +538,7 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
             granted: Rights::none(),
             mine,
             foreign: Vec::new(),
+            bond: Bond::default(),
         },
     );
     if let Some(c) = rt.channel(number) {
@@ -506,7 +554,9 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     if fd >= 0 && fd == rt.self_desc {
-        fds::close(fd);
+        if fd != nested::OWN_NUMBER {
+            fds::close(fd);
+        }
         rt.self_desc = -1;
         return Ok(());
     }
@@ -570,6 +620,59 @@ fn destroy_id(rt: &mut Runtime, id: u64) -> Result<()> {
         return Ok(());
     }
     ask(rt, "destroy", 0, &[op::DESTROY, id], &[], &[]).map(drop)
+}
+
+/// lwSyscall.
+pub(crate) fn lw_syscall(fd: RawFd, mask: u32, number: i64, args: &[u64; 8]) -> Result<u64> {
+    const CALL: &str = "lwSyscall";
+    let [a, b, c, d, e, f, 0, 0] = *args else {
+        return Err(Error::new(
+            CALL,
+            Errno::EINVAL,
+            "a call has six arguments here",
+        ));
+    };
+    let mut guard = Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    // SAFETY: the promise of `Handle::syscall`'s caller.
+    unsafe { access::syscall(rt, index, mask, number, &[a, b, c, d, e, f]) }
+}
+
+/// Reads memory of another context.
+pub(crate) fn read_memory(fd: RawFd, at: u64, into: &mut [u8]) -> Result<()> {
+    const CALL: &str = "read_memory";
+    let mut guard = Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    access::read(rt, index, at, into)
+}
+
+/// Writes memory of another context.
+pub(crate) fn write_memory(fd: RawFd, at: u64, from: &[u8]) -> Result<()> {
+    const CALL: &str = "write_memory";
+    let mut guard = Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    access::write(rt, index, at, from)
+}
+
+/// The channel of a context to act for: not the current one, and not from a
+/// trapped one, for which that would be a way around.
+fn own_target(rt: &mut Runtime, call: &'static str, fd: RawFd) -> Result<usize> {
+    if fd >= 0 && fd == rt.self_desc {
+        return Err(Error::new(call, Errno::EINVAL, "the current context"));
+    }
+    let index = rt.find(call, fd)?;
+    rt.alive(call, index)?;
+    if rt.monitor.is_some() {
+        return Err(Error::new(
+            call,
+            Errno::EPERM,
+            "the system calls of this context are trapped; on the process backend it cannot act for others",
+        ));
+    }
+    Ok(index)
 }
 
 /// See [`Region::new`](crate::Region::new).

@@ -8,6 +8,7 @@
 //! read is copied once and checked, and a doorbell rung for nothing costs the
 //! one who wakes a look around.
 
+use super::window;
 use crate::error::{Error, Result};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -32,6 +33,8 @@ pub(super) mod kind {
     pub(in super::super) const REQUEST: u32 = 4;
     /// The answer to the last request.
     pub(in super::super) const REPLY: u32 = 5;
+    /// The baton, with a system call that was trapped.
+    pub(in super::super) const CALL: u32 = 6;
 }
 
 /// The futex a context waits on, in memory that its holders map.
@@ -43,10 +46,14 @@ pub(super) struct Bell {
     pub(super) hint: AtomicU32,
     /// Not zero once the owner is dead.
     pub(super) dead: AtomicU32,
-    pad: AtomicU32,
+    /// Not zero if the owner's system calls are trapped.
+    pub(super) trapped: AtomicU32,
     /// In the root's bell: who has the baton. A hint, written by whoever
     /// passes it; what hangs on it is argued where it is read.
     pub(super) current: AtomicU64,
+    /// Not zero while the owner waits for the answer to a trapped call: the
+    /// identity of the one context that may give it.
+    pub(super) awaits: AtomicU64,
 }
 
 /// What one end of a pair writes and the other reads.
@@ -107,6 +114,20 @@ impl Half {
         out
     }
 
+    /// One byte of a payload, without allocating.
+    pub(super) fn byte(&self, i: usize) -> u8 {
+        let word = self.payload[i / 4].load(Ordering::Relaxed);
+        word.to_ne_bytes()[i % 4]
+    }
+
+    /// Writes one byte of a payload; whoever does sets `count` at the end.
+    pub(super) fn put_byte(&self, i: usize, byte: u8) {
+        let cell = &self.payload[i / 4];
+        let mut bytes = cell.load(Ordering::Relaxed).to_ne_bytes();
+        bytes[i % 4] = byte;
+        cell.store(u32::from_ne_bytes(bytes), Ordering::Relaxed);
+    }
+
     /// Copies all words out.
     pub(super) fn take_words(&self) -> [u64; WORDS] {
         std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
@@ -148,6 +169,11 @@ impl<T> Mapped<T> {
 
     /// Maps a file made by [`Mapped::file`].
     pub(super) fn map(fd: RawFd) -> Result<Self> {
+        Self::map_at(fd, 0)
+    }
+
+    /// Maps a part of a larger file, from a page boundary on.
+    pub(super) fn map_at(fd: RawFd, offset: usize) -> Result<Self> {
         // SAFETY: a new shared mapping at an address the kernel picks; `T` is
         // made of atomics, for which any bytes are a value.
         let ptr = unsafe {
@@ -157,7 +183,7 @@ impl<T> Mapped<T> {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 fd,
-                0,
+                offset as libc::off_t,
             )
         };
         if ptr == libc::MAP_FAILED {
@@ -233,13 +259,15 @@ impl Bell {
         // SAFETY: futex(2) on a word inside a mapping we hold; FUTEX_WAKE
         // reads and writes no memory.
         unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                libc::FUTEX_WAKE,
+            window::own([
+                libc::SYS_futex as u64,
+                self.word.as_ptr() as u64,
+                libc::FUTEX_WAKE as u64,
                 1,
-                std::ptr::null::<libc::timespec>(),
-            );
+                0,
+                0,
+                0,
+            ]);
         }
     }
 
@@ -253,13 +281,15 @@ impl Bell {
         let until = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: as in `ring`; FUTEX_WAIT reads the word and the timespec.
         unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                libc::FUTEX_WAIT,
-                seen,
-                until,
-            );
+            window::own([
+                libc::SYS_futex as u64,
+                self.word.as_ptr() as u64,
+                libc::FUTEX_WAIT as u64,
+                seen.into(),
+                until as u64,
+                0,
+                0,
+            ]);
         }
     }
 }

@@ -6,14 +6,19 @@
 //! the end. It has no part in rights over memory, which each owner enforces.
 
 use super::fds;
+use super::memory::File;
 use super::page::{Bell, Mapped, Pair, WORDS, kind};
 use super::rights::Rights;
 use super::runtime::{Channel, Got, Runtime};
+use super::trap::Bond;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
+
+const CALL: &str = "lwCreate";
 
 /// Contexts in one process at most; `kern.lwc.max_contexts` of the module.
 pub(super) const MAX_CONTEXTS: usize = 4096;
@@ -45,6 +50,8 @@ struct Entry {
     holders: BTreeMap<u64, u32>,
     /// Killed by us: its death is no news.
     doomed: bool,
+    /// Pages for the contexts that it will make, if it is trapped.
+    nursery: Option<Rc<File>>,
 }
 
 /// The register of contexts.
@@ -61,6 +68,8 @@ pub(super) struct Registration {
     pub(super) sock: RawFd,
     pub(super) pair: RawFd,
     pub(super) bell: RawFd,
+    /// If its calls are trapped, and its creator's are not.
+    pub(super) nursery: Option<Rc<File>>,
 }
 
 impl Book {
@@ -83,6 +92,12 @@ impl Book {
     /// Creator and flags of a live context.
     pub(super) fn origin(&self, id: u64) -> Option<(u64, u32)> {
         self.entries.get(&id).map(|e| (e.creator, e.flags))
+    }
+
+    /// The nurseries of trapped contexts.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let all = self.entries.values();
+        all.filter_map(|e| e.nursery.as_ref().map(|n| n.0))
     }
 
     /// Whether a creator has booked a context that has no process yet.
@@ -149,23 +164,8 @@ fn destroy_unnamed(rt: &mut Runtime, targets: &[u64]) {
 
 /// Makes the root's end of a new context: identity, doorbell, channel.
 pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Registration> {
-    const CALL: &str = "lwCreate";
     rt.sweep();
-    let Some(book) = rt.book.as_mut() else {
-        return Err(Error::new(
-            CALL,
-            Errno::EPERM,
-            "only the root keeps the book",
-        ));
-    };
-    if book.entries.len() >= MAX_CONTEXTS {
-        return Err(Error::new(
-            CALL,
-            Errno::EAGAIN,
-            format!("the process has {MAX_CONTEXTS} contexts, its limit"),
-        ));
-    }
-    let id = book.next;
+    let id = next(rt)?;
     let mut open: Vec<RawFd> = Vec::new();
     let made = (|| {
         let bell = Mapped::<Bell>::file(c"lwc-bell")?;
@@ -177,9 +177,14 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         fds::alarm(here, super::runtime::death_signal())?;
         let peer_bell = Mapped::<Bell>::map(bell)?;
         let mapped = Mapped::<Pair>::map(pair)?;
-        Ok((bell, pair, here, there, peer_bell, mapped))
+        let nursery = if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
+            Some(Rc::new(File(super::nested::file()?)))
+        } else {
+            None
+        };
+        Ok((bell, pair, here, there, peer_bell, mapped, nursery))
     })();
-    let (bell, pair, here, there, peer_bell, mapped) = made.map_err(|e: Error| {
+    let (bell, pair, here, there, peer_bell, mapped, nursery) = made.map_err(|e: Error| {
         open.iter().for_each(|&fd| fds::close(fd));
         e.of(CALL)
     })?;
@@ -201,7 +206,46 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         granted: Rights::none(),
         mine: Rights::none(),
         foreign: Vec::new(),
+        bond: Bond::default(),
     });
+    enter(rt, id, creator, flags, channel, nursery.clone());
+    Ok(Registration {
+        id,
+        channel,
+        sock: there,
+        pair,
+        bell,
+        nursery,
+    })
+}
+
+/// The identity of the next context, if there is room for one.
+fn next(rt: &Runtime) -> Result<u64> {
+    let Some(book) = rt.book.as_ref() else {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "only the root keeps the book",
+        ));
+    };
+    if book.entries.len() >= MAX_CONTEXTS {
+        return Err(Error::new(
+            CALL,
+            Errno::EAGAIN,
+            format!("the process has {MAX_CONTEXTS} contexts, its limit"),
+        ));
+    }
+    Ok(book.next)
+}
+
+fn enter(
+    rt: &mut Runtime,
+    id: u64,
+    creator: u64,
+    flags: u32,
+    channel: usize,
+    nursery: Option<Rc<File>>,
+) {
     if let Some(book) = rt.book.as_mut() {
         book.next += 1;
         book.entries.insert(
@@ -213,16 +257,67 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
                 channel,
                 holders: BTreeMap::from([(creator, 1)]),
                 doomed: false,
+                nursery,
             },
         );
     }
-    Ok(Registration {
-        id,
-        channel,
-        sock: there,
+}
+
+/// The same for a context that a trapped one makes in its nursery. `ward`: its
+/// calls come to the root. Returns its identity and our channel to it.
+pub(super) fn register_slot(
+    rt: &mut Runtime,
+    creator: u64,
+    flags: u32,
+    slot: usize,
+    ward: bool,
+) -> Result<(u64, usize)> {
+    rt.sweep();
+    let id = next(rt)?;
+    let nursery = rt
+        .book
+        .as_ref()
+        .and_then(|b| b.entries.get(&creator)?.nursery.clone());
+    let no = |why| Error::new(CALL, Errno::EPERM, why);
+    let nursery = nursery.ok_or_else(|| no("its creator has no place for it"))?;
+    let (pair, peer_bell) = super::nested::pages(nursery.0, slot, super::nested::With::Root)
+        .ok_or_else(|| no("no such place for it"))?;
+    // Whatever the pages hold, nothing of it is a message yet.
+    let seen = pair.halves[1].seq.load(Ordering::Acquire);
+    peer_bell.dead.store(0, Ordering::Relaxed);
+    let channel = rt.add_channel(Channel {
+        peer: id,
+        desc: -1,
+        sock: -1,
+        held: false,
+        root_line: true,
+        lent: false,
+        vouched: true,
         pair,
-        bell,
-    })
+        side: 0,
+        seen,
+        peer_bell,
+        there: 0,
+        granted: Rights::none(),
+        mine: Rights::none(),
+        foreign: Vec::new(),
+        bond: Bond {
+            ward,
+            ..Bond::default()
+        },
+    });
+    if let Some(c) = rt.channel(channel) {
+        c.desc = super::nested::number_of(channel);
+    }
+    enter(
+        rt,
+        id,
+        creator,
+        flags | lwc_sys::LWC_TRAP_SYSCALL,
+        channel,
+        None,
+    );
+    Ok((id, channel))
 }
 
 /// A registered context now has a process.
@@ -492,12 +587,19 @@ fn wait_for(which: libc::idtype_t, id: libc::id_t, options: i32) -> Option<(i32,
 }
 
 /// A context ended by itself.
-fn ended(rt: &mut Runtime, id: u64, dead: u32) -> Option<Got> {
+fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
     let (creator, flags) = rt.book.as_ref()?.origin(id)?;
     let entry = rt.book.as_ref()?.entries.get(&id)?;
     let (channel, doomed) = (entry.channel, entry.doomed);
+    let noted = rt
+        .channel(channel)
+        .map_or(0, |c| c.inn().fault_signal.load(Ordering::Relaxed)) as i32;
     let signal = if dead & SIGNALED != 0 {
         (dead & 0xff) as i32
+    } else if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 && FAULTS.contains(&noted) {
+        // A trapped context cannot raise a signal: it notes it and exits.
+        dead = SIGNALED | noted as u32;
+        noted
     } else {
         0
     };

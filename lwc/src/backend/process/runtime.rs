@@ -2,9 +2,12 @@
 
 use super::fds;
 use super::memory::Objects;
+use super::nested::Nursery;
 use super::page::{Bell, Half, Mapped, Pair, WORDS, kind};
 use super::registrar::Book;
 use super::rights::Rights;
+use super::trap::{Bond, Monitor};
+use super::window;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -53,6 +56,8 @@ pub(super) struct Channel {
     pub(super) mine: Rights,
     /// Descriptors in a shared table that belong to the peer.
     pub(super) foreign: Vec<RawFd>,
+    /// What it means where system calls are trapped.
+    pub(super) bond: Bond,
 }
 
 impl Channel {
@@ -71,20 +76,26 @@ impl Channel {
     /// The user holds a descriptor here now, or no longer.
     pub(super) fn hold(&mut self, yes: bool) {
         self.held = yes;
-        self.out().held.store(yes.into(), Ordering::Relaxed);
+        let stays = yes || self.bond.monitor;
+        self.out().held.store(stays.into(), Ordering::Relaxed);
     }
     /// Whether no message can come here any more: the user does not hold it,
     /// and the peer is dead or has closed its end. (Of that a hostile peer can
     /// only lie to its own harm.)
     fn useless(&self) -> bool {
-        let gone = || !self.root_line && self.inn().gone.load(Ordering::Relaxed) != 0;
+        let gone = || {
+            !self.root_line && !self.bond.monitor && self.inn().gone.load(Ordering::Relaxed) != 0
+        };
         !self.held && (self.peer != 1 && self.peer_dead() || gone())
     }
     /// Whether a channel that the user has just closed can go: the peer holds
     /// nothing here either. Between a channel's making and its holder's saying
     /// so both calls of the current context are over, so this is final.
     pub(super) fn unused(&self) -> bool {
-        !self.held && !self.root_line && self.inn().held.load(Ordering::Relaxed) == 0
+        !self.held
+            && !self.root_line
+            && !self.bond.monitor
+            && self.inn().held.load(Ordering::Relaxed) == 0
     }
     /// Frees what the channel has in this context.
     pub(super) fn close(self) {
@@ -123,6 +134,15 @@ pub(super) struct Runtime {
     pub(super) anchor: bool,
     /// To hand the doorbell to new holders.
     pub(super) bell_fd: RawFd,
+    /// Who the system calls go to, where they are trapped.
+    pub(super) monitor: Option<Monitor>,
+    /// Pages for contexts that a trapped one makes.
+    pub(super) nursery: Option<Nursery>,
+    /// In a context that a trapped one made: a socket of its maker's whose
+    /// other end is the root's.
+    pub(super) line: RawFd,
+    /// A trapped call has perhaps interrupted the C library's allocator.
+    pub(super) fragile: bool,
 }
 
 // SAFETY: the raw mappings and counted files inside belong to this state
@@ -163,6 +183,8 @@ pub(super) enum Got {
         words: [u64; WORDS],
         count: usize,
     },
+    /// A context trapped by this one called the system.
+    Called { from: usize, words: [u64; WORDS] },
     /// A context created here ended.
     Ended { words: [u64; WORDS], count: usize },
     /// The deadline passed.
@@ -207,6 +229,10 @@ impl Runtime {
             shared_table: false,
             anchor: false,
             bell_fd: fd,
+            monitor: None,
+            nursery: None,
+            line: -1,
+            fragile: false,
         })
     }
 
@@ -239,7 +265,15 @@ impl Runtime {
             .flatten()
             .flat_map(|c| [c.sock, c.desc])
             .chain(self.objects.descriptors())
-            .chain([self.bell_fd, self.self_desc])
+            .chain(
+                self.channels
+                    .iter()
+                    .flatten()
+                    .flat_map(|c| [&c.bond.listener, &c.bond.nursery])
+                    .filter_map(|f| f.as_ref().map(|f| f.0)),
+            )
+            .chain(self.book.iter().flat_map(Book::descriptors))
+            .chain([self.bell_fd, self.self_desc, self.line])
             .filter(|&fd| fd >= 0)
             .collect();
         all.sort_unstable();
@@ -355,6 +389,16 @@ impl Runtime {
                 words: half.take_some_words(count),
                 count,
             }),
+            kind::CALL if c.bond.ward => Some(Got::Called {
+                from: index,
+                words: half.take_words(),
+            }),
+            // From one whose calls are not ours it is a switch like any other.
+            kind::CALL => Some(Got::Baton {
+                from: Some(index),
+                words: half.take_some_words(count),
+                count,
+            }),
             kind::TRAP if index == 0 && not_root => Some(Got::Ended {
                 words: half.take_words(),
                 count,
@@ -395,7 +439,8 @@ impl Runtime {
                 }
                 continue;
             }
-            let heartbeat = self.shared_table.then_some(HEARTBEAT);
+            let watch = self.shared_table || self.is_nested();
+            let heartbeat = watch.then_some(HEARTBEAT);
             let limit = match deadline {
                 None => heartbeat,
                 Some(d) => {
@@ -407,7 +452,7 @@ impl Runtime {
                 }
             };
             self.bell.wait(word, limit);
-            if self.shared_table && word == self.bell.word.load(Ordering::Relaxed) {
+            if watch && word == self.bell.word.load(Ordering::Relaxed) {
                 DEATHS.store(true, Ordering::Relaxed);
             }
         }
@@ -423,13 +468,15 @@ impl Runtime {
         let set = 1u64 << (death_signal() - 1);
         // SAFETY: reads the local set, of the size given, and changes the mask.
         unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigprocmask,
-                libc::SIG_UNBLOCK,
-                &raw const set,
-                std::ptr::null_mut::<u64>(),
-                size_of::<u64>(),
-            );
+            window::own([
+                libc::SYS_rt_sigprocmask as u64,
+                libc::SIG_UNBLOCK as u64,
+                &raw const set as u64,
+                0,
+                size_of::<u64>() as u64,
+                0,
+                0,
+            ]);
         }
     }
 
@@ -446,7 +493,7 @@ impl Runtime {
             return got;
         }
         // SAFETY: getppid has no preconditions.
-        let orphan = unsafe { libc::getppid() } != self.root_pid;
+        let orphan = unsafe { libc::getppid() } != self.root_pid || self.line_is_cut();
         if orphan || HUNG_UP.load(Ordering::Relaxed) {
             // SAFETY: the process this context belongs to is gone.
             unsafe { libc::_exit(0) };

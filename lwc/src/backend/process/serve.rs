@@ -13,6 +13,7 @@ use super::page::{Bell, Mapped, PAYLOAD, Pair, WORDS, kind};
 use super::registrar;
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime};
+use super::trap::Bond;
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use nix::errno::Errno;
@@ -43,10 +44,33 @@ pub(super) mod op {
     pub(in super::super) const INFO: u64 = 9;
     /// Root: end it. Words: identity.
     pub(in super::super) const DESTROY: u64 = 10;
+    /// Root: book a context that a trapped one makes. Words: flags, its slot
+    /// in the maker's nursery, whether its calls go to its maker. Answer:
+    /// identity, channel.
+    pub(in super::super) const REGISTER_SLOT: u64 = 11;
+    /// Read memory. Words: address, length. Answer: bytes.
+    pub(in super::super) const PEEK: u64 = 20;
+    /// Write memory. Words: address, length. Bytes.
+    pub(in super::super) const POKE: u64 = 21;
+    /// Make a system call. Words: number, arguments. Answer: its result.
+    pub(in super::super) const RUN: u64 = 22;
+    /// Lend a descriptor. Words: its number. Answer: the descriptor.
+    pub(in super::super) const FETCH: u64 = 23;
+    /// Take a descriptor. Words: whether to close it on exec. Descriptors: it.
+    /// Answer: its number.
+    pub(in super::super) const TAKE: u64 = 24;
+    /// Meet a context that the asker, whose calls come here, makes. Words: its
+    /// identity, its channel's number, its slot, whether its calls come here.
+    /// Answer: channel.
+    pub(in super::super) const MEET: u64 = 25;
+    /// Meet a new holder, as [`INTRODUCE`] has it, by what the asker, our
+    /// monitor, has put here. Words: identity, channel's number, addresses of
+    /// pair page and doorbell, number of the socket.
+    pub(in super::super) const MEET_AT: u64 = 26;
 
     /// Whether the root is asked as the keeper of the book.
     pub(super) fn is_book(op: u64) -> bool {
-        op >= REGISTER
+        (REGISTER..=REGISTER_SLOT).contains(&op)
     }
 }
 
@@ -154,6 +178,23 @@ pub(super) fn serve(rt: &mut Runtime, index: usize) {
     let Some(c) = rt.channel(index) else { return };
     let asker = c.peer;
     let words = c.inn().take_words();
+    let quick = super::access::quick(rt, index, &words);
+    let fragile = rt.fragile.then_some(Errno::EAGAIN as i32 as u32);
+    if let Some(errno) = quick.or(fragile) {
+        if let Some(c) = rt.channel(index) {
+            if quick.is_none() {
+                c.out()
+                    .put_payload(b"it is getting memory; answer that call of it first");
+            }
+            c.out()
+                .errno
+                .store(errno, std::sync::atomic::Ordering::Relaxed);
+            c.out().publish(kind::REPLY);
+            c.ring();
+        }
+        return;
+    }
+    let Some(c) = rt.channel(index) else { return };
     let bytes = c.inn().payload();
     let result = run(rt, index, asker, &words, &bytes);
     let Some(c) = rt.channel(index) else {
@@ -210,6 +251,10 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
             }
             done
         }
+        op::OVERLAY if rt.monitor.is_some() => refuse(
+            Errno::EPERM,
+            "its system calls are trapped; use read_memory and write_memory",
+        ),
         op::OVERLAY => {
             let Some(specs) = decode_specs(bytes) else {
                 return refuse(Errno::EINVAL, "not specifiers");
@@ -217,6 +262,15 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
             overlay::lend(rt, index, &specs).map_err(|e| (e.errno(), e.to_string()))
         }
         op::INTRODUCE => introduce(rt, index, words),
+        op::MEET_AT => meet_at(rt, index, words),
+        op::MEET => match super::nested::meet_slot(rt, index, words) {
+            Ok(at) => {
+                let mut reply = Reply::default();
+                reply.words[0] = at as u64;
+                Ok(reply)
+            }
+            Err((errno, why)) => refuse(errno, why),
+        },
         _ if !rt.is_root() => refuse(Errno::EPERM, "only the root keeps the book"),
         op::REGISTER => {
             // An honest creator makes one context at a time. A hostile one
@@ -227,13 +281,38 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
             let r = registrar::register(rt, asker, words[1] as u32)
                 .map_err(|e| (e.errno(), e.to_string()))?;
             rt.shared_table |= words[2] != 0;
+            let mut fds = vec![r.sock, r.pair, r.bell];
+            if let Some(nursery) = &r.nursery {
+                // A copy of the number, to be closed once it is sent.
+                // SAFETY: duplicates a descriptor of our own.
+                let copy = unsafe { libc::fcntl(nursery.0, libc::F_DUPFD_CLOEXEC, 0) };
+                if copy < 0 {
+                    fds.iter().for_each(|&fd| fds::close(fd));
+                    registrar::unregister(rt, r.id);
+                    return refuse(Errno::EMFILE, "the root has no descriptor left");
+                }
+                fds.push(copy);
+            }
             let mut reply = Reply {
-                fds: vec![r.sock, r.pair, r.bell],
+                fds,
                 close: true,
                 ..Reply::default()
             };
             reply.words[0] = r.id;
             reply.words[1] = r.channel as u64;
+            Ok(reply)
+        }
+        op::REGISTER_SLOT => {
+            if rt.book.as_ref().is_some_and(|b| b.is_making(asker)) {
+                return refuse(Errno::EAGAIN, "its creator has one under way");
+            }
+            let ward = words[3] == 0 && rt.channel(index).is_some_and(|c| c.bond.ward);
+            let (id, channel) =
+                registrar::register_slot(rt, asker, words[1] as u32, words[2] as usize, ward)
+                    .map_err(|e| (e.errno(), e.to_string()))?;
+            let mut reply = Reply::default();
+            reply.words[0] = id;
+            reply.words[1] = channel as u64;
             Ok(reply)
         }
         op::BORN => match registrar::born_elsewhere(rt, asker, words[1], words[2] as i32) {
@@ -310,6 +389,49 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
     };
     pair.inherit(false);
     peer_bell.inherit(false);
+    Ok(acquaint(rt, words, sock, pair, peer_bell, rights, vouched))
+}
+
+/// The same in a trapped context, which can map nothing: its monitor has.
+fn meet_at(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
+    if rt.monitor.is_none_or(|m| m.channel != index) {
+        return refuse(Errno::EPERM, "only its monitor may");
+    }
+    let Some(c) = rt.channel(index) else {
+        return refuse(Errno::EBADF, "no such channel");
+    };
+    let rights: Rights = c.granted.clone();
+    let vouched = c.vouched && c.peer == words[1];
+    let at = |address: u64| {
+        std::ptr::NonNull::new(address as *mut u8)
+            .filter(|_| address.is_multiple_of(crate::page_size() as u64))
+    };
+    let (Some(pair), Some(bell)) = (at(words[3]), at(words[4])) else {
+        return refuse(Errno::EINVAL, "no address");
+    };
+    // SAFETY: who asks is the creator, with every right over this memory; it
+    // has just mapped these two for this purpose, each where nothing was.
+    let (pair, bell) = unsafe {
+        (
+            Mapped::<Pair>::adopt(pair.cast()),
+            Mapped::<Bell>::adopt(bell.cast()),
+        )
+    };
+    pair.inherit(false);
+    bell.inherit(false);
+    let sock = words[5] as RawFd;
+    Ok(acquaint(rt, words, sock, pair, bell, rights, vouched))
+}
+
+fn acquaint(
+    rt: &mut Runtime,
+    words: &[u64; WORDS],
+    sock: RawFd,
+    pair: Mapped<Pair>,
+    peer_bell: Mapped<Bell>,
+    rights: Rights,
+    vouched: bool,
+) -> Reply {
     rt.sweep();
     let at = rt.add_channel(Channel {
         peer: words[1],
@@ -327,8 +449,9 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
         granted: rights,
         mine: Rights::none(),
         foreign: Vec::new(),
+        bond: Bond::default(),
     });
     let mut reply = Reply::default();
     reply.words[0] = at as u64;
-    Ok(reply)
+    reply
 }

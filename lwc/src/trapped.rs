@@ -1,0 +1,189 @@
+//! Trapped system calls and acting for another context (contract 7).
+
+use crate::backend;
+use crate::context::{Event, Handle};
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::time::Instant;
+
+/// Arguments that travel with a trapped call; Linux has six, the rest is zero.
+const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
+
+/// A system call that a context made and that was not executed (contract 7.1).
+///
+/// The context, made with [`Flags::TRAP_SYSCALL`](crate::Flags::TRAP_SYSCALL),
+/// waits for the answer. Only the context that it resumed may give it; a switch
+/// by anybody else fails with EBUSY.
+///
+/// ```
+/// use lwc::{Errno, Event, Flags};
+/// let child = lwc::spawn(&[], Flags::TRAP_SYSCALL, |event| {
+///     let home = event.from().expect("a caller");
+///     let user = std::fs::File::open("/etc/passwd").is_ok();
+///     loop {
+///         let _ = home.switch(&[user.into()]);
+///     }
+/// })?;
+/// let mut event = child.switch(&[])?;
+/// let mut calls = 0;
+/// while let Event::Called(call) = event {
+///     calls += 1;
+///     event = call.answer(Err(Errno::EACCES))?; // nothing is allowed
+/// }
+/// assert_eq!(event.args(), [0]);
+/// assert!(calls > 0);
+/// # Ok::<(), lwc::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrappedCall {
+    /// The context that made it: as in a switch, one descriptor however often
+    /// it calls, which its creator has already.
+    pub from: Handle,
+    /// The call's number, as `libc::SYS_…` on this system.
+    pub number: i64,
+    /// Its arguments, as the registers held them. Pointers are valid in
+    /// `from` alone: see [`Handle::read_memory`]. What they point at may change
+    /// between two looks if `from` shares memory with others.
+    pub args: [u64; ARGS],
+}
+
+impl TrappedCall {
+    pub(crate) fn new(from: Handle, words: &[u64]) -> Self {
+        let at = lwc_sys::LWC_CALL_ARGS as usize;
+        Self {
+            from,
+            number: words[lwc_sys::LWC_CALL_NUMBER as usize] as i64,
+            args: std::array::from_fn(|i| words[at + i]),
+        }
+    }
+
+    /// Answers: the call returns `result` in the trapped context, which goes
+    /// on. Returns when somebody resumes the current context, as
+    /// [`Handle::switch`] does.
+    ///
+    /// # Errors
+    /// As [`Handle::switch`].
+    pub fn answer(&self, result: std::result::Result<u64, Errno>) -> Result<Event> {
+        self.from.switch(&words(result))
+    }
+
+    /// The same with an end of patience, as [`Handle::switch_until`].
+    ///
+    /// # Errors
+    /// As [`Handle::switch_until`].
+    pub fn answer_until(
+        &self,
+        result: std::result::Result<u64, Errno>,
+        deadline: Instant,
+    ) -> Result<Event> {
+        self.from.switch_until(&words(result), deadline)
+    }
+}
+
+/// {errno, value}
+fn words(result: std::result::Result<u64, Errno>) -> [u64; 2] {
+    match result {
+        Ok(value) => [0, value],
+        // An errno of 0 would be no error.
+        Err(Errno::UnknownErrno) => [Errno::EINVAL as i32 as u64, 0],
+        Err(errno) => [errno as i32 as u64, 0],
+    }
+}
+
+bitflags::bitflags! {
+    /// Whose resources a call uses: those named here are the target's, the
+    /// rest the caller's.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Resources: u32 {
+        /// The address space: what pointers mean.
+        const MEMORY = lwc_sys::LWC_MEMORY;
+        /// The descriptor table, current directory and umask.
+        const FILES = lwc_sys::LWC_FILES;
+        /// User, groups, capability mode.
+        const CREDENTIALS = lwc_sys::LWC_CREDENTIALS;
+    }
+}
+
+impl Handle {
+    /// Makes one system call with a mixture of this context's resources and
+    /// the caller's (lwSyscall, contract 7.2). Returns the call's result.
+    ///
+    /// `args` beyond those given are zero. The descriptor must carry every
+    /// right over what `with` names. On the process backend a call runs in the
+    /// process whose memory it touches, with descriptors of the other's lent
+    /// to it for that time; a path is looked up, and a file made, with the
+    /// root directory and umask of that process.
+    ///
+    /// # Safety
+    /// That of the system call, on the caller's memory where `with` leaves
+    /// memory out. Where it names memory, nothing shared with the target may be
+    /// changed that Rust code here relies on.
+    ///
+    /// # Errors
+    /// The call's own, and: EBADF; ESRCH; EINVAL for the current context, for
+    /// more than six arguments (eight on the kernel backend), and for calls
+    /// that end, replace or multiply the process or change contexts; EACCES
+    /// (not within the rights); on the process backend ENOTSUP for a mixture
+    /// that Linux does not allow, and ETIMEDOUT for a call that blocks in the
+    /// target for ten seconds.
+    pub unsafe fn syscall(&self, with: Resources, number: i64, args: &[u64]) -> Result<u64> {
+        const CALL: &str = "lwSyscall";
+        let mut all = [0; ARGS];
+        let Some(places) = all.get_mut(..args.len()) else {
+            return Err(Error::new(
+                CALL,
+                Errno::EINVAL,
+                format!("{} arguments, at most {ARGS}", args.len()),
+            ));
+        };
+        places.copy_from_slice(args);
+        backend::lw_syscall(self.as_raw(), with.bits(), number, &all)
+    }
+
+    /// Reads memory of this context, such as what a trapped call's pointer
+    /// points at: all of `into`, from `address` there.
+    ///
+    /// # Errors
+    /// EBADF, ESRCH, EINVAL (the current context); EFAULT if a part is not
+    /// there or not readable; EACCES if not within the descriptor's rights
+    /// (the kernel backend wants the right to all of the memory).
+    pub fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<()> {
+        backend::read_memory(self.as_raw(), address, into)
+    }
+
+    /// Writes memory of this context: all of `from`, to `address` there.
+    ///
+    /// # Errors
+    /// As [`read_memory`](Self::read_memory); EFAULT if a part is not writable.
+    /// (The kernel backend may have written the parts before it.)
+    pub fn write_memory(&self, address: u64, from: &[u8]) -> Result<()> {
+        backend::write_memory(self.as_raw(), address, from)
+    }
+
+    /// Reads a string that ends in a zero byte, without it.
+    ///
+    /// # Errors
+    /// As [`read_memory`](Self::read_memory); ENAMETOOLONG if there is no zero
+    /// within `limit` bytes.
+    pub fn read_c_string(&self, address: u64, limit: usize) -> Result<Vec<u8>> {
+        let page = crate::page_size() as u64;
+        let mut out = Vec::new();
+        while out.len() < limit {
+            let at = address + out.len() as u64;
+            // Never past the page that the string may end in.
+            let left = (page - at % page) as usize;
+            let mut part = vec![0; left.min(limit - out.len())];
+            self.read_memory(at, &mut part)?;
+            if let Some(end) = part.iter().position(|&b| b == 0) {
+                out.extend_from_slice(&part[..end]);
+                return Ok(out);
+            }
+            out.append(&mut part);
+        }
+        Err(Error::new(
+            "read_memory",
+            Errno::ENAMETOOLONG,
+            format!("no end of the string within {limit} bytes"),
+        ))
+    }
+}
