@@ -112,7 +112,9 @@ impl Handle {
     /// right over what `with` names. On the process backend a call runs in the
     /// process whose memory it touches, with descriptors of the other's lent
     /// to it for that time; a path is looked up, and a file made, with the
-    /// root directory and umask of that process.
+    /// root directory and umask of that process; in a target that is in a
+    /// sandbox ([`confine`](crate::confine)) what the sandbox forbids fails, or
+    /// ends the target.
     ///
     /// # Safety
     /// That of the system call, on the caller's memory where `with` leaves

@@ -40,6 +40,7 @@ pub(crate) const CASES: &[Case] = cases![
     c7_1_creators_that_are_in_a_sandbox_can_monitor,
     c7_1_a_thousand_calls_leave_nothing_behind,
     c7_1_two_trapped_contexts_do_not_mix,
+    c7_1_without_a_monitor_calls_fail,
 ];
 
 /// A trapped context that runs `body` once and then answers its word.
@@ -605,4 +606,30 @@ fn c7_1_two_trapped_contexts_do_not_mix() {
     let in_b = next_call(in_b.answer(Ok(3)).unwrap());
     assert_eq!(in_b.answer(Ok(4)).unwrap().args(), [3004]);
     assert_eq!(in_a.answer(Ok(2)).unwrap().args(), [1002]);
+}
+
+fn c7_1_without_a_monitor_calls_fail() {
+    let middle = lwc::spawn(&[], Flags::empty(), |event| -> Infallible {
+        let root = event.from().unwrap();
+        let child = lwc::spawn(&[], Flags::TRAP_SYSCALL, |_| -> Infallible {
+            // To the root past its maker, so that the root can name it.
+            let _ = root.switch(&[1]);
+            // SAFETY: no arguments, no effect.
+            let failed = unsafe { raw(SYS_getppid, [0; 6]) } == -1;
+            let word = if failed { errno() } else { 0 };
+            loop {
+                let _ = root.switch(&[word]);
+            }
+        })
+        .unwrap();
+        child.switch(&[]).unwrap();
+        panic!("{}", root.discard_switch(&[2]));
+    })
+    .unwrap();
+    let event = middle.switch(&[]).unwrap();
+    let child = event.from().unwrap();
+    assert_eq!(event.args(), [1]);
+    assert_eq!(middle.switch(&[]).unwrap().args(), [2]);
+    assert!(eventually(|| middle.info().unwrap().state == State::Dead));
+    assert_eq!(child.switch(&[]).unwrap().args(), [Errno::ESRCH as u64]);
 }

@@ -204,6 +204,58 @@ fn poke(inn: &Half, at: u64, len: u64) -> std::result::Result<(), Errno> {
 
 // The caller's side.
 
+/// lwSyscall.
+pub(crate) fn lw_syscall(fd: RawFd, mask: u32, number: i64, args: &[u64; 8]) -> Result<u64> {
+    let [a, b, c, d, e, f, 0, 0] = *args else {
+        return Err(Error::new(
+            CALL,
+            Errno::EINVAL,
+            "a call has six arguments here",
+        ));
+    };
+    let mut guard = super::Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    // SAFETY: the promise of `Handle::syscall`'s caller.
+    unsafe { syscall(rt, index, mask, number, &[a, b, c, d, e, f]) }
+}
+
+/// Reads memory of another context.
+pub(crate) fn read_memory(fd: RawFd, at: u64, into: &mut [u8]) -> Result<()> {
+    const CALL: &str = "read_memory";
+    let mut guard = super::Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    read(rt, index, at, into)
+}
+
+/// Writes memory of another context.
+pub(crate) fn write_memory(fd: RawFd, at: u64, from: &[u8]) -> Result<()> {
+    const CALL: &str = "write_memory";
+    let mut guard = super::Guard::alone(CALL)?;
+    let rt = guard.rt();
+    let index = own_target(rt, CALL, fd)?;
+    write(rt, index, at, from)
+}
+
+/// The channel of a context to act for: not the current one, and not from a
+/// trapped one, for which that would be a way around.
+fn own_target(rt: &mut Runtime, call: &'static str, fd: RawFd) -> Result<usize> {
+    if fd >= 0 && fd == rt.self_desc {
+        return Err(Error::new(call, Errno::EINVAL, "the current context"));
+    }
+    let index = rt.find(call, fd)?;
+    rt.alive(call, index)?;
+    if rt.monitor.is_some() {
+        return Err(Error::new(
+            call,
+            Errno::EPERM,
+            "the system calls of this context are trapped; on the process backend it cannot act for others",
+        ));
+    }
+    Ok(index)
+}
+
 fn why(errno: Errno) -> &'static str {
     match errno {
         Errno::EACCES => "not within the descriptor's rights",

@@ -97,7 +97,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
             c.peer_bell.inherit(true);
         }
     }
-    let pid = fork(shared_table);
+    let pid = super::fork::fork(shared_table);
     if pid == 0 {
         become_new(rt, birth, specs, flags);
         return Ok(Forked::New);
@@ -146,7 +146,7 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     let ready = ready.and_then(|()| {
         if trapped {
-            watch(rt, index, pid, birth.registration.nursery.take())?;
+            warden::watch(rt, index, pid, birth.registration.nursery.take())?;
         }
         Ok(())
     });
@@ -163,32 +163,6 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     c.mine = Rights::all();
     c.granted = Rights::granted_by(specs);
     Ok(Forked::Creator(c.desc))
-}
-
-/// The new context's calls come here: what that takes on this side.
-fn watch(rt: &mut Runtime, index: usize, pid: i32, nursery: Option<Rc<File>>) -> Result<()> {
-    let id = rt.id;
-    let Some(c) = rt.channel(index) else {
-        return Err(Error::new(CALL, Errno::ESRCH, "the new context is gone"));
-    };
-    c.bond = Bond {
-        ward: true,
-        pid: Some(pid),
-        nursery,
-        ..Bond::default()
-    };
-    let peer = c.peer;
-    // Its descriptor of the listener, plus one.
-    if let Some(there) = c.inn().take_words()[0].checked_sub(1) {
-        let got = fds::receive(c.sock, 1).map_err(|e| e.of(CALL))?;
-        c.bond.listener = got.first().map(|&fd| Rc::new(File(fd)));
-        // It is ours alone: what it does first is to close its own.
-        let close = [libc::SYS_close as u64, there, 0, 0, 0, 0, 0];
-        let soon = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        warden::vouch(CALL, &c.bond, &close, soon, || false)?;
-    }
-    // It names us as long as it lives.
-    super::hold(rt, peer, id)
 }
 
 /// A memory file is shared with the new context whole or not at all: hostile
@@ -433,78 +407,6 @@ pub(super) fn introduce(
             fds::close(pair);
             Err(e)
         }
-    }
-}
-
-/// fork(2) as a sibling of this process: a child of the root, whose end is
-/// told by our own signal. libc is not told; it need not be, in a process with
-/// one thread, but for the thread's number that it caches, which the kernel
-/// writes where libc keeps it (as fork(3) has it done), and the robust list.
-///
-/// Every call by [`window::own`]: in a trapped context those of the C library
-/// would be signals, which are blocked meanwhile. Errno is set on failure.
-pub(super) fn fork(shared_table: bool) -> i32 {
-    let own = |n: libc::c_long, a: [u64; 5]| {
-        // SAFETY: the calls below, each with what it wants.
-        unsafe { window::own([n as u64, a[0], a[1], a[2], a[3], a[4], 0]) }
-    };
-    let mask = |how: i32, set: *const u64, old: *mut u64| {
-        own(
-            libc::SYS_rt_sigprocmask,
-            [how as u64, set as u64, old as u64, 8, 0],
-        )
-    };
-    // The kernel's own set: one bit a signal.
-    let (all, mut old) = (u64::MAX, 0u64);
-    mask(libc::SIG_BLOCK, &raw const all, &raw mut old);
-    // Plain system calls. With no stack and no CLONE_VM, clone(2) returns
-    // twice on copies of this stack, like fork(2). `tid` is the address that
-    // the C library gave the kernel for this very purpose.
-    let mut tid = 0u64;
-    own(
-        libc::SYS_prctl,
-        [
-            libc::PR_GET_TID_ADDRESS as u64,
-            &raw mut tid as u64,
-            0,
-            0,
-            0,
-        ],
-    );
-    let (mut head, mut len) = (0u64, 0u64);
-    own(
-        libc::SYS_get_robust_list,
-        [0, &raw mut head as u64, &raw mut len as u64, 0, 0],
-    );
-    let mut flags = death_signal();
-    if !super::is_root_process() {
-        flags |= libc::CLONE_PARENT;
-    }
-    if shared_table {
-        flags |= libc::CLONE_FILES | libc::CLONE_FS;
-    }
-    if tid != 0 {
-        flags |= libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
-    }
-    let pid = own(libc::SYS_clone, clone_args(flags as u64, tid));
-    if pid == 0 && head != 0 {
-        own(libc::SYS_set_robust_list, [head, len, 0, 0, 0]);
-    }
-    mask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
-    if pid < 0 {
-        Errno::from_raw(-pid as i32).set();
-        return -1;
-    }
-    pid as i32
-}
-
-/// flags, stack, parent's tid, then, in an order that machines differ in, the
-/// child's tid and its TLS.
-fn clone_args(flags: u64, tid: u64) -> [u64; 5] {
-    if cfg!(target_arch = "aarch64") {
-        [flags, 0, 0, 0, tid]
-    } else {
-        [flags, 0, 0, tid, 0]
     }
 }
 

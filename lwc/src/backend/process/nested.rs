@@ -21,6 +21,7 @@
 use super::create::{self};
 use super::fds;
 use super::page::{Bell, Mapped, Pair};
+use super::registrar;
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime};
 use super::serve::{ask, op};
@@ -38,6 +39,8 @@ const CALL: &str = "lwCreate";
 
 /// How many contexts a trapped one can make.
 pub(super) const SLOTS: usize = 64;
+
+const _: () = assert!(SLOTS <= u64::BITS as usize); // Bond::met
 
 /// A place for a context: its doorbell and pair pages, page-aligned.
 const SLOT: usize = Mapped::<Bell>::LEN + 3 * Mapped::<Pair>::LEN;
@@ -323,7 +326,7 @@ fn fork(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result<i
     };
     // The maker's own doorbell is inherited by every context it makes.
     inherit(rt, true);
-    let pid = create::fork(false);
+    let pid = super::fork::fork(false);
     if pid == 0 {
         let done = settle(rt, birth, specs, flags);
         create::report(rt, 1, done);
@@ -465,10 +468,17 @@ pub(super) fn meet_slot(
     index: usize,
     words: &[u64],
 ) -> std::result::Result<usize, (Errno, &'static str)> {
-    let Some(nursery) = rt.channel(index).and_then(|c| c.bond.nursery.clone()) else {
+    let (id, number, slot, ward) = (words[1], words[2], words[3] as usize, words[4] != 0);
+    let bond = rt.channel(index).map(|c| &mut c.bond);
+    let Some((bond, nursery)) = bond.and_then(|b| b.nursery.clone().map(|n| (b, n))) else {
         return Err((Errno::EPERM, "not a context whose calls come here"));
     };
-    let (id, number, slot, ward) = (words[1], words[2], words[3] as usize, words[4] != 0);
+    // Each costs us memory: once for each slot, however often it is asked.
+    let bit = 1u64.checked_shl(slot as u32).unwrap_or(0);
+    if bond.met & bit != 0 {
+        return Err((Errno::EEXIST, "met already"));
+    }
+    bond.met |= bit;
     let (pair, peer_bell) =
         pages(nursery.0, slot, With::Monitor).ok_or((Errno::ENOMEM, "its pages"))?;
     rt.sweep();
@@ -494,6 +504,53 @@ pub(super) fn meet_slot(
             ..Bond::default()
         },
     }))
+}
+
+/// Makes the root's end of a context that a trapped one makes. `ward`: its
+/// calls come to the root. Returns its identity and our channel to it.
+pub(super) fn register_slot(
+    rt: &mut Runtime,
+    creator: u64,
+    flags: u32,
+    slot: usize,
+    ward: bool,
+) -> Result<(u64, usize)> {
+    rt.sweep();
+    let id = registrar::next(rt)?;
+    let nursery = rt.book.as_ref().and_then(|b| b.nursery(creator));
+    let no = |why| Error::new(CALL, Errno::EPERM, why);
+    let nursery = nursery.ok_or_else(|| no("its creator has no place for it"))?;
+    let (pair, peer_bell) =
+        pages(nursery.0, slot, With::Root).ok_or_else(|| no("no such place for it"))?;
+    // Whatever the pages hold, nothing of it is a message yet.
+    let seen = pair.halves[1].seq.load(Ordering::Acquire);
+    peer_bell.dead.store(0, Ordering::Relaxed);
+    let channel = rt.add_channel(Channel {
+        peer: id,
+        desc: -1,
+        sock: -1,
+        held: false,
+        root_line: true,
+        lent: false,
+        vouched: true,
+        pair,
+        side: 0,
+        seen,
+        peer_bell,
+        there: 0,
+        granted: Rights::none(),
+        mine: Rights::none(),
+        foreign: Vec::new(),
+        bond: Bond {
+            ward,
+            ..Bond::default()
+        },
+    });
+    if let Some(c) = rt.channel(channel) {
+        c.desc = number_of(channel);
+    }
+    registrar::enter(rt, id, creator, flags | LWC_TRAP_SYSCALL, channel, None);
+    Ok((id, channel))
 }
 
 /// The pages of a slot, mapped by one who is not its maker. `None` if there is

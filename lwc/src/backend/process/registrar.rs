@@ -94,6 +94,11 @@ impl Book {
         self.entries.get(&id).map(|e| (e.creator, e.flags))
     }
 
+    /// Where a context's own contexts will have their pages.
+    pub(super) fn nursery(&self, id: u64) -> Option<Rc<File>> {
+        self.entries.get(&id)?.nursery.clone()
+    }
+
     /// The nurseries of trapped contexts.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
         let all = self.entries.values();
@@ -220,7 +225,7 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
 }
 
 /// The identity of the next context, if there is room for one.
-fn next(rt: &Runtime) -> Result<u64> {
+pub(super) fn next(rt: &Runtime) -> Result<u64> {
     let Some(book) = rt.book.as_ref() else {
         return Err(Error::new(
             CALL,
@@ -238,7 +243,8 @@ fn next(rt: &Runtime) -> Result<u64> {
     Ok(book.next)
 }
 
-fn enter(
+/// Enters a context into the book.
+pub(super) fn enter(
     rt: &mut Runtime,
     id: u64,
     creator: u64,
@@ -261,63 +267,6 @@ fn enter(
             },
         );
     }
-}
-
-/// The same for a context that a trapped one makes in its nursery. `ward`: its
-/// calls come to the root. Returns its identity and our channel to it.
-pub(super) fn register_slot(
-    rt: &mut Runtime,
-    creator: u64,
-    flags: u32,
-    slot: usize,
-    ward: bool,
-) -> Result<(u64, usize)> {
-    rt.sweep();
-    let id = next(rt)?;
-    let nursery = rt
-        .book
-        .as_ref()
-        .and_then(|b| b.entries.get(&creator)?.nursery.clone());
-    let no = |why| Error::new(CALL, Errno::EPERM, why);
-    let nursery = nursery.ok_or_else(|| no("its creator has no place for it"))?;
-    let (pair, peer_bell) = super::nested::pages(nursery.0, slot, super::nested::With::Root)
-        .ok_or_else(|| no("no such place for it"))?;
-    // Whatever the pages hold, nothing of it is a message yet.
-    let seen = pair.halves[1].seq.load(Ordering::Acquire);
-    peer_bell.dead.store(0, Ordering::Relaxed);
-    let channel = rt.add_channel(Channel {
-        peer: id,
-        desc: -1,
-        sock: -1,
-        held: false,
-        root_line: true,
-        lent: false,
-        vouched: true,
-        pair,
-        side: 0,
-        seen,
-        peer_bell,
-        there: 0,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond {
-            ward,
-            ..Bond::default()
-        },
-    });
-    if let Some(c) = rt.channel(channel) {
-        c.desc = super::nested::number_of(channel);
-    }
-    enter(
-        rt,
-        id,
-        creator,
-        flags | lwc_sys::LWC_TRAP_SYSCALL,
-        channel,
-        None,
-    );
-    Ok((id, channel))
 }
 
 /// A registered context now has a process.

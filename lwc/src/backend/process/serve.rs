@@ -308,7 +308,7 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
             }
             let ward = words[3] == 0 && rt.channel(index).is_some_and(|c| c.bond.ward);
             let (id, channel) =
-                registrar::register_slot(rt, asker, words[1] as u32, words[2] as usize, ward)
+                super::nested::register_slot(rt, asker, words[1] as u32, words[2] as usize, ward)
                     .map_err(|e| (e.errno(), e.to_string()))?;
             let mut reply = Reply::default();
             reply.words[0] = id;

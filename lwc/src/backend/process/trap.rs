@@ -63,6 +63,8 @@ pub(super) struct Bond {
     pub(super) listener: Option<std::rc::Rc<super::memory::File>>,
     /// Where contexts that it makes will have their pages.
     pub(super) nursery: Option<std::rc::Rc<super::memory::File>>,
+    /// Slots of it whose contexts have been met.
+    pub(super) met: u64,
 }
 
 /// The current context's calls go to its monitor from now on. Returns the

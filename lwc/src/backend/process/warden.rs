@@ -9,11 +9,17 @@
 //! Anything else that arrives is refused. Code that makes such calls when
 //! nobody listens waits until it is ended.
 
+use super::fds;
+use super::memory::File;
+use super::runtime::Runtime;
 use super::trap::Bond;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+const CREATE: &str = "lwCreate";
 
 /// How often to look whether it still makes sense to wait.
 const SLICE: Duration = Duration::from_millis(20);
@@ -51,6 +57,37 @@ pub(super) fn vouch(
         Errno::ETIMEDOUT,
         "the target does not make the call it was asked for",
     ))
+}
+
+/// The new context's calls come here: what that takes on this side.
+pub(super) fn watch(
+    rt: &mut Runtime,
+    index: usize,
+    pid: i32,
+    nursery: Option<Rc<File>>,
+) -> Result<()> {
+    let id = rt.id;
+    let Some(c) = rt.channel(index) else {
+        return Err(Error::new(CREATE, Errno::ESRCH, "the new context is gone"));
+    };
+    c.bond = Bond {
+        ward: true,
+        pid: Some(pid),
+        nursery,
+        ..Bond::default()
+    };
+    let peer = c.peer;
+    // Its descriptor of the listener, plus one.
+    if let Some(there) = c.inn().take_words()[0].checked_sub(1) {
+        let got = fds::receive(c.sock, 1).map_err(|e| e.of(CREATE))?;
+        c.bond.listener = got.first().map(|&fd| Rc::new(File(fd)));
+        // It is ours alone: what it does first is to close its own.
+        let close = [libc::SYS_close as u64, there, 0, 0, 0, 0, 0];
+        let soon = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        vouch(CREATE, &c.bond, &close, soon, || false)?;
+    }
+    // It names us as long as it lives.
+    super::hold(rt, peer, id)
 }
 
 enum Waited {
