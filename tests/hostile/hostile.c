@@ -156,11 +156,16 @@ LWC_HANDLER(hostile)
 		for (;;)
 			(void)fork();
 	if (is(inv, "clone bomb")) {
+#ifdef SYS_clone
 		/* The very flags its host makes contexts with. */
 		int flags = 0x8000 | 0x01000000 | 0x00200000 | (SIGRTMAX - 2);
 
 		for (;;)
 			(void)syscall(SYS_clone, flags, 0, 0, 0, 0);
+#else
+		for (;;)
+			(void)rfork(RFPROC);
+#endif
 	}
 	if (is(inv, "thread")) {
 		pthread_t t;

@@ -43,6 +43,7 @@ const LIST: &[(u16, &str)] = &[
     (194, "getrlimit"),
     (195, "setrlimit"),
     (202, "__sysctl"),
+    (203, "mlock"),
     (204, "munlock"),
     (232, "clock_gettime"),
     (234, "clock_getres"),

@@ -226,7 +226,9 @@ fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded
                 _ => [word::FAILED, libc::EINVAL as u64],
             },
             Ok(_) => [word::FAILED, libc::EPERM as u64],
-            Err(e) => [word::FAILED, e.errno() as i32 as u64],
+            // There is no way back any more, as after a function closed it on
+            // the kernel backend.
+            Err(_) => std::process::abort(),
         };
     }
 }
