@@ -239,7 +239,11 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		zcc -std=gnu17 -O2 -I. -Isys -Ilib -Wall -Wextra -Werror "$@"
 	}
 	mkdir -p "$out/bin"
-	zuser -c lib/lwc.c -o "$out/stubs.o"
+	stubs=
+	for source in lib/*.c; do
+		zuser -c "$source" -o "$(object "$source")"
+		stubs="$stubs $(object "$source")"
+	done
 	cases=
 	for source in tests/*.c; do
 		grep -q '^main(' "$source" && continue
@@ -251,7 +255,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		program=$(basename "$source" .c)
 		more=
 		[ "$program" = lwc_test ] && more=$cases
-		zuser "$source" $more "$out/stubs.o" -o "$out/bin/$program"
+		zuser "$source" $more $stubs -o "$out/bin/$program"
 	done
 
 	step 'options of the running kernel'

@@ -100,7 +100,7 @@ mod number {
 /// The calls, by place in the table of their names.
 #[cfg(target_os = "freebsd")]
 #[derive(Clone, Copy)]
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, clippy::enum_variant_names)] // the calls' own names
 enum Call {
     lwCreate,
     lwSwitch,
