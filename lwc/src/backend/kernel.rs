@@ -21,12 +21,16 @@ pub(crate) use super::kernel_confine::{confine, limit_memory};
 
 const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
 
-/// Whether the module answers: it tells who we are.
+/// Whether the module answers: it tells who we are. A process with threads,
+/// such as a gateway, has no contexts and is told so (EBUSY), by the module.
 pub(crate) fn present() -> bool {
     // SAFETY: an all-zero structure of integers, filled by the call.
     unsafe {
         let mut info: lwc_info = std::mem::zeroed();
-        lwc_sys::lwInfo(LWC_SELF, &raw mut info) == 0 && info.li_version == lwc_sys::LWC_ABI_VERSION
+        if lwc_sys::lwInfo(LWC_SELF, &raw mut info) == 0 {
+            return info.li_version == lwc_sys::LWC_ABI_VERSION;
+        }
+        Errno::last() == Errno::EBUSY
     }
 }
 

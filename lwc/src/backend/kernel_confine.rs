@@ -64,10 +64,12 @@ const LIST: &[(u16, &str)] = &[
     (477, "mmap"),
     (478, "lseek"),
     (487, "cpuset_getaffinity"),
+    (516, "cap_enter"), // again, with a shorter list
     (551, "fstat"),
     (563, "getrandom"),
     (570, "__sysctlbyname"),
     (573, "sigfastblock"),
+    (575, "close_range"),
     // Tried by honest code, refused by capability mode.
     (5, "open"),
     (10, "unlink"),

@@ -136,6 +136,9 @@ pub enum StartError {
         /// What is wrong.
         what: String,
     },
+    /// Tracing cannot be forbidden (FreeBSD).
+    #[error("this process can be traced, and stays so: {0}; detach the debugger")]
+    Traced(std::io::Error),
     /// The backend failed.
     #[error("{0}")]
     Backend(#[from] lwc::Error),

@@ -26,6 +26,7 @@ mod host;
 pub(crate) mod probe;
 mod secrets;
 mod syscalls;
+mod untraced;
 
 pub use chain::{Hop, LiveChain, SetupTimings};
 pub use error::{Cause, Failure, StartError};
@@ -49,6 +50,7 @@ pub fn start(
 ) -> Result<(Vec<LiveChain>, Duration, Vec<Fingerprint>), StartError> {
     let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
+    untraced::forbid().map_err(StartError::Traced)?;
     let vault = Vault::open(functions)?;
     let mut live: Vec<LiveChain> = Vec::new();
     for name in names {

@@ -34,21 +34,76 @@ static AREAS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
 /// Notes the readable parts of the address space, for later searches.
 pub(crate) fn note_areas() {
-    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let found = text.lines().filter_map(|line| {
-        let mut parts = line.split_ascii_whitespace();
-        let (start, end) = parts.next()?.split_once('-')?;
-        let readable = parts.next()?.starts_with('r');
-        let special = line.contains("[vvar") || line.contains("[vsyscall");
-        Some((
-            usize::from_str_radix(start, 16).ok()?,
-            usize::from_str_radix(end, 16).ok()?,
-        ))
-        .filter(|_| readable && !special)
-    });
     if let Ok(mut areas) = AREAS.lock() {
-        *areas = found.collect();
+        *areas = readable_areas();
     }
+}
+
+/// sysctl kern.proc.vmmap: entries of their own size each, one after another.
+#[cfg(target_os = "freebsd")]
+fn readable_areas() -> Vec<(usize, usize)> {
+    const READABLE: i32 = 1; // KVME_PROT_READ
+    let name = [
+        libc::CTL_KERN,
+        libc::KERN_PROC,
+        libc::KERN_PROC_VMMAP,
+        std::process::id() as i32,
+    ];
+    // Room to spare: reading it may add an entry.
+    let mut bytes = vec![0u8; 1 << 20];
+    let mut len = bytes.len();
+    // SAFETY: the kernel writes at most `len` bytes into the buffer.
+    let rc = unsafe {
+        libc::sysctl(
+            name.as_ptr(),
+            name.len() as u32,
+            bytes.as_mut_ptr().cast(),
+            &raw mut len,
+            std::ptr::null(),
+            0,
+        )
+    };
+    let mut rest = if rc == 0 { &bytes[..len] } else { &[] };
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        // SAFETY: the structure is integers and is filled from its start with
+        // bytes that are there; an entry leaves out what its path does not use.
+        let entry = unsafe {
+            let mut entry: libc::kinfo_vmentry = std::mem::zeroed();
+            let n = rest.len().min(size_of::<libc::kinfo_vmentry>());
+            std::ptr::copy_nonoverlapping(rest.as_ptr(), (&raw mut entry).cast(), n);
+            entry
+        };
+        if entry.kve_structsize <= 0 {
+            break;
+        }
+        if entry.kve_protection & READABLE != 0 {
+            found.push((entry.kve_start as usize, entry.kve_end as usize));
+        }
+        let Some(next) = rest.get(entry.kve_structsize as usize..) else {
+            break;
+        };
+        rest = next;
+    }
+    found
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn readable_areas() -> Vec<(usize, usize)> {
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let mut parts = line.split_ascii_whitespace();
+            let (start, end) = parts.next()?.split_once('-')?;
+            let readable = parts.next()?.starts_with('r');
+            let special = line.contains("[vvar") || line.contains("[vsyscall");
+            Some((
+                usize::from_str_radix(start, 16).ok()?,
+                usize::from_str_radix(end, 16).ok()?,
+            ))
+            .filter(|_| readable && !special)
+        })
+        .collect()
 }
 
 /// Makes one probe; the answer goes back as a word.
@@ -183,13 +238,18 @@ fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
     false
 }
 
-/// How many descriptors below `limit` answer to a read or a write.
+/// How many descriptors below `limit` answer to a read or a write. The names
+/// of contexts, which are descriptors on the kernel backend, are not counted:
+/// what they give is probed by overlays.
 fn descriptors(limit: i32) -> u64 {
+    let names = lwc::backend() == Ok(lwc::Backend::Kernel);
+    let is_name = |fd| names && lwc::Handle::from_raw(fd).info().is_ok();
     let mut byte = 0u8;
     let byte = (&raw mut byte).cast::<libc::c_void>();
     (0..limit)
         // SAFETY: transfers of no bytes, to and from a local.
         .filter(|&fd| unsafe { libc::read(fd, byte, 0) >= 0 || libc::write(fd, byte, 0) >= 0 })
+        .filter(|&fd| !is_name(fd))
         .count() as u64
 }
 
