@@ -41,6 +41,9 @@ pub(crate) const CASES: &[Case] = cases![
     c7_1_a_thousand_calls_leave_nothing_behind,
     c7_1_two_trapped_contexts_do_not_mix,
     c7_1_without_a_monitor_calls_fail,
+    c7_1_what_a_trapped_context_does_without,
+    c7_1_its_table_is_its_own_or_one_by_backend,
+    c7_1_overlay_of_a_trapped_context_is_refused_or_served,
 ];
 
 /// A trapped context that runs `body` once and then answers its word.
@@ -632,4 +635,79 @@ fn c7_1_without_a_monitor_calls_fail() {
     assert_eq!(middle.switch(&[]).unwrap().args(), [2]);
     assert!(eventually(|| middle.info().unwrap().state == State::Dead));
     assert_eq!(child.switch(&[]).unwrap().args(), [Errno::ESRCH as u64]);
+}
+
+/// What takes descriptors, or a system call, on the process backend.
+fn c7_1_what_a_trapped_context_does_without() {
+    if !of_processes() {
+        return; // the kernel's calls need no other calls
+    }
+    let page = Pages::new(1);
+    let child = trapped_knowing(|home| {
+        let errnos = [
+            errno_of(home.duplicate()),
+            // SAFETY: nothing is replaced where it is refused.
+            errno_of(unsafe { home.overlay(&[page.spec(Access::Share)]) }),
+            errno_of(answering(
+                &[page.spec(Access::Share)],
+                Flags::empty(),
+                <[u64]>::to_vec,
+            )),
+            errno_of(answering(
+                &[Spec::all_files(Access::Unmap)],
+                Flags::empty(),
+                <[u64]>::to_vec,
+            )),
+            errno_of(lwc::confine(lwc::Confinement::Strict)),
+        ];
+        let inner = answering(&[], Flags::empty(), |_| {
+            vec![errno_of(answering(&[], Flags::empty(), <[u64]>::to_vec))]
+        })
+        .unwrap();
+        let inside = call(inner.handle(), &[])[0];
+        let due = [
+            Errno::EPERM,
+            Errno::EPERM,
+            Errno::ENOTSUP,
+            Errno::ENOTSUP,
+            Errno::ENOTSUP,
+        ];
+        (errnos == due.map(|e| e as u64) && inside == Errno::EAGAIN as u64).into()
+    });
+    let event = monitored(child.handle(), &[], |call| panic!("{call:?}"));
+    assert_eq!(event.args(), [1]);
+}
+
+fn c7_1_its_table_is_its_own_or_one_by_backend() {
+    let specs = [Spec::all_files(Access::Share)];
+    let made = answering(&specs, Flags::TRAP_SYSCALL, <[u64]>::to_vec);
+    if of_processes() {
+        refused(made, Errno::ENOTSUP);
+    } else {
+        assert_eq!(call(made.unwrap().handle(), &[1]), [1]);
+    }
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn c7_1_overlay_of_a_trapped_context_is_refused_or_served() {
+    let page = Pages::new(1);
+    let child = trapped(Flags::empty(), || {
+        page.set(0, 5);
+        getppid()
+    });
+    let call = next_call(child.switch(&[]).unwrap());
+    // SAFETY: the page is used by volatile access alone.
+    let got = unsafe { child.overlay(&[page.spec(Access::Copy)]) };
+    if of_processes() {
+        refused(got, Errno::EPERM);
+        let mut bytes = [0; 8];
+        child
+            .read_memory(page.range().start as u64, &mut bytes)
+            .unwrap();
+        assert_eq!(u64::from_ne_bytes(bytes), 5);
+    } else {
+        got.unwrap();
+        assert_eq!(page.get(0), 5);
+    }
+    assert_eq!(call.answer(Ok(3)).unwrap().args(), [3]);
 }
