@@ -1,5 +1,5 @@
-//! Holds `docs/clauses.md` to the suites: the names in it exist, and no clause
-//! is missing from it.
+//! Holds `docs/` to the suites: the names in it exist, and no clause is missing
+//! from its table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,14 @@ fn every_name_in_the_table_is_a_test() {
             "none of {clause:?} in C"
         );
     }
+}
+
+#[test]
+fn every_name_in_the_threat_model_is_a_test() {
+    let suite = names_after(&texts("tests/tests/conformance", "rs"), "fn ");
+    let named = names_after(&read(&root().join("docs/threat-model.md")), "`");
+    let missing: Vec<_> = named.difference(&suite).collect();
+    assert!(named.len() > 20 && missing.is_empty(), "{missing:?}");
 }
 
 #[test]

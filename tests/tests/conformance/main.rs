@@ -15,6 +15,7 @@ mod s5_overlay;
 mod s6_faults;
 mod s6_life;
 mod s7_hostile;
+mod s7_nest;
 mod s7_syscall;
 mod s7_trap;
 mod s8_info;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         s6_life::CASES,
         s6_faults::CASES,
         s7_trap::CASES,
+        s7_nest::CASES,
         s7_syscall::CASES,
         s7_hostile::CASES,
         s8_info::CASES,

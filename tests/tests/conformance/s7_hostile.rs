@@ -27,6 +27,7 @@ mod here {
         c7_1_a_signal_handler_of_its_own_executes_nothing,
         c7_1_a_clone_past_lw_create_is_trapped_and_ended,
         c7_1_calls_of_another_architecture_end_it,
+        c7_2_where_another_listens_traps_work_and_acting_does_not,
     ];
 
     /// The backend's two system call instructions, found as hostile code
@@ -120,6 +121,13 @@ mod here {
         });
     }
 
+    /// A number where the backend has its own: from a quarter of the limit on.
+    fn among() -> i32 {
+        let (soft, _) =
+            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        (soft / 4).clamp(32, 4096) as i32 + 3
+    }
+
     fn c7_1_imitating_the_backend_reads_no_descriptor() {
         let at = own();
         let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -130,8 +138,8 @@ mod here {
         let mapped = std::os::fd::AsRawFd::as_raw_fd(&file) as u64;
         // One among the backend's own numbers.
         // SAFETY: duplicates a descriptor.
-        let high = unsafe { libc::fcntl(low, libc::F_DUPFD, 6000) };
-        assert!(high >= 6000);
+        let high = unsafe { libc::fcntl(low, libc::F_DUPFD, among()) };
+        assert!(high >= among(), "{}", Errno::last());
         comes_to_nothing(|| {
             let mut bytes = [0u8; 16];
             let mut iov = libc::iovec {
@@ -307,5 +315,49 @@ mod here {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// As in a container whose manager listens to some of its calls.
+    fn c7_2_where_another_listens_traps_work_and_acting_does_not() {
+        let mut all = libc::sock_filter {
+            code: (libc::BPF_RET | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ALLOW,
+        };
+        let program = libc::sock_fprog {
+            len: 1,
+            filter: &raw mut all,
+        };
+        // SAFETY: installs a filter that lets everything through.
+        let listener = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                &raw const program,
+            )
+        };
+        if listener < 0 && Errno::last() == Errno::EBUSY {
+            return; // somebody listens already: the other cases are this one
+        }
+        assert!(listener >= 0, "{}", Errno::last());
+        let page = Pages::new(1);
+        page.set(0, 77);
+        let child = trapped(Flags::empty(), || getppid() + page.get(0));
+        let call = next_call(child.switch(&[]).unwrap());
+        // SAFETY: closes a number there that is not open.
+        let e = refused(
+            unsafe { child.syscall(lwc::Resources::FILES, SYS_close, &[9999]) },
+            Errno::EPERM,
+        );
+        assert!(e.to_string().contains("another listener"), "{e}");
+        let mut bytes = [0; 8];
+        child
+            .read_memory(page.range().start as u64, &mut bytes)
+            .unwrap();
+        assert_eq!(u64::from_ne_bytes(bytes), 77);
+        assert_eq!(call.answer(Ok(3)).unwrap().args(), [80]);
     }
 }

@@ -32,24 +32,20 @@ pub(crate) const CASES: &[Case] = cases![
     c7_1_only_the_monitor_answers,
     c7_1_a_monitor_may_leave_it_waiting,
     c7_1_the_monitor_need_not_be_the_root,
-    c7_1_traps_nest,
-    c7_1_children_of_the_trapped_are_trapped,
-    c7_1_children_of_the_trapped_share_regions,
-    c7_1_a_trapped_context_makes_many,
-    c7_1_a_monitor_that_waits_itself_is_busy,
     c7_1_creators_that_are_in_a_sandbox_can_monitor,
     c7_1_a_thousand_calls_leave_nothing_behind,
     c7_1_two_trapped_contexts_do_not_mix,
-    c7_1_without_a_monitor_calls_fail,
+    c7_1_its_table_is_its_own_or_one_by_backend,
+    c7_1_overlay_of_a_trapped_context_is_refused_or_served,
 ];
 
 /// A trapped context that runs `body` once and then answers its word.
-fn trapped(flags: Flags, body: impl FnOnce() -> u64) -> Context {
+pub(crate) fn trapped(flags: Flags, body: impl FnOnce() -> u64) -> Context {
     trapped_with(flags, |_| body())
 }
 
 /// The same with the creator's descriptor there.
-fn trapped_knowing(body: impl FnOnce(Handle) -> u64) -> Context {
+pub(crate) fn trapped_knowing(body: impl FnOnce(Handle) -> u64) -> Context {
     trapped_with(Flags::empty(), body)
 }
 
@@ -64,7 +60,7 @@ fn trapped_with(flags: Flags, body: impl FnOnce(Handle) -> u64) -> Context {
     .unwrap()
 }
 
-fn errno() -> u64 {
+pub(crate) fn errno() -> u64 {
     Errno::last() as i32 as u64
 }
 
@@ -448,119 +444,6 @@ fn c7_1_the_monitor_need_not_be_the_root() {
     assert_eq!(call(middle.handle(), &[]), [30, 2]);
 }
 
-fn c7_1_traps_nest() {
-    let outer = trapped(Flags::empty(), || {
-        let inner = trapped(Flags::empty(), getppid);
-        let mut seen = 0;
-        let event = monitored(inner.handle(), &[], |call| {
-            assert_eq!(call.number, SYS_getppid);
-            seen += 1;
-            // Which goes to this one's own monitor in turn.
-            Ok(getppid() + 100)
-        });
-        event.args()[0] + seen
-    });
-    let mut calls = 0;
-    let event = monitored(outer.handle(), &[], |call| {
-        assert_eq!(call.from, outer.handle());
-        assert_eq!(call.number, SYS_getppid);
-        calls += 1;
-        Ok(4000)
-    });
-    assert_eq!((event.args(), calls), (&[4101u64][..], 1));
-}
-
-fn c7_1_children_of_the_trapped_are_trapped() {
-    let outer = trapped(Flags::empty(), || {
-        let inner = answering(&[], Flags::empty(), |words| vec![words[0] + getppid()]).unwrap();
-        assert_eq!(inner.info().unwrap().flags, Flags::TRAP_SYSCALL);
-        call(inner.handle(), &[7])[0]
-    });
-    let mut from = Vec::new();
-    let event = monitored(outer.handle(), &[], |call| {
-        assert_eq!(call.number, SYS_getppid);
-        from.push(call.from);
-        Ok(20)
-    });
-    assert_eq!(event.args(), [27]);
-    assert!(from.len() == 1 && from[0] != outer.handle());
-}
-
-fn c7_1_children_of_the_trapped_share_regions() {
-    let (seen, hidden) = (Region::new(1).unwrap(), Region::new(1).unwrap());
-    hidden.write(0, b"secret");
-    let outer = trapped(Flags::TRAP_FAULT, || {
-        let specs = [Spec::region(&hidden, Access::Unmap)];
-        let flags = Flags::TRAP_FAULT;
-        let inner = answering(&specs, flags, |words| {
-            seen.write(0, &[words[0] as u8]);
-            if words[0] == 9 {
-                hidden.write(0, b"?");
-            }
-            vec![words[0] + 1]
-        })
-        .unwrap();
-        let got = call(inner.handle(), &[8])[0];
-        match inner.switch(&[9]).unwrap() {
-            Event::Ended(end) if end.signal == Some(libc::SIGSEGV) => got,
-            _ => 0,
-        }
-    });
-    let event = monitored(outer.handle(), &[], |_| Err(Errno::EPERM));
-    assert_eq!(event.args(), [9]);
-    let mut byte = [0];
-    seen.read(0, &mut byte);
-    assert_eq!(byte, [9]);
-}
-
-fn c7_1_a_trapped_context_makes_many() {
-    let outer = trapped(Flags::empty(), || {
-        let many: Vec<Context> = (0..20)
-            .map(|i| answering(&[], Flags::empty(), move |w| vec![w[0] + i]).unwrap())
-            .collect();
-        let first: u64 = many.iter().map(|c| call(c.handle(), &[100])[0]).sum();
-        drop(many);
-        // Those are gone; there is room for more.
-        let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
-        first + call(other.handle(), &[1])[0]
-    });
-    let event = monitored(outer.handle(), &[], |call| panic!("{call:?}"));
-    assert_eq!(event.args(), [20 * 100 + 190 + 1]);
-    assert_eq!(lwc::info().unwrap().contexts, 2);
-}
-
-fn c7_1_a_monitor_that_waits_itself_is_busy() {
-    let outer = trapped_knowing(|home| {
-        let root = lwc::info().unwrap().creator;
-        let inner = lwc::spawn(&[], Flags::TRAP_SYSCALL, |event| -> Infallible {
-            // A copy of its maker's table names the root, too.
-            let home = Handle::from_raw(event.args()[0] as i32);
-            assert_eq!(home.info().unwrap().id, root);
-            let _ = home.switch(&[1]);
-            // SAFETY: no arguments, no effect.
-            let failed = unsafe { raw(SYS_getppid, [0; 6]) } == -1;
-            let word = if failed { errno() } else { 0 };
-            loop {
-                let _ = home.switch(&[word]);
-            }
-        })
-        .unwrap();
-        inner.switch(&[home.as_raw() as u64]).unwrap();
-        getppid()
-    });
-    let event = outer.switch(&[]).unwrap();
-    let Event::Switched {
-        from: Some(inner), ..
-    } = event
-    else {
-        panic!("{event:?}");
-    };
-    let call = next_call(outer.switch(&[]).unwrap());
-    // Its monitor waits for us.
-    assert_eq!(inner.switch(&[]).unwrap().args(), [Errno::EBUSY as u64]);
-    assert_eq!(call.answer(Ok(5)).unwrap().args(), [5]);
-}
-
 fn c7_1_creators_that_are_in_a_sandbox_can_monitor() {
     let middle = answering(&[], Flags::empty(), |_| {
         lwc::confine(lwc::Confinement::Creator).unwrap();
@@ -608,28 +491,36 @@ fn c7_1_two_trapped_contexts_do_not_mix() {
     assert_eq!(in_a.answer(Ok(2)).unwrap().args(), [1002]);
 }
 
-fn c7_1_without_a_monitor_calls_fail() {
-    let middle = lwc::spawn(&[], Flags::empty(), |event| -> Infallible {
-        let root = event.from().unwrap();
-        let child = lwc::spawn(&[], Flags::TRAP_SYSCALL, |_| -> Infallible {
-            // To the root past its maker, so that the root can name it.
-            let _ = root.switch(&[1]);
-            // SAFETY: no arguments, no effect.
-            let failed = unsafe { raw(SYS_getppid, [0; 6]) } == -1;
-            let word = if failed { errno() } else { 0 };
-            loop {
-                let _ = root.switch(&[word]);
-            }
-        })
-        .unwrap();
-        child.switch(&[]).unwrap();
-        panic!("{}", root.discard_switch(&[2]));
-    })
-    .unwrap();
-    let event = middle.switch(&[]).unwrap();
-    let child = event.from().unwrap();
-    assert_eq!(event.args(), [1]);
-    assert_eq!(middle.switch(&[]).unwrap().args(), [2]);
-    assert!(eventually(|| middle.info().unwrap().state == State::Dead));
-    assert_eq!(child.switch(&[]).unwrap().args(), [Errno::ESRCH as u64]);
+fn c7_1_its_table_is_its_own_or_one_by_backend() {
+    let specs = [Spec::all_files(Access::Share)];
+    let made = answering(&specs, Flags::TRAP_SYSCALL, <[u64]>::to_vec);
+    if of_processes() {
+        refused(made, Errno::ENOTSUP);
+    } else {
+        assert_eq!(call(made.unwrap().handle(), &[1]), [1]);
+    }
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn c7_1_overlay_of_a_trapped_context_is_refused_or_served() {
+    let page = Pages::new(1);
+    let child = trapped(Flags::empty(), || {
+        page.set(0, 5);
+        getppid()
+    });
+    let call = next_call(child.switch(&[]).unwrap());
+    // SAFETY: the page is used by volatile access alone.
+    let got = unsafe { child.overlay(&[page.spec(Access::Copy)]) };
+    if of_processes() {
+        refused(got, Errno::EPERM);
+        let mut bytes = [0; 8];
+        child
+            .read_memory(page.range().start as u64, &mut bytes)
+            .unwrap();
+        assert_eq!(u64::from_ne_bytes(bytes), 5);
+    } else {
+        got.unwrap();
+        assert_eq!(page.get(0), 5);
+    }
+    assert_eq!(call.answer(Ok(3)).unwrap().args(), [3]);
 }

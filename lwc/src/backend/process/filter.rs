@@ -23,8 +23,8 @@
 //! * clone(2) with exactly the flags of lwCreate: a context under the same
 //!   filter. One that no lwCreate has announced is ended by the root.
 //! * recvmsg, sendmsg, close and fstat of the backend's own descriptors (they
-//!   lie above a number, and a user's that lie there too are excepted one by
-//!   one). What comes is what a peer has sent it; what goes is for backends
+//!   lie between two numbers, and a user's that lie there too are excepted one
+//!   by one). What comes is what a peer has sent it; what goes is for backends
 //!   that trust nothing they are sent.
 //! * prctl(2) that narrows: to die with the root, not to be dumped.
 //!
@@ -35,6 +35,7 @@
 use super::window;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
+use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
 const CALL: &str = "lwCreate";
@@ -173,7 +174,7 @@ fn made_at(address: u64, len: u8) -> [libc::sock_filter; 4] {
 
 /// One rule, ending in "run it"; falls through to what follows if it does not
 /// apply. The number is loaded anew by each.
-fn compile(rule: &Rule, floor: RawFd, excepted: &[RawFd]) -> Vec<libc::sock_filter> {
+fn compile(rule: &Rule, own: &RangeInclusive<RawFd>, excepted: &[RawFd]) -> Vec<libc::sock_filter> {
     let mut tests: Vec<(libc::sock_filter, bool, u32, u32)> = Vec::new();
     let arg = |n: u8| load(ARGUMENTS + 8 * u32::from(n));
     for when in &rule.when {
@@ -181,9 +182,9 @@ fn compile(rule: &Rule, floor: RawFd, excepted: &[RawFd]) -> Vec<libc::sock_filt
             When::Is(n, value) => tests.push((arg(n), true, libc::BPF_JEQ, value)),
             When::Without(n, bits) => tests.push((arg(n), false, libc::BPF_JSET, bits)),
             When::Own(n) => {
-                tests.push((arg(n), true, libc::BPF_JGE, floor as u32));
                 // A negative number is a large one.
-                tests.push((arg(n), false, libc::BPF_JGE, i32::MAX as u32));
+                tests.push((arg(n), true, libc::BPF_JGE, *own.start() as u32));
+                tests.push((arg(n), false, libc::BPF_JGT, *own.end() as u32));
                 tests.extend(
                     excepted
                         .iter()
@@ -211,9 +212,13 @@ fn compile(rule: &Rule, floor: RawFd, excepted: &[RawFd]) -> Vec<libc::sock_filt
     out
 }
 
-/// The whole program. `floor` is where the backend's descriptors begin,
-/// `excepted` are the user's above it; `listened` whether somebody listens.
-fn program(floor: RawFd, excepted: &[RawFd], listened: bool) -> Vec<libc::sock_filter> {
+/// The whole program. `own` is where the backend's descriptors lie, `excepted`
+/// are the user's among them; `listened` whether somebody listens.
+fn program(
+    own: &RangeInclusive<RawFd>,
+    excepted: &[RawFd],
+    listened: bool,
+) -> Vec<libc::sock_filter> {
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
     let mut p = vec![
         load(ARCHITECTURE),
@@ -233,7 +238,7 @@ fn program(floor: RawFd, excepted: &[RawFd], listened: bool) -> Vec<libc::sock_f
     p.push(op(libc::BPF_JMP | libc::BPF_JA, 0, 0, 1));
     p.push(give(libc::SECCOMP_RET_TRAP));
     for rule in rules() {
-        p.extend(compile(&rule, floor, excepted));
+        p.extend(compile(&rule, own, excepted));
     }
     p.push(give(refuse));
     p
@@ -251,19 +256,23 @@ pub(super) enum Installed {
 ///
 /// `listener`: whether somebody can listen. The kernel allows one listener
 /// over a process; where a container's manager is it already, there is none.
-pub(super) fn install(floor: RawFd, excepted: &[RawFd], listener: bool) -> Result<Installed> {
+pub(super) fn install(
+    own: &RangeInclusive<RawFd>,
+    excepted: &[RawFd],
+    listener: bool,
+) -> Result<Installed> {
     if excepted.len() > MAX_EXCEPTED {
         return Err(Error::new(
             CALL,
             Errno::E2BIG,
             format!(
-                "{} descriptors above {floor} would go to a trapped context; leave them out (Spec::files) or close them",
+                "{} descriptors in {own:?} would go to a trapped context; leave them out (Spec::files) or close them",
                 excepted.len()
             ),
         ));
     }
     let set = |flags: libc::c_ulong, listened: bool| {
-        let mut program = program(floor, excepted, listened);
+        let mut program = program(own, excepted, listened);
         let fprog = libc::sock_fprog {
             len: program.len() as u16,
             filter: program.as_mut_ptr(),

@@ -250,7 +250,7 @@ fn lend_files(
 }
 
 /// The open descriptors in a range, in order.
-pub(super) fn open_descriptors(from: i32, to: i32) -> Vec<RawFd> {
+fn open_descriptors(from: i32, to: i32) -> Vec<RawFd> {
     let Ok(dir) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();
     };

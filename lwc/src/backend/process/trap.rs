@@ -67,22 +67,32 @@ pub(super) struct Bond {
     pub(super) met: u64,
 }
 
+/// Numbers past the backend's last that may become the backend's.
+const MORE: RawFd = 64;
+
 /// The current context's calls go to its monitor from now on. Returns the
 /// listener's descriptor, if there is one: the monitor's, to be closed here.
 pub(super) fn enter(rt: &Runtime, listener: bool) -> Result<Option<RawFd>> {
     let own = rt.own_descriptors();
+    // Those that it has, and some more that its monitor may bring it; the
+    // user's that lie between (looked for one by one: in a sandbox there is no
+    // list to read) are not.
     let floor = fds::base();
-    let excepted: Vec<RawFd> = super::overlay::open_descriptors(floor, i32::MAX)
-        .into_iter()
+    let ceiling = own.last().map_or(floor, |&last| last.max(floor)) + MORE;
+    let excepted: Vec<RawFd> = (floor..=ceiling)
+        // SAFETY: asks only whether the number is open.
+        .filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0)
         .filter(|fd| own.binary_search(fd).is_err())
         .collect();
     catch()?;
     TRAPPED.store(true, Ordering::Relaxed);
     rt.bell.trapped.store(1, Ordering::Relaxed);
-    Ok(match filter::install(floor, &excepted, listener)? {
-        Installed::Listened(fd) => Some(fd),
-        Installed::Unheard => None,
-    })
+    Ok(
+        match filter::install(&(floor..=ceiling), &excepted, listener)? {
+            Installed::Listened(fd) => Some(fd),
+            Installed::Unheard => None,
+        },
+    )
 }
 
 /// Installs the handler. NODEFER: while it waits for an answer, calls of the
