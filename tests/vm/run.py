@@ -61,6 +61,13 @@ LOGIN = re.compile(r"(?:^|\n)\S* ?login: ?$")
 PASSWORD = re.compile(r"(?:^|\n)Password(?: for \S+)?: ?$")
 SHELL = re.compile(r"(?:^|\n)[^\n]{0,60}[#%] ?$")
 NO_ROOT = re.compile(r"(?:^|\n)mountroot> ?$")
+# The loader: its menu, its countdown without a menu, and how it or the firmware
+# gives up.  Firmware that finds nothing ends in a shell that waits for ever.
+MENU = re.compile(r"Autoboot in \d+ seconds")
+COUNTDOWN = re.compile(r"Hit \[Enter\] to boot ")
+NO_BOOT = re.compile(
+    r"Failed to find bootable partition|No bootable option or device was found"
+    r"|UEFI Interactive Shell v|(?:^|\n)OK $")
 
 
 class Console:
@@ -160,6 +167,8 @@ class Console:
         if self.state == self.BOOTING:
             if NO_ROOT.search(tail):
                 self._break("the kernel found no root file system")
+            elif self._in_loader(tail):
+                pass
             elif SINGLE_USER.search(tail):
                 self._answer("")
             elif PASSWORD.search(tail):
@@ -178,6 +187,33 @@ class Console:
             self._aftermath(tail)
 
     _logged_in = False
+    _hurried = False
+
+    def _in_loader(self, tail):
+        """Answer the loader; whether it was the loader that spoke."""
+        if self._logged_in:
+            return False
+        found = NO_BOOT.search(tail)
+        if found is not None:
+            what = found.group(0).strip()
+            self._break("the image does not boot: " + (
+                "the loader asks what to do" if what == "OK" else what))
+        elif self._hurried:
+            return False
+        elif MENU.search(tail):
+            # A single user, as with --kernel: the image is never written to,
+            # so every boot is a first one, with all that it sets up.
+            self._hurry(b"s")
+        elif COUNTDOWN.search(tail):
+            self._hurry(b"\r")
+        else:
+            return False
+        return True
+
+    def _hurry(self, key):
+        self._hurried = True
+        self._seen = len(self.text)
+        self._pending.append(key)
 
     def _answer(self, line):
         self._logged_in = True
@@ -559,6 +595,9 @@ def report(args, console, how, files, errors, seconds):
         say("the kernel panicked", console.panic_text())
     elif how == "timeout":
         status = EXIT_TIMEOUT
+        if not console.text.strip():
+            tail = ("nothing came over the serial line; without comconsole in its loader.conf "
+                    "an image speaks there only to UEFI: give --firmware")
         say("no result after %g s" % args.timeout, console.panic_text() or tail)
     elif how == "broken":
         status = EXIT_NO_RESULT

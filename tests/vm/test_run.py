@@ -60,6 +60,37 @@ class ConsoleTest(unittest.TestCase):
         self.assertEqual(c.state, c.BROKEN)
         self.assertIn("password", c.broken)
 
+    def test_the_loaders_menu_starts_a_single_user_once(self):
+        c = console()
+        c.feed(b"\x1b[24;04HAutoboot in 10 seconds. [Space] to pause \x1b[25;01H")
+        self.assertEqual(c.typed(), b"s")
+        c.feed(b"\x1b[24;04HAutoboot in 9 seconds. [Space] to pause \x1b[25;01H")
+        self.assertEqual(c.typed(), b"")
+        c.feed(b"Loading kernel...\r\n---<<BOOT>>---\r\n" + PROMPT)
+        self.assertEqual(c.typed(), b"\r")
+        c.feed(b"\r\n# ")
+        self.assertEqual(c.typed(), b"bootstrap\r")
+
+    def test_a_loader_without_a_menu_is_hurried_on(self):
+        c = console()
+        c.feed(b"Hit [Enter] to boot immediately, or any other key for command prompt.\r\n")
+        self.assertEqual(c.typed(), b"\r")
+        c.feed(b"Booting [/boot/kernel/kernel]...\r\n\r\nFreeBSD/amd64 (vm) (ttyu0)\r\n\r\nlogin: ")
+        self.assertEqual(c.typed(), b"root\r")
+
+    def test_an_image_that_does_not_boot_is_broken_at_once(self):
+        for said in (b"Setting currdev to disk0p2:\r\n/\x08Failed to find bootable partition\r\n",
+                     b"BdsDxe: No bootable option or device was found.\r\n",
+                     b"UEFI Interactive Shell v2.2\r\n",
+                     b"can't load 'kernel'\r\n\r\nType '?' for a list of commands\r\nOK "):
+            c = console()
+            c.feed(said)
+            self.assertEqual(c.state, c.BROKEN, said)
+            self.assertIn("does not boot", c.broken)
+        c = asked()
+        c.feed(b"LWC-VM-%s begin\r\nUEFI Interactive Shell v2\r\nOK " % NONCE.encode())
+        self.assertEqual(c.state, c.RUNNING)
+
     def test_no_root_file_system(self):
         c = console()
         c.feed(b"Mounting failed with error 2.\r\n\r\nmountroot> ")
@@ -92,6 +123,8 @@ start = tar.extractfile("start").read().decode()
 mark = re.search("mark=(LWC-VM-[0-9a-f]+)", start).group(1)
 command = tar.extractfile("command").read().decode().strip()
 say = lambda text: (sys.stdout.write(text), sys.stdout.flush())
+if command == "silent":
+    time.sleep(600)
 say("booting\\r\\n")
 if command == "die":
     sys.exit("qemu: no such device")
@@ -147,6 +180,11 @@ class FakeQemuTest(unittest.TestCase):
         self.assertEqual(status, run.EXIT_TIMEOUT)
         self.assertIn("no result after 1 s", err)
         self.assertLess(time.monotonic() - begin, 60)
+
+    def test_a_silent_serial_line_is_explained(self):
+        status, _, err = self.run_it("silent", "--timeout", "1")
+        self.assertEqual(status, run.EXIT_TIMEOUT)
+        self.assertIn("give --firmware", err)
 
     def test_a_panic_is_told_with_its_text(self):
         status, _, err = self.run_it("panic")
