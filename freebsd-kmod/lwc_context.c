@@ -405,7 +405,9 @@ lwc_fo_fork(struct filedesc *newfdp, struct file *fp, struct file **fpp,
 		mtx_unlock(&lp->lp_mtx);
 		return (EOPNOTSUPP);
 	}
-	rg = lwc_rights_hold(ld->ld_rights);
+	/* 2.5: over its creator a new context has what it is lent, no more. */
+	rg = lwc_rights_hold(lp->lp_back != NULL &&
+	    ld->ld_ctx == lp->lp_current ? lp->lp_back : ld->ld_rights);
 	fd = ld->ld_fd;
 	mtx_unlock(&lp->lp_mtx);
 	error = lwc_desc_file(td, ld->ld_ctx, rg, fpp);

@@ -97,11 +97,12 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	error = lwc_vm_fork(p->p_vmspace, sp, flags, &lc->lc_vm);
 	if (error != 0)
 		return (error);
-	error = lwc_files_fork(td, lp, sp, &lc->lc_fd, &lc->lc_pd);
-	if (error != 0)
-		return (error);
 	lwc_rights_free(lc->lc_back);
 	lc->lc_back = lwc_rights_from(sp);
+	error = lwc_files_fork(td, lp, sp, lc->lc_back, &lc->lc_fd,
+	    &lc->lc_pd);
+	if (error != 0)
+		return (error);
 	lc->lc_cred = crhold(p->p_ucred);
 	lc->lc_limit = lim_hold(p->p_limit);
 	lc->lc_allow = lwc_allow_hold(cur->lc_allow);

@@ -94,7 +94,8 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 
 int
 lwc_files_fork(struct thread *td, struct lwc_proc *lp,
-    const struct lwc_specs *sp, struct filedesc **fdp, struct pwddesc **pdp)
+    const struct lwc_specs *sp, struct lwc_rights *back,
+    struct filedesc **fdp, struct pwddesc **pdp)
 {
 	const struct lwc_spec *s;
 	struct filedesc *old;
@@ -121,14 +122,17 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		if (lwc_spec_is(&sp->sp_spec[i], LWC_FILES) &&
 		    (sp->sp_spec[i].flags & LWC_UNMAP) != 0)
 			unmap = true;
+	lp->lp_back = back;
 	if (!unmap) {
 		*fdp = lwc_files_copy(td, lp, old);
+		lp->lp_back = NULL;
 		return (0);
 	}
 	nbits = old->fd_nfiles;
 	bits = malloc(howmany(nbits, NBBY), M_LWC, M_WAITOK | M_ZERO);
 	lwc_files_mark(old, sp, bits, nbits, true);
 	*fdp = lwc_files_copy(td, lp, old);
+	lp->lp_back = NULL;
 	lwc_files_mark(old, sp, bits, nbits, false);
 	free(bits, M_LWC);
 	return (0);

@@ -185,7 +185,8 @@ struct lwc_proc {
 	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
 	int		lp_nctx;	/* (l) */
 	uint64_t	lp_nextid;	/* (l) */
-	bool		lp_copying;	/* (t) fdcopy() is lwCreate()'s */
+	bool		lp_copying;	/* (t) fdcopy() is ours */
+	struct lwc_rights *lp_back;	/* (t) lwCreate(): over its creator */
 	struct thread	*lp_reaper;	/* (l) who destroys the dead */
 	STAILQ_HEAD(, lwc_ctx) lp_dead;	/* (l) */
 	struct sysentvec *lp_sysent;	/* (c) the system's own */
@@ -377,8 +378,8 @@ uint64_t lwc_vm_private(struct vmspace *vm);
 
 /* lwc_files.c */
 int	lwc_files_fork(struct thread *td, struct lwc_proc *lp,
-	    const struct lwc_specs *sp, struct filedesc **fdp,
-	    struct pwddesc **pdp);
+	    const struct lwc_specs *sp, struct lwc_rights *back,
+	    struct filedesc **fdp, struct pwddesc **pdp);
 struct lwc_fstage;
 int	lwc_files_stage(struct thread *td, struct lwc_proc *lp,
 	    struct lwc_ctx *src, const struct lwc_specs *sp,

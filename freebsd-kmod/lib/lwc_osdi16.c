@@ -183,6 +183,26 @@ shape(const struct lwc_spec *in, int n, struct lwc_spec *out)
 	return (m);
 }
 
+/*
+ * In the published library a context takes from its creator through a copy of
+ * the creator's own name, if that has one.  Here such a copy gives no more
+ * than the creator lends (contract 2.5): so it lends everything then.
+ */
+static int
+lend(struct lwc_spec *out, int n)
+{
+
+	memset(&out[n], 0, 3 * sizeof(*out));
+	out[n].flags = LWC_MEMORY | LWC_MAY_OVERLAY;
+	out[n].sub.memory.end = UINT64_MAX;
+	clip(&out[n].sub.memory.start, &out[n].sub.memory.end);
+	out[n + 1].flags = LWC_FILES | LWC_MAY_OVERLAY;
+	out[n + 1].sub.descriptors.from = -1;
+	out[n + 1].sub.descriptors.to = -1;
+	out[n + 2].flags = LWC_CREDENTIALS | LWC_MAY_OVERLAY;
+	return (n + 3);
+}
+
 /* Is this how the program names the current context? */
 static bool
 is_self(int to)
@@ -355,7 +375,7 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 		errno = numr > LWC_MAX_SPECS ? E2BIG : EINVAL;
 		return (LWC_FAILED);
 	}
-	specs = alloca((2 * numr + 1) * sizeof(*specs));
+	specs = alloca((2 * numr + 3) * sizeof(*specs));
 	numr = shape(resources, numr, specs);
 	for (i = 0; i < numr; i++) {
 		if ((specs[i].flags & (LWC_FILES | LWC_SHARE)) ==
@@ -365,6 +385,8 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 	}
 	if (name_self() != 0)
 		return (LWC_FAILED);
+	if (self.named || (self.handle >= 0 && is_current(self.handle)))
+		numr = lend(specs, numr);
 	for (tries = 0;; tries++) {
 		mine.handle = lwGetlwc();
 		if (mine.handle < 0)

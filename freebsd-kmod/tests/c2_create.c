@@ -94,6 +94,38 @@ CASE(c2_2_descriptors_are_a_copy, "closing in one leaves the other's")
 	REQUIRE(write(p[1], "z", 1) == 1);
 }
 
+CASE(c2_5_a_name_of_the_creator_gives_no_more, "than what it lends")
+{
+	struct lwc_info li;
+	struct lwc_spec s[2];
+	struct visit v;
+	char *p, *q;
+	int fd, self;
+
+	p = page();
+	q = page();
+	self = lwGetlwc();
+	REQUIRE(self >= 0);
+	REQUIRE(lwInfo(self, &li) == 0 && li.li_rights == LWC_TYPES);
+	s[0] = mem(p, PAGE, LWC_MAY_OVERLAY);
+	fd = create(&v, s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwInfo(self, &li) == 0 && li.li_rights == LWC_MEMORY);
+		s[0] = mem(q, PAGE, 0);
+		REQUIRE_ERRNO(EACCES, lwOverlay(self, s, 1));
+		REQUIRE_ERRNO(EACCES, lwSyscall(self, LWC_CREDENTIALS, 24,
+		    (uint64_t[LWC_CALL_NARGS]){ 0 }));
+		s[0] = mem(p, PAGE, LWC_SHARE);
+		REQUIRE(lwOverlay(self, s, 1) == 0);
+		p[0] = 5;
+		go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	gogo(fd, &v, 0, 0);
+	REQUIRE(p[0] == 5);
+	REQUIRE(lwInfo(self, &li) == 0 && li.li_rights == LWC_TYPES);
+}
+
 CASE(c2_3_the_lowest_number_stays_the_lowest, "where one above is left out")
 {
 	struct lwc_spec s;
