@@ -170,6 +170,12 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 	done
 	"$zig" ld.lld -m elf_x86_64_fbsd -r -o "$out/lwc.ko" $objects
 
+	step 'probes'
+	for probe in create switch destroy overlay restrict trap; do
+		nm "$out/lwc.ko" | grep -q "sdt_lwc___$probe\$" ||
+		    die "lwc.ko has no SDT probe lwc:::$probe"
+	done
+
 	step 'symbols taken from the kernel'
 	# The ends of linker sets are whoever loads it's to define.
 	nm -u "$out/lwc.ko" | awk '{ print $NF }' |
