@@ -4,7 +4,7 @@
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::process::{Handed, Worker};
-use super::queue::{Job, Queues};
+use super::queue::{Job, Queues, Refused};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::worker::frame;
@@ -42,6 +42,8 @@ pub(super) struct Fleet {
     patience: Duration,
     /// Workers that are ready or at work.
     alive: AtomicUsize,
+    /// Those at work.
+    busy: AtomicUsize,
     /// Why the last worker to start did not, if none is alive.
     down: watch::Sender<Option<String>>,
     /// True once jobs at work are to be given up.
@@ -61,7 +63,7 @@ impl Fleet {
         plan: Plan,
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, Crew), String> {
-        let steps = plan.file.chains.values().map(|c| &c.steps).flatten();
+        let steps = plan.file.chains.values().flat_map(|c| &c.steps);
         // A worker bounds each step itself; this is for one that hangs.
         let patience = steps
             .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
@@ -79,6 +81,7 @@ impl Fleet {
             options: plan.options,
             patience,
             alive: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             down: watch::Sender::new(None),
             abort: watch::Sender::new(false),
             metrics,
@@ -112,11 +115,21 @@ impl Fleet {
         self.alive.load(Ordering::Acquire)
     }
 
+    /// How many of them are at work.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Acquire)
+    }
+
     /// Puts a job into its queue, or says why not.
-    pub(super) fn push(&self, job: Job) -> Result<(), (Problem, Option<Job>)> {
+    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let down = self.down.borrow().clone();
-        match down {
-            Some(why) if !self.is_ready() => Err((no_worker(&why), None)),
+        let region = self.file.chains.get(&job.chain).map(|c| c.region);
+        match (down, region) {
+            (Some(why), _) if !self.is_ready() => Err(Box::new((no_worker(&why), None))),
+            // The request's head may have come under an older file.
+            (_, Some(region)) if job.body.len() as u64 > region => {
+                Err(Box::new((super::http::too_large(region), None)))
+            }
             _ => self.queues.push(job),
         }
     }
@@ -129,13 +142,17 @@ impl Fleet {
 
     /// One worker after the other, until there is no more work.
     async fn man(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
+        // The first start alone is waited for.
+        let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
         let mut abort = self.abort.subscribe();
         loop {
             let begun = Instant::now();
             match Worker::start(&self.options, &self.start, self.patience).await {
                 Ok(worker) => {
-                    let _ = tell.try_send(Ok(()));
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Ok(()));
+                    }
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
                     self.down.send_replace(None);
@@ -147,7 +164,8 @@ impl Fleet {
                     log::warn!("worker {pid}: {why}; it is replaced");
                 }
                 Err(why) => {
-                    if tell.try_send(Err(why.clone())).is_ok() {
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Err(why));
                         return;
                     }
                     log::error!("a worker cannot start: {why}");
@@ -182,13 +200,15 @@ impl Fleet {
                 worker.stop().await;
                 return None;
             };
+            self.busy.fetch_add(1, Ordering::AcqRel);
             let handed = tokio::select! {
-                handed = worker.serve(job) => handed,
+                handed = worker.serve(job) => Some(handed),
                 // Dropping the job tells its caller; dropping the worker
                 // kills it.
-                _ = abort.wait_for(|a| *a) => return None,
+                _ = abort.wait_for(|a| *a) => None,
             };
-            match handed {
+            self.busy.fetch_sub(1, Ordering::AcqRel);
+            match handed? {
                 Handed::Idle => {}
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {

@@ -273,21 +273,22 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
     Ok(value.to_owned())
 }
 
+pub(super) fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        format!("the chain takes {limit} bytes at most (`region` in its file)"),
+    )
+}
+
 /// The whole body, so that no worker waits for a slow sender.
 async fn collect(body: Incoming, deadline: Instant, limit: u64) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            format!("the chain takes {limit} bytes at most (`region` in its file)"),
-        )
-    };
     if body.size_hint().lower() > limit {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     match timeout_at(deadline, Limited::new(body, limit as usize).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
         Ok(Err(e)) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "bad-body",

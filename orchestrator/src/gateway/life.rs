@@ -27,6 +27,8 @@ const MAX_STREAMS: u32 = 128;
 const PING: Duration = Duration::from_secs(20);
 /// How long answers may take to leave once all are made.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How long idle workers may take to end.
+const LEAVE: Duration = Duration::from_secs(4);
 /// How long to wait when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -116,7 +118,11 @@ pub async fn serve(
     drop(listening);
     let _ = timeout(FLUSH, graceful.shutdown()).await;
     for (_, mut crew) in old {
-        while crew.join_next().await.is_some() {}
+        let ended = async { while crew.join_next().await.is_some() {} };
+        if timeout(LEAVE, ended).await.is_err() {
+            // A worker that is just being started, or will not end.
+            crew.shutdown().await;
+        }
     }
     Ok(served)
 }

@@ -68,6 +68,7 @@ pub(super) struct Now {
     pub(super) queues: Vec<(String, usize)>,
     pub(super) in_flight: usize,
     pub(super) workers: usize,
+    pub(super) busy: usize,
     pub(super) draining: bool,
 }
 
@@ -193,6 +194,8 @@ impl Metrics {
             "Worker processes that are ready or at work.",
         );
         let _ = writeln!(out, "lwc_workers {}", now.workers);
+        out += &head("lwc_workers_busy", "gauge", "Worker processes at work.");
+        let _ = writeln!(out, "lwc_workers_busy {}", now.busy);
         out += &head("lwc_draining", "gauge", "1 while shutting down.");
         let _ = writeln!(out, "lwc_draining {}", u8::from(now.draining));
         out
@@ -212,6 +215,7 @@ mod tests {
             queues: vec![("c".into(), 2)],
             in_flight: 0,
             workers: 1,
+            busy: 0,
             draining: false,
         });
         for line in [

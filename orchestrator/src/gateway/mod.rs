@@ -119,14 +119,11 @@ impl Gateway {
             let fleet = self.fleet();
             match fleet.push(job) {
                 Ok(()) => return Ok(()),
-                Err((problem, None)) => return Err(problem),
-                Err((problem, Some(back))) => {
+                Err(refused) => match *refused {
                     // The generation ended between the look and the push.
-                    if Arc::ptr_eq(&fleet, &self.fleet()) {
-                        return Err(problem);
-                    }
-                    job = back;
-                }
+                    (_, Some(back)) if !Arc::ptr_eq(&fleet, &self.fleet()) => job = back,
+                    (problem, _) => return Err(problem),
+                },
             }
         }
     }
@@ -137,6 +134,7 @@ impl Gateway {
             queues: fleet.queues.lengths(),
             in_flight: self.in_flight.load(Ordering::Acquire),
             workers: fleet.alive(),
+            busy: fleet.busy(),
             draining: self.is_draining(),
         })
     }

@@ -33,6 +33,9 @@ pub(super) struct Answer {
     pub(super) hops: Vec<Took>,
 }
 
+/// Why a job is not taken; and the job, where another generation may take it.
+pub(super) type Refused = Box<(Problem, Option<Job>)>;
+
 impl Job {
     /// Whoever asked may be gone; then nobody is told.
     pub(super) fn answer(self, answer: Result<Answer, Problem>) {
@@ -85,9 +88,8 @@ impl Queues {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job behind those of its chain, or says why not. The error gives
-    /// the job back where another generation may take it.
-    pub(super) fn push(&self, job: Job) -> Result<(), (Problem, Option<Job>)> {
+    /// Puts a job behind those of its chain, or says why not.
+    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let mut w = self.lock();
         if w.phase != Phase::Open {
             let p = Problem::new(
@@ -95,7 +97,7 @@ impl Queues {
                 "draining",
                 "this server is shutting down",
             );
-            return Err((p.retry(5), Some(job)));
+            return Err(Box::new((p.retry(5), Some(job))));
         }
         let Waiting { by_chain, turn, .. } = &mut *w;
         let Some(queue) = by_chain.get_mut(&job.chain) else {
@@ -104,7 +106,7 @@ impl Queues {
                 "unknown-chain",
                 "the chain file has just been changed and has this chain no more",
             );
-            return Err((p, None));
+            return Err(Box::new((p, None)));
         };
         if queue.len() >= self.limit {
             // Those who have gone or are too late hold no place.
@@ -116,7 +118,7 @@ impl Queues {
                 "queue-full",
                 format!("{} requests wait for this chain already", queue.len()),
             );
-            return Err((p.retry(1), None));
+            return Err(Box::new((p.retry(1), None)));
         }
         if !turn.contains(&job.chain) {
             turn.push_back(job.chain.clone());
