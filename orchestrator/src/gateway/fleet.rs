@@ -197,7 +197,9 @@ impl Fleet {
                 job = self.queues.next() => job,
             };
             let Some(job) = job else {
+                let pid = worker.pid;
                 worker.stop().await;
+                log::info!("worker {pid} has ended: no more work");
                 return None;
             };
             self.busy.fetch_add(1, Ordering::AcqRel);
