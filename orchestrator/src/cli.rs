@@ -2,6 +2,7 @@
 
 mod check;
 mod run;
+mod serve;
 
 use crate::audit::audit;
 use crate::build::{Built, build};
@@ -51,10 +52,15 @@ enum Cmd {
     Check(check::CheckArgs),
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
+    /// Serve chains over HTTP
+    Serve(serve::ServeArgs),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
+    /// A process of `serve`, started by it alone
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +99,8 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
+        Cmd::Serve(args) => serve::serve(args, cli.verbose),
+        Cmd::Worker => serve::worker(),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
             Ok(made) => {

@@ -7,11 +7,14 @@
 //!   invoke, roll back, retire.
 //! * [`audit`]: what each context can reach, by attempts.
 //! * [`scaffold`]: a new function, ready to run.
+//! * [`gateway`] and [`worker`]: the two sides of `serve`.
 //! * [`cli`]: the command line.
 
 pub mod audit;
 pub mod build;
 pub mod chain_file;
 pub mod cli;
+pub mod gateway;
 pub mod life;
 pub mod scaffold;
+pub mod worker;

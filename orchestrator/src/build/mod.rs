@@ -30,7 +30,7 @@ const HEADERS: [(&str, &str); 2] = [
 ];
 
 /// A function that can be loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Built {
     /// The shared library.
     pub library: PathBuf,

@@ -1,11 +1,12 @@
 //! What a chain file says, once it is known to make sense.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// A valid chain file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainFile {
     /// Where it was read from.
     pub path: PathBuf,
@@ -16,7 +17,7 @@ pub struct ChainFile {
 }
 
 /// A function: what to load and what it is granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its name in the file.
     pub name: String,
@@ -33,7 +34,7 @@ pub struct Function {
 }
 
 /// Where a function's code comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A C or C++ file, compiled by the system's compiler.
     Source(PathBuf),
@@ -44,7 +45,7 @@ pub enum Origin {
 }
 
 /// A secret, by name, and where its bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRef {
     /// The name the function asks by.
     pub name: String,
@@ -53,7 +54,7 @@ pub struct SecretRef {
 }
 
 /// Where a secret's bytes come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretSource {
     /// A file, all of it, byte for byte.
     File(PathBuf),
@@ -62,7 +63,7 @@ pub enum SecretSource {
 }
 
 /// When a function's context is made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Each invocation runs in a fresh copy of the snapshot.
@@ -72,7 +73,7 @@ pub enum Isolation {
 }
 
 /// A chain: functions in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Its name in the file.
     pub name: String,

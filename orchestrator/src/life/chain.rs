@@ -241,12 +241,27 @@ impl LiveChain {
     ) -> Result<(usize, String, Vec<Hop>), Failure> {
         self.count += 1;
         let id = format!("{}-{}-{}", self.chain.name, std::process::id(), self.count);
+        self.invoke_as(input_len, content_type, &id, None)
+    }
+
+    /// The same under an identity of the caller's, at most 63 bytes of it, and
+    /// with a deadline: no function runs past it, whatever its own timeout.
+    ///
+    /// # Errors
+    /// As [`invoke`](Self::invoke).
+    pub fn invoke_as(
+        &mut self,
+        input_len: usize,
+        content_type: &str,
+        id: &str,
+        due: Option<Instant>,
+    ) -> Result<(usize, String, Vec<Hop>), Failure> {
         let mut hops = Vec::with_capacity(self.steps.len());
         let mut len = input_len.min(self.capacity());
         let mut kind = content_type.to_owned();
         for i in 0..self.steps.len() {
-            let result = self.hop(i, len, &kind, &id);
-            self.pass_on_log(i, &id);
+            let result = self.hop(i, len, &kind, id, due);
+            self.pass_on_log(i, id);
             match result {
                 Ok((n, answer_type, hop)) => {
                     len = n;
@@ -258,7 +273,7 @@ impl LiveChain {
                 Err(cause) => {
                     // A failed function's state is not trusted again.
                     self.retire(i);
-                    let failure = self.failure(i, cause, &id);
+                    let failure = self.failure(i, cause, id);
                     log::debug!("retire: {failure}");
                     return Err(failure);
                 }
@@ -299,14 +314,22 @@ impl LiveChain {
         len: usize,
         kind: &str,
         id: &str,
+        due: Option<Instant>,
     ) -> Result<(usize, String, Hop), Cause> {
         let begin = Instant::now();
         let copy = self.ready(i)?;
         let copied = begin.elapsed();
+        let left = due.map_or(Duration::MAX, |d| {
+            d.saturating_duration_since(begin + copied)
+        });
+        if left.is_zero() {
+            return Err(Cause::Deadline);
+        }
         let isolation = self.chain.isolation;
         let capacity = self.last.len() as u64;
         let step = &self.steps[i];
-        let timeout = step.function.timeout;
+        let own = step.function.timeout;
+        let timeout = own.min(left);
         let due = monotonic().saturating_add(timeout.as_nanos() as u64);
         step.control.put_request(len as u64, kind, id, due);
         log::debug!(
@@ -327,6 +350,7 @@ impl LiveChain {
                     args.first()
                 )));
             }
+            Err(Cause::Timeout(_)) if timeout < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
         if isolation == Isolation::Invocation {
@@ -403,8 +427,7 @@ impl LiveChain {
                 return;
             }
         }
-        // Not one of ours by now: its descriptor was installed by its coming.
-        let _ = stranger.close();
+        // Another chain's, which holds the descriptor and finds it dead.
     }
 
     /// A copy of the step's snapshot that waits for an invocation.
@@ -440,13 +463,14 @@ impl LiveChain {
                         self.steps[i].copy = Some(copy);
                         return Ok(from);
                     }
-                    self.kill_stranger(from);
                     if mine {
+                        let _ = Context::own(from).destroy();
                         return Err(Cause::Misbehaved(format!(
                             "its copy could not enter the sandbox: {}",
                             Errno::from_raw(args.get(1).copied().unwrap_or(0) as i32)
                         )));
                     }
+                    self.kill_stranger(from);
                 }
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
                     return Err(match args.first() {

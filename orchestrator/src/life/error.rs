@@ -19,6 +19,9 @@ pub enum Cause {
     /// It overran its time.
     #[error("overran its timeout of {}", humantime::format_duration(*.0))]
     Timeout(Duration),
+    /// The caller's deadline passed.
+    #[error("the caller's deadline passed")]
+    Deadline,
     /// It claims an answer that its region cannot hold.
     #[error("claims an answer of {claimed} bytes; its region holds {capacity} (raise `region`)")]
     TooBig {
@@ -42,6 +45,7 @@ impl Cause {
             Self::Reported { .. } => "error",
             Self::Ended(_) => "crash",
             Self::Timeout(_) => "timeout",
+            Self::Deadline => "deadline",
             Self::TooBig { .. } => "too-big",
             Self::Misbehaved(_) => "misbehaved",
             Self::Backend(_) => "backend",

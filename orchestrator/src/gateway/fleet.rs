@@ -1,0 +1,243 @@
+//! One generation of workers: they serve one chain file, and are replaced when
+//! they die.
+
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::process::{Handed, Worker};
+use super::queue::{Job, Queues, Refused};
+use crate::build::Built;
+use crate::chain_file::ChainFile;
+use crate::worker::frame;
+use hyper::StatusCode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// The first pause before a worker is started again; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A worker that lived this long owes nothing to those before it.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// What a generation is made of.
+pub(super) struct Plan {
+    pub(super) file: ChainFile,
+    pub(super) built: BTreeMap<String, Built>,
+    pub(super) workers: usize,
+    pub(super) queue: usize,
+    /// Options before `worker` on its command line.
+    pub(super) options: Vec<String>,
+}
+
+/// A generation.
+pub(super) struct Fleet {
+    pub(super) file: ChainFile,
+    pub(super) queues: Queues,
+    start: Vec<u8>,
+    options: Vec<String>,
+    patience: Duration,
+    /// Workers that are ready or at work.
+    alive: AtomicUsize,
+    /// Those at work.
+    busy: AtomicUsize,
+    /// Why the last worker to start did not, if none is alive.
+    down: watch::Sender<Option<String>>,
+    /// True once jobs at work are to be given up.
+    abort: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+}
+
+/// The tasks of a generation, one a worker.
+pub(super) type Crew = JoinSet<()>;
+
+impl Fleet {
+    /// Starts all workers and waits until each is ready.
+    ///
+    /// # Errors
+    /// Why one could not start; none is left then.
+    pub(super) async fn launch(
+        plan: Plan,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Arc<Self>, Crew), String> {
+        let steps = plan.file.chains.values().flat_map(|c| &c.steps);
+        // A worker bounds each step itself; this is for one that hangs.
+        let patience = steps
+            .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
+            .sum::<Duration>()
+            + Duration::from_secs(15);
+        let start = frame::Start {
+            file: plan.file,
+            built: plan.built,
+        };
+        let text = frame::begin(frame::START, &start, 0).map_err(|e| e.to_string())?;
+        let fleet = Arc::new(Self {
+            queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
+            file: start.file,
+            start: text,
+            options: plan.options,
+            patience,
+            alive: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            down: watch::Sender::new(None),
+            abort: watch::Sender::new(false),
+            metrics,
+        });
+        let (tell, mut told) = mpsc::channel(plan.workers);
+        let mut crew = JoinSet::new();
+        for _ in 0..plan.workers {
+            crew.spawn(Arc::clone(&fleet).man(tell.clone()));
+        }
+        drop(tell);
+        for _ in 0..plan.workers {
+            let first = told.recv().await;
+            let why = match first {
+                Some(Ok(())) => continue,
+                Some(Err(why)) => why,
+                None => "a worker's task ended".into(),
+            };
+            crew.shutdown().await;
+            return Err(why);
+        }
+        Ok((fleet, crew))
+    }
+
+    /// Whether a worker is there for requests.
+    pub(super) fn is_ready(&self) -> bool {
+        self.alive.load(Ordering::Acquire) > 0
+    }
+
+    /// How many workers are there.
+    pub(super) fn alive(&self) -> usize {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// How many of them are at work.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Puts a job into its queue, or says why not.
+    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
+        let down = self.down.borrow().clone();
+        let region = self.file.chains.get(&job.chain).map(|c| c.region);
+        match (down, region) {
+            (Some(why), _) if !self.is_ready() => Err(Box::new((no_worker(&why), None))),
+            // The request's head may have come under an older file.
+            (_, Some(region)) if job.body.len() as u64 > region => {
+                Err(Box::new((super::http::too_large(region), None)))
+            }
+            _ => self.queues.push(job),
+        }
+    }
+
+    /// Gives up what waits and what runs: each gets a 503.
+    pub(super) fn abort(&self) {
+        self.queues.close(&given_up());
+        self.abort.send_replace(true);
+    }
+
+    /// One worker after the other, until there is no more work.
+    async fn man(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
+        // The first start alone is waited for.
+        let mut tell = Some(tell);
+        let mut pause = Duration::ZERO;
+        let mut abort = self.abort.subscribe();
+        loop {
+            let begun = Instant::now();
+            match Worker::start(&self.options, &self.start, self.patience).await {
+                Ok(worker) => {
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Ok(()));
+                    }
+                    log::info!("worker {} is ready", worker.pid);
+                    self.metrics.started(worker.took);
+                    self.down.send_replace(None);
+                    self.alive.fetch_add(1, Ordering::AcqRel);
+                    let pid = worker.pid;
+                    let why = self.work(worker, &mut abort).await;
+                    self.alive.fetch_sub(1, Ordering::AcqRel);
+                    let Some(why) = why else { return };
+                    log::warn!("worker {pid}: {why}; it is replaced");
+                }
+                Err(why) => {
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Err(why));
+                        return;
+                    }
+                    log::error!("a worker cannot start: {why}");
+                    self.down.send_replace(Some(why.clone()));
+                    if !self.is_ready() {
+                        self.queues.flush(&no_worker(&why));
+                    }
+                }
+            }
+            self.metrics.restarted();
+            if begun.elapsed() >= SETTLED {
+                pause = Duration::ZERO;
+            }
+            let now = pause;
+            pause = (pause * 2).clamp(PAUSE, LONGEST_PAUSE);
+            tokio::select! {
+                () = sleep(now) => {}
+                _ = abort.wait_for(|a| *a) => return,
+            }
+        }
+    }
+
+    /// Serves jobs; `None` when there are no more, else why the worker is lost.
+    async fn work(&self, mut worker: Worker, abort: &mut watch::Receiver<bool>) -> Option<String> {
+        loop {
+            let job = tokio::select! {
+                biased;
+                why = worker.broken() => return Some(why),
+                job = self.queues.next() => job,
+            };
+            let Some(job) = job else {
+                let pid = worker.pid;
+                worker.stop().await;
+                log::info!("worker {pid} has ended: no more work");
+                return None;
+            };
+            self.busy.fetch_add(1, Ordering::AcqRel);
+            let handed = tokio::select! {
+                handed = worker.serve(job) => Some(handed),
+                // Dropping the job tells its caller; dropping the worker
+                // kills it.
+                _ = abort.wait_for(|a| *a) => None,
+            };
+            self.busy.fetch_sub(1, Ordering::AcqRel);
+            match handed? {
+                Handed::Idle => {}
+                Handed::Lost(why) => return Some(why),
+                Handed::Unbegun(why, job) => {
+                    self.queues.put_back(job);
+                    return Some(why);
+                }
+            }
+        }
+    }
+}
+
+fn no_worker(why: &str) -> Problem {
+    log::debug!("no worker: {why}");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no-worker",
+        "no worker process can be started; the server's log says why",
+    )
+    .retry(5)
+}
+
+/// What a request is told that was given up.
+pub(super) fn given_up() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "draining",
+        "this server shut down before the invocation ended",
+    )
+    .retry(5)
+}

@@ -1,0 +1,303 @@
+//! From a request to a job, and from its answer to a response.
+
+use super::Gateway;
+use super::problem::Problem;
+use super::queue::{Answer, Job};
+use super::trace::{Trace, random};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+type Reply = Response<Full<Bytes>>;
+
+/// A content type is handed over in a field of this size.
+const LONGEST_TYPE: usize = 127;
+
+/// Answers one request, whatever it is.
+pub(super) async fn handle(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let begun = Instant::now();
+    let flight = gateway.fly();
+    let old = request.version() < Version::HTTP_2;
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let mut reply = route(&gateway, request, begun).await;
+    let headers = reply.headers_mut();
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    if old && gateway.is_draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let status = reply.status().as_u16();
+    gateway.metrics.responded(status);
+    log::debug!(
+        target: "access",
+        "{method} {path} {status} {:.3} ms",
+        begun.elapsed().as_secs_f64() * 1e3
+    );
+    drop(flight);
+    Ok(reply)
+}
+
+async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>, begun: Instant) -> Reply {
+    let path = request.uri().path().to_owned();
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    match path.as_str() {
+        "/healthz" | "/readyz" | "/metrics" if !looks => wrong_method("GET, HEAD"),
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" if !gateway.is_ready() => text(StatusCode::SERVICE_UNAVAILABLE, "no worker\n"),
+        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/metrics" => {
+            let mut reply = text(StatusCode::OK, gateway.render_metrics());
+            reply.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            );
+            reply
+        }
+        _ => {
+            let alone = path.strip_prefix("/functions/");
+            let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
+                return Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "unknown-path",
+                    "POST to /chains/NAME; there are also /healthz, /readyz and /metrics",
+                )
+                .respond(None, None);
+            };
+            let chain = if alone.is_some() {
+                super::function_chain(name)
+            } else {
+                name.to_owned()
+            };
+            match gateway.region(&chain) {
+                Some(_) if request.method() != Method::POST => wrong_method("POST"),
+                Some(region) => invoke(gateway, request, begun, chain, region).await,
+                None => unknown(gateway, name, alone.is_some()).respond(None, None),
+            }
+        }
+    }
+}
+
+fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
+    let (cause, detail) = match alone {
+        true if !gateway.options.functions => (
+            "unknown-function",
+            "functions are not served outside their chains here (option --functions)".into(),
+        ),
+        true => (
+            "unknown-function",
+            format!("no function is called {name:?}"),
+        ),
+        false => ("unknown-chain", format!("no chain is called {name:?}")),
+    };
+    Problem::new(StatusCode::NOT_FOUND, cause, detail)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    reply
+}
+
+fn wrong_method(allowed: &'static str) -> Reply {
+    let mut reply = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        format!("this path takes {allowed}"),
+    )
+    .respond(None, None);
+    reply
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
+}
+
+/// One invocation of a chain.
+async fn invoke(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    begun: Instant,
+    chain: String,
+    region: u64,
+) -> Reply {
+    let id = format!("{:016x}", random());
+    let parent = request.headers().get("traceparent");
+    let trace = Trace::continue_from(parent.and_then(|v| v.to_str().ok()));
+    let result = attempt(gateway, request, begun, &chain, region, &id).await;
+    let took = begun.elapsed().as_secs_f64();
+    let cause = result.as_ref().err().map(|p| p.cause);
+    gateway.metrics.invoked(&chain, cause, took);
+    let mut reply = match &result {
+        Ok(answer) => {
+            let steps = gateway.steps(&chain);
+            for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
+                gateway.metrics.hop(&chain, i + 1, &function, hop.run / 1e6);
+            }
+            let mut reply = Response::new(Full::new(answer.body.clone()));
+            let kind = HeaderValue::from_str(&answer.content_type)
+                .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+            reply.headers_mut().insert(CONTENT_TYPE, kind);
+            reply
+        }
+        Err(problem) => problem.respond(Some(&chain), Some(&id)),
+    };
+    match &result {
+        Ok(_) => log::info!(
+            target: "invocation",
+            "{chain} [{id}] trace {}: answered in {:.3} ms",
+            trace.trace_id(),
+            took * 1e3
+        ),
+        Err(p) => log::warn!(
+            target: "invocation",
+            "{chain} [{id}] trace {}: {} {} after {:.3} ms: {}",
+            trace.trace_id(),
+            p.status.as_u16(),
+            p.cause,
+            took * 1e3,
+            p.detail
+        ),
+    }
+    let headers = reply.headers_mut();
+    for (name, value) in [("x-invocation-id", &id), ("traceparent", &trace.header())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    reply
+}
+
+async fn attempt(
+    gateway: &Gateway,
+    request: Request<Incoming>,
+    begun: Instant,
+    chain: &str,
+    region: u64,
+    id: &str,
+) -> Result<Answer, Problem> {
+    if gateway.is_draining() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "this server is shutting down",
+        )
+        .retry(5));
+    }
+    let deadline = begun + patience(request.headers(), gateway.options.timeout)?;
+    let content_type = content_type(request.headers())?;
+    let body = collect(request.into_body(), deadline, region).await?;
+    let (answer, mut answered) = oneshot::channel();
+    let taken = Arc::new(AtomicBool::new(false));
+    gateway.push(Job {
+        chain: chain.to_owned(),
+        id: id.to_owned(),
+        content_type,
+        body,
+        deadline,
+        taken: Arc::clone(&taken),
+        answer,
+    })?;
+    let result = match timeout_at(deadline, &mut answered).await {
+        Ok(result) => result,
+        // The worker ends it, or is ended; either way it answers.
+        Err(_) if taken.load(Ordering::Acquire) => answered.await,
+        Err(_) => {
+            return Err(Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline",
+                "the deadline passed before a worker was free",
+            ));
+        }
+    };
+    result.unwrap_or_else(|_| Err(super::fleet::given_up()))
+}
+
+/// How long the caller waits: what it says, at most what is configured.
+fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
+    for name in ["request-timeout", "x-timeout"] {
+        let Some(value) = headers.get(name) else {
+            continue;
+        };
+        let given = value.to_str().ok().map(str::trim).and_then(|v| {
+            let seconds = v.parse::<f64>().ok();
+            match seconds {
+                Some(s) => Duration::try_from_secs_f64(s).ok(),
+                None => humantime::parse_duration(v).ok(),
+            }
+        });
+        return match given {
+            Some(d) if !d.is_zero() => Ok(d.min(most)),
+            _ => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-timeout",
+                format!("header {name}: give seconds (5, 0.25) or a duration (250ms), above zero"),
+            )),
+        };
+    }
+    Ok(most)
+}
+
+fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let bad = |what: &str| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-content-type",
+            format!("header content-type: {what}"),
+        )
+    };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok("application/octet-stream".into());
+    };
+    let value = value.to_str().map_err(|_| bad("it is not ASCII"))?;
+    if value.len() > LONGEST_TYPE {
+        return Err(bad("it is longer than 127 bytes"));
+    }
+    Ok(value.to_owned())
+}
+
+pub(super) fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        format!("the chain takes {limit} bytes at most (`region` in its file)"),
+    )
+}
+
+/// The whole body, so that no worker waits for a slow sender.
+async fn collect(body: Incoming, deadline: Instant, limit: u64) -> Result<Bytes, Problem> {
+    if body.size_hint().lower() > limit {
+        return Err(too_large(limit));
+    }
+    match timeout_at(deadline, Limited::new(body, limit as usize).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(e)) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-body",
+            format!("the body did not arrive: {e}"),
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow-body",
+            "the body did not arrive within the deadline",
+        )),
+    }
+}

@@ -1,0 +1,250 @@
+//! The gateway's own life: listening, SIGHUP, SIGTERM.
+
+use super::fleet::{Crew, Fleet, Plan};
+use super::metrics::Metrics;
+use super::patience::Patient;
+use super::{Gateway, Loader, Options, add_functions, http};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// What the head of a request may take; hyper's buffer for it.
+const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEADERS: usize = 100;
+/// Streams of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 128;
+/// How often an HTTP/2 connection is asked whether it is still there.
+const PING: Duration = Duration::from_secs(20);
+/// How long answers may take to leave once all are made.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long idle workers may take to end.
+const LEAVE: Duration = Duration::from_secs(4);
+/// How long to wait when the system has no descriptors left.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Serves until SIGTERM or SIGINT. `ready` is told the address once requests
+/// are welcome. True when every request was served before the end.
+///
+/// # Errors
+/// What keeps it from starting, for people.
+pub async fn serve(
+    options: Options,
+    load: Arc<Loader>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<bool, String> {
+    let text = |e: io::Error| e.to_string();
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|e| format!("listening on {}: {e}", options.listen))?;
+    let address = listener.local_addr().map_err(text)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(text)?;
+    let mut term = signal(SignalKind::terminate()).map_err(text)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(text)?;
+    let metrics = Arc::new(Metrics::default());
+    let (fleet, mut crew) = tokio::select! {
+        launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
+        _ = term.recv() => return Ok(true),
+        _ = int.recv() => return Ok(true),
+    };
+    let gateway = Arc::new(Gateway {
+        options,
+        fleet: RwLock::new(fleet),
+        metrics,
+        draining: AtomicBool::new(false),
+        in_flight: AtomicUsize::new(0),
+        landed: Notify::new(),
+    });
+    let graceful = GracefulShutdown::new();
+    let mut listening = Box::pin(listen(Arc::clone(&gateway), listener, &graceful));
+    ready(address);
+    // Old generations that still serve what they took.
+    let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
+    loop {
+        let reload = async {
+            hup.recv().await;
+            reload(&gateway, &load).await
+        };
+        tokio::select! {
+            () = &mut listening => {}
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            new = reload => {
+                if let Some((fleet, new)) = new {
+                    old.retain_mut(|(_, crew)| {
+                        while crew.try_join_next().is_some() {}
+                        !crew.is_empty()
+                    });
+                    old.push((fleet, std::mem::replace(&mut crew, new)));
+                }
+            }
+        }
+    }
+    old.push((gateway.fleet(), crew));
+
+    gateway.draining.store(true, Ordering::Release);
+    let limit = Instant::now() + gateway.options.drain;
+    log::info!(
+        "draining: at most {}",
+        humantime::format_duration(gateway.options.drain)
+    );
+    let served = tokio::select! {
+        () = &mut listening => false,
+        done = timeout_at(limit, all_landed(&gateway)) => done.is_ok(),
+        // Asked twice: at once.
+        _ = term.recv() => false,
+        _ = int.recv() => false,
+    };
+    if !served {
+        let left = gateway.in_flight.load(Ordering::Acquire);
+        log::warn!("{left} requests were not served in time; each is told so");
+        for (fleet, _) in &old {
+            fleet.abort();
+        }
+        let _ = timeout(FLUSH, all_landed(&gateway)).await;
+    }
+    for (fleet, _) in &old {
+        fleet.queues.drain();
+    }
+    drop(listening);
+    let _ = timeout(FLUSH, graceful.shutdown()).await;
+    for (_, mut crew) in old {
+        let ended = async { while crew.join_next().await.is_some() {} };
+        if timeout(LEAVE, ended).await.is_err() {
+            // A worker that is just being started, or will not end.
+            crew.shutdown().await;
+        }
+    }
+    Ok(served)
+}
+
+/// Returns when no request is in flight.
+async fn all_landed(gateway: &Gateway) {
+    loop {
+        let landed = gateway.landed.notified();
+        tokio::pin!(landed);
+        landed.as_mut().enable();
+        if gateway.in_flight.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        landed.await;
+    }
+}
+
+/// Loads the chain file and starts its workers.
+async fn generation(
+    options: &Options,
+    load: Arc<Loader>,
+    metrics: Arc<Metrics>,
+) -> Result<(Arc<Fleet>, Crew), String> {
+    // Compilers run; requests go on meanwhile.
+    let loaded = tokio::task::spawn_blocking(move || load()).await;
+    let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
+    if options.functions {
+        add_functions(&mut file);
+    }
+    let plan = Plan {
+        file,
+        built,
+        workers: options.workers,
+        queue: options.queue,
+        options: options.worker_options.clone(),
+    };
+    Fleet::launch(plan, metrics).await
+}
+
+/// Replaces the generation; returns the old fleet and the new crew. A file that
+/// is no good is refused and all stays as it is.
+async fn reload(gateway: &Arc<Gateway>, load: &Arc<Loader>) -> Option<(Arc<Fleet>, Crew)> {
+    log::info!("SIGHUP: reading the chain file again");
+    let new = generation(
+        &gateway.options,
+        Arc::clone(load),
+        Arc::clone(&gateway.metrics),
+    );
+    match new.await {
+        Ok((fleet, crew)) => {
+            let mut current = gateway
+                .fleet
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let old = std::mem::replace(&mut *current, fleet);
+            drop(current);
+            old.queues.drain();
+            gateway.metrics.reloaded("ok");
+            log::info!("the new chain file is served");
+            Some((old, crew))
+        }
+        Err(why) => {
+            gateway.metrics.reloaded("refused");
+            log::error!("the new chain file is refused, the old one is served on: {why}");
+            None
+        }
+    }
+}
+
+/// Accepts connections for ever.
+async fn listen(gateway: Arc<Gateway>, listener: TcpListener, graceful: &GracefulShutdown) {
+    let room = Arc::new(Semaphore::new(gateway.options.connections));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(converse(
+                    Arc::clone(&gateway),
+                    stream,
+                    graceful.watcher(),
+                    permit,
+                ));
+            }
+            Err(e) => {
+                // Of the connection (it is gone), or of us (no descriptors).
+                log::warn!("accepting a connection: {e}");
+                sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+/// One connection, to its end.
+async fn converse(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    watcher: Watcher,
+    _room: OwnedSemaphorePermit,
+) {
+    let limit = gateway.options.header_timeout;
+    // Answers are written whole; waiting for more to send only delays them.
+    let _ = stream.set_nodelay(true);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(limit)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32);
+    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), request));
+    let io = TokioIo::new(Patient::new(stream, limit));
+    let connection = builder.serve_connection(io, service);
+    if let Err(e) = watcher.watch(connection).await {
+        log::debug!("a connection ended: {e}");
+    }
+}

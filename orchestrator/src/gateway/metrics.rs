@@ -1,0 +1,233 @@
+//! What `/metrics` shows, in the Prometheus text format 0.0.4. Names follow
+//! OpenTelemetry's FaaS conventions where they have one (`faas_…`); the rest
+//! are ours (`lwc_…`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Upper bounds of the histograms' buckets, in seconds.
+const BOUNDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+#[derive(Debug, Default, Clone)]
+struct Histogram {
+    buckets: [u64; BOUNDS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Histogram {
+    fn observe(&mut self, seconds: f64) {
+        for (bucket, bound) in self.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+        self.count += 1;
+        self.sum += seconds;
+    }
+
+    fn render(&self, out: &mut String, name: &str, labels: &str) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (count, bound) in self.buckets.iter().zip(BOUNDS) {
+            let _ = writeln!(
+                out,
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
+            );
+        }
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}",
+            self.count
+        );
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", self.sum);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {}", self.count);
+    }
+}
+
+/// Counts by their labels, as they are written.
+#[derive(Debug, Default)]
+struct Figures {
+    invocations: BTreeMap<String, u64>,
+    errors: BTreeMap<String, u64>,
+    latency: BTreeMap<String, Histogram>,
+    hops: BTreeMap<String, Histogram>,
+    requests: BTreeMap<u16, u64>,
+    init: Histogram,
+    restarts: u64,
+    reloads: BTreeMap<&'static str, u64>,
+}
+
+/// All that is counted. Chains and functions have names of `[a-z0-9_-]`, so no
+/// label needs escaping.
+#[derive(Debug, Default)]
+pub(super) struct Metrics(Mutex<Figures>);
+
+/// What is measured when asked for.
+pub(super) struct Now {
+    pub(super) queues: Vec<(String, usize)>,
+    pub(super) in_flight: usize,
+    pub(super) workers: usize,
+    pub(super) busy: usize,
+    pub(super) draining: bool,
+}
+
+impl Metrics {
+    fn lock(&self) -> MutexGuard<'_, Figures> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answered request for a chain; `cause` of its failure, if it failed.
+    pub(super) fn invoked(&self, chain: &str, cause: Option<&str>, seconds: f64) {
+        let mut f = self.lock();
+        let label = format!("chain=\"{chain}\"");
+        if let Some(cause) = cause {
+            *f.errors
+                .entry(format!("{label},cause=\"{cause}\""))
+                .or_default() += 1;
+        }
+        *f.invocations.entry(label.clone()).or_default() += 1;
+        f.latency.entry(label).or_default().observe(seconds);
+    }
+
+    /// One hop of an invocation that was answered.
+    pub(super) fn hop(&self, chain: &str, step: usize, function: &str, seconds: f64) {
+        let label = format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"");
+        self.lock().hops.entry(label).or_default().observe(seconds);
+    }
+
+    /// Any response.
+    pub(super) fn responded(&self, status: u16) {
+        *self.lock().requests.entry(status).or_default() += 1;
+    }
+
+    /// A worker has brought its chains to life.
+    pub(super) fn started(&self, micros: f64) {
+        self.lock().init.observe(micros / 1e6);
+    }
+
+    pub(super) fn restarted(&self) {
+        self.lock().restarts += 1;
+    }
+
+    /// The chain file was read again: "ok" or "refused".
+    pub(super) fn reloaded(&self, result: &'static str) {
+        *self.lock().reloads.entry(result).or_default() += 1;
+    }
+
+    pub(super) fn render(&self, now: &Now) -> String {
+        let mut out = String::new();
+        let f = self.lock();
+        let head = |name: &str, kind: &str, help: &str| {
+            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+        };
+        let counter = |out: &mut String, name: &str, all: &BTreeMap<String, u64>| {
+            for (labels, n) in all {
+                let _ = writeln!(out, "{name}{{{labels}}} {n}");
+            }
+        };
+        out += &head(
+            "faas_invocations_total",
+            "counter",
+            "Invocations answered, with success or not.",
+        );
+        counter(&mut out, "faas_invocations_total", &f.invocations);
+        out += &head("faas_errors_total", "counter", "Invocations that failed.");
+        counter(&mut out, "faas_errors_total", &f.errors);
+        out += &head(
+            "faas_invoke_duration_seconds",
+            "histogram",
+            "From the request's head to its answer, the wait for a worker included.",
+        );
+        for (labels, h) in &f.latency {
+            h.render(&mut out, "faas_invoke_duration_seconds", labels);
+        }
+        out += &head(
+            "lwc_hop_duration_seconds",
+            "histogram",
+            "From the switch to a function to its answer.",
+        );
+        for (labels, h) in &f.hops {
+            h.render(&mut out, "lwc_hop_duration_seconds", labels);
+        }
+        out += &head(
+            "faas_init_duration_seconds",
+            "histogram",
+            "Bringing all chains of a worker to life.",
+        );
+        f.init.render(&mut out, "faas_init_duration_seconds", "");
+        out += &head("http_requests_total", "counter", "Responses by status.");
+        for (code, n) in &f.requests {
+            let _ = writeln!(out, "http_requests_total{{code=\"{code}\"}} {n}");
+        }
+        out += &head(
+            "lwc_worker_restarts_total",
+            "counter",
+            "Worker processes that were replaced.",
+        );
+        let _ = writeln!(out, "lwc_worker_restarts_total {}", f.restarts);
+        out += &head(
+            "lwc_reloads_total",
+            "counter",
+            "Readings of the chain file after the first.",
+        );
+        for (result, n) in &f.reloads {
+            let _ = writeln!(out, "lwc_reloads_total{{result=\"{result}\"}} {n}");
+        }
+        out += &head(
+            "lwc_queue_length",
+            "gauge",
+            "Requests that wait for a worker.",
+        );
+        for (chain, n) in &now.queues {
+            let _ = writeln!(out, "lwc_queue_length{{chain=\"{chain}\"}} {n}");
+        }
+        out += &head(
+            "lwc_requests_in_flight",
+            "gauge",
+            "Requests not yet answered.",
+        );
+        let _ = writeln!(out, "lwc_requests_in_flight {}", now.in_flight);
+        out += &head(
+            "lwc_workers",
+            "gauge",
+            "Worker processes that are ready or at work.",
+        );
+        let _ = writeln!(out, "lwc_workers {}", now.workers);
+        out += &head("lwc_workers_busy", "gauge", "Worker processes at work.");
+        let _ = writeln!(out, "lwc_workers_busy {}", now.busy);
+        out += &head("lwc_draining", "gauge", "1 while shutting down.");
+        let _ = writeln!(out, "lwc_draining {}", u8::from(now.draining));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative() {
+        let m = Metrics::default();
+        m.invoked("c", None, 0.003);
+        m.invoked("c", Some("crash"), 99.0);
+        let text = m.render(&Now {
+            queues: vec![("c".into(), 2)],
+            in_flight: 0,
+            workers: 1,
+            busy: 0,
+            draining: false,
+        });
+        for line in [
+            "faas_invocations_total{chain=\"c\"} 2",
+            "faas_errors_total{chain=\"c\",cause=\"crash\"} 1",
+            "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"0.0025\"} 0",
+            "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"0.005\"} 1",
+            "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"10\"} 1",
+            "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"+Inf\"} 2",
+            "lwc_queue_length{chain=\"c\"} 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The gateway: HTTP on one side, worker processes on the other. It holds no
+//! context.
+//!
+//! ```text
+//!  clients ──HTTP──▶ http.rs ──▶ queue.rs ──▶ fleet.rs ──▶ process.rs ══▶ worker
+//!                    a request   one queue    a task       one process    (its
+//!                    is a job    per chain    a worker     and socket     contexts)
+//! ```
+//!
+//! A generation ([`fleet`]) serves one reading of the chain file. Reloading
+//! starts another; the old one serves what it has taken and ends.
+
+mod fleet;
+mod http;
+mod life;
+mod metrics;
+mod patience;
+mod problem;
+mod process;
+mod queue;
+mod trace;
+
+pub use life::serve;
+
+use crate::build::Built;
+use crate::chain_file::{Chain, ChainFile, Isolation};
+use fleet::Fleet;
+use metrics::{Metrics, Now};
+use problem::Problem;
+use queue::Job;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How many worker processes.
+    pub workers: usize,
+    /// How many requests may wait for a worker, per chain.
+    pub queue: usize,
+    /// How long a request may take; a client may ask for less.
+    pub timeout: Duration,
+    /// How long a head, or a stuck write, may take.
+    pub header_timeout: Duration,
+    /// How long requests may go on after SIGTERM.
+    pub drain: Duration,
+    /// How many connections at once.
+    pub connections: usize,
+    /// Whether functions are served outside their chains too.
+    pub functions: bool,
+    /// Options before `worker` on a worker's command line.
+    pub worker_options: Vec<String>,
+}
+
+/// Reads and builds the chain file again; an error is for people.
+pub type Loader = dyn Fn() -> Result<(ChainFile, BTreeMap<String, Built>), String> + Send + Sync;
+
+/// What all requests share.
+struct Gateway {
+    options: Options,
+    fleet: RwLock<Arc<Fleet>>,
+    metrics: Arc<Metrics>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+    /// Rung when the last request in flight is answered.
+    landed: Notify,
+}
+
+/// A request that is not yet answered.
+struct Flight(Arc<Gateway>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.landed.notify_waiters();
+        }
+    }
+}
+
+impl Gateway {
+    fn fleet(&self) -> Arc<Fleet> {
+        // Only assignments happen under the lock.
+        Arc::clone(&self.fleet.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn fly(self: &Arc<Self>) -> Flight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        Flight(Arc::clone(self))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.fleet().is_ready()
+    }
+
+    /// Bytes that a chain takes; `None` for a chain there is not.
+    fn region(&self, chain: &str) -> Option<u64> {
+        self.fleet().file.chains.get(chain).map(|c| c.region)
+    }
+
+    fn steps(&self, chain: &str) -> Vec<String> {
+        let fleet = self.fleet();
+        let chain = fleet.file.chains.get(chain);
+        chain.map(|c| c.steps.clone()).unwrap_or_default()
+    }
+
+    /// Puts a job into a queue of the current generation.
+    fn push(&self, mut job: Job) -> Result<(), Problem> {
+        loop {
+            let fleet = self.fleet();
+            match fleet.push(job) {
+                Ok(()) => return Ok(()),
+                Err(refused) => match *refused {
+                    // The generation ended between the look and the push.
+                    (_, Some(back)) if !Arc::ptr_eq(&fleet, &self.fleet()) => job = back,
+                    (problem, _) => return Err(problem),
+                },
+            }
+        }
+    }
+
+    fn render_metrics(&self) -> String {
+        let fleet = self.fleet();
+        self.metrics.render(&Now {
+            queues: fleet.queues.lengths(),
+            in_flight: self.in_flight.load(Ordering::Acquire),
+            workers: fleet.alive(),
+            busy: fleet.busy(),
+            draining: self.is_draining(),
+        })
+    }
+}
+
+/// The chain of one step by which a function is served alone. No chain of a
+/// file has a name with a slash.
+fn function_chain(name: &str) -> String {
+    format!("functions/{name}")
+}
+
+/// Adds a chain of one step for each function of a file.
+fn add_functions(file: &mut ChainFile) {
+    for function in file.functions.keys() {
+        let users = file.chains.values().filter(|c| c.steps.contains(function));
+        let region = users.map(|c| c.region).max().unwrap_or(1 << 20);
+        let name = function_chain(function);
+        let chain = Chain {
+            name: name.clone(),
+            steps: vec![function.clone()],
+            isolation: Isolation::Invocation,
+            region,
+        };
+        file.chains.insert(name, chain);
+    }
+}

@@ -1,0 +1,74 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+/// Why a request has no answer: the members of the problem document.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    /// A stable word for programs.
+    pub(super) cause: &'static str,
+    pub(super) detail: String,
+    /// Step from 1, and function, where one is to blame.
+    pub(super) place: Option<(usize, String)>,
+    /// Seconds after which another attempt makes sense.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, cause: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            cause,
+            detail: detail.into(),
+            place: None,
+            retry_after: None,
+        }
+    }
+
+    pub(super) fn retry(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
+    /// The document; `chain` and `invocation` where they are known by now.
+    pub(super) fn respond(
+        &self,
+        chain: Option<&str>,
+        invocation: Option<&str>,
+    ) -> Response<Full<Bytes>> {
+        let mut v = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "cause": self.cause,
+        });
+        if let Some(chain) = chain {
+            v["chain"] = chain.into();
+        }
+        if let Some((step, function)) = &self.place {
+            v["step"] = (*step).into();
+            v["function"] = function.as_str().into();
+        }
+        if let Some(id) = invocation {
+            v["invocation"] = id.into();
+        }
+        let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,255 @@
+//! One worker process, from the gateway's side: start, hand jobs over, notice
+//! its end.
+
+use super::problem::Problem;
+use super::queue::{Answer, Job};
+use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State};
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long a worker may take beyond a deadline to end the function itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a worker may take to make copies anew.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a worker may take to end once its socket is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A worker that is ready.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    socket: UnixStream,
+    pub(super) pid: u32,
+    /// What bringing all chains to life took, in microseconds.
+    pub(super) took: f64,
+}
+
+/// What came of handing a job over.
+pub(super) enum Handed {
+    /// It is answered, and the worker is ready for the next.
+    Idle,
+    /// The worker is of no use any more, for this reason.
+    Lost(String),
+    /// The same, and the job never began.
+    Unbegun(String, Job),
+}
+
+impl Worker {
+    /// Starts a process and waits until its chains live.
+    ///
+    /// # Errors
+    /// Why they do not; the process is gone again.
+    pub(super) async fn start(
+        options: &[String],
+        start: &[u8],
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let text = |e: io::Error| e.to_string();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(text)?;
+        ours.set_nonblocking(true).map_err(text)?;
+        let socket = UnixStream::from_std(ours).map_err(text)?;
+        let child = command()
+            .map_err(text)?
+            .args(options)
+            .arg("worker")
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // A terminal's ^C is for the gateway, which drains first.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| format!("starting a worker process: {e}"))?;
+        let pid = child.id().unwrap_or(0);
+        let mut worker = Self {
+            child,
+            socket,
+            pid,
+            took: 0.0,
+        };
+        let begun = async {
+            worker.socket.write_all(start).await?;
+            worker.read::<State>().await
+        };
+        match timeout(patience, begun).await {
+            Ok(Ok((frame::IDLE, state, _))) => {
+                worker.took = state.took;
+                Ok(worker)
+            }
+            Ok(Ok((_, state, _))) => Err(state.text),
+            Ok(Err(e)) => Err(format!(
+                "a worker process ended while it started ({e}; {})",
+                worker.end().await
+            )),
+            Err(_) => Err(format!(
+                "a worker process is not ready after {}",
+                humantime::format_duration(patience)
+            )),
+        }
+    }
+
+    /// Returns when the process has ended, or says something unasked.
+    pub(super) async fn broken(&mut self) -> String {
+        let mut byte = [0];
+        match self.socket.read(&mut byte).await {
+            Ok(0) => format!("it ended ({})", self.end().await),
+            Ok(_) => "it spoke out of turn".into(),
+            Err(e) => format!("{e} ({})", self.end().await),
+        }
+    }
+
+    /// Hands a job over, passes the answer on, waits for the next to be welcome.
+    pub(super) async fn serve(&mut self, job: Job) -> Handed {
+        let left = job.deadline.saturating_duration_since(Instant::now());
+        let invoke = Invoke {
+            chain: job.chain.clone(),
+            id: job.id.clone(),
+            content_type: job.content_type.clone(),
+            left: left.as_micros() as u64,
+        };
+        let limit = job.deadline + GRACE;
+        let sent = async {
+            let head = frame::begin(frame::INVOKE, &invoke, job.body.len())?;
+            self.socket.write_all(&head).await?;
+            self.socket.write_all(&job.body).await
+        };
+        match timeout_at(limit, sent).await {
+            Ok(Ok(())) => {}
+            // Not all of it was sent, so no function has seen it.
+            Ok(Err(e)) => {
+                let why = format!("{e} ({})", self.end().await);
+                return Handed::Unbegun(why, job);
+            }
+            Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
+        }
+        let answer = match timeout_at(limit, self.answer()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(e)) => {
+                let why = format!("{e} ({})", self.end().await);
+                job.answer(Err(Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "worker-lost",
+                    "the worker process ended while it ran this invocation",
+                )));
+                return Handed::Lost(why);
+            }
+            Err(_) => {
+                job.answer(Err(Problem::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "deadline",
+                    "the deadline passed and the function could not be stopped; its worker is replaced",
+                )));
+                return Handed::Lost("it does not end a function past its deadline".into());
+            }
+        };
+        job.answer(answer);
+        match timeout(PATIENCE, self.read::<State>()).await {
+            Ok(Ok((frame::IDLE, _, _))) => Handed::Idle,
+            Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
+            Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
+            Err(_) => Handed::Lost("it cannot make copies of its functions".into()),
+        }
+    }
+
+    async fn answer(&mut self) -> io::Result<Result<Answer, Problem>> {
+        let prefix = self.prefix().await?;
+        if prefix.kind == frame::FAILED {
+            let failed: Failed = self.head(prefix).await?;
+            return Ok(Err(judge(failed)));
+        }
+        if prefix.kind != frame::ANSWER {
+            return Err(breach());
+        }
+        let head: frame::Answer = self.head(prefix).await?;
+        let mut body = vec![0; prefix.payload];
+        self.socket.read_exact(&mut body).await?;
+        Ok(Ok(Answer {
+            content_type: head.content_type,
+            body: Bytes::from(body),
+            hops: head.hops,
+        }))
+    }
+
+    async fn prefix(&mut self) -> io::Result<Prefix> {
+        let mut bytes = [0; PREFIX];
+        self.socket.read_exact(&mut bytes).await?;
+        Prefix::decode(bytes).ok_or_else(breach)
+    }
+
+    async fn head<T: DeserializeOwned>(&mut self, prefix: Prefix) -> io::Result<T> {
+        let mut head = vec![0; prefix.head];
+        self.socket.read_exact(&mut head).await?;
+        Ok(serde_json::from_slice(&head)?)
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self) -> io::Result<(u8, T, usize)> {
+        let prefix = self.prefix().await?;
+        Ok((prefix.kind, self.head(prefix).await?, prefix.payload))
+    }
+
+    /// Hangs up and waits for the process; kills one that stays.
+    pub(super) async fn stop(mut self) {
+        let _ = self.socket.shutdown().await;
+        if timeout(FAREWELL, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+
+    /// Kills the process, and says how it ended.
+    async fn end(&mut self) -> String {
+        // One that has ended of itself is only reaped.
+        let ended = timeout(Duration::from_millis(100), self.child.wait()).await;
+        if let Ok(Ok(status)) = ended {
+            return status.to_string();
+        }
+        let _ = self.child.kill().await;
+        "killed".into()
+    }
+}
+
+fn breach() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it broke the protocol")
+}
+
+/// The program itself, even when its file has been replaced meanwhile.
+fn command() -> io::Result<Command> {
+    if cfg!(target_os = "linux") {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("lwc-orchestrator");
+        return Ok(command);
+    }
+    std::env::current_exe().map(Command::new)
+}
+
+/// The status that a function's failure deserves.
+fn judge(failed: Failed) -> Problem {
+    let (status, cause) = match failed.cause.as_str() {
+        // What a function says in HTTP's words is said in HTTP.
+        "error" => (
+            failed
+                .code
+                .and_then(|c| u16::try_from(c).ok())
+                .filter(|c| (400..=599).contains(c))
+                .and_then(|c| StatusCode::from_u16(c).ok())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            "error",
+        ),
+        "crash" => (StatusCode::BAD_GATEWAY, "crash"),
+        "timeout" => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+        "deadline" => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        "too-big" => (StatusCode::BAD_GATEWAY, "too-big"),
+        "misbehaved" => (StatusCode::BAD_GATEWAY, "misbehaved"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "backend"),
+    };
+    Problem {
+        place: Some((failed.step, failed.function)),
+        ..Problem::new(status, cause, failed.message)
+    }
+}

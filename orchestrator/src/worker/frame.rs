@@ -1,0 +1,151 @@
+//! Frames between the gateway and a worker, over a Unix stream socket.
+//!
+//! ```text
+//!  byte 0    kind
+//!  4..8      length of the head, native order (both ends are one program)
+//!  8..16     length of the payload
+//!  then      the head (JSON), the payload (bytes)
+//! ```
+//!
+//! The gateway sends `START` once, then one `INVOKE` at a time. The worker
+//! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
+//! `FAILED`, then, when it is ready for the next, `IDLE`.
+
+use crate::build::Built;
+use crate::chain_file::ChainFile;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub(crate) const START: u8 = 1;
+pub(crate) const INVOKE: u8 = 2;
+pub(crate) const IDLE: u8 = 10;
+pub(crate) const REFUSED: u8 = 11;
+pub(crate) const ANSWER: u8 = 12;
+pub(crate) const FAILED: u8 = 13;
+
+pub(crate) const PREFIX: usize = 16;
+/// The longest head: a chain file is at most 1 MiB.
+pub(crate) const MAX_HEAD: usize = 16 << 20;
+
+/// What a frame begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    pub(crate) kind: u8,
+    pub(crate) head: usize,
+    pub(crate) payload: usize,
+}
+
+impl Prefix {
+    pub(crate) fn encode(self) -> [u8; PREFIX] {
+        let mut out = [0; PREFIX];
+        out[0] = self.kind;
+        out[4..8].copy_from_slice(&(self.head as u32).to_ne_bytes());
+        out[8..].copy_from_slice(&(self.payload as u64).to_ne_bytes());
+        out
+    }
+
+    /// `None` for one that no end of ours sends.
+    pub(crate) fn decode(bytes: [u8; PREFIX]) -> Option<Self> {
+        let [kind, _, _, _, a, b, c, d, payload @ ..] = bytes;
+        let head = u32::from_ne_bytes([a, b, c, d]) as usize;
+        let payload = usize::try_from(u64::from_ne_bytes(payload)).ok()?;
+        (head <= MAX_HEAD).then_some(Self {
+            kind,
+            head,
+            payload,
+        })
+    }
+}
+
+/// Prefix and head as one piece of bytes.
+pub(crate) fn begin<T: Serialize>(
+    kind: u8,
+    head: &T,
+    payload: usize,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let head = serde_json::to_vec(head)?;
+    let prefix = Prefix {
+        kind,
+        head: head.len(),
+        payload,
+    };
+    let mut out = Vec::with_capacity(PREFIX + head.len());
+    out.extend_from_slice(&prefix.encode());
+    out.extend_from_slice(&head);
+    Ok(out)
+}
+
+/// Head of `START`: the chain file as the gateway understood it, so that a
+/// worker that starts later, when the file has changed, is like the others.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) file: ChainFile,
+    pub(crate) built: BTreeMap<String, Built>,
+}
+
+/// Head of `INVOKE`; the payload is the input.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Invoke {
+    pub(crate) chain: String,
+    pub(crate) id: String,
+    pub(crate) content_type: String,
+    /// Microseconds until the caller's deadline.
+    pub(crate) left: u64,
+}
+
+/// Head of `ANSWER`; the payload is the answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) content_type: String,
+    pub(crate) hops: Vec<Took>,
+}
+
+/// What one hop took, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Took {
+    pub(crate) copy: f64,
+    pub(crate) run: f64,
+}
+
+/// Head of `FAILED`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    /// From 1.
+    pub(crate) step: usize,
+    pub(crate) function: String,
+    /// [`Cause::kind`](crate::life::Cause::kind).
+    pub(crate) cause: String,
+    pub(crate) message: String,
+    /// What the function reported, where it did.
+    pub(crate) code: Option<i32>,
+}
+
+/// Head of `IDLE` and `REFUSED`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Why not, for `REFUSED`.
+    pub(crate) text: String,
+    /// Microseconds that bringing all chains to life, or making the used
+    /// copies anew, took.
+    pub(crate) took: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_comes_back_as_it_went() {
+        let p = Prefix {
+            kind: INVOKE,
+            head: 77,
+            payload: 1 << 40,
+        };
+        assert_eq!(Prefix::decode(p.encode()), Some(p));
+        let long = Prefix {
+            head: MAX_HEAD + 1,
+            ..p
+        };
+        assert_eq!(Prefix::decode(long.encode()), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The worker process: one thread, every chain's contexts, no HTTP.
+//!
+//! Its socket to the gateway is descriptor 0 when it starts. No context ever
+//! has it: all are made without descriptors. It ends when the gateway closes
+//! its end, and its contexts with it.
+
+pub(crate) mod frame;
+
+use crate::life::{Cause, LiveChain};
+use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Took};
+use lwc::Region;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Serves the gateway until it hangs up.
+///
+/// # Errors
+/// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
+/// protocol.
+pub fn run() -> io::Result<()> {
+    // Who tells the gateway to end often tells its whole process group, or
+    // every process of a service. The gateway drains first; then it hangs up.
+    for s in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: no handler is installed, the signal is ignored.
+        unsafe { signal(s, SigHandler::SigIgn) }?;
+    }
+    let mut socket = take_socket()?;
+    let Some((frame::START, head, 0)) = begin(&mut socket)? else {
+        return Err(breach("its first frame is not START"));
+    };
+    let start: Start = serde_json::from_slice(&head)?;
+    let mut chains = match bring_to_life(&start) {
+        Ok((chains, took)) => {
+            let state = State {
+                text: String::new(),
+                took: micros(took),
+            };
+            send(&mut socket, frame::IDLE, &state)?;
+            chains
+        }
+        Err(text) => {
+            let state = State { text, took: 0.0 };
+            return send(&mut socket, frame::REFUSED, &state);
+        }
+    };
+    drop(start);
+    while let Some((kind, head, len)) = begin(&mut socket)? {
+        if kind != frame::INVOKE {
+            return Err(breach("a frame that is not INVOKE"));
+        }
+        let begun = Instant::now();
+        let invoke: Invoke = serde_json::from_slice(&head)?;
+        let chain = chains
+            .get_mut(&invoke.chain)
+            .filter(|c| len <= c.capacity())
+            .ok_or_else(|| breach("an invocation of no chain, or too large for it"))?;
+        receive(&mut socket, chain.input(), len)?;
+        let due = begun.checked_add(Duration::from_micros(invoke.left));
+        match chain.invoke_as(len, &invoke.content_type, &invoke.id, due) {
+            Ok((n, content_type, hops)) => {
+                let hops = hops
+                    .iter()
+                    .map(|h| Took {
+                        copy: micros(h.copy),
+                        run: micros(h.run),
+                    })
+                    .collect();
+                let answer = Answer { content_type, hops };
+                socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
+                transmit(&socket, chain.output(), n)?;
+            }
+            Err(failure) => {
+                let failed = Failed {
+                    step: failure.step + 1,
+                    function: failure.function,
+                    cause: failure.cause.kind().to_owned(),
+                    message: failure.cause.to_string(),
+                    code: match *failure.cause {
+                        Cause::Reported { code, .. } => Some(code),
+                        _ => None,
+                    },
+                };
+                send(&mut socket, frame::FAILED, &failed)?;
+            }
+        }
+        // The answer is on its way; the next request finds its copies made.
+        let begun = Instant::now();
+        if let Err(e) = chain.prepare() {
+            // The next invocation tries again, and tells its caller.
+            log::error!("making copies ready: {e}");
+        }
+        let state = State {
+            text: String::new(),
+            took: micros(begun.elapsed()),
+        };
+        send(&mut socket, frame::IDLE, &state)?;
+    }
+    Ok(())
+}
+
+/// Moves the socket away from descriptor 0, which becomes /dev/null.
+fn take_socket() -> io::Result<UnixStream> {
+    let socket = io::stdin().lock().as_raw_fd();
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, which is ours alone.
+    let socket = unsafe {
+        let fd = libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 3);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: descriptor 0 is owned by nobody here but std's stdin, which
+    // only ever reads from the number.
+    if unsafe { libc::dup2(null.as_raw_fd(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let socket = UnixStream::from(socket);
+    socket.peer_addr().map_err(|_| {
+        breach("descriptor 0 is no socket; `serve` starts workers, nobody else does")
+    })?;
+    Ok(socket)
+}
+
+fn bring_to_life(start: &Start) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
+    let begun = Instant::now();
+    let names: Vec<&str> = start.file.chains.keys().map(String::as_str).collect();
+    let (live, _, _) =
+        crate::life::start(&start.file, &names, &start.built, false).map_err(|e| e.to_string())?;
+    let mut chains = BTreeMap::new();
+    for (name, mut chain) in names.into_iter().zip(live) {
+        chain.prepare().map_err(|e| e.to_string())?;
+        chains.insert(name.to_owned(), chain);
+    }
+    Ok((chains, begun.elapsed()))
+}
+
+fn micros(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e6
+}
+
+fn breach(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Kind and head of the next frame and the length of its payload, which is
+/// still in the socket; `None` when the gateway has hung up.
+fn begin(socket: &mut UnixStream) -> io::Result<Option<(u8, Vec<u8>, usize)>> {
+    let mut bytes = [0; PREFIX];
+    match socket.read_exact(&mut bytes) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let prefix = Prefix::decode(bytes).ok_or_else(|| breach("a frame with a strange prefix"))?;
+    let mut head = vec![0; prefix.head];
+    socket.read_exact(&mut head)?;
+    Ok(Some((prefix.kind, head, prefix.payload)))
+}
+
+fn send<T: Serialize>(socket: &mut UnixStream, kind: u8, head: &T) -> io::Result<()> {
+    socket.write_all(&frame::begin(kind, head, 0)?)
+}
+
+/// Reads a payload into the region itself: it is nowhere else in this process.
+fn receive(socket: &mut UnixStream, region: &Region, len: usize) -> io::Result<()> {
+    assert!(len <= region.len());
+    // SAFETY: the region is mapped and writable here as long as the borrow, and
+    // `len` lies in it; no function runs before the invocation.
+    let room = unsafe { std::slice::from_raw_parts_mut(region.as_ptr(), len) };
+    socket.read_exact(room)
+}
+
+/// Writes an answer from the region itself.
+fn transmit(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
+    assert!(len <= region.len());
+    let mut done = 0;
+    while done < len {
+        // SAFETY: write(2) reads inside the mapping (asserted above); no
+        // reference is made to memory that a function may still change.
+        let n = unsafe {
+            libc::write(
+                socket.as_raw_fd(),
+                region.as_ptr().add(done).cast(),
+                len - done,
+            )
+        };
+        if n < 0 {
+            let e = io::Error::last_os_error();
+            if e.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            // Half an answer is none: the gateway sees the end of the stream.
+            let _ = socket.shutdown(Shutdown::Both);
+            return Err(e);
+        }
+        done += n as usize;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Workers that die, files that change, servers that end: no request is lost.
+
+use crate::server::{Server, chains, pair, send};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+#[test]
+fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
+    let server = Server::start(&["--workers", "2", "--queue", "400"]);
+    const REQUESTS: usize = 200;
+    const KILLS: usize = 5;
+    let (right, crashed, lost) = (
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    let begin = std::sync::Barrier::new(REQUESTS + 1);
+    std::thread::scope(|scope| {
+        for i in 0..REQUESTS {
+            let (server, right, crashed, lost, begin) = (&server, &right, &crashed, &lost, &begin);
+            scope.spawn(move || {
+                begin.wait();
+                // Every fifth crashes.
+                let (chain, input) = match i % 5 {
+                    0 => ("trial", "null".to_owned()),
+                    _ => ("pair", format!("request {i} ").repeat(1 + i * 7)),
+                };
+                let r = server.post(chain, input.as_bytes());
+                match r.status {
+                    200 => {
+                        assert_eq!(chain, "pair");
+                        assert_eq!(r.body, pair(input.as_bytes()), "request {i}");
+                        right.fetch_add(1, Ordering::Relaxed);
+                    }
+                    _ => match r.told() {
+                        (502, cause) if cause == "crash" => {
+                            assert_eq!(chain, "trial");
+                            crashed.fetch_add(1, Ordering::Relaxed);
+                        }
+                        (502, cause) if cause == "worker-lost" => {
+                            lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                        other => panic!("request {i}: {other:?}"),
+                    },
+                }
+            });
+        }
+        begin.wait();
+        let mut killed = Vec::new();
+        for n in 1..=KILLS {
+            server.until("a worker to kill", || {
+                let pid = server.workers().into_iter().find(|p| !killed.contains(p));
+                pid.inspect(|&pid| {
+                    killed.push(pid);
+                    send(pid, libc::SIGKILL);
+                })
+                .is_some()
+            });
+            server.until("it is replaced", || {
+                server.metric("lwc_worker_restarts_total") == Some(n as f64)
+            });
+        }
+    });
+    let [right, crashed, lost] = [right, crashed, lost].map(AtomicUsize::into_inner);
+    eprintln!("right {right}, crashed {crashed}, lost with their worker {lost}");
+    assert_eq!(right + crashed + lost, REQUESTS);
+    assert!(lost <= KILLS && right >= 160 - KILLS && crashed >= 40 - KILLS);
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+}
+
+#[test]
+fn an_idle_worker_that_dies_costs_nobody() {
+    let server = Server::start(&["--workers", "1"]);
+    for n in 1..=3 {
+        let [pid] = server.workers()[..] else {
+            panic!("{}", server.log())
+        };
+        send(pid, libc::SIGKILL);
+        server.until("it is replaced", || {
+            server.metric("lwc_worker_restarts_total") == Some(f64::from(n))
+        });
+        assert_eq!(server.post("trial", b"ok").body, b"fine");
+    }
+}
+
+#[test]
+fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
+    let mut server = Server::start(&["--workers", "1", "--queue", "100"]);
+    let reloads = |result: &str| {
+        server
+            .metric(&format!("lwc_reloads_total{{result=\"{result}\"}}"))
+            .unwrap_or(0.0)
+    };
+    let stop = AtomicBool::new(false);
+    let served = AtomicUsize::new(0);
+    assert_eq!(server.post("more", b"ok").status, 404);
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let (server, stop, served) = (&server, &stop, &served);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = served.fetch_add(1, Ordering::Relaxed);
+                    let input = format!("thread {t} request {n}");
+                    let r = server.post("pair", input.as_bytes());
+                    assert_eq!(r.status, 200, "{r:?}");
+                    assert_eq!(r.body, pair(input.as_bytes()));
+                }
+            });
+        }
+        let more = "[chains.more]\nsteps = [\"hostile\"]\n";
+        for n in 1..=3 {
+            server.folder.write("chain.toml", chains(more));
+            server.signal(libc::SIGHUP);
+            server.until("the file is read again", || reloads("ok") == f64::from(n));
+            assert_eq!(server.post("more", b"ok").body, b"fine");
+        }
+        // No TOML; a function that cannot be built; one that cannot be loaded.
+        let broken = server.folder.write("broken.c", "this is no C");
+        let unloadable = server.folder.write(
+            "unloadable.c",
+            "#include \"lwc_function.h\"\nextern int nowhere(void);\n\
+             LWC_HANDLER(unloadable) { (void)inv; return (nowhere()); }\n\
+             __attribute__((constructor)) static void end(void) { __builtin_trap(); }\n",
+        );
+        for (n, bad) in [
+            "[chains.".to_owned(),
+            format!(
+                "[functions.broken]\nsource = \"{}\"\n[chains.c]\nsteps = [\"broken\"]\n",
+                broken.display()
+            ),
+            format!(
+                "[functions.unloadable]\nsource = \"{}\"\n[chains.c]\nsteps = [\"unloadable\"]\n",
+                unloadable.display()
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            server.folder.write("chain.toml", chains(&bad));
+            server.signal(libc::SIGHUP);
+            server.until("the file is refused", || {
+                reloads("refused") == (n + 1) as f64
+            });
+            assert_eq!(
+                server.post("more", b"ok").body,
+                b"fine",
+                "the old one stays"
+            );
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(served.into_inner() > 0);
+    // A worker of the good file can be replaced while a bad one lies there.
+    server.until("old generations end", || server.workers().len() == 1);
+    let restarts = server.metric("lwc_worker_restarts_total").unwrap();
+    send(server.workers()[0], libc::SIGKILL);
+    server.until("it is replaced", || {
+        server.metric("lwc_worker_restarts_total") > Some(restarts)
+    });
+    assert_eq!(server.post("more", b"ok").body, b"fine");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn sigterm_serves_what_runs_and_refuses_the_rest() {
+    let mut server = Server::start(&["--workers", "1", "--drain", "50s", "--timeout", "50s"]);
+    assert_eq!(server.get("/readyz").status, 200);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| server.post("trial", b"loop"));
+        server.until_held(1.0, 0.0);
+        let waits = scope.spawn(|| server.post("trial", b"ok"));
+        server.until_held(1.0, 1.0);
+        server.signal(libc::SIGTERM);
+        server.until("it drains", || server.get("/readyz").status == 503);
+        let r = server.post("trial", b"ok");
+        assert_eq!(r.told(), (503, "draining".into()));
+        assert!(r.headers.contains_key("retry-after"));
+        assert_eq!(server.get("/healthz").status, 200, "alive all the same");
+        // What runs ends with its worker; what waits is served by the next.
+        let [pid] = server.workers()[..] else {
+            panic!("{}", server.log())
+        };
+        send(pid, libc::SIGKILL);
+        assert_eq!(held.join().unwrap().told(), (502, "worker-lost".into()));
+        assert_eq!(waits.join().unwrap().body, b"fine");
+    });
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn the_drain_has_a_limit_and_tells_whom_it_gives_up() {
+    let mut server = Server::start(&["--workers", "1", "--drain", "300ms", "--timeout", "50s"]);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| server.post("trial", b"loop"));
+        server.until_held(1.0, 0.0);
+        let waits = scope.spawn(|| server.post("trial", b"ok"));
+        server.until_held(1.0, 1.0);
+        server.signal(libc::SIGTERM);
+        for one in [held, waits] {
+            assert_eq!(one.join().unwrap().told(), (503, "draining".into()));
+        }
+    });
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+}
+
+#[test]
+fn what_cannot_be_served_is_said_at_once() {
+    let folder = crate::common::Folder::new(&chains(""));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (options, code) in [
+        (&["--listen", address.as_str()][..], 4),
+        (&["--listen", "nowhere"], 2),
+        (&["--workers", "0"], 2),
+        (&["--drain", "soon"], 2),
+    ] {
+        let out = crate::common::orchestrator()
+            .arg("serve")
+            .arg(folder.path("chain.toml"))
+            .args(options)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(code), "{options:?}");
+        assert!(!out.stderr.is_empty() && out.stdout.is_empty());
+    }
+    // Started by hand, a worker says who starts it.
+    let out = crate::common::orchestrator()
+        .arg("worker")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(crate::common::text(&out.stderr).contains("serve"));
+}

@@ -1,0 +1,155 @@
+//! Clients that send too much, too slowly, too often or nonsense.
+
+use crate::server::{Response, Server};
+use std::io::Write;
+
+#[test]
+fn bodies_and_heads_are_limited() {
+    let server = Server::start(&["--workers", "1"]);
+    // Told before a byte of it is sent.
+    let head = "POST /chains/trial HTTP/1.1\r\nHost: t\r\nContent-Length: 65537\r\n\r\n";
+    let answer = server.raw(head.as_bytes());
+    let (r, rest) = Response::parse(&answer).unwrap();
+    assert_eq!(r.told(), (413, "too-large".into()));
+    assert!(rest.is_empty());
+    // One that does not say how long it is.
+    let mut text =
+        b"POST /chains/trial HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    text.extend_from_slice(b"10001\r\n");
+    text.extend_from_slice(&[b'x'; 0x10001]);
+    let answer = server.raw(&text);
+    let (r, _) = Response::parse(&answer).unwrap();
+    assert_eq!(r.told(), (413, "too-large".into()));
+    // A head beyond its limits, in bytes and in lines.
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nX: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
+    let many = format!(
+        "GET /healthz HTTP/1.1\r\nHost: t\r\n{}\r\n",
+        "X: x\r\n".repeat(200)
+    );
+    for head in [long, many] {
+        let answer = server.raw(head.as_bytes());
+        let status = Response::parse(&answer).map(|(r, _)| r.status);
+        // A reset may overtake the answer when much is left unread.
+        assert!(matches!(status, Some(431) | None), "{status:?}");
+    }
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+}
+
+#[test]
+fn malformed_requests_end_their_connection_alone() {
+    let server = Server::start(&["--workers", "1"]);
+    for bad in [
+        &b"\x00\x01\x02\x03\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"POST\r\n\r\n",
+        b"POST /chains/trial HTTP/9.9\r\n\r\n",
+        b"POST /chains/trial HTTP/1.1\r\nContent-Length: x\r\n\r\nok",
+        b"POST /chains/trial HTTP/1.1\r\nContent-Length: -2\r\n\r\nok",
+        b"POST /chains/trial HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"POST /chains/trial HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST /chains/trial HTTP/1.1\r\nno colon\r\n\r\n",
+        b"POST /chains/trial HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nthis is no frame at all, is it?",
+    ] {
+        let mut stream = server.connect();
+        let _ = stream.write_all(bad);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut all = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut all);
+        let shown = String::from_utf8_lossy(bad);
+        if let Some((r, rest)) = Response::parse(&all) {
+            assert_eq!(r.status, 400, "{shown}: {r:?}");
+            assert!(rest.is_empty(), "{shown}");
+        }
+        assert_eq!(server.post("trial", b"ok").body, b"fine", "after {shown}");
+    }
+    // None of them reached a function.
+    let oks = server.metric("faas_errors_total{chain=\"trial\",cause=\"crash\"}");
+    assert_eq!(oks, None);
+    assert_eq!(server.metric("lwc_worker_restarts_total"), Some(0.0));
+}
+
+#[test]
+fn a_slow_client_is_hung_up_on_and_holds_up_nobody() {
+    let server = Server::start(&["--workers", "1", "--header-timeout", "300ms"]);
+    let mut slow: Vec<_> = [
+        &b""[..],
+        b"POST /chains/trial HT",
+        b"POST /chains/trial HTTP/1.1\r\nHost: t\r\n",
+        // A beginning of both HTTP/1 and HTTP/2.
+        b"P",
+        b"PRI * HTTP/2.0\r\n",
+    ]
+    .into_iter()
+    .map(|part| {
+        let mut stream = server.connect();
+        stream.write_all(part).unwrap();
+        (part, stream)
+    })
+    .collect();
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    for (part, stream) in &mut slow {
+        let mut all = Vec::new();
+        // The read limit of the test's own would be an error here.
+        let end = std::io::Read::read_to_end(stream, &mut all);
+        assert!(
+            end.is_ok()
+                || end
+                    .as_ref()
+                    .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset),
+            "{part:?}: {end:?}"
+        );
+        if let Some((r, _)) = Response::parse(&all) {
+            assert_eq!(r.status, 408);
+        }
+    }
+    // A body that never comes has the request's deadline.
+    let answer = server.raw(
+        b"POST /chains/trial HTTP/1.1\r\nHost: t\r\nRequest-Timeout: 0.3\r\nContent-Length: 10\r\n\r\nok",
+    );
+    let (r, _) = Response::parse(&answer).unwrap();
+    assert_eq!(r.told(), (408, "slow-body".into()));
+}
+
+#[test]
+fn a_full_queue_turns_requests_away() {
+    let server = Server::start(&["--workers", "1", "--queue", "2", "--timeout", "50s"]);
+    std::thread::scope(|scope| {
+        let held: Vec<_> = (0..3)
+            .map(|i| {
+                let held = scope.spawn(|| server.post("trial", b"loop"));
+                server.until_held(1.0, f64::from(i));
+                held
+            })
+            .collect();
+        let r = server.post("trial", b"ok");
+        assert_eq!(r.told(), (429, "queue-full".into()));
+        assert_eq!(r.headers["retry-after"], "1");
+        // Another chain's queue has room; its deadline passes in it.
+        let r = server.request("POST", "/chains/pair", &[("Request-Timeout", "0.2")], b"x");
+        assert_eq!(r.told(), (504, "deadline".into()));
+        assert!(r.problem()["step"].is_null(), "no function is to blame");
+        // Each worker that dies takes the one it runs with it, no other.
+        for (n, one) in held.into_iter().enumerate() {
+            server.until("a worker is at work", || {
+                server.metric("lwc_workers_busy") == Some(1.0)
+                    && server.metric("lwc_worker_restarts_total") == Some(n as f64)
+            });
+            let [pid] = server.workers()[..] else {
+                panic!("{}", server.log())
+            };
+            crate::server::send(pid, libc::SIGKILL);
+            // Which of the three it was, nobody knows.
+            server.until("the worker is replaced", || {
+                server.metric("lwc_worker_restarts_total") == Some((n + 1) as f64)
+            });
+            drop(one);
+        }
+    });
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    let lost = "faas_errors_total{chain=\"trial\",cause=\"worker-lost\"}";
+    assert_eq!(server.metric(lost), Some(3.0));
+}

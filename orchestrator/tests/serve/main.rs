@@ -1,0 +1,10 @@
+//! `serve` over real sockets: which answer each request gets, limits, and that
+//! none is lost whatever dies, changes or ends.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod answers;
+mod faults;
+mod limits;
+mod server;

@@ -1,0 +1,271 @@
+//! A server under test, and a client that sees every byte.
+
+use crate::common::{Folder, home, orchestrator};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// No wait of a test is longer; reaching it is a failure.
+pub(crate) const LIMIT: Duration = Duration::from_secs(45);
+
+/// The chains that all tests use, and what is added.
+pub(crate) fn chains(more: &str) -> String {
+    let hostile = home().join("tests/hostile/hostile.c");
+    let ours = home().join("orchestrator/tests/serve/functions.c");
+    let (hostile, ours) = (hostile.display(), ours.display());
+    format!(
+        r#"
+[functions.hostile]
+source = "{hostile}"
+timeout = "60s"
+memory = "32MiB"
+
+[functions.brief]
+source = "{hostile}"
+handler = "hostile"
+timeout = "300ms"
+
+[functions.upper]
+source = "{ours}"
+timeout = "20s"
+
+[functions.reverse]
+source = "{ours}"
+timeout = "20s"
+
+[chains.trial]
+steps = ["hostile"]
+region = "64KiB"
+
+[chains.hasty]
+steps = ["reverse", "brief"]
+region = "64KiB"
+
+[chains.pair]
+steps = ["upper", "reverse"]
+region = "256KiB"
+{more}"#
+    )
+}
+
+/// What chain `pair` answers.
+pub(crate) fn pair(input: &[u8]) -> Vec<u8> {
+    input.to_ascii_uppercase().into_iter().rev().collect()
+}
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) folder: Folder,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let folder = Folder::new(&chains(""));
+        let log = std::fs::File::create(folder.path("log")).unwrap();
+        let mut child = orchestrator()
+            .args(["-v", "serve"])
+            .arg(folder.path("chain.toml"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().strip_prefix("listening on http://");
+        let Some(address) = address else {
+            let _ = child.kill();
+            panic!(
+                "{line:?}: {}",
+                std::fs::read_to_string(folder.path("log")).unwrap()
+            );
+        };
+        Self {
+            address: address.parse().unwrap(),
+            child,
+            folder,
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path("log")).unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        stream
+    }
+
+    /// Sends bytes, and returns all that comes until the server hangs up.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        // The server may hang up on bad bytes before it has them all.
+        let _ = stream.write_all(bytes);
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        all
+    }
+
+    /// One request on a connection of its own: exactly one answer comes.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += &format!("Content-Length: {}\r\n\r\n", body.len());
+        let answer = self.raw(&[text.as_bytes(), body].concat());
+        let (response, rest) = Response::parse(&answer)
+            .unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(&answer)));
+        assert!(rest.is_empty(), "more than one answer: {rest:?}");
+        response
+    }
+
+    pub(crate) fn post(&self, chain: &str, body: &[u8]) -> Response {
+        self.request("POST", &format!("/chains/{chain}"), &[], body)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// The value of a metric, labels and all.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = String::from_utf8(self.get("/metrics").body).unwrap();
+        text.lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < LIMIT, "{what}: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until as many workers are at work and as many requests wait for
+    /// one of chain `trial`.
+    pub(crate) fn until_held(&self, busy: f64, waiting: f64) {
+        self.until("workers at work", || {
+            self.metric("lwc_workers_busy") == Some(busy)
+                && self.metric("lwc_queue_length{chain=\"trial\"}") == Some(waiting)
+        });
+    }
+
+    /// Process ids of the workers that are there.
+    pub(crate) fn workers(&self) -> Vec<i32> {
+        let mut there = Vec::new();
+        for line in self.log().lines() {
+            let Some((_, rest)) = line.split_once("] worker ") else {
+                continue;
+            };
+            let pid = rest.split([' ', ':']).next().unwrap().parse().unwrap();
+            there.retain(|&p| p != pid);
+            if rest.ends_with("is ready") {
+                there.push(pid);
+            }
+        }
+        there
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        send(self.child.id() as i32, signal);
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < LIMIT, "it does not end: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Workers see their sockets close and end with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn send(pid: i32, signal: i32) {
+    // SAFETY: kill(2) has no preconditions; the process is one the test made.
+    unsafe { libc::kill(pid, signal) };
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The first response in `bytes` and what follows it.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().unwrap();
+        let headers: BTreeMap<_, _> = lines
+            .map(|l| l.split_once(": ").unwrap())
+            .map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()))
+            .collect();
+        let len = headers
+            .get("content-length")
+            .map_or(0, |l| l.parse().unwrap());
+        let rest = &bytes[end + 4..];
+        let (body, rest) = rest.split_at_checked(len)?;
+        let body = body.to_vec();
+        Some((
+            Self {
+                status,
+                headers,
+                body,
+            },
+            rest,
+        ))
+    }
+
+    /// The problem document; checks what all of them have.
+    #[track_caller]
+    pub(crate) fn problem(&self) -> serde_json::Value {
+        assert_eq!(
+            self.headers.get("content-type").map(String::as_str),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        let v: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(v["status"], self.status);
+        for member in ["type", "title", "detail", "cause"] {
+            assert!(v[member].is_string(), "{member}: {v}");
+        }
+        v
+    }
+
+    /// Status and cause of a problem.
+    #[track_caller]
+    pub(crate) fn told(&self) -> (u16, String) {
+        let cause = self.problem()["cause"].as_str().unwrap().to_owned();
+        (self.status, cause)
+    }
+}
