@@ -4,8 +4,6 @@
 mod common;
 
 use common::{Folder, home, orchestrator, text};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::process::Stdio;
 
 const MARK: &[u8] = b"s3cret-of-the-first-7Qz";
 
@@ -35,109 +33,6 @@ region = "16KiB"
     folder.write("key", MARK);
     folder.write("other", b"another-secret-Lx91");
     folder
-}
-
-/// Whether a process's readable memory holds some bytes. `None`: it may not be
-/// read by us (contexts cannot be traced by their own user).
-fn holds(pid: u32, needle: &[u8]) -> Option<bool> {
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let mut mem = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
-    let mut found = false;
-    for line in maps.lines().filter(|l| !l.contains("[v")) {
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        if !words.next()?.starts_with('r') {
-            continue;
-        }
-        let start = u64::from_str_radix(start, 16).ok()?;
-        let end = u64::from_str_radix(end, 16).ok()?;
-        let mut bytes = Vec::new();
-        mem.seek(SeekFrom::Start(start)).ok()?;
-        // Holes in files beyond their end cannot be read; what can, counts.
-        let _ = (&mut mem).take(end - start).read_to_end(&mut bytes);
-        found |= bytes.windows(needle.len()).any(|w| w == needle);
-    }
-    Some(found)
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .filter(|p: &u32| {
-            std::fs::read_to_string(format!("/proc/{p}/stat"))
-                .ok()
-                .and_then(|s| {
-                    s.rsplit_once(')')?
-                        .1
-                        .split_whitespace()
-                        .nth(1)?
-                        .parse()
-                        .ok()
-                })
-                == Some(pid)
-        })
-        .collect()
-}
-
-/// A chain that is alive and waits for its input: everything before the first
-/// invocation is done, secrets are erased. From outside, so where contexts are
-/// processes; the audits above look from inside each context, on both backends.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_secret_is_in_the_memory_of_its_function_and_of_nobody_else() {
-    let folder = folder();
-    let token = "tok-3n-of-the-environment";
-    let mut program = orchestrator()
-        .args(["-vv", "run"])
-        .arg(folder.path("chain.toml"))
-        .args(["--input", "-"])
-        .env("TRIAL_TOKEN", token)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(program.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("restrict: function third") {
-        line.clear();
-        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
-    }
-    let root = program.id();
-    let contexts = children(root);
-    assert_eq!(contexts.len(), 3, "a context for each function");
-    for needle in [MARK, token.as_bytes()] {
-        assert_eq!(
-            holds(root, needle),
-            Some(false),
-            "the root still has a secret"
-        );
-        let seen: Vec<Option<bool>> = contexts.iter().map(|&c| holds(c, needle)).collect();
-        if seen.iter().all(Option::is_some) {
-            let with = seen.iter().filter(|&&s| s == Some(true)).count();
-            assert_eq!(with, 1, "{seen:?}: one context, its own, has it");
-        } else {
-            // Not root: the contexts' memory is closed to their own user, the
-            // root context's process included. The audit looks from inside.
-            assert!(seen.iter().all(Option::is_none), "{seen:?}");
-        }
-    }
-    let environment = std::fs::read(format!("/proc/{root}/environ")).unwrap();
-    assert!(
-        !environment
-            .windows(token.len())
-            .any(|w| w == token.as_bytes()),
-        "the variable is wiped where the kernel put it"
-    );
-    program.stdin.take().unwrap().write_all(b"ok").unwrap();
-    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
-    assert_eq!(
-        program.wait().unwrap().code(),
-        Some(1),
-        "\"fine\" is no command"
-    );
 }
 
 #[test]
@@ -220,4 +115,115 @@ fn a_secret_that_is_not_there_is_named() {
             && shown.contains("TRIAL_TOKEN is not set"),
         "{shown}"
     );
+}
+
+/// As /proc shows it.
+#[cfg(target_os = "linux")]
+mod from_outside {
+    use super::{MARK, folder};
+    use crate::common::orchestrator;
+    use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+    use std::process::Stdio;
+
+    /// Whether a process's readable memory holds some bytes. `None`: it may not be
+    /// read by us (contexts cannot be traced by their own user).
+    fn holds(pid: u32, needle: &[u8]) -> Option<bool> {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        let mut mem = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+        let mut found = false;
+        for line in maps.lines().filter(|l| !l.contains("[v")) {
+            let mut words = line.split_ascii_whitespace();
+            let (start, end) = words.next()?.split_once('-')?;
+            if !words.next()?.starts_with('r') {
+                continue;
+            }
+            let start = u64::from_str_radix(start, 16).ok()?;
+            let end = u64::from_str_radix(end, 16).ok()?;
+            let mut bytes = Vec::new();
+            mem.seek(SeekFrom::Start(start)).ok()?;
+            // Holes in files beyond their end cannot be read; what can, counts.
+            let _ = (&mut mem).take(end - start).read_to_end(&mut bytes);
+            found |= bytes.windows(needle.len()).any(|w| w == needle);
+        }
+        Some(found)
+    }
+
+    fn children(pid: u32) -> Vec<u32> {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .filter(|p: &u32| {
+                std::fs::read_to_string(format!("/proc/{p}/stat"))
+                    .ok()
+                    .and_then(|s| {
+                        s.rsplit_once(')')?
+                            .1
+                            .split_whitespace()
+                            .nth(1)?
+                            .parse()
+                            .ok()
+                    })
+                    == Some(pid)
+            })
+            .collect()
+    }
+
+    /// A chain that is alive and waits for its input: everything before the first
+    /// invocation is done, secrets are erased. From outside, so where contexts are
+    /// processes; the audits above look from inside each context, on both backends.
+    #[test]
+    fn a_secret_is_in_the_memory_of_its_function_and_of_nobody_else() {
+        let folder = folder();
+        let token = "tok-3n-of-the-environment";
+        let mut program = orchestrator()
+            .args(["-vv", "run"])
+            .arg(folder.path("chain.toml"))
+            .args(["--input", "-"])
+            .env("TRIAL_TOKEN", token)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(program.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("restrict: function third") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
+        }
+        let root = program.id();
+        let contexts = children(root);
+        assert_eq!(contexts.len(), 3, "a context for each function");
+        for needle in [MARK, token.as_bytes()] {
+            assert_eq!(
+                holds(root, needle),
+                Some(false),
+                "the root still has a secret"
+            );
+            let seen: Vec<Option<bool>> = contexts.iter().map(|&c| holds(c, needle)).collect();
+            if seen.iter().all(Option::is_some) {
+                let with = seen.iter().filter(|&&s| s == Some(true)).count();
+                assert_eq!(with, 1, "{seen:?}: one context, its own, has it");
+            } else {
+                // Not root: the contexts' memory is closed to their own user, the
+                // root context's process included. The audit looks from inside.
+                assert!(seen.iter().all(Option::is_none), "{seen:?}");
+            }
+        }
+        let environment = std::fs::read(format!("/proc/{root}/environ")).unwrap();
+        assert!(
+            !environment
+                .windows(token.len())
+                .any(|w| w == token.as_bytes()),
+            "the variable is wiped where the kernel put it"
+        );
+        program.stdin.take().unwrap().write_all(b"ok").unwrap();
+        std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+        assert_eq!(
+            program.wait().unwrap().code(),
+            Some(1),
+            "\"fine\" is no command"
+        );
+    }
 }
