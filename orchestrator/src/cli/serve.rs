@@ -43,6 +43,13 @@ pub(super) struct ServeArgs {
     /// Connections at once; more wait
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// Crashes of a chain in a row after which it is left alone for a while
+    /// (503), so that it does not wear the machine out; 0: never
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    circuit: u32,
+    /// How long it is left alone before one request may try again
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
+    circuit_pause: Duration,
     /// Serve each function alone too, at /functions/NAME. Whoever may call can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -75,6 +82,8 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
         header_timeout: args.header_timeout,
         drain: args.drain,
         connections: args.connections as usize,
+        circuit: args.circuit,
+        circuit_pause: args.circuit_pause,
         functions: args.functions,
         worker_options: vec!["-v".to_owned(); verbose.into()],
     };

@@ -1,6 +1,7 @@
 //! From a request to a job, and from its answer to a response.
 
 use super::Gateway;
+use super::circuit::Outcome;
 use super::problem::Problem;
 use super::queue::{Answer, Job};
 use super::trace::{Trace, random};
@@ -204,6 +205,26 @@ async fn attempt(
     let deadline = begun + patience(request.headers(), gateway.options.timeout)?;
     let content_type = content_type(request.headers())?;
     let body = collect(request.into_body(), deadline, region).await?;
+    let mut pass = gateway.circuits.admit(chain)?;
+    let result = wait(gateway, chain, id, content_type, body, deadline).await;
+    pass.outcome = match &result {
+        Ok(_) => Outcome::Ran,
+        Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
+        Err(p) if p.place.is_some() => Outcome::Ran,
+        Err(_) => Outcome::Unknown,
+    };
+    result
+}
+
+/// Puts a job into its queue and waits for its answer.
+async fn wait(
+    gateway: &Gateway,
+    chain: &str,
+    id: &str,
+    content_type: String,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Answer, Problem> {
     let (answer, mut answered) = oneshot::channel();
     let taken = Arc::new(AtomicBool::new(false));
     gateway.push(Job {

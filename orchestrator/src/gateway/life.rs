@@ -1,5 +1,6 @@
 //! The gateway's own life: listening, SIGHUP, SIGTERM.
 
+use super::circuit::Circuits;
 use super::fleet::{Crew, Fleet, Plan};
 use super::metrics::Metrics;
 use super::patience::Patient;
@@ -56,7 +57,9 @@ pub async fn serve(
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
     };
+    let circuits = Circuits::new(options.circuit, options.circuit_pause);
     let gateway = Arc::new(Gateway {
+        circuits: Arc::new(circuits),
         options,
         fleet: RwLock::new(fleet),
         metrics,

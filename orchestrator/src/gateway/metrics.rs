@@ -69,6 +69,7 @@ pub(super) struct Now {
     pub(super) in_flight: usize,
     pub(super) workers: usize,
     pub(super) busy: usize,
+    pub(super) open: Vec<String>,
     pub(super) draining: bool,
 }
 
@@ -196,6 +197,14 @@ impl Metrics {
         let _ = writeln!(out, "lwc_workers {}", now.workers);
         out += &head("lwc_workers_busy", "gauge", "Worker processes at work.");
         let _ = writeln!(out, "lwc_workers_busy {}", now.busy);
+        out += &head(
+            "lwc_circuit_open",
+            "gauge",
+            "1 for a chain that is left alone because it crashed again and again.",
+        );
+        for chain in &now.open {
+            let _ = writeln!(out, "lwc_circuit_open{{chain=\"{chain}\"}} 1");
+        }
         out += &head("lwc_draining", "gauge", "1 while shutting down.");
         let _ = writeln!(out, "lwc_draining {}", u8::from(now.draining));
         out
@@ -216,6 +225,7 @@ mod tests {
             in_flight: 0,
             workers: 1,
             busy: 0,
+            open: vec!["d".into()],
             draining: false,
         });
         for line in [
@@ -226,6 +236,7 @@ mod tests {
             "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"10\"} 1",
             "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"+Inf\"} 2",
             "lwc_queue_length{chain=\"c\"} 2",
+            "lwc_circuit_open{chain=\"d\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

@@ -10,6 +10,7 @@
 //! A generation ([`fleet`]) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
 
+mod circuit;
 mod fleet;
 mod http;
 mod life;
@@ -24,6 +25,7 @@ pub use life::serve;
 
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Isolation};
+use circuit::Circuits;
 use fleet::Fleet;
 use metrics::{Metrics, Now};
 use problem::Problem;
@@ -52,6 +54,10 @@ pub struct Options {
     pub drain: Duration,
     /// How many connections at once.
     pub connections: usize,
+    /// So many crashes of a chain in a row open its circuit; 0: none does.
+    pub circuit: u32,
+    /// How long it stays open.
+    pub circuit_pause: Duration,
     /// Whether functions are served outside their chains too.
     pub functions: bool,
     /// Options before `worker` on a worker's command line.
@@ -66,6 +72,7 @@ struct Gateway {
     options: Options,
     fleet: RwLock<Arc<Fleet>>,
     metrics: Arc<Metrics>,
+    circuits: Arc<Circuits>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.
@@ -135,6 +142,7 @@ impl Gateway {
             in_flight: self.in_flight.load(Ordering::Acquire),
             workers: fleet.alive(),
             busy: fleet.busy(),
+            open: self.circuits.open(),
             draining: self.is_draining(),
         })
     }

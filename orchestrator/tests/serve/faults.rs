@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[test]
 fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
-    let server = Server::start(&["--workers", "2", "--queue", "400"]);
+    let server = Server::start(&["--workers", "2", "--queue", "400", "--circuit", "0"]);
     const REQUESTS: usize = 200;
     const KILLS: usize = 5;
     let (right, crashed, lost) = (
@@ -230,4 +230,29 @@ fn what_cannot_be_served_is_said_at_once() {
         .unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(crate::common::text(&out.stderr).contains("serve"));
+}
+
+#[test]
+fn a_chain_that_crashes_again_and_again_is_left_alone_for_a_while() {
+    let options = ["--workers", "1", "--circuit", "3", "--circuit-pause", "1h"];
+    let server = Server::start(&options);
+    for _ in 0..3 {
+        assert_eq!(server.post("trial", b"null").told(), (502, "crash".into()));
+    }
+    let r = server.post("trial", b"ok");
+    assert_eq!(r.told(), (503, "circuit-open".into()));
+    assert!(r.headers["retry-after"].parse::<u64>().unwrap() > 3000);
+    assert_eq!(
+        server.metric("lwc_circuit_open{chain=\"trial\"}"),
+        Some(1.0)
+    );
+    assert_eq!(server.post("pair", b"a").body, b"A", "other chains go on");
+
+    let options = ["--workers", "1", "--circuit", "1", "--circuit-pause", "1ms"];
+    let server = Server::start(&options);
+    assert_eq!(server.post("trial", b"null").told(), (502, "crash".into()));
+    server.until("it may try again", || {
+        server.post("trial", b"ok").status == 200
+    });
+    assert_eq!(server.metric("lwc_circuit_open{chain=\"trial\"}"), None);
 }
