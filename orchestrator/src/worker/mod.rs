@@ -24,6 +24,12 @@ use std::time::{Duration, Instant};
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
 /// protocol.
 pub fn run() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the name is NUL-terminated and read before the call returns.
+    // Without it ps(1) shows the path that the gateway started us by.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"lwc-worker".as_ptr());
+    }
     // Who tells the gateway to end often tells its whole process group, or
     // every process of a service. The gateway drains first; then it hangs up.
     for s in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
