@@ -129,10 +129,15 @@ impl Queues {
         Ok(())
     }
 
-    /// Puts a job back in front: it was taken and never began.
+    /// Puts a job back in front: it was taken and never began. Where nobody
+    /// takes jobs any more its caller is told that it is given up.
     pub(super) fn put_back(&self, job: Job) {
         job.taken.store(false, Ordering::Release);
         let mut w = self.lock();
+        if w.phase == Phase::Closed {
+            // Its sender goes, which tells the caller.
+            return;
+        }
         let Waiting { by_chain, turn, .. } = &mut *w;
         if let Some(queue) = by_chain.get_mut(&job.chain) {
             turn.retain(|c| *c != job.chain);
