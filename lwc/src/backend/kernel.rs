@@ -100,7 +100,45 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
             format!("{} specifiers, flags {flags:#x}", specs.len()),
         ));
     }
-    landing.arrived(value, CALL).map(Birth::New)
+    let arrived = landing.arrived(value, CALL)?;
+    keep_holes(&raw);
+    Ok(Birth::New(arrived))
+}
+
+/// Lets nothing be mapped by chance where specifiers left memory out: an
+/// address that means something to the creator faults here for good, and an
+/// audit that looks at it sees no stranger's memory. What cannot be guarded
+/// stays a hole.
+fn keep_holes(specs: &[lwc_spec]) {
+    /// Who leaves out more leaves out everything, and needs room.
+    const MOST: u64 = 1 << 40;
+    // A trapped context would ask its creator for each.
+    if lw_info(None).is_ok_and(|info| info.flags & lwc_sys::LWC_TRAP_SYSCALL != 0) {
+        return;
+    }
+    for spec in specs {
+        if spec.flags & (lwc_sys::LWC_TYPES | lwc_sys::LWC_UNMAP)
+            != lwc_sys::LWC_MEMORY | lwc_sys::LWC_UNMAP
+        {
+            continue;
+        }
+        // SAFETY: a specifier of memory has its range in this member. The
+        // guard goes where nothing is mapped (MAP_EXCL) and nothing can be
+        // accessed through it.
+        unsafe {
+            let range = spec.sub.memory;
+            if range.end - range.start <= MOST {
+                libc::mmap(
+                    range.start as *mut libc::c_void,
+                    (range.end - range.start) as usize,
+                    libc::PROT_NONE,
+                    libc::MAP_GUARD | libc::MAP_FIXED | libc::MAP_EXCL,
+                    -1,
+                    0,
+                );
+            }
+        }
+    }
 }
 
 fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
