@@ -7,7 +7,7 @@
 //!                    is a job    per chain    a worker     and socket     contexts)
 //! ```
 //!
-//! A generation ([`fleet`]) serves one reading of the chain file. Reloading
+//! A generation (`fleet.rs`) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
 
 mod circuit;
