@@ -19,6 +19,11 @@
  * There is nothing to link: whoever calls the handler brings the functions
  * behind the helpers below.
  *
+ * Beside its bytes a message has a content type and attributes: names and
+ * texts.  What a function sees as input's are the caller's selected headers
+ * (and of a CloudEvent its attributes, as "ce-id", "ce-type"); in a later step
+ * of a chain, what the function before set for its answer, and nothing else.
+ *
  * A function runs in a sandbox without descriptors.  It may compute, allocate
  * (up to its limit) and call the helpers; system calls for files, processes
  * and the network fail or end it.  C11 and C++17.
@@ -37,8 +42,8 @@
 extern "C" {
 #endif
 
-/* Version of the structures below, in `abi' of each. */
-#define LWC_FUNCTION_ABI 1
+/* Version of the structures below, in `abi' of each; 2 added attributes. */
+#define LWC_FUNCTION_ABI 2
 
 /* Levels of lwc_log(). */
 enum {
@@ -64,6 +69,12 @@ struct lwc_host_calls {
 	    size_t len);
 	/* Nanoseconds of CLOCK_MONOTONIC. */
 	uint64_t (*now)(const struct lwc_host *host);
+	/* The index-th attribute of the input: its value, and its name. */
+	const char *(*attribute)(const struct lwc_host *host, size_t index,
+	    const char **name);
+	/* Sets an attribute of the answer: 0, or EINVAL, ENOSPC. */
+	int (*reply_attribute)(const struct lwc_host *host, const char *name,
+	    const char *value);
 };
 
 /* One invocation. */
@@ -113,6 +124,15 @@ typedef int (*lwc_initialiser)(lwc_setup *);
 #define LWC_HANDLER(name)						\
 	LWC_EXPORT int name(lwc_invocation *);				\
 	LWC_EXPORT int name(lwc_invocation *inv)
+
+/*
+ * The same for a handler that takes CloudEvents alone: what is none is refused
+ * before it gets here, and the input is the event's data, however it came.
+ */
+#define LWC_EVENT_HANDLER(name)						\
+	LWC_EXPORT const int name##_cloudevent;				\
+	LWC_EXPORT const int name##_cloudevent = 1;			\
+	LWC_HANDLER(name)
 
 /* Defines the initialiser of handler `name'; its body sees `setup'. */
 #define LWC_INIT(name)							\
@@ -224,6 +244,48 @@ lwc_reply_type(lwc_invocation *inv, const char *type)
 {
 
 	(void)snprintf(inv->output_type, sizeof(inv->output_type), "%s", type);
+}
+
+/* The value of the input's attribute `name' (lower case), or NULL. */
+static inline LWC_UNUSED const char *
+lwc_attribute(const lwc_invocation *inv, const char *name)
+{
+	const char *found, *value;
+	size_t i;
+
+	for (i = 0; (value = inv->calls->attribute(inv->host, i, &found)) !=
+	    NULL; i++) {
+		if (strcmp(found, name) == 0)
+			return (value);
+	}
+	return (NULL);
+}
+
+/*
+ * Sets an attribute of the answer; set again it replaces.  Names are lower
+ * case letters, digits and `-'; values are text without control characters.
+ * As the last step's they are the headers of an HTTP answer; "ce-type",
+ * "ce-source" and their like make the answer a CloudEvent.  0, or an error
+ * code (set with lwc_fail()): a bad name or value, or no room (8 KiB in all).
+ */
+static inline LWC_UNUSED int
+lwc_reply_attribute(lwc_invocation *inv, const char *name, const char *value)
+{
+
+	if (inv->calls->reply_attribute(inv->host, name, value) != 0)
+		return (lwc_fail(inv, 500, "attribute %.64s of the answer: a "
+		    "bad name or value, or no room", name));
+	return (0);
+}
+
+/* Sets the status of an HTTP answer, 200 to 599; 200 if never called. */
+static inline LWC_UNUSED int
+lwc_reply_status(lwc_invocation *inv, int status)
+{
+	char text[16];
+
+	(void)snprintf(text, sizeof(text), "%d", status);
+	return (lwc_reply_attribute(inv, ":status", text));
 }
 
 /* Nanoseconds left before the deadline; UINT64_MAX without one. */

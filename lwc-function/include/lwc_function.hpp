@@ -25,6 +25,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace lwc {
 
@@ -74,6 +75,23 @@ public:
 	void reply_type(const std::string &type) noexcept {
 		lwc_reply_type(&raw_, type.c_str());
 	}
+	/* An attribute of the input, in place; see lwc_function.h. */
+	std::optional<std::string_view> attribute(const std::string &name) const {
+		const char *value = lwc_attribute(&raw_, name.c_str());
+		if (value == nullptr)
+			return std::nullopt;
+		return std::string_view(value);
+	}
+	/* Sets an attribute of the answer; Error 500 for one that cannot be. */
+	void reply_attribute(const std::string &name, const std::string &value) {
+		if (lwc_reply_attribute(&raw_, name.c_str(), value.c_str()) != 0)
+			throw Error(raw_.status, raw_.error);
+	}
+	/* Sets the status of an HTTP answer, 200 to 599. */
+	void reply_status(int status) {
+		if (lwc_reply_status(&raw_, status) != 0)
+			throw Error(raw_.status, raw_.error);
+	}
 	/* A secret granted in the chain file, in place; do not copy it. */
 	std::optional<std::string_view> secret(const std::string &name) const {
 		size_t len = 0;
@@ -113,10 +131,45 @@ run(lwc_invocation *raw, F &&f) noexcept
 	}
 }
 
+/*
+ * A handler of values instead of bytes: `parse' makes a value of the input (an
+ * exception of its is the caller's fault: 400), `f' an answer of it, `format'
+ * bytes of that.
+ */
+template <typename Parse, typename F, typename Format>
+void
+typed(Invocation &inv, Parse &&parse, F &&f, Format &&format)
+{
+	auto value = [&] {
+		try {
+			return parse(inv.input());
+		} catch (const Error &) {
+			throw;
+		} catch (const std::exception &e) {
+			throw Error(400, std::string("the input: ") + e.what());
+		}
+	}();
+	inv.append(format(f(std::move(value))));
+}
+
 } /* namespace lwc */
 
 /* Makes a callable of lwc::Invocation & the handler `name'. */
 #define LWC_FUNCTION(name, ...)						\
 	LWC_HANDLER(name) { return lwc::run(inv, __VA_ARGS__); }
+
+/* The same for one that takes CloudEvents alone. */
+#define LWC_EVENT_FUNCTION(name, ...)					\
+	LWC_EVENT_HANDLER(name) { return lwc::run(inv, __VA_ARGS__); }
+
+/*
+ * Makes `f', of one type to another, the handler `name'; its answer's content
+ * type is `type'.  See lwc::typed.
+ */
+#define LWC_TYPED_FUNCTION(name, type, parse, f, format)		\
+	LWC_FUNCTION(name, [](lwc::Invocation &inv_) {			\
+		inv_.reply_type(type);					\
+		lwc::typed(inv_, parse, f, format);			\
+	})
 
 #endif /* !LWC_FUNCTION_HPP */

@@ -4,8 +4,9 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// Version of the structures; a function of another is refused.
-pub const ABI: u32 = 1;
+/// Version of the structures. 2 added attributes at the end of [`HostCalls`]:
+/// a function of version 1 runs unchanged.
+pub const ABI: u32 = 2;
 
 /// The host's own state, passed back to its calls.
 #[repr(C)]
@@ -30,6 +31,16 @@ pub struct HostCalls {
     pub log: unsafe extern "C" fn(host: *const Host, level: c_int, text: *const c_char, len: usize),
     /// Nanoseconds of CLOCK_MONOTONIC.
     pub now: unsafe extern "C" fn(host: *const Host) -> u64,
+    /// The value of the index-th attribute of the input, and its name; null
+    /// past the last.
+    pub attribute: unsafe extern "C" fn(
+        host: *const Host,
+        index: usize,
+        name: *mut *const c_char,
+    ) -> *const c_char,
+    /// Sets an attribute of the answer: 0 or an errno.
+    pub reply_attribute:
+        unsafe extern "C" fn(host: *const Host, name: *const c_char, value: *const c_char) -> c_int,
 }
 
 /// One invocation.

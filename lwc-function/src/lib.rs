@@ -147,6 +147,63 @@ impl<'a> Invocation<'a> {
         put(&mut self.0.output_type, content_type);
     }
 
+    /// The input's attributes, names and values: selected headers of the
+    /// caller's (`:method`, `:path` and `:query` tell the rest of the request),
+    /// a CloudEvent's as `ce-id`, `ce-type`; in a later step of a chain what the
+    /// one before set for its answer.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (calls, host) = (self.0.calls, self.0.host);
+        (0..).map_while(move |i| {
+            let mut name = std::ptr::null();
+            // SAFETY: the host promises a table of calls that outlives the
+            // handler, and NUL-terminated strings for `'a`.
+            unsafe {
+                let value = ((*calls).attribute)(host, i, &raw mut name);
+                if value.is_null() {
+                    return None;
+                }
+                let text = |p| CStr::from_ptr(p).to_str().unwrap_or("");
+                Some((text(name), text(value)))
+            }
+        })
+    }
+
+    /// One of the input's [`attributes`](Self::attributes), by its name in
+    /// lower case.
+    pub fn attribute(&self, name: &str) -> Option<&'a str> {
+        self.attributes().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Sets an attribute of the answer; set again it replaces. As the last
+    /// step's they are the headers of an HTTP answer; `ce-type`, `ce-source` and
+    /// their like make the answer a CloudEvent.
+    ///
+    /// # Errors
+    /// Code 500: the name is not of lower case letters, digits and `-`, the
+    /// value has control characters, or all of them exceed 8 KiB.
+    pub fn reply_attribute(&mut self, name: &str, value: &str) -> Result<()> {
+        let bad = || {
+            Error::new(
+                500,
+                format!("attribute {name:?}: a bad name or value, or no room"),
+            )
+        };
+        let c = |s| CString::new(s).map_err(|_| bad());
+        let (n, v) = (c(name)?, c(value)?);
+        // SAFETY: the host reads both during the call.
+        let code =
+            unsafe { ((*self.0.calls).reply_attribute)(self.0.host, n.as_ptr(), v.as_ptr()) };
+        if code == 0 { Ok(()) } else { Err(bad()) }
+    }
+
+    /// Sets the status of an HTTP answer, 200 to 599; 200 if never called.
+    ///
+    /// # Errors
+    /// As [`reply_attribute`](Self::reply_attribute).
+    pub fn reply_status(&mut self, status: u16) -> Result<()> {
+        self.reply_attribute(":status", &status.to_string())
+    }
+
     /// A secret that the chain file grants, in place.
     pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
         // SAFETY: the host promises both for as long as the handler runs.
@@ -245,6 +302,54 @@ macro_rules! handler {
             }
         };
     };
+}
+
+/// The same for a function that takes CloudEvents alone: what is none is refused
+/// before it gets here, and the input is the event's data, however it came; the
+/// rest of the event is in the attributes `ce-…`.
+#[macro_export]
+macro_rules! event_handler {
+    ($name:ident, $($rest:tt)+) => {
+        $crate::handler!($name, $($rest)+);
+        const _: () = {
+            #[unsafe(export_name = concat!(stringify!($name), "_cloudevent"))]
+            static MARK: ::std::ffi::c_int = 1;
+        };
+    };
+}
+
+/// Exports a function of one type to another, `fn(In) -> Result<Out>`, as a
+/// handler: `typed_handler!(symbol, content_type, parse, function, format)`.
+/// `parse` makes an `In` of bytes (an error of its is the caller's fault: 400),
+/// `format` bytes of a reference to an `Out`, as in
+/// `typed_handler!(greet, "application/json", serde_json::from_slice, greet,
+/// serde_json::to_vec)`.
+#[macro_export]
+macro_rules! typed_handler {
+    ($name:ident, $type:expr, $parse:expr, $handler:path, $format:expr) => {
+        const _: () = {
+            fn typed(inv: &mut $crate::Invocation<'_>) -> $crate::Result<()> {
+                inv.reply_type($type);
+                $crate::run_typed(inv, |bytes| $parse(bytes), $handler, |out| $format(out))
+            }
+            $crate::handler!($name, typed);
+        };
+    };
+}
+
+/// Unmarshals, calls, marshals. For [`typed_handler!`].
+#[doc(hidden)]
+pub fn run_typed<'a, I, O, P: std::fmt::Display, Q: std::fmt::Display>(
+    inv: &mut Invocation<'a>,
+    parse: impl FnOnce(&'a [u8]) -> std::result::Result<I, P>,
+    f: impl FnOnce(I) -> Result<O>,
+    format: impl FnOnce(&O) -> std::result::Result<Vec<u8>, Q>,
+) -> Result<()> {
+    let value = parse(inv.input()).map_err(|e| Error::new(400, format!("the input: {e}")))?;
+    let answer = f(value)?;
+    let bytes = format(&answer).map_err(|e| Error::new(500, format!("the answer: {e}")))?;
+    std::io::Write::write_all(inv, &bytes)?;
+    Ok(())
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {

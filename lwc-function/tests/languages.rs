@@ -2,6 +2,7 @@
 
 use lwc_function::abi::{ABI, Handler, Host, HostCalls, Initialiser, RawInvocation, RawSetup};
 use lwc_function::{Error, Invocation, Level, Result, Setup};
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
 use std::path::Path;
@@ -32,12 +33,47 @@ unsafe extern "C" fn now(_: *const Host) -> u64 {
     400
 }
 
+unsafe extern "C" fn attribute(
+    _: *const Host,
+    index: usize,
+    name: *mut *const c_char,
+) -> *const c_char {
+    let (n, value) = match index {
+        0 => (c"x-first", c"1"),
+        1 => (c"x-in", c"a text"),
+        _ => return std::ptr::null(),
+    };
+    // SAFETY: functions pass a place for the name.
+    unsafe { *name = n.as_ptr() };
+    value.as_ptr()
+}
+
+thread_local! {
+    static REPLIED: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+unsafe extern "C" fn reply_attribute(
+    _: *const Host,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: functions pass NUL-terminated texts.
+    let [name, value] = [name, value].map(|p| unsafe { CStr::from_ptr(p) }.to_str().unwrap());
+    if name == "Bad" {
+        return 22;
+    }
+    REPLIED.with_borrow_mut(|r| r.push((name.to_owned(), value.to_owned())));
+    0
+}
+
 static CALLS: HostCalls = HostCalls {
     abi: ABI,
     reserved: 0,
     secret,
     log,
     now,
+    attribute,
+    reply_attribute,
 };
 
 struct Answer {
@@ -107,6 +143,64 @@ fn check(handler: Handler) {
     );
 }
 
+/// What each of the three does: x-in goes back as x-out, with status 201; for
+/// the input "bad", an attribute that cannot be set.
+fn check_tag(handler: Handler) {
+    REPLIED.take();
+    assert_eq!(call(handler, b"", 64).code, 0);
+    let want = [("x-out", "a text"), (":status", "201")];
+    assert_eq!(
+        REPLIED.take(),
+        want.map(|(n, v)| (n.to_owned(), v.to_owned()))
+    );
+    let bad = call(handler, b"bad", 64);
+    assert_eq!(bad.code, 500);
+    assert!(bad.error.contains("Bad"), "{}", bad.error);
+}
+
+/// What two of the three do: a number in, its double out.
+fn check_typed(handler: Handler) {
+    let ok = call(handler, b"21", 64);
+    assert_eq!(
+        (ok.code, &ok.bytes[..], &*ok.kind),
+        (0, &b"42"[..], "text/x-number")
+    );
+    let bad = call(handler, b"x", 64);
+    assert_eq!(bad.code, 400, "{}", bad.error);
+    assert!(bad.error.starts_with("the input: "), "{}", bad.error);
+    assert!(bad.bytes.is_empty());
+    assert_eq!(call(handler, b"21", 1).code, 413);
+}
+
+fn tag(inv: &mut Invocation<'_>) -> Result<()> {
+    if inv.input() == b"bad" {
+        return inv.reply_attribute("Bad", "");
+    }
+    assert_eq!(inv.attributes().count(), 2);
+    assert_eq!(inv.attribute("x-none"), None);
+    let value = inv.attribute("x-in").unwrap_or("none");
+    inv.reply_attribute("x-out", value)?;
+    inv.reply_status(201)
+}
+lwc_function::event_handler!(tag_rust, tag);
+
+fn twice(n: u32) -> Result<u32> {
+    Ok(2 * n)
+}
+fn parse(bytes: &[u8]) -> std::result::Result<u32, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+    text.parse().map_err(|e| format!("{e}"))
+}
+fn format_number(n: &u32) -> std::result::Result<Vec<u8>, std::fmt::Error> {
+    Ok(n.to_string().into_bytes())
+}
+lwc_function::typed_handler!(twice_rust, "text/x-number", parse, twice, format_number);
+unsafe extern "C" {
+    fn tag_rust(raw: *mut RawInvocation) -> c_int;
+    fn twice_rust(raw: *mut RawInvocation) -> c_int;
+    static tag_rust_cloudevent: c_int;
+}
+
 fn echo(inv: &mut Invocation<'_>) -> Result<()> {
     inv.log(
         Level::Info,
@@ -172,6 +266,18 @@ LWC_HANDLER(echo_c)
 	lwc_reply_type(inv, "text/x-echo");
 	return (0);
 }
+LWC_EVENT_HANDLER(tag_c)
+{
+	const char *value = lwc_attribute(inv, "x-in");
+
+	if (inv->input_len == 3)
+		return (lwc_reply_attribute(inv, "Bad", ""));
+	if (value == NULL || lwc_attribute(inv, "x-none") != NULL)
+		return (lwc_fail(inv, 1, "attributes"));
+	if (lwc_reply_attribute(inv, "x-out", value) != 0 || lwc_reply_status(inv, 201) != 0)
+		return (inv->status);
+	return (0);
+}
 "#;
 
 const CPP: &str = r#"
@@ -194,6 +300,17 @@ LWC_FUNCTION(echo_cpp, [](lwc::Invocation &inv) {
 	inv.append(inv.input());
 	inv.reply_type("text/x-echo");
 })
+LWC_EVENT_FUNCTION(tag_cpp, [](lwc::Invocation &inv) {
+	if (inv.input() == "bad")
+		inv.reply_attribute("Bad", "");
+	if (inv.attribute("x-none"))
+		throw lwc::Error(1, "attributes");
+	inv.reply_attribute("x-out", std::string(inv.attribute("x-in").value()));
+	inv.reply_status(201);
+})
+static int parse(std::string_view in) { return std::stoi(std::string(in)); }
+LWC_TYPED_FUNCTION(twice_cpp, "text/x-number", parse, [](int n) { return 2 * n; },
+    [](int n) { return std::to_string(n); })
 "#;
 
 fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> libloading::Library {
@@ -238,6 +355,10 @@ fn rust_functions_keep_the_abi() {
     let panicked = call(echo_rust, b"panic", 64);
     assert_eq!(panicked.code, 500);
     assert_eq!(panicked.error, "panicked: at id-7");
+    check_tag(tag_rust);
+    check_typed(twice_rust);
+    // SAFETY: a constant that nobody writes.
+    assert_eq!(unsafe { tag_rust_cloudevent }, 1);
 }
 
 #[test]
@@ -248,6 +369,11 @@ fn c_functions_keep_the_abi() {
     check_init(*unsafe { library.get::<Initialiser>(b"echo_c_init") }.unwrap());
     // SAFETY: the symbol is a handler by the header that compiled it.
     check(*unsafe { library.get::<Handler>(b"echo_c") }.unwrap());
+    // SAFETY: as above.
+    check_tag(*unsafe { library.get::<Handler>(b"tag_c") }.unwrap());
+    // SAFETY: the mark is an int by the same header.
+    let mark = unsafe { **library.get::<*const c_int>(b"tag_c_cloudevent").unwrap() };
+    assert_eq!(mark, 1);
 }
 
 #[test]
@@ -263,6 +389,10 @@ fn cpp_functions_keep_the_abi_and_their_exceptions() {
         (odd.code, odd.error.as_str()),
         (500, "an exception of unknown type")
     );
+    // SAFETY: as above.
+    check_tag(*unsafe { library.get::<Handler>(b"tag_cpp") }.unwrap());
+    // SAFETY: as above.
+    check_typed(*unsafe { library.get::<Handler>(b"twice_cpp") }.unwrap());
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Built {
     pub library: PathBuf,
     /// Whether it has an initialiser, `HANDLER_init`.
     pub has_init: bool,
+    /// Whether it takes CloudEvents alone: it has the mark `HANDLER_cloudevent`.
+    pub takes_events: bool,
 }
 
 /// Why a function cannot be built.
@@ -151,6 +153,7 @@ fn build_one(function: &Function, cache: &Cache) -> Result<Built, BuildError> {
     Ok(Built {
         library,
         has_init: found.contains(&format!("{}_init", function.handler)),
+        takes_events: found.contains(&format!("{}_cloudevent", function.handler)),
     })
 }
 

@@ -4,14 +4,17 @@
 //! wrong with it at once, each error with its place and a hint.
 
 mod diagnostics;
+mod headers;
 mod model;
 mod validate;
 mod values;
 
 pub use diagnostics::{Diagnostic, Report, Severity};
+pub use headers::HeaderPattern;
 pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 pub use validate::parse;
 
+pub(crate) use headers::is_hop_by_hop;
 pub(crate) use values::is_name;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! What a chain file says, once it is known to make sense.
 
+use super::headers::HeaderPattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,4 +84,6 @@ pub struct Chain {
     pub isolation: Isolation,
     /// Bytes of each argument region, whole pages.
     pub region: u64,
+    /// The caller's headers that the first step sees; `None` says nothing.
+    pub headers: Option<Vec<HeaderPattern>>,
 }

@@ -1,6 +1,7 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
 use super::diagnostics::Report;
+use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::values::{duration, is_identifier, is_name, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 const FUNCTION_KEYS: [&str; 7] = [
     "source", "crate", "library", "handler", "secrets", "timeout", "memory",
 ];
-const CHAIN_KEYS: [&str; 3] = ["steps", "isolation", "region"];
+const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: usize = 256;
 
@@ -121,6 +122,7 @@ struct Draft {
     steps: Vec<(String, Range<usize>)>,
     isolation: Isolation,
     region: u64,
+    headers: Option<Vec<HeaderPattern>>,
     span: Range<usize>,
 }
 
@@ -428,6 +430,7 @@ impl Reader {
             steps: Vec::new(),
             isolation: Isolation::Invocation,
             region: 1 << 20,
+            headers: None,
             span: span.clone(),
         };
         let mut steps = false;
@@ -454,6 +457,7 @@ impl Reader {
                         draft.region = n.next_multiple_of(page);
                     }
                 }
+                "headers" => draft.headers = self.headers(value),
                 other => self.unknown(other, key.span(), &CHAIN_KEYS),
             }
         }
@@ -482,6 +486,23 @@ impl Reader {
                 draft.steps.push((text.to_owned(), item.span()));
             }
         }
+    }
+
+    fn headers(&mut self, value: &Value<'_>) -> Option<Vec<HeaderPattern>> {
+        const HINT: &str = "write headers = [\"accept\", \"x-tenant-*\"], or [\"*\"] for all";
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(value, "an array of strings", HINT);
+            return None;
+        };
+        let mut patterns = Vec::new();
+        for item in array.iter() {
+            match self.string(item, HINT).map(HeaderPattern::parse) {
+                Some(Ok(pattern)) => patterns.push(pattern),
+                Some(Err(why)) => self.report.error(item.span(), "name", why, HINT),
+                None => {}
+            }
+        }
+        Some(patterns)
     }
 
     /// Resolves steps: functions as they are, chains in place.
@@ -524,6 +545,7 @@ impl Reader {
                             steps,
                             isolation: draft.isolation,
                             region: draft.region,
+                            headers: draft.headers.clone(),
                         },
                     );
                 }

@@ -9,7 +9,7 @@ use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::worker::frame;
 use hyper::StatusCode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(super) struct Plan {
 /// A generation.
 pub(super) struct Fleet {
     pub(super) file: ChainFile,
+    /// Functions that take CloudEvents alone.
+    pub(super) take_events: BTreeSet<String>,
     pub(super) queues: Queues,
     start: Vec<u8>,
     options: Vec<String>,
@@ -77,6 +79,11 @@ impl Fleet {
         let fleet = Arc::new(Self {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
             file: start.file,
+            take_events: start
+                .built
+                .into_iter()
+                .filter_map(|(name, b)| b.takes_events.then_some(name))
+                .collect(),
             start: text,
             options: plan.options,
             patience,

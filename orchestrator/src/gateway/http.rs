@@ -2,13 +2,16 @@
 
 use super::Gateway;
 use super::circuit::Outcome;
+use super::message::{self, Intake};
 use super::problem::Problem;
 use super::queue::{Answer, Job};
 use super::trace::{Trace, random};
+use crate::life::About;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,9 +21,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 type Reply = Response<Full<Bytes>>;
-
-/// A content type is handed over in a field of this size.
-const LONGEST_TYPE: usize = 127;
 
 /// Answers one request, whatever it is.
 pub(super) async fn handle(
@@ -84,9 +84,11 @@ async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>, begun: Instan
             } else {
                 name.to_owned()
             };
-            match gateway.region(&chain) {
-                Some(_) if request.method() != Method::POST => wrong_method("POST"),
-                Some(region) => invoke(gateway, request, begun, chain, region).await,
+            match gateway.intake(&chain) {
+                Some(intake) if request.method() != Method::POST && !intake.any_method => {
+                    wrong_method("POST")
+                }
+                Some(intake) => invoke(gateway, request, begun, chain, &intake).await,
                 None => unknown(gateway, name, alone.is_some()).respond(None, None),
             }
         }
@@ -137,12 +139,20 @@ async fn invoke(
     request: Request<Incoming>,
     begun: Instant,
     chain: String,
-    region: u64,
+    intake: &Intake,
 ) -> Reply {
     let id = format!("{:016x}", random());
-    let parent = request.headers().get("traceparent");
+    let (head, body) = request.into_parts();
+    let parent = head.headers.get("traceparent");
     let trace = Trace::continue_from(parent.and_then(|v| v.to_str().ok()));
-    let result = attempt(gateway, request, begun, &chain, region, &id).await;
+    let call = Call {
+        chain: &chain,
+        intake,
+        id: &id,
+        trace: &trace,
+        begun,
+    };
+    let result = attempt(gateway, &call, &head, body).await;
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.cause);
     gateway.metrics.invoked(&chain, cause, took);
@@ -152,11 +162,8 @@ async fn invoke(
             for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
                 gateway.metrics.hop(&chain, i + 1, &function, hop.run / 1e6);
             }
-            let mut reply = Response::new(Full::new(answer.body.clone()));
-            let kind = HeaderValue::from_str(&answer.content_type)
-                .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-            reply.headers_mut().insert(CONTENT_TYPE, kind);
-            reply
+            let (about, body) = (answer.about.clone(), answer.body.clone());
+            message::respond(about, body, &head.headers, &chain, &id)
         }
         Err(problem) => problem.respond(Some(&chain), Some(&id)),
     };
@@ -186,13 +193,20 @@ async fn invoke(
     reply
 }
 
+/// What is known of an invocation before its message.
+struct Call<'a> {
+    chain: &'a str,
+    intake: &'a Intake,
+    id: &'a str,
+    trace: &'a Trace,
+    begun: Instant,
+}
+
 async fn attempt(
     gateway: &Gateway,
-    request: Request<Incoming>,
-    begun: Instant,
-    chain: &str,
-    region: u64,
-    id: &str,
+    call: &Call<'_>,
+    head: &Parts,
+    body: Incoming,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
         return Err(Problem::new(
@@ -202,11 +216,12 @@ async fn attempt(
         )
         .retry(5));
     }
-    let deadline = begun + patience(request.headers(), gateway.options.timeout)?;
-    let content_type = content_type(request.headers())?;
-    let body = collect(request.into_body(), deadline, region).await?;
-    let mut pass = gateway.circuits.admit(chain)?;
-    let result = wait(gateway, chain, id, content_type, body, deadline).await;
+    let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
+    let (about, mode) = message::about(head, call.intake)?;
+    let body = collect(body, deadline, call.intake).await?;
+    let (about, body) = message::unfold(about, mode, body, &call.trace.header())?;
+    let mut pass = gateway.circuits.admit(call.chain)?;
+    let result = wait(gateway, call, about, body, deadline).await;
     pass.outcome = match &result {
         Ok(_) => Outcome::Ran,
         Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
@@ -219,18 +234,17 @@ async fn attempt(
 /// Puts a job into its queue and waits for its answer.
 async fn wait(
     gateway: &Gateway,
-    chain: &str,
-    id: &str,
-    content_type: String,
+    call: &Call<'_>,
+    about: About,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Problem> {
     let (answer, mut answered) = oneshot::channel();
     let taken = Arc::new(AtomicBool::new(false));
     gateway.push(Job {
-        chain: chain.to_owned(),
-        id: id.to_owned(),
-        content_type,
+        chain: call.chain.to_owned(),
+        id: call.id.to_owned(),
+        about,
         body,
         deadline,
         taken: Arc::clone(&taken),
@@ -276,24 +290,6 @@ fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
     Ok(most)
 }
 
-fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
-    let bad = |what: &str| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad-content-type",
-            format!("header content-type: {what}"),
-        )
-    };
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok("application/octet-stream".into());
-    };
-    let value = value.to_str().map_err(|_| bad("it is not ASCII"))?;
-    if value.len() > LONGEST_TYPE {
-        return Err(bad("it is longer than 127 bytes"));
-    }
-    Ok(value.to_owned())
-}
-
 pub(super) fn too_large(limit: u64) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -303,13 +299,14 @@ pub(super) fn too_large(limit: u64) -> Problem {
 }
 
 /// The whole body, so that no worker waits for a slow sender.
-async fn collect(body: Incoming, deadline: Instant, limit: u64) -> Result<Bytes, Problem> {
+async fn collect(body: Incoming, deadline: Instant, intake: &Intake) -> Result<Bytes, Problem> {
+    let limit = intake.body_limit();
     if body.size_hint().lower() > limit {
-        return Err(too_large(limit));
+        return Err(too_large(intake.region));
     }
     match timeout_at(deadline, Limited::new(body, limit as usize).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(intake.region)),
         Ok(Err(e)) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "bad-body",

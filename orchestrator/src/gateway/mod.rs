@@ -11,9 +11,11 @@
 //! starts another; the old one serves what it has taken and ends.
 
 mod circuit;
+mod event;
 mod fleet;
 mod http;
 mod life;
+mod message;
 mod metrics;
 mod patience;
 mod problem;
@@ -27,6 +29,7 @@ use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Isolation};
 use circuit::Circuits;
 use fleet::Fleet;
+use message::Intake;
 use metrics::{Metrics, Now};
 use problem::Problem;
 use queue::Job;
@@ -109,9 +112,16 @@ impl Gateway {
         self.fleet().is_ready()
     }
 
-    /// Bytes that a chain takes; `None` for a chain there is not.
-    fn region(&self, chain: &str) -> Option<u64> {
-        self.fleet().file.chains.get(chain).map(|c| c.region)
+    /// What a chain takes; `None` for a chain there is not.
+    fn intake(&self, chain: &str) -> Option<Intake> {
+        let fleet = self.fleet();
+        let found = fleet.file.chains.get(chain)?;
+        Some(Intake {
+            region: found.region,
+            events: fleet.take_events.contains(&found.steps[0]),
+            any_method: false,
+            headers: found.headers.clone().unwrap_or_default(),
+        })
     }
 
     fn steps(&self, chain: &str) -> Vec<String> {
@@ -165,6 +175,7 @@ fn add_functions(file: &mut ChainFile) {
             steps: vec![function.clone()],
             isolation: Isolation::Invocation,
             region,
+            headers: None,
         };
         file.chains.insert(name, chain);
     }

@@ -3,6 +3,7 @@
 
 use super::problem::Problem;
 use super::queue::{Answer, Job};
+use crate::life::About;
 use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -111,7 +112,8 @@ impl Worker {
         let invoke = Invoke {
             chain: job.chain.clone(),
             id: job.id.clone(),
-            content_type: job.content_type.clone(),
+            content_type: job.about.content_type.clone(),
+            attributes: job.about.attributes.clone(),
             left: left.as_micros() as u64,
         };
         let limit = job.deadline + GRACE;
@@ -171,7 +173,10 @@ impl Worker {
         let mut body = vec![0; prefix.payload];
         self.socket.read_exact(&mut body).await?;
         Ok(Ok(Answer {
-            content_type: head.content_type,
+            about: About {
+                content_type: head.content_type,
+                attributes: head.attributes,
+            },
             body: Bytes::from(body),
             hops: head.hops,
         }))

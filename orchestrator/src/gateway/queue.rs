@@ -2,6 +2,7 @@
 //! in turn, so that a busy one does not keep the others waiting.
 
 use super::problem::Problem;
+use crate::life::About;
 use crate::worker::frame::Took;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -17,7 +18,7 @@ pub(super) struct Job {
     /// The chain, as the workers call it.
     pub(super) chain: String,
     pub(super) id: String,
-    pub(super) content_type: String,
+    pub(super) about: About,
     pub(super) body: Bytes,
     pub(super) deadline: Instant,
     /// Set once a worker has it.
@@ -28,7 +29,7 @@ pub(super) struct Job {
 /// What a chain answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) content_type: String,
+    pub(super) about: About,
     pub(super) body: Bytes,
     pub(super) hops: Vec<Took>,
 }

@@ -1,5 +1,6 @@
 //! The root's side: a chain brought to life, invoked, mended.
 
+use super::attributes::Attributes;
 use super::context::{self, Parts, end_of, word};
 use super::control::Control;
 use super::error::{Cause, EndText, Failure, StartError};
@@ -27,6 +28,15 @@ pub struct SetupTimings {
     pub initialise: Duration,
     /// Giving up rights.
     pub restrict: Duration,
+}
+
+/// What is said of the bytes of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Their content type, at most 127 bytes.
+    pub content_type: String,
+    /// More about them.
+    pub attributes: Attributes,
 }
 
 /// What one step of an invocation took.
@@ -241,7 +251,12 @@ impl LiveChain {
     ) -> Result<(usize, String, Vec<Hop>), Failure> {
         self.count += 1;
         let id = format!("{}-{}-{}", self.chain.name, std::process::id(), self.count);
-        self.invoke_as(input_len, content_type, &id, None)
+        let about = About {
+            content_type: content_type.to_owned(),
+            attributes: Attributes::default(),
+        };
+        let (len, about, hops) = self.invoke_as(input_len, about, &id, None)?;
+        Ok((len, about.content_type, hops))
     }
 
     /// The same under an identity of the caller's, at most 63 bytes of it, and
@@ -252,22 +267,27 @@ impl LiveChain {
     pub fn invoke_as(
         &mut self,
         input_len: usize,
-        content_type: &str,
+        about: About,
         id: &str,
         due: Option<Instant>,
-    ) -> Result<(usize, String, Vec<Hop>), Failure> {
+    ) -> Result<(usize, About, Vec<Hop>), Failure> {
         let mut hops = Vec::with_capacity(self.steps.len());
         let mut len = input_len.min(self.capacity());
-        let mut kind = content_type.to_owned();
+        let mut about = about;
         for i in 0..self.steps.len() {
-            let result = self.hop(i, len, &kind, id, due);
+            if i > 0 {
+                about.attributes = about.attributes.for_the_next_step();
+            }
+            let result = self.hop(i, len, &about, id, due);
             self.pass_on_log(i, id);
             match result {
-                Ok((n, answer_type, hop)) => {
+                Ok((n, answer, hop)) => {
                     len = n;
-                    if !answer_type.is_empty() {
-                        kind = answer_type;
+                    if !answer.content_type.is_empty() {
+                        about.content_type = answer.content_type;
                     }
+                    // Nothing of the caller's goes on but by the function.
+                    about.attributes = answer.attributes;
                     hops.push(hop);
                 }
                 Err(cause) => {
@@ -279,7 +299,7 @@ impl LiveChain {
                 }
             }
         }
-        Ok((len, kind, hops))
+        Ok((len, about, hops))
     }
 
     fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
@@ -312,10 +332,10 @@ impl LiveChain {
         &mut self,
         i: usize,
         len: usize,
-        kind: &str,
+        about: &About,
         id: &str,
         due: Option<Instant>,
-    ) -> Result<(usize, String, Hop), Cause> {
+    ) -> Result<(usize, About, Hop), Cause> {
         let begin = Instant::now();
         let copy = self.ready(i)?;
         let copied = begin.elapsed();
@@ -331,7 +351,12 @@ impl LiveChain {
         let own = step.function.timeout;
         let timeout = own.min(left);
         let due = monotonic().saturating_add(timeout.as_nanos() as u64);
-        step.control.put_request(len as u64, kind, id, due);
+        let About {
+            content_type,
+            attributes,
+        } = about;
+        step.control
+            .put_request(len as u64, content_type, attributes, id, due);
         log::debug!(
             "invoke: {} step {} {}",
             self.chain.name,
@@ -361,7 +386,7 @@ impl LiveChain {
                 let _ = used.kill();
             }
         }
-        let (status, claimed, answer_type, message) = step.control.reply();
+        let (status, claimed, content_type, message) = step.control.reply();
         if status != 0 {
             return Err(Cause::Reported {
                 code: status,
@@ -371,7 +396,16 @@ impl LiveChain {
         if claimed > capacity {
             return Err(Cause::TooBig { claimed, capacity });
         }
-        Ok((claimed as usize, answer_type, Hop { copy: copied, run }))
+        let Some(attributes) = step.control.reply_attributes() else {
+            return Err(Cause::Misbehaved(
+                "it left attributes that no function can set".into(),
+            ));
+        };
+        let about = About {
+            content_type,
+            attributes,
+        };
+        Ok((claimed as usize, about, Hop { copy: copied, run }))
     }
 
     /// Switches to a step's copy and waits for it, and nobody else, to come

@@ -1,9 +1,10 @@
 //! The control page of a step: what root and function tell each other beside
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
+use super::attributes::{self, Attributes};
 use lwc::Region;
 
-const LEN: usize = 16 * 1024;
+const LEN: usize = 32 * 1024;
 
 // The root writes these.
 const INPUT_LEN: usize = 0;
@@ -19,7 +20,10 @@ const OUTPUT_LEN: usize = STATUS + 8;
 const OUTPUT_TYPE: usize = STATUS + 16;
 const ERROR: usize = OUTPUT_TYPE + TYPE_LEN;
 pub(crate) const ERROR_LEN: usize = 256;
-const LOG_USED: usize = 2048;
+/// Attributes: how many bytes, then those.
+const IN_ATTRIBUTES: usize = 2048;
+const OUT_ATTRIBUTES: usize = IN_ATTRIBUTES + 8 + attributes::ROOM;
+const LOG_USED: usize = OUT_ATTRIBUTES + 8 + attributes::ROOM;
 const LOG: usize = LOG_USED + 8;
 
 /// Room for the log of one invocation.
@@ -65,11 +69,22 @@ impl Control {
     }
 
     /// Root: the next invocation.
-    pub(crate) fn put_request(&self, input_len: u64, input_type: &str, id: &str, deadline: u64) {
+    pub(crate) fn put_request(
+        &self,
+        input_len: u64,
+        input_type: &str,
+        input: &Attributes,
+        id: &str,
+        deadline: u64,
+    ) {
         self.put_u64(INPUT_LEN, input_len);
         self.put_u64(DEADLINE, deadline);
         self.put_text(ID, ID_LEN, id.as_bytes());
         self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
+        let bytes = input.as_bytes();
+        self.put_u64(IN_ATTRIBUTES, bytes.len() as u64);
+        self.0.write(IN_ATTRIBUTES + 8, bytes);
+        self.put_u64(OUT_ATTRIBUTES, 0);
         self.put_u64(STATUS, 0);
         self.put_u64(OUTPUT_LEN, 0);
         self.put_text(OUTPUT_TYPE, TYPE_LEN, b"");
@@ -103,6 +118,40 @@ impl Control {
             printable(&self.text(OUTPUT_TYPE, TYPE_LEN)),
             printable(&self.text(ERROR, ERROR_LEN)),
         )
+    }
+
+    /// Function: the input's attributes, in place. The root changes them only
+    /// while no function runs.
+    pub(crate) fn input_attributes(&self) -> &[u8] {
+        let len = (self.u64(IN_ATTRIBUTES) as usize).min(attributes::ROOM);
+        // SAFETY: inside the mapping, which lives as long as the region; no
+        // function's context writes here but by overwriting its own input.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(IN_ATTRIBUTES + 8), len) }
+    }
+
+    /// Function: one more attribute of the answer; false if there is no room.
+    pub(crate) fn put_reply_attribute(&self, name: &[u8], value: &[u8]) -> bool {
+        let used = (self.u64(OUT_ATTRIBUTES) as usize).min(attributes::ROOM);
+        let record = attributes::record(name, value);
+        if record.len() > attributes::ROOM - used {
+            return false;
+        }
+        self.0.write(OUT_ATTRIBUTES + 8 + used, &record);
+        self.put_u64(OUT_ATTRIBUTES, (used + record.len()) as u64);
+        true
+    }
+
+    /// Root: the attributes of the answer; `None` when they are malformed.
+    pub(crate) fn reply_attributes(&self) -> Option<Attributes> {
+        let used = self.u64(OUT_ATTRIBUTES) as usize;
+        if used > attributes::ROOM {
+            return None;
+        }
+        let mut bytes = vec![0; used];
+        if used != 0 {
+            self.0.read(OUT_ATTRIBUTES + 8, &mut bytes);
+        }
+        Attributes::parse(&bytes)
     }
 
     /// Function: a line for the log, dropped when there is no room.
@@ -158,12 +207,33 @@ mod tests {
     #[test]
     fn what_one_end_puts_the_other_gets() {
         let c = Control::new().unwrap();
-        c.put_request(7, "text/plain", "id", 99);
+        let mut input = Attributes::default();
+        input.set("x-one", "1").unwrap();
+        c.put_request(7, "text/plain", &input, "id", 99);
+        assert_eq!(c.input_attributes(), input.as_bytes());
+        assert_eq!(c.reply_attributes().unwrap().iter().count(), 0);
+        assert!(c.put_reply_attribute(b"a", b"1"));
+        assert!(c.put_reply_attribute(b"a", b"2"));
+        let reply = c.reply_attributes().unwrap();
+        assert_eq!(reply.iter().collect::<Vec<_>>(), [("a", "2")]);
         assert_eq!(c.request(), (7, 99, b"id".to_vec(), b"text/plain".to_vec()));
         c.put_reply(-3, 12, b"a\x1b[0m", &[b'e'; 999]);
         let (status, len, kind, error) = c.reply();
         assert_eq!((status, len, error.len()), (-3, 12, ERROR_LEN - 1));
         assert_eq!(kind, "a\\u{1b}[0m");
+    }
+
+    #[test]
+    fn attributes_that_lie_are_refused() {
+        let c = Control::new().unwrap();
+        assert!(c.put_reply_attribute(b"a", b"1"));
+        for bad in [1, 3, 1 << 20, u64::MAX] {
+            c.region().write(OUT_ATTRIBUTES, &u64::to_ne_bytes(bad));
+            assert_eq!(c.reply_attributes(), None, "{bad}");
+        }
+        let full = vec![b'x'; attributes::ROOM];
+        c.put_u64(OUT_ATTRIBUTES, 0);
+        assert!(!c.put_reply_attribute(b"a", &full));
     }
 
     #[test]

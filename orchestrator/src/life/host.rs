@@ -1,5 +1,6 @@
 //! The host's calls, as a function's context offers them to its function.
 
+use super::attributes;
 use super::control::Control;
 use lwc::Secret;
 use lwc_function::abi::{ABI, Host, HostCalls};
@@ -26,6 +27,8 @@ pub(super) static CALLS: HostCalls = HostCalls {
     secret,
     log,
     now,
+    attribute,
+    reply_attribute,
 };
 
 unsafe extern "C" fn secret(
@@ -65,4 +68,45 @@ pub(crate) fn monotonic() -> u64 {
 
 unsafe extern "C" fn now(_: *const Host) -> u64 {
     monotonic()
+}
+
+unsafe extern "C" fn attribute(
+    host: *const Host,
+    index: usize,
+    name: *mut *const c_char,
+) -> *const c_char {
+    // SAFETY: `host` is what `as_host` gave, and its control page outlives the
+    // handler; the place for the name is the function's promise.
+    unsafe {
+        let state = &*host.cast::<HostState<'_>>();
+        match attributes::records(state.control.input_attributes()).nth(index) {
+            // Both end in a NUL that is part of their record.
+            Some(Some((n, value))) => {
+                *name = n.as_ptr().cast();
+                value.as_ptr().cast()
+            }
+            _ => std::ptr::null(),
+        }
+    }
+}
+
+unsafe extern "C" fn reply_attribute(
+    host: *const Host,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as above; both texts are the function's promise.
+    unsafe {
+        let state = &*host.cast::<HostState<'_>>();
+        let (name, value) = (CStr::from_ptr(name), CStr::from_ptr(value));
+        let (name, value) = (name.to_bytes(), value.to_bytes());
+        if attributes::check(name, value).is_err() {
+            return libc::EINVAL;
+        }
+        if state.control.put_reply_attribute(name, value) {
+            0
+        } else {
+            libc::ENOSPC
+        }
+    }
 }

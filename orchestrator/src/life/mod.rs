@@ -18,6 +18,7 @@
 //!   control page of f: root ⇄ f        control page of g: root ⇄ g
 //! ```
 
+mod attributes;
 pub mod chain;
 pub(crate) mod context;
 pub(crate) mod control;
@@ -28,7 +29,8 @@ mod secrets;
 mod syscalls;
 mod untraced;
 
-pub use chain::{Hop, LiveChain, SetupTimings};
+pub use attributes::{Attributes, Unfit};
+pub use chain::{About, Hop, LiveChain, SetupTimings};
 pub use error::{Cause, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 

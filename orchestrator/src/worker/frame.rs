@@ -13,6 +13,7 @@
 
 use crate::build::Built;
 use crate::chain_file::ChainFile;
+use crate::life::Attributes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -89,6 +90,7 @@ pub(crate) struct Invoke {
     pub(crate) chain: String,
     pub(crate) id: String,
     pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
     /// Microseconds until the caller's deadline.
     pub(crate) left: u64,
 }
@@ -97,6 +99,7 @@ pub(crate) struct Invoke {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
     pub(crate) hops: Vec<Took>,
 }
 

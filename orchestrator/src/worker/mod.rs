@@ -6,7 +6,7 @@
 
 pub(crate) mod frame;
 
-use crate::life::{Cause, LiveChain};
+use crate::life::{About, Cause, LiveChain};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Took};
 use lwc::Region;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -68,8 +68,12 @@ pub fn run() -> io::Result<()> {
             .ok_or_else(|| breach("an invocation of no chain, or too large for it"))?;
         receive(&mut socket, chain.input(), len)?;
         let due = begun.checked_add(Duration::from_micros(invoke.left));
-        match chain.invoke_as(len, &invoke.content_type, &invoke.id, due) {
-            Ok((n, content_type, hops)) => {
+        let about = About {
+            content_type: invoke.content_type,
+            attributes: invoke.attributes,
+        };
+        match chain.invoke_as(len, about, &invoke.id, due) {
+            Ok((n, about, hops)) => {
                 let hops = hops
                     .iter()
                     .map(|h| Took {
@@ -77,7 +81,11 @@ pub fn run() -> io::Result<()> {
                         run: micros(h.run),
                     })
                     .collect();
-                let answer = Answer { content_type, hops };
+                let answer = Answer {
+                    content_type: about.content_type,
+                    attributes: about.attributes,
+                    hops,
+                };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
             }

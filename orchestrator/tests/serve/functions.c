@@ -26,3 +26,53 @@ LWC_HANDLER(reverse)
 	inv->output_len = n;
 	return (0);
 }
+
+static int
+list_attributes(lwc_invocation *inv)
+{
+	const char *name, *value;
+	size_t i;
+
+	for (i = 0; (value = inv->calls->attribute(inv->host, i, &name)) !=
+	    NULL; i++) {
+		if (lwc_append(inv, name, strlen(name)) != 0 ||
+		    lwc_append(inv, "=", 1) != 0 ||
+		    lwc_append(inv, value, strlen(value)) != 0 ||
+		    lwc_append(inv, "\n", 1) != 0)
+			return (inv->status);
+	}
+	return (0);
+}
+
+/* Answers with the input's attributes, and sets some. */
+LWC_HANDLER(mirror)
+{
+
+	lwc_reply_type(inv, "text/plain");
+	if (lwc_reply_status(inv, 201) != 0 ||
+	    lwc_reply_attribute(inv, "x-made", "by mirror") != 0 ||
+	    lwc_reply_attribute(inv, "content-length", "7") != 0)
+		return (inv->status);
+	return (list_attributes(inv));
+}
+
+/* An event's attributes and data; for a type of "ask", another event. */
+LWC_EVENT_HANDLER(event)
+{
+	const char *type = lwc_attribute(inv, "ce-type");
+
+	if (type != NULL && strcmp(type, "ask") == 0) {
+		if (lwc_reply_attribute(inv, "ce-type", "answer") != 0 ||
+		    lwc_reply_attribute(inv, "ce-subject", "Z\303\274rich") != 0)
+			return (inv->status);
+		lwc_reply_type(inv, "application/json");
+		return (lwc_append(inv, "{\"n\":1}", 7));
+	}
+	lwc_reply_type(inv, "text/plain");
+	if (list_attributes(inv) != 0)
+		return (inv->status);
+	if (lwc_append(inv, inv->input_type, strlen(inv->input_type)) != 0 ||
+	    lwc_append(inv, "\n", 1) != 0)
+		return (inv->status);
+	return (lwc_append(inv, inv->input, inv->input_len));
+}

@@ -7,4 +7,5 @@ mod common;
 mod answers;
 mod faults;
 mod limits;
+mod messages;
 mod server;

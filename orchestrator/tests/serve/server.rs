@@ -63,7 +63,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(options: &[&str]) -> Self {
-        let folder = Folder::new(&chains(""));
+        Self::with(&chains(""), options)
+    }
+
+    /// A server of another chain file.
+    pub(crate) fn with(file: &str, options: &[&str]) -> Self {
+        let folder = Folder::new(file);
         let log = std::fs::File::create(folder.path("log")).unwrap();
         let mut child = orchestrator()
             .args(["-v", "serve"])

@@ -1,0 +1,317 @@
+//! What a function sees of a request beside its body, and what its answer
+//! becomes in HTTP.
+
+use super::event::{self, Mode};
+use super::problem::Problem;
+use crate::chain_file::{HeaderPattern, is_hop_by_hop};
+use crate::life::{About, Attributes};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+
+/// A content type is handed over in a field of this size.
+const LONGEST_TYPE: usize = 127;
+
+/// Headers of an answer that are the gateway's own.
+const GATEWAYS: [&str; 7] = [
+    "content-type",
+    "date",
+    "host",
+    "traceparent",
+    "x-call-id",
+    "x-content-type-options",
+    "x-invocation-id",
+];
+
+/// What a chain takes.
+#[derive(Debug, Clone)]
+pub(super) struct Intake {
+    /// Bytes of a message.
+    pub(super) region: u64,
+    /// CloudEvents alone.
+    pub(super) events: bool,
+    /// Any method, as an application that is served alone does.
+    pub(super) any_method: bool,
+    /// The caller's headers that the first step sees.
+    pub(super) headers: Vec<HeaderPattern>,
+}
+
+impl Intake {
+    /// Bytes that a body may have: an event's data is in JSON, and may be in
+    /// base64 there.
+    pub(super) fn body_limit(&self) -> u64 {
+        if self.events {
+            self.region.saturating_mul(2).saturating_add(64 << 10)
+        } else {
+            self.region
+        }
+    }
+}
+
+/// The content type and attributes of a request, and how its event travels if
+/// it must be one.
+pub(super) fn about(parts: &Parts, intake: &Intake) -> Result<(About, Option<Mode>), Problem> {
+    if !intake.events {
+        let about = About {
+            content_type: content_type(&parts.headers)?,
+            attributes: http(parts, &intake.headers)?,
+        };
+        return Ok((about, None));
+    }
+    let mode = event::mode(&parts.headers)?;
+    let about = match mode {
+        Mode::Binary => About {
+            content_type: content_type(&parts.headers)?,
+            attributes: event::from_headers(&parts.headers)?,
+        },
+        Mode::Structured => About::default(),
+    };
+    Ok((about, Some(mode)))
+}
+
+/// The message of a body that has arrived.
+pub(super) fn unfold(
+    about: About,
+    mode: Option<Mode>,
+    body: Bytes,
+    trace: &str,
+) -> Result<(About, Bytes), Problem> {
+    let (mut about, data) = match mode {
+        Some(Mode::Structured) => {
+            let (about, data) = event::from_json(&body)?;
+            if about.content_type.len() > LONGEST_TYPE {
+                return Err(bad_type("datacontenttype: it is longer than 127 bytes"));
+            }
+            (about, data)
+        }
+        _ => (about, body),
+    };
+    if mode.is_some() && about.attributes.get("ce-traceparent").is_none() {
+        // An event's function sees no headers, but may want the trace. An
+        // event that leaves no room goes without.
+        let _ = about.attributes.set("ce-traceparent", trace);
+    }
+    Ok((about, data))
+}
+
+/// Method, path, query, selected headers.
+fn http(parts: &Parts, selected: &[HeaderPattern]) -> Result<Attributes, Problem> {
+    let too_many = |what: &str, e: crate::life::Unfit| {
+        Problem::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "bad-header",
+            format!("{what}: {e}"),
+        )
+    };
+    let mut out = Attributes::default();
+    for (name, value) in [
+        (":method", parts.method.as_str()),
+        (":path", parts.uri.path()),
+        (":query", parts.uri.query().unwrap_or("")),
+    ] {
+        out.set(name, value)
+            .map_err(|e| too_many(&format!("the request's {}", &name[1..]), e))?;
+    }
+    for name in parts.headers.keys() {
+        let short = name.as_str();
+        let meant = short.starts_with("ce-") || selected.iter().any(|p| p.matches(short));
+        if !meant || is_hop_by_hop(short) || short == "content-type" {
+            continue;
+        }
+        let mut text = String::new();
+        for value in parts.headers.get_all(name) {
+            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "bad-header",
+                    format!("header {name}: it is not UTF-8"),
+                )
+            })?;
+            if !text.is_empty() {
+                // RFC 9110, 5.3; RFC 6265, 5.4.
+                text.push_str(if short == "cookie" { "; " } else { ", " });
+            }
+            text.push_str(value);
+        }
+        out.set(short, &text)
+            .map_err(|e| too_many(&format!("header {name}"), e))?;
+    }
+    Ok(out)
+}
+
+fn bad_type(what: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-content-type", what)
+}
+
+fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok("application/octet-stream".into());
+    };
+    let value = value
+        .to_str()
+        .map_err(|_| bad_type("header content-type: it is not ASCII"))?;
+    if value.len() > LONGEST_TYPE {
+        return Err(bad_type("header content-type: it is longer than 127 bytes"));
+    }
+    Ok(value.to_owned())
+}
+
+/// The response that an answer is. What a function may not say is left out, and
+/// logged.
+pub(super) fn respond(
+    mut about: About,
+    body: Bytes,
+    asked: &HeaderMap,
+    chain: &str,
+    id: &str,
+) -> Response<Full<Bytes>> {
+    let mut body = body;
+    let event = event::is_event(&about.attributes);
+    let mut kind = about.content_type.clone();
+    let structured = event && event::wants_structured(asked);
+    if event {
+        event::complete(&mut about.attributes, chain, id);
+    }
+    if structured {
+        let (json, structured_type) = event::to_json(&about, &body);
+        (body, kind) = (json.into(), structured_type);
+    }
+    let mut reply = Response::new(Full::new(body));
+    let octets = HeaderValue::from_static("application/octet-stream");
+    let kind = HeaderValue::from_str(&kind).unwrap_or(octets);
+    reply.headers_mut().insert(CONTENT_TYPE, kind);
+    for (name, value) in about.attributes.iter() {
+        if structured && name.starts_with("ce-") {
+            continue;
+        }
+        if name == ":status" {
+            match value.parse::<u16>().map(StatusCode::from_u16) {
+                Ok(Ok(status)) if (200..600).contains(&status.as_u16()) => {
+                    *reply.status_mut() = status;
+                }
+                _ => log::warn!(target: "invocation", "{chain} [{id}]: {value:?} is no status"),
+            }
+            continue;
+        }
+        let text = if name.starts_with("ce-") {
+            event::encode(value)
+        } else {
+            value.to_owned()
+        };
+        let header = HeaderName::from_bytes(name.as_bytes()).ok();
+        let value = HeaderValue::from_bytes(text.as_bytes()).ok();
+        let ours = is_hop_by_hop(name) || GATEWAYS.contains(&name);
+        match (header, value) {
+            (Some(header), Some(value)) if !ours => {
+                reply.headers_mut().insert(header, value);
+            }
+            _ => log::warn!(
+                target: "invocation",
+                "{chain} [{id}]: no function sets the header {name:?}; it is left out"
+            ),
+        }
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Request;
+
+    fn parts(headers: &[(&str, &str)]) -> Parts {
+        let mut r = Request::builder().method("PUT").uri("/a/b?c=d");
+        for (n, v) in headers {
+            r = r.header(*n, *v);
+        }
+        r.body(()).unwrap().into_parts().0
+    }
+
+    fn intake(patterns: &[&str]) -> Intake {
+        Intake {
+            region: 4096,
+            events: false,
+            any_method: true,
+            headers: patterns
+                .iter()
+                .map(|p| HeaderPattern::parse(p).unwrap())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn only_selected_headers_are_seen() {
+        let p = parts(&[
+            ("authorization", "secret"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+            ("connection", "close"),
+            ("ce-id", "7"),
+        ]);
+        let (about, _) = about(&p, &intake(&["x-*"])).unwrap();
+        let all: Vec<_> = about.attributes.iter().collect();
+        assert_eq!(
+            all,
+            [
+                (":method", "PUT"),
+                (":path", "/a/b"),
+                (":query", "c=d"),
+                ("x-a", "1, 2"),
+                ("ce-id", "7")
+            ]
+        );
+        let (about, _) = super::about(&p, &intake(&["*"])).unwrap();
+        assert_eq!(about.attributes.get("authorization"), Some("secret"));
+        assert_eq!(about.attributes.get("connection"), None);
+    }
+
+    #[test]
+    fn headers_without_room_are_refused() {
+        let long = "x".repeat(9000);
+        let p = parts(&[("x-long", &long)]);
+        let problem = about(&p, &intake(&["x-long"])).unwrap_err();
+        assert_eq!(problem.status.as_u16(), 431);
+        assert!(problem.detail.contains("x-long"), "{}", problem.detail);
+        assert!(about(&p, &intake(&[])).is_ok());
+    }
+
+    #[test]
+    fn an_answer_sets_status_and_headers_but_not_the_gateways() {
+        let mut attributes = Attributes::default();
+        for (n, v) in [
+            (":status", "201"),
+            ("location", "/made/7"),
+            ("content-length", "9999"),
+            ("transfer-encoding", "chunked"),
+            ("x-invocation-id", "forged"),
+        ] {
+            attributes.set(n, v).unwrap();
+        }
+        let about = About {
+            content_type: "text/plain".into(),
+            attributes,
+        };
+        let r = respond(
+            about,
+            Bytes::from_static(b"x"),
+            &HeaderMap::new(),
+            "c",
+            "id",
+        );
+        assert_eq!(r.status(), 201);
+        let names: Vec<_> = r.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "location"]);
+        for bad in ["100", "99", "abc", "700"] {
+            let mut attributes = Attributes::default();
+            attributes.set(":status", bad).unwrap();
+            let about = About {
+                content_type: String::new(),
+                attributes,
+            };
+            let r = respond(about, Bytes::new(), &HeaderMap::new(), "c", "id");
+            assert_eq!(r.status(), 200, "{bad}");
+        }
+    }
+}
