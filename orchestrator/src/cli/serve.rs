@@ -1,7 +1,7 @@
 //! `serve`: chains over HTTP.
 
 use super::{complain, exit, prepare, write_out};
-use crate::gateway::{self, Options};
+use crate::gateway::{self, Options, Target};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,16 +14,39 @@ Signals:
   SIGHUP           read the chain file again; a bad one is refused
 
 Paths:
-  POST /chains/NAME, /functions/NAME; GET /healthz, /readyz, /metrics";
+  POST /chains/NAME, /functions/NAME; GET /healthz, /readyz, /metrics
+  With --target every path and method is the target's, but /robots.txt and
+  /favicon.ico (the Functions Framework contract), and the address is
+  0.0.0.0:$PORT (8080) unless --listen or --port says otherwise";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct ServeArgs {
     /// The chain file
+    #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// Address and port; port 0 takes a free one, which stdout tells
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "port")]
+    listen: Option<SocketAddr>,
+    /// A port on all addresses, as --listen 0.0.0.0:PORT
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// A listener of its own for metrics and whatever is not for callers
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Serve this chain, or function, alone, at every path
+    #[arg(long, value_name = "NAME", env = "FUNCTION_TARGET")]
+    target: Option<String>,
+    /// What the target takes, where its code does not say
+    #[arg(
+        long,
+        value_name = "TYPE",
+        env = "FUNCTION_SIGNATURE_TYPE",
+        default_value = "http",
+        requires = "target"
+    )]
+    signature_type: Signature,
     /// Worker processes; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -56,6 +79,38 @@ pub(super) struct ServeArgs {
     functions: bool,
 }
 
+/// Signatures of the Functions Framework contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Signature {
+    /// Any request
+    Http,
+    /// CloudEvents alone
+    Cloudevent,
+    /// Any request; the function's code unmarshals it
+    Typed,
+}
+
+impl ServeArgs {
+    /// Where to listen: what is said, else as the contract has it for a target,
+    /// else nowhere that others reach.
+    fn address(&self) -> Result<SocketAddr, String> {
+        let all = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        if let Some(address) = self.listen.or(self.port.map(all)) {
+            return Ok(address);
+        }
+        if self.target.is_none() {
+            return Ok(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        }
+        match std::env::var("PORT") {
+            Ok(port) => port
+                .parse()
+                .map(all)
+                .map_err(|_| format!("PORT={port:?} is no port; give 0 to 65535")),
+            Err(_) => Ok(all(8080)),
+        }
+    }
+}
+
 /// A duration that a clock can take.
 fn time(text: &str) -> Result<Duration, String> {
     let d = humantime::parse_duration(text).map_err(|e| format!("{e}; write 10s, 250ms, 1m"))?;
@@ -70,12 +125,21 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
         complain(e);
         exit::START
     };
+    let listen = args.address().map_err(|e| {
+        complain(&e);
+        exit::USAGE
+    })?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
-        listen: args.listen,
+        listen,
+        admin: args.admin,
+        target: args.target.as_ref().map(|name| Target {
+            name: name.clone(),
+            events: args.signature_type == Signature::Cloudevent,
+        }),
         workers: args.workers.map_or(cores, usize::from),
         queue: args.queue,
         timeout: args.timeout,
@@ -95,9 +159,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
         .enable_all()
         .build()
         .map_err(|e| failed(&e))?;
-    let ready = |address| {
+    let ready = |address, admin| {
         // A closed stdout is no reason not to serve.
         let _ = write_out(format!("listening on http://{address}\n").as_bytes());
+        if let Some(admin) = admin {
+            let _ = write_out(format!("for operators: http://{admin}\n").as_bytes());
+        }
     };
     match runtime.block_on(gateway::serve(options, load, ready)) {
         Ok(true) => Ok(()),

@@ -22,9 +22,19 @@ use tokio::time::{Instant, timeout_at};
 
 type Reply = Response<Full<Bytes>>;
 
+/// By which listener a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Callers'.
+    Public,
+    /// Operators', where they have one of their own.
+    Admin,
+}
+
 /// Answers one request, whatever it is.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
+    door: Door,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
@@ -32,7 +42,7 @@ pub(super) async fn handle(
     let old = request.version() < Version::HTTP_2;
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let mut reply = route(&gateway, request, begun).await;
+    let mut reply = route(&gateway, door, request, begun).await;
     let headers = reply.headers_mut();
     headers.insert(
         "x-content-type-options",
@@ -52,10 +62,52 @@ pub(super) async fn handle(
     Ok(reply)
 }
 
-async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>, begun: Instant) -> Reply {
+async fn route(
+    gateway: &Arc<Gateway>,
+    door: Door,
+    request: Request<Incoming>,
+    begun: Instant,
+) -> Reply {
     let path = request.uri().path().to_owned();
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    match path.as_str() {
+    if door == Door::Admin {
+        let reply = admin(gateway, request.method(), &path);
+        return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
+    }
+    if let Some((chain, intake)) = gateway.target() {
+        return match (path.as_str(), intake) {
+            // Browsers ask for these of themselves.
+            ("/robots.txt" | "/favicon.ico", _) => unknown_path("there is none"),
+            (_, Some(intake)) => call(gateway, request, begun, chain, &intake).await,
+            // A chain file without the target is never served.
+            (_, None) => unknown_path("the target is gone"),
+        };
+    }
+    // Probes are answered here too; the rest may have a listener of its own.
+    let probe = matches!(path.as_str(), "/healthz" | "/readyz");
+    if (probe || gateway.options.admin.is_none())
+        && let Some(reply) = admin(gateway, request.method(), &path)
+    {
+        return reply;
+    }
+    let alone = path.strip_prefix("/functions/");
+    let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
+        return unknown_path("POST to /chains/NAME; there are also /healthz, /readyz and /metrics");
+    };
+    let chain = if alone.is_some() {
+        super::function_chain(name)
+    } else {
+        name.to_owned()
+    };
+    match gateway.intake(&chain) {
+        Some(intake) => call(gateway, request, begun, chain, &intake).await,
+        None => unknown(gateway, name, alone.is_some()).respond(None, None),
+    }
+}
+
+/// What is for operators, not for callers.
+fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
+    let looks = matches!(*method, Method::GET | Method::HEAD);
+    Some(match path {
         "/healthz" | "/readyz" | "/metrics" if !looks => wrong_method("GET, HEAD"),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
@@ -69,30 +121,26 @@ async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>, begun: Instan
             );
             reply
         }
-        _ => {
-            let alone = path.strip_prefix("/functions/");
-            let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
-                return Problem::new(
-                    StatusCode::NOT_FOUND,
-                    "unknown-path",
-                    "POST to /chains/NAME; there are also /healthz, /readyz and /metrics",
-                )
-                .respond(None, None);
-            };
-            let chain = if alone.is_some() {
-                super::function_chain(name)
-            } else {
-                name.to_owned()
-            };
-            match gateway.intake(&chain) {
-                Some(intake) if request.method() != Method::POST && !intake.any_method => {
-                    wrong_method("POST")
-                }
-                Some(intake) => invoke(gateway, request, begun, chain, &intake).await,
-                None => unknown(gateway, name, alone.is_some()).respond(None, None),
-            }
-        }
+        _ => return None,
+    })
+}
+
+fn unknown_path(detail: &str) -> Reply {
+    Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail).respond(None, None)
+}
+
+/// Invokes a chain, if the method is one it takes.
+async fn call(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    begun: Instant,
+    chain: String,
+    intake: &Intake,
+) -> Reply {
+    if request.method() != Method::POST && !intake.any_method {
+        return wrong_method("POST");
     }
+    invoke(gateway, request, begun, chain, intake).await
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {

@@ -2,6 +2,7 @@
 
 use super::circuit::Circuits;
 use super::fleet::{Crew, Fleet, Plan};
+use super::http::Door;
 use super::metrics::Metrics;
 use super::patience::Patient;
 use super::{Gateway, Loader, Options, add_functions, http};
@@ -41,13 +42,15 @@ const BREATH: Duration = Duration::from_millis(50);
 pub async fn serve(
     options: Options,
     load: Arc<Loader>,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(SocketAddr, Option<SocketAddr>),
 ) -> Result<bool, String> {
     let text = |e: io::Error| e.to_string();
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|e| format!("listening on {}: {e}", options.listen))?;
-    let address = listener.local_addr().map_err(text)?;
+    let (listener, address) = bind(options.listen).await?;
+    let admin = match options.admin {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let admin_address = admin.as_ref().map(|a| a.1);
     let mut hup = signal(SignalKind::hangup()).map_err(text)?;
     let mut term = signal(SignalKind::terminate()).map_err(text)?;
     let mut int = signal(SignalKind::interrupt()).map_err(text)?;
@@ -68,8 +71,15 @@ pub async fn serve(
         landed: Notify::new(),
     });
     let graceful = GracefulShutdown::new();
-    let mut listening = Box::pin(listen(Arc::clone(&gateway), listener, &graceful));
-    ready(address);
+    let public = listen(Arc::clone(&gateway), Door::Public, listener, &graceful);
+    let operators = async {
+        match admin {
+            Some((l, _)) => listen(Arc::clone(&gateway), Door::Admin, l, &graceful).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut listening = Box::pin(async { tokio::join!(public, operators) });
+    ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
     loop {
@@ -78,7 +88,7 @@ pub async fn serve(
             reload(&gateway, &load).await
         };
         tokio::select! {
-            () = &mut listening => {}
+            _ = &mut listening => {}
             _ = term.recv() => break,
             _ = int.recv() => break,
             new = reload => {
@@ -101,7 +111,7 @@ pub async fn serve(
         humantime::format_duration(gateway.options.drain)
     );
     let served = tokio::select! {
-        () = &mut listening => false,
+        _ = &mut listening => false,
         done = timeout_at(limit, all_landed(&gateway)) => done.is_ok(),
         // Asked twice: at once.
         _ = term.recv() => false,
@@ -130,6 +140,18 @@ pub async fn serve(
     Ok(served)
 }
 
+/// Listens, and says on which address: port 0 is any.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok::<_, io::Error>((listener, address))
+    };
+    bound
+        .await
+        .map_err(|e| format!("listening on {address}: {e}"))
+}
+
 /// Returns when no request is in flight.
 async fn all_landed(gateway: &Gateway) {
     loop {
@@ -152,7 +174,9 @@ async fn generation(
     // Compilers run; requests go on meanwhile.
     let loaded = tokio::task::spawn_blocking(move || load()).await;
     let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
-    if options.functions {
+    let target = options.target.as_ref();
+    target.map_or(Ok(()), |t| t.check(&file))?;
+    if options.functions || target.is_some() {
         add_functions(&mut file);
     }
     let plan = Plan {
@@ -196,7 +220,12 @@ async fn reload(gateway: &Arc<Gateway>, load: &Arc<Loader>) -> Option<(Arc<Fleet
 }
 
 /// Accepts connections for ever.
-async fn listen(gateway: Arc<Gateway>, listener: TcpListener, graceful: &GracefulShutdown) {
+async fn listen(
+    gateway: Arc<Gateway>,
+    door: Door,
+    listener: TcpListener,
+    graceful: &GracefulShutdown,
+) {
     let room = Arc::new(Semaphore::new(gateway.options.connections));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -206,6 +235,7 @@ async fn listen(gateway: Arc<Gateway>, listener: TcpListener, graceful: &Gracefu
             Ok((stream, _)) => {
                 tokio::spawn(converse(
                     Arc::clone(&gateway),
+                    door,
                     stream,
                     graceful.watcher(),
                     permit,
@@ -223,6 +253,7 @@ async fn listen(gateway: Arc<Gateway>, listener: TcpListener, graceful: &Gracefu
 /// One connection, to its end.
 async fn converse(
     gateway: Arc<Gateway>,
+    door: Door,
     stream: TcpStream,
     watcher: Watcher,
     _room: OwnedSemaphorePermit,
@@ -244,7 +275,7 @@ async fn converse(
         .keep_alive_timeout(limit)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD as u32);
-    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), request));
+    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), door, request));
     let io = TokioIo::new(Patient::new(stream, limit));
     let connection = builder.serve_connection(io, service);
     if let Err(e) = watcher.watch(connection).await {

@@ -26,7 +26,7 @@ mod trace;
 pub use life::serve;
 
 use crate::build::Built;
-use crate::chain_file::{Chain, ChainFile, Isolation};
+use crate::chain_file::{Chain, ChainFile, HeaderPattern, Isolation};
 use circuit::Circuits;
 use fleet::Fleet;
 use message::Intake;
@@ -45,6 +45,10 @@ use tokio::sync::Notify;
 pub struct Options {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where what is for operators is served instead, if not there too.
+    pub admin: Option<SocketAddr>,
+    /// The chain or function that all paths lead to; `None`: each has its own.
+    pub target: Option<Target>,
     /// How many worker processes.
     pub workers: usize,
     /// How many requests may wait for a worker, per chain.
@@ -65,6 +69,15 @@ pub struct Options {
     pub functions: bool,
     /// Options before `worker` on a worker's command line.
     pub worker_options: Vec<String>,
+}
+
+/// What is served alone, as the Functions Framework contract has it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// A chain's name or a function's.
+    pub name: String,
+    /// It takes CloudEvents, though its code may not say so.
+    pub events: bool,
 }
 
 /// Reads and builds the chain file again; an error is for people.
@@ -124,6 +137,23 @@ impl Gateway {
         })
     }
 
+    /// The chain that all paths lead to, and what it takes.
+    fn target(&self) -> Option<(String, Option<Intake>)> {
+        let target = self.options.target.as_ref()?;
+        let chain = target.chain(&self.fleet().file);
+        let intake = self.intake(&chain).and_then(|mut intake| {
+            intake.events |= target.events;
+            intake.any_method = !intake.events;
+            let said = self.fleet().file.chains.get(&chain)?.headers.is_some();
+            if !said {
+                // Served alone, it is an application, which sees all.
+                intake.headers = HeaderPattern::parse("*").into_iter().collect();
+            }
+            Some(intake)
+        });
+        Some((chain, intake))
+    }
+
     fn steps(&self, chain: &str) -> Vec<String> {
         let fleet = self.fleet();
         let chain = fleet.file.chains.get(chain);
@@ -155,6 +185,31 @@ impl Gateway {
             open: self.circuits.open(),
             draining: self.is_draining(),
         })
+    }
+}
+
+impl Target {
+    /// The name of its chain.
+    fn chain(&self, file: &ChainFile) -> String {
+        if file.chains.contains_key(&self.name) {
+            self.name.clone()
+        } else {
+            function_chain(&self.name)
+        }
+    }
+
+    /// Whether a file has it; says what is there instead.
+    fn check(&self, file: &ChainFile) -> Result<(), String> {
+        if file.chains.contains_key(&self.name) || file.functions.contains_key(&self.name) {
+            return Ok(());
+        }
+        let names = file.chains.keys().chain(file.functions.keys());
+        Err(format!(
+            "the target {:?} is neither a chain nor a function of {}; there are: {}",
+            self.name,
+            file.path.display(),
+            names.cloned().collect::<Vec<_>>().join(", ")
+        ))
     }
 }
 

@@ -6,6 +6,7 @@ mod common;
 
 mod answers;
 mod faults;
+mod framework;
 mod limits;
 mod messages;
 mod server;

@@ -4,7 +4,7 @@ use crate::common::{Folder, home, orchestrator};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// No wait of a test is longer; reaching it is a failure.
@@ -55,53 +55,19 @@ pub(crate) fn pair(input: &[u8]) -> Vec<u8> {
     input.to_ascii_uppercase().into_iter().rev().collect()
 }
 
-pub(crate) struct Server {
-    child: Child,
-    pub(crate) folder: Folder,
+/// Whoever asks at an address.
+pub(crate) struct Client {
     pub(crate) address: SocketAddr,
 }
 
-impl Server {
-    pub(crate) fn start(options: &[&str]) -> Self {
-        Self::with(&chains(""), options)
-    }
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) folder: Folder,
+    client: Client,
+    admin: Option<Client>,
+}
 
-    /// A server of another chain file.
-    pub(crate) fn with(file: &str, options: &[&str]) -> Self {
-        let folder = Folder::new(file);
-        let log = std::fs::File::create(folder.path("log")).unwrap();
-        let mut child = orchestrator()
-            .args(["-v", "serve"])
-            .arg(folder.path("chain.toml"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim().strip_prefix("listening on http://");
-        let Some(address) = address else {
-            let _ = child.kill();
-            panic!(
-                "{line:?}: {}",
-                std::fs::read_to_string(folder.path("log")).unwrap()
-            );
-        };
-        Self {
-            address: address.parse().unwrap(),
-            child,
-            folder,
-        }
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path("log")).unwrap()
-    }
-
+impl Client {
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -152,6 +118,66 @@ impl Server {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
         text.lines()
             .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+/// A server is asked where it listens.
+impl std::ops::Deref for Server {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Server {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        Self::with(&chains(""), options)
+    }
+
+    /// A server of another chain file.
+    pub(crate) fn with(file: &str, options: &[&str]) -> Self {
+        let folder = Folder::new(file);
+        let mut command = orchestrator();
+        command
+            .args(["-v", "serve"])
+            .arg(folder.path("chain.toml"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(options);
+        Self::spawn(folder, command)
+    }
+
+    /// A server by a command of the test's own.
+    pub(crate) fn spawn(folder: Folder, mut command: Command) -> Self {
+        let log = std::fs::File::create(folder.path("log")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut next = |what: &str| {
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            let address = line.trim().strip_prefix(what)?.parse().unwrap();
+            Some(Client { address })
+        };
+        let Some(client) = next("listening on http://") else {
+            let _ = child.kill();
+            panic!("{}", std::fs::read_to_string(folder.path("log")).unwrap());
+        };
+        let has_admin = command.get_args().any(|a| a == "--admin");
+        let admin = has_admin.then(|| next("for operators: http://").unwrap());
+        Self {
+            client,
+            admin,
+            child,
+            folder,
+        }
+    }
+
+    /// The listener for operators, where there is one.
+    pub(crate) fn admin(&self) -> &Client {
+        self.admin.as_ref().unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path("log")).unwrap()
     }
 
     /// Waits until something holds.
