@@ -144,3 +144,62 @@ fn the_environment_says_what_flags_do_not() {
     assert_eq!(code, Some(2));
     assert!(said.contains("cloudevent"), "{said}");
 }
+
+/// What the public conformance client asks (tests/functions-framework runs it
+/// where it is at hand), asked here.
+#[test]
+fn the_conformance_functions_answer_as_they_must() {
+    let chain_file = home().join("tests/functions-framework/chain.toml");
+    let server = |target: &str| {
+        let mut command = orchestrator();
+        command
+            .args(["serve", "--workers", "2", "--listen", "127.0.0.1:0"])
+            .arg(&chain_file)
+            .args(["--target", target]);
+        Server::spawn(Folder::new(""), command)
+    };
+    let json = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap();
+
+    let r = server("http").request("POST", "/", &[], br#"{"res":"PASS"}"#);
+    assert_eq!(json(&r.body), serde_json::json!({"res": "PASS"}));
+
+    let typed = server("typed");
+    let r = typed.request("POST", "/", &[], br#"{"message":"Hello world!"}"#);
+    assert_eq!(
+        json(&r.body),
+        serde_json::json!({"payload": {"message": "Hello world!"}})
+    );
+    assert_eq!(r.headers["content-type"], "application/json");
+    assert_eq!(
+        typed.request("POST", "/", &[], b"[").told(),
+        (400, "error".into())
+    );
+
+    let event = serde_json::json!({
+        "specversion": "1.0",
+        "type": "com.example.stored",
+        "source": "//storage.example.com/buckets/some-bucket",
+        "subject": "objects/folder/Test.cs",
+        "id": "aaaaaa-1111-bbbb-2222-cccccccccccc",
+        "time": "2020-09-29T11:32:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {"bucket": "some-bucket", "size": "352", "nested": [1, {"a": null}]},
+    });
+    let events = server("cloudevent");
+    let headers = [("Content-Type", "application/cloudevents+json")];
+    let r = events.request("POST", "/", &headers, event.to_string().as_bytes());
+    assert_eq!(json(&r.body), event);
+
+    // Two at once on two workers: neither waits for the other to end.
+    let slow = server("slow");
+    let answers = std::thread::scope(|s| {
+        let asked: Vec<_> = (0..2)
+            .map(|_| s.spawn(|| slow.request("POST", "/", &[], b"{}").status))
+            .collect();
+        asked
+            .into_iter()
+            .map(|t| t.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(answers, [200, 200]);
+}
