@@ -125,6 +125,17 @@ LWC_HANDLER(hostile)
 		for (size_t i = 0;; i += 4096)
 			((volatile uint8_t *)inv->output)[i] = 1;
 	}
+	if (is(inv, "forge attributes")) {
+		/* Those of the answer lie behind those of the input. */
+		const char *name, *value;
+
+		value = inv->calls->attribute(inv->host, 0, &name);
+		if (value == NULL)
+			return (lwc_fail(inv, 500, "no attributes"));
+		memset((char *)((uintptr_t)value & ~(uintptr_t)4095) + 10240,
+		    0xff, 32768 - 10240);
+		return (say(inv, "forged"));
+	}
 	if (is(inv, "error"))
 		return (lwc_fail(inv, 42, "as asked\033[31m"));
 	if (is(inv, "exit"))

@@ -233,3 +233,17 @@ fn what_is_no_event_is_told_what_it_lacks() {
         Some(11.0)
     );
 }
+
+#[test]
+fn forged_attributes_are_the_functions_end() {
+    let server = server();
+    let r = server.post("trial", b"forge attributes");
+    assert_eq!(r.told(), (502, "misbehaved".into()));
+    assert!(
+        r.problem()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("attributes")
+    );
+    assert_eq!(server.post("trial", b"count").body, b"1");
+}
