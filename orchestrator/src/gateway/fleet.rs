@@ -162,11 +162,13 @@ impl Fleet {
                     }
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
+                    self.metrics.told(worker.pid, &worker.tally);
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
                     let pid = worker.pid;
                     let why = self.work(worker, &mut abort).await;
                     self.alive.fetch_sub(1, Ordering::AcqRel);
+                    self.metrics.gone(pid);
                     let Some(why) = why else { return };
                     log::warn!("worker {pid}: {why}; it is replaced");
                 }
@@ -218,7 +220,10 @@ impl Fleet {
             };
             self.busy.fetch_sub(1, Ordering::AcqRel);
             match handed? {
-                Handed::Idle => {}
+                Handed::Idle(state) => {
+                    self.metrics.copied(state.took, state.tally.copies);
+                    self.metrics.told(worker.pid, &state.tally);
+                }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
                     self.queues.put_back(job);

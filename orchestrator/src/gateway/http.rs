@@ -207,6 +207,9 @@ async fn invoke(
     let mut reply = match &result {
         Ok(answer) => {
             let steps = gateway.steps(&chain);
+            if answer.hops.iter().any(|h| h.copy > 0.0) {
+                gateway.metrics.was_cold(&chain);
+            }
             for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
                 gateway.metrics.hop(&chain, i + 1, &function, hop.run / 1e6);
             }

@@ -2,6 +2,7 @@
 //! OpenTelemetry's FaaS conventions where they have one (`faas_…`); the rest
 //! are ours (`lwc_…`).
 
+use crate::worker::frame::Tally;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,15 @@ struct Figures {
     hops: BTreeMap<String, Histogram>,
     requests: BTreeMap<u16, u64>,
     init: Histogram,
+    /// Making copies anew, off the requests' path.
+    copying: Histogram,
+    /// Invocations that waited for a copy.
+    cold: BTreeMap<String, u64>,
+    switches: u64,
+    rollbacks: u64,
+    copies: u64,
+    /// Contexts and their bytes, by the worker's process id.
+    held: BTreeMap<u32, (u64, u64)>,
     restarts: u64,
     reloads: BTreeMap<&'static str, u64>,
 }
@@ -71,6 +81,8 @@ pub(super) struct Now {
     pub(super) busy: usize,
     pub(super) open: Vec<String>,
     pub(super) draining: bool,
+    /// "kernel" or "process".
+    pub(super) backend: String,
 }
 
 impl Metrics {
@@ -105,6 +117,35 @@ impl Metrics {
     /// A worker has brought its chains to life.
     pub(super) fn started(&self, micros: f64) {
         self.lock().init.observe(micros / 1e6);
+    }
+
+    /// What a worker says it did and holds.
+    pub(super) fn told(&self, pid: u32, tally: &Tally) {
+        let mut f = self.lock();
+        f.switches += tally.switches;
+        f.rollbacks += tally.rollbacks;
+        f.copies += tally.copies;
+        let held = f.held.entry(pid).or_default();
+        held.0 = tally.contexts;
+        held.1 = tally.private.unwrap_or(held.1);
+    }
+
+    /// A worker has ended, and its contexts with it.
+    pub(super) fn gone(&self, pid: u32) {
+        self.lock().held.remove(&pid);
+    }
+
+    /// A worker has made copies anew after an invocation.
+    pub(super) fn copied(&self, micros: f64, copies: u64) {
+        if copies > 0 {
+            self.lock().copying.observe(micros / 1e6);
+        }
+    }
+
+    /// An invocation waited for a copy.
+    pub(super) fn was_cold(&self, chain: &str) {
+        let label = format!("chain=\"{chain}\"");
+        *self.lock().cold.entry(label).or_default() += 1;
     }
 
     pub(super) fn restarted(&self) {
@@ -157,6 +198,58 @@ impl Metrics {
             "Bringing all chains of a worker to life.",
         );
         f.init.render(&mut out, "faas_init_duration_seconds", "");
+        out += &head(
+            "faas_coldstarts_total",
+            "counter",
+            "Invocations that waited for a context to be made.",
+        );
+        counter(&mut out, "faas_coldstarts_total", &f.cold);
+        out += &head(
+            "lwc_copying_duration_seconds",
+            "histogram",
+            "Making a chain's used contexts anew after an answer.",
+        );
+        f.copying
+            .render(&mut out, "lwc_copying_duration_seconds", "");
+        let (contexts, bytes) = f
+            .held
+            .values()
+            .fold((0, 0), |(c, b), held| (c + held.0, b + held.1));
+        for (name, kind, help, value) in [
+            (
+                "lwc_switches_total",
+                "counter",
+                "Switches from a worker's root to a function's context and back.",
+                f.switches,
+            ),
+            (
+                "lwc_rollbacks_total",
+                "counter",
+                "Contexts thrown away after one invocation.",
+                f.rollbacks,
+            ),
+            (
+                "lwc_copies_total",
+                "counter",
+                "Contexts made as copies of a snapshot.",
+                f.copies,
+            ),
+            (
+                "lwc_contexts",
+                "gauge",
+                "Functions' contexts that live.",
+                contexts,
+            ),
+            (
+                "lwc_contexts_private_bytes",
+                "gauge",
+                "Memory that is these contexts' alone.",
+                bytes,
+            ),
+        ] {
+            out += &head(name, kind, help);
+            let _ = writeln!(out, "{name} {value}");
+        }
         out += &head("http_requests_total", "counter", "Responses by status.");
         for (code, n) in &f.requests {
             let _ = writeln!(out, "http_requests_total{{code=\"{code}\"}} {n}");
@@ -205,6 +298,8 @@ impl Metrics {
         for chain in &now.open {
             let _ = writeln!(out, "lwc_circuit_open{{chain=\"{chain}\"}} 1");
         }
+        out += &head("lwc_backend_info", "gauge", "How contexts are made: 1.");
+        let _ = writeln!(out, "lwc_backend_info{{backend=\"{}\"}} 1", now.backend);
         out += &head("lwc_draining", "gauge", "1 while shutting down.");
         let _ = writeln!(out, "lwc_draining {}", u8::from(now.draining));
         out
@@ -227,6 +322,7 @@ mod tests {
             busy: 0,
             open: vec!["d".into()],
             draining: false,
+            backend: "process".into(),
         });
         for line in [
             "faas_invocations_total{chain=\"c\"} 2",

@@ -184,6 +184,7 @@ impl Gateway {
             busy: fleet.busy(),
             open: self.circuits.open(),
             draining: self.is_draining(),
+            backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
         })
     }
 }

@@ -4,7 +4,7 @@
 use super::problem::Problem;
 use super::queue::{Answer, Job};
 use crate::life::About;
-use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State};
+use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, Tally};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
@@ -31,12 +31,14 @@ pub(super) struct Worker {
     pub(super) pid: u32,
     /// What bringing all chains to life took, in microseconds.
     pub(super) took: f64,
+    /// What it did and holds by then.
+    pub(super) tally: Tally,
 }
 
 /// What came of handing a job over.
 pub(super) enum Handed {
     /// It is answered, and the worker is ready for the next.
-    Idle,
+    Idle(State),
     /// The worker is of no use any more, for this reason.
     Lost(String),
     /// The same, and the job never began.
@@ -74,6 +76,7 @@ impl Worker {
             socket,
             pid,
             took: 0.0,
+            tally: Tally::default(),
         };
         let begun = async {
             worker.socket.write_all(start).await?;
@@ -82,6 +85,7 @@ impl Worker {
         match timeout(patience, begun).await {
             Ok(Ok((frame::IDLE, state, _))) => {
                 worker.took = state.took;
+                worker.tally = state.tally;
                 Ok(worker)
             }
             Ok(Ok((_, state, _))) => Err(state.text),
@@ -153,7 +157,7 @@ impl Worker {
         };
         job.answer(answer);
         match timeout(PATIENCE, self.read::<State>()).await {
-            Ok(Ok((frame::IDLE, _, _))) => Handed::Idle,
+            Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
             Err(_) => Handed::Lost("it cannot make copies of its functions".into()),

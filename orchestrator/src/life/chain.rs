@@ -42,7 +42,7 @@ pub struct About {
 /// What one step of an invocation took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hop {
-    /// Making the copy, where there was none ready.
+    /// Making the copy; zero where one was ready.
     pub copy: Duration,
     /// From switching to the function to its answer.
     pub run: Duration,
@@ -68,6 +68,18 @@ pub struct LiveChain {
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
     count: u64,
+    counts: Counts,
+}
+
+/// What a chain has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Round trips of lwSwitch from the root to a function's context and back.
+    pub switches: u64,
+    /// Copies that were used once and thrown away.
+    pub rollbacks: u64,
+    /// Copies made of snapshots.
+    pub copies: u64,
 }
 
 impl LiveChain {
@@ -170,6 +182,7 @@ impl LiveChain {
             last,
             region_addresses,
             count: 0,
+            counts: Counts::default(),
         })
     }
 
@@ -214,6 +227,32 @@ impl LiveChain {
         self.steps
             .iter()
             .map(|s| (s.function.name.as_str(), s.setup))
+    }
+
+    /// What it has done since this was last asked.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// How many contexts it has at the moment.
+    pub fn contexts(&self) -> usize {
+        let copies = self.steps.iter().filter(|s| s.copy.is_some()).count();
+        self.steps.len() + copies
+    }
+
+    /// Bytes of memory that are its contexts' alone, each context's counted by
+    /// itself. Slow: the process backend asks the system for each.
+    pub fn private_memory(&self) -> u64 {
+        let all = self
+            .steps
+            .iter()
+            .flat_map(|s| [Some(&s.snapshot), s.copy.as_ref()]);
+        let pages: u64 = all
+            .flatten()
+            .filter_map(|c| c.handle().info().ok())
+            .map(|i| i.private_pages)
+            .sum();
+        pages * lwc::page_size() as u64
     }
 
     /// Where the input goes, before [`invoke`](Self::invoke).
@@ -337,8 +376,13 @@ impl LiveChain {
         due: Option<Instant>,
     ) -> Result<(usize, About, Hop), Cause> {
         let begin = Instant::now();
+        let waits = self.steps[i].copy.is_none();
         let copy = self.ready(i)?;
-        let copied = begin.elapsed();
+        let copied = if waits {
+            begin.elapsed()
+        } else {
+            Duration::ZERO
+        };
         let left = due.map_or(Duration::MAX, |d| {
             d.saturating_duration_since(begin + copied)
         });
@@ -364,6 +408,7 @@ impl LiveChain {
             step.function.name
         );
         let begin = Instant::now();
+        self.counts.switches += 1;
         let event = self.call(i, copy, &[word::INVOKE], begin + timeout);
         let run = begin.elapsed();
         let step = &mut self.steps[i];
@@ -380,6 +425,7 @@ impl LiveChain {
         }
         if isolation == Isolation::Invocation {
             log::debug!("roll back: {}", step.function.name);
+            self.counts.rollbacks += 1;
             // Killed before the next function runs: it changes nothing behind
             // its back.
             if let Some(used) = step.copy.take() {
@@ -482,6 +528,7 @@ impl LiveChain {
             .flatten()
             .collect();
         let deadline = Instant::now() + COPY_PATIENCE;
+        self.counts.switches += 1;
         let mut event = snapshot.switch_until(&[word::COPY], deadline);
         loop {
             match event {
@@ -494,6 +541,7 @@ impl LiveChain {
                         snapshot.info().map(|s| s.id).ok() == from.info().map(|c| c.creator).ok();
                     if mine && args.first() == Some(&word::COPY_READY) {
                         let copy = Context::own(from);
+                        self.counts.copies += 1;
                         self.steps[i].copy = Some(copy);
                         return Ok(from);
                     }

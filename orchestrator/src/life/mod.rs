@@ -30,7 +30,7 @@ mod syscalls;
 mod untraced;
 
 pub use attributes::{Attributes, Unfit};
-pub use chain::{About, Hop, LiveChain, SetupTimings};
+pub use chain::{About, Counts, Hop, LiveChain, SetupTimings};
 pub use error::{Cause, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 

@@ -131,6 +131,23 @@ pub(crate) struct State {
     /// Microseconds that bringing all chains to life, or making the used
     /// copies anew, took.
     pub(crate) took: f64,
+    pub(crate) tally: Tally,
+}
+
+/// What a worker has done since it last told, and what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    /// Round trips of lwSwitch between the root and a function's context.
+    pub(crate) switches: u64,
+    /// Contexts that were used once and thrown away.
+    pub(crate) rollbacks: u64,
+    /// Copies made of snapshots.
+    pub(crate) copies: u64,
+    /// Contexts that live, the root not counted.
+    pub(crate) contexts: u64,
+    /// Bytes that are these contexts' alone; now and then, as counting them is
+    /// slow.
+    pub(crate) private: Option<u64>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 pub(crate) mod frame;
 
 use crate::life::{About, Cause, LiveChain};
-use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Took};
+use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
 use lwc::Region;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
@@ -17,6 +17,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+/// How often the contexts' memory is counted at most.
+const WEIGHED_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves the gateway until it hangs up.
 ///
@@ -42,20 +45,26 @@ pub fn run() -> io::Result<()> {
     };
     let start: Start = serde_json::from_slice(&head)?;
     let mut chains = match bring_to_life(&start) {
-        Ok((chains, took)) => {
+        Ok((mut chains, took)) => {
             let state = State {
                 text: String::new(),
                 took: micros(took),
+                tally: weigh(&mut chains, true),
             };
             send(&mut socket, frame::IDLE, &state)?;
             chains
         }
         Err(text) => {
-            let state = State { text, took: 0.0 };
+            let state = State {
+                text,
+                took: 0.0,
+                tally: Tally::default(),
+            };
             return send(&mut socket, frame::REFUSED, &state);
         }
     };
     drop(start);
+    let mut weighed = Instant::now();
     while let Some((kind, head, len)) = begin(&mut socket)? {
         if kind != frame::INVOKE {
             return Err(breach("a frame that is not INVOKE"));
@@ -109,13 +118,34 @@ pub fn run() -> io::Result<()> {
             // The next invocation tries again, and tells its caller.
             log::error!("making copies ready: {e}");
         }
+        let took = micros(begun.elapsed());
+        let due = weighed.elapsed() >= WEIGHED_EVERY;
         let state = State {
             text: String::new(),
-            took: micros(begun.elapsed()),
+            took,
+            tally: weigh(&mut chains, due),
         };
         send(&mut socket, frame::IDLE, &state)?;
+        if due {
+            weighed = Instant::now();
+        }
     }
     Ok(())
+}
+
+/// What the chains have done since this was last asked, and hold; their memory
+/// if `all`.
+fn weigh(chains: &mut BTreeMap<String, LiveChain>, all: bool) -> Tally {
+    let mut tally = Tally::default();
+    for chain in chains.values_mut() {
+        let counts = chain.take_counts();
+        tally.switches += counts.switches;
+        tally.rollbacks += counts.rollbacks;
+        tally.copies += counts.copies;
+        tally.contexts += chain.contexts() as u64;
+    }
+    tally.private = all.then(|| chains.values().map(LiveChain::private_memory).sum());
+    tally
 }
 
 /// Moves the socket away from descriptor 0, which becomes /dev/null.
