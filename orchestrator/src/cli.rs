@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod logging;
 mod run;
 mod serve;
 
@@ -42,6 +43,9 @@ struct Cli {
     /// More to read on stderr: -v info, -vv debug (the life of each function), -vvv trace
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
+    /// How the log on stderr is written
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: logging::Format,
     #[command(subcommand)]
     command: Cmd,
 }
@@ -87,19 +91,11 @@ struct NewArgs {
 /// Runs the program; returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = match cli.verbose {
-        0 => "warn,function=info",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
-        .format_timestamp_micros()
-        .init();
+    logging::start(cli.verbose, cli.log_format);
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
-        Cmd::Serve(args) => serve::serve(args, cli.verbose),
+        Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         Cmd::Worker => serve::worker(),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {

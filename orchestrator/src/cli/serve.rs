@@ -1,5 +1,6 @@
 //! `serve`: chains over HTTP.
 
+use super::logging::Format;
 use super::{complain, exit, prepare, write_out};
 use crate::gateway::{self, Options, Target};
 use clap::Args;
@@ -120,7 +121,7 @@ fn time(text: &str) -> Result<Duration, String> {
     Ok(d)
 }
 
-pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
+pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(), u8> {
     let failed = |e: &dyn std::fmt::Display| {
         complain(e);
         exit::START
@@ -133,6 +134,10 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut worker_options = vec!["-v".to_owned(); verbose.into()];
+    if format == Format::Json {
+        worker_options.push("--log-format=json".into());
+    }
     let options = Options {
         listen,
         admin: args.admin,
@@ -149,7 +154,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8) -> Result<(), u8> {
         circuit: args.circuit,
         circuit_pause: args.circuit_pause,
         functions: args.functions,
-        worker_options: vec!["-v".to_owned(); verbose.into()],
+        worker_options,
     };
     let path = args.file.clone();
     let load = Arc::new(move || {

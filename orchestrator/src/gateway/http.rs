@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::circuit::Outcome;
 use super::message::{self, Intake};
+use super::page::{self, Status};
 use super::problem::Problem;
 use super::queue::{Answer, Job};
 use super::trace::{Trace, random};
@@ -10,7 +11,9 @@ use crate::life::About;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue,
+};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
@@ -91,7 +94,9 @@ async fn route(
     }
     let alone = path.strip_prefix("/functions/");
     let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
-        return unknown_path("POST to /chains/NAME; there are also /healthz, /readyz and /metrics");
+        return unknown_path(
+            "POST to /chains/NAME; there are also /, /healthz, /readyz and /metrics",
+        );
     };
     let chain = if alone.is_some() {
         super::function_chain(name)
@@ -108,17 +113,25 @@ async fn route(
 fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
     let looks = matches!(*method, Method::GET | Method::HEAD);
     Some(match path {
-        "/healthz" | "/readyz" | "/metrics" if !looks => wrong_method("GET, HEAD"),
+        "/" | "/status.json" | "/healthz" | "/readyz" | "/metrics" if !looks => {
+            wrong_method("GET, HEAD")
+        }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" if !gateway.is_ready() => text(StatusCode::SERVICE_UNAVAILABLE, "no worker\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => {
-            let mut reply = text(StatusCode::OK, gateway.render_metrics());
-            reply.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-            );
+        "/metrics" => typed(
+            "text/plain; version=0.0.4; charset=utf-8",
+            gateway.metrics.render(&gateway.now()),
+        ),
+        "/status.json" => match serde_json::to_vec(&Status::of(gateway)) {
+            Ok(status) => typed("application/json", status),
+            Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")),
+        },
+        "/" => {
+            let mut reply = typed("text/html; charset=utf-8", page::PAGE);
+            let policy = HeaderValue::from_static(page::policy());
+            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
             reply
         }
         _ => return None,
@@ -156,6 +169,13 @@ fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
         false => ("unknown-chain", format!("no chain is called {name:?}")),
     };
     Problem::new(StatusCode::NOT_FOUND, cause, detail)
+}
+
+fn typed(kind: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = text(StatusCode::OK, body);
+    let kind = HeaderValue::from_static(kind);
+    reply.headers_mut().insert(CONTENT_TYPE, kind);
+    reply
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
@@ -218,23 +238,7 @@ async fn invoke(
         }
         Err(problem) => problem.respond(Some(&chain), Some(&id)),
     };
-    match &result {
-        Ok(_) => log::info!(
-            target: "invocation",
-            "{chain} [{id}] trace {}: answered in {:.3} ms",
-            trace.trace_id(),
-            took * 1e3
-        ),
-        Err(p) => log::warn!(
-            target: "invocation",
-            "{chain} [{id}] trace {}: {} {} after {:.3} ms: {}",
-            trace.trace_id(),
-            p.status.as_u16(),
-            p.cause,
-            took * 1e3,
-            p.detail
-        ),
-    }
+    report(&call, &result, reply.status(), took);
     let headers = reply.headers_mut();
     for (name, value) in [("x-invocation-id", &id), ("traceparent", &trace.header())] {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -242,6 +246,31 @@ async fn invoke(
         }
     }
     reply
+}
+
+/// One line of the log for an invocation.
+fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode, took: f64) {
+    let Call {
+        chain, id, trace, ..
+    } = call;
+    let (trace_id, span_id) = (trace.trace_id(), trace.span_id());
+    let (status, ms) = (status.as_u16(), took * 1e3);
+    match result {
+        Ok(_) => log::info!(
+            target: "invocation", invocation_id = id, chain, trace_id, span_id, status,
+            duration_ms = ms;
+            "{chain} [{id}] trace {trace_id}: answered in {ms:.3} ms"
+        ),
+        Err(p) => {
+            let function = p.place.as_ref().map_or("", |p| p.1.as_str());
+            log::warn!(
+                target: "invocation", invocation_id = id, chain, trace_id, span_id, status,
+                cause = p.cause, function, duration_ms = ms;
+                "{chain} [{id}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
+                p.cause, p.detail
+            );
+        }
+    }
 }
 
 /// What is known of an invocation before its message.

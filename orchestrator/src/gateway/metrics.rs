@@ -28,6 +28,24 @@ impl Histogram {
         self.sum += seconds;
     }
 
+    /// Below which a share of the observations lies, in seconds; inside a bucket
+    /// as if they were spread evenly, as Prometheus does.
+    fn quantile(&self, share: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = share * self.count as f64;
+        let (mut below, mut from) = (0.0, 0.0);
+        for (&count, bound) in self.buckets.iter().zip(BOUNDS) {
+            let count = count as f64;
+            if count >= rank && count > below {
+                return Some(from + (bound - from) * (rank - below) / (count - below));
+            }
+            (below, from) = (count, bound);
+        }
+        Some(BOUNDS[BOUNDS.len() - 1])
+    }
+
     fn render(&self, out: &mut String, name: &str, labels: &str) {
         let comma = if labels.is_empty() { "" } else { "," };
         for (count, bound) in self.buckets.iter().zip(BOUNDS) {
@@ -41,14 +59,19 @@ impl Histogram {
             "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}",
             self.count
         );
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", self.sum);
-        let _ = writeln!(out, "{name}_count{{{labels}}} {}", self.count);
+        let (open, close) = if labels.is_empty() {
+            ("", "")
+        } else {
+            ("{", "}")
+        };
+        let _ = writeln!(out, "{name}_sum{open}{labels}{close} {}", self.sum);
+        let _ = writeln!(out, "{name}_count{open}{labels}{close} {}", self.count);
     }
 }
 
 /// Counts by their labels, as they are written.
 #[derive(Debug, Default)]
-struct Figures {
+pub(super) struct Figures {
     invocations: BTreeMap<String, u64>,
     errors: BTreeMap<String, u64>,
     latency: BTreeMap<String, Histogram>,
@@ -66,6 +89,47 @@ struct Figures {
     held: BTreeMap<u32, (u64, u64)>,
     restarts: u64,
     reloads: BTreeMap<&'static str, u64>,
+}
+
+fn of_chain(chain: &str) -> String {
+    format!("chain=\"{chain}\"")
+}
+
+fn of_hop(chain: &str, step: usize, function: &str) -> String {
+    format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"")
+}
+
+impl Figures {
+    /// Contexts that live, and the bytes that are theirs alone.
+    pub(super) fn held(&self) -> (u64, u64) {
+        self.held
+            .values()
+            .fold((0, 0), |(c, b), held| (c + held.0, b + held.1))
+    }
+
+    /// Answers of a chain, and how many of them are failures.
+    pub(super) fn answered(&self, chain: &str) -> (u64, u64) {
+        let label = of_chain(chain);
+        let all = self.invocations.get(&label).copied().unwrap_or(0);
+        let failed = self.errors.range(label.clone()..);
+        let failed = failed.take_while(|(l, _)| l.starts_with(&label));
+        (all, failed.map(|(_, n)| n).sum())
+    }
+
+    pub(super) fn latency_quantile(&self, chain: &str, share: f64) -> Option<f64> {
+        self.latency.get(&of_chain(chain))?.quantile(share)
+    }
+
+    pub(super) fn hop_quantile(
+        &self,
+        chain: &str,
+        step: usize,
+        function: &str,
+        share: f64,
+    ) -> Option<f64> {
+        let hop = self.hops.get(&of_hop(chain, step, function))?;
+        hop.quantile(share)
+    }
 }
 
 /// All that is counted. Chains and functions have names of `[a-z0-9_-]`, so no
@@ -86,14 +150,14 @@ pub(super) struct Now {
 }
 
 impl Metrics {
-    fn lock(&self) -> MutexGuard<'_, Figures> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Figures> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An answered request for a chain; `cause` of its failure, if it failed.
     pub(super) fn invoked(&self, chain: &str, cause: Option<&str>, seconds: f64) {
         let mut f = self.lock();
-        let label = format!("chain=\"{chain}\"");
+        let label = of_chain(chain);
         if let Some(cause) = cause {
             *f.errors
                 .entry(format!("{label},cause=\"{cause}\""))
@@ -105,7 +169,7 @@ impl Metrics {
 
     /// One hop of an invocation that was answered.
     pub(super) fn hop(&self, chain: &str, step: usize, function: &str, seconds: f64) {
-        let label = format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"");
+        let label = of_hop(chain, step, function);
         self.lock().hops.entry(label).or_default().observe(seconds);
     }
 
@@ -144,7 +208,7 @@ impl Metrics {
 
     /// An invocation waited for a copy.
     pub(super) fn was_cold(&self, chain: &str) {
-        let label = format!("chain=\"{chain}\"");
+        let label = of_chain(chain);
         *self.lock().cold.entry(label).or_default() += 1;
     }
 
@@ -211,10 +275,7 @@ impl Metrics {
         );
         f.copying
             .render(&mut out, "lwc_copying_duration_seconds", "");
-        let (contexts, bytes) = f
-            .held
-            .values()
-            .fold((0, 0), |(c, b), held| (c + held.0, b + held.1));
+        let (contexts, bytes) = f.held();
         for (name, kind, help, value) in [
             (
                 "lwc_switches_total",
@@ -311,10 +372,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn quantiles_lie_in_their_bucket() {
+        let mut h = Histogram::default();
+        assert_eq!(h.quantile(0.5), None);
+        for _ in 0..99 {
+            h.observe(0.003);
+        }
+        h.observe(0.3);
+        let inside = |q, from, to| (from..=to).contains(&h.quantile(q).unwrap());
+        assert!(inside(0.5, 0.0025, 0.005) && inside(0.99, 0.0025, 0.005));
+        assert!(inside(0.999, 0.25, 0.5));
+        let mut h = Histogram::default();
+        h.observe(100.0);
+        assert_eq!(h.quantile(0.5), Some(10.0));
+    }
+
+    #[test]
     fn buckets_are_cumulative() {
         let m = Metrics::default();
         m.invoked("c", None, 0.003);
         m.invoked("c", Some("crash"), 99.0);
+        m.invoked("cc", Some("crash"), 99.0);
+        assert_eq!(m.lock().answered("c"), (2, 1));
+        let told = |contexts, private| Tally {
+            contexts,
+            private,
+            ..Tally::default()
+        };
+        m.told(1, &told(4, Some(4096)));
+        m.told(2, &told(9, Some(1)));
+        m.told(1, &told(7, None));
+        m.gone(2);
         let text = m.render(&Now {
             queues: vec![("c".into(), 2)],
             in_flight: 0,
@@ -333,6 +421,8 @@ mod tests {
             "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"+Inf\"} 2",
             "lwc_queue_length{chain=\"c\"} 2",
             "lwc_circuit_open{chain=\"d\"} 1",
+            "lwc_contexts 7",
+            "lwc_contexts_private_bytes 4096",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

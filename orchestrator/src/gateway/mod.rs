@@ -17,6 +17,7 @@ mod http;
 mod life;
 mod message;
 mod metrics;
+mod page;
 mod patience;
 mod problem;
 mod process;
@@ -175,9 +176,9 @@ impl Gateway {
         }
     }
 
-    fn render_metrics(&self) -> String {
+    fn now(&self) -> Now {
         let fleet = self.fleet();
-        self.metrics.render(&Now {
+        Now {
             queues: fleet.queues.lengths(),
             in_flight: self.in_flight.load(Ordering::Acquire),
             workers: fleet.alive(),
@@ -185,7 +186,7 @@ impl Gateway {
             open: self.circuits.open(),
             draining: self.is_draining(),
             backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
-        })
+        }
     }
 }
 

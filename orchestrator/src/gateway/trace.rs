@@ -34,6 +34,10 @@ impl Trace {
     pub(super) fn trace_id(&self) -> &str {
         &self.trace
     }
+
+    pub(super) fn span_id(&self) -> &str {
+        &self.span
+    }
 }
 
 /// Trace and flags of a valid header; anything else starts a new trace.

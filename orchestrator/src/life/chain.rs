@@ -362,7 +362,12 @@ impl LiveChain {
                 4 => log::Level::Debug,
                 _ => log::Level::Trace,
             };
-            log::log!(target: "function", level, "{} [{id}]: {text}", step.function.name);
+            let name = step.function.name.as_str();
+            log::log!(
+                target: "function", level, invocation_id = id, function = name,
+                chain = self.chain.name.as_str();
+                "{name} [{id}]: {text}"
+            );
         }
     }
 

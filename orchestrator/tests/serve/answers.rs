@@ -40,7 +40,10 @@ fn callers_faults_are_4xx() {
         server.request(method, path, headers, body).told()
     };
     let as_told = |status, cause: &str| (status, cause.to_owned());
-    assert_eq!(told("GET", "/", &[], b""), as_told(404, "unknown-path"));
+    assert_eq!(
+        told("GET", "/chain", &[], b""),
+        as_told(404, "unknown-path")
+    );
     assert_eq!(
         told("GET", "/robots.txt", &[], b""),
         as_told(404, "unknown-path")

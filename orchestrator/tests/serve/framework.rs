@@ -65,7 +65,10 @@ fn every_path_and_method_is_the_targets() {
     assert!(
         text(&admin.get("/metrics").body).contains("faas_invocations_total{chain=\"asked\"} 4")
     );
-    assert_eq!(admin.get("/").told(), (404, "unknown-path".into()));
+    assert_eq!(
+        admin.get("/chains/pair").told(),
+        (404, "unknown-path".into())
+    );
     assert_eq!(
         admin.post("pair", b"x").told(),
         (404, "unknown-path".into())

@@ -9,4 +9,5 @@ mod faults;
 mod framework;
 mod limits;
 mod messages;
+mod seen;
 mod server;

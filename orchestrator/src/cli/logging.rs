@@ -1,0 +1,57 @@
+//! The log: lines on stderr, for people or for programs.
+
+use std::io::Write;
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Starts the log. RUST_LOG, where it is set, chooses more finely than
+/// `verbose`.
+pub(super) fn start(verbose: u8, format: Format) {
+    let default = match verbose {
+        0 => "warn,function=info",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let env = env_logger::Env::default().default_filter_or(default);
+    let mut builder = env_logger::Builder::from_env(env);
+    builder.format_timestamp_micros();
+    if format == Format::Json {
+        builder.format(|out, record| {
+            let mut line = serde_json::Map::new();
+            let now = humantime::format_rfc3339_micros(std::time::SystemTime::now());
+            line.insert("timestamp".into(), now.to_string().into());
+            line.insert("level".into(), record.level().as_str().into());
+            line.insert("target".into(), record.target().into());
+            line.insert("message".into(), record.args().to_string().into());
+            // What is no text or number is left out.
+            let _ = record.key_values().visit(&mut Members(&mut line));
+            writeln!(out, "{}", serde_json::Value::Object(line))
+        });
+    }
+    builder.init();
+}
+
+/// Members of a line, from what a call of the log names.
+struct Members<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Members<'_> {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        let number = value.to_u64().map(serde_json::Value::from);
+        let number = number.or_else(|| value.to_f64().map(serde_json::Value::from));
+        let value = number.unwrap_or_else(|| value.to_string().into());
+        self.0.insert(key.as_str().to_owned(), value);
+        Ok(())
+    }
+}

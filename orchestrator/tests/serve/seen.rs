@@ -1,0 +1,187 @@
+//! What operators see: metrics, the log, the page.
+
+use crate::common::{Folder, orchestrator};
+use crate::server::{Server, chains};
+use std::process::Command;
+
+#[test]
+fn metrics_count_what_contexts_did() {
+    let server = Server::start(&["--workers", "1"]);
+    let metric = |name: &str| server.metric(name).unwrap();
+    // Five steps in three chains: a snapshot and a copy each, made ahead.
+    assert_eq!(metric("lwc_contexts"), 10.0);
+    assert_eq!(metric("lwc_copies_total"), 5.0);
+    assert!(metric("lwc_contexts_private_bytes") > 4096.0);
+    assert_eq!(metric("lwc_backend_info{backend=\"process\"}"), 1.0);
+    let switches = metric("lwc_switches_total");
+    for _ in 0..3 {
+        assert_eq!(server.post("pair", b"ab").status, 200);
+    }
+    assert_eq!(server.post("trial", b"abort").status, 502);
+    server.until("the worker's next words", || {
+        metric("lwc_copies_total") == 12.0
+    });
+    // Two steps and two copies for each of the three, one and one for the crash.
+    assert_eq!(metric("lwc_switches_total") - switches, 14.0);
+    assert_eq!(metric("lwc_rollbacks_total"), 6.0, "a crash is none");
+    assert_eq!(metric("lwc_contexts"), 10.0);
+    assert_eq!(metric("faas_invocations_total{chain=\"pair\"}"), 3.0);
+    assert_eq!(
+        metric("faas_errors_total{chain=\"trial\",cause=\"crash\"}"),
+        1.0
+    );
+    assert!(metric("lwc_copying_duration_seconds_count") >= 4.0);
+    assert_eq!(
+        server.metric("faas_coldstarts_total{chain=\"pair\"}"),
+        None,
+        "copies were ready"
+    );
+}
+
+#[test]
+fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
+    let folder = Folder::new(&chains(""));
+    let mut command = orchestrator();
+    command
+        .args(["-vv", "--log-format", "json", "serve", "--workers", "1"])
+        .arg(folder.path("chain.toml"))
+        .args(["--listen", "127.0.0.1:0"]);
+    let server = Server::spawn(folder, command);
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [("traceparent", parent)];
+    let r = server.request("POST", "/chains/pair", &headers, b"four");
+    let failed = server.post("trial", b"abort");
+    let id = r.headers["x-invocation-id"].as_str();
+    let lines: Vec<serde_json::Value> = server
+        .log()
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+        .collect();
+    let of = |target: &str, id: &str| {
+        let found = lines
+            .iter()
+            .find(|l| l["target"] == target && l["invocation_id"] == id);
+        found.unwrap_or_else(|| panic!("{target} {id}: {lines:#?}"))
+    };
+    let line = of("invocation", id);
+    assert_eq!(
+        (&line["level"], &line["chain"], &line["status"]),
+        (&"INFO".into(), &"pair".into(), &200.into())
+    );
+    assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(r.headers["traceparent"].contains(line["span_id"].as_str().unwrap()));
+    assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
+    // The function's own line, by way of its context and the worker.
+    let line = of("function", id);
+    assert_eq!(
+        (&line["function"], &line["level"]),
+        (&"upper".into(), &"DEBUG".into())
+    );
+    assert!(line["message"].as_str().unwrap().ends_with("4 bytes"));
+    let line = of("invocation", &failed.headers["x-invocation-id"]);
+    assert_eq!(
+        (&line["cause"], &line["function"]),
+        (&"crash".into(), &"hostile".into())
+    );
+}
+
+#[test]
+fn the_status_names_chains_steps_and_figures() {
+    let server = Server::start(&["--workers", "1"]);
+    server.post("pair", b"ab");
+    server.post("trial", b"abort");
+    let r = server.get("/status.json");
+    assert_eq!(r.headers["content-type"], "application/json");
+    let v: serde_json::Value = serde_json::from_slice(&r.body).unwrap();
+    let chain = |name: &str| {
+        let all = v["chains"].as_array().unwrap();
+        all.iter().find(|c| c["name"] == name).unwrap()
+    };
+    let pair = chain("pair");
+    assert_eq!(
+        (&pair["invocations"], &pair["errors"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(pair["steps"][1]["function"], "reverse");
+    assert!(pair["p50"].as_f64().unwrap() > 0.0);
+    assert!(pair["steps"][0]["p99"].as_f64().unwrap() > 0.0);
+    assert_eq!(chain("trial")["errors"], 1);
+    assert!(chain("hasty")["p50"].is_null());
+    assert_eq!(v["workers"], 1);
+    assert_eq!(
+        server.request("POST", "/", &[], b"").told(),
+        (405, "method".into())
+    );
+}
+
+/// In a real browser: the graph is drawn and its figures follow the requests.
+#[test]
+fn the_page_shows_the_chains_in_a_browser() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start(&["--workers", "1"]);
+    let page = server.get("/");
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
+    let seen = || {
+        let out = Command::new(&browser)
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
+            .args(["--virtual-time-budget=4000", "--dump-dom"])
+            .arg(format!(
+                "--user-data-dir={}",
+                server.folder.path("browser").display()
+            ))
+            .arg(format!("http://{}/", server.address))
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let of_pair = |page: &str| {
+        let (_, rest) = page
+            .split_once("<section data-chain=\"pair\">")
+            .expect(page);
+        rest.split_once("</section>").unwrap().0.to_owned()
+    };
+    let before = seen();
+    assert!(before.contains("class=\"\">serving<"), "{before}");
+    let pair = of_pair(&before);
+    let (upper, reverse) = (pair.find("<b>upper</b>"), pair.find("<b>reverse</b>"));
+    assert!(upper.is_some() && upper < reverse, "{pair}");
+    assert!(pair.contains("256 KiB"), "the regions between: {pair}");
+    assert!(pair.contains("<dt>answered</dt><dd>0</dd>"), "{pair}");
+    for _ in 0..3 {
+        server.post("pair", b"ab");
+    }
+    let pair = of_pair(&seen());
+    assert!(pair.contains("<dt>answered</dt><dd>3</dd>"), "{pair}");
+    assert!(!pair.contains("<dt>p50</dt><dd>–</dd>"), "{pair}");
+}
+
+/// A browser of this machine. Without one the test is left out, loudly; CI has
+/// one and says so.
+fn browser() -> Option<String> {
+    let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+    let there = |name: &str| {
+        let version = Command::new(name).arg("--version").output();
+        version.is_ok_and(|o| o.status.success())
+    };
+    let found = names.iter().find(|n| there(n)).map(|n| (*n).to_owned());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("LWC_TEST_BROWSER").is_none(),
+            "LWC_TEST_BROWSER is set and there is none of {names:?}"
+        );
+        eprintln!("SKIPPED: there is none of {names:?} to look at the page with");
+    }
+    found
+}
