@@ -74,6 +74,9 @@ pub(super) struct ServeArgs {
     /// How long it is left alone before one request may try again
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     circuit_pause: Duration,
+    /// Send spans to an OpenTelemetry collector, by OTLP over HTTP
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
     /// Serve each function alone too, at /functions/NAME. Whoever may call can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -154,6 +157,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         circuit: args.circuit,
         circuit_pause: args.circuit_pause,
         functions: args.functions,
+        otlp: args.otlp.clone(),
         worker_options,
     };
     let path = args.file.clone();

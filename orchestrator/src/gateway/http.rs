@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -212,26 +212,30 @@ async fn invoke(
     let id = format!("{:016x}", random());
     let (head, body) = request.into_parts();
     let parent = head.headers.get("traceparent");
-    let trace = Trace::continue_from(parent.and_then(|v| v.to_str().ok()));
+    let trace = Trace::continue_from(
+        parent.and_then(|v| v.to_str().ok()),
+        gateway.spans.is_some(),
+    );
     let call = Call {
         chain: &chain,
         intake,
         id: &id,
         trace: &trace,
         begun,
+        since: SystemTime::now() - begun.elapsed(),
     };
     let result = attempt(gateway, &call, &head, body).await;
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.cause);
     gateway.metrics.invoked(&chain, cause, took);
+    let steps = gateway.steps(&chain);
     let mut reply = match &result {
         Ok(answer) => {
-            let steps = gateway.steps(&chain);
             if answer.hops.iter().any(|h| h.copy > 0.0) {
                 gateway.metrics.was_cold(&chain);
             }
-            for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
-                gateway.metrics.hop(&chain, i + 1, &function, hop.run / 1e6);
+            for (i, (hop, function)) in answer.hops.iter().zip(&steps).enumerate() {
+                gateway.metrics.hop(&chain, i + 1, function, hop.run / 1e6);
             }
             let (about, body) = (answer.about.clone(), answer.body.clone());
             message::respond(about, body, &head.headers, &chain, &id)
@@ -239,6 +243,9 @@ async fn invoke(
         Err(problem) => problem.respond(Some(&chain), Some(&id)),
     };
     report(&call, &result, reply.status(), took);
+    if let Some(spans) = &gateway.spans {
+        spans.invoked(&call, &steps, &result, reply.status().as_u16());
+    }
     let headers = reply.headers_mut();
     for (name, value) in [("x-invocation-id", &id), ("traceparent", &trace.header())] {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -274,12 +281,14 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
 }
 
 /// What is known of an invocation before its message.
-struct Call<'a> {
-    chain: &'a str,
+pub(super) struct Call<'a> {
+    pub(super) chain: &'a str,
     intake: &'a Intake,
-    id: &'a str,
-    trace: &'a Trace,
+    pub(super) id: &'a str,
+    pub(super) trace: &'a Trace,
     begun: Instant,
+    /// The same on the clock of traces.
+    pub(super) since: SystemTime,
 }
 
 async fn attempt(

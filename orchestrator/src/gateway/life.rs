@@ -4,6 +4,7 @@ use super::circuit::Circuits;
 use super::fleet::{Crew, Fleet, Plan};
 use super::http::Door;
 use super::metrics::Metrics;
+use super::otlp::Spans;
 use super::patience::Patient;
 use super::{Gateway, Loader, Options, add_functions, http};
 use hyper::service::service_fn;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// What the head of a request may take; hyper's buffer for it.
@@ -54,6 +56,15 @@ pub async fn serve(
     let mut hup = signal(SignalKind::hangup()).map_err(text)?;
     let mut term = signal(SignalKind::terminate()).map_err(text)?;
     let mut int = signal(SignalKind::interrupt()).map_err(text)?;
+    let spans = match options.otlp.clone() {
+        // The SDK's client is a blocking one.
+        Some(url) => Some(
+            spawn_blocking(move || Spans::to(&url))
+                .await
+                .map_err(|e| e.to_string())??,
+        ),
+        None => None,
+    };
     let metrics = Arc::new(Metrics::default());
     let (fleet, mut crew) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
@@ -66,6 +77,7 @@ pub async fn serve(
         options,
         fleet: RwLock::new(fleet),
         metrics,
+        spans,
         draining: AtomicBool::new(false),
         in_flight: AtomicUsize::new(0),
         landed: Notify::new(),
@@ -137,6 +149,7 @@ pub async fn serve(
             crew.shutdown().await;
         }
     }
+    let _ = spawn_blocking(move || gateway.spans.as_ref().map(Spans::close)).await;
     Ok(served)
 }
 
@@ -172,7 +185,7 @@ async fn generation(
     metrics: Arc<Metrics>,
 ) -> Result<(Arc<Fleet>, Crew), String> {
     // Compilers run; requests go on meanwhile.
-    let loaded = tokio::task::spawn_blocking(move || load()).await;
+    let loaded = spawn_blocking(move || load()).await;
     let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;

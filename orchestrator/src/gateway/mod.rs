@@ -17,6 +17,7 @@ mod http;
 mod life;
 mod message;
 mod metrics;
+mod otlp;
 mod page;
 mod patience;
 mod problem;
@@ -32,6 +33,7 @@ use circuit::Circuits;
 use fleet::Fleet;
 use message::Intake;
 use metrics::{Metrics, Now};
+use otlp::Spans;
 use problem::Problem;
 use queue::Job;
 use std::collections::BTreeMap;
@@ -68,6 +70,8 @@ pub struct Options {
     pub circuit_pause: Duration,
     /// Whether functions are served outside their chains too.
     pub functions: bool,
+    /// Base URL of an OpenTelemetry collector.
+    pub otlp: Option<String>,
     /// Options before `worker` on a worker's command line.
     pub worker_options: Vec<String>,
 }
@@ -89,6 +93,7 @@ struct Gateway {
     options: Options,
     fleet: RwLock<Arc<Fleet>>,
     metrics: Arc<Metrics>,
+    spans: Option<Spans>,
     circuits: Arc<Circuits>,
     draining: AtomicBool,
     in_flight: AtomicUsize,

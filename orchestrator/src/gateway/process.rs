@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -121,6 +121,7 @@ impl Worker {
             left: left.as_micros() as u64,
         };
         let limit = job.deadline + GRACE;
+        let handed = SystemTime::now();
         let sent = async {
             let head = frame::begin(frame::INVOKE, &invoke, job.body.len())?;
             self.socket.write_all(&head).await?;
@@ -135,7 +136,7 @@ impl Worker {
             }
             Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
         }
-        let answer = match timeout_at(limit, self.answer()).await {
+        let answer = match timeout_at(limit, self.answer(handed)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
@@ -164,7 +165,7 @@ impl Worker {
         }
     }
 
-    async fn answer(&mut self) -> io::Result<Result<Answer, Problem>> {
+    async fn answer(&mut self, handed: SystemTime) -> io::Result<Result<Answer, Problem>> {
         let prefix = self.prefix().await?;
         if prefix.kind == frame::FAILED {
             let failed: Failed = self.head(prefix).await?;
@@ -183,6 +184,7 @@ impl Worker {
             },
             body: Bytes::from(body),
             hops: head.hops,
+            handed,
         }))
     }
 

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -32,6 +33,8 @@ pub(super) struct Answer {
     pub(super) about: About,
     pub(super) body: Bytes,
     pub(super) hops: Vec<Took>,
+    /// When the worker was handed the job.
+    pub(super) handed: SystemTime,
 }
 
 /// Why a job is not taken; and the job, where another generation may take it.

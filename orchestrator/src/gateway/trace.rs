@@ -8,22 +8,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trace {
     trace: String,
+    /// The caller's span.
+    parent: Option<String>,
     span: String,
     flags: String,
 }
 
 impl Trace {
-    /// A new span in the caller's trace, or in one of our own.
-    pub(super) fn continue_from(header: Option<&str>) -> Self {
-        let span = format!("{:016x}", random().max(1));
+    /// A new span in the caller's trace, or in one of our own, which is sampled
+    /// if `sampled`.
+    pub(super) fn continue_from(header: Option<&str>, sampled: bool) -> Self {
+        let span = new_span();
         match header.and_then(parse) {
-            Some((trace, flags)) => Self { trace, span, flags },
+            Some((trace, parent, flags)) => Self {
+                trace,
+                parent: Some(parent),
+                span,
+                flags,
+            },
             None => Self {
                 trace: format!("{:016x}{:016x}", random().max(1), random()),
+                parent: None,
                 span,
-                flags: "00".into(),
+                flags: if sampled { "01" } else { "00" }.into(),
             },
         }
+    }
+
+    /// Whether somebody wants to see it.
+    pub(super) fn is_sampled(&self) -> bool {
+        u8::from_str_radix(&self.flags, 16).is_ok_and(|f| f & 1 != 0)
+    }
+
+    pub(super) fn parent_id(&self) -> Option<&str> {
+        self.parent.as_deref()
     }
 
     /// The header's value.
@@ -40,8 +58,13 @@ impl Trace {
     }
 }
 
-/// Trace and flags of a valid header; anything else starts a new trace.
-fn parse(header: &str) -> Option<(String, String)> {
+/// The identity of a new span.
+pub(super) fn new_span() -> String {
+    format!("{:016x}", random().max(1))
+}
+
+/// Trace, parent and flags of a valid header; anything else starts a new trace.
+fn parse(header: &str) -> Option<(String, String, String)> {
     let mut parts = header.split('-');
     let [version, trace, parent, flags] = [(); 4].map(|()| parts.next().unwrap_or(""));
     let hex = |s: &str, len: usize| {
@@ -57,7 +80,7 @@ fn parse(header: &str) -> Option<(String, String)> {
         && !zero(parent)
         && hex(flags, 2)
         && known)
-        .then(|| (trace.to_owned(), flags.to_owned()))
+        .then(|| (trace.to_owned(), parent.to_owned(), flags.to_owned()))
 }
 
 /// Unlike any other, in this process and others; no secret.
@@ -77,9 +100,13 @@ mod tests {
 
     #[test]
     fn a_callers_trace_goes_on_with_a_span_of_ours() {
-        let t = Trace::continue_from(Some(GOOD));
+        let t = Trace::continue_from(Some(GOOD), false);
         assert_eq!(t.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert!(t.header().ends_with("-01"));
+        assert!(t.header().ends_with("-01") && t.is_sampled());
+        assert_eq!(t.parent_id(), Some("00f067aa0ba902b7"));
+        let unwanted = GOOD.replace("-01", "-00");
+        assert!(!Trace::continue_from(Some(&unwanted), true).is_sampled());
+        assert!(Trace::continue_from(None, true).is_sampled());
         assert_ne!(t.header(), GOOD);
         assert_eq!(parse(&t.header()).map(|p| p.0), Some(t.trace));
     }
@@ -100,6 +127,9 @@ mod tests {
         }
         // A later version may say more.
         assert!(parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
-        assert_ne!(Trace::continue_from(None), Trace::continue_from(None));
+        assert_ne!(
+            Trace::continue_from(None, true),
+            Trace::continue_from(None, true)
+        );
     }
 }

@@ -42,6 +42,8 @@ pub struct About {
 /// What one step of an invocation took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hop {
+    /// When the switch to the function was, from the beginning of the invocation.
+    pub at: Duration,
     /// Making the copy; zero where one was ready.
     pub copy: Duration,
     /// From switching to the function to its answer.
@@ -313,6 +315,7 @@ impl LiveChain {
         let mut hops = Vec::with_capacity(self.steps.len());
         let mut len = input_len.min(self.capacity());
         let mut about = about;
+        let begun = Instant::now();
         for i in 0..self.steps.len() {
             if i > 0 {
                 about.attributes = about.attributes.for_the_next_step();
@@ -320,7 +323,8 @@ impl LiveChain {
             let result = self.hop(i, len, &about, id, due);
             self.pass_on_log(i, id);
             match result {
-                Ok((n, answer, hop)) => {
+                Ok((n, answer, mut hop)) => {
+                    hop.at = begun.elapsed().saturating_sub(hop.run);
                     len = n;
                     if !answer.content_type.is_empty() {
                         about.content_type = answer.content_type;
@@ -456,7 +460,12 @@ impl LiveChain {
             content_type,
             attributes,
         };
-        Ok((claimed as usize, about, Hop { copy: copied, run }))
+        let hop = Hop {
+            at: Duration::ZERO,
+            copy: copied,
+            run,
+        };
+        Ok((claimed as usize, about, hop))
     }
 
     /// Switches to a step's copy and waits for it, and nobody else, to come

@@ -103,9 +103,11 @@ pub(crate) struct Answer {
     pub(crate) hops: Vec<Took>,
 }
 
-/// What one hop took, in microseconds.
+/// When one hop began, from the beginning of the invocation, and what it took,
+/// in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Took {
+    pub(crate) at: f64,
     pub(crate) copy: f64,
     pub(crate) run: f64,
 }

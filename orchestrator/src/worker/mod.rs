@@ -86,6 +86,7 @@ pub fn run() -> io::Result<()> {
                 let hops = hops
                     .iter()
                     .map(|h| Took {
+                        at: micros(h.at),
                         copy: micros(h.copy),
                         run: micros(h.run),
                     })

@@ -11,3 +11,4 @@ mod limits;
 mod messages;
 mod seen;
 mod server;
+mod spans;

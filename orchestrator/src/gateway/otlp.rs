@@ -1,0 +1,183 @@
+//! Spans for OpenTelemetry: one of an invocation, one of each hop, so that a
+//! merged chain is as visible as separate services would be. Attributes follow
+//! OpenTelemetry's FaaS conventions.
+//!
+//! Spans are built when an invocation is over, from times that were measured
+//! anyway, and handed to the SDK's batch processor: its queue is bounded, its
+//! thread sends. A collector that is away costs spans, never a request.
+
+use super::http::Call;
+use super::problem::Problem;
+use super::queue::Answer;
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
+};
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+/// Spans that may wait to be sent; more are dropped.
+const QUEUE: usize = 4096;
+/// How often they are sent.
+const EVERY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last ones may take at the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Where spans go.
+pub(super) struct Spans {
+    processor: BatchSpanProcessor,
+    scope: InstrumentationScope,
+}
+
+impl Spans {
+    /// Sends to a collector's base URL, by OTLP over HTTP, in protobuf.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub(super) fn to(url: &str) -> Result<Self, String> {
+        let endpoint = format!("{}/v1/traces", url.trim_end_matches('/'));
+        if !url.starts_with("http://") {
+            return Err(format!(
+                "--otlp {url}: give http://HOST:4318; for TLS put a collector on this machine"
+            ));
+        }
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(endpoint)
+            .with_timeout(PATIENCE)
+            .build()
+            .map_err(|e| format!("--otlp {url}: {e}"))?;
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE)
+            .with_scheduled_delay(EVERY)
+            .build();
+        let mut processor = BatchSpanProcessor::builder(exporter)
+            .with_batch_config(config)
+            .build();
+        let resource = Resource::builder().with_service_name("lwc-orchestrator");
+        processor.set_resource(&resource.build());
+        let scope = InstrumentationScope::builder("lwc-orchestrator")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
+        Ok(Self { processor, scope })
+    }
+
+    /// An invocation that has just ended.
+    pub(super) fn invoked(
+        &self,
+        call: &Call<'_>,
+        steps: &[String],
+        result: &Result<Answer, Problem>,
+        status: u16,
+    ) {
+        if !call.trace.is_sampled() {
+            return;
+        }
+        let (begun, ended) = (call.since, SystemTime::now());
+        let mut attributes = vec![
+            KeyValue::new("faas.name", call.chain.to_owned()),
+            KeyValue::new("faas.invocation_id", call.id.to_owned()),
+            KeyValue::new("faas.trigger", "http"),
+            KeyValue::new("http.response.status_code", i64::from(status)),
+        ];
+        let state = match result {
+            Ok(answer) => {
+                let cold = answer.hops.iter().any(|h| h.copy > 0.0);
+                attributes.push(KeyValue::new("faas.coldstart", cold));
+                Status::Unset
+            }
+            Err(p) => {
+                attributes.push(KeyValue::new("error.type", p.cause));
+                if let Some((step, function)) = &p.place {
+                    attributes.push(KeyValue::new("lwc.step", *step as i64));
+                    attributes.push(KeyValue::new("lwc.function", function.clone()));
+                }
+                Status::error(p.detail.clone())
+            }
+        };
+        let span = call.trace.span_id();
+        self.end(
+            call,
+            span,
+            call.trace.parent_id(),
+            Cow::Owned(call.chain.to_owned()),
+            SpanKind::Server,
+            (begun, ended),
+            attributes,
+            state,
+        );
+        let Ok(answer) = result else { return };
+        for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
+            let from = answer.handed + Duration::from_secs_f64(hop.at / 1e6);
+            let until = from + Duration::from_secs_f64(hop.run / 1e6);
+            let attributes = vec![
+                KeyValue::new("faas.name", function.clone()),
+                KeyValue::new("faas.invocation_id", call.id.to_owned()),
+                KeyValue::new("faas.coldstart", hop.copy > 0.0),
+                KeyValue::new("lwc.chain", call.chain.to_owned()),
+                KeyValue::new("lwc.step", i as i64 + 1),
+            ];
+            self.end(
+                call,
+                &super::trace::new_span(),
+                Some(span),
+                Cow::Owned(function.clone()),
+                SpanKind::Internal,
+                (from, until),
+                attributes,
+                Status::Unset,
+            );
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a span")]
+    fn end(
+        &self,
+        call: &Call<'_>,
+        span: &str,
+        parent: Option<&str>,
+        name: Cow<'static, str>,
+        span_kind: SpanKind,
+        (start_time, end_time): (SystemTime, SystemTime),
+        attributes: Vec<KeyValue>,
+        status: Status,
+    ) {
+        let id = |hex: &str| SpanId::from_hex(hex).unwrap_or(SpanId::INVALID);
+        let trace = TraceId::from_hex(call.trace.trace_id()).unwrap_or(TraceId::INVALID);
+        self.processor.on_end(SpanData {
+            span_context: SpanContext::new(
+                trace,
+                id(span),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::default(),
+            ),
+            parent_span_id: parent.map_or(SpanId::INVALID, id),
+            parent_span_is_remote: span_kind == SpanKind::Server,
+            span_kind,
+            name,
+            start_time,
+            end_time,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status,
+            instrumentation_scope: self.scope.clone(),
+        });
+    }
+
+    /// Sends what is left.
+    pub(super) fn close(&self) {
+        if let Err(e) = self.processor.shutdown_with_timeout(FAREWELL) {
+            log::warn!("the last spans are lost: {e}");
+        }
+    }
+}

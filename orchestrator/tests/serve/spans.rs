@@ -1,0 +1,133 @@
+//! Spans as an OpenTelemetry collector gets them.
+
+use crate::server::{LIMIT, Server, chains};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+use prost::Message;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
+/// A collector: its base URL, and the spans that come.
+fn collector() -> (String, Receiver<Span>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            // One export after the other, on a connection that is kept.
+            while stream.read_line(&mut line).is_ok_and(|n| n > 0) {
+                assert_eq!(line, "POST /v1/traces HTTP/1.1\r\n");
+                let mut len = 0;
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                    let header = line.to_ascii_lowercase();
+                    if let Some(n) = header.strip_prefix("content-length: ") {
+                        len = n.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; len];
+                stream.read_exact(&mut body).unwrap();
+                let request = ExportTraceServiceRequest::decode(&*body).unwrap();
+                let scopes = request
+                    .resource_spans
+                    .into_iter()
+                    .flat_map(|r| r.scope_spans);
+                for span in scopes.flat_map(|s| s.spans) {
+                    let _ = tell.send(span);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                stream.get_mut().write_all(answer).unwrap();
+                line.clear();
+            }
+        }
+    });
+    (url, told)
+}
+
+fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
+    let found = span.attributes.iter().find(|a| a.key == name)?;
+    found.value.as_ref()?.value.as_ref()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
+    let (url, told) = collector();
+    let mut server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
+    let next = || told.recv_timeout(LIMIT).unwrap();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let r = server.request("POST", "/chains/pair", &[("traceparent", parent)], b"ab");
+    let id = &r.headers["x-invocation-id"];
+    let (whole, upper, reverse) = (next(), next(), next());
+    assert_eq!(hex(&whole.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(hex(&whole.parent_span_id), "00f067aa0ba902b7");
+    assert!(r.headers["traceparent"].contains(&hex(&whole.span_id)));
+    assert_eq!(
+        (&*whole.name, whole.kind),
+        ("pair", SpanKind::Server as i32)
+    );
+    assert_eq!(
+        attribute(&whole, "faas.invocation_id"),
+        Some(&Value::StringValue(id.clone()))
+    );
+    assert_eq!(
+        attribute(&whole, "faas.coldstart"),
+        Some(&Value::BoolValue(false))
+    );
+    for (span, name, step) in [(&upper, "upper", 1), (&reverse, "reverse", 2)] {
+        assert_eq!(span.name, name);
+        assert_eq!(span.trace_id, whole.trace_id);
+        assert_eq!(span.parent_span_id, whole.span_id);
+        assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
+        assert!(span.start_time_unix_nano >= whole.start_time_unix_nano);
+        assert!(span.end_time_unix_nano <= whole.end_time_unix_nano);
+    }
+    assert!(upper.end_time_unix_nano <= reverse.start_time_unix_nano);
+
+    // A caller that does not sample is left alone; one that says nothing is not.
+    let unwanted = parent.replace("-01", "-00");
+    server.request("POST", "/chains/pair", &[("traceparent", &unwanted)], b"ab");
+    assert_eq!(server.post("trial", b"abort").status, 502);
+    let failed = next();
+    assert_eq!(failed.name, "trial");
+    assert_eq!(failed.status.as_ref().unwrap().code(), StatusCode::Error);
+    assert_eq!(
+        attribute(&failed, "error.type"),
+        Some(&Value::StringValue("crash".into()))
+    );
+    assert_eq!(
+        attribute(&failed, "lwc.function"),
+        Some(&Value::StringValue("hostile".into()))
+    );
+    assert!(failed.parent_span_id.is_empty());
+
+    // The last ones are sent at the end.
+    server.post("trial", b"ok");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    assert_eq!(
+        (next().name, next().name),
+        ("trial".into(), "hostile".into())
+    );
+}
+
+#[test]
+fn a_collector_that_is_away_costs_no_request() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let mut server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
+    for _ in 0..20 {
+        assert_eq!(server.post("pair", b"ab").body, b"BA");
+    }
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+}
