@@ -12,7 +12,8 @@ use std::time::Duration;
 const AFTER: &str = "\
 Signals:
   SIGTERM, SIGINT  finish what was taken, refuse the rest, end; twice: at once
-  SIGHUP           read the chain file again; a bad one is refused
+  SIGHUP           read the chain file again, as when it has changed; a bad one
+                   is refused
 
 Paths:
   POST /chains/NAME, /functions/NAME; GET /healthz, /readyz, /metrics
@@ -74,6 +75,10 @@ pub(super) struct ServeArgs {
     /// How long it is left alone before one request may try again
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     circuit_pause: Duration,
+    /// Read the chain file again on SIGHUP alone, not when it, a source, a
+    /// library or a secret it names has changed
+    #[arg(long)]
+    no_watch: bool,
     /// Send spans to an OpenTelemetry collector, by OTLP over HTTP
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp: Option<String>,
@@ -157,6 +162,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         circuit: args.circuit,
         circuit_pause: args.circuit_pause,
         functions: args.functions,
+        watch: !args.no_watch,
         otlp: args.otlp.clone(),
         worker_options,
     };

@@ -6,6 +6,7 @@ use super::http::Door;
 use super::metrics::Metrics;
 use super::otlp::Spans;
 use super::patience::Patient;
+use super::watch::Watch;
 use super::{Gateway, Loader, Options, add_functions, http};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -94,10 +95,22 @@ pub async fn serve(
     ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
+    let mut watch = Watch::over(&gateway.fleet().file).await;
     loop {
         let reload = async {
-            hup.recv().await;
-            reload(&gateway, &load).await
+            tokio::select! {
+                _ = hup.recv() => log::info!("SIGHUP: reading the chain file again"),
+                () = watch.changed(), if gateway.options.watch => {
+                    log::info!("a file has changed: reading the chain file again");
+                }
+            }
+            // A file that is refused is looked at again when it changes.
+            watch.note().await;
+            let new = reload(&gateway, &load).await;
+            if new.is_some() {
+                watch.go_on_with(&gateway.fleet().file).await;
+            }
+            new
         };
         tokio::select! {
             _ = &mut listening => {}
@@ -205,7 +218,6 @@ async fn generation(
 /// Replaces the generation; returns the old fleet and the new crew. A file that
 /// is no good is refused and all stays as it is.
 async fn reload(gateway: &Arc<Gateway>, load: &Arc<Loader>) -> Option<(Arc<Fleet>, Crew)> {
-    log::info!("SIGHUP: reading the chain file again");
     let new = generation(
         &gateway.options,
         Arc::clone(load),

@@ -24,6 +24,7 @@ mod problem;
 mod process;
 mod queue;
 mod trace;
+mod watch;
 
 pub use life::serve;
 
@@ -70,6 +71,8 @@ pub struct Options {
     pub circuit_pause: Duration,
     /// Whether functions are served outside their chains too.
     pub functions: bool,
+    /// Whether a changed file is read again without a signal.
+    pub watch: bool,
     /// Base URL of an OpenTelemetry collector.
     pub otlp: Option<String>,
     /// Options before `worker` on a worker's command line.

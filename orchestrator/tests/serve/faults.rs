@@ -84,7 +84,7 @@ fn an_idle_worker_that_dies_costs_nobody() {
 
 #[test]
 fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
-    let mut server = Server::start(&["--workers", "1", "--queue", "100"]);
+    let mut server = Server::start(&["--workers", "1", "--queue", "100", "--no-watch"]);
     let reloads = |result: &str| {
         server
             .metric(&format!("lwc_reloads_total{{result=\"{result}\"}}"))
@@ -159,6 +159,40 @@ fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
     assert_eq!(server.post("more", b"ok").body, b"fine");
     server.signal(libc::SIGTERM);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_changed_file_is_read_again_and_a_bad_one_refused_once() {
+    let server = Server::start(&["--workers", "1"]);
+    let reloads = |result: &str| {
+        server
+            .metric(&format!("lwc_reloads_total{{result=\"{result}\"}}"))
+            .unwrap_or(0.0)
+    };
+    server.folder.write("chain.toml", "[chains.");
+    server.until("the file is refused", || reloads("refused") == 1.0);
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    // A source that the file names; put in place by a rename, as editors do.
+    let source =
+        "#include \"lwc_function.h\"\nLWC_HANDLER(said) { return (lwc_append(inv, WORD, 3)); }\n";
+    let path = server
+        .folder
+        .write("said.c", source.replace("WORD", "\"one\""));
+    let file = chains(&format!(
+        "[functions.said]\nsource = \"{}\"\n[chains.more]\nsteps = [\"said\"]\n",
+        path.display()
+    ));
+    let new = server.folder.write("chain.toml.new", file);
+    std::fs::rename(new, server.folder.path("chain.toml")).unwrap();
+    server.until("the file is read", || reloads("ok") == 1.0);
+    assert_eq!(server.post("more", b"").body, b"one");
+    let new = server
+        .folder
+        .write("said.c.new", source.replace("WORD", "\"two\""));
+    std::fs::rename(new, &path).unwrap();
+    server.until("the source is read", || reloads("ok") == 2.0);
+    assert_eq!(server.post("more", b"").body, b"two");
+    assert_eq!(reloads("refused"), 1.0, "not again while it lay there");
 }
 
 #[test]
