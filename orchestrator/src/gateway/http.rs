@@ -7,12 +7,13 @@ use super::page::{self, Status};
 use super::problem::Problem;
 use super::queue::{Answer, Job};
 use super::trace::{Trace, random};
+use super::upload::Upload;
 use crate::life::About;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -42,23 +43,26 @@ pub(super) async fn handle(
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
     let flight = gateway.fly();
-    let old = request.version() < Version::HTTP_2;
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let mut reply = route(&gateway, door, request, begun).await;
+    let (head, body) = request.into_parts();
+    let old = head.version < Version::HTTP_2;
+    let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
+    let mut reply = route(&gateway, door, &head, &mut upload, begun).await;
+    let whole = upload.discard().await;
     let headers = reply.headers_mut();
     headers.insert(
         "x-content-type-options",
         HeaderValue::from_static("nosniff"),
     );
-    if old && gateway.is_draining() {
+    if old && (gateway.is_draining() || !whole) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = reply.status().as_u16();
     gateway.metrics.responded(status);
     log::debug!(
         target: "access",
-        "{method} {path} {status} {:.3} ms",
+        "{} {} {status} {:.3} ms",
+        head.method,
+        head.uri.path(),
         begun.elapsed().as_secs_f64() * 1e3
     );
     drop(flight);
@@ -68,27 +72,28 @@ pub(super) async fn handle(
 async fn route(
     gateway: &Arc<Gateway>,
     door: Door,
-    request: Request<Incoming>,
+    head: &Parts,
+    upload: &mut Upload,
     begun: Instant,
 ) -> Reply {
-    let path = request.uri().path().to_owned();
+    let path = head.uri.path();
     if door == Door::Admin {
-        let reply = admin(gateway, request.method(), &path);
+        let reply = admin(gateway, &head.method, path);
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
     if let Some((chain, intake)) = gateway.target() {
-        return match (path.as_str(), intake) {
+        return match (path, intake) {
             // Browsers ask for these of themselves.
             ("/robots.txt" | "/favicon.ico", _) => unknown_path("there is none"),
-            (_, Some(intake)) => call(gateway, request, begun, chain, &intake).await,
+            (_, Some(intake)) => call(gateway, head, upload, begun, chain, &intake).await,
             // A chain file without the target is never served.
             (_, None) => unknown_path("the target is gone"),
         };
     }
     // Probes are answered here too; the rest may have a listener of its own.
-    let probe = matches!(path.as_str(), "/healthz" | "/readyz");
+    let probe = matches!(path, "/healthz" | "/readyz");
     if (probe || gateway.options.admin.is_none())
-        && let Some(reply) = admin(gateway, request.method(), &path)
+        && let Some(reply) = admin(gateway, &head.method, path)
     {
         return reply;
     }
@@ -104,7 +109,7 @@ async fn route(
         name.to_owned()
     };
     match gateway.intake(&chain) {
-        Some(intake) => call(gateway, request, begun, chain, &intake).await,
+        Some(intake) => call(gateway, head, upload, begun, chain, &intake).await,
         None => unknown(gateway, name, alone.is_some()).respond(None, None),
     }
 }
@@ -145,15 +150,16 @@ fn unknown_path(detail: &str) -> Reply {
 /// Invokes a chain, if the method is one it takes.
 async fn call(
     gateway: &Arc<Gateway>,
-    request: Request<Incoming>,
+    head: &Parts,
+    upload: &mut Upload,
     begun: Instant,
     chain: String,
     intake: &Intake,
 ) -> Reply {
-    if request.method() != Method::POST && !intake.any_method {
+    if head.method != Method::POST && !intake.any_method {
         return wrong_method("POST");
     }
-    invoke(gateway, request, begun, chain, intake).await
+    invoke(gateway, head, upload, begun, chain, intake).await
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
@@ -204,13 +210,13 @@ fn wrong_method(allowed: &'static str) -> Reply {
 /// One invocation of a chain.
 async fn invoke(
     gateway: &Arc<Gateway>,
-    request: Request<Incoming>,
+    head: &Parts,
+    upload: &mut Upload,
     begun: Instant,
     chain: String,
     intake: &Intake,
 ) -> Reply {
     let id = format!("{:016x}", random());
-    let (head, body) = request.into_parts();
     let parent = head.headers.get("traceparent");
     let trace = Trace::continue_from(
         parent.and_then(|v| v.to_str().ok()),
@@ -224,7 +230,7 @@ async fn invoke(
         begun,
         since: SystemTime::now() - begun.elapsed(),
     };
-    let result = attempt(gateway, &call, &head, body).await;
+    let result = attempt(gateway, &call, head, upload).await;
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.cause);
     gateway.metrics.invoked(&chain, cause, took);
@@ -295,7 +301,7 @@ async fn attempt(
     gateway: &Gateway,
     call: &Call<'_>,
     head: &Parts,
-    body: Incoming,
+    upload: &mut Upload,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
         return Err(Problem::new(
@@ -307,7 +313,10 @@ async fn attempt(
     }
     let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
     let (about, mode) = message::about(head, call.intake)?;
-    let body = collect(body, deadline, call.intake).await?;
+    let (limit, region) = (call.intake.body_limit(), call.intake.region);
+    let body = upload
+        .collect(deadline, limit, || too_large(region))
+        .await?;
     let (about, body) = message::unfold(about, mode, body, &call.trace.header())?;
     let mut pass = gateway.circuits.admit(call.chain)?;
     let result = wait(gateway, call, about, body, deadline).await;
@@ -385,26 +394,4 @@ pub(super) fn too_large(limit: u64) -> Problem {
         "too-large",
         format!("the chain takes {limit} bytes at most (`region` in its file)"),
     )
-}
-
-/// The whole body, so that no worker waits for a slow sender.
-async fn collect(body: Incoming, deadline: Instant, intake: &Intake) -> Result<Bytes, Problem> {
-    let limit = intake.body_limit();
-    if body.size_hint().lower() > limit {
-        return Err(too_large(intake.region));
-    }
-    match timeout_at(deadline, Limited::new(body, limit as usize).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(intake.region)),
-        Ok(Err(e)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad-body",
-            format!("the body did not arrive: {e}"),
-        )),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "slow-body",
-            "the body did not arrive within the deadline",
-        )),
-    }
 }

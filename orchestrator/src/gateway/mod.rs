@@ -24,6 +24,7 @@ mod problem;
 mod process;
 mod queue;
 mod trace;
+mod upload;
 mod watch;
 
 pub use life::serve;

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+use common::server;
 
 mod answers;
 mod faults;
@@ -10,5 +11,4 @@ mod framework;
 mod limits;
 mod messages;
 mod seen;
-mod server;
 mod spans;

@@ -1,6 +1,6 @@
 //! A server under test, and a client that sees every byte.
 
-use crate::common::{Folder, home, orchestrator};
+use super::{Folder, home, orchestrator};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -212,6 +212,16 @@ impl Server {
             }
         }
         there
+    }
+
+    /// The gateway's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Workers, and the contexts that each has by the metrics.
+    pub(crate) fn expected_processes(&self, workers: usize) -> usize {
+        workers + self.metric("lwc_contexts").unwrap_or(0.0) as usize
     }
 
     pub(crate) fn signal(&self, signal: i32) {

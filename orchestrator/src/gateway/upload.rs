@@ -1,0 +1,84 @@
+//! The body of a request, which may be more than anybody wants.
+//!
+//! An answer can be made before the body has come: the path is wrong, the body
+//! too large. On HTTP/1 whoever then hangs up at once resets the connection, and
+//! the client, which still sends, never reads why. So what comes is read and
+//! thrown away, up to a limit; where that does not end the body, the answer says
+//! that the connection closes.
+
+use super::problem::Problem;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Bytes that are thrown away for a client to read its answer.
+const WASTE: usize = 8 << 20;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A body on its way.
+pub(super) struct Upload {
+    body: Incoming,
+    /// Whether the client sends it only when it is asked to.
+    waits: bool,
+}
+
+impl Upload {
+    pub(super) fn new(body: Incoming, waits: bool) -> Self {
+        Self { body, waits }
+    }
+
+    /// The whole body, so that no worker waits for a slow sender.
+    pub(super) async fn collect(
+        &mut self,
+        deadline: Instant,
+        limit: u64,
+        too_large: impl Fn() -> Problem,
+    ) -> Result<Bytes, Problem> {
+        if self.body.size_hint().lower() > limit {
+            return Err(too_large());
+        }
+        self.waits = false;
+        let whole = Limited::new(&mut self.body, limit as usize).collect();
+        match timeout_at(deadline, whole).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(e)) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-body",
+                format!("the body did not arrive: {e}"),
+            )),
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow-body",
+                "the body did not arrive within the deadline",
+            )),
+        }
+    }
+
+    /// Throws away what is left. False if there is more than that: the
+    /// connection is of no use for another request.
+    pub(super) async fn discard(&mut self) -> bool {
+        if self.body.is_end_stream() {
+            return true;
+        }
+        if self.waits || self.body.size_hint().lower() > WASTE as u64 {
+            return false;
+        }
+        let rest = async {
+            let mut thrown = 0;
+            while let Some(frame) = self.body.frame().await {
+                let Ok(frame) = frame else { return false };
+                thrown += frame.data_ref().map_or(0, Bytes::len);
+                if thrown > WASTE {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(PATIENCE, rest).await.unwrap_or(false)
+    }
+}
