@@ -400,6 +400,9 @@ lwc_process_fini(void)
 			lp->lp_proc = NULL;
 			LIST_REMOVE(lc, lc_link);
 			callout_drain(&lc->lc_callout);
+			lwc_shared_drop(&lc->lc_shared);
+			lc->lc_vm = NULL;	/* the process has it */
+			lc->lc_fd = NULL;
 			lwc_allow_free(lc->lc_allow);
 			lwc_ctx_rele(lc);
 			lwc_proc_rele(lp);

@@ -96,7 +96,7 @@ lwc_md_save(struct thread *td, struct lwc_md *md)
 	md->md_fsbase = pcb->pcb_fsbase;
 	md->md_gsbase = pcb->pcb_gsbase;
 	md->md_tlsbase = pcb->pcb_tlsbase;
-	md->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
+	md->md_tlsflag = pcb->pcb_flags & PCB_TLSBASE;
 	lwc_fpu_save(td, md);
 }
 
