@@ -199,6 +199,8 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lc->lc_limit = NULL;
 	}
 	lwc_shared_drop(&lc->lc_shared);
+	if (lc->lc_creator == NULL && lc->lc_allow != NULL)
+		atomic_subtract_int(&lwc_nroots, 1);
 	lwc_allow_free(lc->lc_allow);
 	lc->lc_allow = NULL;
 	monitor = lc->lc_monitor;

@@ -483,18 +483,22 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 }
 
 /*
- * Whom a descriptor names.  In a table that nobody shares nobody can close it
- * until the target runs, and then it lives: no reference is needed (held).
+ * Whom a descriptor names.  In a table that no other process shares nobody can
+ * close it until the target runs, and then it lives: no reference is needed
+ * (held).
  */
 static __always_inline int
 lwc_target(struct thread *td, int fd, struct lwc_ctx **top, bool *held)
 {
 	struct file *fp;
 	struct filedesc *fdp;
+	struct lwc_proc *lp;
 
 	fdp = td->td_proc->p_fd;
-	*held = fdp->fd_refcnt != 1 || (u_int)fd >= (u_int)fdp->fd_nfiles ||
-	    (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
+	*held = (fdp->fd_refcnt != 1 &&
+	    ((lp = lwc_proc_find(td->td_proc)) == NULL ||
+	    !lwc_table_ours(fdp, lp->lp_current->lc_shared, 1))) ||
+	    (u_int)fd >= (u_int)fdp->fd_nfiles || (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
 	    fp->f_ops != &lwc_fileops;
 	if (*held)
 		return (lwc_ctx_get(td, fd, top, NULL));
@@ -541,6 +545,10 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 		goto out;
 	fdp = td->td_proc->p_fd;
 	state = to->lc_state;
+	/*
+	 * Without lp_mtx: others change a state only to DEAD, when the last
+	 * name goes, and the two name each other where only we can close.
+	 */
 	if ((state == LWC_STATE_SUSPENDED || state == LWC_STATE_NEW) &&
 	    lwc_table_ours(fdp, from->lc_shared, 1) &&
 	    lwc_known(fdp, true, from, to, &src)) {

@@ -134,7 +134,7 @@ struct lwc_shared {
 
 struct lwc_ctx {
 	u_int		lc_refs;	/* (a) who points here */
-	int		lc_state;	/* (l), but see sys_lwSwitch() */
+	int		lc_state;	/* (l), or (t): see sys_lwSwitch() */
 	int		lc_names;	/* (l) descriptors, and guarded children */
 	int		lc_flags;	/* (c) of lwCreate() */
 	uint64_t	lc_id;		/* (c) */
@@ -193,7 +193,7 @@ struct lwc_proc {
 	struct proc	*lp_proc;	/* (l) NULL once it exited */
 	LIST_ENTRY(lwc_proc) lp_link;	/* (g) */
 	struct mtx	lp_mtx;
-	struct lwc_ctx	*lp_current;	/* (t), (l) to change */
+	struct lwc_ctx	*lp_current;	/* (t), to change as lc_state */
 	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
 	int		lp_nctx;	/* (l) */
 	uint64_t	lp_nextid;	/* (l) */
@@ -280,6 +280,7 @@ struct lwControl_args {
 /* lwc_module.c */
 extern int	lwc_max_per_proc, lwc_max_contexts, lwc_max_specs;
 extern volatile u_int lwc_live;		/* contexts, roots not counted */
+extern volatile u_int lwc_nroots;	/* roots that run with our sysentvec */
 extern volatile u_int lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 extern volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 bool	lwc_is_ours(sy_call_t *call);

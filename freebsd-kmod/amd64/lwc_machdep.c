@@ -9,8 +9,8 @@
  *
  * General registers are those of the trap frame on the thread's kernel stack.
  * The fast return from a system call does not reload all of them, so a switch
- * sets PCB_FULL_IRET; setting it also brings pcb_fsbase and pcb_gsbase up to
- * date, which user mode may have changed with wrfsbase.
+ * sets PCB_FULL_IRET; when that is not set yet, the bases are those in the
+ * processor, which user mode may have changed with wrfsbase.
  *
  * Who leaves by a system call expects of it what any system call keeps: the
  * callee-saved registers, %rdi, %rsi and the segment selectors.  %rcx and %r11
