@@ -180,6 +180,8 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lc->lc_vm = NULL;
 	}
 	if (lc->lc_fd != NULL) {
+		if (lc->lc_shared != NULL)
+			atomic_subtract_rel_int(&lc->lc_shared->sh_held, 1);
 		lwc_table_free(lc->lc_fd, lc->lc_pd);
 		lc->lc_fd = NULL;
 		lc->lc_pd = NULL;
@@ -196,6 +198,9 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lim_free(lc->lc_limit);
 		lc->lc_limit = NULL;
 	}
+	lwc_shared_drop(&lc->lc_shared);
+	if (lc->lc_creator == NULL && lc->lc_allow != NULL)
+		atomic_subtract_int(&lwc_nroots, 1);
 	lwc_allow_free(lc->lc_allow);
 	lc->lc_allow = NULL;
 	monitor = lc->lc_monitor;

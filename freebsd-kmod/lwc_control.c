@@ -109,6 +109,9 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 	if (old != NULL)
 		for (i = 0; i < (int)nitems(al->al_calls.calls); i++)
 			al->al_calls.calls[i] &= old->al_calls.calls[i];
+	/* A root is in nobody's way else, but now it needs the module. */
+	if (old == NULL && cur->lc_creator == NULL)
+		atomic_add_int(&lwc_nroots, 1);
 	PROC_LOCK(p);
 	cur->lc_allow = al;
 	cur->lc_sysent = sv;

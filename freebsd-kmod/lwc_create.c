@@ -99,8 +99,7 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 		return (error);
 	lwc_rights_free(lc->lc_back);
 	lc->lc_back = lwc_rights_from(sp);
-	error = lwc_files_fork(td, lp, sp, lc->lc_back, &lc->lc_fd,
-	    &lc->lc_pd);
+	error = lwc_files_fork(td, lp, sp, lc);
 	if (error != 0)
 		return (error);
 	lc->lc_cred = crhold(p->p_ucred);

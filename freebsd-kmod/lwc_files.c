@@ -92,10 +92,55 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 	return (new);
 }
 
+/*
+ * What is counted of a table, in the slot of a context that has it: what is
+ * there, or a new count.  The slot of a current context may speak of a table
+ * that it had; rfork(2) takes one away.
+ */
+struct lwc_shared *
+lwc_shared_get(struct lwc_shared **slot, struct filedesc *fdp, u_int held)
+{
+	struct lwc_shared *sh;
+
+	if (*slot == NULL || (*slot)->sh_table != fdp) {
+		sh = malloc(sizeof(*sh), M_LWC, M_WAITOK);
+		refcount_init(&sh->sh_refs, 1);
+		sh->sh_held = held;
+		sh->sh_table = fdp;
+		lwc_shared_drop(slot);
+		*slot = sh;
+	}
+	refcount_acquire(&(*slot)->sh_refs);
+	return (*slot);
+}
+
+void
+lwc_shared_drop(struct lwc_shared **slot)
+{
+
+	if (*slot != NULL && refcount_release(&(*slot)->sh_refs))
+		free(*slot, M_LWC);
+	*slot = NULL;
+}
+
+/* The current context is about to become another: count who is suspended. */
+void
+lwc_shared_swap(struct lwc_ctx *from, struct lwc_ctx *to, struct filedesc *fdp)
+{
+
+	/* It may be another table meanwhile, or the others may be gone. */
+	if (from->lc_shared != NULL && (from->lc_shared->sh_table != fdp ||
+	    from->lc_shared->sh_refs == 1))
+		lwc_shared_drop(&from->lc_shared);
+	if (from->lc_shared != NULL)
+		atomic_add_int(&from->lc_shared->sh_held, 1);
+	if (to->lc_shared != NULL)
+		atomic_subtract_int(&to->lc_shared->sh_held, 1);
+}
+
 int
 lwc_files_fork(struct thread *td, struct lwc_proc *lp,
-    const struct lwc_specs *sp, struct lwc_rights *back,
-    struct filedesc **fdp, struct pwddesc **pdp)
+    const struct lwc_specs *sp, struct lwc_ctx *lc)
 {
 	const struct lwc_spec *s;
 	struct filedesc *old;
@@ -108,13 +153,16 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 	oldpd = td->td_proc->p_pd;
 	s = lwc_files_whole_spec(sp);
 	if (s != NULL && (s->flags & LWC_SHARE) != 0) {
-		*fdp = fdshare(old);
-		*pdp = pdshare(oldpd);
+		lc->lc_shared = lwc_shared_get(&lp->lp_current->lc_shared, old,
+		    0);
+		lc->lc_fd = fdshare(old);
+		lc->lc_pd = pdshare(oldpd);
+		atomic_add_int(&lc->lc_shared->sh_held, 1);
 		return (0);
 	}
-	*pdp = pdcopy(oldpd);
+	lc->lc_pd = pdcopy(oldpd);
 	if (s != NULL && (s->flags & LWC_UNMAP) != 0) {
-		*fdp = fdinit();
+		lc->lc_fd = fdinit();
 		return (0);
 	}
 	unmap = false;
@@ -122,16 +170,16 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		if (lwc_spec_is(&sp->sp_spec[i], LWC_FILES) &&
 		    (sp->sp_spec[i].flags & LWC_UNMAP) != 0)
 			unmap = true;
-	lp->lp_back = back;
+	lp->lp_back = lc->lc_back;
 	if (!unmap) {
-		*fdp = lwc_files_copy(td, lp, old);
+		lc->lc_fd = lwc_files_copy(td, lp, old);
 		lp->lp_back = NULL;
 		return (0);
 	}
 	nbits = old->fd_nfiles;
 	bits = malloc(howmany(nbits, NBBY), M_LWC, M_WAITOK | M_ZERO);
 	lwc_files_mark(old, sp, bits, nbits, true);
-	*fdp = lwc_files_copy(td, lp, old);
+	lc->lc_fd = lwc_files_copy(td, lp, old);
 	lp->lp_back = NULL;
 	lwc_files_mark(old, sp, bits, nbits, false);
 	free(bits, M_LWC);
@@ -148,6 +196,7 @@ struct lwc_fpart {
 
 struct lwc_fstage {
 	struct filedesc	*fs_table;	/* the whole: in place of ours */
+	struct lwc_shared *fs_shared;	/* of that */
 	struct pwddesc	*fs_pwd;
 	int		fs_n;
 	int		fs_cap;
@@ -262,6 +311,8 @@ lwc_files_stage(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 			error = lwc_fstage_range(td, st, src->lc_fd,
 			    lwc_files_start(s), lwc_files_end(s));
 		} else if ((s->flags & LWC_SHARE) != 0) {
+			st->fs_shared = lwc_shared_get(&src->lc_shared,
+			    src->lc_fd, 1);
 			st->fs_table = fdshare(src->lc_fd);
 			st->fs_pwd = pdshare(src->lc_pd);
 		} else {
@@ -301,7 +352,7 @@ lwc_fpart_install(struct thread *td, struct lwc_fpart *fp)
 }
 
 void
-lwc_files_apply(struct thread *td, struct lwc_fstage *st)
+lwc_files_apply(struct thread *td, struct lwc_ctx *cur, struct lwc_fstage *st)
 {
 	struct filedesc *fdp;
 	struct lwc_fpart *fp;
@@ -320,6 +371,9 @@ lwc_files_apply(struct thread *td, struct lwc_fstage *st)
 		/* Freed by lwc_files_unstage(), when nobody looks at it. */
 		st->fs_table = fdp;
 		st->fs_pwd = pdp;
+		lwc_shared_drop(&cur->lc_shared);
+		cur->lc_shared = st->fs_shared;
+		st->fs_shared = NULL;
 	}
 	for (i = 0; i < st->fs_n; i++) {
 		fp = &st->fs_part[i];
@@ -343,6 +397,7 @@ lwc_files_unstage(struct thread *td, struct lwc_fstage *st)
 	}
 	if (st->fs_table != NULL)
 		lwc_table_free(st->fs_table, st->fs_pwd);
+	lwc_shared_drop(&st->fs_shared);
 	free(st->fs_part, M_LWC);
 	free(st, M_LWC);
 }

@@ -35,8 +35,8 @@ void	lwc_md_fini(struct lwc_md *md);
 /* Put the calling thread's user state into the save area. */
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
 /*
- * The same (from may be null: not wanted), and make another saved state the
- * one with which the thread returns to user mode.  A call says that the
+ * The same (from may be null: not wanted), make another saved state the one
+ * with which the thread returns to user mode, and activate p_vmspace.  A call says that the
  * thread left by a system call that returns there: then only the registers
  * that a system call preserves need be kept.
  */

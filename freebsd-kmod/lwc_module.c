@@ -33,6 +33,7 @@ int lwc_max_per_proc = 4096;
 int lwc_max_contexts = 65536;
 int lwc_max_specs = LWC_MAX_SPECS;
 volatile u_int lwc_live, lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
+volatile u_int lwc_nroots;
 volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 
 static SYSCTL_NODE(_kern, OID_AUTO, lwc, CTLFLAG_RW | CTLFLAG_MPSAFE, NULL,
@@ -99,7 +100,8 @@ lwc_modevent(module_t mod __unused, int what, void *arg __unused)
 		return (0);
 	case MOD_QUIESCE:
 	case MOD_UNLOAD:
-		return (lwc_live != 0 || lwc_ndescs != 0 ? EBUSY : 0);
+		return (lwc_live != 0 || lwc_ndescs != 0 ||
+		    lwc_nroots != 0 ? EBUSY : 0);
 	default:
 		return (EOPNOTSUPP);
 	}

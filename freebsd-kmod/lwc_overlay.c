@@ -82,7 +82,7 @@ lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 		error = lwc_files_stage(td, lp, src, sp, &fs);
 	if (error == 0) {
 		lwc_vm_apply(td->td_proc->p_vmspace, st);
-		lwc_files_apply(td, fs);
+		lwc_files_apply(td, lp->lp_current, fs);
 		for (i = 0; i < sp->sp_n; i++) {
 			if (!lwc_spec_is(&sp->sp_spec[i], LWC_CREDENTIALS))
 				continue;

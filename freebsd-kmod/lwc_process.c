@@ -28,6 +28,7 @@
 #include <sys/kthread.h>
 #include <sys/racct.h>
 #include <sys/rwlock.h>
+#include <sys/smp.h>
 #include <sys/sx.h>
 #include <sys/ucred.h>
 
@@ -52,18 +53,61 @@ lwc_hash_slot(struct proc *p)
 	return (((uintptr_t)p >> 8) % LWC_PROC_HASH);
 }
 
+/*
+ * What each processor found last, good as long as no process has lost its
+ * record since.  Guarded contexts ask for theirs at every system call, and
+ * all processors would write to the one lock.
+ */
+static struct lwc_recent {
+	struct proc	*lr_proc;
+	struct lwc_proc	*lr_lp;
+	u_int		lr_lost;	/* lwc_lost at that time */
+} __aligned(CACHE_LINE_SIZE) *lwc_recent;
+static volatile u_int lwc_lost;
+
+static struct lwc_proc *
+lwc_proc_recent(struct proc *p)
+{
+	struct lwc_proc *lp;
+	struct lwc_recent *lr;
+
+	/* Nobody else writes there meanwhile. */
+	critical_enter();
+	lr = &lwc_recent[PCPU_GET(cpuid)];
+	lp = lr->lr_proc == p && lr->lr_lost == lwc_lost ? lr->lr_lp : NULL;
+	critical_exit();
+	return (lp);
+}
+
+/* Of the current process; only of the parent of kernel processes otherwise. */
 struct lwc_proc *
 lwc_proc_find(struct proc *p)
 {
 	struct lwc_proc *lp;
+	struct lwc_recent *lr;
+	u_int lost;
 
 	if (lwc_nprocs == 0)
 		return (NULL);
+	lp = lwc_proc_recent(p);
+	if (lp != NULL)
+		return (lp);
+	/* Only the process itself could lose it, and it is here. */
+	lost = lwc_lost;
 	rw_rlock(&lwc_hash_lock);
 	LIST_FOREACH(lp, &lwc_hash[lwc_hash_slot(p)], lp_link)
 		if (lp->lp_proc == p)
 			break;
 	rw_runlock(&lwc_hash_lock);
+	MPASS(lp == NULL || p == curproc);
+	if (lp != NULL) {
+		critical_enter();
+		lr = &lwc_recent[PCPU_GET(cpuid)];
+		lr->lr_proc = p;
+		lr->lr_lp = lp;
+		lr->lr_lost = lost;
+		critical_exit();
+	}
 	return (lp);
 }
 
@@ -271,6 +315,7 @@ lwc_proc_destroy(struct lwc_proc *lp)
 	rw_wlock(&lwc_hash_lock);
 	LIST_REMOVE(lp, lp_link);
 	rw_wunlock(&lwc_hash_lock);
+	atomic_add_int(&lwc_lost, 1);
 	/*
 	 * Mark them first: those that die of closing the others' tables must
 	 * find nothing left to do.  What the reaper has is already marked.
@@ -366,6 +411,8 @@ lwc_process_init(void)
 	mtx_init(&lwc_reap_mtx, "lwc reaper", NULL, MTX_DEF);
 	for (i = 0; i < LWC_PROC_HASH; i++)
 		LIST_INIT(&lwc_hash[i]);
+	lwc_recent = malloc_aligned((mp_maxid + 1) * sizeof(*lwc_recent),
+	    CACHE_LINE_SIZE, M_LWC, M_WAITOK | M_ZERO);
 	lwc_reaper_stop = false;
 	error = kproc_create(lwc_reaper_main, NULL, &lwc_reaper, 0, 0,
 	    "lwcreap");
@@ -400,7 +447,10 @@ lwc_process_fini(void)
 			lp->lp_proc = NULL;
 			LIST_REMOVE(lc, lc_link);
 			callout_drain(&lc->lc_callout);
-			lwc_allow_free(lc->lc_allow);
+			lwc_shared_drop(&lc->lc_shared);
+			lc->lc_vm = NULL;	/* the process has it */
+			lc->lc_fd = NULL;
+			MPASS(lc->lc_allow == NULL);
 			lwc_ctx_rele(lc);
 			lwc_proc_rele(lp);
 		}
@@ -410,6 +460,7 @@ lwc_process_fini(void)
 	wakeup(&lwc_reap_list);
 	msleep(lwc_reaper, &lwc_reap_mtx, 0, "lwcfini", 0);
 	mtx_unlock(&lwc_reap_mtx);
+	free(lwc_recent, M_LWC);
 	mtx_destroy(&lwc_reap_mtx);
 	rw_destroy(&lwc_hash_lock);
 }

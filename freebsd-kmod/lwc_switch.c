@@ -20,6 +20,11 @@
  *
  * Cost does not depend on how many contexts there are nor how large they are:
  * pointers move, and a hash finds the descriptor.
+ *
+ * Nearly every switch is between two that have switched before, in tables that
+ * no other process shares.  Then each names the other in a place where nobody
+ * but this thread can close it: neither can die meanwhile, nothing can fail,
+ * and the states change without a lock.  sys_lwSwitch() does that by itself.
  */
 
 #include "lwc_var.h"
@@ -34,19 +39,43 @@
 SDT_PROBE_DEFINE3(lwc, , , switch, "uint64_t", "uint64_t", "int");
 
 /*
- * Exchange p_ucred; the caller gets the old reference, and calls
- * thread_cow_update() when it has let go of the process lock.
+ * Exchange p_ucred for another.  The caller has taken over the old reference,
+ * and calls lwc_cred_changed() when it has let go of the process lock.
+ *
+ * The process and its thread are two users of what they have, and the thread
+ * holds a reference and counts further ones by itself.  proc_set_cred() and
+ * thread_cow_update() would move them one by one, with eight locks; if the
+ * thread has caught up with the process, they can move together.
  */
-static struct ucred *
-lwc_cred_swap(struct proc *p, struct ucred *new)
+static void
+lwc_cred_swap(struct thread *td, struct ucred *new)
 {
+	struct proc *p;
 	struct ucred *old;
 
+	p = td->td_proc;
 	PROC_LOCK_ASSERT(p, MA_OWNED);
 	old = p->p_ucred;
-	if (old != new)
+	if (td->td_realucred != old || td->td_ucred != old ||
+	    td->td_cowgen != p->p_cowgen) {
 		proc_set_cred(p, new);
-	return (old);
+		return;
+	}
+	if (old->cr_ruidinfo != new->cr_ruidinfo)
+		(void)chgproccnt(new->cr_ruidinfo, 1, 0);
+	mtx_lock(&old->cr_mtx);
+	KASSERT(old->cr_users >= 2, ("lwc: %u users", old->cr_users));
+	old->cr_users -= 2;
+	old->cr_ref += td->td_ucredref - 1;
+	mtx_unlock(&old->cr_mtx);
+	mtx_lock(&new->cr_mtx);
+	new->cr_users += 2;
+	new->cr_ref++;
+	mtx_unlock(&new->cr_mtx);
+	td->td_ucredref = 0;
+	td->td_realucred = td->td_ucred = p->p_ucred = new;
+	if (old->cr_ruidinfo != new->cr_ruidinfo)
+		(void)chgproccnt(old->cr_ruidinfo, -1, 0);
 }
 
 /* A process is on the list of its prison, which follows the credentials. */
@@ -66,7 +95,8 @@ static void
 lwc_cred_changed(struct thread *td, struct ucred *from, struct ucred *to)
 {
 
-	thread_cow_update(td);
+	if (td->td_cowgen != td->td_proc->p_cowgen)
+		thread_cow_update(td);
 	if (from->cr_prison != to->cr_prison)
 		lwc_prison_move(td->td_proc, from, to);
 #ifdef RACCT
@@ -85,7 +115,9 @@ lwc_cred_install(struct thread *td, struct ucred *new, struct ucred **oldp)
 
 	p = td->td_proc;
 	PROC_LOCK(p);
-	*oldp = lwc_cred_swap(p, new);
+	*oldp = p->p_ucred;
+	if (*oldp != new)
+		lwc_cred_swap(td, new);
 	PROC_UNLOCK(p);
 	if (*oldp != new)
 		lwc_cred_changed(td, *oldp, new);
@@ -93,15 +125,24 @@ lwc_cred_install(struct thread *td, struct ucred *new, struct ucred **oldp)
 
 #define	LWC_TDP		(TDP_ALTSTACK | TDP_SIGFASTBLOCK)
 #define	LWC_TDP2	TDP2_UEXTERR
+/* Both words of flags at once. */
+#define	LWC_TDP_BOTH	((uint64_t)(u_int)LWC_TDP2 << 32 | (u_int)LWC_TDP)
+CTASSERT(offsetof(struct thread, td_pflags2) ==
+    offsetof(struct thread, td_pflags) + sizeof(int));
+CTASSERT(offsetof(struct lwc_thread, lt_pflags2) ==
+    offsetof(struct lwc_thread, lt_pflags) + sizeof(int));
+CTASSERT(BYTE_ORDER == LITTLE_ENDIAN);
 
 static __always_inline void
 lwc_thread_save(struct thread *td, struct lwc_thread *lt)
 {
+	uint64_t flags;
 
 	lt->lt_sigmask = td->td_sigmask;
 	lt->lt_sigstk = td->td_sigstk;
-	lt->lt_pflags = td->td_pflags & LWC_TDP;
-	lt->lt_pflags2 = td->td_pflags2 & LWC_TDP2;
+	memcpy(&flags, &td->td_pflags, sizeof(flags));
+	flags &= LWC_TDP_BOTH;
+	memcpy(&lt->lt_pflags, &flags, sizeof(flags));
 	lt->lt_sigblock_ptr = td->td_sigblock_ptr;
 	lt->lt_sigblock_val = td->td_sigblock_val;
 	lt->lt_exterr_ptr = td->td_exterr_ptr;
@@ -113,11 +154,14 @@ lwc_thread_save(struct thread *td, struct lwc_thread *lt)
 static __always_inline void
 lwc_thread_load(struct thread *td, const struct lwc_thread *lt)
 {
+	uint64_t flags, mine;
 
 	td->td_sigmask = lt->lt_sigmask;
 	td->td_sigstk = lt->lt_sigstk;
-	td->td_pflags = (td->td_pflags & ~LWC_TDP) | lt->lt_pflags;
-	td->td_pflags2 = (td->td_pflags2 & ~LWC_TDP2) | lt->lt_pflags2;
+	memcpy(&flags, &td->td_pflags, sizeof(flags));
+	memcpy(&mine, &lt->lt_pflags, sizeof(mine));
+	flags = (flags & ~LWC_TDP_BOTH) | mine;
+	memcpy(&td->td_pflags, &flags, sizeof(flags));
 	td->td_sigblock_ptr = lt->lt_sigblock_ptr;
 	td->td_sigblock_val = lt->lt_sigblock_val;
 	td->td_exterr_ptr = lt->lt_exterr_ptr;
@@ -126,48 +170,60 @@ lwc_thread_load(struct thread *td, const struct lwc_thread *lt)
 	td->td_rb_inact = lt->lt_rb_inact;
 }
 
-/* Exchange everything; afterwards the thread is in the other context. */
+/* Is a signal waiting that the other mask may let through? */
+static __always_inline bool
+lwc_signals_wait(const struct thread *td, const struct proc *p)
+{
+	uint64_t w[4];
+
+	CTASSERT(sizeof(sigset_t) == 2 * sizeof(w[0]));
+	memcpy(&w[0], &td->td_siglist, sizeof(sigset_t));
+	memcpy(&w[2], &p->p_siglist, sizeof(sigset_t));
+	return ((w[0] | w[1] | w[2] | w[3]) != 0);
+}
+
+/*
+ * Exchange everything that the process and the thread have of a context.
+ * lwc_md_switch() follows, and makes the memory and the registers its own.
+ */
 static __always_inline void
 lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 {
 	struct proc *p;
-	bool cred, limits;
+	bool changed;
 
 	p = td->td_proc;
+	changed = false;
+	if (from->lc_shared != to->lc_shared)
+		lwc_shared_swap(from, to, p->p_fd);
 	PROC_LOCK(p);
 	from->lc_vm = p->p_vmspace;
 	p->p_vmspace = to->lc_vm;
-	to->lc_vm = NULL;
 	from->lc_fd = p->p_fd;
 	atomic_store_ptr(&p->p_fd, to->lc_fd);
-	to->lc_fd = NULL;
 	from->lc_pd = p->p_pd;
 	atomic_store_ptr(&p->p_pd, to->lc_pd);
-	to->lc_pd = NULL;
 	from->lc_sigacts = p->p_sigacts;
 	p->p_sigacts = to->lc_sigacts;
-	to->lc_sigacts = NULL;
-	from->lc_cred = lwc_cred_swap(p, to->lc_cred);
-	cred = from->lc_cred != to->lc_cred;
-	to->lc_cred = NULL;
 	from->lc_limit = p->p_limit;
-	limits = from->lc_limit != to->lc_limit;
-	if (limits) {
+	if (from->lc_limit != to->lc_limit) {
 		p->p_limit = to->lc_limit;
 		PROC_UPDATE_COW(p);
+		changed = true;
 	}
-	to->lc_limit = NULL;
+	from->lc_cred = p->p_ucred;
+	if (from->lc_cred != to->lc_cred) {
+		lwc_cred_swap(td, to->lc_cred);
+		changed = true;
+	}
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
-	if (!SIGISEMPTY(td->td_siglist) || !SIGISEMPTY(p->p_siglist))
+	if (__predict_false(lwc_signals_wait(td, p)))
 		signotify(td);
 	PROC_UNLOCK(p);
-	pmap_activate(td);
-	if (cred)
+	if (changed)
 		lwc_cred_changed(td, from->lc_cred, p->p_ucred);
-	else if (limits)
-		thread_cow_update(td);
 }
 
 static inline int
@@ -187,14 +243,27 @@ lwc_leave(struct lwc_proc *lp, struct lwc_ctx *from, struct lwc_ctx *to,
 	from->lc_state = state;
 }
 
+static inline bool
+lwc_rests(const struct lwc_ctx *lc)
+{
+
+	return (lc->lc_state == LWC_STATE_SUSPENDED ||
+	    lc->lc_state == LWC_STATE_NEW || lc->lc_state == LWC_STATE_REPLY);
+}
+
 /*
  * Who switched here last time, or where we went last time: one of the two
  * remembers the caller's number in nearly every pattern of switching.  A table
- * that nobody shares needs no lock to be looked at, and what it names stays
- * named while we are in the kernel.
+ * that no other process shares needs no lock to be looked at, and what it
+ * names stays named while we are in the kernel.  It may be the table that the
+ * process has now (mine), which the caller may have looked at (ours).
+ *
+ * The target has resources, so it is neither dead nor current; that cannot
+ * change behind our back where this returns true.
  */
 static __always_inline bool
-lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
+lwc_known(struct filedesc *mine, bool ours, struct lwc_ctx *from,
+    struct lwc_ctx *to, int *srcp)
 {
 	struct filedesc *fdp;
 	int fd;
@@ -205,14 +274,14 @@ lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
 		fd = from->lc_callee_fd;
 	else
 		return (false);
-	/* Dead or current it has none: lwc_claim() says so. */
 	fdp = to->lc_fd;
-	if (fdp == NULL || fdp->fd_refcnt != 1 ||
-	    !lwc_desc_names(fdp, fd, from))
+	if (fdp != mine)
+		ours = lwc_table_ours(fdp, to->lc_shared, 0);
+	else if (!ours)
+		ours = lwc_table_ours(mine, from->lc_shared, 1);
+	if (!ours || !lwc_desc_names(fdp, fd, from))
 		return (false);
 	*srcp = fd;
-	to->lc_caller = from->lc_id;
-	to->lc_caller_fd = fd;
 	return (true);
 }
 
@@ -331,25 +400,60 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 	return (0);
 }
 
+/* The current context is another now: what is left to do, and what it gets. */
+static __always_inline int
+lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
+    const struct lwc_event *ev, int how, int state, int src)
+{
+
+	if (how == LWC_HOW_SUSPEND && from->lc_patience != 0)
+		lwc_patience_begin(from);
+	if (to->lc_deadline != 0)
+		lwc_patience_end(to);
+	atomic_add_long(&lwc_nswitch, 1);
+	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
+	if (how == LWC_HOW_PREEMPT) {
+		from->lc_preempted = true;
+		lwc_md_result(td, ETIMEDOUT, 0);
+		return (EJUSTRETURN);
+	}
+	if (to->lc_preempted) {
+		to->lc_preempted = false;
+		return (EJUSTRETURN);
+	}
+	if (state == LWC_STATE_REPLY) {
+		lwc_md_result(td,
+		    ev->ev_n > 0 ? (int)ev->ev_words[LWC_REPLY_ERRNO] : 0,
+		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0);
+		return (EJUSTRETURN);
+	}
+	return (lwc_deliver(td, to, ev, src));
+}
+
 /*
  * Go to another context.  0: we are there, and td_retval has what the call
  * returns in which it left.  EJUSTRETURN: we are there, and its registers have
  * it.  Else we are where we were.  The caller has a reference on the target
  * and has done lwc_proc_check().
  */
-static __always_inline int
-lwc_go(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
-    const struct lwc_event *ev, const int how)
+int
+lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
+    const struct lwc_event *ev, int how)
 {
 	struct lwc_ctx *from;
+	struct filedesc *fdp;
 	int error, src, state;
 	bool dead, known;
 
 	from = lp->lp_current;
+	fdp = td->td_proc->p_fd;
 	src = -1;
 	/* Not claimed yet: it must be named where nobody else can close it. */
-	known = (how == LWC_HOW_TRAP || (how == LWC_HOW_SUSPEND &&
-	    td->td_proc->p_fd->fd_refcnt == 1)) && lwc_known(from, to, &src);
+	known = lwc_rests(to) && ((how == LWC_HOW_TRAP &&
+	    lwc_known(fdp, false, from, to, &src)) ||
+	    (how == LWC_HOW_SUSPEND &&
+	    lwc_table_ours(fdp, from->lc_shared, 1) &&
+	    lwc_known(fdp, true, from, to, &src)));
 	error = lwc_claim(lp, to, ev, how, known, &state);
 	if (error != 0)
 		return (error);
@@ -372,109 +476,114 @@ lwc_go(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
 		mtx_unlock(&lp->lp_mtx);
 	}
-	if (how == LWC_HOW_SUSPEND && from->lc_patience != 0)
-		lwc_patience_begin(from);
-	if (to->lc_deadline != 0)
-		lwc_patience_end(to);
-	atomic_add_long(&lwc_nswitch, 1);
-	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
-	if (how == LWC_HOW_PREEMPT) {
-		from->lc_preempted = true;
-		lwc_md_result(td, ETIMEDOUT, 0);
-		error = EJUSTRETURN;
-	} else if (to->lc_preempted) {
-		to->lc_preempted = false;
-		error = EJUSTRETURN;
-	} else if (state == LWC_STATE_REPLY) {
-		lwc_md_result(td,
-		    ev->ev_n > 0 ? (int)ev->ev_words[LWC_REPLY_ERRNO] : 0,
-		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0);
-		error = EJUSTRETURN;
-	} else {
-		error = lwc_deliver(td, to, ev, src);
-	}
+	error = lwc_arrive(td, from, to, ev, how, state, src);
 	if (dead)
 		lwc_reap(lp, from);
 	return (error);
 }
 
-int
-lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
-    const struct lwc_event *ev, int how)
-{
-
-	return (lwc_go(td, lp, to, ev, how));
-}
-
-/* Compiled once for each way out: what a switch costs is decided here. */
+/*
+ * Whom a descriptor names.  In a table that no other process shares nobody can
+ * close it until the target runs, and then it lives: no reference is needed
+ * (held).
+ */
 static __always_inline int
-lwc_switch(struct thread *td, int fd, const uint64_t *args, int n,
-    const struct lwc_out *out, const int how)
+lwc_target(struct thread *td, int fd, struct lwc_ctx **top, bool *held)
 {
 	struct file *fp;
 	struct filedesc *fdp;
-	struct lwc_ctx *to;
-	struct lwc_event ev;
 	struct lwc_proc *lp;
-	int error;
-	bool shared;
 
-	error = lwc_proc_check(td);
-	if (error != 0)
-		return (error);
+	fdp = td->td_proc->p_fd;
+	*held = (fdp->fd_refcnt != 1 &&
+	    ((lp = lwc_proc_find(td->td_proc)) == NULL ||
+	    !lwc_table_ours(fdp, lp->lp_current->lc_shared, 1))) ||
+	    (u_int)fd >= (u_int)fdp->fd_nfiles || (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
+	    fp->f_ops != &lwc_fileops;
+	if (*held)
+		return (lwc_ctx_get(td, fd, top, NULL));
+	*top = ((struct lwc_desc *)fp->f_data)->ld_ctx;
+	return ((*top)->lc_lp->lp_proc == td->td_proc ? 0 : EPERM);
+}
+
+static __always_inline int
+lwc_words_copyin(struct lwc_event *ev, const uint64_t *args, int n)
+{
+
 	if ((u_int)n > LWC_MAX_ARGS)
 		return (EINVAL);
-	ev.ev_kind = LWC_SWITCHED;
-	ev.ev_n = n;
-	if (n > 0) {
-		error = copyin(args, ev.ev_words, n * sizeof(*args));
-		if (error != 0)
-			return (error);
-	}
-	/*
-	 * In a table that nobody shares nobody can close the descriptor until
-	 * the target runs, and then it lives: no reference is needed.
-	 */
-	fdp = td->td_proc->p_fd;
-	shared = fdp->fd_refcnt != 1 || (u_int)fd >= (u_int)fdp->fd_nfiles ||
-	    (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
-	    fp->f_ops != &lwc_fileops;
-	if (shared) {
-		error = lwc_ctx_get(td, fd, &to, NULL);
-		if (error != 0)
-			return (error);
-	} else {
-		to = ((struct lwc_desc *)fp->f_data)->ld_ctx;
-		if (to->lc_lp->lp_proc != td->td_proc)
-			return (EPERM);
-	}
+	ev->ev_kind = LWC_SWITCHED;
+	ev->ev_n = n;
+	return (n == 0 ? 0 :
+	    copyin(args, ev->ev_words, n * sizeof(ev->ev_words[0])));
+}
+
+int
+sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
+{
+	struct filedesc *fdp;
+	struct lwc_ctx *from, *to;
+	struct lwc_event ev;
+	struct lwc_proc *lp;
+	int error, src, state;
+	bool held;
+
+	td = curthread;		/* which the locks ask for all the time */
+	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_words_copyin(&ev, uap->to_args, uap->n);
+	if (error == 0)
+		error = lwc_target(td, uap->to, &to, &held);
+	if (error != 0)
+		return (error);
 	lp = to->lc_lp;
-	if (how == LWC_HOW_SUSPEND)
-		lp->lp_current->lc_out = *out;
-	error = lwc_go(td, lp, to, &ev, how);
-	if (shared)
+	from = lp->lp_current;
+	/* If it does not leave after all, nobody reads this. */
+	error = lwc_out_copyin(&from->lc_out, uap->src, uap->src_args,
+	    uap->num_args);
+	if (error != 0)
+		goto out;
+	fdp = td->td_proc->p_fd;
+	state = to->lc_state;
+	/*
+	 * Without lp_mtx: others change a state only to DEAD, when the last
+	 * name goes, and the two name each other where only we can close.
+	 */
+	if ((state == LWC_STATE_SUSPENDED || state == LWC_STATE_NEW) &&
+	    lwc_table_ours(fdp, from->lc_shared, 1) &&
+	    lwc_known(fdp, true, from, to, &src)) {
+		to->lc_state = LWC_STATE_CURRENT;
+		from->lc_state = LWC_STATE_SUSPENDED;
+		lp->lp_current = to;
+		lwc_swap(td, from, to);
+		lwc_md_switch(td, &from->lc_md, &to->lc_md, true);
+		error = lwc_arrive(td, from, to, &ev, LWC_HOW_SUSPEND, state,
+		    src);
+	} else {
+		error = lwc_enter(td, lp, to, &ev, LWC_HOW_SUSPEND);
+	}
+out:
+	if (held)
 		lwc_ctx_rele(to);
 	/* What returns is the call in which the target left. */
 	return (error);
 }
 
 int
-sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
-{
-	struct lwc_out out;
-	int error;
-
-	error = lwc_out_copyin(&out, uap->src, uap->src_args, uap->num_args);
-	if (error != 0)
-		return (error);
-	return (lwc_switch(td, uap->to, uap->to_args, uap->n, &out,
-	    LWC_HOW_SUSPEND));
-}
-
-int
 sys_lwDiscardSwitch(struct thread *td, struct lwDiscardSwitch_args *uap)
 {
+	struct lwc_ctx *to;
+	struct lwc_event ev;
+	int error;
 
-	return (lwc_switch(td, uap->to, uap->to_args, uap->n, NULL,
-	    LWC_HOW_DISCARD));
+	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_words_copyin(&ev, uap->to_args, uap->n);
+	if (error == 0)
+		error = lwc_ctx_get(td, uap->to, &to, NULL);
+	if (error != 0)
+		return (error);
+	error = lwc_enter(td, to->lc_lp, to, &ev, LWC_HOW_DISCARD);
+	lwc_ctx_rele(to);
+	return (error);
 }

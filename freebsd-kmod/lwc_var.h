@@ -121,9 +121,20 @@ struct lwc_thread {
 /* Internal states, beyond LWC_STATE_*. */
 #define	LWC_STATE_REPLY		100	/* waits for an answer to its trap */
 
+/*
+ * A descriptor table that contexts of one process share, and how many of the
+ * suspended ones have it.  If with the current one that is all who have it, no
+ * other process can close anything there.  Too low a count is safe.
+ */
+struct lwc_shared {
+	u_int		sh_refs;	/* (a) contexts that point here */
+	u_int		sh_held;	/* (a) */
+	struct filedesc	*sh_table;	/* (c) not counted by this */
+};
+
 struct lwc_ctx {
 	u_int		lc_refs;	/* (a) who points here */
-	int		lc_state;	/* (l) */
+	int		lc_state;	/* (l), or (t): see sys_lwSwitch() */
 	int		lc_names;	/* (l) descriptors, and guarded children */
 	int		lc_flags;	/* (c) of lwCreate() */
 	uint64_t	lc_id;		/* (c) */
@@ -138,6 +149,7 @@ struct lwc_ctx {
 	/* Suspended contexts own these; (t). */
 	struct vmspace	*lc_vm;
 	struct filedesc	*lc_fd;
+	struct lwc_shared *lc_shared;	/* (t) of that table, or NULL */
 	struct pwddesc	*lc_pd;
 	struct ucred	*lc_cred;
 	struct sigacts	*lc_sigacts;
@@ -181,7 +193,7 @@ struct lwc_proc {
 	struct proc	*lp_proc;	/* (l) NULL once it exited */
 	LIST_ENTRY(lwc_proc) lp_link;	/* (g) */
 	struct mtx	lp_mtx;
-	struct lwc_ctx	*lp_current;	/* (t), (l) to change */
+	struct lwc_ctx	*lp_current;	/* (t), to change as lc_state */
 	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
 	int		lp_nctx;	/* (l) */
 	uint64_t	lp_nextid;	/* (l) */
@@ -268,6 +280,7 @@ struct lwControl_args {
 /* lwc_module.c */
 extern int	lwc_max_per_proc, lwc_max_contexts, lwc_max_specs;
 extern volatile u_int lwc_live;		/* contexts, roots not counted */
+extern volatile u_int lwc_nroots;	/* roots that run with our sysentvec */
 extern volatile u_int lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 extern volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 bool	lwc_is_ours(sy_call_t *call);
@@ -378,13 +391,32 @@ uint64_t lwc_vm_private(struct vmspace *vm);
 
 /* lwc_files.c */
 int	lwc_files_fork(struct thread *td, struct lwc_proc *lp,
-	    const struct lwc_specs *sp, struct lwc_rights *back,
-	    struct filedesc **fdp, struct pwddesc **pdp);
+	    const struct lwc_specs *sp, struct lwc_ctx *lc);
+struct lwc_shared *lwc_shared_get(struct lwc_shared **slot,
+	    struct filedesc *fdp, u_int held);
+void	lwc_shared_drop(struct lwc_shared **slot);
+void	lwc_shared_swap(struct lwc_ctx *from, struct lwc_ctx *to,
+	    struct filedesc *fdp);
+/*
+ * Has no other process this table?  It is the current context's (1) or a
+ * suspended one's (0).  The table's count is read first: whoever lets go of a
+ * table leaves our count before.
+ */
+static inline bool
+lwc_table_ours(struct filedesc *fdp, struct lwc_shared *sh, u_int current)
+{
+	u_int refs;
+
+	refs = atomic_load_acq_int((volatile u_int *)&fdp->fd_refcnt);
+	return (refs == 1 || (sh != NULL && sh->sh_table == fdp &&
+	    refs == atomic_load_int(&sh->sh_held) + current));
+}
 struct lwc_fstage;
 int	lwc_files_stage(struct thread *td, struct lwc_proc *lp,
 	    struct lwc_ctx *src, const struct lwc_specs *sp,
 	    struct lwc_fstage **stp);
-void	lwc_files_apply(struct thread *td, struct lwc_fstage *st);
+void	lwc_files_apply(struct thread *td, struct lwc_ctx *cur,
+	    struct lwc_fstage *st);
 void	lwc_files_unstage(struct thread *td, struct lwc_fstage *st);
 
 /* lwc_switch.c */

@@ -9,8 +9,8 @@
  *
  * General registers are those of the trap frame on the thread's kernel stack.
  * The fast return from a system call does not reload all of them, so a switch
- * sets PCB_FULL_IRET; setting it also brings pcb_fsbase and pcb_gsbase up to
- * date, which user mode may have changed with wrfsbase.
+ * sets PCB_FULL_IRET; when that is not set yet, the bases are those in the
+ * processor, which user mode may have changed with wrfsbase.
  *
  * Who leaves by a system call expects of it what any system call keeps: the
  * callee-saved registers, %rdi, %rsi and the segment selectors.  %rcx and %r11
@@ -96,7 +96,7 @@ lwc_md_save(struct thread *td, struct lwc_md *md)
 	md->md_fsbase = pcb->pcb_fsbase;
 	md->md_gsbase = pcb->pcb_gsbase;
 	md->md_tlsbase = pcb->pcb_tlsbase;
-	md->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
+	md->md_tlsflag = pcb->pcb_flags & PCB_TLSBASE;
 	lwc_fpu_save(td, md);
 }
 

@@ -26,7 +26,7 @@ struct lwc_md {
 	register_t	md_fsbase;	/* TLS base */
 	register_t	md_gsbase;
 	register_t	md_tlsbase;	/* signal handlers' TLS base ... */
-	bool		md_hastls;	/* ... if one was set */
+	u_int		md_tlsflag;	/* ... if PCB_TLSBASE, else 0 */
 	struct savefpu	*md_fpu;	/* x87, SSE, AVX, ... (xsave area) */
 };
 
@@ -94,40 +94,68 @@ lwc_call_load(struct trapframe *frame, const struct trapframe *call)
 	frame->tf_ss = _udatasel;
 }
 
+/*
+ * The bases of the context that leaves, and those of the one that comes.  User
+ * mode can change its own; the pcb is up to date if PCB_FULL_IRET says so, and
+ * has to be while that is set.  Interrupts are disabled, as set_pcb_flags()
+ * would do: the scheduler writes there as well.
+ */
+static __always_inline void
+lwc_bases_switch(struct pcb *pcb, struct lwc_md *from, const struct lwc_md *to)
+{
+	register_t fsbase, gsbase;
+	u_int flags;
+
+	flags = pcb->pcb_flags;
+	if ((flags & PCB_FULL_IRET) == 0 &&
+	    (cpu_stdext_feature & CPUID_STDEXT_FSGSBASE) != 0) {
+		fsbase = rdfsbase();
+		gsbase = rdmsr(MSR_KGSBASE);
+	} else {
+		fsbase = pcb->pcb_fsbase;
+		gsbase = pcb->pcb_gsbase;
+	}
+	if (from != NULL) {
+		from->md_fsbase = fsbase;
+		from->md_gsbase = gsbase;
+		from->md_tlsbase = pcb->pcb_tlsbase;
+		from->md_tlsflag = flags & PCB_TLSBASE;
+	}
+	pcb->pcb_fsbase = to->md_fsbase;
+	pcb->pcb_gsbase = to->md_gsbase;
+	pcb->pcb_tlsbase = to->md_tlsbase;
+	pcb->pcb_flags = (flags & ~PCB_TLSBASE) | to->md_tlsflag |
+	    PCB_FULL_IRET;
+}
+
 static __always_inline void
 lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to,
     bool call)
 {
 	struct pcb *pcb;
+	register_t r;
 
 	pcb = td->td_pcb;
-	if ((pcb->pcb_flags & PCB_FULL_IRET) == 0)
-		set_pcb_flags(pcb, PCB_FULL_IRET);
 	if (from != NULL) {
 		from->md_call = call;
 		if (call)
 			lwc_call_copy(&from->md_frame, td->td_frame);
 		else
 			lwc_frame_copy(&from->md_frame, td->td_frame);
-		from->md_fsbase = pcb->pcb_fsbase;
-		from->md_gsbase = pcb->pcb_gsbase;
-		from->md_tlsbase = pcb->pcb_tlsbase;
-		from->md_hastls = (pcb->pcb_flags & PCB_TLSBASE) != 0;
 	}
 	if (to->md_call)
 		lwc_call_load(td->td_frame, &to->md_frame);
 	else
 		lwc_frame_copy(td->td_frame, &to->md_frame);
-	pcb->pcb_fsbase = to->md_fsbase;
-	pcb->pcb_gsbase = to->md_gsbase;
-	pcb->pcb_tlsbase = to->md_tlsbase;
-	if (to->md_hastls != ((pcb->pcb_flags & PCB_TLSBASE) != 0)) {
-		if (to->md_hastls)
-			set_pcb_flags(pcb, PCB_TLSBASE);
-		else
-			clear_pcb_flags(pcb, PCB_TLSBASE);
-	}
-	critical_enter();
+	/*
+	 * As pmap_activate() says: no invalidation between %cr3 and curpmap.
+	 * It is a critical section that nothing can make preemption due in, so
+	 * critical_exit() has nothing to look after.
+	 */
+	r = intr_disable();
+	td->td_critnest++;
+	pmap_activate_sw(td);
+	lwc_bases_switch(pcb, from, to);
 	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
 		if (from != NULL)
 			fpusave(from->md_fpu);
@@ -139,7 +167,8 @@ lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to,
 		    cpu_max_ext_state_size);
 		fpuuserinited(td);
 	}
-	critical_exit();
+	td->td_critnest--;
+	intr_restore(r);
 }
 
 #endif /* !_AMD64_LWC_MD_H_ */

@@ -60,16 +60,21 @@ line(const char *what, double each)
 
 /* A context that does nothing but come back. */
 static int
-echo(int flags)
+echo(int flags, int share)
 {
 	struct lwc_spec s;
 	int fd, src;
 
-	/* Not the names of all the others: a thousand tables of a thousand. */
 	memset(&s, 0, sizeof(s));
-	s.flags = LWC_FILES | LWC_UNMAP;
-	s.sub.descriptors.from = 3;
-	s.sub.descriptors.to = 0x7ffffffe;
+	if (share) {
+		s.flags = LWC_FILES | LWC_SHARE;
+		s.sub.descriptors.from = s.sub.descriptors.to = -1;
+	} else {
+		/* Not all others' names: a thousand tables of a thousand. */
+		s.flags = LWC_FILES | LWC_UNMAP;
+		s.sub.descriptors.from = 3;
+		s.sub.descriptors.to = 0x7ffffffe;
+	}
 	fd = lwCreate(&s, 1, &src, NULL, NULL, flags);
 	if (fd == LWC_SWITCHED)
 		for (;;)
@@ -238,15 +243,22 @@ main(int argc, char **argv)
 	fork_cost = fork_exit_wait(rounds / 10);
 	line("fork + exit + wait", fork_cost);
 
-	fds[0] = echo(0);
+	fds[0] = echo(0, 0);
 	line("lwSwitch round trip, 2 contexts", round_trips(fds[0], rounds));
 	line("  with 4 words and all out arguments",
 	    round_trips_words(fds[0], rounds));
-	user = echo(0);
+	user = echo(0, 0);
 	(void)lwSyscall(user, LWC_CREDENTIALS, 23 /* setuid */,
 	    (uint64_t[8]){ 1001 });
 	line("  with different credentials", round_trips(user, rounds));
-	user = echo(LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	close(user);
+	user = echo(0, 1);
+	line("  with one descriptor table", round_trips(user, rounds));
+	(void)lwSyscall(user, LWC_CREDENTIALS, 23, (uint64_t[8]){ 1001 });
+	line("  with one descriptor table, different credentials",
+	    round_trips(user, rounds));
+	close(user);
+	user = echo(LWC_TRAP_FAULT | LWC_TRAP_EXIT, 0);
 	line("  into a guarded context", round_trips(user, rounds));
 	line("lwSyscall(getppid), memory and files of the target",
 	    ({ t = now(); for (i = 0; i < rounds; i++)
@@ -259,7 +271,7 @@ main(int argc, char **argv)
 	    create_destroy(rounds / 10, 1));
 
 	for (i = 1; i < 100; i++)
-		fds[i] = echo(0);
+		fds[i] = echo(0, 0);
 	for (i = 0; i < 100; i++)
 		check(lwSwitch(fds[i], NULL, 0, NULL, NULL, NULL));
 	line("lwSwitch round trip, 100 contexts, the first",
@@ -269,7 +281,7 @@ main(int argc, char **argv)
 		check(lwSwitch(fds[i % 100], NULL, 0, NULL, NULL, NULL));
 	line("  all in turn", (now() - t) / rounds);
 	for (i = 100; i < 1000; i++)
-		fds[i] = echo(0);
+		fds[i] = echo(0, 0);
 	for (i = 0; i < 1000; i++)
 		check(lwSwitch(fds[i], NULL, 0, NULL, NULL, NULL));
 	line("lwSwitch round trip, 1000 contexts, the first",
@@ -286,7 +298,7 @@ main(int argc, char **argv)
 		    MAP_ANON | MAP_PRIVATE, -1, 0);
 		memset(p, 1, size);
 		printf("with %zu MiB resident:\n", size >> 20);
-		user = echo(0);
+		user = echo(0, 0);
 		line("  lwSwitch round trip", round_trips(user, rounds));
 		line("  lwCreate + close", create_destroy(10, 0));
 		line("  fork + exit + wait", fork_exit_wait(10));

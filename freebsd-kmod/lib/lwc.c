@@ -20,6 +20,7 @@
 #include <sys/module.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -61,6 +62,14 @@ lwc_number(enum lwc_name call)
 }
 
 #if defined(__amd64__)
+static __noinline int64_t
+lwc_failed(int64_t error)
+{
+
+	errno = (int)error;
+	return (-1);
+}
+
 static inline int64_t
 lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
     uint64_t e, uint64_t f)
@@ -69,19 +78,15 @@ lwc_call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 	register uint64_t r8 __asm("r8") = e;
 	register uint64_t r9 __asm("r9") = f;
 	int64_t value;
-	uint8_t failed;
+	bool failed;
 
 	value = number;
-	__asm volatile("syscall; setc %1"
-	    : "+a" (value), "=qm" (failed), "+D" (a), "+S" (b), "+d" (c),
+	__asm volatile("syscall"
+	    : "+a" (value), "=@ccc" (failed), "+D" (a), "+S" (b), "+d" (c),
 	      "+r" (r10), "+r" (r8), "+r" (r9)
 	    :
-	    : "rcx", "r11", "memory", "cc");
-	if (failed) {
-		errno = (int)value;
-		return (-1);
-	}
-	return (value);
+	    : "rcx", "r11", "memory");
+	return (__predict_false(failed) ? lwc_failed(value) : value);
 }
 #else
 #define	lwc_call(number, a, b, c, d, e, f)				\
@@ -105,11 +110,26 @@ lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
 	    P(num_args), flags));
 }
 
+/* Apart, so that lwSwitch() has no registers to save over lwc_number(). */
+static __noinline int
+lwc_first_switch(int to, const uint64_t *to_args, int n, int *src,
+    uint64_t *src_args, int *num_args)
+{
+
+	return (lwc_number(N_lwSwitch) < 0 ? -1 :
+	    lwSwitch(to, to_args, n, src, src_args, num_args));
+}
+
 int
 lwSwitch(int to, const uint64_t *to_args, int n, int *src, uint64_t *src_args,
     int *num_args)
 {
-	LWC_NUMBER(lwSwitch);
+	int number;
+
+	number = lwc_numbers[N_lwSwitch];
+	if (__predict_false(number == 0))
+		return (lwc_first_switch(to, to_args, n, src, src_args,
+		    num_args));
 	return (lwc_call(number, to, P(to_args), n, P(src), P(src_args),
 	    P(num_args)));
 }

@@ -5,9 +5,8 @@
  */
 
 /*
- * The published library's calls (<sys/lwc_osdi16.h>) on top of ours.
- *
- * Most are ours under another name.  What is more is in these four places:
+ * The published library's calls (<sys/lwc_osdi16.h>) that make, enter, leave
+ * and name contexts, on top of ours.  What they do beside is this.
  *
  * A context can be entered again after lwcdiscardswitch(), unless its creator
  * promised LWC_SUSPEND_ONLY: it then is what it was when it was last saved.
@@ -36,20 +35,14 @@
  * A trapped context's calls come to the program only once the context is in
  * capability mode; before, this library makes them for it.
  *
- * Ranges of memory are rounded to pages, and those around the stack leave it
- * out, since two contexts cannot run on one.
- *
  * What this library knows of the current context (self) may lie in memory
  * that contexts share, if the program shares all of it.  Therefore each call
  * in which a context waits keeps it on the stack and puts it back.
  */
 
 #include <sys/param.h>
-#include <sys/auxv.h>
 #include <sys/capsicum.h>
 #include <sys/syscall.h>
-#include <sys/sysctl.h>
-#include <sys/user.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,9 +53,9 @@
 #include <unistd.h>
 
 #include "../sys/lwc_osdi16.h"
+#include "lwc_osdi16_var.h"
 
 #undef lwccreate
-#undef Lwccreate
 
 /*
  * Descriptors that a program need not see lie beyond those it uses: in a
@@ -89,14 +82,6 @@ struct visit {
 	int		n;
 	uint64_t	words[LWC_MAX_ARGS];
 };
-
-static void
-die(const char *what)
-{
-
-	fprintf(stderr, "lwc_osdi16: %s: %s\n", what, strerror(errno));
-	abort();
-}
 
 static bool
 is_current(int fd)
@@ -128,90 +113,12 @@ room_of(const void *args, const int *num)
 	return (args == NULL || num == NULL ? 0 : *num);
 }
 
-/* The addresses that a program can have. */
-static void
-clip(uint64_t *start, uint64_t *end)
-{
-	struct kinfo_vm_layout vl;
-	size_t size;
-	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_VM_LAYOUT, getpid() };
-
-	size = sizeof(vl);
-	if (sysctl(mib, nitems(mib), &vl, &size, NULL, 0) != 0)
-		return;
-	*start = MAX(*start, vl.kvm_min_user_addr);
-	*end = MIN(*end, vl.kvm_max_user_addr);
-}
-
-/*
- * The specifiers as the kernel side wants them: memory in whole pages of those
- * that a program can have, and without the stack where that lies in a range;
- * which makes two of it.  Returns their number; out has room for twice n.
- */
-static int
-shape(const struct lwc_spec *in, int n, struct lwc_spec *out)
-{
-	uint64_t high, low, *start, *end;
-	u_long lim;
-	void *base;
-	int i, m;
-
-	if (elf_aux_info(AT_USRSTACKBASE, &base, sizeof(base)) != 0 ||
-	    elf_aux_info(AT_USRSTACKLIM, &lim, sizeof(lim)) != 0)
-		lim = 0;
-	high = lim == 0 ? 0 : round_page((uintptr_t)base);
-	low = lim == 0 ? 0 : trunc_page((uintptr_t)base - lim);
-	for (i = m = 0; i < n; i++) {
-		out[m++] = in[i];
-		if ((in[i].flags & LWC_TYPES) != LWC_MEMORY)
-			continue;
-		start = &out[m - 1].sub.memory.start;
-		end = &out[m - 1].sub.memory.end;
-		if (*start < PAGE_SIZE || *end > trunc_page(*end))
-			clip(start, end);
-		*start = trunc_page(*start);
-		*end = *end > UINT64_MAX - PAGE_MASK ? trunc_page(*end) :
-		    round_page(*end);
-		if (*start >= low || *end < high || low == 0)
-			continue;
-		if (*end > high) {
-			out[m] = out[m - 1];
-			out[m++].sub.memory.start = high;
-		}
-		*end = low;
-	}
-	return (m);
-}
-
-/*
- * In the published library a context takes from its creator through a copy of
- * the creator's own name, if that has one.  Here such a copy gives no more
- * than the creator lends (contract 2.5): so it lends everything then.
- */
-static int
-lend(struct lwc_spec *out, int n)
-{
-
-	memset(&out[n], 0, 3 * sizeof(*out));
-	out[n].flags = LWC_MEMORY | LWC_MAY_OVERLAY;
-	out[n].sub.memory.end = UINT64_MAX;
-	clip(&out[n].sub.memory.start, &out[n].sub.memory.end);
-	out[n + 1].flags = LWC_FILES | LWC_MAY_OVERLAY;
-	out[n + 1].sub.descriptors.from = -1;
-	out[n + 1].sub.descriptors.to = -1;
-	out[n + 2].flags = LWC_CREDENTIALS | LWC_MAY_OVERLAY;
-	return (n + 3);
-}
-
 /* Is this how the program names the current context? */
 static bool
 is_self(int to)
 {
 
-	if (self.again && (to == LWC_TARGET_SELF ||
-	    (to == self.handle && !self.shared)))
-		return (true);
-	return (to != LWC_TARGET_SELF && is_current(to));
+	return (self.again && (to == LWC_TARGET_SELF || to == self.handle));
 }
 
 /* Let the number be its name, also in a table of its own. */
@@ -305,7 +212,7 @@ keep(struct visit *v)
 			s.sub.descriptors.from = s.sub.descriptors.to =
 			    v->from;
 			if (lwOverlay(by, &s, 1) != 0)
-				die("who entered a saved context");
+				lwc_osdi16_die("who entered a saved context");
 		}
 		if (!mine.shared && !mine.named)
 			close(by);
@@ -315,14 +222,14 @@ keep(struct visit *v)
 		if (copy == LWC_SWITCHED)
 			break;
 		if (copy < 0)
-			die("copy of a saved context");
+			lwc_osdi16_die("copy of a saved context");
 		if (!mine.shared && v->from >= HIDDEN)
 			close(v->from);
 		number = copy;
 		n = LWC_MAX_ARGS;
 		if (lwSwitch(copy, &number, 1, &by, v->words, &n) ==
 		    LWC_FAILED)
-			die("switch to a saved context");
+			lwc_osdi16_die("switch to a saved context");
 		if (!mine.shared)
 			close(copy);
 	}
@@ -376,7 +283,7 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 		return (LWC_FAILED);
 	}
 	specs = alloca((2 * numr + 3) * sizeof(*specs));
-	numr = shape(resources, numr, specs);
+	numr = lwc_osdi16_shape(resources, numr, specs);
 	for (i = 0; i < numr; i++) {
 		if ((specs[i].flags & (LWC_FILES | LWC_SHARE)) ==
 		    (LWC_FILES | LWC_SHARE) &&
@@ -386,7 +293,7 @@ lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
 	if (name_self() != 0)
 		return (LWC_FAILED);
 	if (self.named || (self.handle >= 0 && is_current(self.handle)))
-		numr = lend(specs, numr);
+		numr = lwc_osdi16_lend(specs, numr);
 	for (tries = 0;; tries++) {
 		mine.handle = lwGetlwc();
 		if (mine.handle < 0)
@@ -477,32 +384,21 @@ visit_self(struct visit *v, const int64_t *args, int n)
 	return (0);
 }
 
-int
-lwcsuspendswitch(int to, int64_t *to_args, int num_toargs, int *src,
-    int64_t *src_args, int *num_args)
+/* Of a context that is saved, or that others trap to. */
+static int __noinline
+suspend(int to, int64_t *to_args, int num_toargs, int *src, int64_t *src_args,
+    int *num_args)
 {
 	struct self mine;
 	struct visit v;
 	int r, room;
 
-	if (num_toargs > LWC_OSDI16_MAX_ARGS) {
-		errno = EINVAL;
-		return (LWC_FAILED);
-	}
 	if (self.copy && take_over() != 0)
 		return (LWC_FAILED);
 	mine = self;
-	if (!mine.again && !mine.monitor) {
-		r = lwSwitch(to, (uint64_t *)to_args, num_toargs, src,
-		    (uint64_t *)(num_args == NULL ? NULL : src_args),
-		    num_args);
-		if (r != LWC_FAILED)
-			self = mine;
-		return (r);
-	}
 	room = room_of(src_args, num_args);
 	v.n = LWC_MAX_ARGS;
-	if (mine.again && is_self(to))
+	if (is_self(to))
 		r = visit_self(&v, to_args, num_toargs) == 0 ? LWC_SWITCHED :
 		    LWC_FAILED;
 	else
@@ -523,6 +419,28 @@ lwcsuspendswitch(int to, int64_t *to_args, int num_toargs, int *src,
 }
 
 int
+lwcsuspendswitch(int to, int64_t *to_args, int num_toargs, int *src,
+    int64_t *src_args, int *num_args)
+{
+	struct self mine;
+	int r;
+
+	if (num_toargs > LWC_OSDI16_MAX_ARGS) {
+		errno = EINVAL;
+		return (LWC_FAILED);
+	}
+	if (self.again || self.monitor)
+		return (suspend(to, to_args, num_toargs, src, src_args,
+		    num_args));
+	mine = self;
+	r = lwSwitch(to, (uint64_t *)to_args, num_toargs, src,
+	    (uint64_t *)(num_args == NULL ? NULL : src_args), num_args);
+	if (r != LWC_FAILED)
+		self = mine;
+	return (r);
+}
+
+int
 lwcswitch(int to, int64_t *to_args, int num_toargs, int *src,
     int64_t *src_args, int *num_args)
 {
@@ -534,6 +452,7 @@ lwcswitch(int to, int64_t *to_args, int num_toargs, int *src,
 int
 lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
 {
+	struct lwc_info li;
 	struct self mine;
 	struct visit v;
 	int from, n;
@@ -542,25 +461,33 @@ lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
 		errno = EINVAL;
 		return (LWC_FAILED);
 	}
+	/* Somebody may have closed it without lwcclose(). */
+	if (self.keeper >= 0 && lwInfo(self.keeper, &li) != 0)
+		self.keeper = -1;
 	mine = self;
-	if (is_self(to)) {
-		if (visit_self(&v, to_args, num_toargs) != 0)
-			return (LWC_FAILED);
-		if (mine.copy && !mine.shared) {
-			v.words[v.n] = v.from;
-			return (lwDiscardSwitch(mine.keeper, v.words,
-			    v.n + 1));
-		}
+	if (!is_self(to)) {
 		if (mine.copy || mine.keeper < 0)
-			return (lwDiscardSwitch(mine.handle,
-			    (uint64_t *)to_args, num_toargs));
-	} else if (mine.copy || mine.keeper < 0) {
-		return (lwDiscardSwitch(to, (uint64_t *)to_args, num_toargs));
-	} else {
+			return (lwDiscardSwitch(to, (uint64_t *)to_args,
+			    num_toargs));
 		v.n = LWC_MAX_ARGS;
 		if (lwSwitch(to, (uint64_t *)to_args, num_toargs, &v.from,
 		    v.words, &v.n) == LWC_FAILED)
 			return (LWC_FAILED);
+	} else {
+		if (visit_self(&v, to_args, num_toargs) != 0)
+			return (LWC_FAILED);
+		if (mine.copy && mine.shared)
+			return (lwDiscardSwitch(mine.handle,
+			    (uint64_t *)to_args, num_toargs));
+		if (mine.copy) {
+			v.words[v.n] = v.from;
+			return (lwDiscardSwitch(mine.keeper, v.words,
+			    v.n + 1));
+		}
+		if (mine.keeper < 0) {
+			errno = ESRCH;
+			return (LWC_FAILED);
+		}
 	}
 	/* What was is gone; whoever enters is for the keeper. */
 	for (;;) {
@@ -568,7 +495,7 @@ lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
 		if (!mine.shared && from >= 0 && from != mine.handle) {
 			from = fcntl(v.from, F_DUPFD_CLOEXEC, HIDDEN);
 			if (from < 0)
-				die("who entered a context that discarded");
+				lwc_osdi16_die("who entered a context that discarded");
 			close(v.from);
 		}
 		n = MIN(v.n, LWC_OSDI16_MAX_ARGS);
@@ -576,38 +503,10 @@ lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
 		v.n = LWC_MAX_ARGS;
 		if (lwSwitch(mine.keeper, v.words, n + 1, &v.from, v.words,
 		    &v.n) == LWC_FAILED)
-			die("what a context was before it discarded");
+			lwc_osdi16_die("what a context was before it discarded");
 		if (!mine.shared && from >= HIDDEN && from != v.from)
 			close(from);
 	}
-}
-
-int
-lwcoverlay(int from, struct lwc_resource_specifier *resources, int numr)
-{
-	struct lwc_spec *specs;
-
-	if (numr < 0 || numr > LWC_MAX_SPECS) {
-		errno = numr > LWC_MAX_SPECS ? E2BIG : EINVAL;
-		return (LWC_FAILED);
-	}
-	specs = alloca((2 * numr + 1) * sizeof(*specs));
-	numr = shape(resources, numr, specs);
-	return (lwOverlay(from, specs, numr));
-}
-
-int
-lwcrestrict(int lwc, struct lwc_resource_specifier *resources, int numr)
-{
-
-	return (lwRestrict(lwc, resources, numr));
-}
-
-int
-lwcsyscall(int lwc, unsigned int mask, int number, int64_t *args)
-{
-
-	return ((int)lwSyscall(lwc, (int)mask, number, (uint64_t *)args));
 }
 
 int
@@ -617,6 +516,10 @@ lwcclose(int lwc)
 
 	if (lwInfo(lwc, &li) != 0)
 		return (-1);
+	if (lwc == self.handle)
+		self.handle = -1;
+	if (lwc == self.keeper)
+		self.keeper = -1;
 	/* In a shared table: K is known by who made it. */
 	if (lwInfo(KEEPERS + lwc, &keeper) == 0 &&
 	    keeper.li_creator == li.li_id)
@@ -645,55 +548,4 @@ lwcgetlwc(void)
 	}
 	self.handle = fd;
 	return (fd);
-}
-
-static int
-insist(const char *call, int r)
-{
-
-	if (r == LWC_FAILED)
-		die(call);
-	return (r);
-}
-
-int
-Lwccreate(struct lwc_resource_specifier *resources, int numr, int *src,
-    int64_t *src_args, int *num_args, int flags)
-{
-
-	return (insist("lwccreate", lwccreate(resources, numr, src, src_args,
-	    num_args, flags)));
-}
-
-int
-Lwcsuspendswitch(int to, int64_t *to_args, int num_toargs, int *src,
-    int64_t *src_args, int *num_args)
-{
-
-	return (insist("lwcsuspendswitch", lwcsuspendswitch(to, to_args,
-	    num_toargs, src, src_args, num_args)));
-}
-
-int
-Lwcswitch(int to, int64_t *to_args, int num_toargs, int *src,
-    int64_t *src_args, int *num_args)
-{
-
-	return (insist("lwcswitch", lwcswitch(to, to_args, num_toargs, src,
-	    src_args, num_args)));
-}
-
-int
-Lwcdiscardswitch(int to, int64_t *to_args, int num_toargs)
-{
-
-	return (insist("lwcdiscardswitch", lwcdiscardswitch(to, to_args,
-	    num_toargs)));
-}
-
-int
-Lwoverlay(int from, struct lwc_resource_specifier *resources, int numr)
-{
-
-	return (insist("lwcoverlay", lwcoverlay(from, resources, numr)));
 }

@@ -9,7 +9,7 @@
  *
  * Programs written for that library compile unchanged: make this header what
  * their "lwc.h" resolves to, or put it before everything with -include (the
- * "lwc.h" found here then is ours), and link lib/lwc.c and lib/lwc_osdi16.c.
+ * "lwc.h" found here then is ours), and link all of lib/.
  * lwc_osdi16(3) says what maps to what and what differs.
  *
  * The library has two dialects.  The released one has lwcsuspendswitch() and

@@ -234,6 +234,28 @@ CASE(osdi16_suspend_only_ends_with_a_discard, "the promise is believed")
 	REQUIRE_ERRNO(EBADF, lwcclose(0));
 }
 
+CASE(osdi16_without_its_copy_it_ends, "closed behind the library's back")
+{
+	struct lwc_resource_specifier s = table();
+	int fd, home, i;
+
+	home = lwcgetlwc();
+	for (i = 0; i < 2; i++) {
+		fd = lwccreate(&s, i, NULL, NULL, NULL, 0);
+		if (fd == LWC_SWITCHED) {
+			/* In the shared table its own number stays. */
+			closefrom(home + 1 + i);
+			lwcdiscardswitch(home, NULL, 0);
+			REQUIRE(!"came back");
+		}
+		REQUIRE(lwcsuspendswitch(fd, NULL, 0, NULL, NULL, NULL) ==
+		    LWC_SWITCHED);
+		REQUIRE_ERRNO(ESRCH, lwcsuspendswitch(fd, NULL, 0, NULL, NULL,
+		    NULL));
+		REQUIRE(lwcclose(fd) == 0);
+	}
+}
+
 CASE(osdi16_to_itself, "a switch to oneself saves, a discard goes back")
 {
 	struct lwc_resource_specifier s = table();

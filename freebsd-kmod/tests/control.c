@@ -7,6 +7,7 @@
 /* lwControl(): ours, beyond the contract. */
 
 #include <sys/param.h>
+#include <sys/linker.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -357,6 +358,32 @@ CASE(control_allow_without_a_guard, "kills the process, as ever")
 
 	status = status_of(unguarded, NULL);
 	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
+CASE(control_allow_keeps_the_module, "which the process runs through from then on")
+{
+	struct lwc_calls c;
+	int id, in[2], out[2], status;
+	pid_t pid;
+	char x;
+
+	REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+	pid = fork();
+	if (pid == 0) {
+		memset(&c, 0xff, sizeof(c));
+		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+		    (uintptr_t)&c) == 0);
+		REQUIRE(write(out[1], "", 1) == 1);
+		REQUIRE(read(in[0], &x, 1) == 1);
+		_exit(0);
+	}
+	REQUIRE(read(out[0], &x, 1) == 1);
+	id = kldfind("lwc.ko");
+	REQUIRE(id > 0);
+	REQUIRE_ERRNO(EBUSY, kldunload(id));
+	REQUIRE_ERRNO(EBUSY, kldunloadf(id, LINKER_UNLOAD_FORCE));
+	REQUIRE(write(in[1], "", 1) == 1);
+	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
 CASE(control_allow_holds_for_lwsyscall, "too")

@@ -1,0 +1,226 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * Clauses 2.4 and 3: switches between contexts that share a descriptor table,
+ * alone and with another process, or that have different credentials.
+ */
+
+#include <sys/param.h>
+#include <sys/capsicum.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <stdatomic.h>
+
+#include "lwc_test.h"
+
+#define	ROUNDS	500
+
+/* A context in the caller's table that counts its visits and comes back. */
+static int
+sharer(int *visits, void (*first)(void))
+{
+	struct lwc_spec s = files(-1, -1, LWC_SHARE);
+	struct visit v;
+	int fd;
+
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		if (first != NULL)
+			first();
+		for (;;) {
+			(*visits)++;
+			REQUIRE(lwSwitch(v.src, NULL, 0, &v.src, NULL,
+			    NULL) == LWC_SWITCHED);
+		}
+	}
+	REQUIRE(fd >= 0);
+	return (fd);
+}
+
+static int *
+shared_word(void)
+{
+	void *p;
+
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
+	    -1, 0);
+	REQUIRE(p != MAP_FAILED);
+	return (p);
+}
+
+static void
+visit_often(int fd)
+{
+	int i;
+
+	for (i = 0; i < ROUNDS; i++)
+		REQUIRE(lwSwitch(fd, NULL, 0, NULL, NULL, NULL) ==
+		    LWC_SWITCHED);
+}
+
+CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gone")
+{
+	int *visits, a, b;
+
+	visits = shared_word();
+	a = sharer(visits, NULL);
+	b = sharer(visits, NULL);
+	visit_often(a);
+	visit_often(b);
+	visit_often(a);
+	REQUIRE(*visits == 3 * ROUNDS);
+	REQUIRE(close(a) == 0);
+	REQUIRE_ERRNO(EBADF, lwSwitch(a, NULL, 0, NULL, NULL, NULL));
+	REQUIRE(counter("contexts") == 1);
+	visit_often(b);
+	REQUIRE(close(b) == 0);
+	REQUIRE(counter("contexts") == 0);
+}
+
+CASE(c3_3_in_a_table_of_two_processes, "which the other one closes behind our back")
+{
+	int *word, fd, i, made, status;
+	pid_t pid;
+
+	word = shared_word();
+	REQUIRE(lwGetlwc() >= 0);		/* a name that nobody closes */
+	fd = sharer(&word[0], NULL);
+	visit_often(fd);
+	pid = rfork(RFPROC);			/* it has our table as well */
+	REQUIRE(pid >= 0);
+	if (pid == 0) {
+		while (atomic_load((_Atomic int *)&word[1]) == 0)
+			(void)close(fd);
+		_exit(0);
+	}
+	/* However long that process takes to get going. */
+	for (i = made = 0; made == 0 || (i < 20 * ROUNDS && made < ROUNDS);
+	    i++) {
+		if (lwSwitch(fd, NULL, 0, NULL, NULL, NULL) == LWC_SWITCHED)
+			continue;
+		REQUIRE(errno == EBADF || errno == ESRCH);
+		(void)sharer(&word[0], NULL);
+		made++;
+	}
+	atomic_store((_Atomic int *)&word[1], 1);
+	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
+	closefrom(fd);
+	REQUIRE(counter("contexts") == 0);
+	fd = sharer(&word[0], NULL);		/* the table is ours again */
+	visit_often(fd);
+	REQUIRE(close(fd) == 0 && counter("contexts") == 0);
+}
+
+CASE(c3_3_out_of_a_shared_table, "rfork(2) gives the current context one of its own")
+{
+	int *visits, a, b;
+
+	visits = shared_word();
+	a = sharer(visits, NULL);
+	visit_often(a);
+	REQUIRE(rfork(RFFDG) == 0);
+	/* Descriptors of contexts are not copied but by lwCreate(). */
+	REQUIRE_ERRNO(EBADF, lwSwitch(a, NULL, 0, NULL, NULL, NULL));
+	b = sharer(visits, NULL);
+	visit_often(b);
+	REQUIRE(*visits == 2 * ROUNDS);
+	REQUIRE(close(b) == 0);
+}
+
+CASE(c3_3_into_a_shared_table, "by lwOverlay() of the whole table")
+{
+	struct lwc_spec s[2] = { files(-1, -1, LWC_MAY_OVERLAY),
+	    files(-1, -1, LWC_SHARE) };
+	struct visit v;
+	int fd, opened, root;
+
+	root = lwGetlwc();
+	REQUIRE(root >= 0);
+	fd = create(&v, s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwOverlay(v.src, &s[1], 1) == 0);
+		opened = open("/dev/null", O_RDWR);
+		REQUIRE(opened >= 0);
+		for (;;)
+			gogo(root, &v, opened, 0);
+	}
+	REQUIRE(fd >= 0);
+	gogo(fd, &v, 0, 0);
+	/* What it opened is in our table too. */
+	opened = v.a[0];
+	REQUIRE(fcntl(opened, F_GETFD) != -1);
+	visit_often(fd);
+	REQUIRE(close(opened) == 0);
+	visit_often(fd);
+	REQUIRE(close(fd) == 0);
+	REQUIRE(counter("contexts") == 0);
+}
+
+static void
+become_1001(void)
+{
+
+	REQUIRE(setgid(1001) == 0 && setuid(1001) == 0);
+}
+
+static void
+become_capable(void)
+{
+
+	REQUIRE(cap_enter() == 0);
+}
+
+/* What the current context is, as the kernel sees it. */
+static void
+require_root(void)
+{
+	u_int mode;
+
+	REQUIRE(getuid() == 0 && geteuid() == 0 && getgid() == 0);
+	REQUIRE(cap_getmode(&mode) == 0 && mode == 0);
+}
+
+CASE(c2_4_credentials_follow_each_switch, "other user, capability mode, one table")
+{
+	struct lwc_spec s = files(-1, -1, LWC_SHARE);
+	struct visit v;
+	int *visits, capable, fd, i, user;
+	u_int mode;
+
+	visits = shared_word();
+	user = sharer(visits, become_1001);
+	capable = sharer(visits, become_capable);
+	fd = create(&v, &s, 1, 0);
+	if (fd == LWC_SWITCHED) {
+		become_1001();
+		become_capable();
+		for (;;) {
+			REQUIRE(getuid() == 1001 && geteuid() == 1001);
+			REQUIRE(cap_getmode(&mode) == 0 && mode == 1);
+			gogo(v.src, &v, 0, 0);
+		}
+	}
+	for (i = 0; i < ROUNDS; i++) {
+		REQUIRE(lwSwitch(user, NULL, 0, NULL, NULL, NULL) ==
+		    LWC_SWITCHED);
+		require_root();
+		REQUIRE(lwSwitch(fd, NULL, 0, NULL, NULL, NULL) ==
+		    LWC_SWITCHED);
+		require_root();
+		REQUIRE(lwSwitch(capable, NULL, 0, NULL, NULL, NULL) ==
+		    LWC_SWITCHED);
+	}
+	require_root();
+	/* The process counts for one user only: the current context's. */
+	REQUIRE(setuid(0) == 0);
+	close(user);
+	close(capable);
+	close(fd);
+	REQUIRE(counter("contexts") == 0);
+}
