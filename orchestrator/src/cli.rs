@@ -57,7 +57,7 @@ enum Cmd {
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
     /// Serve chains over HTTP
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run

@@ -109,10 +109,11 @@ pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError
     let mut errors = Vec::new();
     for (name, function) in &file.functions {
         match build_one(function, &cache) {
-            Ok(b) => {
+            Ok(Some(b)) => {
                 log::debug!("build: function {name}: {}", b.library.display());
                 built.insert(name.clone(), b);
             }
+            Ok(None) => {}
             Err(e) => errors.push(e),
         }
     }
@@ -123,10 +124,12 @@ pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError
     }
 }
 
-fn build_one(function: &Function, cache: &Cache) -> Result<Built, BuildError> {
+/// `None` for a function that another node runs.
+fn build_one(function: &Function, cache: &Cache) -> Result<Option<Built>, BuildError> {
     let library = match &function.origin {
         Origin::Source(path) => compile(function, path, cache)?,
         Origin::Crate(path) => cargo(function, path, cache)?,
+        Origin::Remote(_) => return Ok(None),
         Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
             function: function.name.clone(),
             path: path.display().to_string(),
@@ -150,11 +153,11 @@ fn build_one(function: &Function, cache: &Cache) -> Result<Built, BuildError> {
             hint,
         });
     }
-    Ok(Built {
+    Ok(Some(Built {
         library,
         has_init: found.contains(&format!("{}_init", function.handler)),
         takes_events: found.contains(&format!("{}_cloudevent", function.handler)),
-    })
+    }))
 }
 
 /// The compiler of a source, with its flags.

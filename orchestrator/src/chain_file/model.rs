@@ -43,6 +43,8 @@ pub enum Origin {
     Crate(PathBuf),
     /// A shared library, taken as it is.
     Library(PathBuf),
+    /// None here: another node answers this NATS subject.
+    Remote(String),
 }
 
 /// A secret, by name, and where its bytes are.

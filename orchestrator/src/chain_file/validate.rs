@@ -3,7 +3,7 @@
 use super::diagnostics::Report;
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
-use super::values::{duration, is_identifier, is_name, nearest, size};
+use super::values::{duration, is_identifier, is_name, is_subject, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 7] = [
-    "source", "crate", "library", "handler", "secrets", "timeout", "memory",
+const FUNCTION_KEYS: [&str; 8] = [
+    "source", "crate", "library", "remote", "handler", "secrets", "timeout", "memory",
 ];
 const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
@@ -255,6 +255,10 @@ impl Reader {
                     let path = self.path(value, false);
                     origins.push((key.span(), path.map(Origin::Library)));
                 }
+                "remote" => {
+                    let subject = self.subject(value);
+                    origins.push((key.span(), subject.map(Origin::Remote)));
+                }
                 "handler" => {
                     if let Some(text) = self.string(value, "name a symbol of the library") {
                         if !is_identifier(text) {
@@ -288,18 +292,42 @@ impl Reader {
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
-                "say source = \"FILE.c\", crate = \"FOLDER\" or library = \"FILE.so\"",
+                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\" or remote = \"SUBJECT\"",
             ),
             1 => {}
             _ => self.report.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
-                "keep one of source, crate and library",
+                "keep one of source, crate, library and remote",
             ),
         }
         f.origin = origins.pop()?.1?;
+        if matches!(f.origin, Origin::Remote(_)) {
+            for (key, _) in table {
+                if matches!(key.get_ref().as_ref(), "handler" | "secrets" | "memory") {
+                    self.report.error(
+                        key.span(),
+                        "remote",
+                        format!("the function {name:?} runs elsewhere"),
+                        "say this in the chain file of the node that runs it",
+                    );
+                }
+            }
+        }
         (self.report.diagnostics().len() == errors).then_some(f)
+    }
+
+    fn subject(&mut self, value: &Value<'_>) -> Option<String> {
+        const HINT: &str =
+            "write a subject of NATS without wildcards, such as \"lwc.functions.thumbnail\"";
+        let text = self.string(value, HINT)?;
+        if !is_subject(text) {
+            let problem = format!("{text:?} is no subject to send to");
+            self.report.error(value.span(), "name", problem, HINT);
+            return None;
+        }
+        Some(text.to_owned())
     }
 
     fn is_source(&mut self, value: &Value<'_>, path: &Path) -> bool {

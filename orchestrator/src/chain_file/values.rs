@@ -30,6 +30,16 @@ pub(super) fn is_identifier(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Subjects of NATS to which a message can be sent: tokens between dots, no
+/// wildcards.
+pub(super) fn is_subject(text: &str) -> bool {
+    let token = |t: &str| {
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'*' | b'>');
+        !t.is_empty() && t.bytes().all(plain)
+    };
+    text.len() <= 255 && text.split('.').all(token)
+}
+
 /// The nearest of some names, if one is near.
 pub(super) fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     among
@@ -51,6 +61,14 @@ mod tests {
         assert!(size("lots").is_err());
         assert_eq!(duration("50ms"), Ok(Duration::from_millis(50)));
         assert!(duration("50").is_err());
+    }
+
+    #[test]
+    fn subjects_have_tokens_and_no_wildcards() {
+        assert!(is_subject("lwc.functions.thumbnail") && is_subject("a"));
+        for bad in ["", ".", "a..b", "a.", "a b", "a.*", "a.>", "ä"] {
+            assert!(!is_subject(bad), "{bad}");
+        }
     }
 
     #[test]

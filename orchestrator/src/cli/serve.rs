@@ -2,7 +2,7 @@
 
 use super::logging::Format;
 use super::{complain, exit, prepare, write_out};
-use crate::gateway::{self, Options, Target};
+use crate::gateway::{self, NatsOptions, Options, Target};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +82,19 @@ pub(super) struct ServeArgs {
     /// Send spans to an OpenTelemetry collector, by OTLP over HTTP
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp: Option<String>,
+    /// Join other machines by this NATS server: offer the chains there, and reach
+    /// the steps that are marked `remote`
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
+    nats: Option<String>,
+    /// Credentials for it
+    #[arg(long, value_name = "FILE", requires = "nats")]
+    nats_creds: Option<PathBuf>,
+    /// The queue group whose nodes share the requests
+    #[arg(long, value_name = "NAME", default_value = "q")]
+    nats_queue: String,
+    /// What its subjects begin with, as in lwc.chains.NAME
+    #[arg(long, value_name = "SUBJECT", default_value = "lwc")]
+    nats_prefix: String,
     /// Serve each function alone too, at /functions/NAME. Whoever may call can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -163,6 +176,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         circuit_pause: args.circuit_pause,
         functions: args.functions,
         watch: !args.no_watch,
+        nats: args.nats.as_ref().map(|url| NatsOptions {
+            url: url.clone(),
+            credentials: args.nats_creds.clone(),
+            queue: args.nats_queue.clone(),
+            prefix: args.nats_prefix.clone(),
+        }),
         otlp: args.otlp.clone(),
         worker_options,
     };

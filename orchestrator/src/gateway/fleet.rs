@@ -5,6 +5,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::process::{Handed, Worker};
 use super::queue::{Job, Queues, Refused};
+use super::route::{self, Routes};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::worker::frame;
@@ -36,6 +37,8 @@ pub(super) struct Plan {
 /// A generation.
 pub(super) struct Fleet {
     pub(super) file: ChainFile,
+    /// The way of each chain's messages.
+    pub(super) routes: Routes,
     /// Functions that take CloudEvents alone.
     pub(super) take_events: BTreeSet<String>,
     pub(super) queues: Queues,
@@ -71,14 +74,16 @@ impl Fleet {
             .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
             + Duration::from_secs(15);
+        let (local, routes) = route::cut(&plan.file);
         let start = frame::Start {
-            file: plan.file,
+            file: local,
             built: plan.built,
         };
         let text = frame::begin(frame::START, &start, 0).map_err(|e| e.to_string())?;
         let fleet = Arc::new(Self {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
-            file: start.file,
+            file: plan.file,
+            routes,
             take_events: start
                 .built
                 .into_iter()
@@ -130,7 +135,12 @@ impl Fleet {
     /// Puts a job into its queue, or says why not.
     pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let down = self.down.borrow().clone();
-        let region = self.file.chains.get(&job.chain).map(|c| c.region);
+        // A part of a chain is called after it.
+        let chain = match job.chain.split_once('/') {
+            Some((chain, _)) if !job.chain.starts_with("functions/") => chain,
+            _ => &job.chain,
+        };
+        let region = self.file.chains.get(chain).map(|c| c.region);
         match (down, region) {
             (Some(why), _) if !self.is_ready() => Err(Box::new((no_worker(&why), None))),
             // The request's head may have come under an older file.

@@ -5,10 +5,10 @@ use super::circuit::Outcome;
 use super::message::{self, Intake};
 use super::page::{self, Status};
 use super::problem::Problem;
-use super::queue::{Answer, Job};
+use super::queue::Answer;
+use super::route;
 use super::trace::{Trace, random};
 use super::upload::Upload;
-use crate::life::About;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,10 +19,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 type Reply = Response<Full<Bytes>>;
 
@@ -46,7 +44,7 @@ pub(super) async fn handle(
     let (head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
-    let mut reply = route(&gateway, door, &head, &mut upload, begun).await;
+    let mut reply = answer(&gateway, door, &head, &mut upload, begun).await;
     let whole = upload.discard().await;
     let headers = reply.headers_mut();
     headers.insert(
@@ -69,7 +67,7 @@ pub(super) async fn handle(
     Ok(reply)
 }
 
-async fn route(
+async fn answer(
     gateway: &Arc<Gateway>,
     door: Door,
     head: &Parts,
@@ -159,7 +157,7 @@ async fn call(
     if head.method != Method::POST && !intake.any_method {
         return wrong_method("POST");
     }
-    invoke(gateway, head, upload, begun, chain, intake).await
+    invoke(gateway, head, Source::Upload(upload), begun, chain, intake).await
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
@@ -207,11 +205,19 @@ fn wrong_method(allowed: &'static str) -> Reply {
     reply
 }
 
-/// One invocation of a chain.
-async fn invoke(
-    gateway: &Arc<Gateway>,
+/// Where a message's bytes are.
+pub(super) enum Source<'a> {
+    /// On their way, behind the head of a request.
+    Upload(&'a mut Upload),
+    /// Here.
+    Whole(Bytes),
+}
+
+/// One invocation of a chain, whoever asks.
+pub(super) async fn invoke(
+    gateway: &Gateway,
     head: &Parts,
-    upload: &mut Upload,
+    source: Source<'_>,
     begun: Instant,
     chain: String,
     intake: &Intake,
@@ -227,10 +233,14 @@ async fn invoke(
         intake,
         id: &id,
         trace: &trace,
+        trigger: match source {
+            Source::Upload(_) => "http",
+            Source::Whole(_) => "pubsub",
+        },
         begun,
         since: SystemTime::now() - begun.elapsed(),
     };
-    let result = attempt(gateway, &call, head, upload).await;
+    let result = attempt(gateway, &call, head, source).await;
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.cause);
     gateway.metrics.invoked(&chain, cause, took);
@@ -292,16 +302,24 @@ pub(super) struct Call<'a> {
     intake: &'a Intake,
     pub(super) id: &'a str,
     pub(super) trace: &'a Trace,
+    /// How it came, in OpenTelemetry's words.
+    pub(super) trigger: &'static str,
     begun: Instant,
     /// The same on the clock of traces.
     pub(super) since: SystemTime,
+}
+
+impl Call<'_> {
+    pub(super) fn intake(&self) -> &Intake {
+        self.intake
+    }
 }
 
 async fn attempt(
     gateway: &Gateway,
     call: &Call<'_>,
     head: &Parts,
-    upload: &mut Upload,
+    source: Source<'_>,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
         return Err(Problem::new(
@@ -314,12 +332,18 @@ async fn attempt(
     let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
     let (about, mode) = message::about(head, call.intake)?;
     let (limit, region) = (call.intake.body_limit(), call.intake.region);
-    let body = upload
-        .collect(deadline, limit, || too_large(region))
-        .await?;
+    let body = match source {
+        Source::Upload(upload) => {
+            upload
+                .collect(deadline, limit, || too_large(region))
+                .await?
+        }
+        Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
+        Source::Whole(body) => body,
+    };
     let (about, body) = message::unfold(about, mode, body, &call.trace.header())?;
     let mut pass = gateway.circuits.admit(call.chain)?;
-    let result = wait(gateway, call, about, body, deadline).await;
+    let result = route::run(gateway, call, about, body, deadline).await;
     pass.outcome = match &result {
         Ok(_) => Outcome::Ran,
         Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
@@ -327,40 +351,6 @@ async fn attempt(
         Err(_) => Outcome::Unknown,
     };
     result
-}
-
-/// Puts a job into its queue and waits for its answer.
-async fn wait(
-    gateway: &Gateway,
-    call: &Call<'_>,
-    about: About,
-    body: Bytes,
-    deadline: Instant,
-) -> Result<Answer, Problem> {
-    let (answer, mut answered) = oneshot::channel();
-    let taken = Arc::new(AtomicBool::new(false));
-    gateway.push(Job {
-        chain: call.chain.to_owned(),
-        id: call.id.to_owned(),
-        about,
-        body,
-        deadline,
-        taken: Arc::clone(&taken),
-        answer,
-    })?;
-    let result = match timeout_at(deadline, &mut answered).await {
-        Ok(result) => result,
-        // The worker ends it, or is ended; either way it answers.
-        Err(_) if taken.load(Ordering::Acquire) => answered.await,
-        Err(_) => {
-            return Err(Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
-                "the deadline passed before a worker was free",
-            ));
-        }
-    };
-    result.unwrap_or_else(|_| Err(super::fleet::given_up()))
 }
 
 /// How long the caller waits: what it says, at most what is configured.

@@ -4,10 +4,12 @@ use super::circuit::Circuits;
 use super::fleet::{Crew, Fleet, Plan};
 use super::http::Door;
 use super::metrics::Metrics;
+use super::nats::Offer;
 use super::otlp::Spans;
 use super::patience::Patient;
 use super::watch::Watch;
 use super::{Gateway, Loader, Options, add_functions, http};
+use crate::chain_file::Origin;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -66,6 +68,10 @@ pub async fn serve(
         ),
         None => None,
     };
+    let nats = match &options.nats {
+        Some(nats) => Some(super::nats::connect(nats).await?),
+        None => None,
+    };
     let metrics = Arc::new(Metrics::default());
     let (fleet, mut crew) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
@@ -79,6 +85,7 @@ pub async fn serve(
         fleet: RwLock::new(fleet),
         metrics,
         spans,
+        nats,
         draining: AtomicBool::new(false),
         in_flight: AtomicUsize::new(0),
         landed: Notify::new(),
@@ -92,6 +99,7 @@ pub async fn serve(
         }
     };
     let mut listening = Box::pin(async { tokio::join!(public, operators) });
+    let mut offer = Offer::start(&gateway).await?;
     ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
@@ -118,6 +126,17 @@ pub async fn serve(
             _ = int.recv() => break,
             new = reload => {
                 if let Some((fleet, new)) = new {
+                    // The new one listens before the old one stops.
+                    let old_offer = match Offer::start(&gateway).await {
+                        Ok(next) => std::mem::replace(&mut offer, next),
+                        Err(e) => {
+                            log::error!("{e}; the old chains are offered on");
+                            None
+                        }
+                    };
+                    if let Some(old) = old_offer {
+                        old.stop().await;
+                    }
                     old.retain_mut(|(_, crew)| {
                         while crew.try_join_next().is_some() {}
                         !crew.is_empty()
@@ -129,6 +148,10 @@ pub async fn serve(
     }
     old.push((gateway.fleet(), crew));
 
+    // Other nodes get what comes from now on.
+    if let Some(offer) = offer {
+        offer.stop().await;
+    }
     gateway.draining.store(true, Ordering::Release);
     let limit = Instant::now() + gateway.options.drain;
     log::info!(
@@ -154,6 +177,9 @@ pub async fn serve(
         fleet.queues.drain();
     }
     drop(listening);
+    if let Some(client) = &gateway.nats {
+        super::nats::leave(client).await;
+    }
     let _ = timeout(FLUSH, graceful.shutdown()).await;
     for (_, mut crew) in old {
         let ended = async { while crew.join_next().await.is_some() {} };
@@ -202,6 +228,16 @@ async fn generation(
     let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;
+    let mut steps = file.chains.values().flat_map(|c| &c.steps);
+    let elsewhere = steps.find_map(|f| match &file.functions[f].origin {
+        Origin::Remote(subject) => Some((f, subject)),
+        _ => None,
+    });
+    if let (Some((function, subject)), None) = (elsewhere, &options.nats) {
+        return Err(format!(
+            "function {function:?} runs elsewhere, at {subject}: say --nats URL"
+        ));
+    }
     if options.functions || target.is_some() {
         add_functions(&mut file);
     }

@@ -114,6 +114,11 @@ fn http(parts: &Parts, selected: &[HeaderPattern]) -> Result<Attributes, Problem
         out.set(name, value)
             .map_err(|e| too_many(&format!("the request's {}", &name[1..]), e))?;
     }
+    let said = parts.extensions.get::<super::nats::SaidByStep>();
+    for (name, value) in said.into_iter().flat_map(|s| &s.0) {
+        out.set(name, value)
+            .map_err(|e| too_many(&format!("attribute {name}"), e))?;
+    }
     for name in parts.headers.keys() {
         let short = name.as_str();
         let meant = short.starts_with("ce-") || selected.iter().any(|p| p.matches(short));

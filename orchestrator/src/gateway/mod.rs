@@ -17,17 +17,20 @@ mod http;
 mod life;
 mod message;
 mod metrics;
+mod nats;
 mod otlp;
 mod page;
 mod patience;
 mod problem;
 mod process;
 mod queue;
+mod route;
 mod trace;
 mod upload;
 mod watch;
 
 pub use life::serve;
+pub use nats::NatsOptions;
 
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, HeaderPattern, Isolation};
@@ -76,6 +79,8 @@ pub struct Options {
     pub watch: bool,
     /// Base URL of an OpenTelemetry collector.
     pub otlp: Option<String>,
+    /// Other machines.
+    pub nats: Option<NatsOptions>,
     /// Options before `worker` on a worker's command line.
     pub worker_options: Vec<String>,
 }
@@ -98,6 +103,7 @@ struct Gateway {
     fleet: RwLock<Arc<Fleet>>,
     metrics: Arc<Metrics>,
     spans: Option<Spans>,
+    nats: Option<async_nats::Client>,
     circuits: Arc<Circuits>,
     draining: AtomicBool,
     in_flight: AtomicUsize,

@@ -84,7 +84,7 @@ impl Spans {
         let mut attributes = vec![
             KeyValue::new("faas.name", call.chain.to_owned()),
             KeyValue::new("faas.invocation_id", call.id.to_owned()),
-            KeyValue::new("faas.trigger", "http"),
+            KeyValue::new("faas.trigger", call.trigger),
             KeyValue::new("http.response.status_code", i64::from(status)),
         ];
         let state = match result {

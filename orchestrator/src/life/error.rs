@@ -140,6 +140,14 @@ pub enum StartError {
         /// What is wrong.
         what: String,
     },
+    /// A step runs on another node.
+    #[error("function {function:?} runs elsewhere, at {subject}; only `serve --nats` reaches it")]
+    Remote {
+        /// The function's name.
+        function: String,
+        /// The subject that its node answers.
+        subject: String,
+    },
     /// Tracing cannot be forbidden (FreeBSD).
     #[error("this process can be traced, and stays so: {0}; detach the debugger")]
     Traced(std::io::Error),

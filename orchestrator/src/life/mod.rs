@@ -35,7 +35,7 @@ pub use error::{Cause, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,14 @@ pub fn start(
 ) -> Result<(Vec<LiveChain>, Duration, Vec<Fingerprint>), StartError> {
     let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
+    for function in functions.clone() {
+        if let Origin::Remote(subject) = &function.origin {
+            return Err(StartError::Remote {
+                function: function.name.clone(),
+                subject: subject.clone(),
+            });
+        }
+    }
     untraced::forbid().map_err(StartError::Traced)?;
     let vault = Vault::open(functions)?;
     let mut live: Vec<LiveChain> = Vec::new();

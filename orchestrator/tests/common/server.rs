@@ -228,6 +228,12 @@ impl Server {
         send(self.child.id() as i32, signal);
     }
 
+    /// As a machine dies.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
@@ -243,8 +249,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Workers see their sockets close and end with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

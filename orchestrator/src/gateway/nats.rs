@@ -1,0 +1,419 @@
+//! More than one machine, by NATS: chains as endpoints of a NATS service (ADR-32)
+//! for others, and steps that others run for us.
+//!
+//! A message is what a request is in HTTP: headers with the same names, the body
+//! as it is, and the same function takes both. What one step says to the next
+//! travels as headers `Lwc-Attribute-NAME`. Whoever may publish to our subjects
+//! may invoke our chains: NATS's own permissions are the lock.
+//!
+//! NATS gives a request to any node of the queue group, busy or not. A node
+//! whose queue is full passes it on, a few times, before it says so.
+
+use super::Gateway;
+use super::http::{Call, Source, invoke};
+use super::problem::Problem;
+use super::queue::Answer;
+use crate::chain_file::is_hop_by_hop;
+use crate::life::{About, Attributes};
+use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// How often a request is passed on to another node.
+const PASSES: u32 = 5;
+const PASSED: &str = "Lwc-Passed";
+const ATTRIBUTE: &str = "lwc-attribute-";
+const PROBLEM: &str = "Lwc-Problem";
+const STATUS: &str = "Lwc-Status";
+/// How long the server may take to hear us out at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Where and as whom to join.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// The server, such as `nats://127.0.0.1:4222`.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// The queue group.
+    pub queue: String,
+    /// What subjects begin with: `PREFIX.chains.NAME`.
+    pub prefix: String,
+}
+
+/// Connects; a server that is not there yet is waited for while others are
+/// served.
+///
+/// # Errors
+/// The URL or the credentials are no good.
+pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
+    let said = |e: &dyn std::fmt::Display| format!("--nats: {e}");
+    let mut connection = ConnectOptions::new()
+        .name("lwc-orchestrator")
+        .retry_on_initial_connect()
+        .event_callback(|event| async move {
+            match event {
+                Event::Connected => log::info!("NATS: connected"),
+                Event::Disconnected => {
+                    log::warn!("NATS: the connection is gone; it is tried again")
+                }
+                other => log::warn!("NATS: {other}"),
+            }
+        });
+    if let Some(path) = &options.credentials {
+        let read = connection.credentials_file(path).await;
+        connection = read.map_err(|e| format!("--nats-creds {}: {e}", path.display()))?;
+    }
+    // The URL may hold a password, and is never shown.
+    connection
+        .connect(options.url.as_str())
+        .await
+        .map_err(|e| said(&e))
+}
+
+/// Our chains as endpoints, until it is stopped.
+pub(super) struct Offer {
+    service: Service,
+    listeners: JoinSet<()>,
+}
+
+impl Offer {
+    /// Offers every chain of the generation that is served now.
+    ///
+    /// # Errors
+    /// What NATS says.
+    pub(super) async fn start(gateway: &Arc<Gateway>) -> Result<Option<Self>, String> {
+        let (Some(client), Some(options)) = (&gateway.nats, &gateway.options.nats) else {
+            return Ok(None);
+        };
+        let said = |e: &dyn std::fmt::Display| format!("offering chains by NATS: {e}");
+        let service = client
+            .service_builder()
+            .description("Chains of functions, each in its own light-weight context")
+            .queue_group(&options.queue)
+            .start("lwc", env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(|e| said(&e))?;
+        let mut listeners = JoinSet::new();
+        let chains: Vec<String> = gateway.fleet().file.chains.keys().cloned().collect();
+        for chain in chains {
+            // Those of one function have a slash, which is no name in NATS.
+            let (kind, name) = match chain.strip_prefix("functions/") {
+                Some(function) => ("functions", function),
+                None => ("chains", chain.as_str()),
+            };
+            let subject = format!("{}.{kind}.{name}", options.prefix);
+            let mut endpoint = service
+                .endpoint_builder()
+                .name(format!("{kind}-{name}"))
+                .add(&subject)
+                .await
+                .map_err(|e| said(&e))?;
+            let gateway = Arc::clone(gateway);
+            listeners.spawn(async move {
+                while let Some(request) = endpoint.next().await {
+                    let (gateway, chain) = (Arc::clone(&gateway), chain.clone());
+                    tokio::spawn(async move { answer(&gateway, request, chain).await });
+                }
+            });
+        }
+        // What is asked from now on is heard.
+        let _ = timeout(FLUSH, client.flush()).await;
+        Ok(Some(Self { service, listeners }))
+    }
+
+    /// Takes no more requests; those that were taken are answered.
+    pub(super) async fn stop(mut self) {
+        if let Err(e) = self.service.stop().await {
+            log::warn!("leaving NATS: {e}");
+        }
+        let heard = async { while self.listeners.join_next().await.is_some() {} };
+        let _ = timeout(FLUSH, heard).await;
+    }
+}
+
+/// Says the last words.
+pub(super) async fn leave(client: &Client) {
+    let _ = timeout(FLUSH, client.flush()).await;
+}
+
+/// One request of another node's, or of any client of NATS.
+async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
+    let _flight = gateway.fly();
+    let begun = Instant::now();
+    if request.message.reply.is_none() {
+        log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
+        return;
+    }
+    let head = head(&request, &chain);
+    let reply = match gateway.intake(&chain) {
+        Some(intake) => {
+            let source = Source::Whole(request.message.payload.clone());
+            invoke(gateway, &head, source, begun, chain, &intake).await
+        }
+        None => Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-chain",
+            "the chain file has just been changed and has this chain no more",
+        )
+        .respond(Some(&chain), None),
+    };
+    let elsewhere = matches!(
+        reply.status(),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    if elsewhere && is_problem(&reply) && pass_on(gateway, &request).await {
+        return;
+    }
+    let mut headers = HeaderMap::new();
+    for (name, value) in reply.headers() {
+        if let Ok(value) = value.to_str() {
+            put(&mut headers, name.as_str(), value);
+        }
+    }
+    let status = reply.status();
+    let problem = is_problem(&reply);
+    // In memory: it cannot fail.
+    let body = reply.into_body().collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    let limit = request_limit(gateway);
+    let said = if problem {
+        put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
+        let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = detail["detail"].as_str().unwrap_or("failed");
+        Err((status, text.to_owned()))
+    } else if body.len() > limit {
+        let text = format!(
+            "the answer has {} bytes, more than NATS carries here ({limit})",
+            body.len()
+        );
+        Err((StatusCode::INSUFFICIENT_STORAGE, text))
+    } else {
+        put(&mut headers, STATUS, status.as_str());
+        Ok(body)
+    };
+    let said = said.map_err(|(status, text)| ServiceError {
+        status: one_line(&text),
+        code: status.as_u16().into(),
+    });
+    if let Err(e) = request.respond_with_headers(said, headers).await {
+        log::warn!("NATS: an answer could not be sent: {e}");
+    }
+}
+
+/// Sets a header, where it can be one: what NATS takes for none it would panic
+/// on.
+fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    let name = name.parse::<async_nats::HeaderName>();
+    let value = one_line(value).parse::<async_nats::HeaderValue>();
+    if let (Ok(name), Ok(value)) = (name, value) {
+        headers.insert(name, value);
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.trim_end().replace(['\r', '\n'], " ")
+}
+
+fn is_problem<B>(reply: &hyper::Response<B>) -> bool {
+    let kind = reply.headers().get(hyper::header::CONTENT_TYPE);
+    kind.is_some_and(|k| k == "application/problem+json") && reply.status().as_u16() >= 400
+}
+
+/// What a message may have, by the server that we are connected to.
+fn request_limit(gateway: &Gateway) -> usize {
+    let client = gateway.nats.as_ref();
+    client.map_or(0, |c| c.server_info().max_payload)
+}
+
+/// Gives a request back to the queue group, which may choose another node.
+async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
+    let (Some(client), Some(reply)) = (&gateway.nats, &request.message.reply) else {
+        return false;
+    };
+    let mut headers = request.message.headers.clone().unwrap_or_default();
+    let passed = headers.get(PASSED).and_then(|v| v.as_str().parse().ok());
+    let passed: u32 = passed.unwrap_or(0);
+    if passed >= PASSES {
+        return false;
+    }
+    put(&mut headers, PASSED, &(passed + 1).to_string());
+    let subject = request.message.subject.clone();
+    let payload = request.message.payload.clone();
+    client
+        .publish_with_reply_and_headers(subject, reply.clone(), headers, payload)
+        .await
+        .is_ok()
+}
+
+/// The head of a request in HTTP that says the same.
+fn head(request: &Request, chain: &str) -> Parts {
+    let mut head = hyper::Request::new(()).into_parts().0;
+    head.method = hyper::Method::POST;
+    head.uri = format!("/chains/{chain}").parse().unwrap_or_default();
+    let mut said = SaidByStep::default();
+    for (name, values) in request.message.headers.iter().flat_map(HeaderMap::iter) {
+        let lower = name.to_string().to_ascii_lowercase();
+        if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
+            let value = values.first().map(|v| v.as_str().to_owned());
+            said.0
+                .push((attribute.to_owned(), value.unwrap_or_default()));
+            continue;
+        }
+        // What HTTP has no header for, no function can ask for either.
+        let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
+            continue;
+        };
+        if is_hop_by_hop(name.as_str()) {
+            continue;
+        }
+        for value in values {
+            if let Ok(value) = HeaderValue::from_bytes(value.as_str().as_bytes()) {
+                head.headers.append(name.clone(), value);
+            }
+        }
+    }
+    head.extensions.insert(said);
+    head
+}
+
+/// Attributes that another node's step set for ours. Not headers: a caller of
+/// HTTP must not be able to say them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SaidByStep(pub(super) Vec<(String, String)>);
+
+/// Has a step run elsewhere.
+pub(super) async fn ask(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    subject: &str,
+    about: About,
+    body: Bytes,
+    until: Instant,
+) -> Result<Answer, Problem> {
+    let away = |status, cause, detail: String| Problem::new(status, cause, detail);
+    let Some(client) = &gateway.nats else {
+        return Err(away(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "remote",
+            format!("the step runs at {subject}, and this server has no --nats"),
+        ));
+    };
+    let limit = request_limit(gateway);
+    if body.len() > limit && limit > 0 {
+        let len = body.len();
+        return Err(away(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            format!("{len} bytes for {subject}, more than NATS carries here ({limit})"),
+        ));
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        let detail = "the deadline passed before the step".to_owned();
+        return Err(away(StatusCode::GATEWAY_TIMEOUT, "deadline", detail));
+    }
+    let mut headers = HeaderMap::new();
+    put(&mut headers, "Content-Type", &about.content_type);
+    put(
+        &mut headers,
+        "Request-Timeout",
+        &format!("{:.6}", left.as_secs_f64()),
+    );
+    put(&mut headers, "traceparent", &call.trace.header());
+    let said = about.attributes.for_the_next_step();
+    for (name, value) in said.iter() {
+        put(&mut headers, &format!("{ATTRIBUTE}{name}"), value);
+    }
+    let begun = Instant::now();
+    let handed = SystemTime::now();
+    let request = async_nats::Request::new()
+        .headers(headers)
+        .payload(body)
+        .timeout(Some(left));
+    let message = client.send_request(subject.to_owned(), request).await;
+    let message = message.map_err(|e| match e.kind() {
+        RequestErrorKind::TimedOut => away(
+            StatusCode::GATEWAY_TIMEOUT,
+            "timeout",
+            format!("{subject} did not answer in time"),
+        ),
+        RequestErrorKind::NoResponders => away(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "remote",
+            format!("nobody answers {subject}"),
+        )
+        .retry(5),
+        _ => away(StatusCode::BAD_GATEWAY, "remote", format!("{subject}: {e}")),
+    })?;
+    let header = |name: &str| {
+        let mut headers = message.headers.iter().flat_map(HeaderMap::iter);
+        // NATS tells cases apart; those who write headers do not.
+        let found = headers.find(|(n, _)| n.to_string().eq_ignore_ascii_case(name));
+        Some(found?.1.first()?.as_str().to_owned())
+    };
+    if let Some(code) = header("Nats-Service-Error-Code") {
+        let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
+        let text = header("Nats-Service-Error").unwrap_or_default();
+        return Err(away(
+            status.unwrap_or(StatusCode::BAD_GATEWAY),
+            "remote",
+            format!("{subject}: {text}"),
+        ));
+    }
+    let bad = |what: &str| {
+        away(
+            StatusCode::BAD_GATEWAY,
+            "remote",
+            format!("{subject}: {what}"),
+        )
+    };
+    let region = call.intake().region;
+    if message.payload.len() as u64 > region {
+        return Err(bad(&format!(
+            "its answer is larger than the region ({region})"
+        )));
+    }
+    let content_type = header("content-type").unwrap_or(about.content_type);
+    if content_type.len() > 127 {
+        return Err(bad("its content type is longer than 127 bytes"));
+    }
+    let mut attributes = Attributes::default();
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        let name = name.to_string().to_ascii_lowercase();
+        let ours = matches!(
+            name.as_str(),
+            "content-type" | "x-invocation-id" | "traceparent" | "lwc-status"
+        );
+        if let (false, Some(value)) = (ours, values.first())
+            && let Err(e) = attributes.set(&name, value.as_str())
+        {
+            return Err(bad(&format!("header {name:?} of its answer: {e}")));
+        }
+    }
+    let hop = crate::worker::frame::Took {
+        at: 0.0,
+        copy: 0.0,
+        run: begun.elapsed().as_secs_f64() * 1e6,
+    };
+    Ok(Answer {
+        about: About {
+            content_type,
+            attributes,
+        },
+        body: message.payload,
+        hops: vec![hop],
+        handed,
+    })
+}

@@ -1,0 +1,242 @@
+//! The way of one invocation: through workers here, and through other machines
+//! where a step is theirs.
+//!
+//! A chain without such steps is one job of one worker. One with them is cut
+//! there: each run of local steps is a chain of its own for the workers, named
+//! `CHAIN/STEP`, which no chain of a file can be called.
+
+use super::Gateway;
+use super::http::Call;
+use super::problem::Problem;
+use super::queue::{Answer, Job};
+use crate::chain_file::{Chain, ChainFile, Origin};
+use crate::life::About;
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// A part of a chain that one place runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// By a worker, under this name of a chain; its first step, from 0.
+    Here { chain: String, first: usize },
+    /// By whoever answers this subject.
+    Elsewhere {
+        step: usize,
+        function: String,
+        subject: String,
+        timeout: Duration,
+    },
+}
+
+/// The parts of each chain, by name.
+pub(super) type Routes = BTreeMap<String, Vec<Part>>;
+
+/// Cuts a file's chains where steps run elsewhere: what the workers get, and the
+/// way through it.
+pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
+    let mut local = file.clone();
+    local.chains.clear();
+    let mut routes = Routes::new();
+    for (name, chain) in &file.chains {
+        let elsewhere = |f: &String| match &file.functions[f].origin {
+            Origin::Remote(subject) => Some(subject.clone()),
+            _ => None,
+        };
+        let mut parts: Vec<Part> = Vec::new();
+        let whole = !chain.steps.iter().any(|f| elsewhere(f).is_some());
+        for (step, function) in chain.steps.iter().enumerate() {
+            if let Some(subject) = elsewhere(function) {
+                parts.push(Part::Elsewhere {
+                    step,
+                    function: function.clone(),
+                    subject,
+                    timeout: file.functions[function].timeout,
+                });
+                continue;
+            }
+            if let Some(Part::Here { chain, .. }) = parts.last() {
+                let chain: Option<&mut Chain> = local.chains.get_mut(chain);
+                chain
+                    .into_iter()
+                    .for_each(|c| c.steps.push(function.clone()));
+                continue;
+            }
+            let part = match whole {
+                true => name.clone(),
+                false => format!("{name}/{}", step + 1),
+            };
+            let steps = vec![function.clone()];
+            let name = part.clone();
+            let one = Chain {
+                name,
+                steps,
+                ..chain.clone()
+            };
+            local.chains.insert(part.clone(), one);
+            parts.push(Part::Here {
+                chain: part,
+                first: step,
+            });
+        }
+        routes.insert(name.clone(), parts);
+    }
+    (local, routes)
+}
+
+/// Takes a message through all parts of a chain.
+pub(super) async fn run(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    about: About,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Answer, Problem> {
+    let Some(parts) = gateway.fleet().routes.get(call.chain).cloned() else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-chain",
+            "the chain file has just been changed and has this chain no more",
+        ));
+    };
+    let mut message = Answer {
+        about,
+        body,
+        hops: Vec::new(),
+        handed: SystemTime::now(),
+    };
+    let mut begun = None;
+    for (i, part) in parts.iter().enumerate() {
+        let Answer {
+            mut about, body, ..
+        } = message;
+        if i > 0 {
+            about.attributes = about.attributes.for_the_next_step();
+        }
+        let mut answer = match part {
+            Part::Here { chain, first } => local(gateway, call, chain, about, body, deadline)
+                .await
+                .map_err(|p| later(p, *first))?,
+            Part::Elsewhere {
+                step,
+                function,
+                subject,
+                timeout,
+            } => {
+                let until = deadline.min(Instant::now() + *timeout);
+                let remote = super::nats::ask(gateway, call, subject, about, body, until).await;
+                remote.map_err(|p| Problem {
+                    place: Some((step + 1, function.clone())),
+                    ..p
+                })?
+            }
+        };
+        // Times of all parts count from the first.
+        let handed = *begun.get_or_insert(answer.handed);
+        let after = answer.handed.duration_since(handed).unwrap_or_default();
+        for hop in &mut answer.hops {
+            hop.at += after.as_secs_f64() * 1e6;
+        }
+        message.hops.append(&mut answer.hops);
+        message = Answer {
+            hops: message.hops,
+            handed,
+            ..answer
+        };
+    }
+    Ok(message)
+}
+
+/// A problem of a part, with the step's number in the chain.
+fn later(problem: Problem, first: usize) -> Problem {
+    Problem {
+        place: problem.place.map(|(step, f)| (step + first, f)),
+        ..problem
+    }
+}
+
+/// Puts a job into its queue and waits for its answer.
+async fn local(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    chain: &str,
+    about: About,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Answer, Problem> {
+    let (answer, mut answered) = oneshot::channel();
+    let taken = Arc::new(AtomicBool::new(false));
+    gateway.push(Job {
+        chain: chain.to_owned(),
+        id: call.id.to_owned(),
+        about,
+        body,
+        deadline,
+        taken: Arc::clone(&taken),
+        answer,
+    })?;
+    let result = match timeout_at(deadline, &mut answered).await {
+        Ok(result) => result,
+        // The worker ends it, or is ended; either way it answers.
+        Err(_) if taken.load(Ordering::Acquire) => answered.await,
+        Err(_) => {
+            return Err(Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline",
+                "the deadline passed before a worker was free",
+            ));
+        }
+    };
+    result.unwrap_or_else(|_| Err(super::fleet::given_up()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain_file::parse;
+
+    #[test]
+    fn chains_are_cut_at_steps_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.c"), "").unwrap();
+        let text = r#"
+[functions]
+a = { source = "f.c" }
+b = { source = "f.c" }
+far = { remote = "lwc.functions.far" }
+[chains]
+near = { steps = ["a", "b"] }
+mixed = { steps = ["a", "b", "far", "b"] }
+away = { steps = ["far", "far"] }
+"#;
+        let (file, _) = parse(&folder.path().join("chain.toml"), text.into())
+            .map_err(|r| r.render(false))
+            .unwrap();
+        let (local, routes) = cut(&file);
+        let names: Vec<_> = local.chains.keys().map(String::as_str).collect();
+        assert_eq!(names, ["mixed/1", "mixed/4", "near"]);
+        assert_eq!(local.chains["mixed/1"].steps, ["a", "b"]);
+        assert_eq!(local.chains["mixed/4"].name, "mixed/4");
+        let here = |chain: &str, first| Part::Here {
+            chain: chain.into(),
+            first,
+        };
+        let far = |step| Part::Elsewhere {
+            step,
+            function: "far".into(),
+            subject: "lwc.functions.far".into(),
+            timeout: Duration::from_secs(1),
+        };
+        assert_eq!(routes["near"], [here("near", 0)]);
+        assert_eq!(
+            routes["mixed"],
+            [here("mixed/1", 0), far(2), here("mixed/4", 3)]
+        );
+        assert_eq!(routes["away"], [far(0), far(1)]);
+    }
+}
