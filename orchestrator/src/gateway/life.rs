@@ -18,7 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -73,6 +73,7 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::default());
+    let begun = SystemTime::now();
     let (fleet, mut crew) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
         _ = term.recv() => return Ok(true),
@@ -103,7 +104,7 @@ pub async fn serve(
     ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
-    let mut watch = Watch::over(&gateway.fleet().file).await;
+    let mut watch = Watch::over(&gateway.fleet().file, begun).await;
     loop {
         let reload = async {
             tokio::select! {
@@ -114,9 +115,10 @@ pub async fn serve(
             }
             // A file that is refused is looked at again when it changes.
             watch.note().await;
+            let begun = SystemTime::now();
             let new = reload(&gateway, &load).await;
             if new.is_some() {
-                watch.go_on_with(&gateway.fleet().file).await;
+                watch = Watch::over(&gateway.fleet().file, begun).await;
             }
             new
         };

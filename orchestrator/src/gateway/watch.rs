@@ -29,8 +29,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches what a file names from now on.
-    pub(super) async fn over(file: &ChainFile) -> Self {
+    /// Watches what a file names that was read after `since`: what is younger
+    /// counts as changed.
+    pub(super) async fn over(file: &ChainFile, since: SystemTime) -> Self {
         let mut watch = Self {
             files: vec![file.path.clone()],
             crates: Vec::new(),
@@ -49,24 +50,18 @@ impl Watch {
             }
         }
         watch.seen = watch.look().await;
+        for mark in watch.seen.values_mut() {
+            let changed = mark.and_then(|(_, _, changed)| changed);
+            if changed.is_some_and(|c| c > since) {
+                *mark = None;
+            }
+        }
         watch
     }
 
     /// Takes what is there now for known: it is about to be read.
     pub(super) async fn note(&mut self) {
         self.seen = self.look().await;
-    }
-
-    /// Watches another file that was read since [`note`](Self::note): what has
-    /// changed meanwhile counts as a change.
-    pub(super) async fn go_on_with(&mut self, file: &ChainFile) {
-        let mut next = Self::over(file).await;
-        for (path, mark) in &mut next.seen {
-            if let Some(noted) = self.seen.get(path) {
-                *mark = *noted;
-            }
-        }
-        *self = next;
     }
 
     /// Returns when something has changed and is still.
