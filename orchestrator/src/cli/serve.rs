@@ -95,6 +95,10 @@ pub(super) struct ServeArgs {
     /// What its subjects begin with, as in lwc.chains.NAME
     #[arg(long, value_name = "SUBJECT", default_value = "lwc")]
     nats_prefix: String,
+    /// Take work from this JetStream stream too, each message at least once:
+    /// subjects as lwc.work.NAME
+    #[arg(long, value_name = "STREAM", requires = "nats")]
+    nats_stream: Option<String>,
     /// Serve each function alone too, at /functions/NAME. Whoever may call can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -181,6 +185,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
             credentials: args.nats_creds.clone(),
             queue: args.nats_queue.clone(),
             prefix: args.nats_prefix.clone(),
+            stream: args.nats_stream.clone(),
         }),
         otlp: args.otlp.clone(),
         worker_options,

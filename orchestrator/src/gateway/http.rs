@@ -222,7 +222,8 @@ pub(super) async fn invoke(
     chain: String,
     intake: &Intake,
 ) -> Reply {
-    let id = format!("{:016x}", random());
+    let given = head.extensions.get::<super::nats::InvocationId>();
+    let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
     let parent = head.headers.get("traceparent");
     let trace = Trace::continue_from(
         parent.and_then(|v| v.to_str().ok()),

@@ -89,6 +89,8 @@ pub(super) struct Figures {
     held: BTreeMap<u32, (u64, u64)>,
     restarts: u64,
     reloads: BTreeMap<&'static str, u64>,
+    /// Messages of a stream, by what became of them.
+    work: BTreeMap<&'static str, u64>,
 }
 
 fn of_chain(chain: &str) -> String {
@@ -221,6 +223,11 @@ impl Metrics {
         *self.lock().reloads.entry(result).or_default() += 1;
     }
 
+    /// One delivery of a stream's message has come to an end.
+    pub(super) fn worked(&self, result: &'static str) {
+        *self.lock().work.entry(result).or_default() += 1;
+    }
+
     pub(super) fn render(&self, now: &Now) -> String {
         let mut out = String::new();
         let f = self.lock();
@@ -328,6 +335,14 @@ impl Metrics {
         );
         for (result, n) in &f.reloads {
             let _ = writeln!(out, "lwc_reloads_total{{result=\"{result}\"}} {n}");
+        }
+        out += &head(
+            "lwc_nats_work_total",
+            "counter",
+            "Deliveries from a JetStream stream by what became of them.",
+        );
+        for (result, n) in &f.work {
+            let _ = writeln!(out, "lwc_nats_work_total{{result=\"{result}\"}} {n}");
         }
         out += &head(
             "lwc_queue_length",

@@ -28,6 +28,7 @@ mod route;
 mod trace;
 mod upload;
 mod watch;
+mod work;
 
 pub use life::serve;
 pub use nats::NatsOptions;

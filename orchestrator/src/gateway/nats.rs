@@ -11,8 +11,9 @@
 
 use super::Gateway;
 use super::http::{Call, Source, invoke};
-use super::problem::Problem;
+use super::problem::{Cause, Problem};
 use super::queue::Answer;
+use super::work::Work;
 use crate::chain_file::is_hop_by_hop;
 use crate::life::{About, Attributes};
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
@@ -49,6 +50,8 @@ pub struct NatsOptions {
     pub queue: String,
     /// What subjects begin with: `PREFIX.chains.NAME`.
     pub prefix: String,
+    /// The JetStream stream that work is taken from as well.
+    pub stream: Option<String>,
 }
 
 /// Connects; a server that is not there yet is waited for while others are
@@ -85,6 +88,7 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
 pub(super) struct Offer {
     service: Service,
     listeners: JoinSet<()>,
+    work: Option<Work>,
 }
 
 impl Offer {
@@ -129,13 +133,21 @@ impl Offer {
         }
         // What is asked from now on is heard.
         let _ = timeout(FLUSH, client.flush()).await;
-        Ok(Some(Self { service, listeners }))
+        let work = Work::start(gateway);
+        Ok(Some(Self {
+            service,
+            listeners,
+            work,
+        }))
     }
 
     /// Takes no more requests; those that were taken are answered.
     pub(super) async fn stop(mut self) {
         if let Err(e) = self.service.stop().await {
             log::warn!("leaving NATS: {e}");
+        }
+        if let Some(work) = self.work.take() {
+            work.stop().await;
         }
         let heard = async { while self.listeners.join_next().await.is_some() {} };
         let _ = timeout(FLUSH, heard).await;
@@ -155,7 +167,7 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
         log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
         return;
     }
-    let head = head(&request, &chain);
+    let head = head(request.message.headers.as_ref(), &chain);
     let reply = match gateway.intake(&chain) {
         Some(intake) => {
             let source = Source::Whole(request.message.payload.clone());
@@ -168,31 +180,45 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
         )
         .respond(Some(&chain), None),
     };
-    let elsewhere = matches!(
-        reply.status(),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    // Only what has not been run; a function may report these codes too.
+    let cause = reply.extensions().get::<Cause>().map(|c| c.0);
+    let unrun = matches!(
+        cause,
+        Some("queue-full" | "no-worker" | "circuit-open" | "draining")
     );
-    if elsewhere && is_problem(&reply) && pass_on(gateway, &request).await {
+    if unrun && pass_on(gateway, &request).await {
         return;
     }
+    let (parts, body) = reply.into_parts();
+    // In memory: it cannot fail.
+    let body = body.collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes);
+    let reply = hyper::Response::from_parts(parts, body.unwrap_or_default());
+    let (headers, said) = told(gateway, reply);
+    if let Err(e) = request.respond_with_headers(said, headers).await {
+        log::warn!("NATS: an answer could not be sent: {e}");
+    }
+}
+
+/// What HTTP would answer, in NATS's words: headers, and the body or an error of
+/// the service.
+pub(super) fn told(
+    gateway: &Gateway,
+    reply: hyper::Response<Bytes>,
+) -> (HeaderMap, Result<Bytes, ServiceError>) {
     let mut headers = HeaderMap::new();
     for (name, value) in reply.headers() {
         if let Ok(value) = value.to_str() {
             put(&mut headers, name.as_str(), value);
         }
     }
-    let status = reply.status();
-    let problem = is_problem(&reply);
-    // In memory: it cannot fail.
-    let body = reply.into_body().collect().await;
-    let body = body.map(http_body_util::Collected::to_bytes);
-    let body = body.unwrap_or_default();
+    let (parts, body) = reply.into_parts();
     let limit = request_limit(gateway);
-    let said = if problem {
-        put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
+    let said = if parts.extensions.get::<Cause>().is_some() {
         let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
         let text = detail["detail"].as_str().unwrap_or("failed");
-        Err((status, text.to_owned()))
+        Err((parts.status, text.to_owned()))
     } else if body.len() > limit {
         let text = format!(
             "the answer has {} bytes, more than NATS carries here ({limit})",
@@ -200,21 +226,19 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
         );
         Err((StatusCode::INSUFFICIENT_STORAGE, text))
     } else {
-        put(&mut headers, STATUS, status.as_str());
+        put(&mut headers, STATUS, parts.status.as_str());
         Ok(body)
     };
     let said = said.map_err(|(status, text)| ServiceError {
         status: one_line(&text),
         code: status.as_u16().into(),
     });
-    if let Err(e) = request.respond_with_headers(said, headers).await {
-        log::warn!("NATS: an answer could not be sent: {e}");
-    }
+    (headers, said)
 }
 
 /// Sets a header, where it can be one: what NATS takes for none it would panic
 /// on.
-fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     let name = name.parse::<async_nats::HeaderName>();
     let value = one_line(value).parse::<async_nats::HeaderValue>();
     if let (Ok(name), Ok(value)) = (name, value) {
@@ -224,11 +248,6 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 
 fn one_line(text: &str) -> String {
     text.trim_end().replace(['\r', '\n'], " ")
-}
-
-fn is_problem<B>(reply: &hyper::Response<B>) -> bool {
-    let kind = reply.headers().get(hyper::header::CONTENT_TYPE);
-    kind.is_some_and(|k| k == "application/problem+json") && reply.status().as_u16() >= 400
 }
 
 /// What a message may have, by the server that we are connected to.
@@ -258,12 +277,12 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
 }
 
 /// The head of a request in HTTP that says the same.
-fn head(request: &Request, chain: &str) -> Parts {
+pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
     let mut head = hyper::Request::new(()).into_parts().0;
     head.method = hyper::Method::POST;
     head.uri = format!("/chains/{chain}").parse().unwrap_or_default();
     let mut said = SaidByStep::default();
-    for (name, values) in request.message.headers.iter().flat_map(HeaderMap::iter) {
+    for (name, values) in said_by_caller.into_iter().flat_map(HeaderMap::iter) {
         let lower = name.to_string().to_ascii_lowercase();
         if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
             let value = values.first().map(|v| v.as_str().to_owned());
@@ -292,6 +311,10 @@ fn head(request: &Request, chain: &str) -> Parts {
 /// HTTP must not be able to say them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SaidByStep(pub(super) Vec<(String, String)>);
+
+/// The identity of an invocation whose message had one before it came.
+#[derive(Debug, Clone)]
+pub(super) struct InvocationId(pub(super) String);
 
 /// Has a step run elsewhere.
 pub(super) async fn ask(

@@ -18,6 +18,11 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<u64>,
 }
 
+/// Goes with a response that is a problem of ours: a function may answer with a
+/// document that looks the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cause(pub(super) &'static str);
+
 impl Problem {
     pub(super) fn new(status: StatusCode, cause: &'static str, detail: impl Into<String>) -> Self {
         Self {
@@ -61,6 +66,7 @@ impl Problem {
         }
         let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Cause(self.cause));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

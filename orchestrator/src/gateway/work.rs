@@ -1,0 +1,479 @@
+//! At least once: chains fed from a JetStream stream (`--nats-stream`).
+//!
+//! A message of subject `PREFIX.work.NAME` is kept by the stream until a node
+//! has run chain NAME on it, has published the answer to the message's
+//! `Lwc-Reply-To`, and has acknowledged it. Answer and acknowledgement go over
+//! one connection in this order, so nothing is acknowledged that is not
+//! answered. Whoever dies in between leaves the message to another node, which
+//! runs it again: the answer's `Nats-Msg-Id` is the same.
+//!
+//! A node pulls one message for each of its workers and chains, so it never
+//! holds what another could run. What is not the message's fault (a full queue,
+//! an open circuit, nobody at a remote step) is waited out; what may be (a
+//! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
+
+use super::Gateway;
+use super::http::{Source, invoke};
+use super::nats::{InvocationId, head, put, told};
+use super::problem::{Cause, Problem};
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::{self, RetentionPolicy};
+use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Full};
+use hyper::StatusCode;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+/// How long a node may be silent before a message is given to another.
+const ACK_WAIT: Duration = Duration::from_secs(10);
+/// How often a node says that it is still at work.
+const PULSE: Duration = Duration::from_secs(3);
+/// How often a message may fail before it is taken out of the stream.
+const TRIES: i64 = 5;
+/// How often it may be given out, whatever became of it: nodes may have died.
+const DELIVERIES: i64 = 10;
+/// How long one asks for a message before one asks again.
+const PULL: Duration = Duration::from_secs(20);
+/// Before a failed message is given out again.
+const REST: Duration = Duration::from_secs(1);
+/// Before what is not there is tried again; it doubles.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long those who wait for messages may take to end.
+const LEAVE: Duration = Duration::from_secs(2);
+
+const REPLY_TO: &str = "Lwc-Reply-To";
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// The takers of messages, one for each worker and chain.
+pub(super) struct Work {
+    stop: watch::Sender<bool>,
+    takers: JoinSet<()>,
+}
+
+impl Work {
+    /// Takes messages for every chain that is served now, as soon as the stream
+    /// is there; makes the stream if nobody has.
+    pub(super) fn start(gateway: &Arc<Gateway>) -> Option<Self> {
+        let options = gateway.options.nats.as_ref()?;
+        let (client, stream) = (gateway.nats.clone()?, options.stream.clone()?);
+        let stop = watch::Sender::new(false);
+        let mut takers = JoinSet::new();
+        let fleet = gateway.fleet();
+        // A chain of one function (`functions/NAME`) is no chain of the file.
+        let chains = fleet.file.chains.keys().filter(|c| !c.contains('/'));
+        for chain in chains {
+            for _ in 0..gateway.options.workers {
+                let taker = Taker {
+                    gateway: Arc::clone(gateway),
+                    client: client.clone(),
+                    prefix: options.prefix.clone(),
+                    stream: stream.clone(),
+                    chain: chain.clone(),
+                    stop: stop.subscribe(),
+                };
+                takers.spawn(taker.run());
+            }
+        }
+        Some(Self { stop, takers })
+    }
+
+    /// Takes no more; what was taken goes on, and counts as in flight.
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended = async { while self.takers.join_next().await.is_some() {} };
+        if timeout(LEAVE, ended).await.is_err() {
+            // They are at work; whoever drains waits for them.
+            self.takers.detach_all();
+        }
+    }
+}
+
+struct Taker {
+    gateway: Arc<Gateway>,
+    client: Client,
+    prefix: String,
+    stream: String,
+    chain: String,
+    stop: watch::Receiver<bool>,
+}
+
+/// What is to become of a message.
+enum End {
+    /// Its answer is published: it is done.
+    Done(&'static str),
+    /// It failed too often: it is done too, and said loudly.
+    Poison,
+    /// Another attempt, here or elsewhere, after a while.
+    Again(Duration),
+}
+
+impl Taker {
+    async fn run(mut self) {
+        let mut pause = PAUSE;
+        while !*self.stop.borrow() {
+            let begun = Instant::now();
+            if let Err(why) = self.take_all().await {
+                log::warn!(
+                    "NATS: taking work of {} from stream {}: {why}; it is tried again",
+                    self.chain,
+                    self.stream
+                );
+            }
+            if begun.elapsed() > LONGEST_PAUSE {
+                pause = PAUSE;
+            }
+            self.rest(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits, unless it is to stop.
+    async fn rest(&mut self, pause: Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.stop.wait_for(|s| *s) => {}
+        }
+    }
+
+    /// Takes one message after the other until it is to stop, or something is
+    /// wrong with the stream.
+    async fn take_all(&mut self) -> Result<(), String> {
+        let mut stop = self.stop.clone();
+        let consumer = tokio::select! {
+            _ = stop.wait_for(|s| *s) => return Ok(()),
+            consumer = self.open() => consumer?,
+        };
+        loop {
+            let begun = Instant::now();
+            let next = async {
+                let batch = consumer.batch().max_messages(1).expires(PULL);
+                let mut messages = batch.messages().await.map_err(text)?;
+                messages.next().await.transpose().map_err(text)
+            };
+            let next = tokio::select! {
+                biased;
+                _ = stop.wait_for(|s| *s) => return Ok(()),
+                next = next => next?,
+            };
+            match next {
+                Some(message) => self.serve(message).await,
+                // Nothing came; at once, where the connection is gone.
+                None if begun.elapsed() < PAUSE => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// The chain's place in the stream, which all nodes share.
+    async fn open(&self) -> Result<PullConsumer, String> {
+        let context = jetstream::new(self.client.clone());
+        let stream = context
+            .get_or_create_stream(stream::Config {
+                name: self.stream.clone(),
+                subjects: vec![format!("{}.work.>", self.prefix)],
+                retention: RetentionPolicy::WorkQueue,
+                ..stream::Config::default()
+            })
+            .await
+            .map_err(text)?;
+        let consumer = pull::Config {
+            durable_name: Some(format!("{}-{}", self.prefix.replace('.', "-"), self.chain)),
+            description: Some(format!("lwc-orchestrator: chain {}", self.chain)),
+            filter_subject: format!("{}.work.{}", self.prefix, self.chain),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            ..pull::Config::default()
+        };
+        stream.create_consumer(consumer).await.map_err(text)
+    }
+
+    /// One message to its end, or back into the stream.
+    async fn serve(&mut self, message: Message) {
+        let gateway = Arc::clone(&self.gateway);
+        let _flight = gateway.fly();
+        let (tries, place) = match message.info() {
+            Ok(info) => (
+                info.delivered,
+                format!("{}-{}", info.stream, info.stream_sequence),
+            ),
+            Err(e) => {
+                log::warn!(
+                    "NATS: a message for {} is none of a stream: {e}",
+                    self.chain
+                );
+                return;
+            }
+        };
+        let id = own_id(message.headers.as_ref()).unwrap_or(place);
+        let end = {
+            let run = self.attempt(&message, &id, tries);
+            tokio::pin!(run);
+            let mut pulse = interval(PULSE);
+            pulse.tick().await;
+            loop {
+                tokio::select! {
+                    end = &mut run => break end,
+                    _ = pulse.tick() => said(&id, message.ack_with(AckKind::Progress).await),
+                }
+            }
+        };
+        match end {
+            End::Done(result) => {
+                self.gateway.metrics.worked(result);
+                said(&id, message.double_ack().await);
+            }
+            End::Poison => {
+                self.gateway.metrics.worked("poison");
+                log::error!(
+                    "NATS: message {id} for {} failed in {tries} deliveries and is taken out of the stream",
+                    self.chain
+                );
+                said(&id, message.double_ack_with(AckKind::Term).await);
+            }
+            End::Again(after) => {
+                self.gateway.metrics.worked("again");
+                said(&id, message.ack_with(AckKind::Nak(Some(after))).await);
+            }
+        }
+    }
+
+    async fn attempt(&mut self, message: &Message, id: &str, tries: i64) -> End {
+        if tries > DELIVERIES {
+            let problem = Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "given-up",
+                format!("{DELIVERIES} times a node took this message and did not end it"),
+            );
+            let (parts, body) = problem.respond(Some(&self.chain), Some(id)).into_parts();
+            let reply = hyper::Response::from_parts(parts, collected(body).await);
+            if let Err(why) = self.publish(message, id, reply).await {
+                log::warn!("NATS: the problem of {id} cannot be published: {why}");
+            }
+            return End::Poison;
+        }
+        let mut pause = PAUSE;
+        loop {
+            let Some(intake) = self.gateway.intake(&self.chain) else {
+                // The file has just changed; another node may have the chain.
+                return End::Again(REST);
+            };
+            let mut parts = head(message.headers.as_ref(), &self.chain);
+            parts.extensions.insert(InvocationId(id.to_owned()));
+            let reply = invoke(
+                &self.gateway,
+                &parts,
+                Source::Whole(message.payload.clone()),
+                Instant::now(),
+                self.chain.clone(),
+                &intake,
+            )
+            .await;
+            let status = reply.status();
+            let (parts, body) = reply.into_parts();
+            let body = collected(body).await;
+            // A function may write what looks like a problem; this it cannot.
+            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.0);
+            let stopping = *self.stop.borrow() || self.gateway.is_draining();
+            match blame(cause, status) {
+                Blame::Nobody if stopping => return End::Again(Duration::ZERO),
+                Blame::Nobody => {
+                    self.rest(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+                Blame::Perhaps if tries < TRIES => return End::Again(REST),
+                _ => {}
+            }
+            let reply = hyper::Response::from_parts(parts, body);
+            let failed = !cause.is_empty();
+            if let Err(why) = self.publish(message, id, reply).await {
+                log::warn!("NATS: the answer to {id} cannot be published: {why}");
+                if tries < TRIES {
+                    return End::Again(REST);
+                }
+            }
+            return match (failed, blame(cause, status)) {
+                (_, Blame::Perhaps) => End::Poison,
+                (true, _) => End::Done("failed"),
+                (false, _) => End::Done("answered"),
+            };
+        }
+    }
+
+    /// Publishes an answer where its message wants it.
+    async fn publish(
+        &self,
+        message: &Message,
+        id: &str,
+        reply: hyper::Response<Bytes>,
+    ) -> Result<(), String> {
+        let wanted = message.headers.as_ref().and_then(|h| value(h, REPLY_TO));
+        let Some(subject) = wanted else {
+            return Ok(());
+        };
+        if !may_be_told(subject, &self.prefix) {
+            log::warn!(
+                "NATS: message {id} wants its answer at {subject:?}, which is neither an inbox \
+                 nor below {}.results; it is published nowhere",
+                self.prefix
+            );
+            return Ok(());
+        }
+        let (mut headers, result) = told(&self.gateway, reply);
+        put(&mut headers, MESSAGE_ID, id);
+        let body = match result {
+            Ok(body) => body,
+            Err(error) => {
+                put(&mut headers, "Nats-Service-Error", &error.status);
+                put(
+                    &mut headers,
+                    "Nats-Service-Error-Code",
+                    &error.code.to_string(),
+                );
+                Bytes::new()
+            }
+        };
+        self.client
+            .publish_with_headers(subject.to_owned(), headers, body)
+            .await
+            .map_err(text)
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, PartialEq, Eq)]
+enum Blame {
+    /// There is none, or the function has spoken: another attempt gives the same.
+    Final,
+    /// The message's perhaps: a few attempts will tell.
+    Perhaps,
+    /// Not the message's: it has not been run.
+    Nobody,
+}
+
+fn blame(cause: &str, status: StatusCode) -> Blame {
+    match cause {
+        "queue-full" | "no-worker" | "circuit-open" | "draining" => Blame::Nobody,
+        "remote" if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
+        "remote" if status.is_client_error() => Blame::Final,
+        "crash" | "misbehaved" | "worker-lost" | "timeout" | "deadline" | "backend" | "remote" => {
+            Blame::Perhaps
+        }
+        _ => Blame::Final,
+    }
+}
+
+/// Where answers may be published, whoever asks: a node has more rights than
+/// those who give it work, and lends none of them.
+fn may_be_told(subject: &str, prefix: &str) -> bool {
+    let plain = |token: &str| {
+        !token.is_empty()
+            && token
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>')
+    };
+    let below = |root: &str| {
+        let rest = subject.strip_prefix(root);
+        rest.is_some_and(|r| r.starts_with('.'))
+    };
+    subject.len() <= 255
+        && subject.split('.').all(plain)
+        && (below("_INBOX") || below(&format!("{prefix}.results")))
+}
+
+/// A header, whatever the case of its name.
+fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut all = headers.iter();
+    let found = all.find(|(n, _)| n.to_string().eq_ignore_ascii_case(name))?;
+    Some(found.1.first()?.as_str())
+}
+
+/// The identity that the sender gave, where it can be one of an invocation.
+fn own_id(headers: Option<&HeaderMap>) -> Option<String> {
+    let id = value(headers?, MESSAGE_ID)?;
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    ((1..=64).contains(&id.len()) && id.bytes().all(fits)).then(|| id.to_owned())
+}
+
+fn said(id: &str, result: Result<(), impl Display>) {
+    if let Err(e) = result {
+        log::warn!("NATS: what became of message {id} could not be said: {e}; it may come again");
+    }
+}
+
+async fn collected(body: Full<Bytes>) -> Bytes {
+    // In memory: it cannot fail.
+    let body = body.collect().await;
+    body.map(|b| b.to_bytes()).unwrap_or_default()
+}
+
+fn text(e: impl Display) -> String {
+    e.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_inboxes_and_results_alone() {
+        for good in ["_INBOX.abc.1", "lwc.results.a", "lwc.results.a.b-c"] {
+            assert!(may_be_told(good, "lwc"), "{good}");
+        }
+        let long = format!("_INBOX.{}", "a".repeat(300));
+        for bad in [
+            "",
+            "_INBOX",
+            "_INBOX.",
+            "_INBOXES.a",
+            "lwc.results",
+            "lwc.resultsa.b",
+            "lwc.results.*",
+            "lwc.results.>",
+            "lwc.results.a b",
+            "lwc.results..b",
+            "lwc.results.a\r\nPUB x 0",
+            "lwc.work.pair",
+            "$JS.API.STREAM.DELETE.WORK",
+            "other.results.a",
+            &long,
+        ] {
+            assert!(!may_be_told(bad, "lwc"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_no_identity_is_replaced() {
+        let of = |id: &str| {
+            let mut headers = HeaderMap::new();
+            put(&mut headers, "nats-msg-id", id);
+            own_id(Some(&headers))
+        };
+        assert_eq!(of("order-7.a_B").as_deref(), Some("order-7.a_B"));
+        for bad in ["", "a b", "a/b", "é", &"a".repeat(65)] {
+            assert_eq!(of(bad), None, "{bad:?}");
+        }
+        assert_eq!(own_id(None), None);
+    }
+
+    #[test]
+    fn a_message_is_blamed_only_for_what_it_may_have_done() {
+        let of = |cause, status| blame(cause, StatusCode::from_u16(status).unwrap());
+        assert_eq!(of("", 200), Blame::Final);
+        assert_eq!(of("error", 503), Blame::Final);
+        assert_eq!(of("too-large", 413), Blame::Final);
+        assert_eq!(of("queue-full", 429), Blame::Nobody);
+        assert_eq!(of("remote", 503), Blame::Nobody);
+        assert_eq!(of("remote", 400), Blame::Final);
+        assert_eq!(of("remote", 502), Blame::Perhaps);
+        assert_eq!(of("crash", 502), Blame::Perhaps);
+    }
+}
