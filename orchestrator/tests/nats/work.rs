@@ -205,3 +205,63 @@ async fn a_busy_node_keeps_its_work_and_a_dead_one_leaves_it_to_another() {
     until_empty(&context).await;
     other.until("it is counted", || worked(&other, "answered") == 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_node_ends_is_given_up_and_odd_messages_harm_nobody() {
+    let Some(nats) = Nats::start() else { return };
+    let mut node = nats.node(&chains(""), &STREAM);
+    let client = nats.client().await;
+    let context = jetstream::new(client.clone());
+    ready(&context, "pair").await;
+    node.signal(libc::SIGTERM);
+    assert_eq!(node.wait().code(), Some(0), "{}", node.log());
+    let mut results = client.subscribe("lwc.results.>").await.unwrap();
+    hand_in(&context, "pair", "bad id", "lwc.results.killer", "ab").await;
+    // As nodes that die of it.
+    let stream = context.get_stream("WORK").await.unwrap();
+    let place = stream.get_consumer::<pull::Config>("lwc-pair").await;
+    let place = place.unwrap();
+    for n in 1..=10 {
+        let batch = place.batch().max_messages(1).expires(LIMIT);
+        let mut messages = batch.messages().await.unwrap();
+        let message = messages.next().await.unwrap().unwrap();
+        assert_eq!(message.info().unwrap().delivered, n);
+        message
+            .ack_with(jetstream::AckKind::Nak(None))
+            .await
+            .unwrap();
+    }
+    let node = nats.node(&chains(""), &STREAM);
+    let told = next(&mut results).await;
+    let problem: serde_json::Value =
+        serde_json::from_str(&header(&told, "Lwc-Problem").unwrap()).unwrap();
+    // No identity that one could have: the stream's is taken.
+    assert_eq!(
+        (&problem["cause"], &problem["invocation"]),
+        (&"given-up".into(), &"WORK-1".into())
+    );
+    until_empty(&context).await;
+
+    // Without headers, without a body, for a chain that nobody has, and with
+    // headers that make no sense.
+    for subject in ["lwc.work.pair", "lwc.work.none"] {
+        let kept = context.publish(subject, "".into()).await.unwrap();
+        kept.await.unwrap();
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert("Lwc-Reply-To", "lwc.results.odd");
+    headers.insert("Content-Type", "x".repeat(500));
+    headers.insert("traceparent", "é");
+    headers.insert("Lwc-Attribute-", "nothing");
+    let odd = context.publish_with_headers("lwc.work.pair", headers, "ab".into());
+    odd.await.unwrap().await.unwrap();
+    let told = next(&mut results).await;
+    assert_eq!(told.subject.as_str(), "lwc.results.odd");
+    assert_eq!(
+        header(&told, "Nats-Service-Error-Code").as_deref(),
+        Some("400")
+    );
+    hand_in(&context, "pair", "well", "lwc.results.well", "ab").await;
+    assert_eq!(next(&mut results).await.payload, "BA");
+    assert!(!node.log().contains("panicked"), "{}", node.log());
+}
