@@ -9,12 +9,13 @@ mod common;
 
 use criterion::Criterion;
 use lwc::{Event, Flags, Resources};
+use std::os::fd::AsRawFd;
 
-/// getppid(2)'s number; the libc crate has none for FreeBSD.
+/// Numbers of read(2) and write(2); the libc crate has none for FreeBSD.
 #[cfg(target_os = "linux")]
-const GETPPID: i64 = libc::SYS_getppid;
+const READ_WRITE: (i64, i64) = (libc::SYS_read, libc::SYS_write);
 #[cfg(not(target_os = "linux"))]
-const GETPPID: i64 = 39;
+const READ_WRITE: (i64, i64) = (3, 4);
 
 fn trapped(c: &mut Criterion) {
     let context = lwc::spawn(&[], Flags::TRAP_SYSCALL | Flags::TRAP_FAULT, |_| {
@@ -32,17 +33,36 @@ fn trapped(c: &mut Criterion) {
     });
 }
 
+/// A byte read by a descriptor of the other's, and one written from its memory.
 fn for_another(c: &mut Criterion) {
-    let cpu = common::two_processors().0;
-    let context = common::answering(cpu, cpu);
-    for (name, with) in [
-        ("memory, files and credentials", Resources::all()),
-        ("memory", Resources::MEMORY),
+    let zero = std::fs::File::open("/dev/zero").expect("/dev/zero");
+    let null = std::fs::File::create("/dev/null").expect("/dev/null");
+    let context = lwc::spawn(&[], Flags::empty(), |mut event| {
+        loop {
+            let from = event.from().expect("a caller");
+            event = from.switch(&[]).expect("switching back");
+        }
+    })
+    .expect("lwCreate");
+    let mut byte = 0u8;
+    let at = &raw mut byte as u64;
+    let (read, write) = READ_WRITE;
+    for (name, with, number, fd) in [
+        ("read of a byte, files", Resources::FILES, read, &zero),
+        ("write of a byte, memory", Resources::MEMORY, write, &null),
+        (
+            "write of a byte, everything",
+            Resources::all(),
+            write,
+            &null,
+        ),
     ] {
+        let args = [fd.as_raw_fd() as u64, at, 1];
         c.bench_function(&format!("lwSyscall, {name} of the other"), |b| {
             b.iter(|| {
-                // SAFETY: getppid(2) touches nothing.
-                unsafe { context.syscall(with, GETPPID, &[]) }.expect("lwSyscall")
+                // SAFETY: the call touches one byte, which nothing else uses.
+                let n = unsafe { context.syscall(with, number, &args) };
+                assert_eq!(n.expect("lwSyscall"), 1);
             });
         });
     }

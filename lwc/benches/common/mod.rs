@@ -102,8 +102,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        // Not munmap(2): the backend must know where memory that was shared
+        // is no more.
         // SAFETY: our own mapping, which nobody uses any more.
-        unsafe { libc::munmap(self.at.cast(), self.len) };
+        let _ = unsafe { lwc::unmap_self(&[Spec::memory(self.range(), Access::Unmap)]) };
     }
 }
 
