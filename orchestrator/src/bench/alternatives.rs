@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// A function in this very process: no isolation at all.
 pub struct Direct {
@@ -28,8 +29,16 @@ impl Direct {
     /// # Errors
     /// What the dynamic linker says.
     pub fn new(work: &Work, what: What) -> Result<Self, String> {
+        Self::load(work.library(what), what)
+    }
+
+    /// The same from a library of [`Work`]'s by its path.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn load(library: &Path, what: What) -> Result<Self, String> {
         // SAFETY: our own library, without constructors.
-        let library = unsafe { libloading::Library::new(work.library(what)) };
+        let library = unsafe { libloading::Library::new(library) };
         let library = library.map_err(|e| e.to_string())?;
         // SAFETY: work.c declares it so.
         let handler = unsafe { library.get::<Handler>(what.name().as_bytes()) };

@@ -13,7 +13,7 @@ mod ucontext;
 
 pub use child::{Child, SharedPage};
 pub use hand_over::{Futex, Pipe, RoundTrip, Semaphore, Socket};
-pub use making::{fork_and_wait, null_call, spawn_and_wait};
+pub use making::{fork_and_wait, fork_run_and_wait, null_call, spawn_and_wait};
 pub use remote::Remote;
 pub use thread::Thread;
 pub use ucontext::UserContext;

@@ -15,14 +15,23 @@ pub fn null_call() {
 /// # Panics
 /// When the system has no room for one more process.
 pub fn fork_and_wait() {
-    // SAFETY: the child ends at once, by the system call alone.
-    unsafe {
-        let child = libc::fork();
-        if child == 0 {
-            libc::_exit(0);
-        }
-        reap(child).expect("fork(2)");
+    fork_run_and_wait(|| {});
+}
+
+/// A process that does something and ends.
+///
+/// # Panics
+/// When the system has no room for one more process, or it fails.
+pub fn fork_run_and_wait(what: impl FnOnce()) {
+    // SAFETY: the child does `what` and ends by the system call alone; a panic
+    // in it ends it as well.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        // SAFETY: as above.
+        unsafe { libc::_exit(done.is_err().into()) };
     }
+    assert_eq!(reap(child).expect("fork(2)"), 0, "the forked process fails");
 }
 
 /// The smallest program that every system has, true(1).
