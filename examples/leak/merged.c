@@ -17,6 +17,7 @@
 
 #include "lwc_function.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
@@ -67,8 +68,31 @@ host_now(const struct lwc_host *host)
 	return ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
 }
 
+/* No server hands attributes in or out here: there are none. */
+static const char *
+host_attribute(const struct lwc_host *host, size_t index, const char **name)
+{
+
+	(void)host;
+	(void)index;
+	(void)name;
+	return (NULL);
+}
+
+static int
+host_reply_attribute(const struct lwc_host *host, const char *name,
+    const char *value)
+{
+
+	(void)host;
+	(void)name;
+	(void)value;
+	return (ENOSPC);
+}
+
 static const struct lwc_host_calls calls = {
-	LWC_FUNCTION_ABI, 0, host_secret, host_log, host_now
+	LWC_FUNCTION_ABI, 0, host_secret, host_log, host_now, host_attribute,
+	host_reply_attribute
 };
 
 static struct secret *

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod check;
 mod logging;
 mod run;
@@ -58,6 +59,8 @@ enum Cmd {
     Run(run::RunArgs),
     /// Serve chains over HTTP
     Serve(Box<serve::ServeArgs>),
+    /// Measure what contexts cost on this machine, beside processes and threads
+    Bench(bench::BenchArgs),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Cmd::Run(args) => run::run(args),
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         Cmd::Worker => serve::worker(),
+        Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
             Ok(made) => {

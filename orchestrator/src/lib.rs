@@ -6,11 +6,13 @@
 //! * [`life`]: the life of a function: create, initialise, erase, restrict,
 //!   invoke, roll back, retire.
 //! * [`audit`]: what each context can reach, by attempts.
+//! * [`bench`]: what contexts cost on this machine.
 //! * [`scaffold`]: a new function, ready to run.
 //! * [`gateway`] and [`worker`]: the two sides of `serve`.
 //! * [`cli`]: the command line.
 
 pub mod audit;
+pub mod bench;
 pub mod build;
 pub mod chain_file;
 pub mod cli;

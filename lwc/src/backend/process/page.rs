@@ -42,6 +42,10 @@ pub(super) mod kind {
 pub(super) struct Bell {
     /// Counts rings; what futex(2) waits on.
     pub(super) word: AtomicU32,
+    /// Not zero while the owner sleeps or is about to: nobody else needs to be
+    /// woken, which is a system call. A holder that lies here can keep the
+    /// owner asleep as it can by counting the word back.
+    pub(super) asleep: AtomicU32,
     /// Channel (in the owner's table) that rang last.
     pub(super) hint: AtomicU32,
     /// Not zero once the owner is dead.
@@ -255,7 +259,12 @@ impl Bell {
     /// Rings: the owner wakes and looks at `channel` first.
     pub(super) fn ring(&self, channel: u32) {
         self.hint.store(channel, Ordering::Relaxed);
-        self.word.fetch_add(1, Ordering::Release);
+        // In one order for all with the owner's store and load in `wait`: it
+        // sees this ring, or we see that it sleeps.
+        self.word.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         // SAFETY: futex(2) on a word inside a mapping we hold; FUTEX_WAKE
         // reads and writes no memory.
         unsafe {
@@ -279,6 +288,13 @@ impl Bell {
             tv_nsec: libc::c_long::from(limit.subsec_nanos()),
         });
         let until = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // A handler of a signal may wait in the middle of this wait: whoever
+        // wakes leaves the word as it was found.
+        let before = self.asleep.swap(1, Ordering::SeqCst);
+        if self.word.load(Ordering::SeqCst) != seen {
+            self.asleep.store(before, Ordering::Relaxed);
+            return;
+        }
         // SAFETY: as in `ring`; FUTEX_WAIT reads the word and the timespec.
         unsafe {
             window::own([
@@ -291,5 +307,6 @@ impl Bell {
                 0,
             ]);
         }
+        self.asleep.store(before, Ordering::Relaxed);
     }
 }

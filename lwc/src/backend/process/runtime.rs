@@ -414,10 +414,10 @@ impl Runtime {
     /// Waits for the baton. Requests are served meanwhile; deaths are seen to
     /// if this is the root.
     pub(super) fn park(&mut self, deadline: Option<Instant>) -> Got {
-        self.keep_informed();
         loop {
             let word = self.bell.word.load(Ordering::Acquire);
-            if DEATHS.swap(false, Ordering::Acquire)
+            if DEATHS.load(Ordering::Relaxed)
+                && DEATHS.swap(false, Ordering::Acquire)
                 && let Some(got) = self.look_around()
             {
                 return got;
@@ -451,6 +451,9 @@ impl Runtime {
                     Some((d - now).min(heartbeat.unwrap_or(Duration::MAX)))
                 }
             };
+            // Only now: with both sides on one processor the answer is mostly
+            // there before the one who asked comes to wait.
+            self.keep_informed();
             self.bell.wait(word, limit);
             if watch && word == self.bell.word.load(Ordering::Relaxed) {
                 DEATHS.store(true, Ordering::Relaxed);
@@ -458,10 +461,10 @@ impl Runtime {
         }
     }
 
-    /// Before a wait without end: the user may have blocked the signal that
-    /// ends it when a context dies. Changed credentials make the kernel forget
-    /// the other one, with which a context dies as its root does; then the
-    /// first tells of that, too.
+    /// Before a wait: the user may have blocked the signal that ends it when a
+    /// context dies. Changed credentials make the kernel forget the other one,
+    /// with which a context dies as its root does; then the first tells of
+    /// that, too.
     fn keep_informed(&self) {
         // The kernel's own set, not the C library's: one system call is most
         // of what a switch costs beside the two of the futex.

@@ -1,0 +1,204 @@
+//! Hops between functions: beside a switch, with rollback, by payload, by the
+//! length of the chain.
+
+use super::alternatives::{Direct, Over, Processes};
+use super::calls::{add_points, answering, text};
+use super::measure::{Case, Plan, measure};
+use super::report::{Line, Row, Section, Series, Table};
+use super::work::{What, Work, exchange, invoke};
+use crate::chain_file::Isolation;
+use crate::life::LiveChain;
+use lwc_bare::cpu;
+use std::time::{Duration, Instant};
+
+/// Bytes of a small payload.
+const SMALL: usize = 64;
+
+/// An invocation whose copies are ready, again and again; what making them
+/// ready takes is left out.
+fn from_the_pool(chain: &mut LiveChain, len: usize, n: u32) -> Result<Duration, String> {
+    let mut took = Duration::ZERO;
+    for _ in 0..n {
+        chain.prepare().map_err(text)?;
+        let started = Instant::now();
+        invoke(chain, len)?;
+        took += started.elapsed();
+    }
+    Ok(took)
+}
+
+/// One function: a hop beside a switch, and what rollback adds.
+pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
+    let first = cpu::processors()[0];
+    cpu::pin(first);
+    let work = Work::new()?;
+    // Started before any context: each is forked from a small process.
+    let mut pipes = Processes::new(&work, What::Relay, 1, Over::Pipes)?;
+    let mut live = work.start(&[
+        (What::Relay, 1, Isolation::Chain),
+        (What::Relay, 1, Isolation::Invocation),
+        (What::Relay, 1, Isolation::Chain),
+        (What::Relay, 1, Isolation::Invocation),
+    ])?;
+    let [hop, pool, again, cycle] = live.as_mut_slice() else {
+        return Err("a chain is missing".into());
+    };
+    let context = answering(first, first)?;
+    let (input, mut output) = ([1; SMALL], [0; SMALL]);
+    let samples = measure(
+        plan,
+        vec![
+            // Half of a round trip.
+            Case::timed("lwSwitch, one way", |n| {
+                let started = Instant::now();
+                for _ in 0..n {
+                    context.switch(&[]).map_err(text)?;
+                }
+                Ok(started.elapsed() / 2)
+            }),
+            Case::fallible("a hop, isolation \"chain\"", || invoke(hop, SMALL)),
+            // Timed one by one, as the next is.
+            Case::timed("an invocation without rollback", |n| {
+                from_the_pool(again, SMALL, n)
+            }),
+            Case::timed("an invocation from the pool", |n| {
+                from_the_pool(pool, SMALL, n)
+            }),
+            Case::fallible("an invocation and the next copy", || {
+                invoke(cycle, SMALL)?;
+                cycle.prepare().map_err(text)
+            }),
+            Case::fallible("a process, over pipes", || {
+                pipes.exchange(&input, &mut output).map(drop)
+            }),
+        ],
+    )?;
+    let [switch, hop, plain, pool, cycle, pipes] = samples.as_slice() else {
+        return Err("a figure is missing".into());
+    };
+    let rows = vec![
+        Row::of(switch),
+        Row::beside(hop, switch, Some(2.2)),
+        Row::of(plain),
+        Row::beside(pool, plain, Some(1.5)),
+        Row::beside(cycle, plain, None),
+        Row::beside(pipes, hop, None),
+    ];
+    Ok(Section {
+        tables: vec![Table {
+            title: format!("One function, {SMALL} bytes that it does not touch"),
+            rows,
+        }],
+        notes: vec![
+            "A hop is the root's switch to the function and the function's back: two switches."
+                .into(),
+        ],
+        ..Section::default()
+    })
+}
+
+/// One function, more and more bytes.
+pub(super) fn payload(plan: &Plan) -> Result<Section, String> {
+    cpu::pin(cpu::processors()[0]);
+    let work = Work::new()?;
+    let direct = Direct::new(&work, What::Copy)?;
+    let mut pipes = Processes::new(&work, What::Copy, 1, Over::Pipes)?;
+    let mut sockets = Processes::new(&work, What::Copy, 1, Over::Sockets)?;
+    let mut live = work.start(&[
+        (What::Relay, 1, Isolation::Chain),
+        (What::Copy, 1, Isolation::Chain),
+        (What::Copy, 1, Isolation::Invocation),
+    ])?;
+    let [untouched, chain, invocation] = live.as_mut_slice() else {
+        return Err("a chain is missing".into());
+    };
+    let mut lines: Vec<Line> = Vec::new();
+    for &len in plan.points(&[
+        64usize,
+        1 << 10,
+        4 << 10,
+        16 << 10,
+        64 << 10,
+        256 << 10,
+        1 << 20,
+    ]) {
+        let input = vec![1u8; len];
+        let mut a = vec![0u8; len];
+        let [mut b, mut c, mut d, mut e] = std::array::from_fn(|_| a.clone());
+        let samples = measure(
+            plan,
+            vec![
+                Case::fallible("direct call", || direct.call(&input, &mut a).map(drop)),
+                Case::fallible("lwc, nothing touched", || invoke(untouched, len)),
+                Case::fallible("lwc, \"chain\"", || exchange(chain, &input, &mut b)),
+                Case::fallible("lwc, \"invocation\"", || {
+                    exchange(invocation, &input, &mut c)
+                }),
+                Case::fallible("process, pipes", || {
+                    pipes.exchange(&input, &mut d).map(drop)
+                }),
+                Case::fallible("process, sockets", || {
+                    sockets.exchange(&input, &mut e).map(drop)
+                }),
+            ],
+        )?;
+        add_points(&mut lines, len as f64, &samples, 1e3);
+    }
+    Ok(Section {
+        series: vec![Series {
+            name: "payload".into(),
+            title: "One function that copies its input".into(),
+            x: "bytes".into(),
+            y: "µs".into(),
+            lines,
+        }],
+        ..Section::default()
+    })
+}
+
+/// Chains of more and more functions.
+pub(super) fn length(plan: &Plan) -> Result<Section, String> {
+    cpu::pin(cpu::processors()[0]);
+    super::calls::raise_descriptor_limit()?;
+    let work = Work::new()?;
+    let direct = Direct::new(&work, What::Copy)?;
+    let mut lines: Vec<Line> = Vec::new();
+    for &steps in plan.points(&[1usize, 3, 10, 30]) {
+        let mut pipes = Processes::new(&work, What::Copy, steps, Over::Pipes)?;
+        let mut live = work.start(&[
+            (What::Copy, steps, Isolation::Chain),
+            (What::Copy, steps, Isolation::Invocation),
+        ])?;
+        let [chain, invocation] = live.as_mut_slice() else {
+            return Err("a chain is missing".into());
+        };
+        let input = [1u8; SMALL];
+        let [mut spare, mut a, mut b, mut c, mut d] = [[0u8; SMALL]; 5];
+        let samples = measure(
+            plan,
+            vec![
+                Case::fallible("direct calls", || {
+                    direct.chain(steps, &input, &mut spare, &mut a).map(drop)
+                }),
+                Case::fallible("lwc, \"chain\"", || exchange(chain, &input, &mut b)),
+                Case::fallible("lwc, \"invocation\"", || {
+                    exchange(invocation, &input, &mut c)
+                }),
+                Case::fallible("processes, pipes", || {
+                    pipes.exchange(&input, &mut d).map(drop)
+                }),
+            ],
+        )?;
+        add_points(&mut lines, steps as f64, &samples, 1e3);
+    }
+    Ok(Section {
+        series: vec![Series {
+            name: "chain-length".into(),
+            title: format!("A chain of functions that copy {SMALL} bytes"),
+            x: "functions".into(),
+            y: "µs".into(),
+            lines,
+        }],
+        ..Section::default()
+    })
+}

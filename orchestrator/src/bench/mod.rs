@@ -1,0 +1,71 @@
+//! What contexts cost on this machine, beside what a program has without them.
+//!
+//! * [`measure`]: cases in turn, medians, ratios within a turn.
+//! * [`isolated`]: each group in a process of its own.
+//! * [`calls`]: switches, making contexts, moving resources.
+//! * [`chains`]: hops, rollback, payload, length of a chain.
+//! * [`work`]: the C function that all alternatives run.
+//! * [`alternatives`]: direct calls; a process for each function.
+//! * [`scaling`]: contexts, chains, processors.
+//! * [`report`], [`plots`]: text, Markdown, JSON, SVG.
+
+pub mod alternatives;
+pub mod calls;
+pub mod chains;
+pub mod isolated;
+pub mod measure;
+pub mod plots;
+pub mod report;
+pub mod scaling;
+pub mod work;
+
+use isolated::isolated;
+use measure::Plan;
+use report::{Report, Section, System};
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A few operations of each, to see that all of it works.
+    pub quick: bool,
+    /// Also what grows with contexts, chains and processors.
+    pub scaling: bool,
+}
+
+type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
+
+const GROUPS: [Group; 7] = [
+    ("hand-overs on one processor", calls::one_processor),
+    ("hand-overs on two processors", calls::two_processors),
+    ("making and ending", calls::making),
+    ("resources and calls", calls::resources),
+    ("a chain", chains::hops),
+    ("payload", chains::payload),
+    ("length of a chain", chains::length),
+];
+
+const SCALING: [Group; 3] = [
+    ("contexts", scaling::contexts),
+    ("chains", scaling::chains),
+    ("processors", scaling::processors),
+];
+
+/// Measures all groups, each in a process of its own. `progress` hears the
+/// name of each before it begins. What cannot be measured here is named in the
+/// report with the reason.
+///
+/// # Errors
+/// When there is no backend.
+pub fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Report, lwc::Error> {
+    let plan = Plan::new(options.quick);
+    let mut report = Report::new(System::of_this_machine()?, options.quick);
+    let more: &[Group] = if options.scaling { &SCALING } else { &[] };
+    for (name, group) in GROUPS.iter().chain(more) {
+        progress(name);
+        match isolated(plan.patience, || group(&plan)) {
+            Ok(section) => report.add(section),
+            Err(why) => report.skipped.push(format!("{name}: {why}")),
+        }
+    }
+    Ok(report)
+}
