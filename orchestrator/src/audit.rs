@@ -272,7 +272,7 @@ fn attempt(live: &mut LiveChain, i: usize, resource: &Resource) -> Result<u64, C
     };
     let copy = live.ready(i)?;
     let reply = live.call(i, copy, &args, Instant::now() + PATIENCE)?;
-    match reply.as_slice() {
+    match &*reply {
         [word::DONE, found, ..] => Ok(*found),
         _ => Err(Cause::Misbehaved("it does not answer to an audit".into())),
     }

@@ -8,7 +8,7 @@ use super::host::monotonic;
 use super::secrets::Vault;
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Function, Isolation};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec};
+use lwc::{Access, Args, Context, Errno, Event, Flags, Handle, Region, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub(crate) struct Step {
     pub(crate) control: Control,
     pub(crate) snapshot: Context,
     pub(crate) copy: Option<Context>,
+    /// The last copy, which has served and waits to be cleared away.
+    used: Option<Context>,
     pub(crate) setup: SetupTimings,
 }
 
@@ -69,8 +71,14 @@ pub struct LiveChain {
     pub(crate) last: Region,
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
+    /// What identities begin with.
+    name_and_process: String,
     count: u64,
     counts: Counts,
+    /// One moment as both clocks have it.
+    moment: (Instant, u64),
+    /// Whether contexts are processes, which run whoever is current.
+    apart: bool,
 }
 
 /// What a chain has done.
@@ -174,10 +182,12 @@ impl LiveChain {
                 control,
                 snapshot,
                 copy: None,
+                used: None,
                 setup,
             })
             .collect();
         Ok(Self {
+            name_and_process: format!("{name}-{}", std::process::id()),
             chain,
             steps,
             first,
@@ -185,6 +195,8 @@ impl LiveChain {
             region_addresses,
             count: 0,
             counts: Counts::default(),
+            moment: (Instant::now(), monotonic()),
+            apart: lwc::backend()? == lwc::Backend::Process,
         })
     }
 
@@ -291,7 +303,7 @@ impl LiveChain {
         content_type: &str,
     ) -> Result<(usize, String, Vec<Hop>), Failure> {
         self.count += 1;
-        let id = format!("{}-{}-{}", self.chain.name, std::process::id(), self.count);
+        let id = format!("{}-{}", self.name_and_process, self.count);
         let about = About {
             content_type: content_type.to_owned(),
             attributes: Attributes::default(),
@@ -320,11 +332,10 @@ impl LiveChain {
             if i > 0 {
                 about.attributes = about.attributes.for_the_next_step();
             }
-            let result = self.hop(i, len, &about, id, due);
+            let result = self.hop(i, len, &about, id, (begun, due));
             self.pass_on_log(i, id);
             match result {
-                Ok((n, answer, mut hop)) => {
-                    hop.at = begun.elapsed().saturating_sub(hop.run);
+                Ok((n, answer, hop)) => {
                     len = n;
                     if !answer.content_type.is_empty() {
                         about.content_type = answer.content_type;
@@ -382,19 +393,14 @@ impl LiveChain {
         len: usize,
         about: &About,
         id: &str,
-        due: Option<Instant>,
+        (begun, due): (Instant, Option<Instant>),
     ) -> Result<(usize, About, Hop), Cause> {
-        let begin = Instant::now();
-        let waits = self.steps[i].copy.is_none();
+        let waits = self.steps[i].copy.is_none().then(Instant::now);
         let copy = self.ready(i)?;
-        let copied = if waits {
-            begin.elapsed()
-        } else {
-            Duration::ZERO
-        };
-        let left = due.map_or(Duration::MAX, |d| {
-            d.saturating_duration_since(begin + copied)
-        });
+        // The clock is read as seldom as can be: a hop is a few microseconds.
+        let begin = Instant::now();
+        let copied = waits.map_or(Duration::ZERO, |since| begin - since);
+        let left = due.map_or(Duration::MAX, |d| d.saturating_duration_since(begin));
         if left.is_zero() {
             return Err(Cause::Deadline);
         }
@@ -403,7 +409,8 @@ impl LiveChain {
         let step = &self.steps[i];
         let own = step.function.timeout;
         let timeout = own.min(left);
-        let due = monotonic().saturating_add(timeout.as_nanos() as u64);
+        let (moment, count) = self.moment;
+        let due = count.saturating_add((begin - moment + timeout).as_nanos() as u64);
         let About {
             content_type,
             attributes,
@@ -416,7 +423,6 @@ impl LiveChain {
             i + 1,
             step.function.name
         );
-        let begin = Instant::now();
         self.counts.switches += 1;
         let event = self.call(i, copy, &[word::INVOKE], begin + timeout);
         let run = begin.elapsed();
@@ -435,10 +441,14 @@ impl LiveChain {
         if isolation == Isolation::Invocation {
             log::debug!("roll back: {}", step.function.name);
             self.counts.rollbacks += 1;
-            // Killed before the next function runs: it changes nothing behind
-            // its back.
             if let Some(used) = step.copy.take() {
-                let _ = used.kill();
+                // Before the next function runs, so that it changes nothing
+                // behind its back. In one process it runs only if somebody
+                // switches to it, and nobody does.
+                if self.apart {
+                    let _ = used.kill();
+                }
+                step.used = Some(used);
             }
         }
         let (status, claimed, content_type, message) = step.control.reply();
@@ -461,7 +471,7 @@ impl LiveChain {
             attributes,
         };
         let hop = Hop {
-            at: Duration::ZERO,
+            at: begin.saturating_duration_since(begun),
             copy: copied,
             run,
         };
@@ -476,14 +486,14 @@ impl LiveChain {
         copy: Handle,
         args: &[u64],
         deadline: Instant,
-    ) -> Result<Vec<u64>, Cause> {
+    ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
         let mut event = copy.switch_until(args, deadline);
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
-                    return Ok(args.to_vec());
+                    return Ok(args);
                 }
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
                     return Err(match args.first() {
@@ -529,6 +539,7 @@ impl LiveChain {
         if let Some(copy) = &self.steps[i].copy {
             return Ok(copy.handle());
         }
+        self.clear_away(i);
         let snapshot = self.steps[i].snapshot.handle();
         let known: Vec<Handle> = self
             .steps
@@ -590,6 +601,14 @@ impl LiveChain {
                 Err(e) => return Err(Cause::Backend(e)),
             }
             event = lwc::await_switch(deadline);
+        }
+    }
+
+    /// The memory of a copy that has served is returned off the path of the
+    /// invocation.
+    fn clear_away(&mut self, i: usize) {
+        if let Some(used) = self.steps[i].used.take() {
+            let _ = used.kill();
         }
     }
 

@@ -14,17 +14,22 @@ const ID_LEN: usize = 64;
 const INPUT_TYPE: usize = ID + ID_LEN;
 pub(crate) const TYPE_LEN: usize = 128;
 
+const IN_ATTRIBUTES_LEN: usize = INPUT_TYPE + TYPE_LEN;
+
 // The function's context writes these.
 const STATUS: usize = 1024;
 const OUTPUT_LEN: usize = STATUS + 8;
-const OUTPUT_TYPE: usize = STATUS + 16;
+const OUT_ATTRIBUTES_LEN: usize = STATUS + 16;
+const LOG_USED: usize = STATUS + 24;
+const OUTPUT_TYPE: usize = STATUS + 32;
 const ERROR: usize = OUTPUT_TYPE + TYPE_LEN;
 pub(crate) const ERROR_LEN: usize = 256;
-/// Attributes: how many bytes, then those.
-const IN_ATTRIBUTES: usize = 2048;
-const OUT_ATTRIBUTES: usize = IN_ATTRIBUTES + 8 + attributes::ROOM;
-const LOG_USED: usize = OUT_ATTRIBUTES + 8 + attributes::ROOM;
-const LOG: usize = LOG_USED + 8;
+
+// So far every invocation goes; from here on only those that need more: a
+// page that is not touched costs nothing after a switch.
+const IN_ATTRIBUTES: usize = 4096;
+const OUT_ATTRIBUTES: usize = IN_ATTRIBUTES + attributes::ROOM;
+const LOG: usize = OUT_ATTRIBUTES + attributes::ROOM;
 
 /// Room for the log of one invocation.
 pub(crate) const LOG_LEN: usize = LEN - LOG;
@@ -32,6 +37,15 @@ pub(crate) const LOG_LEN: usize = LEN - LOG;
 /// A control page.
 #[derive(Debug)]
 pub(crate) struct Control(Region);
+
+/// What a function is told of its invocation; texts end in a NUL.
+pub(crate) struct Request {
+    pub(crate) input_len: usize,
+    /// Nanoseconds, as `monotonic` counts them.
+    pub(crate) deadline: u64,
+    pub(crate) id: [u8; ID_LEN],
+    pub(crate) input_type: [u8; TYPE_LEN],
+}
 
 impl Control {
     pub(crate) fn new() -> lwc::Result<Self> {
@@ -60,12 +74,16 @@ impl Control {
         self.0.write(at + len, &[0]);
     }
 
-    fn text(&self, at: usize, room: usize) -> Vec<u8> {
-        let mut bytes = vec![0; room];
+    /// A field as it is now, made to end in a NUL: hops make no allocations.
+    fn field<const ROOM: usize>(&self, at: usize) -> [u8; ROOM] {
+        let mut bytes = [0; ROOM];
         self.0.read(at, &mut bytes);
-        let len = bytes.iter().position(|&b| b == 0).unwrap_or(room);
-        bytes.truncate(len);
+        bytes[ROOM - 1] = 0;
         bytes
+    }
+
+    fn text<const ROOM: usize>(&self, at: usize) -> String {
+        printable(until_nul(&self.field::<ROOM>(at)))
     }
 
     /// Root: the next invocation.
@@ -82,9 +100,9 @@ impl Control {
         self.put_text(ID, ID_LEN, id.as_bytes());
         self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
         let bytes = input.as_bytes();
-        self.put_u64(IN_ATTRIBUTES, bytes.len() as u64);
-        self.0.write(IN_ATTRIBUTES + 8, bytes);
-        self.put_u64(OUT_ATTRIBUTES, 0);
+        self.put_u64(IN_ATTRIBUTES_LEN, bytes.len() as u64);
+        self.0.write(IN_ATTRIBUTES, bytes);
+        self.put_u64(OUT_ATTRIBUTES_LEN, 0);
         self.put_u64(STATUS, 0);
         self.put_u64(OUTPUT_LEN, 0);
         self.put_text(OUTPUT_TYPE, TYPE_LEN, b"");
@@ -92,14 +110,14 @@ impl Control {
         self.put_u64(LOG_USED, 0);
     }
 
-    /// Function: length, deadline, identity, content type.
-    pub(crate) fn request(&self) -> (usize, u64, Vec<u8>, Vec<u8>) {
-        (
-            self.u64(INPUT_LEN) as usize,
-            self.u64(DEADLINE),
-            self.text(ID, ID_LEN),
-            self.text(INPUT_TYPE, TYPE_LEN),
-        )
+    /// Function: the next invocation.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            input_len: self.u64(INPUT_LEN) as usize,
+            deadline: self.u64(DEADLINE),
+            id: self.field(ID),
+            input_type: self.field(INPUT_TYPE),
+        }
     }
 
     /// Function: the answer. An empty type leaves the input's.
@@ -115,41 +133,41 @@ impl Control {
         (
             self.u64(STATUS) as i32,
             self.u64(OUTPUT_LEN),
-            printable(&self.text(OUTPUT_TYPE, TYPE_LEN)),
-            printable(&self.text(ERROR, ERROR_LEN)),
+            self.text::<TYPE_LEN>(OUTPUT_TYPE),
+            self.text::<ERROR_LEN>(ERROR),
         )
     }
 
     /// Function: the input's attributes, in place. The root changes them only
     /// while no function runs.
     pub(crate) fn input_attributes(&self) -> &[u8] {
-        let len = (self.u64(IN_ATTRIBUTES) as usize).min(attributes::ROOM);
+        let len = (self.u64(IN_ATTRIBUTES_LEN) as usize).min(attributes::ROOM);
         // SAFETY: inside the mapping, which lives as long as the region; no
         // function's context writes here but by overwriting its own input.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(IN_ATTRIBUTES + 8), len) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(IN_ATTRIBUTES), len) }
     }
 
     /// Function: one more attribute of the answer; false if there is no room.
     pub(crate) fn put_reply_attribute(&self, name: &[u8], value: &[u8]) -> bool {
-        let used = (self.u64(OUT_ATTRIBUTES) as usize).min(attributes::ROOM);
+        let used = (self.u64(OUT_ATTRIBUTES_LEN) as usize).min(attributes::ROOM);
         let record = attributes::record(name, value);
         if record.len() > attributes::ROOM - used {
             return false;
         }
-        self.0.write(OUT_ATTRIBUTES + 8 + used, &record);
-        self.put_u64(OUT_ATTRIBUTES, (used + record.len()) as u64);
+        self.0.write(OUT_ATTRIBUTES + used, &record);
+        self.put_u64(OUT_ATTRIBUTES_LEN, (used + record.len()) as u64);
         true
     }
 
     /// Root: the attributes of the answer; `None` when they are malformed.
     pub(crate) fn reply_attributes(&self) -> Option<Attributes> {
-        let used = self.u64(OUT_ATTRIBUTES) as usize;
+        let used = self.u64(OUT_ATTRIBUTES_LEN) as usize;
         if used > attributes::ROOM {
             return None;
         }
         let mut bytes = vec![0; used];
         if used != 0 {
-            self.0.read(OUT_ATTRIBUTES + 8, &mut bytes);
+            self.0.read(OUT_ATTRIBUTES, &mut bytes);
         }
         Attributes::parse(&bytes)
     }
@@ -170,6 +188,9 @@ impl Control {
     /// Root: the lines of the log, made printable, and none afterwards.
     pub(crate) fn take_log(&self) -> Vec<(u8, String)> {
         let used = (self.u64(LOG_USED) as usize).min(LOG_LEN);
+        if used == 0 {
+            return Vec::new();
+        }
         let mut bytes = vec![0; used];
         self.0.read(LOG, &mut bytes);
         self.put_u64(LOG_USED, 0);
@@ -185,6 +206,10 @@ impl Control {
         }
         lines
     }
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&b| b == 0).next().unwrap_or_default()
 }
 
 /// Text from a stranger, for terminals and logs: no control characters.
@@ -216,7 +241,10 @@ mod tests {
         assert!(c.put_reply_attribute(b"a", b"2"));
         let reply = c.reply_attributes().unwrap();
         assert_eq!(reply.iter().collect::<Vec<_>>(), [("a", "2")]);
-        assert_eq!(c.request(), (7, 99, b"id".to_vec(), b"text/plain".to_vec()));
+        let request = c.request();
+        assert_eq!((request.input_len, request.deadline), (7, 99));
+        assert_eq!(until_nul(&request.id), b"id");
+        assert_eq!(until_nul(&request.input_type), b"text/plain");
         c.put_reply(-3, 12, b"a\x1b[0m", &[b'e'; 999]);
         let (status, len, kind, error) = c.reply();
         assert_eq!((status, len, error.len()), (-3, 12, ERROR_LEN - 1));
@@ -228,11 +256,11 @@ mod tests {
         let c = Control::new().unwrap();
         assert!(c.put_reply_attribute(b"a", b"1"));
         for bad in [1, 3, 1 << 20, u64::MAX] {
-            c.region().write(OUT_ATTRIBUTES, &u64::to_ne_bytes(bad));
+            c.region().write(OUT_ATTRIBUTES_LEN, &u64::to_ne_bytes(bad));
             assert_eq!(c.reply_attributes(), None, "{bad}");
         }
         let full = vec![b'x'; attributes::ROOM];
-        c.put_u64(OUT_ATTRIBUTES, 0);
+        c.put_u64(OUT_ATTRIBUTES_LEN, 0);
         assert!(!c.put_reply_attribute(b"a", &full));
     }
 
