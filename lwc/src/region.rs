@@ -42,12 +42,14 @@ impl Region {
     }
 
     /// The first byte. Valid in every context that has the region.
+    #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
     }
 
     /// The length in bytes: whole pages.
     #[allow(clippy::len_without_is_empty)] // never empty
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -62,6 +64,7 @@ impl Region {
     ///
     /// # Panics
     /// When the bytes asked for are not all in the region.
+    #[inline]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         assert!(offset <= self.len && out.len() <= self.len - offset);
         // SAFETY: the source lies inside the mapping (asserted), which lives
@@ -82,6 +85,7 @@ impl Region {
     ///
     /// # Panics
     /// When the bytes do not all fit behind `offset`.
+    #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset <= self.len && bytes.len() <= self.len - offset);
         // SAFETY: as in `read`, with the roles exchanged.

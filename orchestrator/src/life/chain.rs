@@ -10,6 +10,7 @@ use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Function, Isolation};
 use lwc::{Access, Args, Context, Errno, Event, Flags, Handle, Region, Spec};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// No context here is made with TRAP_SYSCALL.
@@ -71,8 +72,10 @@ pub struct LiveChain {
     pub(crate) last: Region,
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
-    /// What identities begin with.
-    name_and_process: String,
+    /// The last identity given here.
+    id: String,
+    /// How many bytes of it stay: the chain's name and the process.
+    id_stem: usize,
     count: u64,
     counts: Counts,
     /// One moment as both clocks have it.
@@ -186,8 +189,10 @@ impl LiveChain {
                 setup,
             })
             .collect();
+        let id = format!("{name}-{}-", std::process::id());
         Ok(Self {
-            name_and_process: format!("{name}-{}", std::process::id()),
+            id_stem: id.len(),
+            id,
             chain,
             steps,
             first,
@@ -303,13 +308,17 @@ impl LiveChain {
         content_type: &str,
     ) -> Result<(usize, String, Vec<Hop>), Failure> {
         self.count += 1;
-        let id = format!("{}-{}", self.name_and_process, self.count);
+        let mut id = std::mem::take(&mut self.id);
+        id.truncate(self.id_stem);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{}", self.count);
         let about = About {
             content_type: content_type.to_owned(),
             attributes: Attributes::default(),
         };
-        let (len, about, hops) = self.invoke_as(input_len, about, &id, None)?;
-        Ok((len, about.content_type, hops))
+        let result = self.invoke_as(input_len, about, &id, None);
+        self.id = id;
+        result.map(|(len, about, hops)| (len, about.content_type, hops))
     }
 
     /// The same under an identity of the caller's, at most 63 bytes of it, and
@@ -328,14 +337,20 @@ impl LiveChain {
         let mut len = input_len.min(self.capacity());
         let mut about = about;
         let begun = Instant::now();
+        // When the last step was done. The clock is read once for each: a hop
+        // is a few microseconds.
+        let mut now = begun;
         for i in 0..self.steps.len() {
             if i > 0 {
                 about.attributes = about.attributes.for_the_next_step();
             }
-            let result = self.hop(i, len, &about, id, (begun, due));
+            let result = self.hop(i, len, &about, id, now, due);
             self.pass_on_log(i, id);
             match result {
-                Ok((n, answer, hop)) => {
+                Ok((n, answer, mut hop)) => {
+                    let begin = now + hop.copy;
+                    hop.at = begin - begun;
+                    now = begin + hop.run;
                     len = n;
                     if !answer.content_type.is_empty() {
                         about.content_type = answer.content_type;
@@ -393,13 +408,13 @@ impl LiveChain {
         len: usize,
         about: &About,
         id: &str,
-        (begun, due): (Instant, Option<Instant>),
+        now: Instant,
+        due: Option<Instant>,
     ) -> Result<(usize, About, Hop), Cause> {
-        let waits = self.steps[i].copy.is_none().then(Instant::now);
+        let waits = self.steps[i].copy.is_none();
         let copy = self.ready(i)?;
-        // The clock is read as seldom as can be: a hop is a few microseconds.
-        let begin = Instant::now();
-        let copied = waits.map_or(Duration::ZERO, |since| begin - since);
+        let begin = if waits { Instant::now() } else { now };
+        let copied = begin - now;
         let left = due.map_or(Duration::MAX, |d| d.saturating_duration_since(begin));
         if left.is_zero() {
             return Err(Cause::Deadline);
@@ -471,7 +486,7 @@ impl LiveChain {
             attributes,
         };
         let hop = Hop {
-            at: begin.saturating_duration_since(begun),
+            at: Duration::ZERO,
             copy: copied,
             run,
         };

@@ -11,7 +11,7 @@ use super::probe;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawInvocation, RawSetup};
 use std::convert::Infallible;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
@@ -133,12 +133,8 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
 
 /// A NUL-terminated field that a function may have overwritten.
 fn field(chars: &[c_char]) -> String {
-    let bytes: Vec<u8> = chars
-        .iter()
-        .map(|&c| c as u8)
-        .take_while(|&b| b != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    let text = bytes(chars).split(|&b| b == 0).next();
+    String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
 }
 
 /// The parked snapshot: makes copies of itself, and tells of their ends.
@@ -208,7 +204,10 @@ fn copy_self(
 
 /// A copy: one invocation after the other.
 fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
+    // SAFETY: integers, pointers and characters may all be zero.
+    let mut raw: RawInvocation = unsafe { std::mem::zeroed() };
     warm_up(parts, loaded);
+    invoke(parts, state, nothing, &mut raw);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut reply = match ready {
@@ -220,7 +219,7 @@ fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded
         reply = match event {
             Ok(Event::Switched { from, args }) if from == Some(root) => match args.first() {
                 Some(&word::INVOKE) => {
-                    invoke(parts, state, loaded);
+                    invoke(parts, state, loaded.handler, &mut raw);
                     [word::DONE, 0]
                 }
                 Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(&args, root)],
@@ -251,37 +250,47 @@ fn warm_up(parts: &Parts<'_>, loaded: &Loaded) {
         // readable as they are executable on these machines.
         let _ = unsafe { place.read_volatile() };
     }
-    let _ = parts.control.request();
-    parts.control.put_reply(0, 0, b"", b"");
 }
 
-/// Step 6 of the life.
-fn invoke(parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) {
-    let request = parts.control.request();
-    let mut raw = RawInvocation {
-        abi: ABI,
-        status: 0,
-        host: state.as_host(),
-        calls: &raw const CALLS,
-        input: parts.input.as_ptr().cast_const(),
-        input_len: request.input_len.min(parts.input.len()),
-        input_type: request.input_type.as_ptr().cast(),
-        output: parts.output.as_ptr(),
-        output_capacity: parts.output.len(),
-        output_len: 0,
-        id: request.id.as_ptr().cast(),
-        deadline: request.deadline,
-        output_type: [0; 128],
-        error: [0; 256],
-    };
+/// Does nothing: to invoke it touches what is needed to invoke any other.
+unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
+    0
+}
+
+/// Step 6 of the life. `raw` is used again and again: its texts are made
+/// empty by their first byte alone. One copy of the code, so that one call
+/// warms it up for all.
+#[inline(never)]
+fn invoke(parts: &Parts<'_>, state: &HostState<'_>, handler: Handler, raw: &mut RawInvocation) {
+    let [id, input_type] = parts.control.id_and_type();
+    // All of it: the function may have written to any.
+    raw.abi = ABI;
+    raw.status = 0;
+    raw.host = state.as_host();
+    raw.calls = &raw const CALLS;
+    raw.input = parts.input.as_ptr().cast_const();
+    raw.input_len = parts.control.input_len().min(parts.input.len());
+    raw.input_type = input_type;
+    raw.output = parts.output.as_ptr();
+    raw.output_capacity = parts.output.len();
+    raw.output_len = 0;
+    raw.id = id;
+    raw.deadline = parts.control.deadline();
+    raw.output_type[0] = 0;
+    raw.error[0] = 0;
     // SAFETY: everything the invocation points at outlives the call; the
     // handler is what the function's author gave for one.
-    let code = unsafe { (loaded.handler)(&raw mut raw) };
+    let code = unsafe { handler(&raw mut *raw) };
     let status = if code != 0 { code } else { raw.status };
     parts.control.put_reply(
         status,
         raw.output_len as u64,
-        &raw.output_type.map(|c| c as u8),
-        &raw.error.map(|c| c as u8),
+        bytes(&raw.output_type),
+        bytes(&raw.error),
     );
+}
+
+fn bytes(chars: &[c_char]) -> &[u8] {
+    // SAFETY: both are one byte, for which every value is one.
+    unsafe { std::slice::from_raw_parts(chars.as_ptr().cast(), chars.len()) }
 }

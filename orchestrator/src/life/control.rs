@@ -3,6 +3,7 @@
 
 use super::attributes::{self, Attributes};
 use lwc::Region;
+use std::ffi::c_char;
 
 const LEN: usize = 32 * 1024;
 
@@ -38,15 +39,6 @@ pub(crate) const LOG_LEN: usize = LEN - LOG;
 #[derive(Debug)]
 pub(crate) struct Control(Region);
 
-/// What a function is told of its invocation; texts end in a NUL.
-pub(crate) struct Request {
-    pub(crate) input_len: usize,
-    /// Nanoseconds, as `monotonic` counts them.
-    pub(crate) deadline: u64,
-    pub(crate) id: [u8; ID_LEN],
-    pub(crate) input_type: [u8; TYPE_LEN],
-}
-
 impl Control {
     pub(crate) fn new() -> lwc::Result<Self> {
         Region::new(LEN).map(Self)
@@ -68,22 +60,22 @@ impl Control {
 
     /// NUL-terminated, cut to its field.
     fn put_text(&self, at: usize, room: usize, text: &[u8]) {
-        let len = text.iter().position(|&b| b == 0).unwrap_or(text.len());
-        let len = len.min(room - 1);
-        self.0.write(at, &text[..len]);
+        let len = until_nul(text).len().min(room - 1);
+        if len != 0 {
+            self.0.write(at, &text[..len]);
+        }
         self.0.write(at + len, &[0]);
     }
 
-    /// A field as it is now, made to end in a NUL: hops make no allocations.
-    fn field<const ROOM: usize>(&self, at: usize) -> [u8; ROOM] {
-        let mut bytes = [0; ROOM];
-        self.0.read(at, &mut bytes);
-        bytes[ROOM - 1] = 0;
-        bytes
-    }
-
+    /// Made printable. Most are empty: then one byte is all that is read.
     fn text<const ROOM: usize>(&self, at: usize) -> String {
-        printable(until_nul(&self.field::<ROOM>(at)))
+        let mut bytes = [0; ROOM];
+        self.0.read(at, &mut bytes[..1]);
+        if bytes[0] == 0 {
+            return String::new();
+        }
+        self.0.read(at, &mut bytes);
+        printable(until_nul(&bytes))
     }
 
     /// Root: the next invocation.
@@ -101,7 +93,9 @@ impl Control {
         self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
         let bytes = input.as_bytes();
         self.put_u64(IN_ATTRIBUTES_LEN, bytes.len() as u64);
-        self.0.write(IN_ATTRIBUTES, bytes);
+        if !bytes.is_empty() {
+            self.0.write(IN_ATTRIBUTES, bytes);
+        }
         self.put_u64(OUT_ATTRIBUTES_LEN, 0);
         self.put_u64(STATUS, 0);
         self.put_u64(OUTPUT_LEN, 0);
@@ -110,14 +104,21 @@ impl Control {
         self.put_u64(LOG_USED, 0);
     }
 
-    /// Function: the next invocation.
-    pub(crate) fn request(&self) -> Request {
-        Request {
-            input_len: self.u64(INPUT_LEN) as usize,
-            deadline: self.u64(DEADLINE),
-            id: self.field(ID),
-            input_type: self.field(INPUT_TYPE),
-        }
+    /// Function: bytes of the input.
+    pub(crate) fn input_len(&self) -> usize {
+        self.u64(INPUT_LEN) as usize
+    }
+
+    /// Function: the deadline, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.u64(DEADLINE)
+    }
+
+    /// Function: identity and content type of the input, texts that end in a
+    /// NUL, in place. The root changes them only while no function runs.
+    pub(crate) fn id_and_type(&self) -> [*const c_char; 2] {
+        // SAFETY: both are inside the region.
+        [ID, INPUT_TYPE].map(|at| unsafe { self.0.as_ptr().add(at).cast_const().cast() })
     }
 
     /// Function: the answer. An empty type leaves the input's.
@@ -165,10 +166,11 @@ impl Control {
         if used > attributes::ROOM {
             return None;
         }
-        let mut bytes = vec![0; used];
-        if used != 0 {
-            self.0.read(OUT_ATTRIBUTES, &mut bytes);
+        if used == 0 {
+            return Some(Attributes::default());
         }
+        let mut bytes = vec![0; used];
+        self.0.read(OUT_ATTRIBUTES, &mut bytes);
         Attributes::parse(&bytes)
     }
 
@@ -228,6 +230,7 @@ fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CStr;
 
     #[test]
     fn what_one_end_puts_the_other_gets() {
@@ -241,10 +244,10 @@ mod tests {
         assert!(c.put_reply_attribute(b"a", b"2"));
         let reply = c.reply_attributes().unwrap();
         assert_eq!(reply.iter().collect::<Vec<_>>(), [("a", "2")]);
-        let request = c.request();
-        assert_eq!((request.input_len, request.deadline), (7, 99));
-        assert_eq!(until_nul(&request.id), b"id");
-        assert_eq!(until_nul(&request.input_type), b"text/plain");
+        assert_eq!((c.input_len(), c.deadline()), (7, 99));
+        // SAFETY: both point into the region and end in a NUL, as just put.
+        let texts = c.id_and_type().map(|t| unsafe { CStr::from_ptr(t) });
+        assert_eq!(texts, [c"id", c"text/plain"]);
         c.put_reply(-3, 12, b"a\x1b[0m", &[b'e'; 999]);
         let (status, len, kind, error) = c.reply();
         assert_eq!((status, len, error.len()), (-3, 12, ERROR_LEN - 1));

@@ -29,6 +29,7 @@
 //! has passed the baton; it cannot read, write or impersonate another.
 
 mod access;
+mod alarm;
 mod calls;
 mod confine;
 mod create;

@@ -1,5 +1,6 @@
 //! The state of the current context and its wait loop.
 
+use super::alarm::Alarm;
 use super::fds;
 use super::memory::Objects;
 use super::nested::Nursery;
@@ -143,6 +144,8 @@ pub(super) struct Runtime {
     pub(super) line: RawFd,
     /// A trapped call has perhaps interrupted the C library's allocator.
     pub(super) fragile: bool,
+    /// The root's, for waits with a deadline.
+    alarm: Alarm,
 }
 
 // SAFETY: the raw mappings and counted files inside belong to this state
@@ -233,6 +236,7 @@ impl Runtime {
             nursery: None,
             line: -1,
             fragile: false,
+            alarm: Alarm::default(),
         })
     }
 
@@ -448,7 +452,11 @@ impl Runtime {
                     if now >= d {
                         return Got::Timeout;
                     }
-                    Some((d - now).min(heartbeat.unwrap_or(Duration::MAX)))
+                    if self.is_root() && self.alarm.covers(now, d) {
+                        heartbeat
+                    } else {
+                        Some((d - now).min(heartbeat.unwrap_or(Duration::MAX)))
+                    }
                 }
             };
             // Only now: with both sides on one processor the answer is mostly
