@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[test]
 fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
     let server = Server::start(&["--workers", "2", "--queue", "400", "--circuit", "0"]);
-    const REQUESTS: usize = 200;
+    // All at once: no more than FreeBSD lets wait to be accepted (128).
+    const REQUESTS: usize = 120;
     const KILLS: usize = 5;
     let (right, crashed, lost) = (
         AtomicUsize::new(0),
@@ -63,7 +64,7 @@ fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
     let [right, crashed, lost] = [right, crashed, lost].map(AtomicUsize::into_inner);
     eprintln!("right {right}, crashed {crashed}, lost with their worker {lost}");
     assert_eq!(right + crashed + lost, REQUESTS);
-    assert!(lost <= KILLS && right >= 160 - KILLS && crashed >= 40 - KILLS);
+    assert!(lost <= KILLS && right >= REQUESTS * 4 / 5 - KILLS && crashed >= REQUESTS / 5 - KILLS);
     assert_eq!(server.post("trial", b"ok").body, b"fine");
 }
 
@@ -71,10 +72,8 @@ fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
 fn an_idle_worker_that_dies_costs_nobody() {
     let server = Server::start(&["--workers", "1"]);
     for n in 1..=3 {
-        let [pid] = server.workers()[..] else {
-            panic!("{}", server.log())
-        };
-        send(pid, libc::SIGKILL);
+        server.until("a worker", || server.workers().len() == 1);
+        send(server.workers()[0], libc::SIGKILL);
         server.until("it is replaced", || {
             server.metric("lwc_worker_restarts_total") == Some(f64::from(n))
         });

@@ -12,7 +12,14 @@ fn metrics_count_what_contexts_did() {
     assert_eq!(metric("lwc_contexts"), 10.0);
     assert_eq!(metric("lwc_copies_total"), 5.0);
     assert!(metric("lwc_contexts_private_bytes") > 4096.0);
-    assert_eq!(metric("lwc_backend_info{backend=\"process\"}"), 1.0);
+    let backend = match lwc::backend().unwrap() {
+        lwc::Backend::Process => "process",
+        lwc::Backend::Kernel => "kernel",
+    };
+    assert_eq!(
+        metric(&format!("lwc_backend_info{{backend=\"{backend}\"}}")),
+        1.0
+    );
     let switches = metric("lwc_switches_total");
     for _ in 0..3 {
         assert_eq!(server.post("pair", b"ab").status, 200);
