@@ -1,8 +1,7 @@
-//! What operators see: metrics, the log, the page.
+//! What operators see: metrics, the log, the status.
 
 use crate::common::{Folder, orchestrator};
 use crate::server::{Server, chains};
-use std::process::Command;
 
 #[test]
 fn metrics_count_what_contexts_did() {
@@ -113,75 +112,4 @@ fn the_status_names_chains_steps_and_figures() {
         server.request("POST", "/", &[], b"").told(),
         (405, "method".into())
     );
-}
-
-/// In a real browser: the graph is drawn and its figures follow the requests.
-#[test]
-fn the_page_shows_the_chains_in_a_browser() {
-    let Some(browser) = browser() else { return };
-    let server = Server::start(&["--workers", "1"]);
-    let page = server.get("/");
-    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
-    assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
-    let seen = || {
-        let out = Command::new(&browser)
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-            ])
-            .args(["--virtual-time-budget=4000", "--dump-dom"])
-            .arg(format!(
-                "--user-data-dir={}",
-                server.folder.path("browser").display()
-            ))
-            .arg(format!("http://{}/", server.address))
-            .output()
-            .unwrap();
-        assert!(
-            out.status.success(),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-        String::from_utf8(out.stdout).unwrap()
-    };
-    let of_pair = |page: &str| {
-        let (_, rest) = page
-            .split_once("<section data-chain=\"pair\">")
-            .expect(page);
-        rest.split_once("</section>").unwrap().0.to_owned()
-    };
-    let before = seen();
-    assert!(before.contains("class=\"\">serving<"), "{before}");
-    let pair = of_pair(&before);
-    let (upper, reverse) = (pair.find("<b>upper</b>"), pair.find("<b>reverse</b>"));
-    assert!(upper.is_some() && upper < reverse, "{pair}");
-    assert!(pair.contains("256 KiB"), "the regions between: {pair}");
-    assert!(pair.contains("<dt>answered</dt><dd>0</dd>"), "{pair}");
-    for _ in 0..3 {
-        server.post("pair", b"ab");
-    }
-    let pair = of_pair(&seen());
-    assert!(pair.contains("<dt>answered</dt><dd>3</dd>"), "{pair}");
-    assert!(!pair.contains("<dt>p50</dt><dd>–</dd>"), "{pair}");
-}
-
-/// A browser of this machine. Without one the test is left out, loudly; CI has
-/// one and says so.
-fn browser() -> Option<String> {
-    let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
-    let there = |name: &str| {
-        let version = Command::new(name).arg("--version").output();
-        version.is_ok_and(|o| o.status.success())
-    };
-    let found = names.iter().find(|n| there(n)).map(|n| (*n).to_owned());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("LWC_TEST_BROWSER").is_none(),
-            "LWC_TEST_BROWSER is set and there is none of {names:?}"
-        );
-        eprintln!("SKIPPED: there is none of {names:?} to look at the page with");
-    }
-    found
 }
