@@ -167,14 +167,15 @@ impl Fleet {
             let begun = Instant::now();
             match Worker::start(&self.options, &self.start, self.patience).await {
                 Ok(worker) => {
-                    if let Some(tell) = tell.take() {
-                        let _ = tell.try_send(Ok(()));
-                    }
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
                     self.metrics.told(worker.pid, &worker.tally);
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
+                    // Whoever is told of it finds it in the log and the figures.
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Ok(()));
+                    }
                     let pid = worker.pid;
                     let why = self.work(worker, &mut abort).await;
                     self.alive.fetch_sub(1, Ordering::AcqRel);
