@@ -1,6 +1,8 @@
 //! Spans for OpenTelemetry: one of an invocation, one of each hop, so that a
 //! merged chain is as visible as separate services would be. Attributes follow
-//! OpenTelemetry's FaaS conventions.
+//! OpenTelemetry's FaaS conventions. A failed invocation has the hops up to the
+//! one that failed, whose span says why; not where its worker is lost, which
+//! alone knew their times.
 //!
 //! Spans are built when an invocation is over, from times that were measured
 //! anyway, and handed to the SDK's batch processor: its queue is bounded, its
@@ -113,17 +115,31 @@ impl Spans {
             attributes,
             state,
         );
-        let Ok(answer) = result else { return };
-        for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
-            let from = answer.handed + Duration::from_secs_f64(hop.at / 1e6);
+        let (handed, hops, problem) = match result {
+            Ok(answer) => (answer.handed, &answer.hops, None),
+            Err(p) => match &p.ran {
+                Some(ran) => (ran.handed, &ran.hops, Some(p)),
+                None => return,
+            },
+        };
+        for (i, (hop, function)) in hops.iter().zip(steps).enumerate() {
+            let from = handed + Duration::from_secs_f64(hop.at / 1e6);
             let until = from + Duration::from_secs_f64(hop.run / 1e6);
-            let attributes = vec![
+            let mut attributes = vec![
                 KeyValue::new("faas.name", function.clone()),
                 KeyValue::new("faas.invocation_id", call.id.to_owned()),
                 KeyValue::new("faas.coldstart", hop.copy > 0.0),
                 KeyValue::new("lwc.chain", call.chain.to_owned()),
                 KeyValue::new("lwc.step", i as i64 + 1),
             ];
+            let to_blame = problem.filter(|p| p.place.as_ref().is_some_and(|p| p.0 == i + 1));
+            let state = match to_blame {
+                Some(p) => {
+                    attributes.push(KeyValue::new("error.type", p.cause));
+                    Status::error(p.detail.clone())
+                }
+                None => Status::Unset,
+            };
             self.end(
                 call,
                 &super::trace::new_span(),
@@ -132,7 +148,7 @@ impl Spans {
                 SpanKind::Internal,
                 (from, until),
                 attributes,
-                Status::Unset,
+                state,
             );
         }
     }

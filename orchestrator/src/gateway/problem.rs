@@ -1,9 +1,11 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use crate::worker::frame::Took;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use std::time::SystemTime;
 
 /// Why a request has no answer: the members of the problem document.
 #[derive(Debug, Clone)]
@@ -16,6 +18,16 @@ pub(super) struct Problem {
     pub(super) place: Option<(usize, String)>,
     /// Seconds after which another attempt makes sense.
     pub(super) retry_after: Option<u64>,
+    /// The steps before it and its own, where their times are known.
+    pub(super) ran: Option<Box<Ran>>,
+}
+
+/// What the steps took that were begun.
+#[derive(Debug, Clone)]
+pub(super) struct Ran {
+    /// When the first was handed over; their times count from there.
+    pub(super) handed: SystemTime,
+    pub(super) hops: Vec<Took>,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
@@ -31,6 +43,7 @@ impl Problem {
             detail: detail.into(),
             place: None,
             retry_after: None,
+            ran: None,
         }
     }
 

@@ -108,6 +108,12 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
         Some(&Value::StringValue("hostile".into()))
     );
     assert!(failed.parent_span_id.is_empty());
+    let hop = next();
+    assert_eq!(
+        (&*hop.name, &hop.parent_span_id),
+        ("hostile", &failed.span_id)
+    );
+    assert_eq!(hop.status.as_ref().unwrap().code(), StatusCode::Error);
 
     // The last ones are sent at the end.
     server.post("trial", b"ok");
@@ -116,6 +122,48 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     assert_eq!(
         (next().name, next().name),
         ("trial".into(), "hostile".into())
+    );
+}
+
+#[test]
+fn a_failed_invocation_has_the_hops_up_to_the_failed_one() {
+    let (url, told) = collector();
+    let server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
+    let next = || told.recv_timeout(LIMIT).unwrap();
+    // `reverse` makes it "loop", and the second step has 300 ms.
+    assert_eq!(
+        server.post("hasty", b"pool").told(),
+        (504, "timeout".into())
+    );
+    let (whole, first, second) = (next(), next(), next());
+    assert_eq!(attribute(&whole, "lwc.step"), Some(&Value::IntValue(2)));
+    for (span, name, step) in [(&first, "reverse", 1), (&second, "brief", 2)] {
+        assert_eq!(span.name, name);
+        assert_eq!(span.parent_span_id, whole.span_id);
+        assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
+        assert!(span.start_time_unix_nano >= whole.start_time_unix_nano);
+        assert!(span.end_time_unix_nano <= whole.end_time_unix_nano);
+    }
+    assert!(first.end_time_unix_nano <= second.start_time_unix_nano);
+    let took = second.end_time_unix_nano - second.start_time_unix_nano;
+    assert!(took >= 300_000_000, "{took}");
+    assert_eq!(
+        first.status.clone().unwrap_or_default().code(),
+        StatusCode::Unset
+    );
+    assert_eq!(attribute(&first, "error.type"), None);
+    assert_eq!(second.status.as_ref().unwrap().code(), StatusCode::Error);
+    assert_eq!(
+        attribute(&second, "error.type"),
+        Some(&Value::StringValue("timeout".into()))
+    );
+    // No step is to blame, and none ran.
+    let headers = [("Request-Timeout", "soon")];
+    server.request("POST", "/chains/pair", &headers, b"ab");
+    server.post("pair", b"ab");
+    assert_eq!(
+        [next().name, next().name, next().name, next().name],
+        ["pair", "pair", "upper", "reverse"].map(String::from)
     );
 }
 
