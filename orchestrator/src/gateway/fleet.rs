@@ -153,7 +153,7 @@ impl Fleet {
 
     /// Gives up what waits and what runs: each gets a 503.
     pub(super) fn abort(&self) {
-        self.queues.close(&given_up());
+        self.queues.close(&given_up(false));
         self.abort.send_replace(true);
     }
 
@@ -255,12 +255,15 @@ fn no_worker(why: &str) -> Problem {
     .retry(5)
 }
 
-/// What a request is told that was given up.
-pub(super) fn given_up() -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "draining",
-        "this server shut down before the invocation ended",
-    )
-    .retry(5)
+/// What a request is told that was given up, `begun` or not. One that was begun
+/// has a word of its own, and is not asked to come again: nobody knows what it
+/// has done.
+pub(super) fn given_up(begun: bool) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    if begun {
+        let detail = "this server shut down while the invocation ran; it may have been run in part";
+        return Problem::new(status, "aborted", detail);
+    }
+    let detail = "this server shut down before the invocation began";
+    Problem::new(status, "draining", detail).retry(5)
 }

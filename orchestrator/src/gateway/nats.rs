@@ -180,13 +180,9 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
         )
         .respond(Some(&chain), None),
     };
-    // Only what has not been run; a function may report these codes too.
-    let cause = reply.extensions().get::<Cause>().map(|c| c.0);
-    let unrun = matches!(
-        cause,
-        Some("queue-full" | "no-worker" | "circuit-open" | "draining")
-    );
-    if unrun && pass_on(gateway, &request).await {
+    // What was begun may have done its work: it is run by nobody else.
+    let unbegun = reply.extensions().get::<Cause>().is_some_and(|c| c.unbegun);
+    if unbegun && pass_on(gateway, &request).await {
         return;
     }
     let (parts, body) = reply.into_parts();

@@ -33,7 +33,11 @@ pub(super) struct Ran {
 /// Goes with a response that is a problem of ours: a function may answer with a
 /// document that looks the same.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cause(pub(super) &'static str);
+pub(super) struct Cause {
+    pub(super) word: &'static str,
+    /// No step has been run, here or elsewhere: another node may take it.
+    pub(super) unbegun: bool,
+}
 
 impl Problem {
     pub(super) fn new(status: StatusCode, cause: &'static str, detail: impl Into<String>) -> Self {
@@ -52,6 +56,13 @@ impl Problem {
             retry_after: Some(seconds),
             ..self
         }
+    }
+
+    /// What is not known to be unbegun counts as begun.
+    fn is_unbegun(&self) -> bool {
+        let refused = ["queue-full", "no-worker", "circuit-open", "draining"];
+        // A later part of a chain is refused with the same words.
+        refused.contains(&self.cause) && self.ran.is_none()
     }
 
     /// The document; `chain` and `invocation` where they are known by now.
@@ -79,7 +90,10 @@ impl Problem {
         }
         let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
         *response.status_mut() = self.status;
-        response.extensions_mut().insert(Cause(self.cause));
+        response.extensions_mut().insert(Cause {
+            word: self.cause,
+            unbegun: self.is_unbegun(),
+        });
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -89,5 +103,29 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_never_begun_may_go_to_another_node() {
+        let of = |cause, ran| Problem {
+            ran,
+            ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, cause, "")
+        };
+        assert!(of("queue-full", None).is_unbegun());
+        assert!(of("draining", None).is_unbegun());
+        for begun in ["aborted", "crash", "worker-lost", "deadline", "remote"] {
+            assert!(!of(begun, None).is_unbegun(), "{begun}");
+        }
+        // The first part of its chain has run.
+        let ran = Ran {
+            handed: SystemTime::now(),
+            hops: Vec::new(),
+        };
+        assert!(!of("queue-full", Some(Box::new(ran))).is_unbegun());
     }
 }

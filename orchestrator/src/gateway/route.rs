@@ -217,7 +217,8 @@ async fn local(
             ));
         }
     };
-    result.unwrap_or_else(|_| Err(super::fleet::given_up()))
+    // Its sender is gone: nobody runs it any more.
+    result.unwrap_or_else(|_| Err(super::fleet::given_up(taken.load(Ordering::Acquire))))
 }
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ impl Taker {
             let (parts, body) = reply.into_parts();
             let body = collected(body).await;
             // A function may write what looks like a problem; this it cannot.
-            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.0);
+            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.word);
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
             match blame(cause, status) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
@@ -355,13 +355,13 @@ enum Blame {
     Final,
     /// The message's perhaps: a few attempts will tell.
     Perhaps,
-    /// Not the message's: it has not been run.
+    /// Not the message's: it has not been run to its end.
     Nobody,
 }
 
 fn blame(cause: &str, status: StatusCode) -> Blame {
     match cause {
-        "queue-full" | "no-worker" | "circuit-open" | "draining" => Blame::Nobody,
+        "queue-full" | "no-worker" | "circuit-open" | "draining" | "aborted" => Blame::Nobody,
         "remote" if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
         "remote" if status.is_client_error() => Blame::Final,
         "crash" | "misbehaved" | "worker-lost" | "timeout" | "deadline" | "backend" | "remote" => {
@@ -472,6 +472,7 @@ mod tests {
         assert_eq!(of("too-large", 413), Blame::Final);
         assert_eq!(of("queue-full", 429), Blame::Nobody);
         assert_eq!(of("remote", 503), Blame::Nobody);
+        assert_eq!(of("aborted", 503), Blame::Nobody);
         assert_eq!(of("remote", 400), Blame::Final);
         assert_eq!(of("remote", 502), Blame::Perhaps);
         assert_eq!(of("crash", 502), Blame::Perhaps);

@@ -244,6 +244,42 @@ fn a_node_without_room_passes_requests_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_draining_node_had_begun_is_run_by_no_other() {
+    let Some(nats) = Nats::start() else { return };
+    let options = ["--workers", "1", "--timeout", "40s", "--drain", "200ms"];
+    let mut going = nats.node(&chains(""), &options);
+    let client = nats.client().await;
+    let ask = |input: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let request = async_nats::Request::new()
+                .payload(input.into())
+                .timeout(Some(LIMIT));
+            let answer = client.send_request("lwc.chains.trial", request).await;
+            answer.unwrap()
+        })
+    };
+    let begun = ask("loop");
+    going.until_held(1.0, 0.0);
+    let waiting = ask("ok");
+    going.until_held(1.0, 1.0);
+    let other = nats.node(&chains(""), &["--workers", "1"]);
+    going.signal(libc::SIGTERM);
+    let begun = begun.await.unwrap();
+    let problem = header(&begun, "Lwc-Problem").unwrap();
+    let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+    assert_eq!(
+        (&problem["cause"], &problem["status"]),
+        (&"aborted".into(), &503.into())
+    );
+    assert_eq!(header(&begun, "Retry-After"), None);
+    assert_eq!(waiting.await.unwrap().payload, "fine");
+    assert!(!going.wait().success(), "not all was served");
+    let ran = other.metric("faas_invocations_total{chain=\"trial\"}");
+    assert_eq!(ran, Some(1.0), "the one that waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_is_answered_or_told_so_while_a_node_is_killed() {
     const REQUESTS: usize = 300;
     let Some(nats) = Nats::start() else { return };

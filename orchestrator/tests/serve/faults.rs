@@ -230,9 +230,10 @@ fn the_drain_has_a_limit_and_tells_whom_it_gives_up() {
         let waits = scope.spawn(|| server.post("trial", b"ok"));
         server.until_held(1.0, 1.0);
         server.signal(libc::SIGTERM);
-        for one in [held, waits] {
-            assert_eq!(one.join().unwrap().told(), (503, "draining".into()));
-        }
+        let held = held.join().unwrap();
+        assert_eq!(held.told(), (503, "aborted".into()));
+        assert!(!held.headers.contains_key("retry-after"));
+        assert_eq!(waits.join().unwrap().told(), (503, "draining".into()));
     });
     assert_eq!(server.wait().code(), Some(1), "{}", server.log());
 }
