@@ -224,11 +224,7 @@ pub(super) async fn invoke(
 ) -> Reply {
     let given = head.extensions.get::<super::nats::InvocationId>();
     let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
-    let parent = head.headers.get("traceparent");
-    let trace = Trace::continue_from(
-        parent.and_then(|v| v.to_str().ok()),
-        gateway.spans.is_some(),
-    );
+    let trace = Trace::of(&head.headers, gateway.spans.is_some());
     let call = Call {
         chain: &chain,
         intake,
@@ -331,7 +327,13 @@ async fn attempt(
         .retry(5));
     }
     let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
-    let (about, mode) = message::about(head, call.intake)?;
+    let parent = call.trace.header();
+    // Said of this invocation, whatever the caller's headers of these names say.
+    let ours = [
+        ("traceparent", parent.as_str()),
+        ("tracestate", call.trace.state()),
+    ];
+    let (about, mode) = message::about(head, call.intake, &ours)?;
     let (limit, region) = (call.intake.body_limit(), call.intake.region);
     let body = match source {
         Source::Upload(upload) => {
@@ -342,7 +344,7 @@ async fn attempt(
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
         Source::Whole(body) => body,
     };
-    let (about, body) = message::unfold(about, mode, body, &call.trace.header())?;
+    let (about, body) = message::unfold(about, mode, body, call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
     let result = route::run(gateway, call, about, body, deadline).await;
     pass.outcome = match &result {

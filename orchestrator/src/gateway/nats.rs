@@ -351,6 +351,9 @@ pub(super) async fn ask(
         &format!("{:.6}", left.as_secs_f64()),
     );
     put(&mut headers, "traceparent", &call.trace.header());
+    if !call.trace.state().is_empty() {
+        put(&mut headers, "tracestate", call.trace.state());
+    }
     let said = about.attributes.for_the_next_step();
     for (name, value) in said.iter() {
         put(&mut headers, &format!("{ATTRIBUTE}{name}"), value);

@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
 };
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 /// Spans that may wait to be sent; more are dropped.
@@ -166,15 +167,10 @@ impl Spans {
         status: Status,
     ) {
         let id = |hex: &str| SpanId::from_hex(hex).unwrap_or(SpanId::INVALID);
+        let state = TraceState::from_str(call.trace.state()).unwrap_or_default();
         let trace = TraceId::from_hex(call.trace.trace_id()).unwrap_or(TraceId::INVALID);
         self.processor.on_end(SpanData {
-            span_context: SpanContext::new(
-                trace,
-                id(span),
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::default(),
-            ),
+            span_context: SpanContext::new(trace, id(span), TraceFlags::SAMPLED, false, state),
             parent_span_id: parent.map_or(SpanId::INVALID, id),
             parent_span_is_remote: span_kind == SpanKind::Server,
             span_kind,

@@ -348,6 +348,17 @@ remote = "lwc.functions.none"
 [functions.mirror]
 source = "OURS"
 
+[functions.far-asked]
+remote = "lwc.chains.asked"
+timeout = "20s"
+
+[chains.asked]
+steps = ["mirror"]
+headers = ["trace*"]
+
+[chains.asks]
+steps = ["far-asked"]
+
 [chains.mixed]
 steps = ["upper", "far", "reverse", "reverse"]
 
@@ -385,6 +396,17 @@ steps = ["mirror", "far"]
     assert_eq!(
         there.metric("faas_invocations_total{chain=\"functions/mirror\"}"),
         Some(3.0)
+    );
+
+    // The trace and its state go along.
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [("traceparent", parent), ("tracestate", "rojo=1")];
+    let r = here.request("POST", "/chains/asks", &headers, b"");
+    let body = String::from_utf8(r.body).unwrap();
+    assert!(
+        body.contains("traceparent=00-4bf92f3577b34da6a3ce929d0e0e4736-")
+            && body.ends_with("tracestate=rojo=1\n"),
+        "{body}"
     );
 
     let r = here.post("away", b"null");

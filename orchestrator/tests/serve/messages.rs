@@ -13,7 +13,7 @@ source = "OURS"
 
 [chains.asked]
 steps = ["mirror"]
-headers = ["X-Tenant-*", "cookie"]
+headers = ["X-Tenant-*", "cookie", "trace*"]
 
 [chains.asked-twice]
 steps = ["mirror", "mirror"]
@@ -51,6 +51,7 @@ fn selected_headers_go_in_and_attributes_come_out() {
         ":query=q=1",
         "cookie=a=1",
         "x-tenant-id=7, 8",
+        &format!("traceparent={}", r.headers["traceparent"]),
     ];
     assert_eq!(
         (r.status, lines(&r)),
@@ -86,6 +87,34 @@ fn selected_headers_go_in_and_attributes_come_out() {
         201
     );
 }
+
+#[test]
+fn a_trace_goes_on_to_the_function_with_its_state() {
+    let server = server();
+    let parent = ("traceparent", PARENT);
+    let (state, junk) = (("tracestate", "rojo=1, congo=2"), ("tracestate", "A"));
+    let seen = |path: &str, headers: &[(&str, &str)]| {
+        let r = server.request("POST", path, headers, b"");
+        (lines(&r), r.headers["traceparent"].clone())
+    };
+    let (attributes, ours) = seen("/chains/asked", &[parent, state]);
+    assert!(ours.starts_with(&PARENT[..36]) && ours != PARENT, "{ours}");
+    let want = [
+        format!("traceparent={ours}"),
+        "tracestate=rojo=1,congo=2".into(),
+    ];
+    assert!(attributes.ends_with(&want), "{attributes:?}");
+    for headers in [&[parent, junk][..], &[state]] {
+        let (attributes, ours) = seen("/chains/asked", headers);
+        assert_eq!(attributes.last(), Some(&format!("traceparent={ours}")));
+    }
+    let event = [&BINARY[..], &[parent, state]].concat();
+    let (attributes, ours) = seen("/chains/happened", &event);
+    assert!(attributes.contains(&format!("ce-traceparent={ours}")));
+    assert!(attributes.contains(&"ce-tracestate=rojo=1,congo=2".to_owned()));
+}
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 const BINARY: [(&str, &str); 6] = [
     ("ce-specversion", "1.0"),

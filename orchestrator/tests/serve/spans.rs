@@ -64,7 +64,8 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     let mut server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
     let next = || told.recv_timeout(LIMIT).unwrap();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let r = server.request("POST", "/chains/pair", &[("traceparent", parent)], b"ab");
+    let headers = [("traceparent", parent), ("tracestate", "rojo=1,congo=2")];
+    let r = server.request("POST", "/chains/pair", &headers, b"ab");
     let id = &r.headers["x-invocation-id"];
     let (whole, upper, reverse) = (next(), next(), next());
     assert_eq!(hex(&whole.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -85,6 +86,7 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     for (span, name, step) in [(&upper, "upper", 1), (&reverse, "reverse", 2)] {
         assert_eq!(span.name, name);
         assert_eq!(span.trace_id, whole.trace_id);
+        assert_eq!(span.trace_state, "rojo=1,congo=2");
         assert_eq!(span.parent_span_id, whole.span_id);
         assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
         assert!(span.start_time_unix_nano >= whole.start_time_unix_nano);
