@@ -24,6 +24,8 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+/// How the URL is given, for messages.
+const OPTION: &str = "--otlp (OTEL_EXPORTER_OTLP_ENDPOINT)";
 /// Spans that may wait to be sent; more are dropped.
 const QUEUE: usize = 4096;
 /// How often they are sent.
@@ -45,9 +47,18 @@ impl Spans {
     /// The URL is none.
     pub(super) fn to(url: &str) -> Result<Self, String> {
         let endpoint = format!("{}/v1/traces", url.trim_end_matches('/'));
-        if !url.starts_with("http://") {
+        // The URL may hold a password, and is not shown.
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        if scheme == "https" {
             return Err(format!(
-                "--otlp {url}: give http://HOST:4318; for TLS put a collector on this machine"
+                "{OPTION}: spans are sent without TLS, and this is an https:// URL; have a \
+                 collector on this machine send them on by TLS and give http://127.0.0.1:4318, \
+                 or give none"
+            ));
+        }
+        if scheme != "http" {
+            return Err(format!(
+                "{OPTION}: it is no http:// URL; give http://HOST:4318 (OTLP over HTTP), or none"
             ));
         }
         let exporter = SpanExporter::builder()
@@ -56,7 +67,7 @@ impl Spans {
             .with_endpoint(endpoint)
             .with_timeout(PATIENCE)
             .build()
-            .map_err(|e| format!("--otlp {url}: {e}"))?;
+            .map_err(|e| format!("{OPTION}: {e}"))?;
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_scheduled_delay(EVERY)
