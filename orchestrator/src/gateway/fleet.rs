@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::process::{Handed, Worker};
 use super::queue::{Job, Queues, Refused};
-use super::route::{self, Routes};
+use super::route::{self, Part, Routes};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::worker::frame;
@@ -113,6 +113,15 @@ impl Fleet {
             };
             crew.shutdown().await;
             return Err(why);
+        }
+        // Those of a file that is refused are never heard of.
+        for (name, chain) in &fleet.file.chains {
+            let parts = fleet.routes[name].iter();
+            let remote = parts
+                .filter(|p| matches!(p, Part::Elsewhere { .. }))
+                .count()
+                > 0;
+            fleet.metrics.know(name, &chain.steps, remote);
         }
         Ok((fleet, crew))
     }

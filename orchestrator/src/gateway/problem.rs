@@ -7,6 +7,36 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use std::time::SystemTime;
 
+/// What an invocation may fail of; counters of all of them are there from the
+/// start, so that the first failure is seen to be one more.
+pub(super) const CAUSES: [&str; 21] = [
+    "aborted",
+    "backend",
+    "bad-body",
+    "bad-content-type",
+    "bad-event",
+    "bad-header",
+    "bad-timeout",
+    "circuit-open",
+    "crash",
+    "deadline",
+    "draining",
+    "error",
+    "misbehaved",
+    "no-worker",
+    "queue-full",
+    "slow-body",
+    "timeout",
+    "too-big",
+    "too-large",
+    "unknown-chain",
+    "worker-lost",
+];
+/// The same of a chain with steps elsewhere.
+pub(super) const REMOTE: &str = "remote";
+/// Of what comes to no chain, or from a stream alone.
+const OTHER_CAUSES: [&str; 4] = ["given-up", "method", "unknown-function", "unknown-path"];
+
 /// Why a request has no answer: the members of the problem document.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
@@ -41,6 +71,10 @@ pub(super) struct Cause {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, cause: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(
+            cause == REMOTE || CAUSES.contains(&cause) || OTHER_CAUSES.contains(&cause),
+            "{cause} is in no list of causes"
+        );
         Self {
             status,
             cause,

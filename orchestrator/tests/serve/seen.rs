@@ -31,10 +31,58 @@ fn metrics_count_what_contexts_did() {
     );
     assert!(metric("lwc_copying_duration_seconds_count") >= 4.0);
     assert_eq!(
-        server.metric("faas_coldstarts_total{chain=\"pair\"}"),
-        None,
+        metric("faas_coldstarts_total{chain=\"pair\"}"),
+        0.0,
         "copies were ready"
     );
+}
+
+/// A counter that appears with its first event hides that event from rate().
+#[test]
+fn what_has_not_happened_is_counted_as_0() {
+    let server = Server::start(&["--workers", "1"]);
+    let text = String::from_utf8(server.get("/metrics").body).unwrap();
+    for chain in ["pair", "trial"] {
+        for cause in [
+            "crash",
+            "timeout",
+            "queue-full",
+            "worker-lost",
+            "circuit-open",
+        ] {
+            let line = format!("faas_errors_total{{chain=\"{chain}\",cause=\"{cause}\"}} 0");
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        for name in [
+            "faas_invocations_total",
+            "faas_coldstarts_total",
+            "faas_invoke_duration_seconds_count",
+            "lwc_circuit_open",
+        ] {
+            let line = format!("{name}{{chain=\"{chain}\"}} 0");
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+    for line in [
+        "lwc_hop_duration_seconds_count{chain=\"pair\",step=\"2\",function=\"reverse\"} 0",
+        "http_requests_total{code=\"502\"} 0",
+        "lwc_reloads_total{result=\"refused\"} 0",
+        "lwc_nats_work_total{result=\"poison\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("cause=\"remote\""), "no step is remote");
+    // What happens is counted where it was 0, and under no other name.
+    let counters = |text: &str| {
+        let names = text.lines().filter_map(|l| l.rsplit_once(' '));
+        let names = names.filter(|(n, _)| !n.starts_with('#'));
+        names.map(|(n, _)| n.to_owned()).collect::<Vec<_>>()
+    };
+    server.post("pair", b"ab");
+    server.post("trial", b"abort");
+    server.post("hasty", b"pool");
+    let later = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert_eq!(counters(&text), counters(&later));
 }
 
 #[test]
