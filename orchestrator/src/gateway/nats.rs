@@ -351,6 +351,7 @@ pub(super) async fn ask(
         &format!("{:.6}", left.as_secs_f64()),
     );
     put(&mut headers, "traceparent", &call.trace.header());
+    put(&mut headers, "X-Call-Id", call.call_id);
     if !call.trace.state().is_empty() {
         put(&mut headers, "tracestate", call.trace.state());
     }
@@ -416,7 +417,7 @@ pub(super) async fn ask(
         let name = name.to_string().to_ascii_lowercase();
         let ours = matches!(
             name.as_str(),
-            "content-type" | "x-invocation-id" | "traceparent" | "lwc-status"
+            "content-type" | "x-invocation-id" | "x-call-id" | "traceparent" | "lwc-status"
         );
         if let (false, Some(value)) = (ours, values.first())
             && let Err(e) = attributes.set(&name, value.as_str())

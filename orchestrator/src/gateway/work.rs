@@ -13,7 +13,7 @@
 //! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
 
 use super::Gateway;
-use super::http::{Source, invoke};
+use super::http::{Source, invoke, is_identity};
 use super::nats::{InvocationId, head, put, told};
 use super::problem::{Cause, Problem};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -399,8 +399,7 @@ fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// The identity that the sender gave, where it can be one of an invocation.
 fn own_id(headers: Option<&HeaderMap>) -> Option<String> {
     let id = value(headers?, MESSAGE_ID)?;
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    ((1..=64).contains(&id.len()) && id.bytes().all(fits)).then(|| id.to_owned())
+    is_identity(id).then(|| id.to_owned())
 }
 
 fn said(id: &str, result: Result<(), impl Display>) {

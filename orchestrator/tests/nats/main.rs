@@ -354,7 +354,7 @@ timeout = "20s"
 
 [chains.asked]
 steps = ["mirror"]
-headers = ["trace*"]
+headers = ["trace*", "x-call-id"]
 
 [chains.asks]
 steps = ["far-asked"]
@@ -398,16 +398,21 @@ steps = ["mirror", "far"]
         Some(3.0)
     );
 
-    // The trace and its state go along.
+    // The trace, its state and the caller's identity go along.
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let headers = [("traceparent", parent), ("tracestate", "rojo=1")];
+    let headers = [
+        ("traceparent", parent),
+        ("tracestate", "rojo=1"),
+        ("x-call-id", "order-7"),
+    ];
     let r = here.request("POST", "/chains/asks", &headers, b"");
     let body = String::from_utf8(r.body).unwrap();
     assert!(
         body.contains("traceparent=00-4bf92f3577b34da6a3ce929d0e0e4736-")
-            && body.ends_with("tracestate=rojo=1\n"),
+            && body.ends_with("tracestate=rojo=1\nx-call-id=order-7\n"),
         "{body}"
     );
+    assert!(there.log().contains(", call order-7]"), "{}", there.log());
 
     let r = here.post("away", b"null");
     let problem = r.problem();

@@ -66,7 +66,7 @@ fn malformed_requests_end_their_connection_alone() {
         }
         assert_eq!(server.post("trial", b"ok").body, b"fine", "after {shown}");
     }
-    // Some(0.0) of them reached a function.
+    // None of them reached a function.
     let oks = server.metric("faas_errors_total{chain=\"trial\",cause=\"crash\"}");
     assert_eq!(oks, Some(0.0));
     assert_eq!(server.metric("lwc_worker_restarts_total"), Some(0.0));

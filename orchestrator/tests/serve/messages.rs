@@ -15,6 +15,10 @@ source = "OURS"
 steps = ["mirror"]
 headers = ["X-Tenant-*", "cookie", "trace*"]
 
+[chains.called]
+steps = ["mirror"]
+headers = ["x-call-id"]
+
 [chains.asked-twice]
 steps = ["mirror", "mirror"]
 headers = ["*"]
@@ -85,6 +89,34 @@ fn selected_headers_go_in_and_attributes_come_out() {
     assert_eq!(
         server.request("POST", "/chains/asked", &many, b"").status,
         201
+    );
+}
+
+/// As OpenFaaS has it.
+#[test]
+fn a_call_has_the_identity_that_its_caller_gave() {
+    let server = server();
+    let call = |path: &str, id: Option<&str>| {
+        let headers: Vec<_> = id.map(|i| ("X-Call-Id", i)).into_iter().collect();
+        let r = server.request("POST", path, &headers, b"");
+        (r.headers["x-call-id"].clone(), r)
+    };
+    let (id, r) = call("/chains/called", Some("order-7"));
+    assert_eq!(id, "order-7");
+    assert_ne!(r.headers["x-invocation-id"], id, "ours is ours");
+    assert_eq!(lines(&r).last().unwrap(), "x-call-id=order-7");
+    // None, and one that is none: the invocation's. Failures have it too.
+    for given in [None, Some("order 7\t"), Some(&*"7".repeat(65))] {
+        let (id, r) = call("/chains/called", given);
+        assert_eq!(r.headers["x-invocation-id"], id);
+        assert_eq!(lines(&r).last().unwrap(), &format!("x-call-id={id}"));
+    }
+    let (id, r) = call("/chains/trial", Some("order-8"));
+    assert_eq!((r.status, id.as_str()), (400, "order-8"));
+    assert!(
+        server.log().contains(", call order-8] trace"),
+        "{}",
+        server.log()
     );
 }
 

@@ -95,7 +95,7 @@ fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
         .args(["--listen", "127.0.0.1:0"]);
     let server = Server::spawn(folder, command);
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let headers = [("traceparent", parent)];
+    let headers = [("traceparent", parent), ("x-call-id", "order-7")];
     let r = server.request("POST", "/chains/pair", &headers, b"four");
     let failed = server.post("trial", b"abort");
     let id = r.headers["x-invocation-id"].as_str();
@@ -116,6 +116,7 @@ fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
         (&"INFO".into(), &"pair".into(), &200.into())
     );
     assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(line["call_id"], "order-7");
     assert!(r.headers["traceparent"].contains(line["span_id"].as_str().unwrap()));
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
