@@ -38,6 +38,8 @@ const PROBLEM: &str = "Lwc-Problem";
 const STATUS: &str = "Lwc-Status";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long other nodes may take to say what they answer.
+const HEARD: Duration = Duration::from_millis(500);
 
 /// Where and as whom to join.
 #[derive(Debug, Clone)]
@@ -257,6 +259,10 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
     let (Some(client), Some(reply)) = (&gateway.nats, &request.message.reply) else {
         return false;
     };
+    // We have left the group: where nobody is in it, its caller would wait in vain.
+    if gateway.is_draining() && !is_answered(gateway, client, &request.message.subject).await {
+        return false;
+    }
     let mut headers = request.message.headers.clone().unwrap_or_default();
     let passed = headers.get(PASSED).and_then(|v| v.as_str().parse().ok());
     let passed: u32 = passed.unwrap_or(0);
@@ -270,6 +276,18 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
         .publish_with_reply_and_headers(subject, reply.clone(), headers, payload)
         .await
         .is_ok()
+}
+
+/// Whether a node of our group, other than we, answers a subject, by what the
+/// first that is heard of says of itself.
+async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool {
+    let info = timeout(HEARD, client.request("$SRV.INFO.lwc", Bytes::new())).await;
+    let (Ok(Ok(info)), Some(options)) = (info, &gateway.options.nats) else {
+        return false;
+    };
+    let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap_or_default();
+    let mut endpoints = info["endpoints"].as_array().into_iter().flatten();
+    endpoints.any(|e| e["subject"] == *subject && e["queue_group"] == *options.queue)
 }
 
 /// The head of a request in HTTP that says the same.

@@ -263,7 +263,7 @@ async fn what_a_draining_node_had_begun_is_run_by_no_other() {
     going.until_held(1.0, 0.0);
     let waiting = ask("ok");
     going.until_held(1.0, 1.0);
-    let other = nats.node(&chains(""), &["--workers", "1"]);
+    let other = nats.node(&chains(""), &options);
     going.signal(libc::SIGTERM);
     let begun = begun.await.unwrap();
     let problem = header(&begun, "Lwc-Problem").unwrap();
@@ -277,6 +277,18 @@ async fn what_a_draining_node_had_begun_is_run_by_no_other() {
     assert!(!going.wait().success(), "not all was served");
     let ran = other.metric("faas_invocations_total{chain=\"trial\"}");
     assert_eq!(ran, Some(1.0), "the one that waited");
+
+    // Nobody is left: who waited is told so.
+    let last = other;
+    let begun = ask("loop");
+    last.until_held(1.0, 0.0);
+    let waiting = ask("ok");
+    last.until_held(1.0, 1.0);
+    last.signal(libc::SIGTERM);
+    for (one, cause) in [(begun, "aborted"), (waiting, "draining")] {
+        let problem = header(&one.await.unwrap(), "Lwc-Problem").unwrap();
+        assert!(problem.contains(cause), "{problem}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
