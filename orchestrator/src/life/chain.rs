@@ -40,7 +40,7 @@ pub struct About {
 }
 
 /// What one step of an invocation took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hop {
     /// When the switch to the function was, from the beginning of the invocation.
     pub at: Duration,
@@ -320,6 +320,7 @@ impl LiveChain {
             if i > 0 {
                 about.attributes = about.attributes.for_the_next_step();
             }
+            let since = begun.elapsed();
             let result = self.hop(i, len, &about, id, due);
             self.pass_on_log(i, id);
             match result {
@@ -336,7 +337,15 @@ impl LiveChain {
                 Err(cause) => {
                     // A failed function's state is not trusted again.
                     self.retire(i);
-                    let failure = self.failure(i, cause, id);
+                    hops.push(Hop {
+                        at: since,
+                        run: begun.elapsed().saturating_sub(since),
+                        copy: Duration::ZERO,
+                    });
+                    let failure = Failure {
+                        hops,
+                        ..self.failure(i, cause, id)
+                    };
                     log::debug!("retire: {failure}");
                     return Err(failure);
                 }
@@ -353,6 +362,7 @@ impl LiveChain {
             function: self.steps[step].function.name.clone(),
             cause: Box::new(cause),
             id: id.to_owned(),
+            hops: Vec::new(),
         }
     }
 

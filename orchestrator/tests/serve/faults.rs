@@ -229,9 +229,10 @@ fn the_drain_has_a_limit_and_tells_whom_it_gives_up() {
         let waits = scope.spawn(|| server.post("trial", b"ok"));
         server.until_held(1.0, 1.0);
         server.signal(libc::SIGTERM);
-        for one in [held, waits] {
-            assert_eq!(one.join().unwrap().told(), (503, "draining".into()));
-        }
+        let held = held.join().unwrap();
+        assert_eq!(held.told(), (503, "aborted".into()));
+        assert!(!held.headers.contains_key("retry-after"));
+        assert_eq!(waits.join().unwrap().told(), (503, "draining".into()));
     });
     assert_eq!(server.wait().code(), Some(1), "{}", server.log());
 }
@@ -287,5 +288,8 @@ fn a_chain_that_crashes_again_and_again_is_left_alone_for_a_while() {
     server.until("it may try again", || {
         server.post("trial", b"ok").status == 200
     });
-    assert_eq!(server.metric("lwc_circuit_open{chain=\"trial\"}"), None);
+    assert_eq!(
+        server.metric("lwc_circuit_open{chain=\"trial\"}"),
+        Some(0.0)
+    );
 }
