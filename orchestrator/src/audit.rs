@@ -147,6 +147,7 @@ pub fn audit(
                 function: live.steps[i].function.name.clone(),
                 cause: Box::new(cause),
                 id: "audit".into(),
+                hops: Vec::new(),
             })?;
             cells.push(cell(e, reached, e.steps[i]));
         }

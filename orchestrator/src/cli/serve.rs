@@ -187,7 +187,8 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
             prefix: args.nats_prefix.clone(),
             stream: args.nats_stream.clone(),
         }),
-        otlp: args.otlp.clone(),
+        // OpenTelemetry has it that a variable without a value is none.
+        otlp: args.otlp.clone().filter(|url| !url.is_empty()),
         worker_options,
     };
     let path = args.file.clone();

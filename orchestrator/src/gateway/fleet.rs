@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::process::{Handed, Worker};
 use super::queue::{Job, Queues, Refused};
-use super::route::{self, Routes};
+use super::route::{self, Part, Routes};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::worker::frame;
@@ -114,6 +114,15 @@ impl Fleet {
             crew.shutdown().await;
             return Err(why);
         }
+        // Those of a file that is refused are never heard of.
+        for (name, chain) in &fleet.file.chains {
+            let parts = fleet.routes[name].iter();
+            let remote = parts
+                .filter(|p| matches!(p, Part::Elsewhere { .. }))
+                .count()
+                > 0;
+            fleet.metrics.know(name, &chain.steps, remote);
+        }
         Ok((fleet, crew))
     }
 
@@ -153,7 +162,7 @@ impl Fleet {
 
     /// Gives up what waits and what runs: each gets a 503.
     pub(super) fn abort(&self) {
-        self.queues.close(&given_up());
+        self.queues.close(&given_up(false));
         self.abort.send_replace(true);
     }
 
@@ -167,14 +176,15 @@ impl Fleet {
             let begun = Instant::now();
             match Worker::start(&self.options, &self.start, self.patience).await {
                 Ok(worker) => {
-                    if let Some(tell) = tell.take() {
-                        let _ = tell.try_send(Ok(()));
-                    }
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
                     self.metrics.told(worker.pid, &worker.tally);
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
+                    // Whoever is told of it finds it in the log and the figures.
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.try_send(Ok(()));
+                    }
                     let pid = worker.pid;
                     let why = self.work(worker, &mut abort).await;
                     self.alive.fetch_sub(1, Ordering::AcqRel);
@@ -254,12 +264,15 @@ fn no_worker(why: &str) -> Problem {
     .retry(5)
 }
 
-/// What a request is told that was given up.
-pub(super) fn given_up() -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "draining",
-        "this server shut down before the invocation ended",
-    )
-    .retry(5)
+/// What a request is told that was given up, `begun` or not. One that was begun
+/// has a word of its own, and is not asked to come again: nobody knows what it
+/// has done.
+pub(super) fn given_up(begun: bool) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    if begun {
+        let detail = "this server shut down while the invocation ran; it may have been run in part";
+        return Problem::new(status, "aborted", detail);
+    }
+    let detail = "this server shut down before the invocation began";
+    Problem::new(status, "draining", detail).retry(5)
 }

@@ -224,15 +224,13 @@ pub(super) async fn invoke(
 ) -> Reply {
     let given = head.extensions.get::<super::nats::InvocationId>();
     let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
-    let parent = head.headers.get("traceparent");
-    let trace = Trace::continue_from(
-        parent.and_then(|v| v.to_str().ok()),
-        gateway.spans.is_some(),
-    );
+    let call_id = call_id(&head.headers);
+    let trace = Trace::of(&head.headers, gateway.spans.is_some());
     let call = Call {
         chain: &chain,
         intake,
         id: &id,
+        call_id: call_id.unwrap_or(&id),
         trace: &trace,
         trigger: match source {
             Source::Upload(_) => "http",
@@ -264,7 +262,11 @@ pub(super) async fn invoke(
         spans.invoked(&call, &steps, &result, reply.status().as_u16());
     }
     let headers = reply.headers_mut();
-    for (name, value) in [("x-invocation-id", &id), ("traceparent", &trace.header())] {
+    for (name, value) in [
+        ("x-invocation-id", call.id),
+        ("x-call-id", call.call_id),
+        ("traceparent", &trace.header()),
+    ] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
@@ -272,25 +274,46 @@ pub(super) async fn invoke(
     reply
 }
 
+/// What the caller calls it (OpenFaaS's `X-Call-Id`), where that can be an
+/// identity. It goes into logs and to others, and means nothing here.
+fn call_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-call-id")?.to_str().ok()?;
+    is_identity(id).then_some(id)
+}
+
+/// Whether somebody else's identity is short and plain enough to be repeated.
+pub(super) fn is_identity(id: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&id.len()) && id.bytes().all(fits)
+}
+
 /// One line of the log for an invocation.
 fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode, took: f64) {
     let Call {
-        chain, id, trace, ..
+        chain,
+        id,
+        call_id,
+        trace,
+        ..
     } = call;
+    let named = match id == call_id {
+        true => (*id).to_owned(),
+        false => format!("{id}, call {call_id}"),
+    };
     let (trace_id, span_id) = (trace.trace_id(), trace.span_id());
     let (status, ms) = (status.as_u16(), took * 1e3);
     match result {
         Ok(_) => log::info!(
-            target: "invocation", invocation_id = id, chain, trace_id, span_id, status,
+            target: "invocation", invocation_id = id, call_id, chain, trace_id, span_id, status,
             duration_ms = ms;
-            "{chain} [{id}] trace {trace_id}: answered in {ms:.3} ms"
+            "{chain} [{named}] trace {trace_id}: answered in {ms:.3} ms"
         ),
         Err(p) => {
             let function = p.place.as_ref().map_or("", |p| p.1.as_str());
             log::warn!(
-                target: "invocation", invocation_id = id, chain, trace_id, span_id, status,
+                target: "invocation", invocation_id = id, call_id, chain, trace_id, span_id, status,
                 cause = p.cause, function, duration_ms = ms;
-                "{chain} [{id}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
+                "{chain} [{named}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
                 p.cause, p.detail
             );
         }
@@ -302,6 +325,8 @@ pub(super) struct Call<'a> {
     pub(super) chain: &'a str,
     intake: &'a Intake,
     pub(super) id: &'a str,
+    /// The caller's name for it, or ours again.
+    pub(super) call_id: &'a str,
     pub(super) trace: &'a Trace,
     /// How it came, in OpenTelemetry's words.
     pub(super) trigger: &'static str,
@@ -331,7 +356,14 @@ async fn attempt(
         .retry(5));
     }
     let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
-    let (about, mode) = message::about(head, call.intake)?;
+    let parent = call.trace.header();
+    // Said of this invocation, whatever the caller's headers of these names say.
+    let ours = [
+        ("traceparent", parent.as_str()),
+        ("tracestate", call.trace.state()),
+        ("x-call-id", call.call_id),
+    ];
+    let (about, mode) = message::about(head, call.intake, &ours)?;
     let (limit, region) = (call.intake.body_limit(), call.intake.region);
     let body = match source {
         Source::Upload(upload) => {
@@ -342,7 +374,7 @@ async fn attempt(
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
         Source::Whole(body) => body,
     };
-    let (about, body) = message::unfold(about, mode, body, &call.trace.header())?;
+    let (about, body) = message::unfold(about, mode, body, call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
     let result = route::run(gateway, call, about, body, deadline).await;
     pass.outcome = match &result {
@@ -385,4 +417,31 @@ pub(super) fn too_large(limit: u64) -> Problem {
         "too-large",
         format!("the chain takes {limit} bytes at most (`region` in its file)"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_an_identity_is_repeated() {
+        let of = |id: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-call-id", HeaderValue::from_bytes(id).unwrap());
+            call_id(&headers).map(str::to_owned)
+        };
+        assert_eq!(of(b"order-7.a_B").as_deref(), Some("order-7.a_B"));
+        assert_eq!(of(&[b'a'; 64]), Some("a".repeat(64)));
+        for bad in [
+            &b""[..],
+            b"a b",
+            b"a/b",
+            b"a\tb",
+            "é".as_bytes(),
+            &[b'a'; 65],
+        ] {
+            assert_eq!(of(bad), None, "{bad:?}");
+        }
+        assert_eq!(call_id(&HeaderMap::new()), None);
+    }
 }

@@ -72,7 +72,7 @@ pub async fn serve(
         Some(nats) => Some(super::nats::connect(nats).await?),
         None => None,
     };
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new());
     let begun = SystemTime::now();
     let (fleet, mut crew) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,

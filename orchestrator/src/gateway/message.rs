@@ -3,6 +3,7 @@
 
 use super::event::{self, Mode};
 use super::problem::Problem;
+use super::trace::Trace;
 use crate::chain_file::{HeaderPattern, is_hop_by_hop};
 use crate::life::{About, Attributes};
 use bytes::Bytes;
@@ -51,12 +52,16 @@ impl Intake {
 }
 
 /// The content type and attributes of a request, and how its event travels if
-/// it must be one.
-pub(super) fn about(parts: &Parts, intake: &Intake) -> Result<(About, Option<Mode>), Problem> {
+/// it must be one. The headers `ours` come from the gateway, not the caller.
+pub(super) fn about(
+    parts: &Parts,
+    intake: &Intake,
+    ours: &[(&str, &str)],
+) -> Result<(About, Option<Mode>), Problem> {
     if !intake.events {
         let about = About {
             content_type: content_type(&parts.headers)?,
-            attributes: http(parts, &intake.headers)?,
+            attributes: http(parts, &intake.headers, ours)?,
         };
         return Ok((about, None));
     }
@@ -76,7 +81,7 @@ pub(super) fn unfold(
     about: About,
     mode: Option<Mode>,
     body: Bytes,
-    trace: &str,
+    trace: &Trace,
 ) -> Result<(About, Bytes), Problem> {
     let (mut about, data) = match mode {
         Some(Mode::Structured) => {
@@ -91,13 +96,20 @@ pub(super) fn unfold(
     if mode.is_some() && about.attributes.get("ce-traceparent").is_none() {
         // An event's function sees no headers, but may want the trace. An
         // event that leaves no room goes without.
-        let _ = about.attributes.set("ce-traceparent", trace);
+        let _ = about.attributes.set("ce-traceparent", &trace.header());
+        if !trace.state().is_empty() {
+            let _ = about.attributes.set("ce-tracestate", trace.state());
+        }
     }
     Ok((about, data))
 }
 
 /// Method, path, query, selected headers.
-fn http(parts: &Parts, selected: &[HeaderPattern]) -> Result<Attributes, Problem> {
+fn http(
+    parts: &Parts,
+    selected: &[HeaderPattern],
+    ours: &[(&str, &str)],
+) -> Result<Attributes, Problem> {
     let too_many = |what: &str, e: crate::life::Unfit| {
         Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -122,6 +134,7 @@ fn http(parts: &Parts, selected: &[HeaderPattern]) -> Result<Attributes, Problem
     for name in parts.headers.keys() {
         let short = name.as_str();
         let meant = short.starts_with("ce-") || selected.iter().any(|p| p.matches(short));
+        let meant = meant && ours.iter().all(|(n, _)| *n != short);
         if !meant || is_hop_by_hop(short) || short == "content-type" {
             continue;
         }
@@ -142,6 +155,12 @@ fn http(parts: &Parts, selected: &[HeaderPattern]) -> Result<Attributes, Problem
         }
         out.set(short, &text)
             .map_err(|e| too_many(&format!("header {name}"), e))?;
+    }
+    for (name, value) in ours {
+        if !value.is_empty() && selected.iter().any(|p| p.matches(name)) {
+            out.set(name, value)
+                .map_err(|e| too_many(&format!("header {name}"), e))?;
+        }
     }
     Ok(out)
 }
@@ -255,7 +274,7 @@ mod tests {
             ("connection", "close"),
             ("ce-id", "7"),
         ]);
-        let (about, _) = about(&p, &intake(&["x-*"])).unwrap();
+        let (about, _) = about(&p, &intake(&["x-*"]), &[]).unwrap();
         let all: Vec<_> = about.attributes.iter().collect();
         assert_eq!(
             all,
@@ -267,19 +286,30 @@ mod tests {
                 ("ce-id", "7")
             ]
         );
-        let (about, _) = super::about(&p, &intake(&["*"])).unwrap();
+        let (about, _) = super::about(&p, &intake(&["*"]), &[]).unwrap();
         assert_eq!(about.attributes.get("authorization"), Some("secret"));
         assert_eq!(about.attributes.get("connection"), None);
+    }
+
+    #[test]
+    fn what_the_gateway_says_stands_in_the_callers_place() {
+        let p = parts(&[("traceparent", "the caller's"), ("tracestate", "junk")]);
+        let ours = [("traceparent", "ours"), ("tracestate", "")];
+        let (about, _) = super::about(&p, &intake(&["trace*"]), &ours).unwrap();
+        assert_eq!(about.attributes.get("traceparent"), Some("ours"));
+        assert_eq!(about.attributes.get("tracestate"), None);
+        let (about, _) = super::about(&p, &intake(&["x-*"]), &ours).unwrap();
+        assert_eq!(about.attributes.get("traceparent"), None);
     }
 
     #[test]
     fn headers_without_room_are_refused() {
         let long = "x".repeat(9000);
         let p = parts(&[("x-long", &long)]);
-        let problem = about(&p, &intake(&["x-long"])).unwrap_err();
+        let problem = about(&p, &intake(&["x-long"]), &[]).unwrap_err();
         assert_eq!(problem.status.as_u16(), 431);
         assert!(problem.detail.contains("x-long"), "{}", problem.detail);
-        assert!(about(&p, &intake(&[])).is_ok());
+        assert!(about(&p, &intake(&[]), &[]).is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! OpenTelemetry's FaaS conventions where they have one (`faas_…`); the rest
 //! are ours (`lwc_…`).
 
+use super::problem::{CAUSES, REMOTE};
 use crate::worker::frame::Tally;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -97,6 +98,10 @@ fn of_chain(chain: &str) -> String {
     format!("chain=\"{chain}\"")
 }
 
+fn of_error(of_chain: &str, cause: &str) -> String {
+    format!("{of_chain},cause=\"{cause}\"")
+}
+
 fn of_hop(chain: &str, step: usize, function: &str) -> String {
     format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"")
 }
@@ -136,7 +141,7 @@ impl Figures {
 
 /// All that is counted. Chains and functions have names of `[a-z0-9_-]`, so no
 /// label needs escaping.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics(Mutex<Figures>);
 
 /// What is measured when asked for.
@@ -145,13 +150,46 @@ pub(super) struct Now {
     pub(super) in_flight: usize,
     pub(super) workers: usize,
     pub(super) busy: usize,
-    pub(super) open: Vec<String>,
+    /// Chains, and whether their circuit is open.
+    pub(super) circuits: BTreeMap<String, bool>,
     pub(super) draining: bool,
     /// "kernel" or "process".
     pub(super) backend: String,
 }
 
+/// Statuses that the gateway itself gives.
+const STATUSES: [u16; 14] = [
+    200, 400, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503, 504, 507,
+];
+
 impl Metrics {
+    /// Begins to count what does not come from a chain: what has not happened is
+    /// there as 0, so that its first time is an increase.
+    pub(super) fn new() -> Self {
+        let mut f = Figures::default();
+        f.requests.extend(STATUSES.map(|s| (s, 0)));
+        f.reloads.extend(["ok", "refused"].map(|r| (r, 0)));
+        f.work
+            .extend(["answered", "failed", "again", "poison"].map(|r| (r, 0)));
+        Self(Mutex::new(f))
+    }
+
+    /// Begins to count a chain; `remote` if some of its steps run elsewhere. One
+    /// that is known goes on as it is.
+    pub(super) fn know(&self, chain: &str, steps: &[String], remote: bool) {
+        let mut f = self.lock();
+        let label = of_chain(chain);
+        for cause in CAUSES.iter().chain(remote.then_some(&REMOTE)) {
+            f.errors.entry(of_error(&label, cause)).or_default();
+        }
+        f.invocations.entry(label.clone()).or_default();
+        f.cold.entry(label.clone()).or_default();
+        f.latency.entry(label).or_default();
+        for (i, function) in steps.iter().enumerate() {
+            f.hops.entry(of_hop(chain, i + 1, function)).or_default();
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Figures> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,9 +199,7 @@ impl Metrics {
         let mut f = self.lock();
         let label = of_chain(chain);
         if let Some(cause) = cause {
-            *f.errors
-                .entry(format!("{label},cause=\"{cause}\""))
-                .or_default() += 1;
+            *f.errors.entry(of_error(&label, cause)).or_default() += 1;
         }
         *f.invocations.entry(label.clone()).or_default() += 1;
         f.latency.entry(label).or_default().observe(seconds);
@@ -371,8 +407,9 @@ impl Metrics {
             "gauge",
             "1 for a chain that is left alone because it crashed again and again.",
         );
-        for chain in &now.open {
-            let _ = writeln!(out, "lwc_circuit_open{{chain=\"{chain}\"}} 1");
+        for (chain, open) in &now.circuits {
+            let open = u8::from(*open);
+            let _ = writeln!(out, "lwc_circuit_open{{chain=\"{chain}\"}} {open}");
         }
         out += &head("lwc_backend_info", "gauge", "How contexts are made: 1.");
         let _ = writeln!(out, "lwc_backend_info{{backend=\"{}\"}} 1", now.backend);
@@ -404,7 +441,9 @@ mod tests {
 
     #[test]
     fn buckets_are_cumulative() {
-        let m = Metrics::default();
+        let m = Metrics::new();
+        m.know("c", &["f".into()], false);
+        m.know("far", &[], true);
         m.invoked("c", None, 0.003);
         m.invoked("c", Some("crash"), 99.0);
         m.invoked("cc", Some("crash"), 99.0);
@@ -423,7 +462,7 @@ mod tests {
             in_flight: 0,
             workers: 1,
             busy: 0,
-            open: vec!["d".into()],
+            circuits: [("c".into(), false), ("d".into(), true)].into(),
             draining: false,
             backend: "process".into(),
         });
@@ -435,7 +474,11 @@ mod tests {
             "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"10\"} 1",
             "faas_invoke_duration_seconds_bucket{chain=\"c\",le=\"+Inf\"} 2",
             "lwc_queue_length{chain=\"c\"} 2",
+            "lwc_circuit_open{chain=\"c\"} 0",
             "lwc_circuit_open{chain=\"d\"} 1",
+            "faas_errors_total{chain=\"c\",cause=\"timeout\"} 0",
+            "faas_errors_total{chain=\"far\",cause=\"remote\"} 0",
+            "lwc_hop_duration_seconds_count{chain=\"c\",step=\"1\",function=\"f\"} 0",
             "lwc_contexts 7",
             "lwc_contexts_private_bytes 4096",
         ] {

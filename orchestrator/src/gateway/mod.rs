@@ -194,12 +194,15 @@ impl Gateway {
 
     fn now(&self) -> Now {
         let fleet = self.fleet();
+        let chains = fleet.file.chains.keys().map(|c| (c.clone(), false));
+        let mut circuits: BTreeMap<String, bool> = chains.collect();
+        circuits.extend(self.circuits.open().into_iter().map(|c| (c, true)));
         Now {
             queues: fleet.queues.lengths(),
             in_flight: self.in_flight.load(Ordering::Acquire),
             workers: fleet.alive(),
             busy: fleet.busy(),
-            open: self.circuits.open(),
+            circuits,
             draining: self.is_draining(),
             backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
         }

@@ -38,6 +38,8 @@ const PROBLEM: &str = "Lwc-Problem";
 const STATUS: &str = "Lwc-Status";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long other nodes may take to say what they answer.
+const HEARD: Duration = Duration::from_millis(500);
 
 /// Where and as whom to join.
 #[derive(Debug, Clone)]
@@ -180,13 +182,9 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
         )
         .respond(Some(&chain), None),
     };
-    // Only what has not been run; a function may report these codes too.
-    let cause = reply.extensions().get::<Cause>().map(|c| c.0);
-    let unrun = matches!(
-        cause,
-        Some("queue-full" | "no-worker" | "circuit-open" | "draining")
-    );
-    if unrun && pass_on(gateway, &request).await {
+    // What was begun may have done its work: it is run by nobody else.
+    let unbegun = reply.extensions().get::<Cause>().is_some_and(|c| c.unbegun);
+    if unbegun && pass_on(gateway, &request).await {
         return;
     }
     let (parts, body) = reply.into_parts();
@@ -261,6 +259,10 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
     let (Some(client), Some(reply)) = (&gateway.nats, &request.message.reply) else {
         return false;
     };
+    // We have left the group: where nobody is in it, its caller would wait in vain.
+    if gateway.is_draining() && !is_answered(gateway, client, &request.message.subject).await {
+        return false;
+    }
     let mut headers = request.message.headers.clone().unwrap_or_default();
     let passed = headers.get(PASSED).and_then(|v| v.as_str().parse().ok());
     let passed: u32 = passed.unwrap_or(0);
@@ -274,6 +276,18 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
         .publish_with_reply_and_headers(subject, reply.clone(), headers, payload)
         .await
         .is_ok()
+}
+
+/// Whether a node of our group, other than we, answers a subject, by what the
+/// first that is heard of says of itself.
+async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool {
+    let info = timeout(HEARD, client.request("$SRV.INFO.lwc", Bytes::new())).await;
+    let (Ok(Ok(info)), Some(options)) = (info, &gateway.options.nats) else {
+        return false;
+    };
+    let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap_or_default();
+    let mut endpoints = info["endpoints"].as_array().into_iter().flatten();
+    endpoints.any(|e| e["subject"] == *subject && e["queue_group"] == *options.queue)
 }
 
 /// The head of a request in HTTP that says the same.
@@ -355,6 +369,10 @@ pub(super) async fn ask(
         &format!("{:.6}", left.as_secs_f64()),
     );
     put(&mut headers, "traceparent", &call.trace.header());
+    put(&mut headers, "X-Call-Id", call.call_id);
+    if !call.trace.state().is_empty() {
+        put(&mut headers, "tracestate", call.trace.state());
+    }
     let said = about.attributes.for_the_next_step();
     for (name, value) in said.iter() {
         put(&mut headers, &format!("{ATTRIBUTE}{name}"), value);
@@ -417,7 +435,7 @@ pub(super) async fn ask(
         let name = name.to_string().to_ascii_lowercase();
         let ours = matches!(
             name.as_str(),
-            "content-type" | "x-invocation-id" | "traceparent" | "lwc-status"
+            "content-type" | "x-invocation-id" | "x-call-id" | "traceparent" | "lwc-status"
         );
         if let (false, Some(value)) = (ours, values.first())
             && let Err(e) = attributes.set(&name, value.as_str())

@@ -1,6 +1,8 @@
 //! Spans for OpenTelemetry: one of an invocation, one of each hop, so that a
 //! merged chain is as visible as separate services would be. Attributes follow
-//! OpenTelemetry's FaaS conventions.
+//! OpenTelemetry's FaaS conventions. A failed invocation has the hops up to the
+//! one that failed, whose span says why; not where its worker is lost, which
+//! alone knew their times.
 //!
 //! Spans are built when an invocation is over, from times that were measured
 //! anyway, and handed to the SDK's batch processor: its queue is bounded, its
@@ -19,8 +21,11 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
 };
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+/// How the URL is given, for messages.
+const OPTION: &str = "--otlp (OTEL_EXPORTER_OTLP_ENDPOINT)";
 /// Spans that may wait to be sent; more are dropped.
 const QUEUE: usize = 4096;
 /// How often they are sent.
@@ -42,9 +47,18 @@ impl Spans {
     /// The URL is none.
     pub(super) fn to(url: &str) -> Result<Self, String> {
         let endpoint = format!("{}/v1/traces", url.trim_end_matches('/'));
-        if !url.starts_with("http://") {
+        // The URL may hold a password, and is not shown.
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        if scheme == "https" {
             return Err(format!(
-                "--otlp {url}: give http://HOST:4318; for TLS put a collector on this machine"
+                "{OPTION}: spans are sent without TLS, and this is an https:// URL; have a \
+                 collector on this machine send them on by TLS and give http://127.0.0.1:4318, \
+                 or give none"
+            ));
+        }
+        if scheme != "http" {
+            return Err(format!(
+                "{OPTION}: it is no http:// URL; give http://HOST:4318 (OTLP over HTTP), or none"
             ));
         }
         let exporter = SpanExporter::builder()
@@ -53,7 +67,7 @@ impl Spans {
             .with_endpoint(endpoint)
             .with_timeout(PATIENCE)
             .build()
-            .map_err(|e| format!("--otlp {url}: {e}"))?;
+            .map_err(|e| format!("{OPTION}: {e}"))?;
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_scheduled_delay(EVERY)
@@ -113,17 +127,31 @@ impl Spans {
             attributes,
             state,
         );
-        let Ok(answer) = result else { return };
-        for (i, (hop, function)) in answer.hops.iter().zip(steps).enumerate() {
-            let from = answer.handed + Duration::from_secs_f64(hop.at / 1e6);
+        let (handed, hops, problem) = match result {
+            Ok(answer) => (answer.handed, &answer.hops, None),
+            Err(p) => match &p.ran {
+                Some(ran) => (ran.handed, &ran.hops, Some(p)),
+                None => return,
+            },
+        };
+        for (i, (hop, function)) in hops.iter().zip(steps).enumerate() {
+            let from = handed + Duration::from_secs_f64(hop.at / 1e6);
             let until = from + Duration::from_secs_f64(hop.run / 1e6);
-            let attributes = vec![
+            let mut attributes = vec![
                 KeyValue::new("faas.name", function.clone()),
                 KeyValue::new("faas.invocation_id", call.id.to_owned()),
                 KeyValue::new("faas.coldstart", hop.copy > 0.0),
                 KeyValue::new("lwc.chain", call.chain.to_owned()),
                 KeyValue::new("lwc.step", i as i64 + 1),
             ];
+            let to_blame = problem.filter(|p| p.place.as_ref().is_some_and(|p| p.0 == i + 1));
+            let state = match to_blame {
+                Some(p) => {
+                    attributes.push(KeyValue::new("error.type", p.cause));
+                    Status::error(p.detail.clone())
+                }
+                None => Status::Unset,
+            };
             self.end(
                 call,
                 &super::trace::new_span(),
@@ -132,7 +160,7 @@ impl Spans {
                 SpanKind::Internal,
                 (from, until),
                 attributes,
-                Status::Unset,
+                state,
             );
         }
     }
@@ -150,15 +178,10 @@ impl Spans {
         status: Status,
     ) {
         let id = |hex: &str| SpanId::from_hex(hex).unwrap_or(SpanId::INVALID);
+        let state = TraceState::from_str(call.trace.state()).unwrap_or_default();
         let trace = TraceId::from_hex(call.trace.trace_id()).unwrap_or(TraceId::INVALID);
         self.processor.on_end(SpanData {
-            span_context: SpanContext::new(
-                trace,
-                id(span),
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::default(),
-            ),
+            span_context: SpanContext::new(trace, id(span), TraceFlags::SAMPLED, false, state),
             parent_span_id: parent.map_or(SpanId::INVALID, id),
             parent_span_is_remote: span_kind == SpanKind::Server,
             span_kind,

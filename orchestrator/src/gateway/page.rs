@@ -89,7 +89,7 @@ impl Status {
                 isolation: chain.isolation,
                 region: chain.region,
                 queue: now.queues.iter().find(|q| q.0 == *name).map_or(0, |q| q.1),
-                circuit_open: now.open.contains(name),
+                circuit_open: now.circuits.get(name).copied().unwrap_or(false),
                 invocations,
                 errors,
                 p50: quantile(0.5),

@@ -1,7 +1,7 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::problem::Problem;
+use super::problem::{Problem, Ran};
 use super::queue::{Answer, Job};
 use crate::life::About;
 use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, Tally};
@@ -169,7 +169,7 @@ impl Worker {
         let prefix = self.prefix().await?;
         if prefix.kind == frame::FAILED {
             let failed: Failed = self.head(prefix).await?;
-            return Ok(Err(judge(failed)));
+            return Ok(Err(judge(failed, handed)));
         }
         if prefix.kind != frame::ANSWER {
             return Err(breach());
@@ -240,7 +240,7 @@ fn command() -> io::Result<Command> {
 }
 
 /// The status that a function's failure deserves.
-fn judge(failed: Failed) -> Problem {
+fn judge(failed: Failed, handed: SystemTime) -> Problem {
     let (status, cause) = match failed.cause.as_str() {
         // What a function says in HTTP's words is said in HTTP.
         "error" => (
@@ -261,6 +261,10 @@ fn judge(failed: Failed) -> Problem {
     };
     Problem {
         place: Some((failed.step, failed.function)),
+        ran: Some(Box::new(Ran {
+            handed,
+            hops: failed.hops,
+        })),
         ..Problem::new(status, cause, failed.message)
     }
 }

@@ -7,10 +7,11 @@
 
 use super::Gateway;
 use super::http::Call;
-use super::problem::Problem;
+use super::problem::{Problem, Ran};
 use super::queue::{Answer, Job};
 use crate::chain_file::{Chain, ChainFile, Origin};
 use crate::life::About;
+use crate::worker::frame::Took;
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::collections::BTreeMap;
@@ -104,24 +105,16 @@ pub(super) async fn run(
             "the chain file has just been changed and has this chain no more",
         ));
     };
-    let mut message = Answer {
-        about,
-        body,
-        hops: Vec::new(),
-        handed: SystemTime::now(),
-    };
-    let mut begun = None;
+    let (mut about, mut body) = (about, body);
+    let mut ran: Option<Ran> = None;
     for (i, part) in parts.iter().enumerate() {
-        let Answer {
-            mut about, body, ..
-        } = message;
         if i > 0 {
             about.attributes = about.attributes.for_the_next_step();
         }
-        let mut answer = match part {
+        let result = match part {
             Part::Here { chain, first } => local(gateway, call, chain, about, body, deadline)
                 .await
-                .map_err(|p| later(p, *first))?,
+                .map_err(|p| later(p, *first)),
             Part::Elsewhere {
                 step,
                 function,
@@ -129,27 +122,59 @@ pub(super) async fn run(
                 timeout,
             } => {
                 let until = deadline.min(Instant::now() + *timeout);
+                let (begun, handed) = (Instant::now(), SystemTime::now());
                 let remote = super::nats::ask(gateway, call, subject, about, body, until).await;
                 remote.map_err(|p| Problem {
                     place: Some((step + 1, function.clone())),
+                    ran: Some(Box::new(Ran {
+                        handed,
+                        hops: vec![Took {
+                            at: 0.0,
+                            copy: 0.0,
+                            run: begun.elapsed().as_secs_f64() * 1e6,
+                        }],
+                    })),
                     ..p
-                })?
+                })
             }
         };
-        // Times of all parts count from the first.
-        let handed = *begun.get_or_insert(answer.handed);
-        let after = answer.handed.duration_since(handed).unwrap_or_default();
-        for hop in &mut answer.hops {
-            hop.at += after.as_secs_f64() * 1e6;
+        match result {
+            Ok(answer) => {
+                (about, body) = (answer.about, answer.body);
+                join(&mut ran, answer.handed, answer.hops);
+            }
+            Err(mut problem) => {
+                if let Some(last) = problem.ran.take() {
+                    join(&mut ran, last.handed, last.hops);
+                }
+                problem.ran = ran.map(Box::new);
+                return Err(problem);
+            }
         }
-        message.hops.append(&mut answer.hops);
-        message = Answer {
-            hops: message.hops,
-            handed,
-            ..answer
-        };
     }
-    Ok(message)
+    let Ran { handed, hops } = ran.unwrap_or_else(|| Ran {
+        handed: SystemTime::now(),
+        hops: Vec::new(),
+    });
+    Ok(Answer {
+        about,
+        body,
+        hops,
+        handed,
+    })
+}
+
+/// Adds the hops of a later part; times of all parts count from the first.
+fn join(ran: &mut Option<Ran>, handed: SystemTime, hops: Vec<Took>) {
+    let all = ran.get_or_insert_with(|| Ran {
+        handed,
+        hops: Vec::new(),
+    });
+    let after = handed.duration_since(all.handed).unwrap_or_default();
+    all.hops.extend(hops.into_iter().map(|hop| Took {
+        at: hop.at + after.as_secs_f64() * 1e6,
+        ..hop
+    }));
 }
 
 /// A problem of a part, with the step's number in the chain.
@@ -192,7 +217,8 @@ async fn local(
             ));
         }
     };
-    result.unwrap_or_else(|_| Err(super::fleet::given_up()))
+    // Its sender is gone: nobody runs it any more.
+    result.unwrap_or_else(|_| Err(super::fleet::given_up(taken.load(Ordering::Acquire))))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! W3C trace context: `traceparent` in and out (Trace Context, level 1, 3.2).
+//! W3C trace context: `traceparent` and `tracestate` in and out (Trace Context,
+//! level 2, 3.2 and 3.3).
 
+use hyper::header::{HeaderMap, HeaderValue};
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,25 +15,37 @@ pub(super) struct Trace {
     parent: Option<String>,
     span: String,
     flags: String,
+    /// What tracing systems on the way here say to those further on.
+    state: String,
 }
 
 impl Trace {
-    /// A new span in the caller's trace, or in one of our own, which is sampled
-    /// if `sampled`.
-    pub(super) fn continue_from(header: Option<&str>, sampled: bool) -> Self {
+    /// A new span in the trace of a caller's headers, or in one of our own,
+    /// which is sampled if `sampled`. A state without a trace means nothing.
+    pub(super) fn of(headers: &HeaderMap, sampled: bool) -> Self {
+        let text = |v: &HeaderValue| v.to_str().ok().map(str::to_owned);
+        let parent = headers.get("traceparent").and_then(text);
+        let state: Option<Vec<String>> = headers.get_all("tracestate").iter().map(text).collect();
+        let state = state.unwrap_or_default().join(",");
+        Self::continue_from(parent.as_deref(), &state, sampled)
+    }
+
+    fn continue_from(parent: Option<&str>, state: &str, sampled: bool) -> Self {
         let span = new_span();
-        match header.and_then(parse) {
+        match parent.and_then(parse) {
             Some((trace, parent, flags)) => Self {
                 trace,
                 parent: Some(parent),
                 span,
                 flags,
+                state: passed_on(state),
             },
             None => Self {
                 trace: format!("{:016x}{:016x}", random().max(1), random()),
                 parent: None,
                 span,
                 flags: if sampled { "01" } else { "00" }.into(),
+                state: String::new(),
             },
         }
     }
@@ -47,6 +62,11 @@ impl Trace {
     /// The header's value.
     pub(super) fn header(&self) -> String {
         format!("00-{}-{}-{}", self.trace, self.span, self.flags)
+    }
+
+    /// The header `tracestate`; empty where there is nothing to pass on.
+    pub(super) fn state(&self) -> &str {
+        &self.state
     }
 
     pub(super) fn trace_id(&self) -> &str {
@@ -83,6 +103,47 @@ fn parse(header: &str) -> Option<(String, String, String)> {
         .then(|| (trace.to_owned(), parent.to_owned(), flags.to_owned()))
 }
 
+/// What of a state goes on: nothing of one that breaks the rules; of one that is
+/// too long first the long members go, then the last ones (3.3.1.5).
+fn passed_on(state: &str) -> String {
+    const MEMBERS: usize = 32;
+    const LONG_MEMBER: usize = 128;
+    const LONGEST: usize = 512;
+    let trimmed = state.split(',').map(|m| m.trim_matches([' ', '\t']));
+    let mut members: Vec<&str> = trimmed.filter(|m| !m.is_empty()).collect();
+    let keys: Option<BTreeSet<&str>> = members.iter().map(|m| key(m)).collect();
+    if members.len() > MEMBERS || keys.is_none_or(|k| k.len() < members.len()) {
+        return String::new();
+    }
+    let length = |all: &[&str]| all.iter().map(|m| m.len() + 1).sum::<usize>();
+    if length(&members) > LONGEST + 1 {
+        members.retain(|m| m.len() <= LONG_MEMBER);
+    }
+    while length(&members) > LONGEST + 1 {
+        members.pop();
+    }
+    members.join(",")
+}
+
+/// The key of a valid member of a state.
+fn key(member: &str) -> Option<&str> {
+    let (key, value) = member.split_once('=')?;
+    let starts = |s: &str| s.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let plain = |s: &str| {
+        let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/');
+        starts(s) && s.bytes().all(fits)
+    };
+    let is_key = match key.split_once('@') {
+        Some((tenant, system)) => {
+            tenant.len() <= 241 && system.len() <= 14 && plain(tenant) && plain(system)
+        }
+        None => key.len() <= 256 && plain(key),
+    };
+    let printed = |b: u8| (b' '..=b'~').contains(&b) && b != b'=';
+    let is_value = (1..=256).contains(&value.len()) && value.bytes().all(printed);
+    (is_key && is_value).then_some(key)
+}
+
 /// Unlike any other, in this process and others; no secret.
 pub(super) fn random() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -100,13 +161,13 @@ mod tests {
 
     #[test]
     fn a_callers_trace_goes_on_with_a_span_of_ours() {
-        let t = Trace::continue_from(Some(GOOD), false);
+        let t = Trace::continue_from(Some(GOOD), "", false);
         assert_eq!(t.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(t.header().ends_with("-01") && t.is_sampled());
         assert_eq!(t.parent_id(), Some("00f067aa0ba902b7"));
         let unwanted = GOOD.replace("-01", "-00");
-        assert!(!Trace::continue_from(Some(&unwanted), true).is_sampled());
-        assert!(Trace::continue_from(None, true).is_sampled());
+        assert!(!Trace::continue_from(Some(&unwanted), "", true).is_sampled());
+        assert!(Trace::continue_from(None, "", true).is_sampled());
         assert_ne!(t.header(), GOOD);
         assert_eq!(parse(&t.header()).map(|p| p.0), Some(t.trace));
     }
@@ -128,8 +189,40 @@ mod tests {
         // A later version may say more.
         assert!(parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
         assert_ne!(
-            Trace::continue_from(None, true),
-            Trace::continue_from(None, true)
+            Trace::continue_from(None, "", true),
+            Trace::continue_from(None, "", true)
         );
+    }
+
+    #[test]
+    fn a_state_goes_on_with_its_trace_alone_and_within_limits() {
+        let with = |state: &str| Trace::continue_from(Some(GOOD), state, true).state;
+        assert_eq!(with("rojo=00f067,congo=t61"), "rojo=00f067,congo=t61");
+        assert_eq!(with(" a=1 ,\t,1b@c=x y"), "a=1,1b@c=x y");
+        assert_eq!(Trace::continue_from(None, "a=1", true).state(), "");
+        for bad in [
+            "a", "a=", "=1", "A=1", "a=1=2", "a=é", "a=1,a=2", "@a=1", "a@=1", "a@b@c=1", "-a=1",
+        ] {
+            assert_eq!(with(bad), "", "{bad}");
+        }
+        let many = |n: usize, value: &str| -> String {
+            let all: Vec<String> = (0..n).map(|i| format!("k{i:02}={value}")).collect();
+            all.join(",")
+        };
+        assert_eq!(with(&many(32, "1")), many(32, "1"));
+        assert_eq!(with(&many(33, "1")), "");
+        // Twenty members of 30 bytes: 16 of them and their commas are 495.
+        let value = "v".repeat(26);
+        assert_eq!(with(&many(20, &value)), many(16, &value));
+        let long = format!("long={}", "v".repeat(200));
+        let state = format!("{long},{}", many(16, &value));
+        assert_eq!(with(&state), many(16, &value), "the long one first");
+        assert_eq!(with(&long), long);
+        // Header lines of one name are one list.
+        let mut headers = HeaderMap::new();
+        headers.append("traceparent", HeaderValue::from_static(GOOD));
+        headers.append("tracestate", HeaderValue::from_static("a=1"));
+        headers.append("tracestate", HeaderValue::from_static("b=2"));
+        assert_eq!(Trace::of(&headers, true).state(), "a=1,b=2");
     }
 }

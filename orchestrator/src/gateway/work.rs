@@ -13,7 +13,7 @@
 //! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
 
 use super::Gateway;
-use super::http::{Source, invoke};
+use super::http::{Source, invoke, is_identity};
 use super::nats::{InvocationId, head, put, told};
 use super::problem::{Cause, Problem};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -280,7 +280,7 @@ impl Taker {
             let (parts, body) = reply.into_parts();
             let body = collected(body).await;
             // A function may write what looks like a problem; this it cannot.
-            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.0);
+            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.word);
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
             match blame(cause, status) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
@@ -355,13 +355,13 @@ enum Blame {
     Final,
     /// The message's perhaps: a few attempts will tell.
     Perhaps,
-    /// Not the message's: it has not been run.
+    /// Not the message's: it has not been run to its end.
     Nobody,
 }
 
 fn blame(cause: &str, status: StatusCode) -> Blame {
     match cause {
-        "queue-full" | "no-worker" | "circuit-open" | "draining" => Blame::Nobody,
+        "queue-full" | "no-worker" | "circuit-open" | "draining" | "aborted" => Blame::Nobody,
         "remote" if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
         "remote" if status.is_client_error() => Blame::Final,
         "crash" | "misbehaved" | "worker-lost" | "timeout" | "deadline" | "backend" | "remote" => {
@@ -399,8 +399,7 @@ fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// The identity that the sender gave, where it can be one of an invocation.
 fn own_id(headers: Option<&HeaderMap>) -> Option<String> {
     let id = value(headers?, MESSAGE_ID)?;
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    ((1..=64).contains(&id.len()) && id.bytes().all(fits)).then(|| id.to_owned())
+    is_identity(id).then(|| id.to_owned())
 }
 
 fn said(id: &str, result: Result<(), impl Display>) {
@@ -472,6 +471,7 @@ mod tests {
         assert_eq!(of("too-large", 413), Blame::Final);
         assert_eq!(of("queue-full", 429), Blame::Nobody);
         assert_eq!(of("remote", 503), Blame::Nobody);
+        assert_eq!(of("aborted", 503), Blame::Nobody);
         assert_eq!(of("remote", 400), Blame::Final);
         assert_eq!(of("remote", 502), Blame::Perhaps);
         assert_eq!(of("crash", 502), Blame::Perhaps);

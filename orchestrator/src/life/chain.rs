@@ -41,7 +41,7 @@ pub struct About {
 }
 
 /// What one step of an invocation took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hop {
     /// When the switch to the function was, from the beginning of the invocation.
     pub at: Duration,
@@ -49,6 +49,15 @@ pub struct Hop {
     pub copy: Duration,
     /// From switching to the function to its answer.
     pub run: Duration,
+}
+
+/// The clock of an invocation. It is read once for each step: a hop is a few
+/// microseconds.
+struct Times {
+    begun: Instant,
+    /// When the last step was done.
+    now: Instant,
+    due: Option<Instant>,
 }
 
 /// One step of a live chain.
@@ -337,20 +346,19 @@ impl LiveChain {
         let mut len = input_len.min(self.capacity());
         let mut about = about;
         let begun = Instant::now();
-        // When the last step was done. The clock is read once for each: a hop
-        // is a few microseconds.
-        let mut now = begun;
+        let mut times = Times {
+            begun,
+            now: begun,
+            due,
+        };
         for i in 0..self.steps.len() {
             if i > 0 {
                 about.attributes = about.attributes.for_the_next_step();
             }
-            let result = self.hop(i, len, &about, id, now, due);
+            let result = self.hop(i, len, &about, id, &mut times);
             self.pass_on_log(i, id);
             match result {
-                Ok((n, answer, mut hop)) => {
-                    let begin = now + hop.copy;
-                    hop.at = begin - begun;
-                    now = begin + hop.run;
+                Ok((n, answer, hop)) => {
                     len = n;
                     if !answer.content_type.is_empty() {
                         about.content_type = answer.content_type;
@@ -362,7 +370,15 @@ impl LiveChain {
                 Err(cause) => {
                     // A failed function's state is not trusted again.
                     self.retire(i);
-                    let failure = self.failure(i, cause, id);
+                    hops.push(Hop {
+                        at: times.now - begun,
+                        run: times.now.elapsed(),
+                        copy: Duration::ZERO,
+                    });
+                    let failure = Failure {
+                        hops,
+                        ..self.failure(i, cause, id)
+                    };
                     log::debug!("retire: {failure}");
                     return Err(failure);
                 }
@@ -379,6 +395,7 @@ impl LiveChain {
             function: self.steps[step].function.name.clone(),
             cause: Box::new(cause),
             id: id.to_owned(),
+            hops: Vec::new(),
         }
     }
 
@@ -408,13 +425,18 @@ impl LiveChain {
         len: usize,
         about: &About,
         id: &str,
-        now: Instant,
-        due: Option<Instant>,
+        times: &mut Times,
     ) -> Result<(usize, About, Hop), Cause> {
+        let Times { begun, now, due } = *times;
         let waits = self.steps[i].copy.is_none();
         let copy = self.ready(i)?;
-        let begin = if waits { Instant::now() } else { now };
-        let copied = begin - now;
+        let rolled_back = self.chain.isolation == Isolation::Invocation;
+        let begin = if waits || rolled_back {
+            Instant::now()
+        } else {
+            now
+        };
+        let copied = if waits { begin - now } else { Duration::ZERO };
         let left = due.map_or(Duration::MAX, |d| d.saturating_duration_since(begin));
         if left.is_zero() {
             return Err(Cause::Deadline);
@@ -485,8 +507,9 @@ impl LiveChain {
             content_type,
             attributes,
         };
+        times.now = begin + run;
         let hop = Hop {
-            at: Duration::ZERO,
+            at: begin - begun,
             copy: copied,
             run,
         };

@@ -207,7 +207,7 @@ fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded
     // SAFETY: integers, pointers and characters may all be zero.
     let mut raw: RawInvocation = unsafe { std::mem::zeroed() };
     warm_up(parts, loaded);
-    invoke(parts, state, nothing, &mut raw);
+    answer(&[word::INVOKE], root, parts, state, nothing, &mut raw);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut reply = match ready {
@@ -217,19 +217,35 @@ fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded
     loop {
         let event = root.switch(&reply);
         reply = match event {
-            Ok(Event::Switched { from, args }) if from == Some(root) => match args.first() {
-                Some(&word::INVOKE) => {
-                    invoke(parts, state, loaded.handler, &mut raw);
-                    [word::DONE, 0]
-                }
-                Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(&args, root)],
-                _ => [word::FAILED, libc::EINVAL as u64],
-            },
+            Ok(Event::Switched { from, args }) if from == Some(root) => {
+                answer(&args, root, parts, state, loaded.handler, &mut raw)
+            }
             Ok(_) => [word::FAILED, libc::EPERM as u64],
             // There is no way back any more, as after a function closed it on
             // the kernel backend.
             Err(_) => std::process::abort(),
         };
+    }
+}
+
+/// Does what the root asks for. One copy of the code, so that one call warms
+/// it up for all.
+#[inline(never)]
+fn answer(
+    asked: &[u64],
+    root: Handle,
+    parts: &Parts<'_>,
+    state: &HostState<'_>,
+    handler: Handler,
+    raw: &mut RawInvocation,
+) -> [u64; 2] {
+    match asked.first() {
+        Some(&word::INVOKE) => {
+            invoke(parts, state, handler, raw);
+            [word::DONE, 0]
+        }
+        Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(asked, root)],
+        _ => [word::FAILED, libc::EINVAL as u64],
     }
 }
 
@@ -258,9 +274,7 @@ unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
 }
 
 /// Step 6 of the life. `raw` is used again and again: its texts are made
-/// empty by their first byte alone. One copy of the code, so that one call
-/// warms it up for all.
-#[inline(never)]
+/// empty by their first byte alone.
 fn invoke(parts: &Parts<'_>, state: &HostState<'_>, handler: Handler, raw: &mut RawInvocation) {
     let [id, input_type] = parts.control.id_and_type();
     // All of it: the function may have written to any.

@@ -123,6 +123,8 @@ pub(crate) struct Failed {
     pub(crate) message: String,
     /// What the function reported, where it did.
     pub(crate) code: Option<i32>,
+    /// Of the steps up to this one.
+    pub(crate) hops: Vec<Took>,
 }
 
 /// Head of `IDLE` and `REFUSED`.

@@ -6,7 +6,7 @@
 
 pub(crate) mod frame;
 
-use crate::life::{About, Cause, LiveChain};
+use crate::life::{About, Cause, Hop, LiveChain};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
 use lwc::Region;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -83,18 +83,10 @@ pub fn run() -> io::Result<()> {
         };
         match chain.invoke_as(len, about, &invoke.id, due) {
             Ok((n, about, hops)) => {
-                let hops = hops
-                    .iter()
-                    .map(|h| Took {
-                        at: micros(h.at),
-                        copy: micros(h.copy),
-                        run: micros(h.run),
-                    })
-                    .collect();
                 let answer = Answer {
                     content_type: about.content_type,
                     attributes: about.attributes,
-                    hops,
+                    hops: hops.iter().map(took).collect(),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
@@ -109,6 +101,7 @@ pub fn run() -> io::Result<()> {
                         Cause::Reported { code, .. } => Some(code),
                         _ => None,
                     },
+                    hops: failure.hops.iter().map(took).collect(),
                 };
                 send(&mut socket, frame::FAILED, &failed)?;
             }
@@ -184,6 +177,14 @@ fn bring_to_life(start: &Start) -> Result<(BTreeMap<String, LiveChain>, Duration
         chains.insert(name.to_owned(), chain);
     }
     Ok((chains, begun.elapsed()))
+}
+
+fn took(hop: &Hop) -> Took {
+    Took {
+        at: micros(hop.at),
+        copy: micros(hop.copy),
+        run: micros(hop.run),
+    }
 }
 
 fn micros(d: Duration) -> f64 {

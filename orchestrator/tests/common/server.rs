@@ -154,7 +154,10 @@ impl Server {
         let mut next = |what: &str| {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
-            let address = line.trim().strip_prefix(what)?.parse().unwrap();
+            let mut address: SocketAddr = line.trim().strip_prefix(what)?.parse().unwrap();
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
             Some(Client { address })
         };
         let Some(client) = next("listening on http://") else {

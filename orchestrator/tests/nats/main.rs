@@ -244,6 +244,54 @@ fn a_node_without_room_passes_requests_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_draining_node_had_begun_is_run_by_no_other() {
+    let Some(nats) = Nats::start() else { return };
+    let options = ["--workers", "1", "--timeout", "40s", "--drain", "200ms"];
+    let mut going = nats.node(&chains(""), &options);
+    let client = nats.client().await;
+    let ask = |input: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let request = async_nats::Request::new()
+                .payload(input.into())
+                .timeout(Some(LIMIT));
+            let answer = client.send_request("lwc.chains.trial", request).await;
+            answer.unwrap()
+        })
+    };
+    let begun = ask("loop");
+    going.until_held(1.0, 0.0);
+    let waiting = ask("ok");
+    going.until_held(1.0, 1.0);
+    let other = nats.node(&chains(""), &options);
+    going.signal(libc::SIGTERM);
+    let begun = begun.await.unwrap();
+    let problem = header(&begun, "Lwc-Problem").unwrap();
+    let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+    assert_eq!(
+        (&problem["cause"], &problem["status"]),
+        (&"aborted".into(), &503.into())
+    );
+    assert_eq!(header(&begun, "Retry-After"), None);
+    assert_eq!(waiting.await.unwrap().payload, "fine");
+    assert!(!going.wait().success(), "not all was served");
+    let ran = other.metric("faas_invocations_total{chain=\"trial\"}");
+    assert_eq!(ran, Some(1.0), "the one that waited");
+
+    // Nobody is left: who waited is told so.
+    let last = other;
+    let begun = ask("loop");
+    last.until_held(1.0, 0.0);
+    let waiting = ask("ok");
+    last.until_held(1.0, 1.0);
+    last.signal(libc::SIGTERM);
+    for (one, cause) in [(begun, "aborted"), (waiting, "draining")] {
+        let problem = header(&one.await.unwrap(), "Lwc-Problem").unwrap();
+        assert!(problem.contains(cause), "{problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_is_answered_or_told_so_while_a_node_is_killed() {
     const REQUESTS: usize = 300;
     let Some(nats) = Nats::start() else { return };
@@ -312,6 +360,17 @@ remote = "lwc.functions.none"
 [functions.mirror]
 source = "OURS"
 
+[functions.far-asked]
+remote = "lwc.chains.asked"
+timeout = "20s"
+
+[chains.asked]
+steps = ["mirror"]
+headers = ["trace*", "x-call-id"]
+
+[chains.asks]
+steps = ["far-asked"]
+
 [chains.mixed]
 steps = ["upper", "far", "reverse", "reverse"]
 
@@ -350,6 +409,22 @@ steps = ["mirror", "far"]
         there.metric("faas_invocations_total{chain=\"functions/mirror\"}"),
         Some(3.0)
     );
+
+    // The trace, its state and the caller's identity go along.
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [
+        ("traceparent", parent),
+        ("tracestate", "rojo=1"),
+        ("x-call-id", "order-7"),
+    ];
+    let r = here.request("POST", "/chains/asks", &headers, b"");
+    let body = String::from_utf8(r.body).unwrap();
+    assert!(
+        body.contains("traceparent=00-4bf92f3577b34da6a3ce929d0e0e4736-")
+            && body.ends_with("tracestate=rojo=1\nx-call-id=order-7\n"),
+        "{body}"
+    );
+    assert!(there.log().contains(", call order-7]"), "{}", there.log());
 
     let r = here.post("away", b"null");
     let problem = r.problem();

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[test]
 fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
     let server = Server::start(&["--workers", "2", "--queue", "400", "--circuit", "0"]);
-    const REQUESTS: usize = 200;
+    // All at once: no more than FreeBSD lets wait to be accepted (128).
+    const REQUESTS: usize = 120;
     const KILLS: usize = 5;
     let (right, crashed, lost) = (
         AtomicUsize::new(0),
@@ -63,7 +64,7 @@ fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
     let [right, crashed, lost] = [right, crashed, lost].map(AtomicUsize::into_inner);
     eprintln!("right {right}, crashed {crashed}, lost with their worker {lost}");
     assert_eq!(right + crashed + lost, REQUESTS);
-    assert!(lost <= KILLS && right >= 160 - KILLS && crashed >= 40 - KILLS);
+    assert!(lost <= KILLS && right >= REQUESTS * 4 / 5 - KILLS && crashed >= REQUESTS / 5 - KILLS);
     assert_eq!(server.post("trial", b"ok").body, b"fine");
 }
 
@@ -71,10 +72,8 @@ fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {
 fn an_idle_worker_that_dies_costs_nobody() {
     let server = Server::start(&["--workers", "1"]);
     for n in 1..=3 {
-        let [pid] = server.workers()[..] else {
-            panic!("{}", server.log())
-        };
-        send(pid, libc::SIGKILL);
+        server.until("a worker", || server.workers().len() == 1);
+        send(server.workers()[0], libc::SIGKILL);
         server.until("it is replaced", || {
             server.metric("lwc_worker_restarts_total") == Some(f64::from(n))
         });
@@ -230,9 +229,10 @@ fn the_drain_has_a_limit_and_tells_whom_it_gives_up() {
         let waits = scope.spawn(|| server.post("trial", b"ok"));
         server.until_held(1.0, 1.0);
         server.signal(libc::SIGTERM);
-        for one in [held, waits] {
-            assert_eq!(one.join().unwrap().told(), (503, "draining".into()));
-        }
+        let held = held.join().unwrap();
+        assert_eq!(held.told(), (503, "aborted".into()));
+        assert!(!held.headers.contains_key("retry-after"));
+        assert_eq!(waits.join().unwrap().told(), (503, "draining".into()));
     });
     assert_eq!(server.wait().code(), Some(1), "{}", server.log());
 }
@@ -288,5 +288,8 @@ fn a_chain_that_crashes_again_and_again_is_left_alone_for_a_while() {
     server.until("it may try again", || {
         server.post("trial", b"ok").status == 200
     });
-    assert_eq!(server.metric("lwc_circuit_open{chain=\"trial\"}"), None);
+    assert_eq!(
+        server.metric("lwc_circuit_open{chain=\"trial\"}"),
+        Some(0.0)
+    );
 }

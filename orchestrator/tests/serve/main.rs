@@ -10,5 +10,6 @@ mod faults;
 mod framework;
 mod limits;
 mod messages;
+mod page;
 mod seen;
 mod spans;

@@ -13,7 +13,11 @@ source = "OURS"
 
 [chains.asked]
 steps = ["mirror"]
-headers = ["X-Tenant-*", "cookie"]
+headers = ["X-Tenant-*", "cookie", "trace*"]
+
+[chains.called]
+steps = ["mirror"]
+headers = ["x-call-id"]
 
 [chains.asked-twice]
 steps = ["mirror", "mirror"]
@@ -51,6 +55,7 @@ fn selected_headers_go_in_and_attributes_come_out() {
         ":query=q=1",
         "cookie=a=1",
         "x-tenant-id=7, 8",
+        &format!("traceparent={}", r.headers["traceparent"]),
     ];
     assert_eq!(
         (r.status, lines(&r)),
@@ -86,6 +91,62 @@ fn selected_headers_go_in_and_attributes_come_out() {
         201
     );
 }
+
+/// As OpenFaaS has it.
+#[test]
+fn a_call_has_the_identity_that_its_caller_gave() {
+    let server = server();
+    let call = |path: &str, id: Option<&str>| {
+        let headers: Vec<_> = id.map(|i| ("X-Call-Id", i)).into_iter().collect();
+        let r = server.request("POST", path, &headers, b"");
+        (r.headers["x-call-id"].clone(), r)
+    };
+    let (id, r) = call("/chains/called", Some("order-7"));
+    assert_eq!(id, "order-7");
+    assert_ne!(r.headers["x-invocation-id"], id, "ours is ours");
+    assert_eq!(lines(&r).last().unwrap(), "x-call-id=order-7");
+    // None, and one that is none: the invocation's. Failures have it too.
+    for given in [None, Some("order 7\t"), Some(&*"7".repeat(65))] {
+        let (id, r) = call("/chains/called", given);
+        assert_eq!(r.headers["x-invocation-id"], id);
+        assert_eq!(lines(&r).last().unwrap(), &format!("x-call-id={id}"));
+    }
+    let (id, r) = call("/chains/trial", Some("order-8"));
+    assert_eq!((r.status, id.as_str()), (400, "order-8"));
+    assert!(
+        server.log().contains(", call order-8] trace"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn a_trace_goes_on_to_the_function_with_its_state() {
+    let server = server();
+    let parent = ("traceparent", PARENT);
+    let (state, junk) = (("tracestate", "rojo=1, congo=2"), ("tracestate", "A"));
+    let seen = |path: &str, headers: &[(&str, &str)]| {
+        let r = server.request("POST", path, headers, b"");
+        (lines(&r), r.headers["traceparent"].clone())
+    };
+    let (attributes, ours) = seen("/chains/asked", &[parent, state]);
+    assert!(ours.starts_with(&PARENT[..36]) && ours != PARENT, "{ours}");
+    let want = [
+        format!("traceparent={ours}"),
+        "tracestate=rojo=1,congo=2".into(),
+    ];
+    assert!(attributes.ends_with(&want), "{attributes:?}");
+    for headers in [&[parent, junk][..], &[state]] {
+        let (attributes, ours) = seen("/chains/asked", headers);
+        assert_eq!(attributes.last(), Some(&format!("traceparent={ours}")));
+    }
+    let event = [&BINARY[..], &[parent, state]].concat();
+    let (attributes, ours) = seen("/chains/happened", &event);
+    assert!(attributes.contains(&format!("ce-traceparent={ours}")));
+    assert!(attributes.contains(&"ce-tracestate=rojo=1,congo=2".to_owned()));
+}
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 const BINARY: [(&str, &str); 6] = [
     ("ce-specversion", "1.0"),

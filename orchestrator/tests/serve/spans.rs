@@ -1,5 +1,6 @@
 //! Spans as an OpenTelemetry collector gets them.
 
+use crate::common::{Folder, orchestrator, text};
 use crate::server::{LIMIT, Server, chains};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -64,7 +65,8 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     let mut server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
     let next = || told.recv_timeout(LIMIT).unwrap();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let r = server.request("POST", "/chains/pair", &[("traceparent", parent)], b"ab");
+    let headers = [("traceparent", parent), ("tracestate", "rojo=1,congo=2")];
+    let r = server.request("POST", "/chains/pair", &headers, b"ab");
     let id = &r.headers["x-invocation-id"];
     let (whole, upper, reverse) = (next(), next(), next());
     assert_eq!(hex(&whole.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -85,6 +87,7 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     for (span, name, step) in [(&upper, "upper", 1), (&reverse, "reverse", 2)] {
         assert_eq!(span.name, name);
         assert_eq!(span.trace_id, whole.trace_id);
+        assert_eq!(span.trace_state, "rojo=1,congo=2");
         assert_eq!(span.parent_span_id, whole.span_id);
         assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
         assert!(span.start_time_unix_nano >= whole.start_time_unix_nano);
@@ -108,6 +111,12 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
         Some(&Value::StringValue("hostile".into()))
     );
     assert!(failed.parent_span_id.is_empty());
+    let hop = next();
+    assert_eq!(
+        (&*hop.name, &hop.parent_span_id),
+        ("hostile", &failed.span_id)
+    );
+    assert_eq!(hop.status.as_ref().unwrap().code(), StatusCode::Error);
 
     // The last ones are sent at the end.
     server.post("trial", b"ok");
@@ -116,6 +125,48 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     assert_eq!(
         (next().name, next().name),
         ("trial".into(), "hostile".into())
+    );
+}
+
+#[test]
+fn a_failed_invocation_has_the_hops_up_to_the_failed_one() {
+    let (url, told) = collector();
+    let server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
+    let next = || told.recv_timeout(LIMIT).unwrap();
+    // `reverse` makes it "loop", and the second step has 300 ms.
+    assert_eq!(
+        server.post("hasty", b"pool").told(),
+        (504, "timeout".into())
+    );
+    let (whole, first, second) = (next(), next(), next());
+    assert_eq!(attribute(&whole, "lwc.step"), Some(&Value::IntValue(2)));
+    for (span, name, step) in [(&first, "reverse", 1), (&second, "brief", 2)] {
+        assert_eq!(span.name, name);
+        assert_eq!(span.parent_span_id, whole.span_id);
+        assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
+        assert!(span.start_time_unix_nano >= whole.start_time_unix_nano);
+        assert!(span.end_time_unix_nano <= whole.end_time_unix_nano);
+    }
+    assert!(first.end_time_unix_nano <= second.start_time_unix_nano);
+    let took = second.end_time_unix_nano - second.start_time_unix_nano;
+    assert!(took >= 300_000_000, "{took}");
+    assert_eq!(
+        first.status.clone().unwrap_or_default().code(),
+        StatusCode::Unset
+    );
+    assert_eq!(attribute(&first, "error.type"), None);
+    assert_eq!(second.status.as_ref().unwrap().code(), StatusCode::Error);
+    assert_eq!(
+        attribute(&second, "error.type"),
+        Some(&Value::StringValue("timeout".into()))
+    );
+    // No step is to blame, and none ran.
+    let headers = [("Request-Timeout", "soon")];
+    server.request("POST", "/chains/pair", &headers, b"ab");
+    server.post("pair", b"ab");
+    assert_eq!(
+        [next().name, next().name, next().name, next().name],
+        ["pair", "pair", "upper", "reverse"].map(String::from)
     );
 }
 
@@ -130,4 +181,84 @@ fn a_collector_that_is_away_costs_no_request() {
     }
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
+}
+
+/// It takes what is sent and never answers, so every export runs into its own
+/// timeout: spans pile up to a bound, and all else goes on.
+#[test]
+fn a_collector_that_hangs_costs_no_request_no_memory_and_no_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (tell, mut stream) = (tell.clone(), stream.unwrap());
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4];
+                if stream.read_exact(&mut bytes).is_ok() {
+                    let _ = tell.send(bytes);
+                }
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
+        }
+    });
+    // A span of the invocation and sixteen of its hops.
+    let steps = vec!["\"upper\""; 16].join(", ");
+    let long = format!("[chains.long]\nsteps = [{steps}]\nisolation = \"chain\"\n");
+    let mut server = Server::with(&chains(&long), &["--workers", "1", "--otlp", &url]);
+    let invoke = |times: usize| {
+        for _ in 0..times {
+            assert_eq!(server.post("long", b"ab").body, b"AB");
+        }
+    };
+    // More than may wait.
+    invoke(320);
+    assert_eq!(&told.recv_timeout(LIMIT).unwrap(), b"POST");
+    let full = resident(server.pid());
+    invoke(1280);
+    let grown = resident(server.pid()).saturating_sub(full);
+    // Kept, these spans would be more than 8 MiB.
+    assert!(grown < 4 << 20, "{grown} bytes more after 21760 spans");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    assert!(server.log().contains("the last spans are lost"));
+}
+
+/// Bytes of a process in memory; 0 on a system that has no such file.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+#[test]
+fn a_collector_that_cannot_be_reached_so_is_refused_by_name() {
+    let folder = Folder::new(&chains(""));
+    let serve = |url: &str| {
+        let mut command = orchestrator();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg(folder.path("chain.toml"))
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+        command
+    };
+    for (url, says) in [
+        ("https://key:secret@collector.example:4318", "https://"),
+        ("collector.example:4317", "OTLP over HTTP"),
+        ("http://", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ] {
+        let out = serve(url).output().unwrap();
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(4), "{url}: {said}");
+        assert!(said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{said}");
+        assert!(said.contains(says) && !said.contains("secret"), "{said}");
+    }
+    // A variable without a value is none.
+    let server = Server::spawn(Folder::new(&chains("")), {
+        let mut command = serve("");
+        command.args(["--workers", "1"]);
+        command
+    });
+    assert_eq!(server.post("pair", b"ab").body, b"BA");
 }
