@@ -126,14 +126,14 @@ LWC_HANDLER(hostile)
 			((volatile uint8_t *)inv->output)[i] = 1;
 	}
 	if (is(inv, "forge attributes")) {
-		/* Those of the answer lie behind those of the input. */
+		/* How many the answer has is told before those of the input. */
 		const char *name, *value;
 
 		value = inv->calls->attribute(inv->host, 0, &name);
 		if (value == NULL)
 			return (lwc_fail(inv, 500, "no attributes"));
-		memset((char *)((uintptr_t)value & ~(uintptr_t)4095) + 10240,
-		    0xff, 32768 - 10240);
+		memset((char *)((uintptr_t)value & ~(uintptr_t)4095) - 3072,
+		    0xff, 32768 - 1024);
 		return (say(inv, "forged"));
 	}
 	if (is(inv, "error"))
