@@ -1,0 +1,122 @@
+//! One function in WebAssembly behind an HTTP server: an instance of its own
+//! for each request, from wasmtime's pooling allocator.
+//!
+//! ```sh
+//! wasm serve FUNCTION PORT
+//! wasm time BYTES FUNCTION...
+//! ```
+//!
+//! `time` prints the nanoseconds of a chain of functions without HTTP: an
+//! instance, the bytes copied in, the call and the bytes copied out for each.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module,
+    PoolingAllocationConfig, Store,
+};
+
+const MODULE: &str = include_str!("../../functions.wat");
+
+fn prepare() -> wasmtime::Result<InstancePre<()>> {
+    let mut config = Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(
+        PoolingAllocationConfig::default(),
+    ));
+    let engine = Engine::new(&config)?;
+    let module = Module::new(&engine, MODULE)?;
+    Linker::new(&engine).instantiate_pre(&module)
+}
+
+fn call(pre: &InstancePre<()>, function: &str, bytes: &mut [u8]) -> wasmtime::Result<()> {
+    let mut store = Store::new(pre.module().engine(), ());
+    let instance = pre.instantiate(&mut store)?;
+    let memory = instance
+        .get_memory(&mut store, "memory")
+        .ok_or_else(|| wasmtime::Error::msg("no memory"))?;
+    memory.write(&mut store, 0, bytes)?;
+    let function = instance.get_typed_func::<i32, ()>(&mut store, function)?;
+    function.call(&mut store, bytes.len() as i32)?;
+    memory.read(&store, 0, bytes)?;
+    Ok(())
+}
+
+fn serve(pre: &InstancePre<()>, function: &str, port: u16) -> wasmtime::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let (pre, function) = (pre.clone(), function.to_owned());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (pre, function) = (pre.clone(), function.clone());
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let mut bytes = body.to_vec();
+                    let answer = match call(&pre, &function, &mut bytes) {
+                        Ok(()) => Response::new(Full::new(Bytes::from(bytes))),
+                        Err(e) => {
+                            let mut answer = Response::new(Full::new(Bytes::from(e.to_string())));
+                            *answer.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+                            answer
+                        }
+                    };
+                    Ok::<_, hyper::Error>(answer)
+                }
+            });
+            tokio::task::spawn_local(async move {
+                let http = hyper::server::conn::http1::Builder::new();
+                // A client that hangs up is no error of ours.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    })
+}
+
+fn time(pre: &InstancePre<()>, len: usize, functions: &[String]) -> wasmtime::Result<f64> {
+    let input = vec![b'a'; len];
+    let mut bytes = input.clone();
+    let mut turns = Vec::new();
+    for turn in 0..31 {
+        let (started, mut n) = (Instant::now(), 0u32);
+        while started.elapsed() < Duration::from_millis(20) {
+            bytes.copy_from_slice(&input);
+            for function in functions {
+                call(pre, function, &mut bytes)?;
+            }
+            n += 1;
+        }
+        if turn > 0 {
+            turns.push(started.elapsed().as_nanos() as f64 / f64::from(n));
+        }
+    }
+    assert!(bytes.iter().all(|&b| b == b'A'), "wrong answer");
+    turns.sort_unstable_by(f64::total_cmp);
+    Ok(turns[turns.len() / 2])
+}
+
+fn main() -> wasmtime::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let pre = prepare()?;
+    match words[..] {
+        ["serve", function, port] => serve(&pre, function, port.parse()?),
+        ["time", len, ..] if words.len() > 2 => {
+            println!("{}", time(&pre, len.parse()?, &args[2..])?);
+            Ok(())
+        }
+        _ => {
+            eprintln!("usage: wasm serve FUNCTION PORT | wasm time BYTES FUNCTION...");
+            std::process::exit(2)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Servers: started, waited for, and ended with all that they started.
+
+use crate::client::Target;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    /// Its files.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    pub fn lwc(program: &str, isolation: &str) -> Result<Self, String> {
+        let text = |e: std::io::Error| format!("{program}: {e}");
+        let folder = tempfile::tempdir().map_err(text)?;
+        let file = format!(
+            "[functions.upper]\nsource = \"{HERE}/functions.c\"\n\
+             [functions.reverse]\nsource = \"{HERE}/functions.c\"\n\
+             [chains.one]\nsteps = [\"upper\"]\nisolation = \"{isolation}\"\n\
+             [chains.three]\nsteps = [\"upper\", \"reverse\", \"upper\"]\n\
+             isolation = \"{isolation}\"\n"
+        );
+        let path = folder.path().join("chain.toml");
+        std::fs::write(&path, file).map_err(text)?;
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1"])
+            .env("RUST_LOG", "warn")
+            .arg(&path)
+            .stdout(Stdio::piped());
+        let mut child = start(&mut command)?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out).read_line(&mut line).map_err(text)?;
+        }
+        let address = line.trim().strip_prefix("listening on http://");
+        match address.and_then(|a| a.parse().ok()) {
+            Some(address) => Ok(Self {
+                child,
+                address,
+                _folder: Some(folder),
+            }),
+            None => {
+                end(&mut child);
+                Err(format!("{program} serve does not listen; see above"))
+            }
+        }
+    }
+
+    pub fn wasm(program: &str, function: &str) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["serve", function, &port.to_string()]);
+        Self::at(port, &mut command)
+    }
+
+    pub fn node(modules: &str, function: &str) -> Result<Self, String> {
+        let port = free_port()?;
+        let main = "@google-cloud/functions-framework/build/src/main.js";
+        let mut command = Command::new("node");
+        command
+            .arg(Path::new(modules).join(main))
+            .arg(format!("--target={function}"))
+            .arg(format!("--source={HERE}/functions.js"))
+            .arg(format!("--port={port}"))
+            .env("NODE_ENV", "production")
+            .stdout(Stdio::null());
+        Self::at(port, &mut command)
+    }
+
+    pub fn python(gunicorn: &str, function: &str) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut command = Command::new(gunicorn);
+        command
+            .args(["--workers", "1", "--worker-class", "gthread"])
+            .args(["--threads", "1", "--keep-alive", "60"])
+            .args(["--log-level", "error", "--chdir", HERE])
+            .arg("--bind")
+            .arg(format!("127.0.0.1:{port}"))
+            .arg(format!("functions:{function}"));
+        Self::at(port, &mut command)
+    }
+
+    fn at(port: u16, command: &mut Command) -> Result<Self, String> {
+        let mut server = Self {
+            child: start(command)?,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            _folder: None,
+        };
+        let due = Instant::now() + PATIENCE;
+        while TcpStream::connect(server.address).is_err() {
+            server.check()?;
+            if Instant::now() > due {
+                return Err("it does not listen".into());
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    pub fn target(&self, path: &str) -> Target {
+        Target {
+            address: self.address,
+            path: path.to_owned(),
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn check(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(format!("it ended: {status}")),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// In a process group of its own, to end it whole.
+fn start(command: &mut Command) -> Result<Child, String> {
+    let name = command.get_program().to_owned();
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("{}: {e}", name.display()))
+}
+
+fn end(child: &mut Child) {
+    // SAFETY: a signal to the group that `start` made.
+    unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+    let _ = child.wait();
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
+    Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
+}
+
+/// Nanoseconds of a chain in wasmtime, without HTTP.
+pub fn wasm_time(program: &str, len: usize, steps: &[&str]) -> Result<f64, String> {
+    let mut command = Command::new(program);
+    command.args(["time", &len.to_string()]).args(steps);
+    let out = command.output().map_err(|e| format!("{program}: {e}"))?;
+    let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    said.parse()
+        .map_err(|_| format!("{program} time: {}", String::from_utf8_lossy(&out.stderr)))
+}
