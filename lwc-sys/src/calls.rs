@@ -37,7 +37,53 @@ mod number {
         fn modfind(name: *const c_char) -> c_int;
         fn modstat(id: c_int, stat: *mut c_void) -> c_int;
         /// syscall(2) with a 64-bit result.
-        pub(super) fn __syscall(number: i64, ...) -> i64;
+        #[cfg(not(target_arch = "x86_64"))]
+        fn __syscall(number: i64, ...) -> i64;
+    }
+
+    /// A system call: its result, or -1 with errno set. By the instruction and
+    /// not by syscall(2), which has the kernel read the arguments from the
+    /// stack: that is an eighth of a switch.
+    ///
+    /// # Safety
+    /// That of the call.
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    pub(super) unsafe fn call<const N: usize>(number: c_int, args: [u64; N]) -> i64 {
+        let at = |i: usize| args.get(i).copied().unwrap_or(0);
+        let value: i64;
+        let failed: u8;
+        // SAFETY: FreeBSD's convention (sys/amd64/amd64/exception.S): number in
+        // rax, arguments in the registers named, carry set on failure; a switch
+        // keeps what a function call does, the stack and vector registers.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                "setc {failed}",
+                failed = lateout(reg_byte) failed,
+                inlateout("rax") i64::from(number) => value,
+                inlateout("rdi") at(0) => _,
+                inlateout("rsi") at(1) => _,
+                inlateout("rdx") at(2) => _,
+                inlateout("r10") at(3) => _,
+                inlateout("r8") at(4) => _,
+                inlateout("r9") at(5) => _,
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        if failed == 0 {
+            return value;
+        }
+        super::set_errno(value as c_int);
+        -1
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) unsafe fn call<const N: usize>(number: c_int, args: [u64; N]) -> i64 {
+        let at = |i: usize| args.get(i).copied().unwrap_or(0);
+        // SAFETY: the caller's promise; more arguments than it has are ignored.
+        unsafe { __syscall(i64::from(number), at(0), at(1), at(2), at(3), at(4), at(5)) }
     }
 
     /// The module's names, in the order of [`super::Call`].
@@ -136,7 +182,7 @@ macro_rules! call {
                 match number::of(Call::$name) {
                     // SAFETY: the number is the module's own, the arguments
                     // are the caller's promise.
-                    Some(n) => unsafe { number::__syscall(i64::from(n), $($arg),*) as $ret },
+                    Some(n) => unsafe { number::call(n, [$($arg as u64),*]) as $ret },
                     None => -1,
                 }
             }
