@@ -20,7 +20,7 @@ validate() {
 	command=$1 target=$2 type=$3
 	shift 3
 	echo "== $type by the function $target $*"
-	FUNCTION_TARGET=$target "$client" -buildpacks=false -start-delay=5 \
+	FUNCTION_TARGET=$target "$client" -buildpacks=false -start-delay=12 \
 	    -type="${type%%/*}" -declarative-type="${type##*/}" -cmd="$command" \
 	    -validate-mapping=false "$@"
 }
