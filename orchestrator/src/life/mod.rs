@@ -8,7 +8,7 @@
 //! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place;
-//! 7. **roll back**: the copy goes, unless `isolation = "chain"`;
+//! 7. **roll back** (`copies.rs`): the copy goes, unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
 //!
 //! ```text
@@ -22,6 +22,7 @@ mod attributes;
 pub mod chain;
 pub(crate) mod context;
 pub(crate) mod control;
+mod copies;
 mod error;
 mod host;
 pub(crate) mod probe;
