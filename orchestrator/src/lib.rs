@@ -6,7 +6,7 @@
 //! * [`life`]: the life of a function: create, initialise, erase, restrict,
 //!   invoke, roll back, retire.
 //! * [`audit`]: what each context can reach, by attempts.
-//! * [`bench`]: what contexts cost on this machine.
+//! * [`mod@bench`]: what contexts cost on this machine.
 //! * [`scaffold`]: a new function, ready to run.
 //! * [`gateway`] and [`worker`]: the two sides of `serve`.
 //! * [`cli`]: the command line.

@@ -1,7 +1,7 @@
 //! What contexts cost on this machine, beside what a program has without them.
 //!
 //! * [`measure`]: cases in turn, medians, ratios within a turn.
-//! * [`isolated`]: each group in a process of its own.
+//! * [`mod@isolated`]: each group in a process of its own.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, rollback, payload, length of a chain.
 //! * [`work`]: the C function that all alternatives run.
