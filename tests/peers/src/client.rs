@@ -17,18 +17,6 @@ pub struct Client {
     address: SocketAddr,
 }
 
-/// What a chain answers.
-pub fn expected(steps: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut bytes = input.to_vec();
-    for step in steps {
-        match *step {
-            "upper" => bytes.make_ascii_uppercase(),
-            _ => bytes.reverse(),
-        }
-    }
-    bytes
-}
-
 impl Client {
     pub fn connect(target: &Target) -> Result<Self, String> {
         let text = |e: std::io::Error| format!("{}: {e}", target.address);

@@ -9,13 +9,18 @@
 
 mod client;
 mod server;
+mod stop;
+mod work;
 
-use client::{Client, expected};
+use client::Client;
 use server::Server;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const STEPS: [&str; 3] = ["upper", "reverse", "upper"];
+
+/// Starts a program as the server of a function.
+type Start = fn(&str, &str) -> Result<Server, String>;
 
 /// What answers to a chain: one URL, or one for each function.
 struct Peer {
@@ -91,9 +96,10 @@ fn turn(route: &[client::Target], input: &[u8], limit: Duration) -> Result<Vec<f
             clients.push(Client::connect(target)?);
         }
     }
-    let right = expected(&STEPS[..if route_is_long(route) { 3 } else { 1 }], input);
+    let right = work::expected(&STEPS[..if route_is_long(route) { 3 } else { 1 }], input);
     let (started, mut times) = (Instant::now(), Vec::new());
     while started.elapsed() < limit || times.is_empty() {
+        stop::check()?;
         let began = Instant::now();
         let mut bytes = input.to_vec();
         for target in route {
@@ -111,6 +117,12 @@ fn turn(route: &[client::Target], input: &[u8], limit: Duration) -> Result<Vec<f
     Ok(times)
 }
 
+/// The value that this share of them is below; sorts them.
+fn share(times: &mut [f64], share: f64) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[((times.len() as f64 * share) as usize).min(times.len() - 1)]
+}
+
 fn route_is_long(route: &[client::Target]) -> bool {
     route.len() == 3 || route[0].path.ends_with("/three")
 }
@@ -124,20 +136,17 @@ fn run(options: &Options) -> Result<serde_json::Value, String> {
         lwc(orchestrator, "invocation")?,
     ];
     let mut skipped = Vec::new();
-    let mut others: Vec<(&str, Result<Peer, String>)> = Vec::new();
-    if wasm != "-" {
-        let name = "wasmtime, an instance for each request";
-        others.push((name, separate(name, |f| Server::wasm(wasm, f))));
-    }
-    if node != "-" {
-        let name = "Functions Framework for Node.js";
-        others.push((name, separate(name, |f| Server::node(node, f))));
-    }
-    if python != "-" {
-        let name = "CPython, gunicorn";
-        others.push((name, separate(name, |f| Server::python(python, f))));
-    }
-    for (name, peer) in others {
+    let known: [(&str, &String, Start); 3] = [
+        ("wasmtime, an instance for each request", wasm, Server::wasm),
+        ("Functions Framework for Node.js", node, Server::node),
+        ("CPython, gunicorn", python, Server::python),
+    ];
+    for (name, program, start) in known {
+        let peer = match program.as_str() {
+            "-" => Err("not installed".into()),
+            _ => separate(name, |function| start(program, function)),
+        };
+        stop::check()?;
         match peer {
             Ok(peer) => peers.push(peer),
             Err(why) => {
@@ -147,38 +156,40 @@ fn run(options: &Options) -> Result<serde_json::Value, String> {
         }
     }
     let mut rows = Vec::new();
-    println!("| bytes | functions | behind | chains/s | p50 µs | p99 µs | p50 ÷ lwc's, reused |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| bytes | functions | behind | chains/s | p50 µs | quartiles | p99 µs | p50 ÷ lwc's, reused |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     for len in [64usize, 16 << 10] {
-        let input: Vec<u8> = (0..len).map(|i| b"light-weight "[i % 13]).collect();
+        let input = work::input(len);
         for (which, functions) in [1, 3].into_iter().enumerate() {
             let mut all: Vec<Vec<f64>> = vec![Vec::new(); peers.len()];
+            let mut medians = all.clone();
             // The first turn warms up.
             for n in 0..=options.turns {
-                for (times, peer) in all.iter_mut().zip(&peers) {
-                    let took = turn(&peer.routes[which], &input, options.turn)
+                for ((times, medians), peer) in all.iter_mut().zip(&mut medians).zip(&peers) {
+                    let mut took = turn(&peer.routes[which], &input, options.turn)
                         .map_err(|e| format!("{}: {e}", peer.name))?;
                     if n > 0 {
+                        medians.push(share(&mut took, 0.5));
                         times.extend(took);
                     }
                 }
             }
             let mut base = None;
-            for (times, peer) in all.iter_mut().zip(&peers) {
-                times.sort_unstable_by(f64::total_cmp);
-                let at = |share: f64| {
-                    times[((times.len() as f64 * share) as usize).min(times.len() - 1)]
-                };
+            for ((times, medians), peer) in all.iter_mut().zip(&mut medians).zip(&peers) {
                 let rate = 1e6 * times.len() as f64 / times.iter().sum::<f64>();
-                let (p50, p99) = (at(0.5), at(0.99));
+                let (p50, p99) = (share(times, 0.5), share(times, 0.99));
+                let (low, high) = (share(medians, 0.25), share(medians, 0.75));
                 let ratio = p50 / *base.get_or_insert(p50);
                 println!(
-                    "| {len} | {functions} | {} | {rate:.0} | {p50:.0} | {p99:.0} | {ratio:.2} |",
+                    "| {len} | {functions} | {} | {rate:.0} | {p50:.0} | {low:.0} to {high:.0} | {p99:.0} | {ratio:.2} |",
                     peer.name
                 );
                 rows.push(serde_json::json!({
                     "bytes": len, "functions": functions, "behind": peer.name,
-                    "per_second": rate, "p50_us": p50, "p99_us": p99, "ratio": ratio,
+                    "per_second": rate, "p50_us": p50,
+                    "p50_quartiles_us": [low, high], "p99_us": p99, "ratio": ratio,
                 }));
             }
         }
@@ -188,6 +199,7 @@ fn run(options: &Options) -> Result<serde_json::Value, String> {
         println!("|---|---|---|");
         for len in [64, 16 << 10] {
             for functions in [1, 3] {
+                stop::check()?;
                 let us = server::wasm_time(wasm, len, &STEPS[..functions])? / 1e3;
                 println!("| {len} | {functions} | {us:.1} |");
                 rows.push(serde_json::json!({
@@ -202,10 +214,14 @@ fn run(options: &Options) -> Result<serde_json::Value, String> {
             server.check().map_err(|e| format!("{}: {e}", peer.name))?;
         }
     }
+    for why in &skipped {
+        println!("\nLeft out: {why}.");
+    }
     Ok(serde_json::json!({ "rows": rows, "skipped": skipped }))
 }
 
 fn main() -> ExitCode {
+    stop::listen();
     let result = options().and_then(|options| {
         let found = run(&options)?;
         if let Some(path) = &options.json {

@@ -99,6 +99,7 @@ impl Server {
         let due = Instant::now() + PATIENCE;
         while TcpStream::connect(server.address).is_err() {
             server.check()?;
+            crate::stop::check()?;
             if Instant::now() > due {
                 return Err("it does not listen".into());
             }
