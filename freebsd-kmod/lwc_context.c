@@ -186,17 +186,10 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lc->lc_fd = NULL;
 		lc->lc_pd = NULL;
 	}
-	if (lc->lc_cred != NULL) {
-		crfree(lc->lc_cred);
-		lc->lc_cred = NULL;
-	}
+	lwc_cow_free(lc);
 	if (lc->lc_sigacts != NULL) {
 		sigacts_free(lc->lc_sigacts);
 		lc->lc_sigacts = NULL;
-	}
-	if (lc->lc_limit != NULL) {
-		lim_free(lc->lc_limit);
-		lc->lc_limit = NULL;
 	}
 	lwc_shared_drop(&lc->lc_shared);
 	if (lc->lc_creator == NULL && lc->lc_allow != NULL)

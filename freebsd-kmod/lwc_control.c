@@ -134,19 +134,12 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 	case LWC_CONTROL_DESTROY:
 		return (uap->argument != 0 ? EINVAL :
 		    lwc_control_destroy(td, uap->lwc));
-	case LWC_CONTROL_PATIENCE:
 	case LWC_CONTROL_ALLOW:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
 		lp = lwc_proc_get(td);
 		if (lp == NULL)
 			return (EBUSY);
-		if (uap->command == LWC_CONTROL_PATIENCE) {
-			if (uap->argument > LWC_PATIENCE_MAX)
-				return (EINVAL);
-			lp->lp_current->lc_patience = uap->argument;
-			return (0);
-		}
 		return (lwc_control_allow(td, lp,
 		    (const void *)(uintptr_t)uap->argument));
 	default:

@@ -102,8 +102,7 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	error = lwc_files_fork(td, lp, sp, lc);
 	if (error != 0)
 		return (error);
-	lc->lc_cred = crhold(p->p_ucred);
-	lc->lc_limit = lim_hold(p->p_limit);
+	lwc_cow_copy(td, lc);
 	lc->lc_allow = lwc_allow_hold(cur->lc_allow);
 	lc->lc_sigacts = sigacts_alloc();
 	sigacts_copy(lc->lc_sigacts, p->p_sigacts);
@@ -141,7 +140,8 @@ sys_lwCreate(struct thread *td, struct lwCreate_args *uap)
 	error = lwc_proc_check(td);
 	if (error != 0)
 		return (error);
-	error = lwc_out_copyin(&out, uap->src, uap->src_args, uap->num_args);
+	error = lwc_out_copyin(&out, uap->src, uap->src_args, uap->num_args,
+	    false);
 	if (error != 0)
 		return (error);
 	error = lwc_specs_copyin(uap->specs, uap->nspecs,

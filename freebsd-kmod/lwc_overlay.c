@@ -71,7 +71,6 @@ lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 {
 	struct lwc_fstage *fs;
 	struct lwc_stage *st;
-	struct ucred *old;
 	int error, i;
 
 	fs = NULL;
@@ -86,8 +85,7 @@ lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 		for (i = 0; i < sp->sp_n; i++) {
 			if (!lwc_spec_is(&sp->sp_spec[i], LWC_CREDENTIALS))
 				continue;
-			lwc_cred_install(td, crhold(src->lc_cred), &old);
-			crfree(old);
+			lwc_cred_install(td, src->lc_cred);
 		}
 	}
 	lwc_files_unstage(td, fs);

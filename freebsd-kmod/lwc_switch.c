@@ -29,99 +29,8 @@
 
 #include "lwc_var.h"
 
-#include <sys/jail.h>
-#include <sys/racct.h>
-#include <sys/resourcevar.h>
-#include <sys/sx.h>
-#include <sys/ucred.h>
-
 
 SDT_PROBE_DEFINE3(lwc, , , switch, "uint64_t", "uint64_t", "int");
-
-/*
- * Exchange p_ucred for another.  The caller has taken over the old reference,
- * and calls lwc_cred_changed() when it has let go of the process lock.
- *
- * The process and its thread are two users of what they have, and the thread
- * holds a reference and counts further ones by itself.  proc_set_cred() and
- * thread_cow_update() would move them one by one, with eight locks; if the
- * thread has caught up with the process, they can move together.
- */
-static void
-lwc_cred_swap(struct thread *td, struct ucred *new)
-{
-	struct proc *p;
-	struct ucred *old;
-
-	p = td->td_proc;
-	PROC_LOCK_ASSERT(p, MA_OWNED);
-	old = p->p_ucred;
-	if (td->td_realucred != old || td->td_ucred != old ||
-	    td->td_cowgen != p->p_cowgen) {
-		proc_set_cred(p, new);
-		return;
-	}
-	if (old->cr_ruidinfo != new->cr_ruidinfo)
-		(void)chgproccnt(new->cr_ruidinfo, 1, 0);
-	mtx_lock(&old->cr_mtx);
-	KASSERT(old->cr_users >= 2, ("lwc: %u users", old->cr_users));
-	old->cr_users -= 2;
-	old->cr_ref += td->td_ucredref - 1;
-	mtx_unlock(&old->cr_mtx);
-	mtx_lock(&new->cr_mtx);
-	new->cr_users += 2;
-	new->cr_ref++;
-	mtx_unlock(&new->cr_mtx);
-	td->td_ucredref = 0;
-	td->td_realucred = td->td_ucred = p->p_ucred = new;
-	if (old->cr_ruidinfo != new->cr_ruidinfo)
-		(void)chgproccnt(old->cr_ruidinfo, -1, 0);
-}
-
-/* A process is on the list of its prison, which follows the credentials. */
-static void
-lwc_prison_move(struct proc *p, struct ucred *from, struct ucred *to)
-{
-
-	sx_xlock(&allproc_lock);
-	prison_proc_unlink(from->cr_prison, p);
-	prison_proc_link(to->cr_prison, p);
-	sx_xunlock(&allproc_lock);
-	prison_proc_hold(to->cr_prison);
-	prison_proc_free(from->cr_prison);
-}
-
-static void
-lwc_cred_changed(struct thread *td, struct ucred *from, struct ucred *to)
-{
-
-	if (td->td_cowgen != td->td_proc->p_cowgen)
-		thread_cow_update(td);
-	if (from->cr_prison != to->cr_prison)
-		lwc_prison_move(td->td_proc, from, to);
-#ifdef RACCT
-	if (from->cr_ruidinfo != to->cr_ruidinfo ||
-	    from->cr_prison != to->cr_prison ||
-	    from->cr_loginclass != to->cr_loginclass)
-		racct_proc_ucred_changed(td->td_proc, from, to);
-#endif
-}
-
-/* Give the process other credentials; takes a reference, returns one. */
-void
-lwc_cred_install(struct thread *td, struct ucred *new, struct ucred **oldp)
-{
-	struct proc *p;
-
-	p = td->td_proc;
-	PROC_LOCK(p);
-	*oldp = p->p_ucred;
-	if (*oldp != new)
-		lwc_cred_swap(td, new);
-	PROC_UNLOCK(p);
-	if (*oldp != new)
-		lwc_cred_changed(td, *oldp, new);
-}
 
 #define	LWC_TDP		(TDP_ALTSTACK | TDP_SIGFASTBLOCK)
 #define	LWC_TDP2	TDP2_UEXTERR
@@ -190,13 +99,12 @@ static __always_inline void
 lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 {
 	struct proc *p;
-	bool changed;
 
 	p = td->td_proc;
-	changed = false;
 	if (from->lc_shared != to->lc_shared)
 		lwc_shared_swap(from, to, p->p_fd);
 	PROC_LOCK(p);
+	lwc_cow_sync(td);
 	from->lc_vm = p->p_vmspace;
 	p->p_vmspace = to->lc_vm;
 	from->lc_fd = p->p_fd;
@@ -206,24 +114,18 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	from->lc_sigacts = p->p_sigacts;
 	p->p_sigacts = to->lc_sigacts;
 	from->lc_limit = p->p_limit;
-	if (from->lc_limit != to->lc_limit) {
-		p->p_limit = to->lc_limit;
-		PROC_UPDATE_COW(p);
-		changed = true;
-	}
-	from->lc_cred = p->p_ucred;
-	if (from->lc_cred != to->lc_cred) {
-		lwc_cred_swap(td, to->lc_cred);
-		changed = true;
-	}
+	p->p_limit = td->td_limit = to->lc_limit;
+	from->lc_cred = to->lc_cred;
+	from->lc_credref = to->lc_credref;
+	lwc_cred_swap(td, &from->lc_cred, &from->lc_credref);
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
 	if (__predict_false(lwc_signals_wait(td, p)))
 		signotify(td);
 	PROC_UNLOCK(p);
-	if (changed)
-		lwc_cred_changed(td, from->lc_cred, p->p_ucred);
+	if (from->lc_cred != p->p_ucred)
+		lwc_cred_changed(p, from->lc_cred, p->p_ucred);
 }
 
 static inline int
@@ -396,7 +298,7 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 		return (EJUSTRETURN);
 	}
 	td->td_retval[0] = ev->ev_kind;
-	td->td_retval[1] = 0;
+	td->td_retval[1] = (register_t)n << 32 | (u_int)src;
 	return (0);
 }
 
@@ -406,10 +308,9 @@ lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
     const struct lwc_event *ev, int how, int state, int src)
 {
 
-	if (how == LWC_HOW_SUSPEND && from->lc_patience != 0)
-		lwc_patience_begin(from);
-	if (to->lc_deadline != 0)
-		lwc_patience_end(to);
+	if (how == LWC_HOW_SUSPEND && ev->ev_until != 0)
+		lwc_patience_begin(from, ev->ev_until);
+	to->lc_deadline = 0;
 	atomic_add_long(&lwc_nswitch, 1);
 	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
 	if (how == LWC_HOW_PREEMPT) {
@@ -506,16 +407,24 @@ lwc_target(struct thread *td, int fd, struct lwc_ctx **top, bool *held)
 	return ((*top)->lc_lp->lp_proc == td->td_proc ? 0 : EPERM);
 }
 
+/* The words, and the end of patience that may follow them. */
 static __always_inline int
-lwc_words_copyin(struct lwc_event *ev, const uint64_t *args, int n)
+lwc_words_copyin(struct lwc_event *ev, const uint64_t *args, int n, int flags)
 {
+	int all, error;
 
-	if ((u_int)n > LWC_MAX_ARGS)
-		return (EINVAL);
 	ev->ev_kind = LWC_SWITCHED;
-	ev->ev_n = n;
-	return (n == 0 ? 0 :
-	    copyin(args, ev->ev_words, n * sizeof(ev->ev_words[0])));
+	ev->ev_until = 0;
+	ev->ev_n = n & ~flags;
+	if ((u_int)ev->ev_n > LWC_MAX_ARGS)
+		return (EINVAL);
+	all = ev->ev_n + ((n & flags & LWC_UNTIL) != 0);
+	if (all == 0)
+		return (0);
+	error = copyin(args, ev->ev_words, all * sizeof(ev->ev_words[0]));
+	if (error == 0 && all != ev->ev_n)
+		ev->ev_until = lwc_patience_until(ev->ev_words[ev->ev_n]);
+	return (error);
 }
 
 int
@@ -531,7 +440,8 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 	td = curthread;		/* which the locks ask for all the time */
 	error = lwc_proc_check(td);
 	if (error == 0)
-		error = lwc_words_copyin(&ev, uap->to_args, uap->n);
+		error = lwc_words_copyin(&ev, uap->to_args, uap->n,
+		    LWC_UNTIL | LWC_ROOM);
 	if (error == 0)
 		error = lwc_target(td, uap->to, &to, &held);
 	if (error != 0)
@@ -540,7 +450,7 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 	from = lp->lp_current;
 	/* If it does not leave after all, nobody reads this. */
 	error = lwc_out_copyin(&from->lc_out, uap->src, uap->src_args,
-	    uap->num_args);
+	    uap->num_args, (uap->n & LWC_ROOM) != 0);
 	if (error != 0)
 		goto out;
 	fdp = td->td_proc->p_fd;
@@ -578,7 +488,7 @@ sys_lwDiscardSwitch(struct thread *td, struct lwDiscardSwitch_args *uap)
 
 	error = lwc_proc_check(td);
 	if (error == 0)
-		error = lwc_words_copyin(&ev, uap->to_args, uap->n);
+		error = lwc_words_copyin(&ev, uap->to_args, uap->n, 0);
 	if (error == 0)
 		error = lwc_ctx_get(td, uap->to, &to, NULL);
 	if (error != 0)

@@ -99,7 +99,6 @@ lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 	struct filedesc *fdp;
 	struct proc *p;
 	struct pwddesc *pdp;
-	struct ucred *cred;
 	struct vmspace *vm;
 
 	p = td->td_proc;
@@ -120,10 +119,8 @@ lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 	PROC_UNLOCK(p);
 	if ((mask & LWC_MEMORY) != 0)
 		pmap_activate(td);
-	if ((mask & LWC_CREDENTIALS) != 0) {
-		lwc_cred_install(td, lc->lc_cred, &cred);
-		lc->lc_cred = cred;
-	}
+	if ((mask & LWC_CREDENTIALS) != 0)
+		lwc_cred_exchange(td, &lc->lc_cred, &lc->lc_credref);
 }
 
 /* Make a system call, as the kernel would have. */

@@ -403,6 +403,7 @@ lwc_end(struct thread *td, struct lwc_proc *lp, int sig, int code,
 	if (cur->lc_creator == NULL)
 		return (ESRCH);
 	ev.ev_kind = LWC_TRAPPED;
+	ev.ev_until = 0;
 	ev.ev_n = LWC_END_WORDS;
 	ev.ev_words[LWC_END_SIGNAL] = sig;
 	ev.ev_words[LWC_END_CODE] = code;
@@ -518,6 +519,7 @@ lwc_call_trap(struct thread *td, void *uap __unused)
 		return (error);
 	monitor = lp->lp_current->lc_monitor;
 	ev.ev_kind = LWC_TRAPPED;
+	ev.ev_until = 0;
 	ev.ev_n = LWC_CALL_WORDS;
 	ev.ev_words[LWC_CALL_NUMBER] = sa->code;
 	for (i = 0; i < LWC_CALL_NARGS; i++)

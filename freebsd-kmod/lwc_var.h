@@ -93,7 +93,8 @@ struct lwc_rights {
 struct lwc_event {
 	int		ev_kind;	/* LWC_SWITCHED, LWC_TRAPPED */
 	int		ev_n;
-	uint64_t	ev_words[LWC_MAX_ARGS];
+	sbintime_t	ev_until;	/* the caller's, or 0 */
+	uint64_t	ev_words[LWC_MAX_ARGS + 1];
 };
 
 /* Where it wants that: its own addresses, null if not wanted. */
@@ -151,10 +152,11 @@ struct lwc_ctx {
 	struct filedesc	*lc_fd;
 	struct lwc_shared *lc_shared;	/* (t) of that table, or NULL */
 	struct pwddesc	*lc_pd;
-	struct ucred	*lc_cred;
+	struct ucred	*lc_cred;	/* twice, see lwc_cred.c ... */
+	long		lc_credref;	/* ... with what the thread counted */
 	struct sigacts	*lc_sigacts;
 	struct sysentvec *lc_sysent;	/* not owned */
-	struct plimit	*lc_limit;
+	struct plimit	*lc_limit;	/* twice, as well */
 	struct lwc_thread lc_thread;
 	struct lwc_out	lc_out;
 	struct lwc_md	lc_md;
@@ -166,8 +168,8 @@ struct lwc_ctx {
 
 	struct lwc_allow *lc_allow;	/* (t) counted; NULL: all calls */
 	bool		lc_preempted;	/* (t) left without a call */
-	uint64_t	lc_patience;	/* (t) of the next switch, ns */
 	sbintime_t	lc_deadline;	/* (t) 0: none; a look from outside */
+	sbintime_t	lc_armed;	/* (l) when lc_callout goes off, or 0 */
 	struct callout	lc_callout;
 
 	/* An end that is to be carried out before user mode; (t). */
@@ -351,13 +353,18 @@ void	lwc_table_free(struct filedesc *fdp, struct pwddesc *pdp);
 int	sys_lwCreate(struct thread *td, struct lwCreate_args *uap);
 /* Where the caller wants what comes when it is resumed. */
 static inline int
-lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num)
+lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num,
+    bool room)
 {
 	int error;
 
 	ou->ou_src = src;
 	ou->ou_args = args;
 	ou->ou_num = num;
+	if (room) {
+		ou->ou_cap = args == NULL ? 0 : LWC_MAX_ARGS;
+		return (num == NULL ? 0 : EINVAL);
+	}
 	ou->ou_cap = 0;
 	if (num == NULL)
 		return (args == NULL ? 0 : EINVAL);
@@ -426,11 +433,42 @@ void	lwc_files_unstage(struct thread *td, struct lwc_fstage *st);
 #define	LWC_HOW_PREEMPT	3	/* it is not asked; the target gets ETIMEDOUT */
 int	lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	    const struct lwc_event *ev, int how);
-void	lwc_cred_install(struct thread *td, struct ucred *new,
-	    struct ucred **oldp);
 int	sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap);
 int	sys_lwDiscardSwitch(struct thread *td,
 	    struct lwDiscardSwitch_args *uap);
+
+/* lwc_cred.c */
+void	lwc_cow_copy(struct thread *td, struct lwc_ctx *lc);
+void	lwc_cow_free(struct lwc_ctx *lc);
+void	lwc_cow_sync_slow(struct thread *td);
+void	lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to);
+void	lwc_cred_exchange(struct thread *td, struct ucred **credp, long *refp);
+void	lwc_cred_install(struct thread *td, struct ucred *new);
+/* Let the thread catch up with its process, whose lock is let go meanwhile. */
+static inline void
+lwc_cow_sync(struct thread *td)
+{
+	if (__predict_false(td->td_cowgen != td->td_proc->p_cowgen))
+		lwc_cow_sync_slow(td);
+}
+/* Exchange the process's and its thread's for a suspended context's. */
+static inline void
+lwc_cred_swap(struct thread *td, struct ucred **credp, long *refp)
+{
+	struct proc *p;
+	struct ucred *cred;
+	long ref;
+
+	p = td->td_proc;
+	cred = p->p_ucred;
+	ref = td->td_ucredref;
+	KASSERT(td->td_realucred == cred && td->td_ucred == cred,
+	    ("lwc: the thread has other credentials than its process"));
+	p->p_ucred = td->td_ucred = td->td_realucred = *credp;
+	td->td_ucredref = *refp;
+	*credp = cred;
+	*refp = ref;
+}
 
 /* lwc_rights.c */
 void	lwc_rights_init(void);
@@ -472,8 +510,29 @@ bool	lwc_allowed(const struct lwc_allow *al, u_int number);
 int	sys_lwControl(struct thread *td, struct lwControl_args *uap);
 
 /* lwc_patience.c */
-void	lwc_patience_begin(struct lwc_ctx *lc);
-void	lwc_patience_end(struct lwc_ctx *lc);
+void	lwc_patience_advance(struct lwc_ctx *lc, sbintime_t until);
+/* The current context leaves, until then at most. */
+static inline void
+lwc_patience_begin(struct lwc_ctx *lc, sbintime_t until)
+{
+	sbintime_t armed;
+
+	lc->lc_deadline = until;
+	/* Either we see that the callout is over, or it sees the deadline. */
+	atomic_thread_fence_seq_cst();
+	armed = *(volatile sbintime_t *)&lc->lc_armed;
+	if (armed == 0 || armed > until)
+		lwc_patience_advance(lc, until);
+}
+/* User mode's CLOCK_MONOTONIC, in nanoseconds, as the kernel has it. */
+static inline sbintime_t
+lwc_patience_until(uint64_t ns)
+{
+	/* The clock does not get there. */
+	if (ns >= (uint64_t)INT32_MAX * 1000000000)
+		return (SBT_MAX);
+	return (ns == 0 ? 1 : nstosbt(ns));
+}
 bool	lwc_patience_check(struct thread *td, struct lwc_proc *lp);
 
 /* lwc_syscall.c */

@@ -26,7 +26,7 @@
 #endif
 
 /* Version of everything below; lwInfo() reports it. */
-#define	LWC_ABI_VERSION		1
+#define	LWC_ABI_VERSION		2
 
 /*
  * What lwCreate() and lwSwitch() return: a descriptor (>= 0, lwCreate() in
@@ -62,6 +62,21 @@
 
 /* Argument words that travel with a switch. */
 #define	LWC_MAX_ARGS		16
+/*
+ * Beside their number, in lwSwitch():
+ *
+ * UNTIL: one word more follows them, which does not travel: the end of
+ * patience, in nanoseconds of CLOCK_MONOTONIC.  If nobody has resumed the
+ * caller by then the call fails with ETIMEDOUT, and whoever is current is
+ * suspended where it was.
+ *
+ * ROOM: src_args, if not null, has room for LWC_MAX_ARGS words; num_args must
+ * be null.  For callers that take the descriptor and the count from the second
+ * result register (%rdx on amd64), where they always are: the descriptor in the
+ * low half, the count in the high one.
+ */
+#define	LWC_UNTIL		0x1000
+#define	LWC_ROOM		0x2000
 /* Specifiers in one call (E2BIG beyond; kern.lwc.max_specs may lower it). */
 #define	LWC_MAX_SPECS		1024
 
@@ -139,19 +154,12 @@ struct lwc_info {
  * DESTROY: end a context that the current one created and that does not run,
  * whoever else names it.  EPERM to all others.
  *
- * PATIENCE, of LWC_SELF: the next lwSwitch() fails with ETIMEDOUT if nobody
- * switches back within so many nanoseconds (0: waits as long as it takes).
- * Whoever was current then is suspended where it was.
- *
  * ALLOW, of LWC_SELF: from now on this context, and those it creates, can make
  * only the system calls in a set (the address of a struct lwc_calls); every
  * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
  */
 #define	LWC_CONTROL_DESTROY	1
-#define	LWC_CONTROL_PATIENCE	2
-#define	LWC_CONTROL_ALLOW	3
-/* A day, in nanoseconds. */
-#define	LWC_PATIENCE_MAX	86400000000000ULL
+#define	LWC_CONTROL_ALLOW	2
 /* System call number n is bit n % 64 of word n / 64. */
 #define	LWC_CALLS_MAX		1024
 struct lwc_calls {
@@ -174,7 +182,7 @@ int	lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
 /*
  * Save the current context and resume another where it last left, handing it
  * n words.  Returns LWC_SWITCHED or LWC_TRAPPED when somebody resumes this
- * one.  The out arguments may be null.
+ * one.  The out arguments may be null.  LWC_UNTIL and LWC_ROOM go with n.
  */
 int	lwSwitch(int to, const uint64_t *to_args, int n, int *src,
 	    uint64_t *src_args, int *num_args);

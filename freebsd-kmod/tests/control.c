@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include <signal.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "lwc_test.h"
@@ -38,8 +39,7 @@ CASE(control_bad_arguments, "are refused")
 
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 0, 0));
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 77, 0));
-	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
-	    LWC_PATIENCE_MAX + 1));
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 3, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 	    0xffffffff80000000ULL));
@@ -51,9 +51,31 @@ CASE(control_bad_arguments, "are refused")
 	if (fd == LWC_SWITCHED)
 		_exit(9);
 	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_DESTROY, 1));
-	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_PATIENCE, 1));
 	REQUIRE_ERRNO(EINVAL, lwControl(fd, LWC_CONTROL_ALLOW, 1));
 	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
+}
+
+/* lwSwitch() with what comes in the second result register. */
+static int
+switch_registers(int number, int to, const uint64_t *words, int n,
+    uint64_t *room, int *num, uint64_t *second)
+{
+	register uint64_t r10 __asm("r10") = 0;
+	register uint64_t r8 __asm("r8") = (uintptr_t)room;
+	register uint64_t r9 __asm("r9") = (uintptr_t)num;
+	uint64_t value, dx;
+	bool failed;
+
+	value = number;
+	dx = n;
+	__asm volatile("syscall" : "+a" (value), "=@ccc" (failed), "+d" (dx),
+	    "+r" (r10), "+r" (r8), "+r" (r9)
+	    : "D" ((long)to), "S" (words) : "rcx", "r11", "memory");
+	*second = dx;
+	if (!failed)
+		return ((int)value);
+	errno = (int)value;
+	return (-1);
 }
 
 CASE(control_destroy_whoever_names_it, "memory and all, at once")
@@ -105,13 +127,33 @@ CASE(control_destroy_is_the_creators, "and nobody's else")
 	REQUIRE(v.a[0] == 1);
 }
 
+/* So many milliseconds from now, as lwSwitch() wants it. */
+static uint64_t
+after(uint64_t ms)
+{
+	struct timespec ts;
+
+	REQUIRE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
+	return (ts.tv_sec * 1000000000ULL + ts.tv_nsec + ms * MS);
+}
+
+/* go() with an end of patience. */
+static int
+go_until(int fd, uint64_t until, struct visit *v, uint64_t a)
+{
+	uint64_t words[2] = { a, until };
+
+	v->n = LWC_MAX_ARGS;
+	return (lwSwitch(fd, words, 1 | LWC_UNTIL, &v->src, v->a, &v->n));
+}
+
 /* Leave for a context that does not come back, with so much patience. */
 static void
 times_out(int fd)
 {
+	struct visit v;
 
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
-	REQUIRE_ERRNO(ETIMEDOUT, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(30), &v, 0));
 }
 
 CASE(control_patience_ends_a_loop, "and the loop can go on")
@@ -189,16 +231,84 @@ CASE(control_patience_is_for_one_switch, "that may well come back in time")
 				(void)nanosleep(&ts, NULL);
 			go(v.src, &v, 0, 0);
 		}
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
-	gogo(fd, &v, 0, 0);
+	REQUIRE(go_until(fd, after(30), &v, 0) == LWC_SWITCHED);
 	gogo(fd, &v, 1, 0);		/* without any now */
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 0) == 0);
-	gogo(fd, &v, 1, 0);
 	/* Nothing fires later, in the one that asked. */
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 30 * MS) == 0);
-	gogo(fd, &v, 0, 0);
+	REQUIRE(go_until(fd, after(30), &v, 0) == LWC_SWITCHED);
 	REQUIRE(nanosleep(&ts, NULL) == 0);
+}
+
+CASE(control_patience_changes, "from switch to switch: no end is missed")
+{
+	struct timespec ts = { 0, 60 * MS };
+	struct visit v;
+	uint64_t begun, due;
+	int fd, i;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;) {
+			if (v.n > 0 && v.a[0] == 1)
+				(void)nanosleep(&ts, NULL);
+			if (v.n > 0 && v.a[0] == 2)
+				for (;;)
+					continue;
+			go(v.src, &v, 0, 0);
+		}
+	/* A timer set for an early end is there when a late one is waited for. */
+	REQUIRE(go_until(fd, after(20), &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(10000), &v, 1) == LWC_SWITCHED);
+	/* And one set for a late end does not do for an early one. */
+	REQUIRE(go_until(fd, UINT64_MAX, &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(10000), &v, 0) == LWC_SWITCHED);
+	/* Ends all about the time at which the timer goes off. */
+	due = after(30);
+	for (i = 0; after(0) < due + 5 * MS; i++)
+		REQUIRE(go_until(fd, after(20), &v, 0) == LWC_SWITCHED);
+	REQUIRE(i > 0);
+	begun = after(0);
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(30), &v, 2));
+	due = after(0) - begun;
+	REQUIRE(due >= 30 * MS && due < 5000 * MS);
+	/* It is over already: whoever was switched to does not get far. */
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, 0, &v, 0));
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(0) - 1, &v, 0));
+}
+
+CASE(control_registers, "tell who came, with how many words")
+{
+	uint64_t out[3] = { 7, 8, 9 }, in[LWC_MAX_ARGS];
+	struct visit v;
+	uint64_t second;
+	int fd, i, number;
+
+	number = lwc_switch_number();
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			go(v.src, &v, v.n, v.n > 2 ? v.a[2] : 0);
+	for (i = 0; i < 3; i++) {
+		memset(in, 0xff, sizeof(in));
+		REQUIRE(switch_registers(number, fd, out, i | LWC_ROOM, in,
+		    NULL, &second) == LWC_SWITCHED);
+		REQUIRE((int)second == fd && second >> 32 == 2);
+		REQUIRE(in[0] == (uint64_t)i && in[2] == UINT64_MAX);
+	}
+	/* Without a place for words there are none. */
+	REQUIRE(switch_registers(number, fd, out, 3 | LWC_ROOM, NULL, NULL,
+	    &second) == LWC_SWITCHED && (int)second == fd && second >> 32 == 0);
+	/* Nor are registers and places mixed. */
+	REQUIRE_ERRNO(EINVAL, switch_registers(number, fd, out, LWC_ROOM, in,
+	    &i, &second));
+	REQUIRE_ERRNO(EINVAL, lwSwitch(fd, out, 17 | LWC_ROOM, NULL, in, NULL));
+	REQUIRE_ERRNO(EINVAL, lwSwitch(fd, out, 17 | LWC_UNTIL, NULL, NULL,
+	    NULL));
+	REQUIRE_ERRNO(EFAULT, lwSwitch(fd, NULL, LWC_UNTIL, NULL, NULL, NULL));
+	REQUIRE_ERRNO(EINVAL, lwDiscardSwitch(fd, out, 1 | LWC_UNTIL));
+	/* Addresses that are none are found when it comes back. */
+	REQUIRE_ERRNO(EFAULT, lwSwitch(fd, out, 1 | LWC_ROOM, NULL,
+	    (uint64_t *)8, NULL));
+	gogo(fd, &v, 0, 0);
 }
 
 CASE(control_patience_nests, "the outer one wins over the inner one's child")
@@ -213,13 +323,10 @@ CASE(control_patience_nests, "the outer one wins over the inner one's child")
 			for (;;)
 				continue;
 		times_out(inner);
-		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
-		    10000 * MS) == 0);
-		(void)lwSwitch(inner, NULL, 0, NULL, NULL, NULL);
+		(void)go_until(inner, after(10000), &v, 0);
 		_exit(9);
 	}
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 200 * MS) == 0);
-	REQUIRE_ERRNO(ETIMEDOUT, lwSwitch(outer, NULL, 0, NULL, NULL, NULL));
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(outer, after(200), &v, 0));
 	/* Exit with the other's callout still to come. */
 }
 
@@ -230,9 +337,7 @@ CASE(control_patience_and_the_end, "of a context that has some left")
 
 	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
 	if (fd == LWC_SWITCHED) {
-		REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
-		    50 * MS) == 0);
-		go(v.src, &v, 0, 0);
+		(void)go_until(v.src, after(50), &v, 0);
 		_exit(9);
 	}
 	gogo(fd, &v, 0, 0);
@@ -244,8 +349,8 @@ CASE(control_patience_and_the_end, "of a context that has some left")
 		*(volatile int *)1 = 1;
 		_exit(9);
 	}
-	REQUIRE(lwControl(LWC_SELF, LWC_CONTROL_PATIENCE, 10000 * MS) == 0);
-	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED && v.a[0] == SIGSEGV);
+	REQUIRE(go_until(fd, after(10000), &v, 0) == LWC_TRAPPED &&
+	    v.a[0] == SIGSEGV);
 }
 
 static void

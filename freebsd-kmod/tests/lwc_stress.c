@@ -309,6 +309,15 @@ nuisance(void)
 	}
 }
 
+static uint64_t
+monotonic(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (ts.tv_sec * 1000000000ULL + ts.tv_nsec);
+}
+
 static int
 control(void)
 {
@@ -331,9 +340,7 @@ control(void)
 		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 		    (uintptr_t)pointer(&c)));
 	default:
-		/* Up to 4 ms: now shorter, now longer than what is called. */
-		return (lwControl(LWC_SELF, LWC_CONTROL_PATIENCE,
-		    rnd(4000000)));
+		return (lwControl(LWC_SELF, (int)rnd(5), rnd(0)));
 	}
 }
 
@@ -427,8 +434,17 @@ one(void)
 		count(8, r == 0);
 		break;
 	default:
-		r = lwSwitch(descriptor(), pointer(w), (int)rnd(17),
-		    pointer(&src), pointer(a), pointer(&num));
+		i = (int)rnd(17);
+		/* Up to 4 ms: now shorter, now longer than what is called. */
+		if (i < LWC_MAX_ARGS && rnd(3) != 0) {
+			w[i] = monotonic() + rnd(4000000);
+			i |= LWC_UNTIL;
+		}
+		if (rnd(4) == 0)
+			i |= LWC_ROOM;
+		r = lwSwitch(descriptor(), pointer(w), i, pointer(&src),
+		    pointer(a), (i & LWC_ROOM) != 0 && rnd(9) != 0 ? NULL :
+		    pointer(&num));
 		count(1, r != -1);
 		break;
 	}

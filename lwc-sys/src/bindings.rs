@@ -1,6 +1,6 @@
 // Generated from freebsd-kmod/sys/lwc.h by lwc-bindgen; do not edit.
 
-pub const LWC_ABI_VERSION: u32 = 1;
+pub const LWC_ABI_VERSION: u32 = 2;
 pub const LWC_FAILED: i32 = -1;
 pub const LWC_SWITCHED: i32 = -2;
 pub const LWC_TRAPPED: i32 = -3;
@@ -20,6 +20,8 @@ pub const LWC_UNMAP: u32 = 16;
 pub const LWC_MAY_OVERLAY: u32 = 32;
 pub const LWC_OPTIONS: u32 = 56;
 pub const LWC_MAX_ARGS: u32 = 16;
+pub const LWC_UNTIL: u32 = 4096;
+pub const LWC_ROOM: u32 = 8192;
 pub const LWC_MAX_SPECS: u32 = 1024;
 pub const LWC_CALL_NUMBER: u32 = 0;
 pub const LWC_CALL_ARGS: u32 = 1;
@@ -37,9 +39,7 @@ pub const LWC_STATE_SUSPENDED: u32 = 2;
 pub const LWC_STATE_NEW: u32 = 3;
 pub const LWC_STATE_DEAD: u32 = 4;
 pub const LWC_CONTROL_DESTROY: u32 = 1;
-pub const LWC_CONTROL_PATIENCE: u32 = 2;
-pub const LWC_CONTROL_ALLOW: u32 = 3;
-pub const LWC_PATIENCE_MAX: u64 = 86400000000000;
+pub const LWC_CONTROL_ALLOW: u32 = 2;
 pub const LWC_CALLS_MAX: u32 = 1024;
 #[repr(C)]
 #[derive(Copy, Clone)]

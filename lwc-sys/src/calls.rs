@@ -50,8 +50,20 @@ mod number {
     #[inline]
     #[cfg(target_arch = "x86_64")]
     pub(super) unsafe fn call<const N: usize>(number: c_int, args: [u64; N]) -> i64 {
+        // SAFETY: the caller's promise.
+        unsafe { call_two(number, args) }.0
+    }
+
+    /// The same, with the second result register.
+    ///
+    /// # Safety
+    /// That of the call.
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    pub(super) unsafe fn call_two<const N: usize>(number: c_int, args: [u64; N]) -> (i64, u64) {
         let at = |i: usize| args.get(i).copied().unwrap_or(0);
         let value: i64;
+        let second: u64;
         let failed: u8;
         // SAFETY: FreeBSD's convention (sys/amd64/amd64/exception.S): number in
         // rax, arguments in the registers named, carry set on failure; a switch
@@ -64,7 +76,7 @@ mod number {
                 inlateout("rax") i64::from(number) => value,
                 inlateout("rdi") at(0) => _,
                 inlateout("rsi") at(1) => _,
-                inlateout("rdx") at(2) => _,
+                inlateout("rdx") at(2) => second,
                 inlateout("r10") at(3) => _,
                 inlateout("r8") at(4) => _,
                 inlateout("r9") at(5) => _,
@@ -73,10 +85,10 @@ mod number {
             );
         }
         if failed == 0 {
-            return value;
+            return (value, second);
         }
         super::set_errno(value as c_int);
-        -1
+        (-1, 0)
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -106,7 +118,16 @@ mod number {
     /// can look up nothing. A number found is kept: the module stays while a
     /// context lives, but a process that made none must not call again after
     /// an unload.
+    #[inline]
     pub(super) fn of(call: super::Call) -> Option<c_int> {
+        match NUMBERS[call as usize].load(Ordering::Relaxed) {
+            0 => found(call),
+            n => Some(n),
+        }
+    }
+
+    #[cold]
+    fn found(call: super::Call) -> Option<c_int> {
         let cached = &NUMBERS[call as usize];
         if cached.load(Ordering::Relaxed) == 0 {
             for (number, name) in NUMBERS.iter().zip(NAMES) {
@@ -159,6 +180,7 @@ enum Call {
     lwControl,
 }
 
+#[cold]
 fn set_errno(errno: c_int) {
     // SAFETY: both return the address of the calling thread's errno.
     unsafe {
@@ -175,6 +197,7 @@ fn set_errno(errno: c_int) {
 macro_rules! call {
     ($(#[$doc:meta])* $name:ident ($($arg:ident: $ty:ty),*) -> $ret:ty) => {
         $(#[$doc])*
+        #[inline]
         #[allow(non_snake_case)]
         pub unsafe fn $name($($arg: $ty),*) -> $ret {
             #[cfg(target_os = "freebsd")]
@@ -213,6 +236,55 @@ call! {
     lwSwitch(to: c_int, to_args: *const u64, n: c_int, src: *mut c_int,
         src_args: *mut u64, num_args: *mut c_int) -> c_int
 }
+/// What came back from [`lwSwitchHere`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// `LWC_SWITCHED`, `LWC_TRAPPED`, or `LWC_FAILED` with errno set.
+    pub value: c_int,
+    /// A descriptor of who switched here, or -1.
+    pub src: c_int,
+    /// How many words it passed.
+    pub count: u32,
+}
+
+/// lwSwitch(2) with `LWC_ROOM`: who came and how many words are told in
+/// registers, which spares the kernel two writes to memory and a read.
+///
+/// # Safety
+/// `to_args` must hold as many words as `n` says, and one more with
+/// `LWC_UNTIL`; `room` has place for `LWC_MAX_ARGS` or is null.
+#[allow(non_snake_case)]
+#[inline]
+pub unsafe fn lwSwitchHere(to: c_int, to_args: *const u64, n: c_int, room: *mut u64) -> Resumed {
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64"))]
+    if let Some(number) = number::of(Call::lwSwitch) {
+        let n = n | crate::LWC_ROOM as c_int;
+        let args = [to as u64, to_args as u64, n as u64, 0, room as u64, 0];
+        // SAFETY: the number is the module's own, the arguments are the
+        // caller's promise.
+        let (value, second) = unsafe { number::call_two(number, args) };
+        return Resumed {
+            value: value as c_int,
+            src: second as c_int,
+            count: (second >> 32) as u32,
+        };
+    }
+    let mut resumed = Resumed {
+        value: crate::LWC_FAILED,
+        src: -1,
+        count: 0,
+    };
+    // Elsewhere there are no such registers, or there is no module.
+    let mut count = crate::LWC_MAX_ARGS as c_int;
+    let src = &raw mut resumed.src;
+    // SAFETY: the caller's promise; the places are ours.
+    resumed.value = unsafe { lwSwitch(to, to_args, n, src, room, &raw mut count) };
+    if resumed.value != crate::LWC_FAILED {
+        resumed.count = count as u32;
+    }
+    resumed
+}
+
 call! {
     /// Resumes another context and destroys the current one (lwSwitch(2)).
     ///
@@ -257,7 +329,7 @@ call! {
     lwInfo(lwc: c_int, info: *mut lwc_info) -> c_int
 }
 call! {
-    /// Ends a context, limits a wait or gives up system calls (lwControl(2)).
+    /// Ends a context or gives up system calls (lwControl(2)).
     ///
     /// # Safety
     /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`.

@@ -6,7 +6,9 @@ use crate::spec::Spec;
 use crate::trapped::TrappedCall;
 use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
 use std::convert::Infallible;
+use std::fmt;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -32,19 +34,59 @@ bitflags::bitflags! {
     }
 }
 
+/// How many words travel with a switch at most.
+const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
+
 /// The words that travel with a switch: up to 16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Args {
-    words: [u64; lwc_sys::LWC_MAX_ARGS as usize],
+    /// The first `count` have values: to fill them all would be a tenth of a
+    /// switch.
+    words: [MaybeUninit<u64>; WORDS],
     count: usize,
+}
+
+impl Args {
+    /// At most as many as there may be.
+    #[inline]
+    pub(crate) fn new(from: &[u64]) -> Self {
+        let mut words = [MaybeUninit::uninit(); WORDS];
+        let count = from.len().min(WORDS);
+        for (place, &word) in words.iter_mut().zip(from) {
+            place.write(word);
+        }
+        Self { words, count }
+    }
+
+    /// A word that the kernel or the backend always sends.
+    fn word(&self, i: u32) -> u64 {
+        self.get(i as usize).copied().unwrap_or(0)
+    }
 }
 
 impl Deref for Args {
     type Target = [u64];
+    #[inline]
     fn deref(&self) -> &[u64] {
-        &self.words[..self.count]
+        // SAFETY: `new`, which alone makes a value, has written the first
+        // `count`, and that is no more than there are.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.count) }
     }
 }
+
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl PartialEq for Args {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Args {}
 
 /// How a context ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +102,8 @@ pub struct End {
     pub address: u64,
 }
 
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.signal {
             None => write!(f, "exited with status {}", self.code),
             Some(n) => {
@@ -100,20 +142,17 @@ pub enum Event {
 }
 
 impl Event {
-    fn new(arrived: &Arrived) -> Self {
+    #[inline]
+    fn new(arrived: Arrived) -> Self {
+        let args = arrived.args;
         match arrived.source {
             Source::Context(from) => Self::Switched {
                 from: from.map(Handle::new),
-                args: Args {
-                    words: arrived.words,
-                    count: arrived.count,
-                },
+                args,
             },
-            Source::Called(from) => {
-                Self::Called(TrappedCall::new(Handle::new(from), &arrived.words))
-            }
+            Source::Called(from) => Self::Called(TrappedCall::new(Handle::new(from), &args)),
             Source::Ended => {
-                let word = |i: u32| arrived.words[i as usize];
+                let word = |i: u32| args.word(i);
                 let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
                 Self::Ended(End {
                     id: word(lwc_sys::LWC_END_ID),
@@ -126,6 +165,7 @@ impl Event {
     }
 
     /// The words of a switch; empty for anything else.
+    #[inline]
     pub fn args(&self) -> &[u64] {
         match self {
             Self::Switched { args, .. } => args,
@@ -134,6 +174,7 @@ impl Event {
     }
 
     /// The caller, if this is a switch from a context that still is.
+    #[inline]
     pub fn from(&self) -> Option<Handle> {
         match self {
             Self::Switched { from, .. } => *from,
@@ -168,7 +209,7 @@ pub enum Created {
 pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
     Ok(match backend::lw_create(specs, flags.bits())? {
         Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
-        Birth::New(arrived) => Created::New(Event::new(&arrived)),
+        Birth::New(arrived) => Created::New(Event::new(arrived)),
     })
 }
 
@@ -217,6 +258,7 @@ pub struct Handle {
 }
 
 impl Handle {
+    #[inline]
     fn new(fd: RawFd) -> Self {
         Self {
             fd,
@@ -232,6 +274,7 @@ impl Handle {
     }
 
     /// The descriptor's number.
+    #[inline]
     pub fn as_raw(&self) -> RawFd {
         self.fd
     }
@@ -244,11 +287,12 @@ impl Handle {
     /// # Errors
     /// Contract 3.6, still in the caller: EBADF, EINVAL (itself; more than 16
     /// words), ESRCH (dead, with how it died), EBUSY (threads).
+    #[inline]
     pub fn switch(&self, args: &[u64]) -> Result<Event> {
-        backend::lw_switch(self.fd, args, None).map(|a| Event::new(&a))
+        backend::lw_switch(self.fd, args, None).map(Event::new)
     }
 
-    /// The same with an end of patience (ours; process backend).
+    /// The same with an end of patience (ours).
     ///
     /// When the deadline passes the call fails with ETIMEDOUT and the caller
     /// is the current context again. Whoever had the baton may still run:
@@ -256,8 +300,9 @@ impl Handle {
     ///
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
+    #[inline]
     pub fn switch_until(&self, args: &[u64], deadline: Instant) -> Result<Event> {
-        backend::lw_switch(self.fd, args, Some(deadline)).map(|a| Event::new(&a))
+        backend::lw_switch(self.fd, args, Some(deadline)).map(Event::new)
     }
 
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
@@ -342,7 +387,7 @@ impl Handle {
 /// # Errors
 /// ETIMEDOUT when the deadline passes.
 pub fn await_switch(deadline: Instant) -> Result<Event> {
-    backend::await_switch(deadline).map(|a| Event::new(&a))
+    backend::await_switch(deadline).map(Event::new)
 }
 
 /// The owner of a [`Handle`]: dropping it closes the descriptor.
@@ -362,6 +407,7 @@ impl Context {
     }
 
     /// The name without the ownership.
+    #[inline]
     pub fn handle(&self) -> Handle {
         self.0
     }

@@ -49,11 +49,12 @@ pub struct TrappedCall {
 
 impl TrappedCall {
     pub(crate) fn new(from: Handle, words: &[u64]) -> Self {
+        let word = |i: usize| words.get(i).copied().unwrap_or(0);
         let at = lwc_sys::LWC_CALL_ARGS as usize;
         Self {
             from,
-            number: words[lwc_sys::LWC_CALL_NUMBER as usize] as i64,
-            args: std::array::from_fn(|i| words[at + i]),
+            number: word(lwc_sys::LWC_CALL_NUMBER as usize) as i64,
+            args: std::array::from_fn(|i| word(at + i)),
         }
     }
 

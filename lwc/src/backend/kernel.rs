@@ -5,16 +5,19 @@
 //! descriptor: dup(2) and close(2) are what they are.
 
 use super::{Arrived, Birth, Facts, Source};
+use crate::context::Args;
 use crate::error::{Error, Result};
 use crate::spec::{For, Spec, validate};
 use lwc_sys::{
-    LWC_CONTROL_DESTROY, LWC_CONTROL_PATIENCE, LWC_PATIENCE_MAX, LWC_SELF, LWC_SWITCHED,
-    LWC_TRAPPED, lwc_info, lwc_spec,
+    LWC_CONTROL_DESTROY, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL, lwc_info, lwc_spec,
 };
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
 pub(crate) use super::kernel_confine::{confine, limit_memory};
@@ -38,38 +41,28 @@ fn raw(specs: &[Spec]) -> Vec<lwc_spec> {
     specs.iter().map(Spec::to_raw).collect()
 }
 
-/// Where the kernel puts who and what resumed us.
-struct Landing {
-    src: i32,
-    words: [u64; WORDS],
-    count: i32,
-}
+/// Where the kernel puts the words that came.
+type Room = [MaybeUninit<u64>; WORDS];
 
-impl Landing {
-    fn new() -> Self {
-        Self {
-            src: -1,
-            words: [0; WORDS],
-            count: WORDS as i32,
-        }
-    }
-
-    /// What a call's value means to the context it returned in.
-    fn arrived(&self, value: i32, call: &'static str) -> Result<Arrived> {
-        let source = match value {
-            LWC_SWITCHED => Source::Context((self.src >= 0).then_some(self.src)),
-            // A trapped call's context lives on; of one that ended there is
-            // nothing to name.
-            LWC_TRAPPED if self.src >= 0 => Source::Called(self.src),
-            LWC_TRAPPED => Source::Ended,
-            _ => return Err(Error::last(call, "refused by the kernel")),
-        };
-        Ok(Arrived {
-            source,
-            words: self.words,
-            count: (self.count.max(0) as usize).min(WORDS),
-        })
-    }
+/// What a call's answer means to the context it returned in. `None`: the call
+/// failed.
+#[inline]
+fn arrived(value: i32, src: i32, count: u32, room: &Room) -> Option<Arrived> {
+    let source = match value {
+        LWC_SWITCHED => Source::Context((src >= 0).then_some(src)),
+        // A trapped call's context lives on; of one that ended there is
+        // nothing to name.
+        LWC_TRAPPED if src >= 0 => Source::Called(src),
+        LWC_TRAPPED => Source::Ended,
+        _ => return None,
+    };
+    let count = (count as usize).min(WORDS);
+    // SAFETY: the kernel has written as many words as it says.
+    let words = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
+    Some(Arrived {
+        source,
+        args: Args::new(words),
+    })
 }
 
 /// lwCreate.
@@ -77,7 +70,8 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
     let raw = raw(specs);
-    let mut landing = Landing::new();
+    let (mut src, mut count) = (-1, WORDS as i32);
+    let mut room: Room = [MaybeUninit::uninit(); WORDS];
     // SAFETY: the specifiers and the places for the answer outlive the call,
     // in both contexts it returns in: the new one has a copy of this stack.
     // What the copy must not touch is the caller's promise (`crate::create`).
@@ -85,22 +79,21 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
         lwc_sys::lwCreate(
             raw.as_ptr(),
             raw.len() as i32,
-            &raw mut landing.src,
-            landing.words.as_mut_ptr(),
-            &raw mut landing.count,
+            &raw mut src,
+            room.as_mut_ptr().cast(),
+            &raw mut count,
             flags as i32,
         )
     };
     if value >= 0 {
         return Ok(Birth::Creator(value));
     }
-    if value == lwc_sys::LWC_FAILED {
+    let Some(arrived) = arrived(value, src, count as u32, &room) else {
         return Err(Error::last(
             CALL,
             format!("{} specifiers, flags {flags:#x}", specs.len()),
         ));
-    }
-    let arrived = landing.arrived(value, CALL)?;
+    };
     keep_holes(&raw);
     Ok(Birth::New(arrived))
 }
@@ -141,6 +134,7 @@ fn keep_holes(specs: &[lwc_spec]) {
     }
 }
 
+#[inline]
 fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
     if words.len() > WORDS {
         return Err(Error::new(
@@ -156,48 +150,47 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
 }
 
 /// lwSwitch.
+#[inline]
 pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived> {
     const CALL: &str = "lwSwitch";
     too_many(CALL, words)?;
+    let (mut at, mut n) = (words.as_ptr(), words.len() as i32);
+    let mut with_end = [MaybeUninit::uninit(); WORDS + 1];
     if let Some(deadline) = deadline {
-        patience(deadline)?;
-    }
-    let mut landing = Landing::new();
-    // SAFETY: words and places outlive the call. Other contexts run before it
-    // returns; they have their own memory, but for what was shared on purpose.
-    let value = unsafe {
-        lwc_sys::lwSwitch(
-            to,
-            words.as_ptr(),
-            words.len() as i32,
-            &raw mut landing.src,
-            landing.words.as_mut_ptr(),
-            &raw mut landing.count,
-        )
-    };
-    if value == lwc_sys::LWC_FAILED {
-        let error = named(CALL, to);
-        if deadline.is_some() && error.errno() != Errno::ETIMEDOUT {
-            // It never left: the patience is for this switch, not for the next.
-            // SAFETY: the command takes a number.
-            unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_PATIENCE as i32, 0) };
+        for (place, &word) in with_end.iter_mut().zip(words) {
+            place.write(word);
         }
-        return Err(error);
+        with_end[words.len()].write(monotonic(deadline));
+        (at, n) = (with_end.as_ptr().cast(), n | LWC_UNTIL as i32);
     }
-    landing.arrived(value, CALL)
+    let mut room: Room = [MaybeUninit::uninit(); WORDS];
+    // SAFETY: words, with what follows them, and room outlive the call. Other
+    // contexts run before it returns; they have their own memory, but for what
+    // was shared on purpose.
+    let resumed = unsafe { lwc_sys::lwSwitchHere(to, at, n, room.as_mut_ptr().cast()) };
+    arrived(resumed.value, resumed.src, resumed.count, &room).ok_or_else(|| named(CALL, to))
 }
 
-/// lwControl, LWC_CONTROL_PATIENCE: of the next switch.
-fn patience(deadline: Instant) -> Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let ns = u64::try_from(left.as_nanos())
-        .unwrap_or(u64::MAX)
-        .clamp(1, LWC_PATIENCE_MAX);
-    // SAFETY: the command takes a number.
-    if unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_PATIENCE as i32, ns) } != 0 {
-        return Err(Error::last("lwSwitch", "its deadline"));
-    }
-    Ok(())
+/// An instant as the module wants it, in nanoseconds of CLOCK_MONOTONIC. That
+/// is the clock of `Instant`, which does not tell its reading: one moment is
+/// known as both have it.
+#[inline]
+fn monotonic(instant: Instant) -> u64 {
+    static MOMENT: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let (moment, reading) = MOMENT.get_or_init(|| {
+        // In this order a deadline is late by a moment, and never early.
+        let moment = Instant::now();
+        let reading = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
+        (moment, reading)
+    });
+    let since = match instant.checked_duration_since(*moment) {
+        Some(after) => reading.saturating_add(after),
+        None => reading.saturating_sub(*moment - instant),
+    };
+    since
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(since.subsec_nanos().into())
 }
 
 /// The module's number for a descriptor, or for the current context. A number
@@ -215,6 +208,7 @@ pub(super) fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
 }
 
 /// What errno says of a call on a descriptor.
+#[cold]
 fn named(call: &'static str, fd: RawFd) -> Error {
     let error = Error::last(call, format!("to descriptor {fd}"));
     let what = match error.errno() {

@@ -16,12 +16,14 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
+use crate::context::Args;
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 /// Where contexts come from.
@@ -50,11 +52,31 @@ impl std::fmt::Display for Backend {
 /// # Errors
 /// ENOSYS when the forced one is missing, with how to get it; EINVAL when
 /// `LWC_BACKEND` says something else.
+#[inline]
 pub fn backend() -> Result<Backend> {
+    // Each call of this crate asks.
+    match CHOSEN.load(Ordering::Relaxed) {
+        KERNEL => Ok(Backend::Kernel),
+        PROCESS => Ok(Backend::Process),
+        _ => first_choice(),
+    }
+}
+
+/// What was chosen; anything else while nothing was, or nothing could be.
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+const KERNEL: u8 = 1;
+const PROCESS: u8 = 2;
+
+#[cold]
+fn first_choice() -> Result<Backend> {
     static CHOICE: OnceLock<Result<Backend>> = OnceLock::new();
-    CHOICE
-        .get_or_init(|| choose(std::env::var("LWC_BACKEND").ok().as_deref()))
-        .clone()
+    let choice = CHOICE.get_or_init(|| choose(std::env::var("LWC_BACKEND").ok().as_deref()));
+    match choice {
+        Ok(Backend::Kernel) => CHOSEN.store(KERNEL, Ordering::Relaxed),
+        Ok(Backend::Process) => CHOSEN.store(PROCESS, Ordering::Relaxed),
+        Err(_) => {}
+    }
+    choice.clone()
 }
 
 /// Whether there is a kernel backend here, and why not.
@@ -108,8 +130,7 @@ pub(crate) enum Source {
 /// What a resumed context learns.
 pub(crate) struct Arrived {
     pub(crate) source: Source,
-    pub(crate) words: [u64; lwc_sys::LWC_MAX_ARGS as usize],
-    pub(crate) count: usize,
+    pub(crate) args: Args,
 }
 
 /// lwInfo's answer.
@@ -132,6 +153,7 @@ pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
 /// One function of each backend under one name.
 macro_rules! dispatch {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
+        #[inline]
         pub(crate) fn $name($($arg: $ty),*) -> $ret {
             match backend()? {
                 Backend::Kernel => kernel::$name($($arg),*),

@@ -55,6 +55,7 @@ pub(crate) use access::{lw_syscall, read_memory, write_memory};
 pub(crate) use confine::{confine, limit_memory};
 
 use crate::backend::{Arrived, Birth, Facts, Source};
+use crate::context::Args;
 use crate::error::{Error, Result};
 use crate::spec::{For, Spec, validate};
 use create::{Forked, create};
@@ -233,14 +234,12 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
             rt.current().store(id, Ordering::Relaxed);
             Ok(Arrived {
                 source: Source::Called(known_as(rt, from)?),
-                words,
-                count: lwc_sys::LWC_CALL_WORDS as usize,
+                args: Args::new(&words[..lwc_sys::LWC_CALL_WORDS as usize]),
             })
         }
         Got::Ended { words, count } => Ok(Arrived {
             source: Source::Ended,
-            words,
-            count,
+            args: Args::new(&words[..count]),
         }),
         Got::Baton { from, words, count } => {
             let id = rt.id;
@@ -251,8 +250,7 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
             };
             Ok(Arrived {
                 source: Source::Context(from),
-                words,
-                count,
+                args: Args::new(&words[..count]),
             })
         }
     }
