@@ -117,7 +117,9 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	p->p_limit = td->td_limit = to->lc_limit;
 	from->lc_cred = to->lc_cred;
 	from->lc_credref = to->lc_credref;
-	lwc_cred_swap(td, &from->lc_cred, &from->lc_credref);
+	/* If they are the same it does not matter who counts what. */
+	if (from->lc_cred != p->p_ucred)
+		lwc_cred_swap(td, &from->lc_cred, &from->lc_credref);
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
@@ -370,8 +372,12 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	    &to->lc_md, how == LWC_HOW_SUSPEND);
 	dead = false;
 	if (!known) {
+		/*
+		 * Another process may close, or have closed, its last name in
+		 * a shared table.
+		 */
+		lwc_ctx_ref(from);
 		mtx_lock(&lp->lp_mtx);
-		/* Another process may have closed the name in a shared table. */
 		dead = how == LWC_HOW_DISCARD || from->lc_names == 0;
 		lwc_leave(lp, from, to,
 		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
@@ -380,6 +386,8 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	error = lwc_arrive(td, from, to, ev, how, state, src);
 	if (dead)
 		lwc_reap(lp, from);
+	if (!known)
+		lwc_ctx_rele(from);
 	return (error);
 }
 

@@ -21,10 +21,14 @@
 
 #define	ROUNDS	500
 
-/* A context in the caller's table that counts its visits and comes back. */
+/*
+ * A context in the caller's table that counts its visits and comes back: with
+ * an end of patience, which has the module look at it after it has left.
+ */
 static int
 sharer(int *visits, void (*first)(void))
 {
+	static const uint64_t never = UINT64_MAX;
 	struct lwc_spec s = files(-1, -1, LWC_SHARE);
 	struct visit v;
 	int fd;
@@ -35,8 +39,8 @@ sharer(int *visits, void (*first)(void))
 			first();
 		for (;;) {
 			(*visits)++;
-			REQUIRE(lwSwitch(v.src, NULL, 0, &v.src, NULL,
-			    NULL) == LWC_SWITCHED);
+			REQUIRE(lwSwitch(v.src, &never, LWC_UNTIL, &v.src,
+			    NULL, NULL) == LWC_SWITCHED);
 		}
 	}
 	REQUIRE(fd >= 0);
@@ -111,7 +115,7 @@ CASE(c3_3_in_a_table_of_two_processes, "which the other one closes behind our ba
 	atomic_store((_Atomic int *)&word[1], 1);
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 	closefrom(fd);
-	REQUIRE(counter("contexts") == 0);
+	REQUIRE(settles("contexts", 0));
 	fd = sharer(&word[0], NULL);		/* the table is ours again */
 	visit_often(fd);
 	REQUIRE(close(fd) == 0 && counter("contexts") == 0);

@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 
 #include <signal.h>
-#include <stdbool.h>
 #include <time.h>
 
 #include "lwc_test.h"

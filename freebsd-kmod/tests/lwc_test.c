@@ -178,6 +178,19 @@ counter(const char *name)
 	return (len == sizeof(int) ? (long)(u_int)l : (long)l);
 }
 
+bool
+settles(const char *name, long value)
+{
+	u_int try;
+
+	for (try = 0; counter(name) != value; try++) {
+		if (try == 100)
+			return (false);
+		usleep(20000);
+	}
+	return (true);
+}
+
 int
 status_of(void (*f)(void *), void *arg)
 {
@@ -214,8 +227,8 @@ run_body(void *arg)
 static int
 run(struct lwc_case *c, char *why, size_t size)
 {
-	long before[nitems(leaky)], after;
-	u_int i, try;
+	long before[nitems(leaky)];
+	u_int i;
 	int status;
 
 	for (i = 0; i < nitems(leaky); i++)
@@ -226,18 +239,10 @@ run(struct lwc_case *c, char *why, size_t size)
 		snprintf(why, size, "signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) != 0)
 		snprintf(why, size, "exit %d", WEXITSTATUS(status));
-	for (i = 0; i < nitems(leaky) && why[0] == '\0'; i++) {
-		/* What the reaper has left it takes a moment to do. */
-		for (try = 0; try < 100; try++) {
-			after = counter(leaky[i]);
-			if (after == before[i])
-				break;
-			usleep(20000);
-		}
-		if (after != before[i])
+	for (i = 0; i < nitems(leaky) && why[0] == '\0'; i++)
+		if (!settles(leaky[i], before[i]))
 			snprintf(why, size, "leaked %s: %ld, now %ld",
-			    leaky[i], before[i], after);
-	}
+			    leaky[i], before[i], counter(leaky[i]));
 	if (why[0] == '\0')
 		printf("%s: passed\n", c->name);
 	else

@@ -17,6 +17,7 @@
 
 #include <sys/types.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +73,11 @@ void	*page(void);			/* a private anonymous page */
 int	faults(volatile void *p, int dowrite);
 int	lwc_switch_number(void);	/* of lwSwitch(), for calls by hand */
 long	counter(const char *name);	/* kern.lwc.NAME */
+/*
+ * Does it reach this value in two seconds?  What dies by another process's
+ * doing is left to the reaper, which takes a moment.
+ */
+bool	settles(const char *name, long value);
 /* Fork, run, and return the wait status. */
 int	status_of(void (*f)(void *), void *arg);
 
