@@ -88,7 +88,7 @@ pub struct LiveChain {
     /// One moment as both clocks have it.
     moment: (Instant, u64),
     /// Whether contexts are processes, which run whoever is current.
-    apart: bool,
+    pub(super) apart: bool,
 }
 
 /// What a chain has done.
@@ -132,6 +132,7 @@ impl LiveChain {
         }
         let region_addresses = regions.iter().map(Region::range).collect();
         let mut started = Vec::with_capacity(chain.steps.len());
+        let apart = lwc::backend()? == lwc::Backend::Process;
         for (i, function) in chain.steps.iter().enumerate() {
             let mut specs = vec![Spec::all_files(Access::Unmap)];
             let strangers = regions
@@ -159,6 +160,7 @@ impl LiveChain {
                 input: &regions[i],
                 output: &regions[i + 1],
                 control: &controls[i],
+                keep_input: apart && i > 0,
                 audit,
             };
             let (snapshot, setup) =
@@ -208,7 +210,7 @@ impl LiveChain {
             count: 0,
             counts: Counts::default(),
             moment: (Instant::now(), monotonic()),
-            apart: lwc::backend()? == lwc::Backend::Process,
+            apart,
         })
     }
 
@@ -281,8 +283,10 @@ impl LiveChain {
         pages * lwc::page_size() as u64
     }
 
-    /// Where the input goes, before [`invoke`](Self::invoke).
-    pub fn input(&self) -> &Region {
+    /// Where the input goes, before [`invoke`](Self::invoke). No copy that has
+    /// served sees it.
+    pub fn input(&mut self) -> &Region {
+        self.clear_away();
         &self.first
     }
 
@@ -291,11 +295,14 @@ impl LiveChain {
         &self.last
     }
 
-    /// Makes ready a copy of each function that has none.
+    /// Ends the copies that have served and makes ready one of each function
+    /// that has none. Between an invocation and this a hostile one may run on,
+    /// where contexts are processes.
     ///
     /// # Errors
     /// As [`invoke`](Self::invoke).
     pub fn prepare(&mut self) -> Result<(), Failure> {
+        self.clear_away();
         for i in 0..self.steps.len() {
             self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
         }
@@ -340,6 +347,7 @@ impl LiveChain {
         id: &str,
         due: Option<Instant>,
     ) -> Result<(usize, About, Vec<Hop>), Failure> {
+        self.clear_away();
         let mut hops = Vec::with_capacity(self.steps.len());
         let mut len = input_len.min(self.capacity());
         let mut about = about;
@@ -439,7 +447,6 @@ impl LiveChain {
         if left.is_zero() {
             return Err(Cause::Deadline);
         }
-        let isolation = self.chain.isolation;
         let capacity = self.last.len() as u64;
         let step = &self.steps[i];
         let own = step.function.timeout;
@@ -461,7 +468,6 @@ impl LiveChain {
         self.counts.switches += 1;
         let event = self.call(i, copy, &[word::INVOKE], begin + timeout);
         let run = begin.elapsed();
-        let step = &mut self.steps[i];
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
             Ok(args) => {
@@ -473,20 +479,10 @@ impl LiveChain {
             Err(Cause::Timeout(_)) if timeout < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
-        if isolation == Isolation::Invocation {
-            log::debug!("roll back: {}", step.function.name);
-            self.counts.rollbacks += 1;
-            if let Some(used) = step.copy.take() {
-                // Before the next function runs, so that it changes nothing
-                // behind its back. In one process it runs only if somebody
-                // switches to it, and nobody does.
-                if self.apart {
-                    let _ = used.kill();
-                }
-                step.used = Some(used);
-            }
+        let (status, claimed, content_type, message) = self.steps[i].control.reply();
+        if rolled_back {
+            self.roll_back(i, claimed as usize);
         }
-        let (status, claimed, content_type, message) = step.control.reply();
         if status != 0 {
             return Err(Cause::Reported {
                 code: status,
@@ -496,7 +492,7 @@ impl LiveChain {
         if claimed > capacity {
             return Err(Cause::TooBig { claimed, capacity });
         }
-        let Some(attributes) = step.control.reply_attributes() else {
+        let Some(attributes) = self.steps[i].control.reply_attributes() else {
             return Err(Cause::Misbehaved(
                 "it left attributes that no function can set".into(),
             ));

@@ -47,9 +47,15 @@ pub(crate) struct Parts<'a> {
     pub(crate) input: &'a Region,
     pub(crate) output: &'a Region,
     pub(crate) control: &'a Control,
+    /// Whether a small input is copied before the handler sees it: who wrote it
+    /// may still run, and write.
+    pub(crate) keep_input: bool,
     /// Whether copies answer probes; set for audits alone.
     pub(crate) audit: bool,
 }
+
+/// Bytes of an input that are worth a copy rather than the end of who wrote it.
+pub(crate) const KEPT_INPUT: usize = 4096;
 
 /// The loaded function.
 struct Loaded {
@@ -202,12 +208,41 @@ fn copy_self(
     }
 }
 
+/// What a copy has for its invocations, one after the other.
+struct Room {
+    raw: RawInvocation,
+    /// For an input that is kept; written to, so that its pages are there.
+    input: Vec<u8>,
+}
+
+impl Room {
+    fn new(parts: &Parts<'_>) -> Self {
+        let mut input = Vec::new();
+        if parts.keep_input {
+            input.resize(KEPT_INPUT.min(parts.input.len()), 0xff);
+        }
+        // SAFETY: integers, pointers and characters may all be zero.
+        let raw = unsafe { std::mem::zeroed() };
+        Self { raw, input }
+    }
+
+    /// Where the handler finds an input of so many bytes.
+    fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
+        match self.input.get_mut(..len) {
+            Some(kept) if !kept.is_empty() => {
+                parts.input.read(0, kept);
+                kept.as_ptr()
+            }
+            _ => parts.input.as_ptr().cast_const(),
+        }
+    }
+}
+
 /// A copy: one invocation after the other.
 fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
-    // SAFETY: integers, pointers and characters may all be zero.
-    let mut raw: RawInvocation = unsafe { std::mem::zeroed() };
+    let mut room = Room::new(parts);
     warm_up(parts, loaded);
-    answer(&[word::INVOKE], root, parts, state, nothing, &mut raw);
+    answer(&[word::INVOKE], root, parts, state, nothing, &mut room);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut reply = match ready {
@@ -218,7 +253,7 @@ fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded
         let event = root.switch(&reply);
         reply = match event {
             Ok(Event::Switched { from, args }) if from == Some(root) => {
-                answer(&args, root, parts, state, loaded.handler, &mut raw)
+                answer(&args, root, parts, state, loaded.handler, &mut room)
             }
             Ok(_) => [word::FAILED, libc::EPERM as u64],
             // There is no way back any more, as after a function closed it on
@@ -237,11 +272,11 @@ fn answer(
     parts: &Parts<'_>,
     state: &HostState<'_>,
     handler: Handler,
-    raw: &mut RawInvocation,
+    room: &mut Room,
 ) -> [u64; 2] {
     match asked.first() {
         Some(&word::INVOKE) => {
-            invoke(parts, state, handler, raw);
+            invoke(parts, state, handler, room);
             [word::DONE, 0]
         }
         Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(asked, root)],
@@ -273,17 +308,20 @@ unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
     0
 }
 
-/// Step 6 of the life. `raw` is used again and again: its texts are made
+/// Step 6 of the life. The room is used again and again: texts in it are made
 /// empty by their first byte alone.
-fn invoke(parts: &Parts<'_>, state: &HostState<'_>, handler: Handler, raw: &mut RawInvocation) {
+fn invoke(parts: &Parts<'_>, state: &HostState<'_>, handler: Handler, room: &mut Room) {
+    let input_len = parts.control.input_len().min(parts.input.len());
+    let input = room.input(parts, input_len);
+    let raw = &mut room.raw;
     let [id, input_type] = parts.control.id_and_type();
     // All of it: the function may have written to any.
     raw.abi = ABI;
     raw.status = 0;
     raw.host = state.as_host();
     raw.calls = &raw const CALLS;
-    raw.input = parts.input.as_ptr().cast_const();
-    raw.input_len = parts.control.input_len().min(parts.input.len());
+    raw.input = input;
+    raw.input_len = input_len;
     raw.input_type = input_type;
     raw.output = parts.output.as_ptr();
     raw.output_capacity = parts.output.len();

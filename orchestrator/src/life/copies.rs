@@ -1,7 +1,7 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
 use super::chain::{LiveChain, NOT_TRAPPED};
-use super::context::{end_of, word};
+use super::context::{KEPT_INPUT, end_of, word};
 use super::error::{Cause, EndText};
 use lwc::{Context, Errno, Event, Handle};
 use std::time::{Duration, Instant};
@@ -26,7 +26,6 @@ impl LiveChain {
         if let Some(copy) = &self.steps[i].copy {
             return Ok(copy.handle());
         }
-        self.clear_away(i);
         let snapshot = self.steps[i].snapshot.handle();
         let known: Vec<Handle> = self
             .steps
@@ -91,11 +90,30 @@ impl LiveChain {
         }
     }
 
-    /// The memory of a copy that has served is returned off the path of the
-    /// invocation.
-    fn clear_away(&mut self, i: usize) {
-        if let Some(used) = self.steps[i].used.take() {
-            let _ = used.kill();
+    /// Step 7 of the life, once the copy has given an answer of `len` bytes:
+    /// it serves no more. It ends off the path of the invocation, but for one
+    /// that could change behind the next function's back what that one reads.
+    /// In one process it runs only if somebody switches to it, and nobody does;
+    /// and little is read from a page of the reader's own.
+    pub(super) fn roll_back(&mut self, i: usize, len: usize) {
+        let is_read_in_place = i + 1 < self.steps.len() && len > KEPT_INPUT;
+        let step = &mut self.steps[i];
+        log::debug!("roll back: {}", step.function.name);
+        self.counts.rollbacks += 1;
+        if let Some(used) = step.copy.take() {
+            if self.apart && is_read_in_place {
+                let _ = used.kill();
+            }
+            step.used = Some(used);
+        }
+    }
+
+    /// Ends the copies that have served.
+    pub(super) fn clear_away(&mut self) {
+        for step in &mut self.steps {
+            if let Some(used) = step.used.take() {
+                let _ = used.kill();
+            }
         }
     }
 
