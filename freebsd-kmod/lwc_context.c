@@ -32,7 +32,6 @@
 #include <sys/fcntl.h>
 #include <sys/stat.h>
 #include <sys/sx.h>
-#include <sys/ucred.h>
 #include <sys/user.h>
 
 #include <vm/vm_extern.h>
@@ -192,8 +191,6 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lc->lc_sigacts = NULL;
 	}
 	lwc_shared_drop(&lc->lc_shared);
-	if (lc->lc_creator == NULL && lc->lc_allow != NULL)
-		atomic_subtract_int(&lwc_nroots, 1);
 	lwc_allow_free(lc->lc_allow);
 	lc->lc_allow = NULL;
 	monitor = lc->lc_monitor;

@@ -26,11 +26,6 @@
 
 #include <sys/syscall.h>
 
-struct lwc_allow {
-	u_int		al_refs;	/* (a) */
-	struct lwc_calls al_calls;	/* (c) */
-};
-
 struct lwc_allow *
 lwc_allow_hold(struct lwc_allow *al)
 {
@@ -46,15 +41,6 @@ lwc_allow_free(struct lwc_allow *al)
 
 	if (al != NULL && refcount_release(&al->al_refs))
 		free(al, M_LWC);
-}
-
-/* May a context with this set make this system call? */
-bool
-lwc_allowed(const struct lwc_allow *al, u_int number)
-{
-
-	return (al == NULL || (number < LWC_CALLS_MAX &&
-	    (al->al_calls.calls[number / 64] & (1ULL << (number % 64))) != 0));
 }
 
 static int
@@ -89,17 +75,13 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 {
 	struct lwc_allow *al, *old;
 	struct lwc_ctx *cur;
-	struct proc *p;
-	struct sysentvec *sv;
 	int error, i;
 
-	p = td->td_proc;
 	cur = lp->lp_current;
 	al = malloc(sizeof(*al), M_LWC, M_WAITOK);
 	refcount_init(&al->al_refs, 1);
 	error = copyin(user, &al->al_calls, sizeof(al->al_calls));
-	sv = lwc_trap_sysent(lp->lp_sysent);
-	if (error == 0 && sv == NULL)
+	if (error == 0 && !lwc_sysent_install(lp, cur, true))
 		error = EINVAL;
 	if (error != 0) {
 		free(al, M_LWC);
@@ -109,14 +91,7 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 	if (old != NULL)
 		for (i = 0; i < (int)nitems(al->al_calls.calls); i++)
 			al->al_calls.calls[i] &= old->al_calls.calls[i];
-	/* A root is in nobody's way else, but now it needs the module. */
-	if (old == NULL && cur->lc_creator == NULL)
-		atomic_add_int(&lwc_nroots, 1);
-	PROC_LOCK(p);
 	cur->lc_allow = al;
-	cur->lc_sysent = sv;
-	p->p_sysent = sv;
-	PROC_UNLOCK(p);
 	lwc_allow_free(old);
 	return (0);
 }

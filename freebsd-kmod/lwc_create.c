@@ -16,7 +16,6 @@
 #include "lwc_var.h"
 
 #include <sys/resourcevar.h>
-#include <sys/ucred.h>
 
 
 SDT_PROBE_DEFINE3(lwc, , , create, "uint64_t", "uint64_t", "int");
@@ -91,6 +90,7 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	struct lwc_ctx *cur;
 	struct proc *p;
 	int error;
+	bool traps;
 
 	p = td->td_proc;
 	cur = lp->lp_current;
@@ -108,13 +108,13 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	sigacts_copy(lc->lc_sigacts, p->p_sigacts);
 	lwc_trap_disarm(lc->lc_sigacts);
 	lwc_thread_copy(td, &lc->lc_thread);
+	traps = (lc->lc_flags & (LWC_TRAP_SYSCALL | LWC_GUARD)) != 0 ||
+	    lc->lc_allow != NULL;
 	lc->lc_sysent = lp->lp_sysent;
-	if ((lc->lc_flags & (LWC_TRAP_SYSCALL | LWC_GUARD)) != 0 ||
-	    lc->lc_allow != NULL) {
-		lc->lc_sysent = lwc_trap_sysent(lp->lp_sysent);
-		if (lc->lc_sysent == NULL)
-			return (EINVAL);
-	}
+	if (!lwc_sysent_install(lp, lc, traps) && traps)
+		return (EINVAL);
+	if (cur->lc_sysent == lp->lp_sysent)
+		(void)lwc_sysent_install(lp, cur, false);
 	if ((flags & LWC_GUARD) != 0) {
 		lwc_trap_arm(lc->lc_sigacts, flags, true);
 		SIGSETNAND(lc->lc_thread.lt_sigmask, lwc_trap_mask());

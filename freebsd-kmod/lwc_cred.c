@@ -24,7 +24,6 @@
 #include <sys/racct.h>
 #include <sys/resourcevar.h>
 #include <sys/sx.h>
-#include <sys/ucred.h>
 
 /* A new context has what the current one has. */
 void
@@ -91,9 +90,8 @@ lwc_prison_move(struct proc *p, struct ucred *from, struct ucred *to)
 	prison_proc_free(from->cr_prison);
 }
 
-/* What is counted by credentials follows them.  Called without locks. */
 void
-lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to)
+lwc_cred_recount(struct proc *p, struct ucred *from, struct ucred *to)
 {
 
 	if (from->cr_ruidinfo != to->cr_ruidinfo) {
@@ -103,13 +101,9 @@ lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to)
 	if (from->cr_prison != to->cr_prison)
 		lwc_prison_move(p, from, to);
 #ifdef RACCT
-	if (from->cr_ruidinfo != to->cr_ruidinfo ||
-	    from->cr_prison != to->cr_prison ||
-	    from->cr_loginclass != to->cr_loginclass) {
-		PROC_LOCK(p);
-		racct_proc_ucred_changed(p, from, to);
-		PROC_UNLOCK(p);
-	}
+	PROC_LOCK(p);
+	racct_proc_ucred_changed(p, from, to);
+	PROC_UNLOCK(p);
 #endif
 }
 
@@ -121,11 +115,10 @@ lwc_cred_exchange(struct thread *td, struct ucred **credp, long *refp)
 
 	p = td->td_proc;
 	PROC_LOCK(p);
-	lwc_cow_sync(td);
-	lwc_cred_swap(td, credp, refp);
+	lwc_cow_sync(td, p);
+	lwc_cred_swap(td, p, credp, refp);
 	PROC_UNLOCK(p);
-	if (*credp != p->p_ucred)
-		lwc_cred_changed(p, *credp, p->p_ucred);
+	lwc_cred_changed(p, *credp, p->p_ucred);
 }
 
 /* The process has the same as somebody else from now on. */

@@ -33,7 +33,7 @@ int lwc_max_per_proc = 4096;
 int lwc_max_contexts = 65536;
 int lwc_max_specs = LWC_MAX_SPECS;
 volatile u_int lwc_live, lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
-volatile u_int lwc_nroots;
+volatile u_int lwc_nours;
 volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 
 static SYSCTL_NODE(_kern, OID_AUTO, lwc, CTLFLAG_RW | CTLFLAG_MPSAFE, NULL,
@@ -101,7 +101,7 @@ lwc_modevent(module_t mod __unused, int what, void *arg __unused)
 	case MOD_QUIESCE:
 	case MOD_UNLOAD:
 		return (lwc_live != 0 || lwc_ndescs != 0 ||
-		    lwc_nroots != 0 ? EBUSY : 0);
+		    lwc_nours != 0 ? EBUSY : 0);
 	default:
 		return (EOPNOTSUPP);
 	}
@@ -120,7 +120,7 @@ DECLARE_MODULE(lwc, lwc_mod, SI_SUB_SYSCALLS, SI_ORDER_ANY);
 MODULE_VERSION(lwc, LWC_ABI_VERSION);
 
 #define	LWC_CALL(name, narg)						\
-static int name##_number = NO_SYSCALL;					\
+int name##_number = NO_SYSCALL;					\
 static struct sysent name##_sysent = {					\
 	.sy_narg = (narg),						\
 	.sy_call = (sy_call_t *)sys_##name,				\

@@ -15,7 +15,6 @@
 
 #include "lwc_var.h"
 
-#include <sys/ucred.h>
 
 
 SDT_PROBE_DEFINE2(lwc, , , overlay, "uint64_t", "int");

@@ -30,7 +30,6 @@
 #include <sys/rwlock.h>
 #include <sys/smp.h>
 #include <sys/sx.h>
-#include <sys/ucred.h>
 
 
 #define	LWC_PROC_HASH	256
@@ -309,8 +308,11 @@ lwc_proc_destroy(struct lwc_proc *lp)
 	p = lp->lp_proc;
 	MPASS(p == curproc);
 	cur = lp->lp_current;
-	if (p->p_sysent != lp->lp_sysent)
+	if (p->p_sysent != lp->lp_sysent) {
+		PROC_LOCK(p);
 		p->p_sysent = lp->lp_sysent;
+		PROC_UNLOCK(p);
+	}
 	lwc_trap_disarm(p->p_sigacts);
 	rw_wlock(&lwc_hash_lock);
 	LIST_REMOVE(lp, lp_link);
@@ -348,6 +350,8 @@ lwc_proc_destroy(struct lwc_proc *lp)
 	lp->lp_current = NULL;
 	lp->lp_proc = NULL;
 	mtx_unlock(&lp->lp_mtx);
+	if (lp->lp_ours)
+		atomic_subtract_int(&lwc_nours, 1);
 	lwc_proc_rele(lp);
 }
 

@@ -104,7 +104,7 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	if (from->lc_shared != to->lc_shared)
 		lwc_shared_swap(from, to, p->p_fd);
 	PROC_LOCK(p);
-	lwc_cow_sync(td);
+	lwc_cow_sync(td, p);
 	from->lc_vm = p->p_vmspace;
 	p->p_vmspace = to->lc_vm;
 	from->lc_fd = p->p_fd;
@@ -119,15 +119,14 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	from->lc_credref = to->lc_credref;
 	/* If they are the same it does not matter who counts what. */
 	if (from->lc_cred != p->p_ucred)
-		lwc_cred_swap(td, &from->lc_cred, &from->lc_credref);
+		lwc_cred_swap(td, p, &from->lc_cred, &from->lc_credref);
 	p->p_sysent = to->lc_sysent;
 	lwc_thread_save(td, &from->lc_thread);
 	lwc_thread_load(td, &to->lc_thread);
 	if (__predict_false(lwc_signals_wait(td, p)))
 		signotify(td);
 	PROC_UNLOCK(p);
-	if (from->lc_cred != p->p_ucred)
-		lwc_cred_changed(p, from->lc_cred, p->p_ucred);
+	lwc_cred_changed(p, from->lc_cred, p->p_ucred);
 }
 
 static inline int
@@ -456,6 +455,10 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 		return (error);
 	lp = to->lc_lp;
 	from = lp->lp_current;
+	if (__predict_false(!lwc_allowed(from->lc_allow, lwSwitch_number))) {
+		error = lwc_call_deny(td, NULL);
+		goto out;
+	}
 	/* If it does not leave after all, nobody reads this. */
 	error = lwc_out_copyin(&from->lc_out, uap->src, uap->src_args,
 	    uap->num_args, (uap->n & LWC_ROOM) != 0);

@@ -22,7 +22,6 @@
 
 #include <sys/capsicum.h>
 #include <sys/syscall.h>
-#include <sys/ucred.h>
 
 #include <vm/vm_param.h>
 

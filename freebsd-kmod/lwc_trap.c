@@ -8,10 +8,9 @@
  * Traps: contexts whose system calls, faults or end resume another.
  *
  * Such a context runs with a private copy of the system's sysentvec, put into
- * p_sysent by the switch; other contexts and processes keep the system's own
- * and pay nothing.  The copies are made once and live as long as the module,
- * since other processes may be reading them at any time.  Three entries are
- * ours:
+ * p_sysent by the switch; other processes keep the system's own and pay
+ * nothing.  The copies are made once and live as long as the module, since
+ * other processes may be reading them at any time.  Three entries are ours:
  *
  * sv_fetch_syscall_args runs before capability mode is looked at.  A call
  * that is to be turned away gets our own struct sysent, marked static (no
@@ -25,6 +24,11 @@
  *
  * sv_set_syscall_retval keeps the marks in place after sigaction(2), and
  * fault signals unblocked: a blocked one would kill the process at once.
+ *
+ * The other contexts of a process that has made one have a second copy, which
+ * differs in sv_fetch_syscall_args alone.  It knows lwSwitch() by its number,
+ * and that the module stays as long as such a process: no table is looked up
+ * and no call is counted in and out, a twentieth of a switch.
  *
  * sigreturn(2) is never trapped: only the context itself can do it.  Nor are
  * the module's calls, but for lwSyscall(), which would be a way around.  Calls
@@ -47,14 +51,15 @@ SDT_PROBE_DEFINE3(lwc, , , trap, "uint64_t", "int", "uint64_t");
 #define	LWC_CAUGHT	((sig_t)(uintptr_t)0x8000feed8000feedULL)
 
 struct lwc_sysent {
-	struct sysentvec ls_sv;
+	struct sysentvec ls_sv;		/* for traps */
+	struct sysentvec ls_plain;	/* for the others */
 	struct sysentvec *ls_orig;
 };
 #define	LWC_NSYSENT	4
 static struct mtx lwc_sysent_mtx;	/* guards filling the next slot */
 static struct lwc_sysent *lwc_sysents[LWC_NSYSENT];
 
-static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse, lwc_call_deny,
+static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_refuse,
     lwc_call_kill, lwc_call_capped;
 
 #define	LWC_SYSENT(call)	{					\
@@ -70,6 +75,13 @@ static struct sysent lwc_sysent_refuse = LWC_SYSENT(lwc_call_refuse);
 static struct sysent lwc_sysent_deny = LWC_SYSENT(lwc_call_deny);
 static struct sysent lwc_sysent_kill = LWC_SYSENT(lwc_call_kill);
 static struct sysent lwc_sysent_capped = LWC_SYSENT(lwc_call_capped);
+static struct sysent lwc_sysent_switch = {
+	.sy_call = (sy_call_t *)sys_lwSwitch,
+	.sy_auevent = AUE_NULL,
+	.sy_flags = SYF_CAPENABLED,
+	.sy_thrcnt = SY_THR_STATIC,
+	.sy_narg = 6,
+};
 
 static sigset_t lwc_faults;	/* (c) signals of faults */
 static sigset_t lwc_fatals;	/* (c) all whose default is to terminate */
@@ -79,17 +91,6 @@ lwc_trap_mask(void)
 {
 
 	return (lwc_faults);
-}
-
-bool
-lwc_trap_is(const struct sysentvec *sv)
-{
-	int i;
-
-	for (i = 0; i < LWC_NSYSENT; i++)
-		if (lwc_sysents[i] != NULL && &lwc_sysents[i]->ls_sv == sv)
-			return (true);
-	return (false);
 }
 
 static const struct sysentvec *
@@ -234,6 +235,17 @@ lwc_kills_itself(struct proc *p, const struct syscall_args *sa)
 }
 
 static int
+lwc_sv_fetch_plain(struct thread *td)
+{
+	struct lwc_sysent *ls;
+
+	if (lwc_md_fetch(td, lwSwitch_number, &lwc_sysent_switch))
+		return (0);
+	ls = __containerof(td->td_proc->p_sysent, struct lwc_sysent, ls_plain);
+	return (ls->ls_orig->sv_fetch_syscall_args(td));
+}
+
+static int
 lwc_sv_fetch(struct thread *td)
 {
 	struct lwc_ctx *lc;
@@ -244,6 +256,9 @@ lwc_sv_fetch(struct thread *td)
 
 	p = td->td_proc;
 	sa = &td->td_sa;
+	/* Neither guards nor traps are about it; it looks at the list itself. */
+	if (lwc_md_fetch(td, lwSwitch_number, &lwc_sysent_switch))
+		return (0);
 	error = lwc_orig(p)->sv_fetch_syscall_args(td);
 	if (error != 0)
 		return (error);
@@ -293,6 +308,9 @@ lwc_sv_retval(struct thread *td, int error)
 
 	p = td->td_proc;
 	lwc_orig(p)->sv_set_syscall_retval(td, error);
+	/* Nothing has changed since the context left. */
+	if (td->td_sa.code == lwSwitch_number)
+		return;
 	lp = lwc_proc_find(p);
 	if (lp == NULL || (lp->lp_current->lc_flags & LWC_GUARD) == 0)
 		return;
@@ -487,7 +505,7 @@ lwc_call_refuse(struct thread *td __unused, void *uap __unused)
 }
 
 /* A call that the context has given up (LWC_CONTROL_ALLOW). */
-static int
+int
 lwc_call_deny(struct thread *td, void *uap __unused)
 {
 	ksiginfo_t ksi;
@@ -557,9 +575,9 @@ lwc_call_capped(struct thread *td, void *uap)
 	return (lwc_call_trap(td, uap));
 }
 
-/* The private copy of a sysentvec; NULL for one that is not FreeBSD's. */
-struct sysentvec *
-lwc_trap_sysent(struct sysentvec *sv)
+/* The private copies of a sysentvec; NULL for one that is not FreeBSD's. */
+static struct lwc_sysent *
+lwc_sysent_get(struct sysentvec *sv)
 {
 	struct lwc_sysent *ls, *new;
 	int i;
@@ -573,10 +591,12 @@ lwc_trap_sysent(struct sysentvec *sv)
 		if (ls == NULL)
 			break;
 		if (ls->ls_orig == sv)
-			return (&ls->ls_sv);
+			return (ls);
 	}
 	new = malloc(sizeof(*new), M_LWC, M_WAITOK | M_ZERO);
 	new->ls_sv = *sv;
+	new->ls_plain = *sv;
+	new->ls_plain.sv_fetch_syscall_args = lwc_sv_fetch_plain;
 	new->ls_orig = sv;
 	new->ls_sv.sv_fetch_syscall_args = lwc_sv_fetch;
 	new->ls_sv.sv_set_syscall_retval = lwc_sv_retval;
@@ -595,7 +615,36 @@ lwc_trap_sysent(struct sysentvec *sv)
 	}
 	mtx_unlock(&lwc_sysent_mtx);
 	free(new, M_LWC);
-	return (i < LWC_NSYSENT ? &ls->ls_sv : NULL);
+	return (i < LWC_NSYSENT ? ls : NULL);
+}
+
+/*
+ * A context, which is suspended or current, makes its system calls through the
+ * module from now on, with traps or without.  False if they are not FreeBSD's.
+ */
+bool
+lwc_sysent_install(struct lwc_proc *lp, struct lwc_ctx *lc, bool traps)
+{
+	struct lwc_sysent *ls;
+	struct proc *p;
+	struct sysentvec *sv;
+
+	ls = lwc_sysent_get(lp->lp_sysent);
+	if (ls == NULL)
+		return (false);
+	sv = traps ? &ls->ls_sv : &ls->ls_plain;
+	if (!lp->lp_ours) {
+		lp->lp_ours = true;
+		atomic_add_int(&lwc_nours, 1);
+	}
+	lc->lc_sysent = sv;
+	if (lc == lp->lp_current) {
+		p = curproc;
+		PROC_LOCK(p);
+		p->p_sysent = sv;
+		PROC_UNLOCK(p);
+	}
+	return (true);
 }
 
 void

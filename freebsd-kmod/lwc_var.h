@@ -51,6 +51,7 @@
 #include <sys/signalvar.h>
 #include <sys/sysctl.h>
 #include <sys/sysent.h>
+#include <sys/ucred.h>
 
 #include <vm/vm.h>
 #include <vm/pmap.h>
@@ -67,8 +68,6 @@ SDT_PROBE_DECLARE(lwc, , , destroy);
 SDT_PROBE_DECLARE(lwc, , , overlay);
 SDT_PROBE_DECLARE(lwc, , , restrict);
 SDT_PROBE_DECLARE(lwc, , , trap);
-
-struct ucred;
 
 /* A half-open range: of addresses, or of descriptor numbers. */
 struct lwc_range {
@@ -204,6 +203,7 @@ struct lwc_proc {
 	struct thread	*lp_reaper;	/* (l) who destroys the dead */
 	STAILQ_HEAD(, lwc_ctx) lp_dead;	/* (l) */
 	struct sysentvec *lp_sysent;	/* (c) the system's own */
+	bool		lp_ours;	/* (t) counted in lwc_nours */
 	LIST_HEAD(, lwc_desc) lp_descs[LWC_DESC_HASH]; /* (l) */
 };
 
@@ -282,7 +282,8 @@ struct lwControl_args {
 /* lwc_module.c */
 extern int	lwc_max_per_proc, lwc_max_contexts, lwc_max_specs;
 extern volatile u_int lwc_live;		/* contexts, roots not counted */
-extern volatile u_int lwc_nroots;	/* roots that run with our sysentvec */
+extern volatile u_int lwc_nours;	/* processes that run with our sysentvec */
+extern int lwSwitch_number;
 extern volatile u_int lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 extern volatile u_long lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 bool	lwc_is_ours(sy_call_t *call);
@@ -441,25 +442,33 @@ int	sys_lwDiscardSwitch(struct thread *td,
 void	lwc_cow_copy(struct thread *td, struct lwc_ctx *lc);
 void	lwc_cow_free(struct lwc_ctx *lc);
 void	lwc_cow_sync_slow(struct thread *td);
-void	lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to);
+void	lwc_cred_recount(struct proc *p, struct ucred *from, struct ucred *to);
+/* What is counted by credentials follows them.  Called without locks. */
+static inline void
+lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to)
+{
+	if (from != to && (from->cr_ruidinfo != to->cr_ruidinfo ||
+	    from->cr_prison != to->cr_prison ||
+	    from->cr_loginclass != to->cr_loginclass))
+		lwc_cred_recount(p, from, to);
+}
 void	lwc_cred_exchange(struct thread *td, struct ucred **credp, long *refp);
 void	lwc_cred_install(struct thread *td, struct ucred *new);
 /* Let the thread catch up with its process, whose lock is let go meanwhile. */
 static inline void
-lwc_cow_sync(struct thread *td)
+lwc_cow_sync(struct thread *td, struct proc *p)
 {
-	if (__predict_false(td->td_cowgen != td->td_proc->p_cowgen))
+	if (__predict_false(td->td_cowgen != p->p_cowgen))
 		lwc_cow_sync_slow(td);
 }
 /* Exchange the process's and its thread's for a suspended context's. */
 static inline void
-lwc_cred_swap(struct thread *td, struct ucred **credp, long *refp)
+lwc_cred_swap(struct thread *td, struct proc *p, struct ucred **credp,
+    long *refp)
 {
-	struct proc *p;
 	struct ucred *cred;
 	long ref;
 
-	p = td->td_proc;
 	cred = p->p_ucred;
 	ref = td->td_ucredref;
 	KASSERT(td->td_realucred == cred && td->td_ucred == cred,
@@ -493,20 +502,30 @@ int	sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap);
 /* lwc_trap.c */
 void	lwc_trap_init(void);
 void	lwc_trap_fini(void);
-struct sysentvec *lwc_trap_sysent(struct sysentvec *sv);
-bool	lwc_trap_is(const struct sysentvec *sv);
+bool	lwc_sysent_install(struct lwc_proc *lp, struct lwc_ctx *lc,
+	    bool traps);
 void	lwc_trap_arm(struct sigacts *ps, int flags, bool new);
 void	lwc_trap_disarm(struct sigacts *ps);
 sigset_t lwc_trap_mask(void);
 #define	LWC_GUARD	(LWC_TRAP_FAULT | LWC_TRAP_EXIT)
+sy_call_t lwc_call_deny;
 
 #define	LWC_AST		TDA_MOD2	/* an end, or one of patience */
 
 /* lwc_control.c */
-struct lwc_allow;
+/* The system calls that a context can make; NULL: all. */
+struct lwc_allow {
+	u_int		al_refs;	/* (a) */
+	struct lwc_calls al_calls;	/* (c) */
+};
 struct lwc_allow *lwc_allow_hold(struct lwc_allow *al);
 void	lwc_allow_free(struct lwc_allow *al);
-bool	lwc_allowed(const struct lwc_allow *al, u_int number);
+static inline bool
+lwc_allowed(const struct lwc_allow *al, u_int number)
+{
+	return (al == NULL || (number < LWC_CALLS_MAX &&
+	    (al->al_calls.calls[number / 64] & (1ULL << (number % 64))) != 0));
+}
 int	sys_lwControl(struct thread *td, struct lwControl_args *uap);
 
 /* lwc_patience.c */

@@ -33,7 +33,6 @@
 
 #include <sys/resourcevar.h>
 #include <sys/rwlock.h>
-#include <sys/ucred.h>
 
 #include <vm/vm_param.h>
 #include <vm/vm_extern.h>

@@ -12,11 +12,10 @@
  * sets PCB_FULL_IRET; when that is not set yet, the bases are those in the
  * processor, which user mode may have changed with wrfsbase.
  *
- * Who leaves by a system call expects of it what any system call keeps: the
- * callee-saved registers, %rdi, %rsi and the segment selectors.  %rcx and %r11
- * are lost to the instruction itself, %r8 to %r10 come back as zero, %rax and
- * %rdx are the result.  So only those are kept, and the others, in which the
- * context left may have values, are cleared.
+ * Who leaves by a system call expects of it what a function call keeps: the
+ * callee-saved registers and the segment selectors.  So only those are kept.
+ * %rax and %rdx are the result, and the others, in which the context left may
+ * have values, are cleared.
  *
  * Vector registers live in the processor while the thread runs.  They are
  * saved with fpusave() straight into the context's own area and loaded from

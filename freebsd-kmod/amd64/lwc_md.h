@@ -65,12 +65,37 @@ lwc_selectors_copy(struct trapframe *to, const struct trapframe *from)
 	*(uint64_t *)&to->tf_flags = *(const uint64_t *)&from->tf_flags;
 }
 
+/*
+ * Is this a call of that number?  Then fetch it: what cpu_fetch_syscall_args()
+ * does, but for the look into the table.
+ */
+static __always_inline bool
+lwc_md_fetch(struct thread *td, int number, struct sysent *callp)
+{
+	const struct trapframe *frame;
+	struct syscall_args *sa;
+
+	frame = td->td_frame;
+	if (frame->tf_rax != number)
+		return (false);
+	sa = &td->td_sa;
+	sa->code = sa->original_code = number;
+	sa->callp = callp;
+	sa->args[0] = frame->tf_rdi;
+	sa->args[1] = frame->tf_rsi;
+	sa->args[2] = frame->tf_rdx;
+	sa->args[3] = frame->tf_rcx;
+	sa->args[4] = frame->tf_r8;
+	sa->args[5] = frame->tf_r9;
+	td->td_retval[0] = 0;
+	td->td_retval[1] = frame->tf_rdx;
+	return (true);
+}
+
 static __always_inline void
 lwc_call_copy(struct trapframe *to, const struct trapframe *from)
 {
 
-	to->tf_rdi = from->tf_rdi;
-	to->tf_rsi = from->tf_rsi;
 	to->tf_rbx = from->tf_rbx;
 	to->tf_rbp = from->tf_rbp;
 	to->tf_r12 = from->tf_r12;
@@ -88,6 +113,7 @@ lwc_call_load(struct trapframe *frame, const struct trapframe *call)
 {
 
 	lwc_call_copy(frame, call);
+	frame->tf_rdi = frame->tf_rsi = 0;
 	frame->tf_rdx = frame->tf_rcx = frame->tf_rax = 0;
 	frame->tf_r8 = frame->tf_r9 = frame->tf_r10 = frame->tf_r11 = 0;
 	frame->tf_cs = _ucodesel;

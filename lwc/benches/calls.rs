@@ -26,7 +26,7 @@ fn trapped(c: &mut Criterion) {
     .expect("lwCreate");
     let mut event = context.switch(&[]).expect("lwSwitch");
     c.bench_function("trapped system call", |b| {
-        b.iter(|| match event {
+        b.iter(|| match &event {
             Event::Called(call) => event = call.answer(Ok(1)).expect("an answer"),
             other => panic!("{other:?} instead of a call"),
         });

@@ -1,6 +1,6 @@
 //! Contexts: making them, switching to them, taking rights away.
 
-use crate::backend::{self, Arrived, Birth, Source};
+use crate::backend::{self, Birth};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use crate::trapped::TrappedCall;
@@ -35,27 +35,44 @@ bitflags::bitflags! {
 }
 
 /// How many words travel with a switch at most.
-const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
+pub(crate) const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
+
+/// Room for so many words, of which some get values.
+pub(crate) type Room = [MaybeUninit<u64>; WORDS];
+
+/// As many words as most switches carry at most.
+const FEW: usize = 4;
 
 /// The words that travel with a switch: up to 16.
-#[derive(Clone, Copy)]
+///
+/// A few are kept in place, more in a box: events are moved about with whatever
+/// is in them, and to move room for all of them is a tenth of a switch.
+#[derive(Clone)]
 pub struct Args {
-    /// The first `count` have values: to fill them all would be a tenth of a
-    /// switch.
-    words: [MaybeUninit<u64>; WORDS],
+    /// All of them, if they are more than a few.
+    many: Option<Box<Room>>,
+    /// Else these.
+    few: [MaybeUninit<u64>; FEW],
+    /// So many have values.
     count: usize,
 }
 
 impl Args {
-    /// At most as many as there may be.
+    /// The first words of the room.
+    ///
+    /// # Safety
+    /// So many have values.
     #[inline]
-    pub(crate) fn new(from: &[u64]) -> Self {
-        let mut words = [MaybeUninit::uninit(); WORDS];
-        let count = from.len().min(WORDS);
-        for (place, &word) in words.iter_mut().zip(from) {
-            place.write(word);
-        }
-        Self { words, count }
+    pub(crate) unsafe fn first(count: usize, room: &Room) -> Self {
+        let count = count.min(WORDS);
+        let few = *room.first_chunk().expect("a few are fewer");
+        let many = (count > FEW).then(|| Self::boxed(room));
+        Self { many, few, count }
+    }
+
+    #[cold]
+    fn boxed(room: &Room) -> Box<Room> {
+        Box::new(*room)
     }
 
     /// A word that the kernel or the backend always sends.
@@ -68,9 +85,13 @@ impl Deref for Args {
     type Target = [u64];
     #[inline]
     fn deref(&self) -> &[u64] {
-        // SAFETY: `new`, which alone makes a value, has written the first
-        // `count`, and that is no more than there are.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.count) }
+        let words = match &self.many {
+            None => self.few.as_ptr(),
+            Some(all) => all.as_ptr(),
+        };
+        // SAFETY: `first`, which alone makes a value, was promised that so many
+        // have values, and looked that they are not more than there are.
+        unsafe { std::slice::from_raw_parts(words.cast(), self.count) }
     }
 }
 
@@ -122,7 +143,7 @@ impl fmt::Display for End {
 }
 
 /// What resumed the current context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// `LWC_SWITCHED`: somebody switched here.
     Switched {
@@ -142,26 +163,29 @@ pub enum Event {
 }
 
 impl Event {
+    /// A switch, from a descriptor unless its context is no more.
     #[inline]
-    fn new(arrived: Arrived) -> Self {
-        let args = arrived.args;
-        match arrived.source {
-            Source::Context(from) => Self::Switched {
-                from: from.map(Handle::new),
-                args,
-            },
-            Source::Called(from) => Self::Called(TrappedCall::new(Handle::new(from), &args)),
-            Source::Ended => {
-                let word = |i: u32| args.word(i);
-                let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
-                Self::Ended(End {
-                    id: word(lwc_sys::LWC_END_ID),
-                    signal: (signal != 0).then_some(signal),
-                    code: word(lwc_sys::LWC_END_CODE) as i32,
-                    address: word(lwc_sys::LWC_END_ADDRESS),
-                })
-            }
+    pub(crate) fn switched(from: Option<RawFd>, args: Args) -> Self {
+        Self::Switched {
+            from: from.map(Handle::new),
+            args,
         }
+    }
+
+    /// A context whose system calls are trapped made one.
+    pub(crate) fn called(from: RawFd, args: &Args) -> Self {
+        Self::Called(TrappedCall::new(Handle::new(from), args))
+    }
+
+    /// A context created here ended.
+    pub(crate) fn ended(args: &Args) -> Self {
+        let signal = args.word(lwc_sys::LWC_END_SIGNAL) as i32;
+        Self::Ended(End {
+            id: args.word(lwc_sys::LWC_END_ID),
+            signal: (signal != 0).then_some(signal),
+            code: args.word(lwc_sys::LWC_END_CODE) as i32,
+            address: args.word(lwc_sys::LWC_END_ADDRESS),
+        })
     }
 
     /// The words of a switch; empty for anything else.
@@ -209,7 +233,7 @@ pub enum Created {
 pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
     Ok(match backend::lw_create(specs, flags.bits())? {
         Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
-        Birth::New(arrived) => Created::New(Event::new(arrived)),
+        Birth::New(event) => Created::New(event),
     })
 }
 
@@ -287,9 +311,9 @@ impl Handle {
     /// # Errors
     /// Contract 3.6, still in the caller: EBADF, EINVAL (itself; more than 16
     /// words), ESRCH (dead, with how it died), EBUSY (threads).
-    #[inline]
+    #[inline(always)]
     pub fn switch(&self, args: &[u64]) -> Result<Event> {
-        backend::lw_switch(self.fd, args, None).map(Event::new)
+        backend::lw_switch(self.fd, args, None)
     }
 
     /// The same with an end of patience (ours).
@@ -300,9 +324,9 @@ impl Handle {
     ///
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
-    #[inline]
+    #[inline(always)]
     pub fn switch_until(&self, args: &[u64], deadline: Instant) -> Result<Event> {
-        backend::lw_switch(self.fd, args, Some(deadline)).map(Event::new)
+        backend::lw_switch(self.fd, args, Some(deadline))
     }
 
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
@@ -387,7 +411,7 @@ impl Handle {
 /// # Errors
 /// ETIMEDOUT when the deadline passes.
 pub fn await_switch(deadline: Instant) -> Result<Event> {
-    backend::await_switch(deadline).map(Event::new)
+    backend::await_switch(deadline)
 }
 
 /// The owner of a [`Handle`]: dropping it closes the descriptor.

@@ -4,8 +4,8 @@
 //! translation of specifiers, words and errors. A context is an ordinary
 //! descriptor: dup(2) and close(2) are what they are.
 
-use super::{Arrived, Birth, Facts, Source};
-use crate::context::Args;
+use super::{Birth, Facts};
+use crate::context::{Args, Event, Room, WORDS};
 use crate::error::{Error, Result};
 use crate::spec::{For, Spec, validate};
 use lwc_sys::{
@@ -21,8 +21,6 @@ use std::time::{Duration, Instant};
 
 pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
 pub(crate) use super::kernel_confine::{confine, limit_memory};
-
-const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
 
 /// Whether the module answers: it tells who we are. A process with threads,
 /// such as a gateway, has no contexts and is told so (EBUSY), by the module.
@@ -41,28 +39,20 @@ fn raw(specs: &[Spec]) -> Vec<lwc_spec> {
     specs.iter().map(Spec::to_raw).collect()
 }
 
-/// Where the kernel puts the words that came.
-type Room = [MaybeUninit<u64>; WORDS];
-
 /// What a call's answer means to the context it returned in. `None`: the call
 /// failed.
-#[inline]
-fn arrived(value: i32, src: i32, count: u32, room: &Room) -> Option<Arrived> {
-    let source = match value {
-        LWC_SWITCHED => Source::Context((src >= 0).then_some(src)),
+#[inline(always)]
+fn arrived(value: i32, src: i32, count: u32, room: &Room) -> Option<Event> {
+    // SAFETY: the kernel has written as many words as it says.
+    let args = || unsafe { Args::first(count as usize, room) };
+    match value {
+        LWC_SWITCHED => Some(Event::switched((src >= 0).then_some(src), args())),
         // A trapped call's context lives on; of one that ended there is
         // nothing to name.
-        LWC_TRAPPED if src >= 0 => Source::Called(src),
-        LWC_TRAPPED => Source::Ended,
-        _ => return None,
-    };
-    let count = (count as usize).min(WORDS);
-    // SAFETY: the kernel has written as many words as it says.
-    let words = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
-    Some(Arrived {
-        source,
-        args: Args::new(words),
-    })
+        LWC_TRAPPED if src >= 0 => Some(Event::called(src, &args())),
+        LWC_TRAPPED => Some(Event::ended(&args())),
+        _ => None,
+    }
 }
 
 /// lwCreate.
@@ -88,14 +78,14 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
     if value >= 0 {
         return Ok(Birth::Creator(value));
     }
-    let Some(arrived) = arrived(value, src, count as u32, &room) else {
+    let Some(event) = arrived(value, src, count as u32, &room) else {
         return Err(Error::last(
             CALL,
             format!("{} specifiers, flags {flags:#x}", specs.len()),
         ));
     };
     keep_holes(&raw);
-    Ok(Birth::New(arrived))
+    Ok(Birth::New(event))
 }
 
 /// Lets nothing be mapped by chance where specifiers left memory out: an
@@ -149,9 +139,10 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// lwSwitch.
-#[inline]
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived> {
+/// lwSwitch. In line: to save and restore registers around it is dear beside
+/// the switch itself.
+#[inline(always)]
+pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event> {
     const CALL: &str = "lwSwitch";
     too_many(CALL, words)?;
     let (mut at, mut n) = (words.as_ptr(), words.len() as i32);
@@ -168,7 +159,10 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> 
     // contexts run before it returns; they have their own memory, but for what
     // was shared on purpose.
     let resumed = unsafe { lwc_sys::lwSwitchHere(to, at, n, room.as_mut_ptr().cast()) };
-    arrived(resumed.value, resumed.src, resumed.count, &room).ok_or_else(|| named(CALL, to))
+    match arrived(resumed.value, resumed.src, resumed.count, &room) {
+        Some(event) => Ok(event),
+        None => Err(named(CALL, to)),
+    }
 }
 
 /// An instant as the module wants it, in nanoseconds of CLOCK_MONOTONIC. That
@@ -333,7 +327,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 
 /// Nobody can switch out of turn here: contexts are never scheduled, so the
 /// wait would be for nothing, and is over at once.
-pub(crate) fn await_switch(_: Instant) -> Result<Arrived> {
+pub(crate) fn await_switch(_: Instant) -> Result<Event> {
     Err(Error::new(
         "lwSwitch",
         Errno::ETIMEDOUT,

@@ -16,7 +16,7 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
-use crate::context::Args;
+use crate::context::Event;
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use nix::errno::Errno;
@@ -114,23 +114,7 @@ pub(crate) enum Birth {
     /// The creator, with the new context's descriptor.
     Creator(RawFd),
     /// The new context, at the first switch to it.
-    New(Arrived),
-}
-
-/// Who or what resumed the current context.
-pub(crate) enum Source {
-    /// A switch, from this descriptor, unless its context is no more.
-    Context(Option<RawFd>),
-    /// A context whose system calls are trapped made one (LWC_TRAPPED).
-    Called(RawFd),
-    /// A context created here ended (LWC_TRAPPED).
-    Ended,
-}
-
-/// What a resumed context learns.
-pub(crate) struct Arrived {
-    pub(crate) source: Source,
-    pub(crate) args: Args,
+    New(Event),
 }
 
 /// lwInfo's answer.
@@ -153,7 +137,7 @@ pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
 /// One function of each backend under one name.
 macro_rules! dispatch {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
-        #[inline]
+        #[inline(always)]
         pub(crate) fn $name($($arg: $ty),*) -> $ret {
             match backend()? {
                 Backend::Kernel => kernel::$name($($arg),*),
@@ -165,7 +149,7 @@ macro_rules! dispatch {
 
 dispatch! {
     lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
-    lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event>;
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
@@ -175,7 +159,7 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    await_switch(deadline: Instant) -> Result<Arrived>;
+    await_switch(deadline: Instant) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;

@@ -301,7 +301,7 @@ pub(super) fn resources(plan: &Plan) -> Result<Section, String> {
                 // SAFETY: as above.
                 unsafe { context.overlay(&copy) }
             }),
-            Case::fallible("trapped system call, answer", || match event {
+            Case::fallible("trapped system call, answer", || match &event {
                 Event::Called(call) => call.answer(Ok(1)).map_err(text).map(|e| event = e),
                 other => Err(format!("{other:?} instead of a call")),
             }),

@@ -54,8 +54,8 @@ mod window;
 pub(crate) use access::{lw_syscall, read_memory, write_memory};
 pub(crate) use confine::{confine, limit_memory};
 
-use crate::backend::{Arrived, Birth, Facts, Source};
-use crate::context::Args;
+use crate::backend::{Birth, Facts};
+use crate::context::{Args, Event};
 use crate::error::{Error, Result};
 use crate::spec::{For, Spec, validate};
 use create::{Forked, create};
@@ -64,6 +64,7 @@ use page::{WORDS, kind};
 use rights::Rights;
 use runtime::{Channel, Got, Runtime};
 use serve::{ask, op};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,7 +223,11 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
 
 /// What a switch brought, in terms of descriptors. The caller's descriptor is
 /// booked the first time it comes this way.
-fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
+fn arrive(rt: &mut Runtime, got: Got) -> Result<Event> {
+    let args = |words: &[u64; WORDS], count| {
+        // SAFETY: all of them have values.
+        unsafe { Args::first(count, &words.map(MaybeUninit::new)) }
+    };
     match got {
         Got::Timeout => Err(Error::new(
             "lwSwitch",
@@ -232,15 +237,10 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
         Got::Called { from, words } => {
             let id = rt.id;
             rt.current().store(id, Ordering::Relaxed);
-            Ok(Arrived {
-                source: Source::Called(known_as(rt, from)?),
-                args: Args::new(&words[..lwc_sys::LWC_CALL_WORDS as usize]),
-            })
+            let words = args(&words, lwc_sys::LWC_CALL_WORDS as usize);
+            Ok(Event::called(known_as(rt, from)?, &words))
         }
-        Got::Ended { words, count } => Ok(Arrived {
-            source: Source::Ended,
-            args: Args::new(&words[..count]),
-        }),
+        Got::Ended { words, count } => Ok(Event::ended(&args(&words, count))),
         Got::Baton { from, words, count } => {
             let id = rt.id;
             rt.current().store(id, Ordering::Relaxed);
@@ -248,10 +248,7 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Arrived> {
                 Some(index) => Some(known_as(rt, index)?),
                 None => None,
             };
-            Ok(Arrived {
-                source: Source::Context(from),
-                args: Args::new(&words[..count]),
-            })
+            Ok(Event::switched(from, args(&words, count)))
         }
     }
 }
@@ -339,7 +336,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
 }
 
 /// lwSwitch, with an optional end of patience.
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Arrived> {
+pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
     pass(rt, "lwSwitch", to, words, true)?;
@@ -586,7 +583,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 }
 
 /// Waits for a switch here, once more.
-pub(crate) fn await_switch(deadline: Instant) -> Result<Arrived> {
+pub(crate) fn await_switch(deadline: Instant) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
     let got = rt.park(Some(deadline));
