@@ -2,6 +2,7 @@
 
 use crate::backend::{self, Birth};
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use crate::spec::Spec;
 use crate::trapped::TrappedCall;
 use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
@@ -11,7 +12,6 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::RawFd;
-use std::time::Instant;
 
 bitflags::bitflags! {
     /// Flags of lwCreate (contract 2.6).
@@ -325,8 +325,8 @@ impl Handle {
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
     #[inline(always)]
-    pub fn switch_until(&self, args: &[u64], deadline: Instant) -> Result<Event> {
-        backend::lw_switch(self.fd, args, Some(deadline))
+    pub fn switch_until(&self, args: &[u64], deadline: impl Into<Moment>) -> Result<Event> {
+        backend::lw_switch(self.fd, args, Some(deadline.into()))
     }
 
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
@@ -410,8 +410,8 @@ impl Handle {
 ///
 /// # Errors
 /// ETIMEDOUT when the deadline passes.
-pub fn await_switch(deadline: Instant) -> Result<Event> {
-    backend::await_switch(deadline)
+pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
+    backend::await_switch(deadline.into())
 }
 
 /// The owner of a [`Handle`]: dropping it closes the descriptor.

@@ -36,6 +36,7 @@
 mod backend;
 mod context;
 mod error;
+mod moment;
 mod page;
 mod region;
 mod secret;
@@ -48,6 +49,7 @@ pub use context::{
     confine, create, getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
 };
 pub use error::{Error, Result};
+pub use moment::Moment;
 pub use nix::errno::Errno;
 pub use page::page_size;
 pub use region::Region;

@@ -94,6 +94,18 @@ impl Region {
         }
     }
 
+    /// Writes zeros over `len` bytes from `offset` on.
+    ///
+    /// The context faults (SIGSEGV) when the region is read-only in it.
+    ///
+    /// # Panics
+    /// When the bytes are not all in the region.
+    pub fn clear(&self, offset: usize, len: usize) {
+        assert!(offset <= self.len && len <= self.len - offset);
+        // SAFETY: as in `write`; zeros come from nowhere.
+        unsafe { std::ptr::write_bytes(self.as_ptr().add(offset), 0, len) };
+    }
+
     /// From now on nobody can gain the right to write the region: mappings
     /// that can write (here, and in contexts that inherit them) stay as they
     /// are; whoever maps it anew, or calls [`make_read_only`](Self::make_read_only),

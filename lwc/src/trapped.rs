@@ -3,8 +3,8 @@
 use crate::backend;
 use crate::context::{Event, Handle};
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use nix::errno::Errno;
-use std::time::Instant;
 
 /// Arguments that travel with a trapped call; Linux has six, the rest is zero.
 const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
@@ -75,7 +75,7 @@ impl TrappedCall {
     pub fn answer_until(
         &self,
         result: std::result::Result<u64, Errno>,
-        deadline: Instant,
+        deadline: impl Into<Moment>,
     ) -> Result<Event> {
         self.from.switch_until(&words(result), deadline)
     }

@@ -8,8 +8,9 @@ use crate::chain_file::ChainFile;
 use crate::life::context::word;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
+use lwc::Moment;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long one attempt may take: a search of all memory among them.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -147,7 +148,6 @@ pub fn audit(
                 function: live.steps[i].function.name.clone(),
                 cause: Box::new(cause),
                 id: "audit".into(),
-                hops: Vec::new(),
             })?;
             cells.push(cell(e, reached, e.steps[i]));
         }
@@ -272,7 +272,7 @@ fn attempt(live: &mut LiveChain, i: usize, resource: &Resource) -> Result<u64, C
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
     };
     let copy = live.ready(i)?;
-    let reply = live.call(i, copy, &args, Instant::now() + PATIENCE)?;
+    let reply = live.call(i, copy, &args, Moment::now() + PATIENCE)?;
     match &*reply {
         [word::DONE, found, ..] => Ok(*found),
         _ => Err(Cause::Misbehaved("it does not answer to an audit".into())),

@@ -215,6 +215,34 @@ fn a_global_is_fresh_per_invocation_and_kept_per_chain() {
 }
 
 #[test]
+fn nothing_of_earlier_messages_is_left_in_the_regions() {
+    let secret = "of another caller ".repeat(50);
+    let folder = chain("invocation", "1s");
+    let two = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
+    folder.write(
+        "chain.toml",
+        two.replace(r#"["hostile"]"#, r#"["hostile", "hostile"]"#),
+    );
+    let long = format!("keep keep {secret}");
+    let out = folder.run(&[], &[&long, "keep leftovers"]);
+    let stdout = text(&out.stdout);
+    assert_eq!(
+        stdout,
+        format!("{secret}left: 0, 0"),
+        "{}",
+        text(&out.stderr)
+    );
+    // Nor of one that failed, which may have written anywhere, and in the first.
+    let one = chain("invocation", "1s");
+    let out = one.run(&[], &[&long, "append too much", "leftovers"]);
+    assert!(
+        text(&out.stdout).ends_with("left: 0, 0"),
+        "{}",
+        text(&out.stdout)
+    );
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let commands = [
         "ok",

@@ -73,6 +73,20 @@ LWC_HANDLER(hostile)
 	}
 	if (is(inv, "ok"))
 		return (say(inv, "fine"));
+	if (is(inv, "keep "))
+		return (lwc_append(inv, inv->input + 5, inv->input_len - 5));
+	if (is(inv, "leftovers")) {
+		char text[80];
+		const unsigned char *in = inv->input, *out = inv->output;
+		size_t i, ins = 0, outs = 0;
+
+		for (i = inv->input_len; i < 4096; i++)
+			ins += in[i] != 0;
+		for (i = 0; i < inv->output_capacity; i++)
+			outs += out[i] != 0;
+		(void)snprintf(text, sizeof(text), "left: %zu, %zu", ins, outs);
+		return (say(inv, text));
+	}
 	if (is(inv, "signal ")) {
 		/* As a fault of its own would: default action. */
 		signal(atoi((const char *)inv->input + 7), SIG_DFL);

@@ -7,17 +7,15 @@
 use super::{Birth, Facts};
 use crate::context::{Args, Event, Room, WORDS};
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use lwc_sys::{
     LWC_CONTROL_DESTROY, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL, lwc_info, lwc_spec,
 };
 use nix::errno::Errno;
-use nix::time::{ClockId, clock_gettime};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
 pub(crate) use super::kernel_confine::{confine, limit_memory};
@@ -142,7 +140,7 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
 /// lwSwitch. In line: to save and restore registers around it is dear beside
 /// the switch itself.
 #[inline(always)]
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event> {
+pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
     const CALL: &str = "lwSwitch";
     too_many(CALL, words)?;
     let (mut at, mut n) = (words.as_ptr(), words.len() as i32);
@@ -151,7 +149,7 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> 
         for (place, &word) in with_end.iter_mut().zip(words) {
             place.write(word);
         }
-        with_end[words.len()].write(monotonic(deadline));
+        with_end[words.len()].write(deadline.nanos());
         (at, n) = (with_end.as_ptr().cast(), n | LWC_UNTIL as i32);
     }
     let mut room: Room = [MaybeUninit::uninit(); WORDS];
@@ -163,28 +161,6 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> 
         Some(event) => Ok(event),
         None => Err(named(CALL, to)),
     }
-}
-
-/// An instant as the module wants it, in nanoseconds of CLOCK_MONOTONIC. That
-/// is the clock of `Instant`, which does not tell its reading: one moment is
-/// known as both have it.
-#[inline]
-fn monotonic(instant: Instant) -> u64 {
-    static MOMENT: OnceLock<(Instant, Duration)> = OnceLock::new();
-    let (moment, reading) = MOMENT.get_or_init(|| {
-        // In this order a deadline is late by a moment, and never early.
-        let moment = Instant::now();
-        let reading = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
-        (moment, reading)
-    });
-    let since = match instant.checked_duration_since(*moment) {
-        Some(after) => reading.saturating_add(after),
-        None => reading.saturating_sub(*moment - instant),
-    };
-    since
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(since.subsec_nanos().into())
 }
 
 /// The module's number for a descriptor, or for the current context. A number
@@ -327,7 +303,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 
 /// Nobody can switch out of turn here: contexts are never scheduled, so the
 /// wait would be for nothing, and is over at once.
-pub(crate) fn await_switch(_: Instant) -> Result<Event> {
+pub(crate) fn await_switch(_: Moment) -> Result<Event> {
     Err(Error::new(
         "lwSwitch",
         Errno::ETIMEDOUT,

@@ -18,13 +18,13 @@ use process as kernel;
 
 use crate::context::Event;
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use crate::spec::Spec;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
 
 /// Where contexts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ macro_rules! dispatch {
 
 dispatch! {
     lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
-    lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event>;
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
@@ -159,7 +159,7 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    await_switch(deadline: Instant) -> Result<Event>;
+    await_switch(deadline: Moment) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;

@@ -119,7 +119,7 @@ impl Work {
 /// # Errors
 /// The function that failed.
 pub fn invoke(chain: &mut LiveChain, len: usize) -> Result<(), String> {
-    let (n, _, _) = chain.invoke(len, "").map_err(|e| e.to_string())?;
+    let (n, _) = chain.invoke(len, "").map_err(|e| e.to_string())?;
     if n == len {
         Ok(())
     } else {

@@ -102,12 +102,12 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
         .as_deref()
         .unwrap_or_else(|| guess_type(input));
     match chain.invoke(len, kind) {
-        Ok((n, _, hops)) => {
+        Ok((n, _)) => {
             drain(chain.output(), n).map_err(|e| {
                 complain(&format!("writing the answer: {e}"));
                 exit::FAILED
             })?;
-            Ok(Some(hops))
+            Ok(Some(chain.hops().to_vec()))
         }
         Err(failure) => {
             if args.json {

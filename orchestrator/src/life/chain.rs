@@ -4,13 +4,11 @@ use super::attributes::Attributes;
 use super::context::{self, Parts, end_of, word};
 use super::control::Control;
 use super::error::{Cause, EndText, Failure, StartError};
-use super::host::monotonic;
 use super::secrets::Vault;
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Function, Isolation};
-use lwc::{Access, Args, Context, Errno, Event, Flags, Handle, Region, Spec};
+use lwc::{Access, Args, Context, Errno, Event, Flags, Handle, Moment, Region, Spec};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// No context here is made with TRAP_SYSCALL.
@@ -52,10 +50,10 @@ pub struct Hop {
 /// The clock of an invocation. It is read once for each step: a hop is a few
 /// microseconds.
 struct Times {
-    begun: Instant,
+    begun: Moment,
     /// When the last step was done.
-    now: Instant,
-    due: Option<Instant>,
+    now: Moment,
+    due: Option<Moment>,
 }
 
 /// One step of a live chain.
@@ -66,17 +64,21 @@ pub(crate) struct Step {
     pub(crate) copy: Option<Context>,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
+    /// So many bytes of its answers may lie in its region.
+    pub(super) left: usize,
     pub(crate) setup: SetupTimings,
 }
 
 /// A chain whose functions are loaded, each in its own context.
 pub struct LiveChain {
-    chain: Chain,
+    pub(super) chain: Chain,
     pub(crate) steps: Vec<Step>,
     /// Where the first step reads: the root writes.
     pub(crate) first: Region,
     /// Where the last step writes: the root reads.
     pub(crate) last: Region,
+    /// So many bytes of inputs may lie in the first.
+    left: usize,
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
     /// The last identity given here.
@@ -85,8 +87,8 @@ pub struct LiveChain {
     id_stem: usize,
     count: u64,
     pub(super) counts: Counts,
-    /// One moment as both clocks have it.
-    moment: (Instant, u64),
+    /// What each hop of the last invocation took.
+    hops: Vec<Hop>,
     /// Whether contexts are processes, which run whoever is current.
     pub(super) apart: bool,
 }
@@ -195,6 +197,7 @@ impl LiveChain {
                 snapshot,
                 copy: None,
                 used: None,
+                left: 0,
                 setup,
             })
             .collect();
@@ -206,10 +209,11 @@ impl LiveChain {
             steps,
             first,
             last,
+            left: 0,
             region_addresses,
             count: 0,
             counts: Counts::default(),
-            moment: (Instant::now(), monotonic()),
+            hops: Vec::new(),
             apart,
         })
     }
@@ -295,23 +299,29 @@ impl LiveChain {
         &self.last
     }
 
-    /// Ends the copies that have served and makes ready one of each function
-    /// that has none. Between an invocation and this a hostile one may run on,
-    /// where contexts are processes.
+    /// Ends the copies that have served, clears what is left of their messages
+    /// and makes ready a copy of each function that has none. Between an
+    /// invocation and this a hostile copy may run on, where contexts are
+    /// processes.
     ///
     /// # Errors
     /// As [`invoke`](Self::invoke).
     pub fn prepare(&mut self) -> Result<(), Failure> {
         self.clear_away();
+        self.clear_input(0);
         for i in 0..self.steps.len() {
             self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
         }
         Ok(())
     }
 
+    /// What each hop of the last invocation took, the one that failed included.
+    pub fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
     /// Runs the chain on `input_len` bytes of the input region. Returns the
-    /// answer's length in the output region, its content type, and what each
-    /// hop took.
+    /// answer's length in the output region and its content type.
     ///
     /// # Errors
     /// The first function that gives no answer. The chain lives on: the next
@@ -320,19 +330,18 @@ impl LiveChain {
         &mut self,
         input_len: usize,
         content_type: &str,
-    ) -> Result<(usize, String, Vec<Hop>), Failure> {
+    ) -> Result<(usize, String), Failure> {
         self.count += 1;
         let mut id = std::mem::take(&mut self.id);
         id.truncate(self.id_stem);
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{}", self.count);
+        push_decimal(&mut id, self.count);
         let about = About {
             content_type: content_type.to_owned(),
             attributes: Attributes::default(),
         };
         let result = self.invoke_as(input_len, about, &id, None);
         self.id = id;
-        result.map(|(len, about, hops)| (len, about.content_type, hops))
+        result.map(|(len, about)| (len, about.content_type))
     }
 
     /// The same under an identity of the caller's, at most 63 bytes of it, and
@@ -345,13 +354,14 @@ impl LiveChain {
         input_len: usize,
         about: About,
         id: &str,
-        due: Option<Instant>,
-    ) -> Result<(usize, About, Vec<Hop>), Failure> {
+        due: Option<Moment>,
+    ) -> Result<(usize, About), Failure> {
         self.clear_away();
-        let mut hops = Vec::with_capacity(self.steps.len());
+        self.hops.clear();
         let mut len = input_len.min(self.capacity());
+        self.clear_input(len);
         let mut about = about;
-        let begun = Instant::now();
+        let begun = Moment::now();
         let mut times = Times {
             begun,
             now: begun,
@@ -371,26 +381,33 @@ impl LiveChain {
                     }
                     // Nothing of the caller's goes on but by the function.
                     about.attributes = answer.attributes;
-                    hops.push(hop);
+                    self.hops.push(hop);
                 }
                 Err(cause) => {
-                    // A failed function's state is not trusted again.
+                    // A failed function's state is not trusted again, nor is
+                    // what it may have said of its answer.
                     self.retire(i);
-                    hops.push(Hop {
-                        at: times.now - begun,
+                    self.steps[i].left = self.last.len();
+                    self.hops.push(Hop {
+                        at: times.now.since(begun),
                         run: times.now.elapsed(),
                         copy: Duration::ZERO,
                     });
-                    let failure = Failure {
-                        hops,
-                        ..self.failure(i, cause, id)
-                    };
+                    let failure = self.failure(i, cause, id);
                     log::debug!("retire: {failure}");
                     return Err(failure);
                 }
             }
         }
-        Ok((len, about, hops))
+        Ok((len, about))
+    }
+
+    /// With rollback a function sees nothing of earlier inputs behind this one.
+    fn clear_input(&mut self, len: usize) {
+        if self.chain.isolation == Isolation::Invocation {
+            self.first.clear(len, self.left.saturating_sub(len));
+            self.left = len;
+        }
     }
 
     fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
@@ -401,7 +418,6 @@ impl LiveChain {
             function: self.steps[step].function.name.clone(),
             cause: Box::new(cause),
             id: id.to_owned(),
-            hops: Vec::new(),
         }
     }
 
@@ -438,27 +454,28 @@ impl LiveChain {
         let copy = self.ready(i)?;
         let rolled_back = self.chain.isolation == Isolation::Invocation;
         let begin = if waits || rolled_back {
-            Instant::now()
+            Moment::now()
         } else {
             now
         };
-        let copied = if waits { begin - now } else { Duration::ZERO };
-        let left = due.map_or(Duration::MAX, |d| d.saturating_duration_since(begin));
-        if left.is_zero() {
+        let copied = if waits {
+            begin.since(now)
+        } else {
+            Duration::ZERO
+        };
+        if due.is_some_and(|due| due <= begin) {
             return Err(Cause::Deadline);
         }
         let capacity = self.last.len() as u64;
         let step = &self.steps[i];
-        let own = step.function.timeout;
-        let timeout = own.min(left);
-        let (moment, count) = self.moment;
-        let due = count.saturating_add((begin - moment + timeout).as_nanos() as u64);
+        let own = begin + step.function.timeout;
+        let until = due.map_or(own, |due| due.min(own));
         let About {
             content_type,
             attributes,
         } = about;
         step.control
-            .put_request(len as u64, content_type, attributes, id, due);
+            .put_request(len as u64, content_type, attributes, id, until);
         log::debug!(
             "invoke: {} step {} {}",
             self.chain.name,
@@ -466,7 +483,7 @@ impl LiveChain {
             step.function.name
         );
         self.counts.switches += 1;
-        let event = self.call(i, copy, &[word::INVOKE], begin + timeout);
+        let event = self.call(i, copy, &[word::INVOKE], until);
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -476,7 +493,7 @@ impl LiveChain {
                     args.first()
                 )));
             }
-            Err(Cause::Timeout(_)) if timeout < own => return Err(Cause::Deadline),
+            Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
         let (status, claimed, content_type, message) = self.steps[i].control.reply();
@@ -503,7 +520,7 @@ impl LiveChain {
         };
         times.now = begin + run;
         let hop = Hop {
-            at: begin - begun,
+            at: begin.since(begun),
             copy: copied,
             run,
         };
@@ -517,7 +534,7 @@ impl LiveChain {
         i: usize,
         copy: Handle,
         args: &[u64],
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
@@ -554,6 +571,14 @@ impl LiveChain {
             }
         }
     }
+}
+
+/// What `write!` would do, without its machinery: a hop is short.
+fn push_decimal(text: &mut String, number: u64) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 /// Steps 2 and 3 of the life.

@@ -16,7 +16,8 @@ use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
-    /// Root to snapshot: make a copy.
+    /// Root to snapshot: make a copy, which clears so many bytes of its output
+    /// region first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy: run the handler; the rest is on the control page.
     pub(crate) const INVOKE: u64 = 2;
@@ -158,7 +159,8 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 } else {
                     // The last copy's descriptor goes; it is dead, or dies.
                     drop(copy.take());
-                    match copy_self(root, parts, state, loaded) {
+                    let left = args.get(1).map_or(0, |&n| n as usize);
+                    match copy_self(root, parts, state, loaded, left) {
                         Ok(made) => {
                             to = made.handle();
                             copy = Some(made);
@@ -200,11 +202,16 @@ fn copy_self(
     parts: &Parts<'_>,
     state: &HostState<'_>,
     loaded: &Loaded,
+    left: usize,
 ) -> lwc::Result<Context> {
     // SAFETY: the copy runs `serve` and never returns here.
     match unsafe { lwc::create(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT)? } {
         Created::Creator(context) => Ok(context),
-        Created::New(_) => serve(root, parts, state, loaded),
+        Created::New(_) => {
+            // Of answers that other copies gave to others.
+            parts.output.clear(0, left.min(parts.output.len()));
+            serve(root, parts, state, loaded)
+        }
     }
 }
 
@@ -219,7 +226,8 @@ impl Room {
     fn new(parts: &Parts<'_>) -> Self {
         let mut input = Vec::new();
         if parts.keep_input {
-            input.resize(KEPT_INPUT.min(parts.input.len()), 0xff);
+            input.resize(KEPT_INPUT.min(parts.input.len()), 1);
+            input.fill(0);
         }
         // SAFETY: integers, pointers and characters may all be zero.
         let raw = unsafe { std::mem::zeroed() };

@@ -2,7 +2,7 @@
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
 use super::attributes::{self, Attributes};
-use lwc::Region;
+use lwc::{Moment, Region};
 use std::ffi::c_char;
 
 const LEN: usize = 32 * 1024;
@@ -58,9 +58,10 @@ impl Control {
         u64::from_ne_bytes(bytes)
     }
 
-    /// NUL-terminated, cut to its field.
+    /// NUL-terminated, cut to its field; a NUL inside ends it where it is.
+    #[inline]
     fn put_text(&self, at: usize, room: usize, text: &[u8]) {
-        let len = until_nul(text).len().min(room - 1);
+        let len = text.len().min(room - 1);
         if len != 0 {
             self.0.write(at, &text[..len]);
         }
@@ -68,12 +69,14 @@ impl Control {
     }
 
     /// Made printable. Most are empty: then one byte is all that is read.
+    #[inline]
     fn text<const ROOM: usize>(&self, at: usize) -> String {
-        let mut bytes = [0; ROOM];
-        self.0.read(at, &mut bytes[..1]);
-        if bytes[0] == 0 {
+        let mut first = [0];
+        self.0.read(at, &mut first);
+        if first == [0] {
             return String::new();
         }
+        let mut bytes = [0; ROOM];
         self.0.read(at, &mut bytes);
         printable(until_nul(&bytes))
     }
@@ -85,10 +88,10 @@ impl Control {
         input_type: &str,
         input: &Attributes,
         id: &str,
-        deadline: u64,
+        deadline: Moment,
     ) {
         self.put_u64(INPUT_LEN, input_len);
-        self.put_u64(DEADLINE, deadline);
+        self.put_u64(DEADLINE, deadline.nanos());
         self.put_text(ID, ID_LEN, id.as_bytes());
         self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
         let bytes = input.as_bytes();
@@ -97,11 +100,6 @@ impl Control {
             self.0.write(IN_ATTRIBUTES, bytes);
         }
         self.put_u64(OUT_ATTRIBUTES_LEN, 0);
-        self.put_u64(STATUS, 0);
-        self.put_u64(OUTPUT_LEN, 0);
-        self.put_text(OUTPUT_TYPE, TYPE_LEN, b"");
-        self.put_text(ERROR, ERROR_LEN, b"");
-        self.put_u64(LOG_USED, 0);
     }
 
     /// Function: bytes of the input.
@@ -125,8 +123,8 @@ impl Control {
     pub(crate) fn put_reply(&self, status: i32, output_len: u64, kind: &[u8], error: &[u8]) {
         self.put_u64(STATUS, status as u64);
         self.put_u64(OUTPUT_LEN, output_len);
-        self.put_text(OUTPUT_TYPE, TYPE_LEN, kind);
-        self.put_text(ERROR, ERROR_LEN, error);
+        self.put_text(OUTPUT_TYPE, TYPE_LEN, until_nul(kind));
+        self.put_text(ERROR, ERROR_LEN, until_nul(error));
     }
 
     /// Root: status, length, content type, message; text made printable.
@@ -237,14 +235,15 @@ mod tests {
         let c = Control::new().unwrap();
         let mut input = Attributes::default();
         input.set("x-one", "1").unwrap();
-        c.put_request(7, "text/plain", &input, "id", 99);
+        let deadline = Moment::now();
+        c.put_request(7, "text/plain", &input, "id", deadline);
         assert_eq!(c.input_attributes(), input.as_bytes());
         assert_eq!(c.reply_attributes().unwrap().iter().count(), 0);
         assert!(c.put_reply_attribute(b"a", b"1"));
         assert!(c.put_reply_attribute(b"a", b"2"));
         let reply = c.reply_attributes().unwrap();
         assert_eq!(reply.iter().collect::<Vec<_>>(), [("a", "2")]);
-        assert_eq!((c.input_len(), c.deadline()), (7, 99));
+        assert_eq!((c.input_len(), c.deadline()), (7, deadline.nanos()));
         // SAFETY: both point into the region and end in a NUL, as just put.
         let texts = c.id_and_type().map(|t| unsafe { CStr::from_ptr(t) });
         assert_eq!(texts, [c"id", c"text/plain"]);

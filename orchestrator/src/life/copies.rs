@@ -3,8 +3,9 @@
 use super::chain::{LiveChain, NOT_TRAPPED};
 use super::context::{KEPT_INPUT, end_of, word};
 use super::error::{Cause, EndText};
-use lwc::{Context, Errno, Event, Handle};
-use std::time::{Duration, Instant};
+use crate::chain_file::Isolation;
+use lwc::{Context, Errno, Event, Handle, Moment};
+use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,9 +39,13 @@ impl LiveChain {
             })
             .flatten()
             .collect();
-        let deadline = Instant::now() + COPY_PATIENCE;
+        let deadline = Moment::now() + COPY_PATIENCE;
         self.counts.switches += 1;
-        let mut event = snapshot.switch_until(&[word::COPY], deadline);
+        let left = match self.chain.isolation {
+            Isolation::Invocation => self.steps[i].left,
+            Isolation::Chain => 0,
+        };
+        let mut event = snapshot.switch_until(&[word::COPY, left as u64], deadline);
         loop {
             match event {
                 Ok(Event::Switched {
@@ -54,6 +59,7 @@ impl LiveChain {
                         let copy = Context::own(from);
                         self.counts.copies += 1;
                         self.steps[i].copy = Some(copy);
+                        self.steps[i].left = 0;
                         return Ok(from);
                     }
                     if mine {
@@ -98,6 +104,7 @@ impl LiveChain {
     pub(super) fn roll_back(&mut self, i: usize, len: usize) {
         let is_read_in_place = i + 1 < self.steps.len() && len > KEPT_INPUT;
         let step = &mut self.steps[i];
+        step.left = step.left.max(len);
         log::debug!("roll back: {}", step.function.name);
         self.counts.rollbacks += 1;
         if let Some(used) = step.copy.take() {

@@ -1,6 +1,5 @@
 //! What can go wrong, named by chain, step, function and cause.
 
-use super::chain::Hop;
 use std::time::Duration;
 
 /// Why a function gave no answer.
@@ -100,8 +99,6 @@ pub struct Failure {
     pub cause: Box<Cause>,
     /// The invocation's identity.
     pub id: String,
-    /// What the steps took that ended, and the failed one until it failed.
-    pub hops: Vec<Hop>,
 }
 
 impl Failure {

@@ -5,7 +5,6 @@ use super::control::Control;
 use lwc::Secret;
 use lwc_function::abi::{ABI, Host, HostCalls};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::time::Duration;
 
 /// What the calls work on; a function gets a pointer to it, opaque.
 pub(super) struct HostState<'a> {
@@ -60,14 +59,8 @@ unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, l
     }
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub(crate) fn monotonic() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
-}
-
 unsafe extern "C" fn now(_: *const Host) -> u64 {
-    monotonic()
+    lwc::Moment::now().nanos()
 }
 
 unsafe extern "C" fn attribute(

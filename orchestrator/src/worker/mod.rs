@@ -8,7 +8,7 @@ pub(crate) mod frame;
 
 use crate::life::{About, Cause, Hop, LiveChain};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
-use lwc::Region;
+use lwc::{Moment, Region};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -69,24 +69,24 @@ pub fn run() -> io::Result<()> {
         if kind != frame::INVOKE {
             return Err(breach("a frame that is not INVOKE"));
         }
-        let begun = Instant::now();
+        let begun = Moment::now();
         let invoke: Invoke = serde_json::from_slice(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)
             .filter(|c| len <= c.capacity())
             .ok_or_else(|| breach("an invocation of no chain, or too large for it"))?;
         receive(&mut socket, chain.input(), len)?;
-        let due = begun.checked_add(Duration::from_micros(invoke.left));
+        let due = begun + Duration::from_micros(invoke.left);
         let about = About {
             content_type: invoke.content_type,
             attributes: invoke.attributes,
         };
-        match chain.invoke_as(len, about, &invoke.id, due) {
-            Ok((n, about, hops)) => {
+        match chain.invoke_as(len, about, &invoke.id, Some(due)) {
+            Ok((n, about)) => {
                 let answer = Answer {
                     content_type: about.content_type,
                     attributes: about.attributes,
-                    hops: hops.iter().map(took).collect(),
+                    hops: chain.hops().iter().map(took).collect(),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
@@ -101,7 +101,7 @@ pub fn run() -> io::Result<()> {
                         Cause::Reported { code, .. } => Some(code),
                         _ => None,
                     },
-                    hops: failure.hops.iter().map(took).collect(),
+                    hops: chain.hops().iter().map(took).collect(),
                 };
                 send(&mut socket, frame::FAILED, &failed)?;
             }

@@ -8,7 +8,8 @@
 //! context does: the root wakes and looks around.
 
 use super::runtime::death_signal;
-use std::time::{Duration, Instant};
+use crate::moment::Moment;
+use std::time::Duration;
 
 /// Shorter waits have a limit of their own: for them the timer would go off
 /// all the time.
@@ -30,18 +31,18 @@ pub(super) struct Alarm {
     /// Whom it wakes: a thread.
     whom: usize,
     /// When it goes off.
-    at: Option<Instant>,
+    at: Option<Moment>,
     /// It cannot be had.
     refused: bool,
 }
 
 impl Alarm {
     /// Whether the timer goes off by `due`, so that a wait needs no limit.
-    pub(super) fn covers(&mut self, now: Instant, due: Instant) -> bool {
+    pub(super) fn covers(&mut self, now: Moment, due: Moment) -> bool {
         if self.whom == here() && self.at.is_some_and(|at| at > now && at <= due) {
             return true;
         }
-        let left = due - now;
+        let left = due.since(now);
         if left < SHORTEST || self.refused {
             return false;
         }

@@ -57,6 +57,7 @@ pub(crate) use confine::{confine, limit_memory};
 use crate::backend::{Birth, Facts};
 use crate::context::{Args, Event};
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use create::{Forked, create};
 use nix::errno::Errno;
@@ -69,7 +70,6 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::Instant;
 use trap::Bond;
 
 static STATE: Mutex<Option<Box<Runtime>>> = Mutex::new(None);
@@ -336,7 +336,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
 }
 
 /// lwSwitch, with an optional end of patience.
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Instant>) -> Result<Event> {
+pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
     pass(rt, "lwSwitch", to, words, true)?;
@@ -583,7 +583,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 }
 
 /// Waits for a switch here, once more.
-pub(crate) fn await_switch(deadline: Instant) -> Result<Event> {
+pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
     let got = rt.park(Some(deadline));

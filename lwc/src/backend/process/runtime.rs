@@ -10,6 +10,7 @@ use super::rights::Rights;
 use super::trap::{Bond, Monitor};
 use super::window;
 use crate::error::{Error, Result};
+use crate::moment::Moment;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
@@ -422,7 +423,7 @@ impl Runtime {
 
     /// Waits for the baton. Requests are served meanwhile; deaths are seen to
     /// if this is the root.
-    pub(super) fn park(&mut self, deadline: Option<Instant>) -> Got {
+    pub(super) fn park(&mut self, deadline: Option<Moment>) -> Got {
         loop {
             let word = self.bell.word.load(Ordering::Acquire);
             if DEATHS.load(Ordering::Relaxed)
@@ -453,14 +454,14 @@ impl Runtime {
             let limit = match deadline {
                 None => heartbeat,
                 Some(d) => {
-                    let now = Instant::now();
+                    let now = Moment::now();
                     if now >= d {
                         return Got::Timeout;
                     }
                     if self.is_root() && self.alarm.covers(now, d) {
                         heartbeat
                     } else {
-                        Some((d - now).min(heartbeat.unwrap_or(Duration::MAX)))
+                        Some(d.since(now).min(heartbeat.unwrap_or(Duration::MAX)))
                     }
                 }
             };
