@@ -272,7 +272,13 @@ fn attempt(live: &mut LiveChain, i: usize, resource: &Resource) -> Result<u64, C
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
     };
     let copy = live.ready(i)?;
-    let reply = live.call(i, copy, &args, Moment::now() + PATIENCE)?;
+    let reply = live
+        .call(i, copy, &args, Moment::now() + PATIENCE)
+        .map_err(|cause| match cause {
+            // The function's own is for invocations.
+            Cause::Timeout(_) => Cause::Timeout(PATIENCE),
+            other => other,
+        })?;
     match &*reply {
         [word::DONE, found, ..] => Ok(*found),
         _ => Err(Cause::Misbehaved("it does not answer to an audit".into())),

@@ -200,6 +200,13 @@ class FakeQemuTest(unittest.TestCase):
         self.assertEqual(self.run_it("order")[0], 0)
         self.assertEqual(self.run_it("order", "--fail-on-lock-order")[0], run.EXIT_ORDER)
 
+    def test_instructions_are_counted_without_an_x2apic(self):
+        for options, cpu in ((["--icount"], "max,-x2apic"), (["--icount", "--cpu", "x"], "x"),
+                             ([], "max")):
+            args, _ = run.parse(["--image", self.image, *options, "--", "true"])
+            command = run.qemu_command(args, "in", "out", None)
+            self.assertEqual(command[command.index("-cpu") + 1], cpu)
+
 
 if __name__ == "__main__":
     unittest.main()

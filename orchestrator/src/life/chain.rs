@@ -85,7 +85,6 @@ pub struct LiveChain {
     id: String,
     /// How many bytes of it stay: the chain's name and the process.
     id_stem: usize,
-    count: u64,
     pub(super) counts: Counts,
     /// What each hop of the last invocation took.
     hops: Vec<Hop>,
@@ -211,7 +210,6 @@ impl LiveChain {
             last,
             left: 0,
             region_addresses,
-            count: 0,
             counts: Counts::default(),
             hops: Vec::new(),
             apart,
@@ -331,10 +329,8 @@ impl LiveChain {
         input_len: usize,
         content_type: &str,
     ) -> Result<(usize, String), Failure> {
-        self.count += 1;
         let mut id = std::mem::take(&mut self.id);
-        id.truncate(self.id_stem);
-        push_decimal(&mut id, self.count);
+        count_up(&mut id, self.id_stem);
         let about = About {
             content_type: content_type.to_owned(),
             attributes: Attributes::default(),
@@ -573,12 +569,19 @@ impl LiveChain {
     }
 }
 
-/// What `write!` would do, without its machinery: a hop is short.
-fn push_decimal(text: &mut String, number: u64) {
-    if number >= 10 {
-        push_decimal(text, number / 10);
+/// Adds one to the number behind the stem, in place: a hop is short beside the
+/// writing of a number.
+fn count_up(text: &mut String, stem: usize) {
+    let mut nines = 0;
+    loop {
+        let last = if text.len() > stem { text.pop() } else { None };
+        match last {
+            Some('9') => nines += 1,
+            Some(digit) => break text.push(char::from(digit as u8 + 1)),
+            None => break text.push('1'),
+        }
     }
-    text.push(char::from(b'0' + (number % 10) as u8));
+    text.extend(std::iter::repeat_n('0', nines));
 }
 
 /// Steps 2 and 3 of the life.
@@ -632,4 +635,18 @@ fn start_step(
             restrict: Duration::ZERO,
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_count_up() {
+        let mut id = "a-9-".to_owned();
+        for i in 1..=1101 {
+            count_up(&mut id, 4);
+            assert_eq!(id, format!("a-9-{i}"));
+        }
+    }
 }
