@@ -47,7 +47,8 @@ static void lwc_md_switch(struct thread *td, struct lwc_md *from,
  * Give the system call from which the thread now returns this outcome: an
  * errno, or a value.  To be followed by a return of EJUSTRETURN.
  */
-void	lwc_md_result(struct thread *td, int error, int64_t value);
+void	lwc_md_result(struct thread *td, int error, int64_t value,
+	    int64_t second);
 
 /*
  * Can the frame of a signal handler be written, on the alternate stack or

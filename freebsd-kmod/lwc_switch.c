@@ -295,7 +295,7 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 	if (ou->ou_num != NULL && error == 0 && suword32(ou->ou_num, n) != 0)
 		error = EFAULT;
 	if (error != 0) {
-		lwc_md_result(td, error, 0);
+		lwc_md_result(td, error, 0, 0);
 		return (EJUSTRETURN);
 	}
 	td->td_retval[0] = ev->ev_kind;
@@ -316,7 +316,7 @@ lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
 	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
 	if (how == LWC_HOW_PREEMPT) {
 		from->lc_preempted = true;
-		lwc_md_result(td, ETIMEDOUT, 0);
+		lwc_md_result(td, ETIMEDOUT, 0, 0);
 		return (EJUSTRETURN);
 	}
 	if (to->lc_preempted) {
@@ -326,7 +326,7 @@ lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
 	if (state == LWC_STATE_REPLY) {
 		lwc_md_result(td,
 		    ev->ev_n > 0 ? (int)ev->ev_words[LWC_REPLY_ERRNO] : 0,
-		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0);
+		    ev->ev_n > 1 ? ev->ev_words[LWC_REPLY_VALUE] : 0, 0);
 		return (EJUSTRETURN);
 	}
 	return (lwc_deliver(td, to, ev, src));

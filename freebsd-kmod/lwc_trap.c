@@ -458,7 +458,7 @@ lwc_ast(struct thread *td, int asts __unused)
 	sig = lc->lc_end_signal;
 	error = lwc_end(td, lp, sig, lc->lc_end_code, lc->lc_end_addr);
 	if (error == 0)
-		lwc_md_result(td, 0, td->td_retval[0]);
+		lwc_md_result(td, 0, td->td_retval[0], td->td_retval[1]);
 	if (error == 0 || error == EJUSTRETURN)
 		return;
 	/* Nobody there to tell: the process goes, as without the flag. */

@@ -100,7 +100,7 @@ lwc_md_save(struct thread *td, struct lwc_md *md)
 }
 
 void
-lwc_md_result(struct thread *td, int error, int64_t value)
+lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
 {
 	struct trapframe *frame;
 
@@ -110,7 +110,7 @@ lwc_md_result(struct thread *td, int error, int64_t value)
 		frame->tf_rflags |= PSL_C;
 	} else {
 		frame->tf_rax = value;
-		frame->tf_rdx = 0;
+		frame->tf_rdx = second;
 		frame->tf_rflags &= ~PSL_C;
 	}
 }

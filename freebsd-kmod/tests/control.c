@@ -310,6 +310,33 @@ CASE(control_registers, "tell who came, with how many words")
 	gogo(fd, &v, 0, 0);
 }
 
+CASE(control_registers_of_traps, "and of ends, which come on the way to user mode")
+{
+	static const int flags[] = { LWC_TRAP_SYSCALL, LWC_TRAP_FAULT,
+	    LWC_TRAP_EXIT };
+	static const uint64_t words[] = { LWC_CALL_WORDS, LWC_END_WORDS,
+	    LWC_END_WORDS };
+	uint64_t in[LWC_MAX_ARGS], second;
+	struct visit v;
+	int fd, i, number;
+
+	number = lwc_switch_number();
+	for (i = 0; i < 3; i++) {
+		fd = create(&v, NULL, 0, flags[i]);
+		if (fd == LWC_SWITCHED) {
+			if (i == 0)
+				(void)getppid();
+			if (i == 1)
+				*(volatile int *)1 = 1;
+			_exit(9);
+		}
+		REQUIRE(switch_registers(number, fd, NULL, LWC_ROOM, in, NULL,
+		    &second) == LWC_TRAPPED);
+		REQUIRE(second >> 32 == words[i]);
+		REQUIRE((int)second == (i == 0 ? fd : -1));
+	}
+}
+
 CASE(control_patience_nests, "the outer one wins over the inner one's child")
 {
 	struct visit v;
