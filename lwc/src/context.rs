@@ -74,11 +74,6 @@ impl Args {
     fn boxed(room: &Room) -> Box<Room> {
         Box::new(*room)
     }
-
-    /// A word that the kernel or the backend always sends.
-    fn word(&self, i: u32) -> u64 {
-        self.get(i as usize).copied().unwrap_or(0)
-    }
 }
 
 impl Deref for Args {
@@ -173,18 +168,19 @@ impl Event {
     }
 
     /// A context whose system calls are trapped made one.
-    pub(crate) fn called(from: RawFd, args: &Args) -> Self {
-        Self::Called(TrappedCall::new(Handle::new(from), args))
+    pub(crate) fn called(from: RawFd, words: &[u64]) -> Self {
+        Self::Called(TrappedCall::new(Handle::new(from), words))
     }
 
     /// A context created here ended.
-    pub(crate) fn ended(args: &Args) -> Self {
-        let signal = args.word(lwc_sys::LWC_END_SIGNAL) as i32;
+    pub(crate) fn ended(words: &[u64]) -> Self {
+        let word = |i: u32| words.get(i as usize).copied().unwrap_or(0);
+        let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
         Self::Ended(End {
-            id: args.word(lwc_sys::LWC_END_ID),
+            id: word(lwc_sys::LWC_END_ID),
             signal: (signal != 0).then_some(signal),
-            code: args.word(lwc_sys::LWC_END_CODE) as i32,
-            address: args.word(lwc_sys::LWC_END_ADDRESS),
+            code: word(lwc_sys::LWC_END_CODE) as i32,
+            address: word(lwc_sys::LWC_END_ADDRESS),
         })
     }
 

@@ -41,15 +41,25 @@ fn raw(specs: &[Spec]) -> Vec<lwc_spec> {
 /// failed.
 #[inline(always)]
 fn arrived(value: i32, src: i32, count: u32, room: &Room) -> Option<Event> {
+    if value == LWC_SWITCHED {
+        // SAFETY: the kernel has written as many words as it says.
+        let args = unsafe { Args::first(count as usize, room) };
+        return Some(Event::switched((src >= 0).then_some(src), args));
+    }
+    (value == LWC_TRAPPED).then(|| trapped(src, count, room))
+}
+
+#[cold]
+fn trapped(src: i32, count: u32, room: &Room) -> Event {
+    let count = (count as usize).min(WORDS);
     // SAFETY: the kernel has written as many words as it says.
-    let args = || unsafe { Args::first(count as usize, room) };
-    match value {
-        LWC_SWITCHED => Some(Event::switched((src >= 0).then_some(src), args())),
-        // A trapped call's context lives on; of one that ended there is
-        // nothing to name.
-        LWC_TRAPPED if src >= 0 => Some(Event::called(src, &args())),
-        LWC_TRAPPED => Some(Event::ended(&args())),
-        _ => None,
+    let words = unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), count) };
+    // A trapped call's context lives on; of one that ended there is nothing to
+    // name.
+    if src >= 0 {
+        Event::called(src, words)
+    } else {
+        Event::ended(words)
     }
 }
 

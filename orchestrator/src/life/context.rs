@@ -354,3 +354,50 @@ fn bytes(chars: &[c_char]) -> &[u8] {
     // SAFETY: both are one byte, for which every value is one.
     unsafe { std::slice::from_raw_parts(chars.as_ptr().cast(), chars.len()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of a context with a region for its input, and an empty output.
+    fn with_parts(keep_input: bool, test: impl FnOnce(&Parts<'_>)) {
+        let (input, output) = (Region::new(16384).unwrap(), Region::new(4096).unwrap());
+        test(&Parts {
+            library: Path::new(""),
+            handler: "",
+            has_init: false,
+            memory: 0,
+            secrets: Vec::new(),
+            input: &input,
+            output: &output,
+            control: &Control::new().unwrap(),
+            keep_input,
+            audit: false,
+        });
+    }
+
+    #[test]
+    fn an_input_that_is_kept_is_the_readers_alone() {
+        with_parts(true, |parts| {
+            parts.input.write(0, &[7; 8192]);
+            let mut room = Room::new(parts);
+            for len in [1, KEPT_INPUT] {
+                let kept = room.input(parts, len);
+                assert!(!parts.input.range().contains(&(kept as usize)));
+                // Who wrote it goes on writing.
+                parts.input.write(0, &[8; 8192]);
+                // SAFETY: `kept` points to `len` bytes of the room's.
+                let kept = unsafe { std::slice::from_raw_parts(kept, len) };
+                assert!(kept.iter().all(|&b| b == 7), "{len}");
+                parts.input.write(0, &[7; 8192]);
+            }
+            let place = parts.input.as_ptr().cast_const();
+            assert_eq!(room.input(parts, KEPT_INPUT + 1), place);
+            assert_eq!(room.input(parts, 0), place);
+        });
+        with_parts(false, |parts| {
+            let place = parts.input.as_ptr().cast_const();
+            assert_eq!(Room::new(parts).input(parts, 1), place);
+        });
+    }
+}

@@ -237,10 +237,9 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Event> {
         Got::Called { from, words } => {
             let id = rt.id;
             rt.current().store(id, Ordering::Relaxed);
-            let words = args(&words, lwc_sys::LWC_CALL_WORDS as usize);
             Ok(Event::called(known_as(rt, from)?, &words))
         }
-        Got::Ended { words, count } => Ok(Event::ended(&args(&words, count))),
+        Got::Ended { words, count } => Ok(Event::ended(&words[..count])),
         Got::Baton { from, words, count } => {
             let id = rt.id;
             rt.current().store(id, Ordering::Relaxed);
