@@ -23,6 +23,8 @@ pub(crate) mod word {
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
+    /// Root to copy: do as for an invocation, but run no handler.
+    pub(crate) const REHEARSE: u64 = 4;
     /// Snapshot: loaded, initialised, in the sandbox.
     pub(crate) const READY: u64 = 10;
     /// Copy: in the sandbox.
@@ -250,7 +252,14 @@ impl Room {
 fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
     let mut room = Room::new(parts);
     warm_up(parts, loaded);
-    answer(&[word::INVOKE], root, parts, state, nothing, &mut room);
+    answer(
+        &[word::REHEARSE],
+        root,
+        parts,
+        state,
+        loaded.handler,
+        &mut room,
+    );
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut reply = match ready {
@@ -283,7 +292,12 @@ fn answer(
     room: &mut Room,
 ) -> [u64; 2] {
     match asked.first() {
-        Some(&word::INVOKE) => {
+        Some(&what @ (word::INVOKE | word::REHEARSE)) => {
+            let handler = if what == word::INVOKE {
+                handler
+            } else {
+                nothing
+            };
             invoke(parts, state, handler, room);
             [word::DONE, 0]
         }

@@ -58,8 +58,12 @@ impl LiveChain {
                     if mine && args.first() == Some(&word::COPY_READY) {
                         let copy = Context::own(from);
                         self.counts.copies += 1;
-                        self.steps[i].copy = Some(copy);
                         self.steps[i].left = 0;
+                        // There and back once more, now that it is in its
+                        // sandbox: the first time is the dearest, and nobody
+                        // waits yet.
+                        self.call(i, from, &[word::REHEARSE], deadline)?;
+                        self.steps[i].copy = Some(copy);
                         return Ok(from);
                     }
                     if mine {
