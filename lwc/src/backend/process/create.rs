@@ -646,32 +646,7 @@ pub(super) fn die_with(root_pid: i32) -> Result<()> {
             return Err(Error::new(CALL, Errno::ESRCH, "the process is ending"));
         }
     }
-    run_at_once();
     Ok(())
-}
-
-/// Asks the scheduler for short turns, so that a context runs as soon as it is
-/// switched to. Else one that has not run for a while, as a fresh copy, waits
-/// until who switched to it has gone to sleep and has to be woken for the
-/// answer: a third of a switch more. Its share of the processor stays what it
-/// is. Contexts that it makes inherit this; a sandbox lets nobody ask.
-fn run_at_once() {
-    /// In nanoseconds; the least that Linux takes (6.12; older ones ignore it).
-    const TURN: u64 = 100_000;
-    if super::confine::is_confined() {
-        return;
-    }
-    let size = size_of::<libc::sched_attr>() as u32;
-    // SAFETY: the struct is integers, filled by the first call and read by the
-    // second; both are told its size. Failure leaves things as they are.
-    unsafe {
-        let mut attr: libc::sched_attr = std::mem::zeroed();
-        let got = libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0);
-        if got == 0 && attr.sched_policy == libc::SCHED_OTHER as u32 {
-            attr.sched_runtime = TURN;
-            libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0);
-        }
-    }
 }
 
 /// What the specifiers say of the new context's own memory and descriptors.
