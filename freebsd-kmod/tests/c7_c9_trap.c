@@ -438,7 +438,7 @@ CASE(c9_1_max_specs, "a lower limit is kept: E2BIG")
 	REQUIRE(create(&v, s, 3, 0) >= 0);
 }
 
-CASE(c9_2_unload_is_refused, "EBUSY while a context lives")
+CASE(c9_2_unload_is_refused, "EBUSY while a process lives that made a context")
 {
 	struct visit v;
 	int fd, id;
@@ -451,4 +451,9 @@ CASE(c9_2_unload_is_refused, "EBUSY while a context lives")
 	REQUIRE_ERRNO(EBUSY, kldunloadf(id, LINKER_UNLOAD_FORCE));
 	REQUIRE(lwSwitch(-1, NULL, 0, NULL, NULL, NULL) == -1);
 	REQUIRE(errno == EBADF);
+	/* Its calls go through the module, whether it has contexts or not. */
+	REQUIRE(close(fd) == 0);
+	REQUIRE_ERRNO(EBUSY, kldunload(id));
+	REQUIRE_ERRNO(EBUSY, kldunloadf(id, LINKER_UNLOAD_FORCE));
+	REQUIRE_ERRNO(EBADF, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
 }
