@@ -185,6 +185,9 @@ fn usage_errors_are_told_from_failures() {
     // The second step is told "fine" and knows no such command.
     let second = folder.run(&["b"], &["ok"]);
     assert!(text(&second.stderr).contains("chain \"b\", step 2 of 2"));
+    if lwc::backend() == Ok(lwc::Backend::Kernel) {
+        return; // Nothing to complain of.
+    }
     let backend = orchestrator()
         .arg("run")
         .arg(folder.path("chain.toml"))

@@ -118,7 +118,8 @@ LWC_HANDLER(hostile)
 	}
 	if (is(inv, "allocate")) {
 		for (;;) {
-			void *p = malloc(1 << 20);
+			/* Kept in memory, or clang leaves all of it out. */
+			void *volatile p = malloc(1 << 20);
 
 			if (p == NULL)
 				return (lwc_fail(inv, 507, "out of memory"));
