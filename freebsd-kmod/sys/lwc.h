@@ -26,7 +26,7 @@
 #endif
 
 /* Version of everything below; lwInfo() reports it. */
-#define	LWC_ABI_VERSION		2
+#define	LWC_ABI_VERSION		3
 
 /*
  * What lwCreate() and lwSwitch() return: a descriptor (>= 0, lwCreate() in
@@ -130,6 +130,7 @@ struct lwc_spec {
 #define	LWC_STATE_SUSPENDED	2	/* it waits in lwSwitch() */
 #define	LWC_STATE_NEW		3	/* nobody switched to it yet */
 #define	LWC_STATE_DEAD		4	/* only its descriptor is left */
+#define	LWC_STATE_PREEMPTED	5	/* suspended between two instructions */
 
 /*
  * What lwInfo() tells.  li_rights holds the type bits of which the descriptor
@@ -157,9 +158,16 @@ struct lwc_info {
  * ALLOW, of LWC_SELF: from now on this context, and those it creates, can make
  * only the system calls in a set (the address of a struct lwc_calls); every
  * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
+ *
+ * INTRODUCE: give a context a descriptor of another one (the argument), so that
+ * it can switch there by itself.  Both are named by descriptors of the caller's
+ * and neither is current.  The new descriptor carries the right to switch and
+ * nothing else; one that is there already is left as it is.  Returns its number
+ * in the table of the first.
  */
 #define	LWC_CONTROL_DESTROY	1
 #define	LWC_CONTROL_ALLOW	2
+#define	LWC_CONTROL_INTRODUCE	3
 /* System call number n is bit n % 64 of word n / 64. */
 #define	LWC_CALLS_MAX		1024
 struct lwc_calls {
@@ -208,7 +216,7 @@ int	lwGetlwc(void);
 /* Facts about a context, for people and for tests. */
 int	lwInfo(int lwc, struct lwc_info *info);
 
-/* End a context, limit a wait, or give up system calls: see above. */
+/* End a context, introduce two, or give up system calls: see above. */
 int	lwControl(int lwc, int command, uint64_t argument);
 
 #ifdef __cplusplus

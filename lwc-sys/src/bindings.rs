@@ -1,6 +1,6 @@
 // Generated from freebsd-kmod/sys/lwc.h by lwc-bindgen; do not edit.
 
-pub const LWC_ABI_VERSION: u32 = 2;
+pub const LWC_ABI_VERSION: u32 = 3;
 pub const LWC_FAILED: i32 = -1;
 pub const LWC_SWITCHED: i32 = -2;
 pub const LWC_TRAPPED: i32 = -3;
@@ -38,8 +38,10 @@ pub const LWC_STATE_CURRENT: u32 = 1;
 pub const LWC_STATE_SUSPENDED: u32 = 2;
 pub const LWC_STATE_NEW: u32 = 3;
 pub const LWC_STATE_DEAD: u32 = 4;
+pub const LWC_STATE_PREEMPTED: u32 = 5;
 pub const LWC_CONTROL_DESTROY: u32 = 1;
 pub const LWC_CONTROL_ALLOW: u32 = 2;
+pub const LWC_CONTROL_INTRODUCE: u32 = 3;
 pub const LWC_CALLS_MAX: u32 = 1024;
 #[repr(C)]
 #[derive(Copy, Clone)]

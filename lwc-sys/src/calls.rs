@@ -329,7 +329,7 @@ call! {
     lwInfo(lwc: c_int, info: *mut lwc_info) -> c_int
 }
 call! {
-    /// Ends a context or gives up system calls (lwControl(2)).
+    /// Ends a context, introduces two or gives up system calls (lwControl(2)).
     ///
     /// # Safety
     /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`.

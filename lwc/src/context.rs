@@ -396,6 +396,23 @@ impl Handle {
     pub fn kill(&self) -> Result<()> {
         backend::destroy(self.fd, false)
     }
+
+    /// Gives this context a descriptor of another one, so that the two can
+    /// switch to each other without a third in between (ours; lwControl(2)).
+    ///
+    /// Both are suspended. The descriptor carries the right to switch and
+    /// nothing else; one that this context has already stays as it is. Returns
+    /// its number in the table of *this* context, for which it is, with
+    /// [`Handle::from_raw`], a name of `whom`; here it is only a number. When
+    /// `whom` switches there, [`Event::from`] has the same number.
+    ///
+    /// # Errors
+    /// EBADF, EINVAL (the same context twice; the current one), ESRCH (either
+    /// is dead), EPERM (another process's), EMFILE (no room in this context's
+    /// table), EBUSY. ENOTSUP on the process backend, always.
+    pub fn introduce(&self, whom: Self) -> Result<RawFd> {
+        backend::introduce(self.fd, whom.fd)
+    }
 }
 
 /// Waits for a switch here without passing the baton (ours; process backend).
@@ -502,6 +519,11 @@ pub enum State {
     New,
     /// Only its descriptor is left.
     Dead,
+    /// It was current when somebody's patience ended
+    /// ([`Handle::switch_until`]): suspended between two instructions, where it
+    /// goes on when it is switched to. Never on the process backend, where it
+    /// runs on meanwhile and is [`State::Suspended`].
+    Preempted,
 }
 
 /// What lwInfo tells (contract 8.1).
@@ -540,6 +562,7 @@ impl Info {
                 lwc_sys::LWC_STATE_CURRENT => State::Current,
                 lwc_sys::LWC_STATE_SUSPENDED => State::Suspended,
                 lwc_sys::LWC_STATE_NEW => State::New,
+                lwc_sys::LWC_STATE_PREEMPTED => State::Preempted,
                 _ => State::Dead,
             },
             may_memory: f.rights & lwc_sys::LWC_MEMORY != 0,

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use lwc_sys::{
-    LWC_CONTROL_DESTROY, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL, lwc_info, lwc_spec,
+    LWC_CONTROL_DESTROY, LWC_CONTROL_INTRODUCE, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL,
+    lwc_info, lwc_spec,
 };
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
@@ -328,6 +329,19 @@ pub(crate) fn destroy(fd: RawFd, _wait: bool) -> Result<()> {
         return Err(named("destroy", fd));
     }
     Ok(())
+}
+
+/// lwControl, LWC_CONTROL_INTRODUCE: the number in the table of `to`.
+pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
+    const CALL: &str = "introduce";
+    let (to, whom) = (number(CALL, Some(to))?, number(CALL, Some(whom))?);
+    // SAFETY: the argument is a number, not an address.
+    let fd = unsafe { lwc_sys::lwControl(to, LWC_CONTROL_INTRODUCE as i32, whom as u64) };
+    if fd < 0 {
+        let what = format!("descriptor {whom} to descriptor {to}");
+        return Err(Error::last(CALL, what));
+    }
+    Ok(fd)
 }
 
 /// Shared anonymous memory.

@@ -28,6 +28,9 @@ pub(crate) const CASES: &[Case] = cases![
     destroy_is_the_creators_alone,
     destroy_spares_the_root,
     kill_does_not_wait,
+    introduce_lets_two_switch_to_each_other,
+    introduce_refuses_what_makes_no_sense,
+    preempted_is_a_state_and_no_end,
     await_switch_ends_its_patience,
     errors_name_the_call_and_say_why,
 ];
@@ -406,6 +409,85 @@ fn kill_does_not_wait() {
         refused(other.switch(&[]), Errno::ESRCH);
     }
     assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+/// A context that goes where its first word says and then answers whoever
+/// comes, with the words that it got there.
+fn goer() -> lwc::Context {
+    lwc::spawn(&[], Flags::empty(), |event| {
+        let to = lwc::Handle::from_raw(event.args()[0] as i32);
+        let home = event.from().unwrap();
+        let event = to.switch(&[event.args()[1]]).unwrap();
+        let words = [event.args()[0], event.from().unwrap().as_raw() as u64];
+        serve(home.switch(&words).unwrap(), &mut <[u64]>::to_vec)
+    })
+    .unwrap()
+}
+
+fn introduce_lets_two_switch_to_each_other() {
+    let (a, b) = (
+        goer(),
+        answering(&[], Flags::empty(), |w| vec![w[0] + 1]).unwrap(),
+    );
+    if of_processes() {
+        refused(a.introduce(b.handle()), Errno::ENOTSUP);
+        return;
+    }
+    let before = lwc::info().unwrap().contexts;
+    let (there, back) = (
+        a.introduce(b.handle()).unwrap(),
+        b.introduce(a.handle()).unwrap(),
+    );
+    // Once is enough.
+    assert_eq!(a.introduce(b.handle()), Ok(there));
+    assert_eq!(b.introduce(a.handle()), Ok(back));
+    // a goes to b and gets b's answer, under the number that it knows b by.
+    let got = call(a.handle(), &[there as u64, 41]);
+    assert_eq!(got, [42, there as u64]);
+    assert_eq!(lwc::info().unwrap().contexts, before);
+    assert_eq!(call(b.handle(), &[1]), [2]);
+}
+
+fn introduce_refuses_what_makes_no_sense() {
+    let (a, b) = (goer(), goer());
+    if of_processes() {
+        refused(a.introduce(a.handle()), Errno::ENOTSUP);
+        return;
+    }
+    let me = lwc::getlwc().unwrap();
+    refused(a.introduce(a.handle()), Errno::EINVAL);
+    refused(a.introduce(me.handle()), Errno::EINVAL);
+    refused(me.introduce(a.handle()), Errno::EINVAL);
+    for fd in [-1, 0, 9999] {
+        let nobody = lwc::Handle::from_raw(fd);
+        refused(a.introduce(nobody), Errno::EBADF);
+        refused(nobody.introduce(a.handle()), Errno::EBADF);
+    }
+    b.destroy().unwrap();
+    refused(a.introduce(b.handle()), Errno::ESRCH);
+    refused(b.introduce(a.handle()), Errno::ESRCH);
+}
+
+fn preempted_is_a_state_and_no_end() {
+    let region = Region::new(1).unwrap();
+    let at = region.as_ptr() as usize;
+    let other = lwc::spawn(&[], Flags::TRAP_EXIT, |event| {
+        while peek(at) == 0 {
+            std::hint::spin_loop();
+        }
+        serve(event, &mut |_| vec![7])
+    })
+    .unwrap();
+    refused(other.switch_until(&[], soon()), Errno::ETIMEDOUT);
+    let state = other.info().unwrap().state;
+    if of_processes() {
+        assert_eq!(state, lwc::State::Suspended);
+        return other.destroy().unwrap();
+    }
+    assert_eq!(state, lwc::State::Preempted);
+    poke(at, 1);
+    assert_eq!(call(other.handle(), &[]), [7]);
+    assert_eq!(other.info().unwrap().state, lwc::State::Suspended);
 }
 
 fn await_switch_ends_its_patience() {

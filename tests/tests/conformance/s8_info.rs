@@ -119,6 +119,7 @@ fn c8_1_a_third_partys_state() {
         State::Suspended => 2,
         State::Current => 3,
         State::Dead => 4,
+        State::Preempted => 5,
     };
     let second = answering(&[], Flags::empty(), |_| {
         let info = first.info().unwrap();

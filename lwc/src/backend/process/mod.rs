@@ -611,6 +611,17 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     destroy_id(rt, id)
 }
 
+/// Refused. Contexts are processes, which run whenever they like: two that had
+/// a page with each other could hand the baton over out of turn, and only a
+/// root can tell that and end them.
+pub(crate) fn introduce(_to: RawFd, _whom: RawFd) -> Result<RawFd> {
+    Err(Error::new(
+        "introduce",
+        Errno::ENOTSUP,
+        "the process backend introduces nobody: go through the context that knows both",
+    ))
+}
+
 fn destroy_id(rt: &mut Runtime, id: u64) -> Result<()> {
     if rt.is_root() {
         registrar::destroy(rt, id);
