@@ -497,6 +497,8 @@ sys_lwInfo(struct thread *td, struct lwInfo_args *uap)
 	mtx_lock(&lp->lp_mtx);
 	li.li_state = lc->lc_state == LWC_STATE_REPLY ?
 	    LWC_STATE_SUSPENDED : lc->lc_state;
+	if (li.li_state == LWC_STATE_SUSPENDED && lc->lc_preempted)
+		li.li_state = LWC_STATE_PREEMPTED;
 	self = lwc_rights_hold(lc->lc_self);
 	li.li_contexts = lp->lp_nctx;
 	if (lc == lp->lp_current)

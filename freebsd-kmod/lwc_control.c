@@ -12,18 +12,27 @@
  *
  * DESTROY ends a suspended context now, whoever else names it.
  *
- * PATIENCE makes the next lwSwitch() come back: see lwc_patience.c.
- *
  * ALLOW leaves the current context a set of system calls and no others, for
  * ever, and the same to all that it will create.  The set is a counted,
  * immutable bitmap; the private sysentvec of lwc_trap.c looks at it before
  * each call.  It closes what capability mode leaves open: making processes
  * and threads, timers whose signals would hit other contexts, SIGKILL to
  * oneself.
+ *
+ * INTRODUCE gives one context a name of another, as a switch gives its target
+ * one of the caller (3.3), so that the two get along without a third.  Whoever
+ * has a name of both may do so, since nobody gets by it what he could not get
+ * anyway: the holder may switch to either, so it could go to the second one
+ * whenever the first one asks it to, and carry the words.  That is delegation,
+ * and this is the same without the way through the holder; it outlives the
+ * holder, too, as a name that was handed on does.  No rights over memory,
+ * files and credentials come with it.  Who is introduced is not asked, just as
+ * nobody is asked whether he wants to be switched to.
  */
 
 #include "lwc_var.h"
 
+#include <sys/limits.h>
 #include <sys/syscall.h>
 
 struct lwc_allow *
@@ -67,6 +76,53 @@ lwc_control_destroy(struct thread *td, int fd)
 	if (dead)
 		lwc_reap(lp, lc);
 	lwc_ctx_rele(lc);
+	return (error);
+}
+
+/*
+ * The table that gets the name is, for a moment, the process's, and falloc()
+ * may sleep meanwhile: both have a name of ours until it is done, lest another
+ * process that shares a table close the last one.  Nobody else changes a
+ * state: the process has one thread, and that is here.
+ */
+static int
+lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
+{
+	struct lwc_ctx *to, *whom;
+	struct lwc_proc *lp;
+	int error, number;
+
+	if (argument > INT_MAX)
+		return (EBADF);
+	error = lwc_ctx_get(td, fd, &to, NULL);
+	if (error != 0)
+		return (error);
+	error = lwc_ctx_get(td, (int)argument, &whom, NULL);
+	if (error != 0) {
+		lwc_ctx_rele(to);
+		return (error);
+	}
+	lp = to->lc_lp;
+	mtx_lock(&lp->lp_mtx);
+	if (to == whom || to == lp->lp_current || whom == lp->lp_current) {
+		error = EINVAL;
+	} else if (to->lc_state == LWC_STATE_DEAD ||
+	    whom->lc_state == LWC_STATE_DEAD) {
+		error = ESRCH;
+	} else {
+		to->lc_names++;
+		whom->lc_names++;
+	}
+	mtx_unlock(&lp->lp_mtx);
+	if (error == 0) {
+		error = lwc_introduce(td, lp, whom, to, &number);
+		if (error == 0)
+			td->td_retval[0] = number;
+		lwc_ctx_unname(whom);
+		lwc_ctx_unname(to);
+	}
+	lwc_ctx_rele(whom);
+	lwc_ctx_rele(to);
 	return (error);
 }
 
@@ -117,6 +173,8 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 			return (EBUSY);
 		return (lwc_control_allow(td, lp,
 		    (const void *)(uintptr_t)uap->argument));
+	case LWC_CONTROL_INTRODUCE:
+		return (lwc_control_introduce(td, uap->lwc, uap->argument));
 	default:
 		return (EINVAL);
 	}

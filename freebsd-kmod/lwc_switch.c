@@ -240,10 +240,14 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
 }
 
 /*
- * 3.3: the number under which the target knows the caller.  A new one is put
- * into the target's table, for which it must be the process's for a moment.
+ * 3.3: the number under which one context (to) knows another one (from), which
+ * switches there, now or later.  A new one is put into the table of the first,
+ * for which it must be the process's for a moment.  Neither can die meanwhile:
+ * it is claimed, current, or named by us.
+ *
+ * Both remember the number, so that it is the one that a switch finds.
  */
-static int
+int
 lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
     struct lwc_ctx *to, int *srcp)
 {

@@ -434,6 +434,8 @@ void	lwc_files_unstage(struct thread *td, struct lwc_fstage *st);
 #define	LWC_HOW_PREEMPT	3	/* it is not asked; the target gets ETIMEDOUT */
 int	lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	    const struct lwc_event *ev, int how);
+int	lwc_introduce(struct thread *td, struct lwc_proc *lp,
+	    struct lwc_ctx *from, struct lwc_ctx *to, int *srcp);
 int	sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap);
 int	sys_lwDiscardSwitch(struct thread *td,
 	    struct lwDiscardSwitch_args *uap);

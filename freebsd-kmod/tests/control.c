@@ -4,7 +4,7 @@
  * Copyright (c) 2026 The lwc authors
  */
 
-/* lwControl(): ours, beyond the contract. */
+/* lwControl(): ours, beyond the contract.  Introductions: introduce.c. */
 
 #include <sys/param.h>
 #include <sys/linker.h>
@@ -38,7 +38,7 @@ CASE(control_bad_arguments, "are refused")
 
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 0, 0));
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 77, 0));
-	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 3, 0));
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 4, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 	    0xffffffff80000000ULL));
@@ -181,7 +181,7 @@ CASE(control_patience_ends_a_loop, "and the loop can go on")
 	times_out(fd);
 	seen = count[0];
 	REQUIRE(seen != 0);
-	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_SUSPENDED);
+	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_PREEMPTED);
 	times_out(fd);
 	REQUIRE(count[0] > seen);
 	times_out(fd);

@@ -339,6 +339,11 @@ control(void)
 			c.calls[i] = rnd(0) | rnd(0) | rnd(0) | rnd(0);
 		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 		    (uintptr_t)pointer(&c)));
+	case 6:
+	case 7:
+	case 8:
+		return (lwControl(descriptor(), LWC_CONTROL_INTRODUCE,
+		    (uint64_t)descriptor()));
 	default:
 		return (lwControl(LWC_SELF, (int)rnd(5), rnd(0)));
 	}
@@ -431,7 +436,7 @@ one(void)
 		break;
 	case 13:
 		r = control();
-		count(8, r == 0);
+		count(8, r >= 0);
 		break;
 	default:
 		i = (int)rnd(17);
