@@ -162,8 +162,8 @@ struct lwc_info {
  * INTRODUCE: give a context a descriptor of another one (the argument), so that
  * it can switch there by itself.  Both are named by descriptors of the caller's
  * and neither is current.  The new descriptor carries the right to switch and
- * nothing else; one that is there already is left as it is.  Returns its number
- * in the table of the first.
+ * nothing else (of its creator: what that lent); one that is there already is
+ * left as it is.  Returns its number in the table of the first.
  */
 #define	LWC_CONTROL_DESTROY	1
 #define	LWC_CONTROL_ALLOW	2

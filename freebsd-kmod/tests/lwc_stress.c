@@ -46,11 +46,12 @@
 #define	PAGE	4096
 #define	PAGES	64
 #define	MAXPROC	64
+#define	KINDS	10		/* of what is counted */
 
 static struct shared {
 	atomic_ulong	calls;
-	atomic_ulong	made[9];	/* of each call */
-	atomic_ulong	good[9];	/* that succeeded */
+	atomic_ulong	made[KINDS];	/* of each call */
+	atomic_ulong	good[KINDS];	/* that succeeded */
 	atomic_ulong	forks, kills, faults;
 	unsigned long	limit;
 	time_t		until;
@@ -339,11 +340,6 @@ control(void)
 			c.calls[i] = rnd(0) | rnd(0) | rnd(0) | rnd(0);
 		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 		    (uintptr_t)pointer(&c)));
-	case 6:
-	case 7:
-	case 8:
-		return (lwControl(descriptor(), LWC_CONTROL_INTRODUCE,
-		    (uint64_t)descriptor()));
 	default:
 		return (lwControl(LWC_SELF, (int)rnd(5), rnd(0)));
 	}
@@ -436,7 +432,12 @@ one(void)
 		break;
 	case 13:
 		r = control();
-		count(8, r >= 0);
+		count(8, r != -1);
+		break;
+	case 14:
+		r = lwControl(descriptor(), LWC_CONTROL_INTRODUCE,
+		    (uint64_t)descriptor());
+		count(9, r != -1);
 		break;
 	default:
 		i = (int)rnd(17);
@@ -533,9 +534,9 @@ counter(const char *name)
 int
 main(int argc, char **argv)
 {
-	static const char *const names[] = { "lwCreate", "lwSwitch",
+	static const char *const names[KINDS] = { "lwCreate", "lwSwitch",
 	    "lwDiscardSwitch", "lwRestrict", "lwOverlay", "lwSyscall",
-	    "lwGetlwc", "lwInfo", "lwControl" };
+	    "lwGetlwc", "lwInfo", "lwControl", "introductions" };
 	unsigned int before[nitems(leaky)], after;
 	pid_t pids[MAXPROC], pid;
 	unsigned long born, hogs;
@@ -643,7 +644,7 @@ main(int argc, char **argv)
 	printf("%lu calls, %lu workers, %lu forks, %lu kills, %lu hogs\n",
 	    atomic_load(&sh->calls), born, atomic_load(&sh->forks),
 	    atomic_load(&sh->kills), hogs);
-	for (i = 0; i < 9; i++)
+	for (i = 0; i < KINDS; i++)
 		printf("%s: %lu, %lu succeeded\n", names[i],
 		    atomic_load(&sh->made[i]), atomic_load(&sh->good[i]));
 	bad = 0;
