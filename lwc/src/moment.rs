@@ -25,6 +25,12 @@ impl Moment {
         Self(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
     }
 
+    /// The one of a reading in nanoseconds.
+    #[inline]
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
     /// Its reading, in nanoseconds.
     #[inline]
     pub fn nanos(self) -> u64 {

@@ -39,8 +39,10 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
         (What::Relay, 1, Isolation::Invocation),
         (What::Relay, 1, Isolation::Chain),
         (What::Relay, 1, Isolation::Invocation),
+        (What::Relay, 3, Isolation::Chain),
+        (What::Relay, 10, Isolation::Chain),
     ])?;
-    let [hop, pool, again, cycle] = live.as_mut_slice() else {
+    let [hop, pool, again, cycle, three, ten] = live.as_mut_slice() else {
         return Err("a chain is missing".into());
     };
     let context = answering(first, first)?;
@@ -57,6 +59,20 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
                 Ok(started.elapsed() / 2)
             }),
             Case::fallible("a hop, isolation \"chain\"", || invoke(hop, SMALL)),
+            Case::timed("three, each", |n| {
+                let started = Instant::now();
+                for _ in 0..n {
+                    invoke(three, SMALL)?;
+                }
+                Ok(started.elapsed() / 3)
+            }),
+            Case::timed("ten, each", |n| {
+                let started = Instant::now();
+                for _ in 0..n {
+                    invoke(ten, SMALL)?;
+                }
+                Ok(started.elapsed() / 10)
+            }),
             // Timed one by one, as the next is.
             Case::timed("an invocation without rollback", |n| {
                 from_the_pool(again, SMALL, n)
@@ -73,12 +89,14 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
             }),
         ],
     )?;
-    let [switch, hop, plain, pool, cycle, pipes] = samples.as_slice() else {
+    let [switch, hop, x3, x10, plain, pool, cycle, pipes] = samples.as_slice() else {
         return Err("a figure is missing".into());
     };
     let rows = vec![
         Row::of(switch),
         Row::beside(hop, switch, Some(2.2)),
+        Row::beside(x3, switch, Some(2.2)),
+        Row::beside(x10, switch, Some(2.2)),
         Row::of(plain),
         Row::beside(pool, plain, Some(1.5)),
         Row::beside(cycle, plain, None),

@@ -107,7 +107,7 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
                 complain(&format!("writing the answer: {e}"));
                 exit::FAILED
             })?;
-            Ok(Some(chain.hops().to_vec()))
+            Ok(Some(chain.hops()))
         }
         Err(failure) => {
             if args.json {

@@ -4,6 +4,8 @@ use super::attributes::Attributes;
 use super::context::{self, Parts, end_of, word};
 use super::control::Control;
 use super::error::{Cause, EndText, Failure, StartError};
+use super::letter::{Letter, TAIL_LEN};
+use super::relay::Ran;
 use super::secrets::Vault;
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, Function, Isolation};
@@ -86,10 +88,16 @@ pub struct LiveChain {
     /// How many bytes of it stay: the chain's name and the process.
     id_stem: usize,
     pub(super) counts: Counts,
-    /// What each hop of the last invocation took.
+    /// What each hop of the last invocation took, as far as the root timed it.
     hops: Vec<Hop>,
+    /// Else when it was.
+    pub(super) ran: Option<Ran>,
     /// Whether contexts are processes, which run whoever is current.
     pub(super) apart: bool,
+    /// Whether functions hand over to each other.
+    pub(super) relay: bool,
+    /// Whether they know their neighbours, as these are now.
+    pub(super) linked: bool,
 }
 
 /// What a chain has done.
@@ -119,11 +127,21 @@ impl LiveChain {
         audit: bool,
     ) -> Result<Self, StartError> {
         let chain = file.chains[name].clone();
+        let apart = lwc::backend()? == lwc::Backend::Process;
+        let count = chain.steps.len();
+        // A fresh copy of each function costs hundreds of switches; one less
+        // is nothing beside.
+        let relay = !apart && chain.isolation == Isolation::Chain && count > 1;
         let len = chain.region as usize;
         let mut regions = Vec::with_capacity(chain.steps.len() + 1);
         let mut controls = Vec::with_capacity(chain.steps.len());
-        for _ in 0..=chain.steps.len() {
-            let region = Region::new(len)?;
+        for i in 0..=count {
+            let tail = if relay && (1..count).contains(&i) {
+                TAIL_LEN
+            } else {
+                0
+            };
+            let region = Region::new(len + tail)?;
             // Whoever maps it anew, the next function first of all, reads.
             region.seal()?;
             regions.push(region);
@@ -132,8 +150,8 @@ impl LiveChain {
             controls.push(Control::new()?);
         }
         let region_addresses = regions.iter().map(Region::range).collect();
-        let mut started = Vec::with_capacity(chain.steps.len());
-        let apart = lwc::backend()? == lwc::Backend::Process;
+        let mut started = Vec::with_capacity(count);
+        let capacity = regions[0].len();
         for (i, function) in chain.steps.iter().enumerate() {
             let mut specs = vec![Spec::all_files(Access::Unmap)];
             let strangers = regions
@@ -160,7 +178,20 @@ impl LiveChain {
                 secrets: vault.of(&function.name).collect(),
                 input: &regions[i],
                 output: &regions[i + 1],
+                capacity,
                 control: &controls[i],
+                request: if relay && i > 0 {
+                    Letter::behind(&regions[i], capacity)
+                } else {
+                    controls[i].request()
+                },
+                reply: if relay && i + 1 < count {
+                    Letter::behind(&regions[i + 1], capacity)
+                } else {
+                    controls[i].reply()
+                },
+                from_function: relay && i > 0,
+                relay,
                 keep_input: apart && i > 0,
                 audit,
             };
@@ -212,7 +243,10 @@ impl LiveChain {
             region_addresses,
             counts: Counts::default(),
             hops: Vec::new(),
+            ran: None,
             apart,
+            relay,
+            linked: false,
         })
     }
 
@@ -310,12 +344,17 @@ impl LiveChain {
         for i in 0..self.steps.len() {
             self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
         }
-        Ok(())
+        self.link().map_err(|(i, cause)| self.failure(i, cause, ""))
     }
 
     /// What each hop of the last invocation took, the one that failed included.
-    pub fn hops(&self) -> &[Hop] {
-        &self.hops
+    /// Where functions hand over to each other they tell when they began, and
+    /// a hostile one can put what is its own on a neighbour.
+    pub fn hops(&self) -> Vec<Hop> {
+        match self.ran {
+            Some(ran) => self.hops_of(ran),
+            None => self.hops.clone(),
+        }
     }
 
     /// Runs the chain on `input_len` bytes of the input region. Returns the
@@ -354,8 +393,12 @@ impl LiveChain {
     ) -> Result<(usize, About), Failure> {
         self.clear_away();
         self.hops.clear();
+        self.ran = None;
         let mut len = input_len.min(self.capacity());
         self.clear_input(len);
+        if self.relay {
+            return self.relay(len, &about, id, due);
+        }
         let mut about = about;
         let begun = Moment::now();
         let mut times = Times {
@@ -406,7 +449,7 @@ impl LiveChain {
         }
     }
 
-    fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
+    pub(super) fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
         Failure {
             chain: self.chain.name.clone(),
             step,
@@ -417,7 +460,7 @@ impl LiveChain {
         }
     }
 
-    fn pass_on_log(&self, i: usize, id: &str) {
+    pub(super) fn pass_on_log(&self, i: usize, id: &str) {
         let step = &self.steps[i];
         for (level, text) in step.control.take_log() {
             let level = match level {
@@ -462,22 +505,11 @@ impl LiveChain {
         if due.is_some_and(|due| due <= begin) {
             return Err(Cause::Deadline);
         }
-        let capacity = self.last.len() as u64;
         let step = &self.steps[i];
         let own = begin + step.function.timeout;
         let until = due.map_or(own, |due| due.min(own));
-        let About {
-            content_type,
-            attributes,
-        } = about;
-        step.control
-            .put_request(len as u64, content_type, attributes, id, until);
-        log::debug!(
-            "invoke: {} step {} {}",
-            self.chain.name,
-            i + 1,
-            step.function.name
-        );
+        step.control.put_invocation(id, until.nanos());
+        self.put_request(i, len, about);
         self.counts.switches += 1;
         let event = self.call(i, copy, &[word::INVOKE], until);
         let run = begin.elapsed();
@@ -492,35 +524,61 @@ impl LiveChain {
             Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
-        let (status, claimed, content_type, message) = self.steps[i].control.reply();
+        let claimed = self.steps[i].control.reply().len();
         if rolled_back {
             self.roll_back(i, claimed as usize);
         }
-        if status != 0 {
-            return Err(Cause::Reported {
-                code: status,
-                message,
-            });
-        }
-        if claimed > capacity {
-            return Err(Cause::TooBig { claimed, capacity });
-        }
-        let Some(attributes) = self.steps[i].control.reply_attributes() else {
-            return Err(Cause::Misbehaved(
-                "it left attributes that no function can set".into(),
-            ));
-        };
-        let about = About {
-            content_type,
-            attributes,
-        };
+        let (len, about) = self.take_reply(i)?;
         times.now = begin + run;
         let hop = Hop {
             at: begin.since(begun),
             copy: copied,
             run,
         };
-        Ok((claimed as usize, about, hop))
+        Ok((len, about, hop))
+    }
+
+    /// Says what a step's input is.
+    pub(super) fn put_request(&self, i: usize, len: usize, about: &About) {
+        let step = &self.steps[i];
+        let letter = step.control.request();
+        letter.put(len as u64, about.content_type.as_bytes());
+        letter.put_attributes(&about.attributes);
+        self.log_invoke(i);
+    }
+
+    pub(super) fn log_invoke(&self, i: usize) {
+        log::debug!(
+            "invoke: {} step {} {}",
+            self.chain.name,
+            i + 1,
+            self.steps[i].function.name
+        );
+    }
+
+    /// What a step's function says of its answer, checked.
+    pub(super) fn take_reply(&self, i: usize) -> Result<(usize, About), Cause> {
+        let control = &self.steps[i].control;
+        let code = control.status();
+        if code != 0 {
+            let message = control.error();
+            return Err(Cause::Reported { code, message });
+        }
+        let letter = control.reply();
+        let (claimed, capacity) = (letter.len(), self.capacity() as u64);
+        if claimed > capacity {
+            return Err(Cause::TooBig { claimed, capacity });
+        }
+        let Some(attributes) = letter.attributes() else {
+            return Err(Cause::Misbehaved(
+                "it left attributes that no function can set".into(),
+            ));
+        };
+        let about = About {
+            content_type: letter.kind(),
+            attributes,
+        };
+        Ok((claimed as usize, about))
     }
 
     /// Switches to a step's copy and waits for it, and nobody else, to come
@@ -607,7 +665,7 @@ fn start_step(
     }
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
-        Ok(Event::Switched { .. }) => return Err(parts.control.reply().3),
+        Ok(Event::Switched { .. }) => return Err(parts.control.error()),
         Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
         Ok(Event::Ended(end)) => {
             return Err(format!(

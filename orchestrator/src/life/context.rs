@@ -3,15 +3,16 @@
 //! The context that [`main`] makes of a new one loads the function, enters
 //! the sandbox and parks: the snapshot. It never sees an invocation. On the
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
-//! root that it is ready and serves invocations.
+//! root that it is ready and serves invocations (`serve.rs`).
 
 use super::control::Control;
 use super::host::{CALLS, HostState};
-use super::probe;
+use super::letter::Letter;
+use super::{probe, serve};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
-use lwc_function::abi::{ABI, Handler, Initialiser, RawInvocation, RawSetup};
+use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::convert::Infallible;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
 use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
@@ -25,19 +26,27 @@ pub(crate) mod word {
     pub(crate) const PROBE: u64 = 3;
     /// Root to copy: do as for an invocation, but run no handler.
     pub(crate) const REHEARSE: u64 = 4;
-    /// Snapshot: loaded, initialised, in the sandbox.
+    /// Root to copy: from now on take over from one context and hand over to
+    /// another. Words: their descriptors there, or [`NOBODY`].
+    pub(crate) const LINK: u64 = 5;
+    /// Root to snapshot: end the last copy, which its neighbours may name.
+    pub(crate) const DISMISS: u64 = 6;
+    /// Snapshot: loaded, initialised, in the sandbox; and whenever it waits.
     pub(crate) const READY: u64 = 10;
     /// Copy: in the sandbox.
     pub(crate) const COPY_READY: u64 = 11;
-    /// Copy: the handler has returned; the rest is on the control page.
+    /// Copy: the handler has returned and nobody is next, or it gave no answer
+    /// to hand over; the rest is on the control page.
     pub(crate) const DONE: u64 = 12;
     /// Snapshot or copy: it could not; words are an errno, text is on the
     /// control page.
     pub(crate) const FAILED: u64 = 13;
     /// Snapshot: a copy has ended. Words: signal, code, address.
     pub(crate) const ENDED: u64 = 14;
-    /// Snapshot: somebody other than the root switched here.
+    /// Snapshot or copy: somebody switched here who has no business to.
     pub(crate) const STRANGER: u64 = 15;
+    /// Instead of a descriptor.
+    pub(crate) const NOBODY: u64 = u64::MAX;
 }
 
 /// What a step's context is made for.
@@ -49,7 +58,15 @@ pub(crate) struct Parts<'a> {
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
     pub(crate) input: &'a Region,
     pub(crate) output: &'a Region,
+    /// Bytes of a message in either.
+    pub(crate) capacity: usize,
     pub(crate) control: &'a Control,
+    pub(crate) request: Letter<'a>,
+    pub(crate) reply: Letter<'a>,
+    /// Whether a function writes the request, which is checked then.
+    pub(crate) from_function: bool,
+    /// Whether functions hand over to each other.
+    pub(crate) relay: bool,
     /// Whether a small input is copied before the handler sees it: who wrote it
     /// may still run, and write.
     pub(crate) keep_input: bool,
@@ -57,12 +74,9 @@ pub(crate) struct Parts<'a> {
     pub(crate) audit: bool,
 }
 
-/// Bytes of an input that are worth a copy rather than the end of who wrote it.
-pub(crate) const KEPT_INPUT: usize = 4096;
-
 /// The loaded function.
-struct Loaded {
-    handler: Handler,
+pub(super) struct Loaded {
+    pub(super) handler: Handler,
     /// Never unloaded: it is the context's whole content.
     _library: libloading::Library,
 }
@@ -75,14 +89,11 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
     let Some(root) = event.from() else {
         std::process::exit(1)
     };
-    let state = HostState {
-        secrets: parts.secrets.clone(),
-        control: parts.control,
-    };
+    let state = HostState::new(parts);
     let loaded = match load(parts, &state) {
         Ok(loaded) => loaded,
         Err(text) => {
-            parts.control.put_reply(1, 0, b"", text.as_bytes());
+            parts.control.put_status(1, text.as_bytes());
             loop {
                 let _ = root.switch(&[word::FAILED]);
             }
@@ -156,23 +167,26 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
         to = root;
         reply = match event {
             Ok(Event::Switched { from, args }) if from == Some(root) => {
-                if args.first() != Some(&word::COPY) {
-                    [word::FAILED, libc::EINVAL as u64, 0, 0]
-                } else {
-                    // The last copy's descriptor goes; it is dead, or dies.
-                    drop(copy.take());
-                    let left = args.get(1).map_or(0, |&n| n as usize);
-                    match copy_self(root, parts, state, loaded, left) {
+                // The last copy's descriptor goes; it is dead, or dies, though
+                // its neighbours may still name it.
+                if let Some(last) = copy.take().filter(|_| parts.relay) {
+                    let _ = last.destroy();
+                }
+                let left = args.get(1).map_or(0, |&n| n as usize);
+                match args.first() {
+                    Some(&word::DISMISS) => [word::READY, 0, 0, 0],
+                    Some(&word::COPY) => match copy_self(root, parts, state, loaded, left) {
                         Ok(made) => {
                             to = made.handle();
                             copy = Some(made);
                             [0; 4]
                         }
                         Err(e) => {
-                            parts.control.put_reply(1, 0, b"", e.to_string().as_bytes());
+                            parts.control.put_status(1, e.to_string().as_bytes());
                             [word::FAILED, e.errno() as i32 as u64, 0, 0]
                         }
-                    }
+                    },
+                    _ => [word::FAILED, libc::EINVAL as u64, 0, 0],
                 }
             }
             Ok(Event::Switched { .. } | Event::Called(_)) => [word::STRANGER, 0, 0, 0],
@@ -211,207 +225,13 @@ fn copy_self(
         Created::Creator(context) => Ok(context),
         Created::New(_) => {
             // Of answers that other copies gave to others.
-            parts.output.clear(0, left.min(parts.output.len()));
-            serve(root, parts, state, loaded)
+            parts.output.clear(0, left.min(parts.capacity));
+            serve::serve(root, parts, state, loaded)
         }
     }
 }
 
-/// What a copy has for its invocations, one after the other.
-struct Room {
-    raw: RawInvocation,
-    /// For an input that is kept; written to, so that its pages are there.
-    input: Vec<u8>,
-}
-
-impl Room {
-    fn new(parts: &Parts<'_>) -> Self {
-        let mut input = Vec::new();
-        if parts.keep_input {
-            input.resize(KEPT_INPUT.min(parts.input.len()), 1);
-            input.fill(0);
-        }
-        // SAFETY: integers, pointers and characters may all be zero.
-        let raw = unsafe { std::mem::zeroed() };
-        Self { raw, input }
-    }
-
-    /// Where the handler finds an input of so many bytes.
-    fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
-        match self.input.get_mut(..len) {
-            Some(kept) if !kept.is_empty() => {
-                parts.input.read(0, kept);
-                kept.as_ptr()
-            }
-            _ => parts.input.as_ptr().cast_const(),
-        }
-    }
-}
-
-/// A copy: one invocation after the other.
-fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
-    let mut room = Room::new(parts);
-    warm_up(parts, loaded);
-    answer(
-        &[word::REHEARSE],
-        root,
-        parts,
-        state,
-        loaded.handler,
-        &mut room,
-    );
-    let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
-    let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
-    let mut reply = match ready {
-        Ok(()) => [word::COPY_READY, 0],
-        Err(e) => [word::FAILED, e.errno() as i32 as u64],
-    };
-    loop {
-        let event = root.switch(&reply);
-        reply = match event {
-            Ok(Event::Switched { from, args }) if from == Some(root) => {
-                answer(&args, root, parts, state, loaded.handler, &mut room)
-            }
-            Ok(_) => [word::FAILED, libc::EPERM as u64],
-            // There is no way back any more, as after a function closed it on
-            // the kernel backend.
-            Err(_) => std::process::abort(),
-        };
-    }
-}
-
-/// Does what the root asks for. One copy of the code, so that one call warms
-/// it up for all.
-#[inline(never)]
-fn answer(
-    asked: &[u64],
-    root: Handle,
-    parts: &Parts<'_>,
-    state: &HostState<'_>,
-    handler: Handler,
-    room: &mut Room,
-) -> [u64; 2] {
-    match asked.first() {
-        Some(&what @ (word::INVOKE | word::REHEARSE)) => {
-            let handler = if what == word::INVOKE {
-                handler
-            } else {
-                nothing
-            };
-            invoke(parts, state, handler, room);
-            [word::DONE, 0]
-        }
-        Some(&word::PROBE) if parts.audit => [word::DONE, probe::run(asked, root)],
-        _ => [word::FAILED, libc::EINVAL as u64],
-    }
-}
-
-/// Touches what the first invocation will, while nobody waits for it: each
-/// page that a copy touches first costs it a fault.
-#[inline(never)]
-fn warm_up(parts: &Parts<'_>, loaded: &Loaded) {
-    const STACK: usize = 8192;
-    let mut stack = [0u8; STACK];
-    std::hint::black_box(&mut stack);
-    let places = [
-        parts.input.as_ptr().cast_const(),
-        parts.output.as_ptr().cast_const(),
-        loaded.handler as *const u8,
-    ];
-    for place in places {
-        // SAFETY: mapped in this context; functions of loaded libraries are
-        // readable as they are executable on these machines.
-        let _ = unsafe { place.read_volatile() };
-    }
-}
-
-/// Does nothing: to invoke it touches what is needed to invoke any other.
-unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
-    0
-}
-
-/// Step 6 of the life. The room is used again and again: texts in it are made
-/// empty by their first byte alone.
-fn invoke(parts: &Parts<'_>, state: &HostState<'_>, handler: Handler, room: &mut Room) {
-    let input_len = parts.control.input_len().min(parts.input.len());
-    let input = room.input(parts, input_len);
-    let raw = &mut room.raw;
-    let [id, input_type] = parts.control.id_and_type();
-    // All of it: the function may have written to any.
-    raw.abi = ABI;
-    raw.status = 0;
-    raw.host = state.as_host();
-    raw.calls = &raw const CALLS;
-    raw.input = input;
-    raw.input_len = input_len;
-    raw.input_type = input_type;
-    raw.output = parts.output.as_ptr();
-    raw.output_capacity = parts.output.len();
-    raw.output_len = 0;
-    raw.id = id;
-    raw.deadline = parts.control.deadline();
-    raw.output_type[0] = 0;
-    raw.error[0] = 0;
-    // SAFETY: everything the invocation points at outlives the call; the
-    // handler is what the function's author gave for one.
-    let code = unsafe { handler(&raw mut *raw) };
-    let status = if code != 0 { code } else { raw.status };
-    parts.control.put_reply(
-        status,
-        raw.output_len as u64,
-        bytes(&raw.output_type),
-        bytes(&raw.error),
-    );
-}
-
-fn bytes(chars: &[c_char]) -> &[u8] {
+pub(super) fn bytes(chars: &[c_char]) -> &[u8] {
     // SAFETY: both are one byte, for which every value is one.
     unsafe { std::slice::from_raw_parts(chars.as_ptr().cast(), chars.len()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Parts of a context with a region for its input, and an empty output.
-    fn with_parts(keep_input: bool, test: impl FnOnce(&Parts<'_>)) {
-        let (input, output) = (Region::new(16384).unwrap(), Region::new(4096).unwrap());
-        test(&Parts {
-            library: Path::new(""),
-            handler: "",
-            has_init: false,
-            memory: 0,
-            secrets: Vec::new(),
-            input: &input,
-            output: &output,
-            control: &Control::new().unwrap(),
-            keep_input,
-            audit: false,
-        });
-    }
-
-    #[test]
-    fn an_input_that_is_kept_is_the_readers_alone() {
-        with_parts(true, |parts| {
-            parts.input.write(0, &[7; 8192]);
-            let mut room = Room::new(parts);
-            for len in [1, KEPT_INPUT] {
-                let kept = room.input(parts, len);
-                assert!(!parts.input.range().contains(&(kept as usize)));
-                // Who wrote it goes on writing.
-                parts.input.write(0, &[8; 8192]);
-                // SAFETY: `kept` points to `len` bytes of the room's.
-                let kept = unsafe { std::slice::from_raw_parts(kept, len) };
-                assert!(kept.iter().all(|&b| b == 7), "{len}");
-                parts.input.write(0, &[7; 8192]);
-            }
-            let place = parts.input.as_ptr().cast_const();
-            assert_eq!(room.input(parts, KEPT_INPUT + 1), place);
-            assert_eq!(room.input(parts, 0), place);
-        });
-        with_parts(false, |parts| {
-            let place = parts.input.as_ptr().cast_const();
-            assert_eq!(Room::new(parts).input(parts, 1), place);
-        });
-    }
 }

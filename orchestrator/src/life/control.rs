@@ -1,36 +1,35 @@
 //! The control page of a step: what root and function tell each other beside
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
-use super::attributes::{self, Attributes};
+use super::attributes;
+use super::letter::{HEAD_LEN, Letter};
+use super::text::{printable, put_text, until_nul};
 use lwc::{Moment, Region};
 use std::ffi::c_char;
+use std::time::Duration;
 
 const LEN: usize = 32 * 1024;
 
 // The root writes these.
-const INPUT_LEN: usize = 0;
-const DEADLINE: usize = 8;
-const ID: usize = 16;
+const REQUEST: usize = 0;
+const DEADLINE: usize = REQUEST + HEAD_LEN;
+const TIMEOUT: usize = DEADLINE + 8;
+const ID: usize = TIMEOUT + 8;
 const ID_LEN: usize = 64;
-const INPUT_TYPE: usize = ID + ID_LEN;
-pub(crate) const TYPE_LEN: usize = 128;
-
-const IN_ATTRIBUTES_LEN: usize = INPUT_TYPE + TYPE_LEN;
 
 // The function's context writes these.
-const STATUS: usize = 1024;
-const OUTPUT_LEN: usize = STATUS + 8;
-const OUT_ATTRIBUTES_LEN: usize = STATUS + 16;
-const LOG_USED: usize = STATUS + 24;
-const OUTPUT_TYPE: usize = STATUS + 32;
-const ERROR: usize = OUTPUT_TYPE + TYPE_LEN;
+const REPLY: usize = 1024;
+const STATUS: usize = REPLY + HEAD_LEN;
+const LOG_USED: usize = STATUS + 8;
+const BEGAN: usize = LOG_USED + 8;
+const ERROR: usize = BEGAN + 8;
 pub(crate) const ERROR_LEN: usize = 256;
 
 // So far every invocation goes; from here on only those that need more: a
 // page that is not touched costs nothing after a switch.
-const IN_ATTRIBUTES: usize = 4096;
-const OUT_ATTRIBUTES: usize = IN_ATTRIBUTES + attributes::ROOM;
-const LOG: usize = OUT_ATTRIBUTES + attributes::ROOM;
+const REQUEST_ATTRIBUTES: usize = 4096;
+const REPLY_ATTRIBUTES: usize = REQUEST_ATTRIBUTES + attributes::ROOM;
+const LOG: usize = REPLY_ATTRIBUTES + attributes::ROOM;
 
 /// Room for the log of one invocation.
 pub(crate) const LOG_LEN: usize = LEN - LOG;
@@ -48,128 +47,98 @@ impl Control {
         &self.0
     }
 
+    /// The letter of the root to the function.
+    #[inline]
+    pub(crate) fn request(&self) -> Letter<'_> {
+        Letter::at(&self.0, REQUEST, REQUEST_ATTRIBUTES)
+    }
+
+    /// The letter of the function to the root.
+    #[inline]
+    pub(crate) fn reply(&self) -> Letter<'_> {
+        Letter::at(&self.0, REPLY, REPLY_ATTRIBUTES)
+    }
+
+    #[inline]
     fn put_u64(&self, at: usize, value: u64) {
         self.0.write(at, &value.to_ne_bytes());
     }
 
+    #[inline]
     fn u64(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
         self.0.read(at, &mut bytes);
         u64::from_ne_bytes(bytes)
     }
 
-    /// NUL-terminated, cut to its field; a NUL inside ends it where it is.
+    /// Root: the next invocation, and when its time is over.
     #[inline]
-    fn put_text(&self, at: usize, room: usize, text: &[u8]) {
-        let len = text.len().min(room - 1);
-        if len != 0 {
-            self.0.write(at, &text[..len]);
-        }
-        self.0.write(at + len, &[0]);
+    pub(crate) fn put_invocation(&self, id: &str, deadline: u64) {
+        self.put_u64(DEADLINE, deadline);
+        put_text(&self.0, ID, ID_LEN, id.as_bytes());
     }
 
-    /// Made printable. Most are empty: then one byte is all that is read.
+    /// Root: from now on the function's context takes its own time.
+    pub(crate) fn put_timeout(&self, timeout: Duration) {
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.put_u64(TIMEOUT, nanos.max(1));
+    }
+
+    /// Function: the deadline, in nanoseconds of CLOCK_MONOTONIC. Where the
+    /// root is not there to take the time, this is when the function begins.
     #[inline]
-    fn text<const ROOM: usize>(&self, at: usize) -> String {
-        let mut first = [0];
-        self.0.read(at, &mut first);
-        if first == [0] {
-            return String::new();
+    pub(crate) fn begin(&self) -> u64 {
+        let (deadline, timeout) = (self.u64(DEADLINE), self.u64(TIMEOUT));
+        if timeout == 0 {
+            return deadline;
         }
-        let mut bytes = [0; ROOM];
-        self.0.read(at, &mut bytes);
+        let now = Moment::now().nanos();
+        self.put_u64(BEGAN, now);
+        deadline.min(now.saturating_add(timeout))
+    }
+
+    /// Root: when the function says that it began.
+    pub(crate) fn began(&self) -> Moment {
+        Moment::from_nanos(self.u64(BEGAN))
+    }
+
+    /// Function: the invocation's identity, a text that ends in a NUL, in
+    /// place. The root changes it only while no function runs.
+    #[inline]
+    pub(crate) fn id(&self) -> *const c_char {
+        // SAFETY: inside the region.
+        unsafe { self.0.as_ptr().add(ID).cast_const().cast() }
+    }
+
+    /// Function: how it ended.
+    #[inline]
+    pub(crate) fn put_status(&self, status: i32, error: &[u8]) {
+        self.put_u64(STATUS, status as u64);
+        put_text(&self.0, ERROR, ERROR_LEN, until_nul(error));
+    }
+
+    /// Root: the same.
+    #[inline]
+    pub(crate) fn status(&self) -> i32 {
+        self.u64(STATUS) as i32
+    }
+
+    /// Root: what was said of it, made printable.
+    pub(crate) fn error(&self) -> String {
+        let mut bytes = [0; ERROR_LEN];
+        self.0.read(ERROR, &mut bytes);
         printable(until_nul(&bytes))
     }
 
-    /// Root: the next invocation.
-    pub(crate) fn put_request(
-        &self,
-        input_len: u64,
-        input_type: &str,
-        input: &Attributes,
-        id: &str,
-        deadline: Moment,
-    ) {
-        self.put_u64(INPUT_LEN, input_len);
-        self.put_u64(DEADLINE, deadline.nanos());
-        self.put_text(ID, ID_LEN, id.as_bytes());
-        self.put_text(INPUT_TYPE, TYPE_LEN, input_type.as_bytes());
-        let bytes = input.as_bytes();
-        self.put_u64(IN_ATTRIBUTES_LEN, bytes.len() as u64);
-        if !bytes.is_empty() {
-            self.0.write(IN_ATTRIBUTES, bytes);
+    /// Root: nothing of this invocation is left for whoever serves the next.
+    pub(crate) fn forget(&self) {
+        for (letter, attributes) in [
+            (self.request(), REQUEST_ATTRIBUTES),
+            (self.reply(), REPLY_ATTRIBUTES),
+        ] {
+            self.0.clear(attributes, letter.attributes_len());
         }
-        self.put_u64(OUT_ATTRIBUTES_LEN, 0);
-    }
-
-    /// Function: bytes of the input.
-    pub(crate) fn input_len(&self) -> usize {
-        self.u64(INPUT_LEN) as usize
-    }
-
-    /// Function: the deadline, in nanoseconds of CLOCK_MONOTONIC.
-    pub(crate) fn deadline(&self) -> u64 {
-        self.u64(DEADLINE)
-    }
-
-    /// Function: identity and content type of the input, texts that end in a
-    /// NUL, in place. The root changes them only while no function runs.
-    pub(crate) fn id_and_type(&self) -> [*const c_char; 2] {
-        // SAFETY: both are inside the region.
-        [ID, INPUT_TYPE].map(|at| unsafe { self.0.as_ptr().add(at).cast_const().cast() })
-    }
-
-    /// Function: the answer. An empty type leaves the input's.
-    pub(crate) fn put_reply(&self, status: i32, output_len: u64, kind: &[u8], error: &[u8]) {
-        self.put_u64(STATUS, status as u64);
-        self.put_u64(OUTPUT_LEN, output_len);
-        self.put_text(OUTPUT_TYPE, TYPE_LEN, until_nul(kind));
-        self.put_text(ERROR, ERROR_LEN, until_nul(error));
-    }
-
-    /// Root: status, length, content type, message; text made printable.
-    pub(crate) fn reply(&self) -> (i32, u64, String, String) {
-        (
-            self.u64(STATUS) as i32,
-            self.u64(OUTPUT_LEN),
-            self.text::<TYPE_LEN>(OUTPUT_TYPE),
-            self.text::<ERROR_LEN>(ERROR),
-        )
-    }
-
-    /// Function: the input's attributes, in place. The root changes them only
-    /// while no function runs.
-    pub(crate) fn input_attributes(&self) -> &[u8] {
-        let len = (self.u64(IN_ATTRIBUTES_LEN) as usize).min(attributes::ROOM);
-        // SAFETY: inside the mapping, which lives as long as the region; no
-        // function's context writes here but by overwriting its own input.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(IN_ATTRIBUTES), len) }
-    }
-
-    /// Function: one more attribute of the answer; false if there is no room.
-    pub(crate) fn put_reply_attribute(&self, name: &[u8], value: &[u8]) -> bool {
-        let used = (self.u64(OUT_ATTRIBUTES_LEN) as usize).min(attributes::ROOM);
-        let record = attributes::record(name, value);
-        if record.len() > attributes::ROOM - used {
-            return false;
-        }
-        self.0.write(OUT_ATTRIBUTES + used, &record);
-        self.put_u64(OUT_ATTRIBUTES_LEN, (used + record.len()) as u64);
-        true
-    }
-
-    /// Root: the attributes of the answer; `None` when they are malformed.
-    pub(crate) fn reply_attributes(&self) -> Option<Attributes> {
-        let used = self.u64(OUT_ATTRIBUTES_LEN) as usize;
-        if used > attributes::ROOM {
-            return None;
-        }
-        if used == 0 {
-            return Some(Attributes::default());
-        }
-        let mut bytes = vec![0; used];
-        self.0.read(OUT_ATTRIBUTES, &mut bytes);
-        Attributes::parse(&bytes)
+        self.0.clear(0, ERROR + ERROR_LEN);
     }
 
     /// Function: a line for the log, dropped when there is no room.
@@ -193,6 +162,7 @@ impl Control {
         }
         let mut bytes = vec![0; used];
         self.0.read(LOG, &mut bytes);
+        self.0.clear(LOG, used);
         self.put_u64(LOG_USED, 0);
         let mut lines = Vec::new();
         let mut rest = bytes.as_slice();
@@ -208,62 +178,61 @@ impl Control {
     }
 }
 
-fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|&b| b == 0).next().unwrap_or_default()
-}
-
-/// Text from a stranger, for terminals and logs: no control characters.
-fn printable(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() && c != '\t' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::attributes::Attributes;
     use super::*;
     use std::ffi::CStr;
 
     #[test]
     fn what_one_end_puts_the_other_gets() {
         let c = Control::new().unwrap();
-        let mut input = Attributes::default();
-        input.set("x-one", "1").unwrap();
-        let deadline = Moment::now();
-        c.put_request(7, "text/plain", &input, "id", deadline);
-        assert_eq!(c.input_attributes(), input.as_bytes());
-        assert_eq!(c.reply_attributes().unwrap().iter().count(), 0);
-        assert!(c.put_reply_attribute(b"a", b"1"));
-        assert!(c.put_reply_attribute(b"a", b"2"));
-        let reply = c.reply_attributes().unwrap();
-        assert_eq!(reply.iter().collect::<Vec<_>>(), [("a", "2")]);
-        assert_eq!((c.input_len(), c.deadline()), (7, deadline.nanos()));
-        // SAFETY: both point into the region and end in a NUL, as just put.
-        let texts = c.id_and_type().map(|t| unsafe { CStr::from_ptr(t) });
-        assert_eq!(texts, [c"id", c"text/plain"]);
-        c.put_reply(-3, 12, b"a\x1b[0m", &[b'e'; 999]);
-        let (status, len, kind, error) = c.reply();
-        assert_eq!((status, len, error.len()), (-3, 12, ERROR_LEN - 1));
-        assert_eq!(kind, "a\\u{1b}[0m");
+        c.put_invocation("id", 12);
+        assert_eq!(c.begin(), 12);
+        // SAFETY: it points into the region and ends in a NUL, as just put.
+        assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");
+        c.put_status(-3, &[b'e'; 999]);
+        assert_eq!((c.status(), c.error().len()), (-3, ERROR_LEN - 1));
+        // No field is in another's place.
+        c.request().put(1, &[b'r'; 999]);
+        c.reply().put(2, &[b'a'; 999]);
+        assert_eq!((c.request().len(), c.reply().len()), (1, 2));
+        assert_eq!((c.begin(), c.status()), (12, -3));
+        // SAFETY: as above.
+        assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");
     }
 
     #[test]
-    fn attributes_that_lie_are_refused() {
+    fn nothing_of_an_invocation_is_left_when_it_is_forgotten() {
         let c = Control::new().unwrap();
-        assert!(c.put_reply_attribute(b"a", b"1"));
-        for bad in [1, 3, 1 << 20, u64::MAX] {
-            c.region().write(OUT_ATTRIBUTES_LEN, &u64::to_ne_bytes(bad));
-            assert_eq!(c.reply_attributes(), None, "{bad}");
-        }
-        let full = vec![b'x'; attributes::ROOM];
-        c.put_u64(OUT_ATTRIBUTES_LEN, 0);
-        assert!(!c.put_reply_attribute(b"a", &full));
+        let long = [b'x'; 999];
+        c.put_invocation("id", 12);
+        let mut all = Attributes::default();
+        all.set("x-one", "1").unwrap();
+        c.request().put(1, &long);
+        c.request().put_attributes(&all);
+        c.reply().put(1, &long);
+        assert!(c.reply().put_attribute(b"x-two", b"2"));
+        c.put_status(1, &long);
+        c.put_log(1, &long);
+        assert_eq!(c.take_log().len(), 1);
+        c.forget();
+        let mut bytes = vec![1; LEN];
+        c.region().read(0, &mut bytes);
+        assert!(bytes.iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn a_context_that_takes_its_own_time_says_when_it_began() {
+        let c = Control::new().unwrap();
+        c.put_timeout(Duration::from_secs(1));
+        c.put_invocation("id", u64::MAX);
+        let before = Moment::now();
+        let deadline = c.begin();
+        assert!(c.began() >= before && c.began() <= Moment::now());
+        assert_eq!(deadline, c.began().nanos() + 1_000_000_000);
+        c.put_invocation("id", before.nanos());
+        assert_eq!(c.begin(), before.nanos());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
 use super::chain::{LiveChain, NOT_TRAPPED};
-use super::context::{KEPT_INPUT, end_of, word};
+use super::context::{end_of, word};
 use super::error::{Cause, EndText};
+use super::serve::KEPT_INPUT;
 use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Moment};
 use std::time::Duration;
@@ -42,7 +43,10 @@ impl LiveChain {
         let deadline = Moment::now() + COPY_PATIENCE;
         self.counts.switches += 1;
         let left = match self.chain.isolation {
-            Isolation::Invocation => self.steps[i].left,
+            Isolation::Invocation => {
+                self.steps[i].control.forget();
+                self.steps[i].left
+            }
             Isolation::Chain => 0,
         };
         let mut event = snapshot.switch_until(&[word::COPY, left as u64], deadline);
@@ -64,6 +68,7 @@ impl LiveChain {
                         // waits yet.
                         self.call(i, from, &[word::REHEARSE], deadline)?;
                         self.steps[i].copy = Some(copy);
+                        self.linked = false;
                         return Ok(from);
                     }
                     if mine {
@@ -80,7 +85,7 @@ impl LiveChain {
                         Some(&word::ENDED) => Cause::Ended(EndText::from(end_of(&args))),
                         _ => Cause::Misbehaved(format!(
                             "its snapshot cannot copy itself: {}",
-                            self.steps[i].control.reply().3
+                            self.steps[i].control.error()
                         )),
                     });
                 }
@@ -130,8 +135,25 @@ impl LiveChain {
 
     /// Step 8 of the life: the copy goes; the next comes from the snapshot.
     pub(super) fn retire(&mut self, i: usize) {
-        if let Some(copy) = self.steps[i].copy.take() {
+        let Some(copy) = self.steps[i].copy.take() else {
+            return;
+        };
+        if self.relay {
+            // Its creator's to end; to close its descriptor is not enough.
+            let patience = Moment::now() + COPY_PATIENCE;
+            let snapshot = &self.steps[i].snapshot;
+            let _ = snapshot.switch_until(&[word::DISMISS], patience);
+        } else {
             let _ = copy.destroy();
+        }
+    }
+}
+
+impl Drop for LiveChain {
+    /// Copies that name each other would be there until the process ends.
+    fn drop(&mut self) {
+        if self.relay {
+            (0..self.steps.len()).for_each(|i| self.retire(i));
         }
     }
 }

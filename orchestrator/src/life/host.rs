@@ -1,18 +1,33 @@
 //! The host's calls, as a function's context offers them to its function.
 
 use super::attributes;
+use super::context::Parts;
 use super::control::Control;
+use super::letter::Letter;
 use lwc::Secret;
 use lwc_function::abi::{ABI, Host, HostCalls};
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// What the calls work on; a function gets a pointer to it, opaque.
 pub(super) struct HostState<'a> {
     pub(super) secrets: Vec<(&'a str, &'a Secret)>,
-    pub(super) control: &'a Control,
+    control: &'a Control,
+    reply: Letter<'a>,
+    /// The attributes of the input, which outlive the handler.
+    pub(super) attributes: Cell<*const [u8]>,
 }
 
-impl HostState<'_> {
+impl<'a> HostState<'a> {
+    pub(super) fn new(parts: &Parts<'a>) -> Self {
+        Self {
+            secrets: parts.secrets.clone(),
+            control: parts.control,
+            reply: parts.reply,
+            attributes: Cell::new(&[]),
+        }
+    }
+
     pub(super) fn as_host(&self) -> *const Host {
         std::ptr::from_ref(self).cast()
     }
@@ -68,11 +83,11 @@ unsafe extern "C" fn attribute(
     index: usize,
     name: *mut *const c_char,
 ) -> *const c_char {
-    // SAFETY: `host` is what `as_host` gave, and its control page outlives the
+    // SAFETY: `host` is what `as_host` gave, and the attributes outlive the
     // handler; the place for the name is the function's promise.
     unsafe {
         let state = &*host.cast::<HostState<'_>>();
-        match attributes::records(state.control.input_attributes()).nth(index) {
+        match attributes::records(&*state.attributes.get()).nth(index) {
             // Both end in a NUL that is part of their record.
             Some(Some((n, value))) => {
                 *name = n.as_ptr().cast();
@@ -96,7 +111,7 @@ unsafe extern "C" fn reply_attribute(
         if attributes::check(name, value).is_err() {
             return libc::EINVAL;
         }
-        if state.control.put_reply_attribute(name, value) {
+        if state.reply.put_attribute(name, value) {
             0
         } else {
             libc::ENOSPC

@@ -25,9 +25,13 @@ pub(crate) mod control;
 mod copies;
 mod error;
 mod host;
+mod letter;
 pub(crate) mod probe;
+mod relay;
 mod secrets;
+mod serve;
 mod syscalls;
+mod text;
 mod untraced;
 
 pub use attributes::{Attributes, Unfit};

@@ -1,0 +1,363 @@
+//! A copy of a snapshot: one invocation after the other.
+//!
+//! Whoever is allowed to switches to it, the root or the function before it,
+//! and the control goes on to the function after it or back to the root.
+
+use super::attributes::Attributes;
+use super::context::{Loaded, Parts, bytes, word};
+use super::host::{CALLS, HostState};
+use super::probe;
+use lwc::{Confinement, Event, Handle};
+use lwc_function::abi::{ABI, Handler, RawInvocation};
+use std::ffi::{CStr, c_char, c_int};
+
+/// Bytes of an input that are worth a copy rather than the end of who wrote it.
+pub(crate) const KEPT_INPUT: usize = 4096;
+
+/// What a copy has for its invocations, one after the other.
+struct Room {
+    raw: RawInvocation,
+    /// For an input that is kept; written to, so that its pages are there.
+    input: Vec<u8>,
+    /// A content type that a function wrote, checked; ends in a NUL.
+    kind: Vec<u8>,
+    /// Attributes that a function wrote, checked.
+    attributes: Attributes,
+}
+
+impl Room {
+    fn new(parts: &Parts<'_>) -> Self {
+        let mut input = Vec::new();
+        if parts.keep_input {
+            input.resize(KEPT_INPUT.min(parts.capacity), 1);
+            input.fill(0);
+        }
+        // SAFETY: integers, pointers and characters may all be zero.
+        let raw = unsafe { std::mem::zeroed() };
+        Self {
+            raw,
+            input,
+            kind: Vec::new(),
+            attributes: Attributes::default(),
+        }
+    }
+
+    /// Where the handler finds an input of so many bytes.
+    #[inline]
+    fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
+        match self.input.get_mut(..len) {
+            Some(kept) if !kept.is_empty() => {
+                parts.input.read(0, kept);
+                kept.as_ptr()
+            }
+            _ => parts.input.as_ptr().cast_const(),
+        }
+    }
+
+    /// The length of the input, its type and its attributes; `None` when the
+    /// function before wrote what none can.
+    #[inline]
+    fn request(
+        &mut self,
+        parts: &Parts<'_>,
+        state: &HostState<'_>,
+    ) -> Option<(usize, *const c_char)> {
+        let letter = &parts.request;
+        let len = letter.len() as usize;
+        if !parts.from_function {
+            state.attributes.set(letter.attributes_in_place());
+            return Some((len.min(parts.capacity), letter.kind_in_place()));
+        }
+        if len > parts.capacity {
+            return None;
+        }
+        self.attributes = letter.attributes()?.for_the_next_step();
+        state.attributes.set(self.attributes.as_bytes());
+        let kind = letter.kind();
+        if kind.is_empty() {
+            return Some((len, c"".as_ptr()));
+        }
+        self.kind = kind.into_bytes();
+        self.kind.push(0);
+        Some((len, self.kind.as_ptr().cast()))
+    }
+}
+
+/// A switch to come: to whom, and what to say.
+struct Next {
+    to: Handle,
+    words: [u64; 2],
+    count: usize,
+}
+
+/// A copy that is there.
+struct Serving<'a> {
+    root: Handle,
+    parts: &'a Parts<'a>,
+    state: &'a HostState<'a>,
+    handler: Handler,
+    /// Who hands over to it, and to whom it does. Without them the root does
+    /// all.
+    before: Option<Handle>,
+    after: Option<Handle>,
+    room: Room,
+}
+
+/// Runs it, from its beginning on.
+pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
+    let mut copy = Serving {
+        root,
+        parts,
+        state,
+        handler: loaded.handler,
+        before: None,
+        after: None,
+        room: Room::new(parts),
+    };
+    warm_up(parts, loaded);
+    copy.answer(&[word::REHEARSE]);
+    let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
+    let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
+    let mut next = match ready {
+        Ok(()) => copy.tell_root([word::COPY_READY, 0]),
+        Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64]),
+    };
+    loop {
+        let event = next.to.switch(&next.words[..next.count]);
+        next = match event {
+            Ok(Event::Switched { from, args }) if from == Some(root) => copy.answer(&args),
+            Ok(Event::Switched { from, .. }) if from.is_some() && from == copy.before => {
+                copy.answer(&[word::INVOKE])
+            }
+            Ok(_) => copy.tell_root([word::STRANGER, 0]),
+            // There is no way back any more, as after a function closed it on
+            // the kernel backend.
+            Err(_) if next.to == root => std::process::abort(),
+            Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64]),
+        };
+    }
+}
+
+/// Touches what the first invocation will, while nobody waits for it: each
+/// page that a copy touches first costs it a fault.
+#[inline(never)]
+fn warm_up(parts: &Parts<'_>, loaded: &Loaded) {
+    const STACK: usize = 8192;
+    let mut stack = [0u8; STACK];
+    std::hint::black_box(&mut stack);
+    let places = [
+        parts.input.as_ptr().cast_const(),
+        parts.output.as_ptr().cast_const(),
+        loaded.handler as *const u8,
+    ];
+    for place in places {
+        // SAFETY: mapped in this context; functions of loaded libraries are
+        // readable as they are executable on these machines.
+        let _ = unsafe { place.read_volatile() };
+    }
+}
+
+/// Does nothing: to invoke it touches what is needed to invoke any other.
+unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
+    0
+}
+
+impl Serving<'_> {
+    fn tell_root(&self, words: [u64; 2]) -> Next {
+        Next {
+            to: self.root,
+            words,
+            count: 2,
+        }
+    }
+
+    /// Does what is asked for. One copy of the code, so that one call warms it
+    /// up for all.
+    #[inline(never)]
+    fn answer(&mut self, asked: &[u64]) -> Next {
+        let words = match asked.first() {
+            Some(&word::INVOKE) => match (self.invoke(self.handler), self.after) {
+                (Some(true), Some(after)) => {
+                    return Next {
+                        to: after,
+                        words: [0; 2],
+                        count: 0,
+                    };
+                }
+                (Some(_), _) => [word::DONE, 0],
+                (None, _) => [word::FAILED, libc::EBADMSG as u64],
+            },
+            Some(&word::REHEARSE) => {
+                self.invoke(nothing);
+                [word::DONE, 0]
+            }
+            Some(&word::LINK) => {
+                self.link(asked);
+                [word::DONE, 0]
+            }
+            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked, self.root)],
+            _ => [word::FAILED, libc::EINVAL as u64],
+        };
+        self.tell_root(words)
+    }
+
+    /// Other neighbours from now on.
+    fn link(&mut self, asked: &[u64]) {
+        let named = |i: usize| {
+            let number = asked.get(i).and_then(|&n| i32::try_from(n).ok());
+            number.map(Handle::from_raw)
+        };
+        for (place, new) in [(&mut self.before, named(1)), (&mut self.after, named(2))] {
+            let old = std::mem::replace(place, new);
+            if let Some(gone) = old.filter(|_| old != new) {
+                let _ = gone.close();
+            }
+        }
+    }
+
+    /// Step 6 of the life. Whether there is an answer that can be handed over;
+    /// `None` if the request is none. The room is used again and again: texts
+    /// in it are made empty by their first byte alone.
+    fn invoke(&mut self, handler: Handler) -> Option<bool> {
+        let Self {
+            parts, state, room, ..
+        } = self;
+        let deadline = parts.control.begin();
+        let (input_len, input_type) = room.request(parts, state)?;
+        let input = room.input(parts, input_len);
+        let raw = &mut room.raw;
+        // All of it: the function may have written to any.
+        raw.abi = ABI;
+        raw.status = 0;
+        raw.host = state.as_host();
+        raw.calls = &raw const CALLS;
+        raw.input = input;
+        raw.input_len = input_len;
+        raw.input_type = input_type;
+        raw.output = parts.output.as_ptr();
+        raw.output_capacity = parts.capacity;
+        raw.output_len = 0;
+        raw.id = parts.control.id();
+        raw.deadline = deadline;
+        raw.output_type[0] = 0;
+        raw.error[0] = 0;
+        parts.reply.clear_attributes();
+        // SAFETY: everything the invocation points at outlives the call; the
+        // handler is what the function's author gave for one.
+        let code = unsafe { handler(&raw mut *raw) };
+        let status = if code != 0 { code } else { raw.status };
+        let mut kind = bytes(&raw.output_type);
+        if parts.relay && kind[0] == 0 {
+            // The root, which does this elsewhere, is not there to.
+            // SAFETY: as `request` gave it, a text that ends in a NUL.
+            kind = unsafe { CStr::from_ptr(input_type) }.to_bytes();
+        }
+        let len = raw.output_len as u64;
+        parts.reply.put(len, kind);
+        parts.control.put_status(status, bytes(&raw.error));
+        let good = status == 0 && raw.output_len <= parts.capacity;
+        if !good && parts.relay {
+            // The root hears of it, and sees no letter between functions.
+            parts.control.reply().put(len, b"");
+        }
+        Some(good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::control::Control;
+    use super::super::letter::{Letter, TAIL_LEN};
+    use super::*;
+    use lwc::Region;
+    use std::path::Path;
+
+    const CAPACITY: usize = 16384;
+
+    /// Parts of a context with a region for its input, and an empty output.
+    fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
+        let input = Region::new(CAPACITY + TAIL_LEN).unwrap();
+        let output = Region::new(CAPACITY).unwrap();
+        let control = Control::new().unwrap();
+        test(&Parts {
+            library: Path::new(""),
+            handler: "",
+            has_init: false,
+            memory: 0,
+            secrets: Vec::new(),
+            input: &input,
+            output: &output,
+            capacity: CAPACITY,
+            control: &control,
+            request: if from_function {
+                Letter::behind(&input, CAPACITY)
+            } else {
+                control.request()
+            },
+            reply: control.reply(),
+            from_function,
+            relay: from_function,
+            keep_input,
+            audit: false,
+        });
+    }
+
+    #[test]
+    fn an_input_that_is_kept_is_the_readers_alone() {
+        with_parts(true, false, |parts| {
+            parts.input.write(0, &[7; 8192]);
+            let mut room = Room::new(parts);
+            for len in [1, KEPT_INPUT] {
+                let kept = room.input(parts, len);
+                assert!(!parts.input.range().contains(&(kept as usize)));
+                // Who wrote it goes on writing.
+                parts.input.write(0, &[8; 8192]);
+                // SAFETY: `kept` points to `len` bytes of the room's.
+                let kept = unsafe { std::slice::from_raw_parts(kept, len) };
+                assert!(kept.iter().all(|&b| b == 7), "{len}");
+                parts.input.write(0, &[7; 8192]);
+            }
+            let place = parts.input.as_ptr().cast_const();
+            assert_eq!(room.input(parts, KEPT_INPUT + 1), place);
+            assert_eq!(room.input(parts, 0), place);
+        });
+        with_parts(false, false, |parts| {
+            let place = parts.input.as_ptr().cast_const();
+            assert_eq!(Room::new(parts).input(parts, 1), place);
+        });
+    }
+
+    #[test]
+    fn what_a_function_hands_over_is_checked() {
+        with_parts(false, true, |parts| {
+            let (mut room, state) = (Room::new(parts), HostState::new(parts));
+            let letter = &parts.request;
+            letter.put(CAPACITY as u64, b"text/\x1bplain");
+            assert!(letter.put_attribute(b"x-one", b"1"));
+            assert!(letter.put_attribute(b":status", b"201"));
+            let (len, kind) = room.request(parts, &state).unwrap();
+            // SAFETY: a text that ends in a NUL, of the room's.
+            let kind = unsafe { CStr::from_ptr(kind) };
+            assert_eq!((len, kind), (CAPACITY, c"text/\\u{1b}plain"));
+            let mut seen = Attributes::default();
+            seen.set("x-one", "1").unwrap();
+            // SAFETY: as set by `request`, and the room is as it was.
+            assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
+            // What the writer changes now is not seen.
+            letter.clear_attributes();
+            // SAFETY: as above.
+            assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
+            letter.put(1, b"");
+            let (len, kind) = room.request(parts, &state).unwrap();
+            // SAFETY: a static text.
+            assert_eq!((len, unsafe { CStr::from_ptr(kind) }), (1, c""));
+            // SAFETY: as set by `request`.
+            assert!(unsafe { &*state.attributes.get() }.is_empty());
+            letter.put(CAPACITY as u64 + 1, b"");
+            assert!(room.request(parts, &state).is_none());
+            letter.put(1, b"");
+            letter.put_attribute(b"", b"malformed");
+            assert!(room.request(parts, &state).is_none());
+        });
+    }
+}

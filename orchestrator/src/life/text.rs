@@ -1,0 +1,30 @@
+//! Texts in memory that others write to.
+
+use lwc::Region;
+
+/// NUL-terminated, cut to its field; a NUL inside ends it where it is.
+#[inline]
+pub(super) fn put_text(region: &Region, at: usize, room: usize, text: &[u8]) {
+    let len = text.len().min(room - 1);
+    if len != 0 {
+        region.write(at, &text[..len]);
+    }
+    region.write(at + len, &[0]);
+}
+
+pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&b| b == 0).next().unwrap_or_default()
+}
+
+/// Text from a stranger, for terminals and logs: no control characters.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,122 @@
+/*
+ * A function that switches to whomever it can name, lies about its time, and
+ * takes long.  The tests in orchestrator/tests/relay.rs run it.
+ */
+
+#include "lwc_function.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#ifdef __FreeBSD__
+#include <sys/param.h>
+#include <sys/module.h>
+
+static int lw_switch, lw_control;
+
+/* Sandboxes come later: until then the module says what its numbers are. */
+static int
+number(const char *name)
+{
+	struct module_stat st;
+
+	st.version = sizeof(st);
+	if (modstat(modfind(name), &st) != 0)
+		return (0);
+	return (st.data.intval);
+}
+#endif
+
+LWC_INIT(switcher)
+{
+
+	(void)setup;
+#ifdef __FreeBSD__
+	lw_switch = number("sys/lwSwitch");
+	lw_control = number("sys/lwControl");
+#endif
+	return (0);
+}
+
+static int
+is(const lwc_invocation *inv, const char *command)
+{
+	size_t n = strlen(command);
+
+	return (inv->input_len >= n && memcmp(inv->input, command, n) == 0);
+}
+
+static int
+say(lwc_invocation *inv, const char *text)
+{
+
+	return (lwc_append(inv, text, strlen(text)));
+}
+
+/* Where the root looks for the time, on the page that has the identity. */
+#define	BEGAN	1184
+
+LWC_HANDLER(switcher)
+{
+	uint64_t now = inv->calls->now(inv->host);
+	char text[256];
+
+	/* What goes to the next in the chain. */
+	if (is(inv, "keep "))
+		return (lwc_append(inv, inv->input + 5, inv->input_len - 5));
+	(void)snprintf(text, sizeof(text), "%.*s", (int)inv->input_len,
+	    (const char *)inv->input);
+	if (is(inv, "spin ")) {
+		uint64_t end = now + strtoull(text + 5, NULL, 10) * 1000000;
+
+		while (inv->calls->now(inv->host) < end)
+			;
+		return (say(inv, "keep keep fine"));
+	}
+	if (is(inv, "lie and loop")) {
+		uintptr_t page = (uintptr_t)inv->id & ~(uintptr_t)4095;
+
+		for (;;)
+			*(volatile uint64_t *)(page + BEGAN) =
+			    inv->calls->now(inv->host);
+	}
+	if (is(inv, "type ")) {
+		lwc_reply_type(inv, text + 5);
+		return (say(inv, "keep keep fine"));
+	}
+	if (is(inv, "tell type"))
+		return (say(inv, inv->input_type));
+#ifdef __FreeBSD__
+	if (is(inv, "switch ")) {
+		char *rest;
+		uint64_t word;
+		long fd;
+
+		fd = strtol(text + 7, &rest, 10);
+		word = strtoull(rest, NULL, 10);
+		if (syscall(lw_switch, fd, &word, 1L, NULL, NULL, NULL) == -1)
+			return (lwc_fail(inv, errno, "lwSwitch"));
+		return (say(inv, "back"));
+	}
+	if (is(inv, "introduce")) {
+		long a, b;
+
+		/* Everybody to everybody. */
+		for (a = 0; a < 64; a++)
+			for (b = 0; b < 64; b++)
+				(void)syscall(lw_control, a, 3L, b);
+		return (say(inv, "keep keep fine"));
+	}
+	if (is(inv, "forge")) {
+		/* The letter to the next is behind the bytes of the answer. */
+		memset(inv->output + inv->output_capacity, 0xff, 8192);
+		/* And past the host, which would write the length anew. */
+		if (is(inv, "forge "))
+			(void)syscall(lw_switch, strtol(text + 6, NULL, 10),
+			    NULL, 0L, NULL, NULL, NULL);
+		return (0);
+	}
+#endif
+	return (say(inv, "fine"));
+}
