@@ -460,7 +460,15 @@ impl LiveChain {
         }
     }
 
+    #[inline]
     pub(super) fn pass_on_log(&self, i: usize, id: &str) {
+        if self.steps[i].control.has_log() {
+            self.pass_on_lines(i, id);
+        }
+    }
+
+    #[cold]
+    fn pass_on_lines(&self, i: usize, id: &str) {
         let step = &self.steps[i];
         for (level, text) in step.control.take_log() {
             let level = match level {

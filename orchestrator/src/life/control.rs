@@ -110,11 +110,13 @@ impl Control {
         unsafe { self.0.as_ptr().add(ID).cast_const().cast() }
     }
 
-    /// Function: how it ended.
+    /// Function: how it ended, and if not well, why.
     #[inline]
     pub(crate) fn put_status(&self, status: i32, error: &[u8]) {
         self.put_u64(STATUS, status as u64);
-        put_text(&self.0, ERROR, ERROR_LEN, until_nul(error));
+        if status != 0 {
+            put_text(&self.0, ERROR, ERROR_LEN, until_nul(error));
+        }
     }
 
     /// Root: the same.
@@ -152,6 +154,12 @@ impl Control {
         self.0.write(LOG + used, &[level, head[0], head[1]]);
         self.0.write(LOG + used + 3, &text[..len]);
         self.put_u64(LOG_USED, (used + 3 + len) as u64);
+    }
+
+    /// Root: whether there are lines of the log.
+    #[inline]
+    pub(crate) fn has_log(&self) -> bool {
+        self.u64(LOG_USED) != 0
     }
 
     /// Root: the lines of the log, made printable, and none afterwards.

@@ -143,6 +143,12 @@ impl<'a> Letter<'a> {
         unsafe { std::slice::from_raw_parts(self.region.as_ptr().add(self.attributes), len) }
     }
 
+    /// Reader: whether there are any.
+    #[inline]
+    pub(super) fn has_attributes(&self) -> bool {
+        self.u64(ATTRIBUTES_LEN) != 0
+    }
+
     /// So many bytes, as far as there is room.
     #[inline]
     pub(super) fn attributes_len(&self) -> usize {

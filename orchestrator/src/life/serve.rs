@@ -71,7 +71,9 @@ impl Room {
         if len > parts.capacity {
             return None;
         }
-        self.attributes = letter.attributes()?.for_the_next_step();
+        if letter.has_attributes() || !self.attributes.as_bytes().is_empty() {
+            self.attributes = letter.attributes()?.for_the_next_step();
+        }
         state.attributes.set(self.attributes.as_bytes());
         let kind = letter.kind();
         if kind.is_empty() {
@@ -247,9 +249,10 @@ impl Serving<'_> {
         let code = unsafe { handler(&raw mut *raw) };
         let status = if code != 0 { code } else { raw.status };
         let mut kind = bytes(&raw.output_type);
-        if parts.relay && kind[0] == 0 {
+        // SAFETY: as `request` gave it, a text that ends in a NUL.
+        if parts.relay && kind[0] == 0 && unsafe { *input_type } != 0 {
             // The root, which does this elsewhere, is not there to.
-            // SAFETY: as `request` gave it, a text that ends in a NUL.
+            // SAFETY: as above.
             kind = unsafe { CStr::from_ptr(input_type) }.to_bytes();
         }
         let len = raw.output_len as u64;

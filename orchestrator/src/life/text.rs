@@ -12,7 +12,17 @@ pub(super) fn put_text(region: &Region, at: usize, room: usize, text: &[u8]) {
     region.write(at + len, &[0]);
 }
 
+/// Most are empty, which is seen at once.
+#[inline]
 pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
+    match bytes.first() {
+        None | Some(0) => &[],
+        Some(_) => up_to_nul(bytes),
+    }
+}
+
+#[inline(never)]
+fn up_to_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&b| b == 0).next().unwrap_or_default()
 }
 
