@@ -138,6 +138,7 @@ impl LiveChain {
         let Some(copy) = self.steps[i].copy.take() else {
             return;
         };
+        self.linked = false;
         if self.relay {
             // Its creator's to end; to close its descriptor is not enough.
             let patience = Moment::now() + COPY_PATIENCE;
