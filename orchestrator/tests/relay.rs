@@ -128,7 +128,20 @@ fn a_type_goes_on_until_a_function_sets_another() {
         let folder = chain("switcher", isolation, ["2s"; 3]);
         let seen = |input: &str| attempt(&folder, input).unwrap();
         assert_eq!(seen("keep keep tell type"), "application/octet-stream");
-        assert_eq!(seen("keep tell type"), "fine");
+        // Set by the first, left alone by the second, seen by the third.
+        assert_eq!(seen("type text/x-test"), "text/x-test");
+    }
+}
+
+#[test]
+fn attributes_go_to_the_next_function_and_no_further() {
+    for isolation in ["chain", "invocation"] {
+        let folder = chain("switcher", isolation, ["2s"; 3]);
+        let seen = |input: &str| attempt(&folder, input).unwrap();
+        assert_eq!(seen("attribute"), "has: x-one=1");
+        assert_eq!(seen("attribute then keep"), "keep has:");
+        assert_eq!(seen("tell attributes"), "fine");
+        assert_eq!(seen("attribute"), "has: x-one=1");
     }
 }
 
@@ -141,9 +154,10 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
     }
     let folder = chain("switcher", "chain", ["2s"; 3]);
     let mut seen = std::collections::BTreeSet::new();
+    let words = [0u64, 1, 2, 4, 5, 6, 11, 12, 14, 15, 1 << 40];
     for fd in 0..8 {
-        for word in [0u64, 1, 2, 4, 5, 11, 12, 14, 15, 1 << 40] {
-            let input = format!("keep switch {fd} {word}");
+        let switches = words.map(|word| format!("keep switch {fd} {word}"));
+        for input in switches.into_iter().chain([format!("keep discard {fd}")]) {
             match attempt(&folder, &input) {
                 // Its own successor, which takes over: its turn has come.
                 Ok(_) => seen.insert("handed over".to_owned()),

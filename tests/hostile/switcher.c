@@ -13,7 +13,7 @@
 #include <sys/param.h>
 #include <sys/module.h>
 
-static int lw_switch, lw_control;
+static int lw_switch, lw_discard, lw_control;
 
 /* Sandboxes come later: until then the module says what its numbers are. */
 static int
@@ -34,6 +34,7 @@ LWC_INIT(switcher)
 	(void)setup;
 #ifdef __FreeBSD__
 	lw_switch = number("sys/lwSwitch");
+	lw_discard = number("sys/lwDiscardSwitch");
 	lw_control = number("sys/lwControl");
 #endif
 	return (0);
@@ -83,10 +84,31 @@ LWC_HANDLER(switcher)
 	}
 	if (is(inv, "type ")) {
 		lwc_reply_type(inv, text + 5);
-		return (say(inv, "keep keep fine"));
+		return (say(inv, "keep tell type"));
 	}
 	if (is(inv, "tell type"))
 		return (say(inv, inv->input_type));
+	if (is(inv, "attribute")) {
+		/* The second is for HTTP alone, and goes no further. */
+		if (lwc_reply_attribute(inv, "x-one", "1") != 0 ||
+		    lwc_reply_attribute(inv, ":status", "201") != 0)
+			return (lwc_fail(inv, 500, "no attribute"));
+		return (say(inv, is(inv, "attribute then keep") ?
+		    "keep tell attributes" : "tell attributes"));
+	}
+	if (is(inv, "tell attributes")) {
+		const char *name, *value;
+		size_t i;
+
+		(void)say(inv, "keep has:");
+		for (i = 0; (value = inv->calls->attribute(inv->host, i,
+		    &name)) != NULL; i++) {
+			(void)snprintf(text, sizeof(text), " %s=%s", name,
+			    value);
+			(void)say(inv, text);
+		}
+		return (0);
+	}
 #ifdef __FreeBSD__
 	if (is(inv, "switch ")) {
 		char *rest;
@@ -98,6 +120,11 @@ LWC_HANDLER(switcher)
 		if (syscall(lw_switch, fd, &word, 1L, NULL, NULL, NULL) == -1)
 			return (lwc_fail(inv, errno, "lwSwitch"));
 		return (say(inv, "back"));
+	}
+	if (is(inv, "discard ")) {
+		(void)syscall(lw_discard, strtol(text + 8, NULL, 10), NULL,
+		    0L);
+		return (lwc_fail(inv, errno, "lwDiscardSwitch"));
 	}
 	if (is(inv, "introduce")) {
 		long a, b;

@@ -8,6 +8,7 @@ use super::report::{Line, Row, Section, Series, Table};
 use super::work::{What, Work, exchange, invoke};
 use crate::chain_file::Isolation;
 use crate::life::LiveChain;
+use lwc::Context;
 use lwc_bare::cpu;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ const HOP: f64 = 2.2;
 
 /// A hop beside a switch, and what rollback adds.
 pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
-    // Where the root stands between functions one is enough for a hop.
+    // Where functions hand over to each other one alone has no hop.
     let relays = lwc::backend().map_err(text)? == lwc::Backend::Kernel;
     let first = cpu::processors()[0];
     cpu::pin(first);
@@ -52,6 +53,9 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
         return Err("a chain is missing".into());
     };
     let context = answering(first, first)?;
+    let contexts: Vec<Context> = (0..LONG)
+        .map(|_| answering(first, first))
+        .collect::<Result<_, _>>()?;
     let (input, mut output) = ([1; SMALL], [0; SMALL]);
     let samples = measure(
         plan,
@@ -63,6 +67,15 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
                     context.switch(&[]).map_err(text)?;
                 }
                 Ok(started.elapsed() / 2)
+            }),
+            Case::timed(format!("the same, {LONG} contexts in turn"), |n| {
+                let started = Instant::now();
+                for _ in 0..n {
+                    for context in &contexts {
+                        context.switch(&[]).map_err(text)?;
+                    }
+                }
+                Ok(started.elapsed() / (2 * LONG as u32))
             }),
             Case::fallible("a chain of one function", || invoke(one, SMALL)),
             Case::timed(format!("each of a chain of {LONG}"), |n| {
@@ -88,13 +101,14 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
             }),
         ],
     )?;
-    let [switch, one, each, plain, pool, cycle, pipes] = samples.as_slice() else {
+    let [switch, in_turn, one, each, plain, pool, cycle, pipes] = samples.as_slice() else {
         return Err("a figure is missing".into());
     };
     let rows = vec![
         Row::of(switch),
+        Row::beside(in_turn, switch, None),
         Row::beside(one, switch, (!relays).then_some(HOP)),
-        Row::beside(each, switch, relays.then_some(HOP)),
+        Row::beside(each, in_turn, Some(HOP)),
         Row::of(plain),
         Row::beside(pool, plain, Some(1.5)),
         Row::beside(cycle, plain, None),
@@ -107,9 +121,9 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
         }],
         notes: vec![
             if relays {
-                "A hop is a function's switch to the next; those of the root at both ends are spread over a chain."
+                "A hop is a function's switch to the next one; the root's, at both ends, are a chain's."
             } else {
-                "A hop is the root's switch to a function and the function's back. Switches among more processes than two are dearer than the one above."
+                "A hop is the root's switch to a function and the function's back."
             }
             .into(),
         ],

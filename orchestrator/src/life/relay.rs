@@ -182,7 +182,8 @@ impl LiveChain {
                 Err(e) => return Err((0, Cause::Backend(e))),
                 Ok(Event::Called(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Ok(Event::Switched { from: None, .. } | Event::Ended(_)) => {
-                    return Err((0, Cause::Misbehaved("it left nobody behind".into())));
+                    let i = self.in_state(State::Dead).map_or(0, Worker::step);
+                    return Err((i, Cause::Misbehaved("it discarded itself".into())));
                 }
             };
             let what = args.first();
@@ -208,16 +209,19 @@ impl LiveChain {
     }
 
     fn find(&self, is: impl Fn(Handle) -> bool) -> Option<Worker> {
-        // Of those at the end first: they are asked for most.
-        self.steps.iter().enumerate().rev().find_map(|(i, step)| {
-            if step.copy.as_ref().is_some_and(|c| is(c.handle())) {
-                Some(Worker::Copy(i))
-            } else if is(step.snapshot.handle()) {
-                Some(Worker::Snapshot(i))
-            } else {
-                None
-            }
-        })
+        // The last copy first: it is asked for most.
+        let steps = || self.steps.iter().enumerate().rev();
+        let mut copies = steps().filter_map(|(i, step)| Some((i, step.copy.as_ref()?)));
+        if let Some((i, _)) = copies.find(|(_, copy)| is(copy.handle())) {
+            return Some(Worker::Copy(i));
+        }
+        steps()
+            .find(|(_, step)| is(step.snapshot.handle()))
+            .map(|(i, _)| Worker::Snapshot(i))
+    }
+
+    fn in_state(&self, state: State) -> Option<Worker> {
+        self.find(|h| h.info().is_ok_and(|info| info.state == state))
     }
 
     /// Why a copy switched to the root before the chain was through.
@@ -229,7 +233,7 @@ impl LiveChain {
                 Err(cause) => cause,
             },
             [word::STRANGER, ..] => {
-                misbehaved("control came to it out of turn; it or a function after it is hostile")
+                misbehaved("control came to it out of turn; it or a neighbour is hostile")
             }
             [word::FAILED, errno, ..] if *errno == libc::EBADMSG as u64 => {
                 misbehaved("the function before it left a length or attributes that none can")
@@ -252,8 +256,7 @@ impl LiveChain {
         due: Option<Moment>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = Moment::now();
-        let preempted = |h: Handle| h.info().is_ok_and(|i| i.state == State::Preempted);
-        let Some(worker) = self.find(preempted) else {
+        let Some(worker) = self.in_state(State::Preempted) else {
             return Err((0, Cause::Misbehaved("nobody was at work".into())));
         };
         let i = worker.step();
