@@ -7,7 +7,9 @@
 //!    is parked is the snapshot;
 //! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
-//! 6. **invoke**: switch to a copy of the snapshot, which answers in place;
+//! 6. **invoke**: switch to a copy of the snapshot, which answers in place
+//!    (`serve.rs`); the root does so for each step (`chain.rs`), or functions
+//!    hand over to each other (`relay.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes, unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
 //!
@@ -17,6 +19,9 @@
 //!                reads only       reads only      reads only
 //!   control page of f: root ⇄ f        control page of g: root ⇄ g
 //! ```
+//!
+//! What is said of a message (`letter.rs`) is on the control pages (`control.rs`)
+//! where the root passes it on, else behind the bytes in a middle region.
 
 mod attributes;
 pub mod chain;
