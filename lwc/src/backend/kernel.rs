@@ -21,17 +21,21 @@ use std::ptr::NonNull;
 pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
 pub(crate) use super::kernel_confine::{confine, limit_memory};
 
-/// Whether the module answers: it tells who we are. A process with threads,
-/// such as a gateway, has no contexts and is told so (EBUSY), by the module.
-pub(crate) fn present() -> bool {
+/// Why there is no kernel backend: the module does not answer, or speaks
+/// otherwise. A process with threads, such as a gateway, has no contexts and is
+/// told so (EBUSY), by the module.
+pub(crate) fn missing() -> Option<&'static str> {
     // SAFETY: an all-zero structure of integers, filled by the call.
-    unsafe {
+    let info = unsafe {
         let mut info: lwc_info = std::mem::zeroed();
-        if lwc_sys::lwInfo(LWC_SELF, &raw mut info) == 0 {
-            return info.li_version == lwc_sys::LWC_ABI_VERSION;
+        if lwc_sys::lwInfo(LWC_SELF, &raw mut info) != 0 {
+            return (Errno::last() != Errno::EBUSY).then_some(super::NO_MODULE);
         }
-        Errno::last() == Errno::EBUSY
-    }
+        info
+    };
+    (info.li_version != lwc_sys::LWC_ABI_VERSION).then_some(
+        "the lwc.ko that is loaded is of another version than this program (lwInfo(2), li_version): build both from the same sources, kldunload lwc, kldload lwc",
+    )
 }
 
 fn raw(specs: &[Spec]) -> Vec<lwc_spec> {

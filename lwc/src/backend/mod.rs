@@ -79,15 +79,14 @@ fn first_choice() -> Result<Backend> {
     choice.clone()
 }
 
-/// Whether there is a kernel backend here, and why not.
+const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
+
+/// Why there is no kernel backend here, if there is none.
 fn kernel_missing() -> Option<&'static str> {
     #[cfg(target_os = "freebsd")]
-    let found = kernel::present();
+    return kernel::missing();
     #[cfg(not(target_os = "freebsd"))]
-    let found = false;
-    (!found).then_some(
-        "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"",
-    )
+    Some(NO_MODULE)
 }
 
 fn choose(wish: Option<&str>) -> Result<Backend> {

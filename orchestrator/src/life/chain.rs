@@ -90,8 +90,10 @@ pub struct LiveChain {
     pub(super) counts: Counts,
     /// What each hop of the last invocation took, as far as the root timed it.
     hops: Vec<Hop>,
-    /// Else when it was.
+    /// Else when it was, and how long the making of each copy took, if any had
+    /// to be made.
     pub(super) ran: Option<Ran>,
+    pub(super) waits: Vec<Duration>,
     /// Whether contexts are processes, which run whoever is current.
     pub(super) apart: bool,
     /// Whether functions hand over to each other.
@@ -244,6 +246,7 @@ impl LiveChain {
             counts: Counts::default(),
             hops: Vec::new(),
             ran: None,
+            waits: Vec::new(),
             apart,
             relay,
             linked: false,

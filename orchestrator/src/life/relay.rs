@@ -33,6 +33,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ran {
     begun: Moment,
+    /// When the root switched to the first function.
+    left: Moment,
     ended: Moment,
     steps: usize,
 }
@@ -70,6 +72,16 @@ impl LiveChain {
     pub(super) fn link(&mut self) -> Result<(), (usize, Cause)> {
         if self.linked || !self.relay {
             return Ok(());
+        }
+        for i in 0..self.steps.len() {
+            let begin = Moment::now();
+            let waits = self.steps[i].copy.is_none();
+            self.ready(i).map_err(|cause| (i, cause))?;
+            self.waits.push(if waits {
+                begin.elapsed()
+            } else {
+                Duration::ZERO
+            });
         }
         for i in 0..self.steps.len() {
             self.link_step(i).map_err(|cause| {
@@ -110,24 +122,30 @@ impl LiveChain {
         id: &str,
         due: Option<Moment>,
     ) -> Result<(usize, About), Failure> {
-        self.link()
-            .map_err(|(i, cause)| self.failed(i, cause, id))?;
-        let begun = Moment::now();
         let last = self.steps.len() - 1;
-        if due.is_some_and(|due| due <= begun) {
-            return Err(self.failed(0, Cause::Deadline, id));
-        }
-        for step in &self.steps {
-            let due = due.map_or(u64::MAX, Moment::nanos);
-            step.control.put_invocation(id, due);
-        }
-        self.put_request(0, len, about);
-        (1..=last).for_each(|i| self.log_invoke(i));
-        self.counts.switches += 1;
-        let result = self.run_through(begun, due);
+        let begun = Moment::now();
+        let mut left = begun;
+        self.waits.clear();
+        let result = self.link().and_then(|()| {
+            if !self.waits.is_empty() {
+                left = Moment::now();
+            }
+            if due.is_some_and(|due| due <= left) {
+                return Err((0, Cause::Deadline));
+            }
+            for step in &self.steps {
+                let due = due.map_or(u64::MAX, Moment::nanos);
+                step.control.put_invocation(id, due);
+            }
+            self.put_request(0, len, about);
+            (1..=last).for_each(|i| self.log_invoke(i));
+            self.counts.switches += 1;
+            self.run_through(left, due)
+        });
         let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
         self.ran = Some(Ran {
             begun,
+            left,
             ended: Moment::now(),
             steps: reached + 1,
         });
@@ -290,11 +308,12 @@ impl LiveChain {
     pub(super) fn hops_of(&self, ran: Ran) -> Vec<Hop> {
         let Ran {
             begun,
+            left,
             ended,
             steps,
         } = ran;
         let mut starts: Vec<Moment> = Vec::with_capacity(steps + 1);
-        starts.push(begun);
+        starts.push(left);
         for step in &self.steps[1..steps] {
             let before = starts[starts.len() - 1];
             starts.push(step.control.began().clamp(before, ended));
@@ -302,9 +321,10 @@ impl LiveChain {
         starts.push(ended);
         starts
             .windows(2)
-            .map(|pair| Hop {
+            .enumerate()
+            .map(|(i, pair)| Hop {
                 at: pair[0].since(begun),
-                copy: Duration::ZERO,
+                copy: self.waits.get(i).copied().unwrap_or_default(),
                 run: pair[1].since(pair[0]),
             })
             .collect()
