@@ -213,7 +213,8 @@ fn entries(file: &ChainFile, live: &LiveChain, secrets: &[Fingerprint]) -> Vec<E
         root: u64::MAX,
         steps: grant(&|_| 0),
     });
-    // By asking: the root its functions, each function the root.
+    // By asking: the root its functions, each function whomever it can name:
+    // the root, its snapshot, its neighbours.
     for (n, range) in live.region_addresses.iter().enumerate() {
         out.push(Entry {
             name: format!("overlay region {n}"),

@@ -18,8 +18,8 @@ pub(crate) mod what {
     /// Every descriptor number below the third word: answer is how many could
     /// be read or written.
     pub(crate) const DESCRIPTORS: u64 = 3;
-    /// Addresses, length: overlay them from the root. Answer: [`super::READ`]
-    /// if the root lent them.
+    /// Addresses, length: overlay them from whomever it can name. Answer:
+    /// [`super::READ`] if anybody lent them.
     pub(crate) const OVERLAY: u64 = 4;
 }
 
@@ -107,7 +107,7 @@ fn readable_areas() -> Vec<(usize, usize)> {
 }
 
 /// Makes one probe; the answer goes back as a word.
-pub(crate) fn run(args: &[u64], root: lwc::Handle) -> u64 {
+pub(crate) fn run(args: &[u64]) -> u64 {
     let at = |i: usize| args.get(i).copied().unwrap_or(0);
     match at(1) {
         what::MEMORY => memory(at(2) as usize, at(3) as usize),
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &[u64], root: lwc::Handle) -> u64 {
         what::DESCRIPTORS => descriptors(at(2) as i32),
         what::OVERLAY => {
             let range = at(2) as usize..(at(2) + at(3)) as usize;
-            overlay(root, range)
+            names().fold(0, |found, from| found | overlay(from, range.clone()))
         }
         _ => 0,
     }
@@ -255,6 +255,19 @@ fn descriptors(limit: i32) -> u64 {
         .filter(|&fd| unsafe { libc::read(fd, byte, 0) >= 0 || libc::write(fd, byte, 0) >= 0 })
         .filter(|&fd| !is_name(fd))
         .count() as u64
+}
+
+/// Numbers tried for contexts.
+const NUMBERS: i32 = 65_536;
+
+/// The contexts that this one can name, itself left out.
+fn names() -> impl Iterator<Item = lwc::Handle> {
+    // Where they are ordinary descriptors they have the lowest numbers.
+    let kernel = lwc::backend() == Ok(lwc::Backend::Kernel);
+    let own = lwc::info().ok().map(|i| i.id);
+    (0..if kernel { 1024 } else { NUMBERS })
+        .map(lwc::Handle::from_raw)
+        .filter(move |h| h.info().is_ok_and(|i| Some(i.id) != own))
 }
 
 /// READ if a context lends a range.

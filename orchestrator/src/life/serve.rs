@@ -197,7 +197,7 @@ impl Serving<'_> {
                 self.link(asked);
                 [word::DONE, 0]
             }
-            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked, self.root)],
+            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked)],
             _ => [word::FAILED, libc::EINVAL as u64],
         };
         self.tell_root(words)
