@@ -103,11 +103,12 @@ fn each_function_has_its_own_time() {
         let folder = chain("switcher", isolation, ["30s", "300ms", "20s"]);
         // The first and the last may take longer than the second.
         assert_eq!(attempt(&folder, "spin 700").unwrap(), "fine");
+        assert_eq!(attempt(&folder, "sleep 700").unwrap(), "fine");
         assert_eq!(
             attempt(&folder, "keep keep spin 700").unwrap(),
             "keep keep fine"
         );
-        for input in ["keep spin 60000", "keep lie and loop"] {
+        for input in ["keep spin 60000", "keep sleep 60000", "keep lie and loop"] {
             assert_eq!(
                 attempt(&folder, input).unwrap_err(),
                 (2, "timeout".into(), "overran its timeout of 300ms".into()),

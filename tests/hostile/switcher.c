@@ -3,10 +3,12 @@
  * takes long.  The tests in orchestrator/tests/relay.rs run it.
  */
 
+#define _GNU_SOURCE
 #include "lwc_function.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef __FreeBSD__
@@ -73,6 +75,20 @@ LWC_HANDLER(switcher)
 
 		while (inv->calls->now(inv->host) < end)
 			;
+		return (say(inv, "keep keep fine"));
+	}
+	if (is(inv, "sleep ")) {
+		long ms = strtol(text + 6, NULL, 10);
+		struct timespec left;
+
+		left.tv_sec = ms / 1000;
+		left.tv_nsec = ms % 1000 * 1000000;
+		/* The root, looking in, may wake it. */
+		while (nanosleep(&left, &left) != 0)
+			if (errno != EINTR)
+				return (lwc_fail(inv, errno, "nanosleep"));
+		if (inv->calls->now(inv->host) - now < (uint64_t)ms * 1000000)
+			return (lwc_fail(inv, 500, "too short a sleep"));
 		return (say(inv, "keep keep fine"));
 	}
 	if (is(inv, "lie and loop")) {
