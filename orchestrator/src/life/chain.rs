@@ -1,7 +1,7 @@
 //! The root's side: a chain brought to life, invoked, mended.
 
 use super::attributes::Attributes;
-use super::context::{self, Parts, end_of, word};
+use super::context::{self, Parts, word};
 use super::control::Control;
 use super::error::{Cause, EndText, Failure, StartError};
 use super::letter::{Letter, TAIL_LEN};
@@ -526,12 +526,7 @@ impl LiveChain {
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
-            Ok(args) => {
-                return Err(Cause::Misbehaved(format!(
-                    "its context answered {:?} to an invocation",
-                    args.first()
-                )));
-            }
+            Ok(args) => return Err(Cause::no_answer(&args)),
             Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
@@ -610,13 +605,7 @@ impl LiveChain {
                     return Ok(args);
                 }
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
-                    return Err(match args.first() {
-                        Some(&word::ENDED) => Cause::Ended(EndText::from(end_of(&args))),
-                        Some(&word::STRANGER) => Cause::Misbehaved(
-                            "it passed control to a context that it has no business with".into(),
-                        ),
-                        _ => Cause::Misbehaved("its snapshot woke up".into()),
-                    });
+                    return Err(Cause::of_snapshot(&args));
                 }
                 Ok(Event::Switched { from, .. }) => {
                     // Out of turn: code that was to wait runs. It runs no more.

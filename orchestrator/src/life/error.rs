@@ -1,5 +1,6 @@
 //! What can go wrong, named by chain, step, function and cause.
 
+use super::context::{end_of, word};
 use std::time::Duration;
 
 /// Why a function gave no answer.
@@ -39,6 +40,25 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// What a step's snapshot wakes the root for, in an invocation.
+    pub(super) fn of_snapshot(args: &[u64]) -> Self {
+        match args.first() {
+            Some(&word::ENDED) => Self::Ended(EndText::from(end_of(args))),
+            Some(&word::STRANGER) => Self::Misbehaved(
+                "it passed control to a context that it has no business with".into(),
+            ),
+            _ => Self::Misbehaved("its snapshot woke up".into()),
+        }
+    }
+
+    /// Words of a step's copy that are no answer.
+    pub(super) fn no_answer(args: &[u64]) -> Self {
+        Self::Misbehaved(format!(
+            "its context answered {:?} to an invocation",
+            args.first()
+        ))
+    }
+
     /// A stable word for programs.
     pub fn kind(&self) -> &'static str {
         match self {

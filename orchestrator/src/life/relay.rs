@@ -21,9 +21,9 @@
 //! and a function that lies about when it began gains that shortest timeout.
 
 use super::chain::{About, Hop, LiveChain, NOT_TRAPPED};
-use super::context::{end_of, word};
-use super::error::{Cause, EndText, Failure};
-use lwc::{Context, Errno, Event, Handle, Moment, State};
+use super::context::word;
+use super::error::{Cause, Failure};
+use lwc::{Errno, Event, Handle, Moment, State};
 use std::time::Duration;
 
 /// How long a copy may take to note who its neighbours are.
@@ -73,18 +73,13 @@ impl LiveChain {
         if self.linked || !self.relay {
             return Ok(());
         }
-        for i in 0..self.steps.len() {
-            let begin = Moment::now();
-            let waits = self.steps[i].copy.is_none();
-            self.ready(i).map_err(|cause| (i, cause))?;
-            self.waits.push(if waits {
-                begin.elapsed()
-            } else {
-                Duration::ZERO
-            });
-        }
-        for i in 0..self.steps.len() {
-            self.link_step(i).map_err(|cause| {
+        let all = 0..self.steps.len();
+        let copies = all
+            .clone()
+            .map(|i| self.ready(i).map_err(|cause| (i, cause)))
+            .collect::<Result<Vec<Handle>, _>>()?;
+        for i in all {
+            self.link_step(i, &copies).map_err(|cause| {
                 // A table without room, say, is mended by a new copy.
                 self.retire(i);
                 (i, cause)
@@ -94,12 +89,11 @@ impl LiveChain {
         Ok(())
     }
 
-    fn link_step(&mut self, i: usize) -> Result<(), Cause> {
-        let copy = self.ready(i)?;
+    fn link_step(&mut self, i: usize, copies: &[Handle]) -> Result<(), Cause> {
+        let copy = copies[i];
         let mut words = [word::LINK, word::NOBODY, word::NOBODY];
         for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
-            if let Some(j) = neighbour.filter(|&j| j < self.steps.len()) {
-                let neighbour = self.ready(j)?;
+            if let Some(&neighbour) = neighbour.and_then(|j| copies.get(j)) {
                 words[at] = copy.introduce(neighbour)? as u64;
             }
         }
@@ -114,6 +108,25 @@ impl LiveChain {
         }
     }
 
+    /// Makes the copies that are missing, and notes how long that took.
+    fn make_ready(&mut self) -> Result<(), (usize, Cause)> {
+        self.waits.clear();
+        if self.linked {
+            return Ok(());
+        }
+        for i in 0..self.steps.len() {
+            let begin = Moment::now();
+            let waits = self.steps[i].copy.is_none();
+            self.ready(i).map_err(|cause| (i, cause))?;
+            self.waits.push(if waits {
+                begin.elapsed()
+            } else {
+                Duration::ZERO
+            });
+        }
+        self.link()
+    }
+
     /// Runs the chain from end to end.
     pub(super) fn relay(
         &mut self,
@@ -125,8 +138,7 @@ impl LiveChain {
         let last = self.steps.len() - 1;
         let begun = Moment::now();
         let mut left = begun;
-        self.waits.clear();
-        let result = self.link().and_then(|()| {
+        let result = self.make_ready().and_then(|()| {
             if !self.waits.is_empty() {
                 left = Moment::now();
             }
@@ -173,9 +185,7 @@ impl LiveChain {
     /// one is not.
     fn run_through(&mut self, begun: Moment, due: Option<Moment>) -> Result<(), (usize, Cause)> {
         let last = self.steps.len() - 1;
-        let Some(first) = self.steps[0].copy.as_ref().map(Context::handle) else {
-            return Err((0, Cause::Misbehaved("it is not there".into())));
-        };
+        let first = self.ready(0).map_err(|cause| (0, cause))?;
         let timeouts = self.steps.iter().map(|s| s.function.timeout);
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
@@ -204,26 +214,13 @@ impl LiveChain {
                     return Err((i, Cause::Misbehaved("it discarded itself".into())));
                 }
             };
-            let what = args.first();
-            return match self.who_is(from) {
-                Some(Worker::Copy(i)) if i == last && what == Some(&word::DONE) => Ok(()),
+            return match self.find(|h| h == from) {
+                Some(Worker::Copy(i)) if i == last && args.first() == Some(&word::DONE) => Ok(()),
                 Some(Worker::Copy(i)) => Err((i, self.stopped_at(i, &args))),
-                Some(Worker::Snapshot(i)) if what == Some(&word::ENDED) => {
-                    Err((i, Cause::Ended(EndText::from(end_of(&args)))))
-                }
-                Some(Worker::Snapshot(i)) => Err((
-                    i,
-                    Cause::Misbehaved(
-                        "it passed control to a context that it has no business with".into(),
-                    ),
-                )),
+                Some(Worker::Snapshot(i)) => Err((i, Cause::of_snapshot(&args))),
                 None => Err((0, Cause::Misbehaved("a stranger took control".into()))),
             };
         }
-    }
-
-    fn who_is(&self, handle: Handle) -> Option<Worker> {
-        self.find(|h| h == handle)
     }
 
     fn find(&self, is: impl Fn(Handle) -> bool) -> Option<Worker> {
@@ -260,10 +257,7 @@ impl LiveChain {
                 "it cannot hand over to the next function: {}",
                 Errno::from_raw(*errno as i32)
             )),
-            _ => Cause::Misbehaved(format!(
-                "its context answered {:?} to an invocation",
-                args.first()
-            )),
+            _ => Cause::no_answer(args),
         }
     }
 
