@@ -1,22 +1,16 @@
-//! The root's side: a chain brought to life, invoked, mended.
+//! The root's side: a live chain, and an invocation of it step by step.
 
 use super::attributes::Attributes;
-use super::context::{self, Parts, word};
+use super::context::word;
 use super::control::Control;
-use super::error::{Cause, EndText, Failure, StartError};
-use super::letter::{Letter, TAIL_LEN};
+use super::error::{Cause, EndText, Failure};
 use super::relay::Ran;
-use super::secrets::Vault;
-use crate::build::Built;
-use crate::chain_file::{Chain, ChainFile, Function, Isolation};
-use lwc::{Access, Args, Context, Errno, Event, Flags, Handle, Moment, Region, Spec};
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use crate::chain_file::{Chain, Function, Isolation};
+use lwc::{Args, Context, Errno, Event, Handle, Moment, Region};
+use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
 pub(super) const NOT_TRAPPED: &str = "it reported a trapped system call, though none is trapped";
-/// How long loading and initialising a function may take at least.
-const SETUP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What bringing one step to life took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,16 +74,16 @@ pub struct LiveChain {
     /// Where the last step writes: the root reads.
     pub(crate) last: Region,
     /// So many bytes of inputs may lie in the first.
-    left: usize,
+    pub(super) left: usize,
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
     /// The last identity given here.
-    id: String,
+    pub(super) id: String,
     /// How many bytes of it stay: the chain's name and the process.
-    id_stem: usize,
+    pub(super) id_stem: usize,
     pub(super) counts: Counts,
     /// What each hop of the last invocation took, as far as the root timed it.
-    hops: Vec<Hop>,
+    pub(super) hops: Vec<Hop>,
     /// Else when it was, and how long the making of each copy took, if any had
     /// to be made.
     pub(super) ran: Option<Ran>,
@@ -114,166 +108,8 @@ pub struct Counts {
 }
 
 impl LiveChain {
-    /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
-    /// erasing, is the caller's, who drops the vault once all chains live;
-    /// step 5 is [`restrict`](Self::restrict).
-    ///
-    /// # Errors
-    /// The first function that cannot be loaded; what was made is gone again.
-    pub fn start(
-        file: &ChainFile,
-        name: &str,
-        built: &BTreeMap<String, Built>,
-        vault: &Vault,
-        others: &[LiveChain],
-        audit: bool,
-    ) -> Result<Self, StartError> {
-        let chain = file.chains[name].clone();
-        let apart = lwc::backend()? == lwc::Backend::Process;
-        let count = chain.steps.len();
-        // A fresh copy of each function costs hundreds of switches; one less
-        // is nothing beside.
-        let relay = !apart && chain.isolation == Isolation::Chain && count > 1;
-        let len = chain.region as usize;
-        let mut regions = Vec::with_capacity(chain.steps.len() + 1);
-        let mut controls = Vec::with_capacity(chain.steps.len());
-        for i in 0..=count {
-            let tail = if relay && (1..count).contains(&i) {
-                TAIL_LEN
-            } else {
-                0
-            };
-            let region = Region::new(len + tail)?;
-            // Whoever maps it anew, the next function first of all, reads.
-            region.seal()?;
-            regions.push(region);
-        }
-        for _ in &chain.steps {
-            controls.push(Control::new()?);
-        }
-        let region_addresses = regions.iter().map(Region::range).collect();
-        let mut started = Vec::with_capacity(count);
-        let capacity = regions[0].len();
-        for (i, function) in chain.steps.iter().enumerate() {
-            let mut specs = vec![Spec::all_files(Access::Unmap)];
-            let strangers = regions
-                .iter()
-                .enumerate()
-                .filter(|(r, _)| *r != i && *r != i + 1)
-                .map(|(_, r)| r);
-            let other_controls = controls
-                .iter()
-                .enumerate()
-                .filter(|(c, _)| *c != i)
-                .map(|(_, c)| c.region());
-            let other_chains = others.iter().flat_map(LiveChain::regions);
-            for region in strangers.chain(other_controls).chain(other_chains) {
-                specs.push(Spec::region(region, Access::Unmap));
-            }
-            vault.hide_others(function, &mut specs);
-            let function = &file.functions[function];
-            let parts = Parts {
-                library: &built[&function.name].library,
-                handler: &function.handler,
-                has_init: built[&function.name].has_init,
-                memory: function.memory,
-                secrets: vault.of(&function.name).collect(),
-                input: &regions[i],
-                output: &regions[i + 1],
-                capacity,
-                control: &controls[i],
-                request: if relay && i > 0 {
-                    Letter::behind(&regions[i], capacity)
-                } else {
-                    controls[i].request()
-                },
-                reply: if relay && i + 1 < count {
-                    Letter::behind(&regions[i + 1], capacity)
-                } else {
-                    controls[i].reply()
-                },
-                from_function: relay && i > 0,
-                relay,
-                keep_input: apart && i > 0,
-                audit,
-            };
-            let (snapshot, setup) =
-                start_step(&specs, &parts, function).map_err(|what| StartError::Function {
-                    chain: name.to_owned(),
-                    step: i,
-                    function: function.name.clone(),
-                    what,
-                })?;
-            started.push((function.clone(), snapshot, setup));
-        }
-        let mut middle = regions.into_iter();
-        let first = middle.next();
-        let last = middle.next_back();
-        let (Some(first), Some(last)) = (first, last) else {
-            return Err(StartError::Function {
-                chain: name.to_owned(),
-                step: 0,
-                function: String::new(),
-                what: "a chain without steps".into(),
-            });
-        };
-        // The root's sight of what functions tell each other ends here.
-        drop(middle);
-        last.make_read_only()?;
-        let steps = started
-            .into_iter()
-            .zip(controls)
-            .map(|((function, snapshot, setup), control)| Step {
-                function,
-                control,
-                snapshot,
-                copy: None,
-                used: None,
-                left: 0,
-                setup,
-            })
-            .collect();
-        let id = format!("{name}-{}-", std::process::id());
-        Ok(Self {
-            id_stem: id.len(),
-            id,
-            chain,
-            steps,
-            first,
-            last,
-            left: 0,
-            region_addresses,
-            counts: Counts::default(),
-            hops: Vec::new(),
-            ran: None,
-            waits: Vec::new(),
-            apart,
-            relay,
-            linked: false,
-        })
-    }
-
-    /// Step 5 of the life: the root gives up every right over its functions'
-    /// contexts but to switch to them.
-    ///
-    /// # Errors
-    /// What the backend says.
-    pub fn restrict(&mut self) -> Result<(), StartError> {
-        for step in &mut self.steps {
-            let begin = Instant::now();
-            step.snapshot.restrict(&[
-                Spec::all_memory(),
-                Spec::all_files(Access::Copy),
-                Spec::credentials(Access::Copy),
-            ])?;
-            step.setup.restrict = begin.elapsed();
-            log::debug!("restrict: function {}", step.function.name);
-        }
-        Ok(())
-    }
-
     /// The regions that the root has mapped, control pages among them.
-    fn regions(&self) -> impl Iterator<Item = &Region> {
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
         [&self.first, &self.last]
             .into_iter()
             .chain(self.steps.iter().map(|s| s.control.region()))
@@ -640,59 +476,6 @@ fn count_up(text: &mut String, stem: usize) {
         }
     }
     text.extend(std::iter::repeat_n('0', nines));
-}
-
-/// Steps 2 and 3 of the life.
-fn start_step(
-    specs: &[Spec],
-    parts: &Parts<'_>,
-    function: &Function,
-) -> Result<(Context, SetupTimings), String> {
-    let text = |e: lwc::Error| e.to_string();
-    let begin = Instant::now();
-    let snapshot = lwc::spawn(specs, Flags::TRAP_FAULT | Flags::TRAP_EXIT, |event| {
-        context::main(event, parts)
-    })
-    .map_err(text)?;
-    let create = begin.elapsed();
-    log::debug!("create: function {}", function.name);
-
-    let begin = Instant::now();
-    let patience = SETUP_PATIENCE.max(function.timeout);
-    let event = snapshot.switch_until(&[], begin + patience);
-    for (_, line) in parts.control.take_log() {
-        log::info!(target: "function", "{} [init]: {line}", function.name);
-    }
-    match event {
-        Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
-        Ok(Event::Switched { .. }) => return Err(parts.control.error()),
-        Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
-        Ok(Event::Ended(end)) => {
-            return Err(format!(
-                "its constructors or initialiser: {}",
-                EndText::from(end)
-            ));
-        }
-        Err(e) if e.errno() == Errno::ETIMEDOUT => {
-            let _ = snapshot.destroy();
-            return Err(format!(
-                "its constructors and initialiser took more than {}",
-                humantime::format_duration(patience)
-            ));
-        }
-        Err(e) => return Err(text(e)),
-    }
-    let initialise = begin.elapsed();
-    log::debug!("initialise: function {}", function.name);
-
-    Ok((
-        snapshot,
-        SetupTimings {
-            create,
-            initialise,
-            restrict: Duration::ZERO,
-        },
-    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The life of a function, in the order of the log at debug level:
 //!
 //! 1. **build** ([`crate::build`]);
-//! 2. **create** (`chain.rs`): a context with the function's own regions and
+//! 2. **create** (`start.rs`): a context with the function's own regions and
 //!    secrets, nothing of others, no descriptors;
 //! 3. **initialise** (`context.rs`): load, init, enter the sandbox, park. What
 //!    is parked is the snapshot;
@@ -35,6 +35,7 @@ pub(crate) mod probe;
 mod relay;
 mod secrets;
 mod serve;
+mod start;
 mod syscalls;
 mod text;
 mod untraced;
