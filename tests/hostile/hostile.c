@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include "lwc_function.h"
+#include "command.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,21 +19,6 @@
 
 /* Seen again by the next invocation only where contexts are reused. */
 static int count;
-
-static int
-is(const lwc_invocation *inv, const char *command)
-{
-	size_t n = strlen(command);
-
-	return (inv->input_len >= n && memcmp(inv->input, command, n) == 0);
-}
-
-static int
-say(lwc_invocation *inv, const char *text)
-{
-
-	return (lwc_append(inv, text, strlen(text)));
-}
 
 static int
 recurse(volatile char *up)

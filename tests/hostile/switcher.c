@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include "lwc_function.h"
+#include "command.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -40,21 +41,6 @@ LWC_INIT(switcher)
 	lw_control = number("sys/lwControl");
 #endif
 	return (0);
-}
-
-static int
-is(const lwc_invocation *inv, const char *command)
-{
-	size_t n = strlen(command);
-
-	return (inv->input_len >= n && memcmp(inv->input, command, n) == 0);
-}
-
-static int
-say(lwc_invocation *inv, const char *text)
-{
-
-	return (lwc_append(inv, text, strlen(text)));
 }
 
 /* Where the root looks for the time, on the page that has the identity. */
