@@ -51,8 +51,14 @@ void	lwc_md_result(struct thread *td, int error, int64_t value,
 	    int64_t second);
 
 /*
+ * Does the program single-step the system call that it makes?  (A debugger may:
+ * it gets the trap, and knows what to do with it.)
+ */
+static bool lwc_md_stepping(const struct thread *td);
+
+/*
  * Can the frame of a signal handler be written, on the alternate stack or
- * not?  Looks by writing where the frame would go.
+ * not?  Looks by writing what is there already.
  */
 bool	lwc_md_sigframe_ok(struct thread *td, bool onstack);
 

@@ -19,10 +19,11 @@
  * a range that changes while we look at it is not seen to change.
  */
 
-#include "lwc_var.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_rights.h"
 
 #include <sys/capsicum.h>
-#include <sys/syscallsubr.h>
 
 #include <vm/vm_param.h>
 
@@ -38,7 +39,7 @@ lwc_rights_new(int n)
 {
 	struct lwc_rights *rg;
 
-	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWC,
+	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWCRIGHTS,
 	    M_WAITOK | M_ZERO);
 	refcount_init(&rg->rg_refs, 1);
 	atomic_add_int(&lwc_nrights, 1);
@@ -84,7 +85,7 @@ lwc_rights_free(struct lwc_rights *rg)
 	/* The module's own two go with the module. */
 	if (rg != lwc_none && rg != lwc_all)
 		atomic_subtract_int(&lwc_nrights, 1);
-	free(rg, M_LWC);
+	free(rg, M_LWCRIGHTS);
 }
 
 struct lwc_rights *
@@ -132,6 +133,23 @@ lwc_rights_files(const struct lwc_rights *rg, uint64_t s, uint64_t e)
 
 	return (lwc_ranges_hold(rg->rg_range + rg->rg_nmem, rg->rg_nfiles,
 	    s, e));
+}
+
+/* Is everything that one carries in the other, too? */
+bool
+lwc_rights_within(const struct lwc_rights *rg, const struct lwc_rights *all)
+{
+	const struct lwc_range *r;
+	int i;
+
+	r = rg->rg_range;
+	for (i = 0; i < rg->rg_nmem; i++, r++)
+		if (!lwc_rights_mem(all, r->r_start, r->r_end))
+			return (false);
+	for (i = 0; i < rg->rg_nfiles; i++, r++)
+		if (!lwc_rights_files(all, r->r_start, r->r_end))
+			return (false);
+	return (!rg->rg_cred || all->rg_cred);
 }
 
 static bool
@@ -206,7 +224,7 @@ lwc_spec_range(const struct lwc_spec *s, struct lwc_range *r)
 }
 
 /* old minus the specifiers, as new rights; an error leaves nothing. */
-static int
+int
 lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
     struct lwc_rights **newp)
 {
@@ -217,9 +235,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 	bool cred;
 
 	cap = MAX(old->rg_nmem, old->rg_nfiles) + sp->sp_n + 1;
-	mem = mallocarray(cap, sizeof(*mem), M_LWC, M_WAITOK);
-	files = mallocarray(cap, sizeof(*files), M_LWC, M_WAITOK);
-	tmp = mallocarray(cap, sizeof(*tmp), M_LWC, M_WAITOK);
+	mem = mallocarray(cap, sizeof(*mem), M_LWCRIGHTS, M_WAITOK);
+	files = mallocarray(cap, sizeof(*files), M_LWCRIGHTS, M_WAITOK);
+	tmp = mallocarray(cap, sizeof(*tmp), M_LWCRIGHTS, M_WAITOK);
 	nmem = old->rg_nmem;
 	nfiles = old->rg_nfiles;
 	cred = old->rg_cred;
@@ -256,9 +274,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 		memcpy(rg->rg_range + nmem, files, nfiles * sizeof(*files));
 		*newp = rg;
 	}
-	free(mem, M_LWC);
-	free(files, M_LWC);
-	free(tmp, M_LWC);
+	free(mem, M_LWCRIGHTS);
+	free(files, M_LWCRIGHTS);
+	free(tmp, M_LWCRIGHTS);
 	return (error);
 }
 
@@ -305,7 +323,7 @@ lwc_rights_from(const struct lwc_specs *sp)
 	if (n == 0)
 		return (lwc_rights_none());
 	rg = lwc_rights_new(2 * n);
-	files = mallocarray(n, sizeof(*files), M_LWC, M_WAITOK);
+	files = mallocarray(n, sizeof(*files), M_LWCRIGHTS, M_WAITOK);
 	for (i = nfiles = 0; i < sp->sp_n; i++) {
 		s = &sp->sp_spec[i];
 		if ((s->flags & LWC_MAY_OVERLAY) == 0)
@@ -321,7 +339,7 @@ lwc_rights_from(const struct lwc_specs *sp)
 	nfiles = lwc_ranges_normal(files, nfiles);
 	memcpy(rg->rg_range + rg->rg_nmem, files, nfiles * sizeof(*files));
 	rg->rg_nfiles = nfiles;
-	free(files, M_LWC);
+	free(files, M_LWCRIGHTS);
 	return (rg);
 }
 
@@ -381,7 +399,7 @@ lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
 	u_int option;
 	int error, i, n;
 
-	w = mallocarray(sp->sp_n, sizeof(*w), M_LWC, M_WAITOK);
+	w = mallocarray(sp->sp_n, sizeof(*w), M_LWCRIGHTS, M_WAITOK);
 	for (i = n = 0; i < sp->sp_n; i++) {
 		if (!lwc_spec_is(&sp->sp_spec[i], type))
 			continue;
@@ -408,7 +426,7 @@ lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
 			}
 		}
 	}
-	free(w, M_LWC);
+	free(w, M_LWCRIGHTS);
 	return (error);
 }
 
@@ -431,7 +449,7 @@ lwc_specs_copyin(const struct lwc_spec *u, int n, vm_map_t map, bool create,
 		return (E2BIG);
 	if (n == 0)
 		return (0);
-	sp->sp_spec = mallocarray(n, sizeof(*u), M_LWC, M_WAITOK);
+	sp->sp_spec = mallocarray(n, sizeof(*u), M_LWCRIGHTS, M_WAITOK);
 	sp->sp_n = n;
 	error = copyin(u, sp->sp_spec, n * sizeof(*u));
 	for (i = 0; i < n && error == 0; i++)
@@ -445,11 +463,56 @@ lwc_specs_copyin(const struct lwc_spec *u, int n, vm_map_t map, bool create,
 	return (error);
 }
 
+/*
+ * Replace memory specifiers that say the same of ranges which overlap or adjoin
+ * by one: what a call costs is bounded by what there is, not by how often it is
+ * named.  Rights (MAY_OVERLAY) have been taken before.
+ */
+void
+lwc_specs_merge(struct lwc_specs *sp)
+{
+	struct lwc_spec *s;
+	struct lwc_wish *w;
+	u_int option;
+	int i, m, n;
+
+	if (sp->sp_n < 2)
+		return;
+	w = mallocarray(sp->sp_n, sizeof(*w), M_LWCRIGHTS, M_WAITOK);
+	for (i = m = n = 0; i < sp->sp_n; i++) {
+		s = &sp->sp_spec[i];
+		option = s->flags & (LWC_SHARE | LWC_UNMAP);
+		if (!lwc_spec_is(s, LWC_MEMORY)) {
+			sp->sp_spec[m++] = *s;
+		} else if ((s->flags & LWC_OPTIONS) != LWC_MAY_OVERLAY) {
+			w[n].w_option = option;
+			lwc_spec_range(s, &w[n++].w_range);
+		}
+	}
+	qsort(w, n, sizeof(*w), lwc_range_cmp);
+	for (i = 0; i < n; i++) {
+		s = m > 0 ? &sp->sp_spec[m - 1] : NULL;
+		if (i > 0 && (s->flags & LWC_OPTIONS) == w[i].w_option &&
+		    w[i].w_range.r_start <= s->sub.memory.end) {
+			s->sub.memory.end = MAX(s->sub.memory.end,
+			    w[i].w_range.r_end);
+			continue;
+		}
+		s = &sp->sp_spec[m++];
+		memset(s, 0, sizeof(*s));
+		s->flags = LWC_MEMORY | w[i].w_option;
+		s->sub.memory.start = w[i].w_range.r_start;
+		s->sub.memory.end = w[i].w_range.r_end;
+	}
+	sp->sp_n = m;
+	free(w, M_LWCRIGHTS);
+}
+
 void
 lwc_specs_free(struct lwc_specs *sp)
 {
 
-	free(sp->sp_spec, M_LWC);
+	free(sp->sp_spec, M_LWCRIGHTS);
 	sp->sp_spec = NULL;
 	sp->sp_n = 0;
 }
@@ -470,9 +533,9 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 	struct file *fp;
 	int error;
 
-	lp = lwc_proc_get(td);
-	if (lp == NULL)
-		return (EBUSY);
+	error = lwc_proc_get(td, &lp);
+	if (error != 0)
+		return (error);
 	fp = NULL;
 	if (uap->lwc == LWC_SELF) {
 		lc = lp->lp_current;
