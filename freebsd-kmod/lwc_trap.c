@@ -131,7 +131,8 @@ lwc_traps(struct thread *td, const struct lwc_ctx *lc)
 		return (false);
 	if (lwc_is_ours(sa->callp->sy_call))
 		return (sa->callp->sy_call == (sy_call_t *)sys_lwSyscall);
-	return (!IN_CAPABILITY_MODE(td) ||
+	/* A number without a call is no call that this mode allows. */
+	return (!IN_CAPABILITY_MODE(td) || lwc_call_class(sa->code) == 0 ||
 	    (sa->callp->sy_flags & SYF_CAPENABLED) == 0);
 }
 
