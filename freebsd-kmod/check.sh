@@ -84,6 +84,15 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*"opt_[a-z0-9_]+\.h"' \
 	: >"$headers/$name"
 done
 printf '#define %s 1\n' CAPABILITIES CAPABILITY_MODE >"$headers/opt_capsicum.h"
+# The operations of a vnode that the module uses, by the symbols that the
+# generated functions call.
+for name in SET_TEXT UNSET_TEXT UNLOCK; do
+	cat <<-END
+	struct vop_vector;
+	int VOP_${name}_APV(const struct vop_vector *, void *);
+	#define VOP_$name(vp) VOP_${name}_APV((vp)->v_op, NULL)
+	END
+done >"$headers/vnode_if.h"
 # The options of three kernels: GENERIC of a release; the same for debugging;
 # and one with nothing but what bsd.kmod.mk takes for granted.
 mkdir -p "$headers/release" "$headers/debug" "$headers/plain"
@@ -98,7 +107,7 @@ printf '#define %s 1\n' SMP MAC VIMAGE >"$headers/plain/opt_global.h"
 	printf '#define %s 1\n' INVARIANTS INVARIANT_SUPPORT WITNESS
 } >"$headers/debug/opt_global.h"
 # What 15.1 added to 15.0, in copies: fo_fork, the second argument of fdcopy(),
-# a function and a call.
+# execve_block(9), a function and a call.
 if ! grep -q fo_fork_t "$generic/sys/file.h"; then
 	sed -e '/^typedef.*fo_flags_t;/i\
 typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
@@ -114,8 +123,13 @@ typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
 	sed '/^bool swap_reserve_by_cred(/a\
 void swap_reserve_force_by_cred(vm_ooffset_t incr, struct ucred *cred);' \
 	    "$generic/vm/vm.h" >"$headers/vm/vm.h"
+	sed '/^[[:space:]]*LIST_ENTRY(proc) p_jaillist;/a\
+	u_int p_execblock;' "$generic/sys/proc.h" >"$headers/sys/proc.h"
+	sed '/^void[[:space:]]*exec_cleanup(/i\
+void execve_block_pass(struct thread *td);' \
+	    "$generic/sys/imgact.h" >"$headers/sys/imgact.h"
 	[ "$(cat "$headers"/sys/*.h "$headers/vm/vm.h" | grep -cE \
-	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred')" = 6 ] ||
+	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred|u_int p_execblock|execve_block_pass')" = 8 ] ||
 	    die 'the headers of 15.0 are not as expected'
 fi
 

@@ -153,7 +153,7 @@ lwc_proc_exclusive(struct proc *p)
 	return (p->p_numthreads == 1 &&
 	    (p->p_flag & (P_PPWAIT | P_PROFIL | P_SYSTEM)) == 0 &&
 	    p->p_leader == p && p->p_peers == NULL &&
-	    p->p_fdtol == NULL && refcount_load(&p->p_fd->fd_refcnt) == 1 &&
+	    p->p_fdtol == NULL && p->p_fd->fd_refcnt == 1 &&
 	    !sigacts_shared(p->p_sigacts) && !lwc_vm_shared(p));
 }
 

@@ -182,7 +182,7 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 	td = curthread;
 	KASSERT(td->td_proc == lp->lp_proc,
 	    ("lwc: a table is freed by another process"));
-	if (refcount_load(&fdp->fd_refcnt) == 1)
+	if (fdp->fd_refcnt == 1)
 		lwc_table_empty(td, lp, fdp);
 	if (lwc_proc_single(td->td_proc)) {
 		lwc_table_drop(td, fdp, pdp);
