@@ -72,10 +72,11 @@
 #define	G(name)	[SYS_##name] = LWC_KNOWN | LWC_GUARDED
 #define	MG(name) [SYS_##name] = LWC_KNOWN | LWC_MIX | LWC_GUARDED
 #define	F(name)	[SYS_##name] = LWC_KNOWN | LWC_MULTIPLY
+#define	GF(name) [SYS_##name] = LWC_KNOWN | LWC_GUARDED | LWC_MULTIPLY
 #define	LF(name) [SYS_##name] = LWC_KNOWN | LWC_LOOK | LWC_MULTIPLY
 
 const uint8_t lwc_calls[LWC_NCALLS] = {
-	K(syscall), K(mount), K(unmount), K(ktrace), K(acct), K(sigaltstack),
+	K(syscall), K(mount), K(unmount), K(acct), K(sigaltstack),
 	K(reboot), K(freebsd11_vadvise), K(setpgid), K(swapon), K(setpriority),
 	K(settimeofday), K(adjtime), K(setsid), K(quotactl), K(nlm_syscall),
 	K(nfssvc), K(sysarch), K(rtprio), K(setfib), K(ntp_adjtime),
@@ -177,13 +178,15 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 
 	ML(break), ML(mlock), ML(mlockall), ML(mmap),
 
-	G(exit), G(ptrace), G(setitimer), G(ktimer_create), G(ktimer_delete),
-	G(ktimer_settime), G(sigaction), G(thr_kill), G(sigqueue),
-	G(kmq_notify), G(abort2), G(thr_kill2), G(procctl),
+	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
+	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
+	G(sigqueue), G(kmq_notify), G(abort2), G(thr_kill2), G(procctl),
 
 	MG(kill), MG(setrlimit), MG(__sysctl), MG(__sysctlbyname),
 
-	F(fork), F(execve), F(__mac_execve), F(fexecve), F(pdfork),
+	F(fork), F(pdfork),
+
+	GF(execve), GF(__mac_execve), GF(fexecve),
 
 	LF(vfork), LF(rfork), LF(pdrfork),
 
@@ -202,8 +205,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 };
 CTASSERT(SYS_MAXSYSCALL <= LWC_NCALLS);
 
-static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_nomem, lwc_call_nosys,
-    lwc_call_fork, lwc_call_sigsuspend;
+static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_again, lwc_call_nomem,
+    lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend, lwc_call_sigaction;
 
 #define	LWC_SYSENT(call)	{					\
 	.sy_call = (call),						\
@@ -214,10 +217,12 @@ static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_nomem, lwc_call_nosys,
 }
 static struct sysent lwc_sysent_busy = LWC_SYSENT(lwc_call_busy);
 static struct sysent lwc_sysent_perm = LWC_SYSENT(lwc_call_perm);
+static struct sysent lwc_sysent_again = LWC_SYSENT(lwc_call_again);
 static struct sysent lwc_sysent_nomem = LWC_SYSENT(lwc_call_nomem);
 static struct sysent lwc_sysent_nosys = LWC_SYSENT(lwc_call_nosys);
 static struct sysent lwc_sysent_fork = LWC_SYSENT(lwc_call_fork);
 static struct sysent lwc_sysent_sigsuspend = LWC_SYSENT(lwc_call_sigsuspend);
+static struct sysent lwc_sysent_sigaction = LWC_SYSENT(lwc_call_sigaction);
 
 #define	LWC_IS(name, narg)	|| call == (sy_call_t *)sys_##name
 
@@ -241,6 +246,13 @@ lwc_call_perm(struct thread *td __unused, void *uap __unused)
 {
 
 	return (EPERM);
+}
+
+static int
+lwc_call_again(struct thread *td __unused, void *uap __unused)
+{
+
+	return (EAGAIN);
 }
 
 static int
@@ -287,12 +299,11 @@ lwc_call_fork(struct thread *td, void *uap __unused)
 static int
 lwc_call_sigsuspend(struct thread *td, void *uap)
 {
-	static int channel;
 	struct proc *p;
 	sigset_t mask;
 	int error;
 
-	error = copyin(*(void **)uap, &mask, sizeof(mask));
+	error = copyin(*(const void **)uap, &mask, sizeof(mask));
 	if (error != 0)
 		return (error);
 	p = td->td_proc;
@@ -303,8 +314,8 @@ lwc_call_sigsuspend(struct thread *td, void *uap)
 	td->td_pflags |= TDP_OLDMASK;
 	ast_sched(td, TDA_SIGSUSPEND);
 	do {
-		error = msleep(&channel, &p->p_mtx, PPAUSE | PCATCH, "sigsusp",
-		    0);
+		error = msleep(&td->td_sigmask, &p->p_mtx, PPAUSE | PCATCH,
+		    "sigsusp", 0);
 	} while (error == 0);
 	mtx_lock(&p->p_sigacts->ps_mtx);
 	error = cursig(td) != 0 ? EINTR : ERESTART;
@@ -313,14 +324,17 @@ lwc_call_sigsuspend(struct thread *td, void *uap)
 	return (error);
 }
 
-/* May a process make a child with these flags and share nothing with it? */
+/*
+ * May a process make a child with these flags and share nothing with it?  Nor a
+ * signal of its choice at the child's end, which would act on whichever context
+ * is current then.
+ */
 static bool
 lwc_rfork_copies(int flags)
 {
 
 	return ((flags & RFPROC) != 0 && (flags & (RFFDG | RFCFDG)) != 0 &&
-	    (flags & ~(RFPROC | RFFDG | RFCFDG | RFNOWAIT | RFLINUXTHPN |
-	    RFTSIGZMB | (RFTSIGMASK << RFTSIGSHIFT) | RFPROCDESC)) == 0);
+	    (flags & ~(RFPROC | RFFDG | RFCFDG | RFNOWAIT | RFPROCDESC)) == 0);
 }
 
 struct sysent *
@@ -357,7 +371,7 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		    &lwc_sysent_nomem);
 	case SYS_mmap:
 	case SYS_FREEBSD6_MMAP:
-		return (lwc_vm_grow_ok(td, lp, sa->args[1]) ? NULL :
+		return (lwc_vm_map_ok(td, lp, sa->args[1]) ? NULL :
 		    &lwc_sysent_nomem);
 	case SYS_mlock:
 		return (lwc_vm_lock_ok(td, lp, sa->args[1]) ? NULL :
@@ -376,40 +390,78 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 	}
 }
 
-bool
-lwc_call_sigaction(u_int number)
-{
-
-	return (number == SYS_sigaction || number == SYS_FREEBSD4_SIGACTION);
-}
-
-/* Does it kill or stop its own process, past all handlers? */
+/*
+ * May it send a signal that nothing can catch?  To another process, named by its
+ * number and nothing else: 0, what is negative, a thread's number and the bits
+ * that go with a signal's can all mean its own.
+ */
 static bool
 lwc_kills_itself(const struct proc *p, const struct syscall_args *sa)
 {
-	int pid, sig;
+	int flags, pid, sig;
 
-	pid = p->p_pid;
+	pid = (int)sa->args[0];
+	flags = 0;
 	switch (sa->code) {
 	case SYS_kill:
-		/* 0 and what is negative name groups, which may be its own. */
-		pid = (int)sa->args[0] <= 0 ? pid : (int)sa->args[0];
-		/* FALLTHROUGH */
+		sig = (int)sa->args[1];
+		break;
 	case SYS_thr_kill:
+		pid = p->p_pid;
 		sig = (int)sa->args[1];
 		break;
 	case SYS_sigqueue:
-		pid = (int)sa->args[0];
-		sig = (int)sa->args[1];
+		sig = (int)sa->args[1] & 0xff;
+		flags = (int)sa->args[1] & ~0xff;
 		break;
 	case SYS_thr_kill2:
-		pid = (int)sa->args[0];
 		sig = (int)sa->args[2];
 		break;
 	default:
 		return (false);
 	}
-	return (pid == p->p_pid && (sig == SIGKILL || sig == SIGSTOP));
+	return ((sig == SIGKILL || sig == SIGSTOP) &&
+	    (pid <= 0 || pid == p->p_pid || flags != 0));
+}
+
+/*
+ * sigaction(2) in a guarded context: the program sees its own actions, and the
+ * marks are back before anything else happens.
+ */
+static int
+lwc_call_sigaction(struct thread *td, void *uap)
+{
+	const struct sysentvec *sv;
+	struct lwc_proc *lp;
+	struct proc *p;
+	int error;
+
+	p = td->td_proc;
+	sv = p->p_sysent;
+	lp = lwc_proc_find(p);
+	if (lp == NULL || td->td_sa.code >= (u_int)sv->sv_size)
+		return (ENOSYS);
+	lwc_signals_disarm(p->p_sigacts);
+	error = sv->sv_table[td->td_sa.code].sy_call(td, uap);
+	lwc_signals_arm(p->p_sigacts, lp->lp_current->lc_flags, false);
+	return (error);
+}
+
+/*
+ * In a context with LWC_TRAP_FAULT alone, no call ends it past the guard but one
+ * that takes the marks away.
+ */
+struct sysent *
+lwc_call_guard_fault(const struct syscall_args *sa)
+{
+
+	switch (sa->code) {
+	case SYS_sigaction:
+	case SYS_FREEBSD4_SIGACTION:
+		return (&lwc_sysent_sigaction);
+	default:
+		return (NULL);
+	}
 }
 
 /*
@@ -431,8 +483,10 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS_thr_kill:
 	case SYS_sigqueue:
 	case SYS_thr_kill2:
-		return (lwc_kills_itself(td->td_proc, sa) ?
-		    lwc_sysent_of_kill() : NULL);
+		if (lwc_kills_itself(td->td_proc, sa))
+			return (lwc_sysent_of_kill());
+		return (td->td_proc->p_pendingcnt >= LWC_KEPT_SIGNALS ?
+		    &lwc_sysent_again : NULL);
 	case SYS_setrlimit:
 		return ((u_int)sa->args[0] == RLIMIT_CPU ? &lwc_sysent_perm :
 		    NULL);
@@ -440,6 +494,12 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS___sysctlbyname:
 		/* A new value: kern.proc.rlimit is one that kills. */
 		return (sa->args[4] != 0 ? &lwc_sysent_perm : NULL);
+	case SYS_execve:
+	case SYS_fexecve:
+	case SYS___mac_execve:
+		/* A new program has neither guards nor creator. */
+	case SYS_ktrace:
+		/* Of the process: what other contexts read and write. */
 	case SYS_setitimer:
 	case SYS_ktimer_create:
 	case SYS_ktimer_settime:
@@ -448,9 +508,6 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS_procctl:
 	case SYS_ptrace:
 		return (&lwc_sysent_perm);
-	case SYS_sigaction:
-	case SYS_FREEBSD4_SIGACTION:
-		return (NULL);		/* lwc_sv_fetch() and lwc_sv_retval() */
 	default:
 		if (lwc_call_class(sa->code) == 0 &&
 		    !lwc_is_ours(sa->callp->sy_call))

@@ -114,7 +114,6 @@ struct sysent *lwc_call_look(struct thread *td, struct lwc_proc *lp,
 	    struct syscall_args *sa);
 struct sysent *lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	    const struct syscall_args *sa);
-/* Does it change what a signal does? */
-bool	lwc_call_sigaction(u_int number);
+struct sysent *lwc_call_guard_fault(const struct syscall_args *sa);
 
 #endif /* !_LWC_CALLS_H_ */

@@ -67,8 +67,9 @@ lwc_ctx_alloc(struct lwc_proc *lp, struct lwc_user *us)
 	lc->lc_back = lwc_rights_none();
 	lc->lc_self = lwc_rights_all();
 	LIST_INIT(&lc->lc_children);
+	LIST_INIT(&lc->lc_wards);
 	STAILQ_INIT(&lc->lc_kept);
-	sigqueue_init(&lc->lc_sigqueue, lp->lp_proc);
+	sigqueue_init(&lc->lc_sigqueue, NULL);	/* see lwc_signals.c */
 	lwc_md_init(&lc->lc_md);
 	atomic_add_int(&lwc_nctxs, 1);
 	return (lc);
@@ -107,7 +108,8 @@ lwc_ctx_rele(struct lwc_ctx *lc)
 	    ("lwc: context %ju is freed with resources",
 	    (uintmax_t)lc->lc_id));
 	KASSERT(lc->lc_monitor == NULL && lc->lc_creator == NULL &&
-	    LIST_EMPTY(&lc->lc_children) && !lc->lc_waits,
+	    LIST_EMPTY(&lc->lc_children) && LIST_EMPTY(&lc->lc_wards) &&
+	    !lc->lc_waits,
 	    ("lwc: context %ju is freed, and others know it",
 	    (uintmax_t)lc->lc_id));
 	lwc_ctx_strip(lc);	/* of one that never lived */
@@ -138,23 +140,66 @@ lwc_ctx_unname(struct lwc_ctx *lc)
 		mtx_unlock(&lp->lp_mtx);
 }
 
-/* Nobody finds it any more: not the living, not its children, no deadline. */
+/* One context takes another's calls from now on. */
+void
+lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc)
+{
+
+	mtx_assert(&lc->lc_lp->lp_mtx, MA_OWNED);
+	lwc_ctx_ref(monitor);
+	monitor->lc_names++;
+	lc->lc_monitor = monitor;
+	LIST_INSERT_HEAD(&monitor->lc_wards, lc, lc_ward);
+}
+
+/*
+ * Whoever it took the calls of gets its own monitor: a child is no way out.
+ * Without one they go on with a monitor that is dead, and their calls fail.
+ */
+static void
+lwc_ctx_unwatch(struct lwc_ctx *lc)
+{
+	struct lwc_ctx *next, *ward;
+
+	mtx_assert(&lc->lc_lp->lp_mtx, MA_OWNED);
+	if (lc->lc_monitor == NULL)
+		return;
+	LIST_FOREACH_SAFE(ward, &lc->lc_wards, lc_ward, next) {
+		LIST_REMOVE(ward, lc_ward);
+		lwc_ctx_watch(lc->lc_monitor, ward);
+		lc->lc_names--;
+		/* Not the last one: whoever destroys it has another. */
+		refcount_release(&lc->lc_refs);
+	}
+}
+
+/*
+ * Nobody finds it any more: not the living, no deadline, not its children, whose
+ * end its own creator is told of from now on.  (Their lc_creator_id stays.)
+ */
 static void
 lwc_ctx_unlink(struct lwc_proc *lp, struct lwc_ctx *lc)
 {
-	struct lwc_ctx *child, *next;
+	struct lwc_ctx *child, *heir, *next;
 
 	mtx_assert(&lp->lp_mtx, MA_OWNED);
 	LIST_REMOVE(lc, lc_link);
 	lp->lp_nctx--;
 	lwc_deadline_forget(lc);
-	LIST_FOREACH_SAFE(child, &lc->lc_children, lc_sibling, next) {
-		LIST_REMOVE(child, lc_sibling);
-		child->lc_creator = NULL;
-	}
-	if (lc->lc_creator != NULL)
+	lwc_ctx_unwatch(lc);
+	heir = lc->lc_creator;
+	if (heir != NULL)
 		LIST_REMOVE(lc, lc_sibling);
 	lc->lc_creator = NULL;
+	LIST_FOREACH_SAFE(child, &lc->lc_children, lc_sibling, next) {
+		LIST_REMOVE(child, lc_sibling);
+		child->lc_creator = heir;
+		if (heir != NULL)
+			LIST_INSERT_HEAD(&heir->lc_children, child,
+			    lc_sibling);
+	}
+	if (lp->lp_root == lc)
+		lwc_vm_root_gone(lp);
 }
 
 /*
@@ -195,8 +240,12 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		lc->lc_sigacts = NULL;
 	}
 	lwc_ctx_strip(lc);
+	mtx_lock(&lp->lp_mtx);
 	monitor = lc->lc_monitor;
+	if (monitor != NULL)
+		LIST_REMOVE(lc, lc_ward);
 	lc->lc_monitor = NULL;
+	mtx_unlock(&lp->lp_mtx);
 	if (monitor != NULL) {
 		lwc_ctx_unname(monitor);
 		lwc_ctx_rele(monitor);

@@ -64,11 +64,20 @@ struct lwc_ctx {
 	uint64_t	lc_creator_id;	/* (c) the root's is 0 */
 	struct lwc_proc	*lc_lp;		/* (c) counted */
 	struct lwc_user	*lc_user;	/* (c) counted */
-	/* Not counted: cleared when the creator is destroyed. */
+	/*
+	 * Who is told of its end: its creator, or the nearest of those before
+	 * that lives.  Not counted: replaced when that is destroyed.
+	 */
 	struct lwc_ctx	*lc_creator;	/* (l) */
 	LIST_HEAD(, lwc_ctx) lc_children; /* (l) */
 	LIST_ENTRY(lwc_ctx) lc_sibling;	/* (l) */
-	struct lwc_ctx	*lc_monitor;	/* (c) counted, named; takes the calls */
+	/*
+	 * Who takes its calls, counted and named; its own monitor takes over
+	 * when that is destroyed.
+	 */
+	struct lwc_ctx	*lc_monitor;	/* (l) */
+	LIST_HEAD(, lwc_ctx) lc_wards;	/* (l) whose monitor it is */
+	LIST_ENTRY(lwc_ctx) lc_ward;	/* (l) */
 	struct lwc_rights *lc_back;	/* (c) over its creator */
 	struct lwc_rights *lc_self;	/* (l) most anyone has over it */
 	LIST_ENTRY(lwc_ctx) lc_link;	/* (l) lp_ctxs */
@@ -84,6 +93,7 @@ struct lwc_ctx {
 	struct sysentvec *lc_sysent;	/* not owned */
 	struct plimit	*lc_limit;	/* twice, as well */
 	rlim_t		lc_cpulimit;
+	sbintime_t	lc_umtx_min;	/* p_umtx_min_timeout */
 	struct lwc_thread lc_thread;
 	struct lwc_out	lc_out;
 	struct lwc_md	lc_md;
@@ -126,6 +136,7 @@ void	lwc_ctx_ref(struct lwc_ctx *lc);
 void	lwc_ctx_rele(struct lwc_ctx *lc);
 void	lwc_ctx_destroy(struct lwc_ctx *lc);
 void	lwc_ctx_unname(struct lwc_ctx *lc);
+void	lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc);
 
 /* lwc_desc.c */
 extern const struct fileops lwc_fileops;

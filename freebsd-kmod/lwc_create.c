@@ -31,6 +31,7 @@ static int
 lwc_ctx_enlist(struct lwc_proc *lp, struct lwc_ctx *lc, struct lwc_ctx *cur,
     int flags)
 {
+	struct lwc_ctx *monitor;
 
 	mtx_lock(&lp->lp_mtx);
 	if (lp->lp_nctx >= lwc_max_per_proc) {
@@ -47,20 +48,16 @@ lwc_ctx_enlist(struct lwc_proc *lp, struct lwc_ctx *lc, struct lwc_ctx *cur,
 	 * as well, or it would be a way out.  That one, and who gets its end,
 	 * are named by this child.
 	 */
-	if ((flags & LWC_TRAP_SYSCALL) != 0)
-		lc->lc_monitor = cur;
-	else if (cur->lc_monitor != NULL &&
-	    (cur->lc_flags & LWC_TRAP_SYSCALL) != 0)
-		lc->lc_monitor = cur->lc_monitor;
-	else if ((flags & LWC_GUARD) != 0)
-		lc->lc_monitor = cur;
-	if (lc->lc_monitor != NULL) {
-		if (lc->lc_monitor != cur ||
-		    (flags & LWC_TRAP_SYSCALL) != 0)
-			lc->lc_flags |= LWC_TRAP_SYSCALL;
-		lwc_ctx_ref(lc->lc_monitor);
-		lc->lc_monitor->lc_names++;
+	if ((flags & LWC_TRAP_SYSCALL) != 0) {
+		monitor = cur;
+	} else if ((cur->lc_flags & LWC_TRAP_SYSCALL) != 0) {
+		monitor = cur->lc_monitor;
+		lc->lc_flags |= LWC_TRAP_SYSCALL;
+	} else {
+		monitor = (flags & LWC_GUARD) != 0 ? cur : NULL;
 	}
+	if (monitor != NULL)
+		lwc_ctx_watch(monitor, lc);
 	lp->lp_nctx++;
 	lwc_ctx_ref(lc);
 	LIST_INSERT_HEAD(&lp->lp_ctxs, lc, lc_link);

@@ -39,6 +39,7 @@ lwc_cow_copy(struct thread *td, struct lwc_ctx *lc)
 	lc->lc_credref = 0;
 	lc->lc_limit = lim_hold(lim_hold(p->p_limit));
 	lc->lc_cpulimit = p->p_cpulimit;
+	lc->lc_umtx_min = p->p_umtx_min_timeout;
 	PROC_UNLOCK(p);
 }
 

@@ -183,7 +183,7 @@ lwc_proc_make(struct thread *td)
 	lc->lc_sysent = p->p_sysent;
 	LIST_INSERT_HEAD(&lp->lp_ctxs, lc, lc_link);
 	lp->lp_nctx = 1;
-	lp->lp_current = lc;
+	lp->lp_current = lp->lp_root = lc;
 	atomic_add_int(&lwc_nprocs, 1);
 	return (lp);
 }
@@ -197,7 +197,7 @@ lwc_proc_unmake(struct lwc_proc *lp)
 	lc = lp->lp_current;
 	mtx_lock(&lp->lp_mtx);
 	lp->lp_proc = NULL;
-	lp->lp_current = NULL;
+	lp->lp_current = lp->lp_root = NULL;
 	LIST_REMOVE(lc, lc_link);
 	mtx_unlock(&lp->lp_mtx);
 	lwc_deadline_fini(lp);

@@ -12,6 +12,7 @@
 #include "lwc_var.h"
 
 #include <sys/_callout.h>
+#include <sys/resource.h>
 
 #include <vm/vm.h>
 #include <vm/pmap.h>
@@ -35,6 +36,7 @@ struct lwc_proc {
 	struct lwc_ctx	*lp_current;	/* (t) and (l): see sys_lwSwitch() */
 	LIST_ENTRY(lwc_proc) lp_link;	/* (g) */
 	struct mtx	lp_mtx;
+	struct lwc_ctx	*lp_root;	/* (l) NULL once it is destroyed */
 	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
 	int		lp_nctx;	/* (l) */
 	uint64_t	lp_nextid;	/* (l) */
@@ -60,6 +62,7 @@ struct lwc_proc {
 	STAILQ_HEAD(, lwc_table) lp_tables; /* (l) empty, to be freed */
 
 	segsz_t		lp_data;	/* (t) vm_dsize was never more */
+	struct rlimit	lp_limits[RLIM_NLIMITS]; /* (l) if there is no root */
 	LIST_HEAD(, lwc_desc) lp_descs[LWC_DESC_HASH]; /* (l) */
 };
 

@@ -10,9 +10,15 @@
  * Whose a signal is.  What is pending for the thread (td_sigqueue) was sent to
  * it by name or is the consequence of what it did: it belongs to the context,
  * and waits with it when that is left.  What is pending for the process stays
- * and acts on whoever is current (6.1).  From a context with LWC_TRAP_EXIT goes
- * with it, besides, what it sent to its own process and blocked: its creator
- * would die of that.  SIGKILL and SIGSTOP are always the process's.
+ * and acts on whoever is current (6.1).  But a context with LWC_TRAP_EXIT takes
+ * along what it brought upon the process itself, by kill(2) of its own process or
+ * by what the kernel signals for its calls, and blocked: its creator would die of
+ * that.  What was pending when it was entered is marked as others'.  SIGKILL and
+ * SIGSTOP are always the process's.
+ *
+ * A signal that comes when there is no room for its siginfo has no sender that
+ * anybody knows.  So that none of its own is among those, such a context cannot
+ * send any while LWC_KEPT_SIGNALS are pending.
  *
  * Guards.  Signals whose default would kill or stop the process are marked
  * caught in the context's own sigacts, with an address no handler can have.
@@ -34,12 +40,39 @@ static sigset_t lwc_faults;	/* (c) signals of faults */
 static sigset_t lwc_fatals;	/* (c) all whose default is to terminate */
 static sigset_t lwc_stops;	/* (c) ... to stop, SIGSTOP excepted */
 static sigset_t lwc_absolute;	/* (c) SIGKILL and SIGSTOP */
+static sigset_t lwc_following;	/* (c) see lwc_signal_follows() */
 
 sigset_t
 lwc_fault_signals(void)
 {
 
 	return (lwc_faults);
+}
+
+/* Does a guard with these flags look after this signal? */
+static bool
+lwc_guards_signal(int flags, int sig)
+{
+
+	if (SIGISMEMBER(lwc_faults, sig))
+		return (true);
+	return ((flags & LWC_TRAP_EXIT) != 0 &&
+	    (SIGISMEMBER(lwc_fatals, sig) || SIGISMEMBER(lwc_stops, sig)));
+}
+
+/* Mark a signal as caught by us. */
+static void
+lwc_signal_mark(struct sigacts *ps, int sig)
+{
+
+	mtx_assert(&ps->ps_mtx, MA_OWNED);
+	ps->ps_sigact[_SIG_IDX(sig)] = LWC_CAUGHT;
+	SIGADDSET(ps->ps_sigcatch, sig);
+	SIGDELSET(ps->ps_sigignore, sig);
+	SIGADDSET(ps->ps_signodefer, sig);
+	SIGDELSET(ps->ps_sigreset, sig);
+	SIGDELSET(ps->ps_siginfo, sig);
+	SIGEMPTYSET(ps->ps_catchmask[_SIG_IDX(sig)]);
 }
 
 /*
@@ -55,20 +88,13 @@ lwc_signals_arm(struct sigacts *ps, int flags, bool new)
 
 	mtx_lock(&ps->ps_mtx);
 	for (sig = 1; sig <= _SIG_MAXSIG; sig++) {
-		if (!SIGISMEMBER(lwc_faults, sig) &&
-		    ((flags & LWC_TRAP_EXIT) == 0 ||
-		    (!SIGISMEMBER(lwc_fatals, sig) &&
-		    !SIGISMEMBER(lwc_stops, sig))))
+		if (!lwc_guards_signal(flags, sig))
 			continue;
 		action = ps->ps_sigact[_SIG_IDX(sig)];
 		if (action != SIG_DFL && (!SIGISMEMBER(lwc_faults, sig) ||
 		    (action != SIG_IGN && !new)))
 			continue;
-		ps->ps_sigact[_SIG_IDX(sig)] = LWC_CAUGHT;
-		SIGADDSET(ps->ps_sigcatch, sig);
-		SIGDELSET(ps->ps_sigignore, sig);
-		SIGADDSET(ps->ps_signodefer, sig);
-		SIGEMPTYSET(ps->ps_catchmask[_SIG_IDX(sig)]);
+		lwc_signal_mark(ps, sig);
 	}
 	mtx_unlock(&ps->ps_mtx);
 }
@@ -134,6 +160,18 @@ lwc_sent_by(const struct proc *p, const ksiginfo_t *ksi)
 	}
 }
 
+/* Our own flag of a ksiginfo: it was pending before the context was entered. */
+#define	LWC_KSI_OTHERS	0x40000000
+
+/* Does the kernel send this signal for what a thread does? */
+static bool
+lwc_signal_follows(int sig)
+{
+
+	return (sig == SIGPIPE || sig == SIGXFSZ || sig == SIGSYS ||
+	    sig == SIGTTIN || sig == SIGTTOU);
+}
+
 /* Did the context bring this signal about itself? */
 static bool
 lwc_own_signal(const struct proc *p, const struct lwc_ctx *lc,
@@ -142,20 +180,13 @@ lwc_own_signal(const struct proc *p, const struct lwc_ctx *lc,
 
 	if ((ksi->ksi_flags & KSI_TRAP) != 0)
 		return (true);
-	if ((lc->lc_flags & LWC_TRAP_EXIT) == 0)
+	if ((lc->lc_flags & LWC_TRAP_EXIT) == 0 ||
+	    (ksi->ksi_flags & LWC_KSI_OTHERS) != 0)
 		return (false);
 	if (lwc_sent_by(p, ksi))
 		return (true);
-	if (ksi->ksi_code != SI_KERNEL && ksi->ksi_code != 0)
-		return (false);
-	/* From the kernel: what follows from the context's own calls. */
-	switch (ksi->ksi_signo) {
-	case SIGPIPE:
-	case SIGXFSZ:
-	case SIGSYS:
-		return (true);
-	}
-	return (false);
+	return ((ksi->ksi_code == SI_KERNEL || ksi->ksi_code == 0) &&
+	    lwc_signal_follows(ksi->ksi_signo));
 }
 
 /* The signals of a queue of which no ksiginfo tells who sent them. */
@@ -169,7 +200,11 @@ lwc_sigqueue_bare(const sigqueue_t *sq)
 	return (set);
 }
 
-/* A ksiginfo leaves one queue of the process for another. */
+/*
+ * A ksiginfo leaves one queue for another.  Those of a suspended context belong to
+ * no process as far as the kernel is concerned, so they do not count against
+ * what it may have pending; instead a context keeps LWC_KEPT_SIGNALS at most.
+ */
 static void
 lwc_ksi_move(ksiginfo_t *ksi, sigqueue_t *from, sigqueue_t *to)
 {
@@ -177,7 +212,12 @@ lwc_ksi_move(ksiginfo_t *ksi, sigqueue_t *from, sigqueue_t *to)
 	TAILQ_REMOVE(&from->sq_list, ksi, ksi_link);
 	TAILQ_INSERT_TAIL(&to->sq_list, ksi, ksi_link);
 	ksi->ksi_sigq = to;
-	SIGADDSET(to->sq_signals, ksi->ksi_signo);
+	if ((ksi->ksi_flags & KSI_EXT) != 0)
+		return;
+	if (from->sq_proc != NULL)
+		from->sq_proc->p_pendingcnt--;
+	if (to->sq_proc != NULL)
+		to->sq_proc->p_pendingcnt++;
 }
 
 /* What is pending follows from what is queued. */
@@ -193,9 +233,8 @@ lwc_sigqueue_sum(sigqueue_t *sq)
 }
 
 /*
- * Move signals from one queue of the process to another: all, or those alone
- * that a guarded context brought about (own).  Both count in p_pendingcnt, so
- * that stays.
+ * Move signals from one queue to another: all, or those alone that a context
+ * brought about (own).
  */
 static void
 lwc_sigqueue_move(const struct proc *p, sigqueue_t *from, sigqueue_t *to,
@@ -211,15 +250,33 @@ lwc_sigqueue_move(const struct proc *p, sigqueue_t *from, sigqueue_t *to,
 			continue;
 		lwc_ksi_move(ksi, from, to);
 	}
-	/*
-	 * Of a signal that came when the queue was full nobody knows any more
-	 * who sent it: a guarded context could have filled it.
-	 */
 	bare = lwc_sigqueue_bare(from);
+	if (own != NULL)
+		SIGSETAND(bare, lwc_following);
 	SIGSETNAND(from->sq_kill, bare);
 	SIGSETOR(to->sq_kill, bare);
 	lwc_sigqueue_sum(from);
 	lwc_sigqueue_sum(to);
+}
+
+/* Drop what a suspended context has more than it may keep, the latest first. */
+static void
+lwc_sigqueue_trim(sigqueue_t *sq)
+{
+	ksiginfo_t *ksi, *next;
+	int n;
+
+	n = 0;
+	TAILQ_FOREACH_SAFE(ksi, &sq->sq_list, ksi_link, next) {
+		if ((ksi->ksi_flags & KSI_EXT) != 0 ||
+		    ++n <= LWC_KEPT_SIGNALS)
+			continue;
+		/* The signal stays; that it came so often is lost. */
+		SIGADDSET(sq->sq_kill, ksi->ksi_signo);
+		sigqueue_take(ksi);
+		ksiginfo_free(ksi);
+	}
+	lwc_sigqueue_sum(sq);
 }
 
 /*
@@ -230,6 +287,7 @@ void
 lwc_signals_switch(struct thread *td, struct proc *p, struct lwc_ctx *from,
     struct lwc_ctx *to)
 {
+	ksiginfo_t *ksi;
 
 	PROC_LOCK_ASSERT(p, MA_OWNED);
 	if (!SIGISEMPTY(td->td_siglist))
@@ -239,11 +297,15 @@ lwc_signals_switch(struct thread *td, struct proc *p, struct lwc_ctx *from,
 	    (from->lc_flags & LWC_TRAP_EXIT) != 0)
 		lwc_sigqueue_move(p, &p->p_sigqueue, &from->lc_sigqueue,
 		    from);
+	lwc_sigqueue_trim(&from->lc_sigqueue);
 	from->lc_pending = !SIGISEMPTY(from->lc_sigqueue.sq_signals);
 	if (to->lc_pending) {
 		lwc_sigqueue_move(p, &to->lc_sigqueue, &td->td_sigqueue, NULL);
 		to->lc_pending = false;
 	}
+	if ((to->lc_flags & LWC_TRAP_EXIT) != 0)
+		TAILQ_FOREACH(ksi, &p->p_sigqueue.sq_list, ksi_link)
+			ksi->ksi_flags |= LWC_KSI_OTHERS;
 }
 
 /* A context that ends takes its signals along. */
@@ -252,10 +314,12 @@ lwc_signals_drop(struct lwc_ctx *lc)
 {
 	struct proc *p;
 
-	p = lc->lc_sigqueue.sq_proc;
-	if (p == NULL || !lc->lc_pending)
+	if (!lc->lc_pending)
 		return;
-	KASSERT(p == curproc, ("lwc: signals dropped by another process"));
+	/* That of a timer is the timer's, which the process's lock guards. */
+	p = curproc;
+	KASSERT(p == lc->lc_lp->lp_proc,
+	    ("lwc: signals dropped by another process"));
 	PROC_LOCK(p);
 	sigqueue_flush(&lc->lc_sigqueue);
 	PROC_UNLOCK(p);
@@ -274,6 +338,28 @@ lwc_stop(struct proc *p, struct sigacts *ps, int sig)
 	mtx_unlock(&ps->ps_mtx);
 	kern_psignal(p, SIGSTOP);
 	mtx_lock(&ps->ps_mtx);
+}
+
+/*
+ * A handler that is to be called once (SA_RESETHAND) has been.  The kernel would
+ * set the default action now, and a second signal might be delivered before
+ * anybody could mark it: so what the kernel does is done here, and the mark set.
+ */
+static void
+lwc_handler_reset(struct thread *td, struct sigacts *ps, int flags, int sig)
+{
+	sigset_t mask;
+
+	mtx_assert(&ps->ps_mtx, MA_OWNED);
+	if (!SIGISMEMBER(ps->ps_sigreset, sig) ||
+	    !lwc_guards_signal(flags, sig))
+		return;
+	mask = ps->ps_catchmask[_SIG_IDX(sig)];
+	if (!SIGISMEMBER(ps->ps_signodefer, sig))
+		SIGADDSET(mask, sig);
+	(void)kern_sigprocmask(td, SIG_BLOCK, &mask, NULL,
+	    SIGPROCMASK_PROC_LOCKED | SIGPROCMASK_PS_LOCKED);
+	lwc_signal_mark(ps, sig);
 }
 
 /*
@@ -317,6 +403,7 @@ lwc_sendsig(struct lwc_proc *lp, const struct sysentvec *orig, sig_t catcher,
 		mtx_lock(&ps->ps_mtx);
 		if (ok) {
 			orig->sv_sendsig(catcher, ksi, mask);
+			lwc_handler_reset(td, ps, lc->lc_flags, sig);
 			return;
 		}
 	} else if (!lwc_own_signal(p, lc, ksi)) {
@@ -341,24 +428,25 @@ lwc_signals_init(void)
 {
 	static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL,
 	    SIGTRAP, SIGSYS, SIGEMT };
-	static const int others[] = { SIGHUP, SIGINT, SIGQUIT, SIGABRT,
-	    SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF,
-	    SIGUSR1, SIGUSR2 };
+	static const int harmless[] = { SIGURG, SIGCONT, SIGCHLD, SIGIO,
+	    SIGWINCH, SIGINFO };
 	static const int stops[] = { SIGTSTP, SIGTTIN, SIGTTOU };
 	u_int i;
 
 	for (i = 0; i < nitems(faults); i++)
 		SIGADDSET(lwc_faults, faults[i]);
-	lwc_fatals = lwc_faults;
-	for (i = 0; i < nitems(others); i++)
-		SIGADDSET(lwc_fatals, others[i]);
-	for (i = SIGRTMIN; i <= SIGRTMAX; i++)
-		SIGADDSET(lwc_fatals, i);
-	/* SIGTHR, SIGLIBRT */
-	SIGADDSET(lwc_fatals, SIGTHR);
-	SIGADDSET(lwc_fatals, SIGLIBRT);
 	for (i = 0; i < nitems(stops); i++)
 		SIGADDSET(lwc_stops, stops[i]);
 	SIGADDSET(lwc_absolute, SIGKILL);
 	SIGADDSET(lwc_absolute, SIGSTOP);
+	/* All the others, those without a name too: that is their default. */
+	for (i = 1; i <= _SIG_MAXSIG; i++)
+		SIGADDSET(lwc_fatals, i);
+	for (i = 0; i < nitems(harmless); i++)
+		SIGDELSET(lwc_fatals, harmless[i]);
+	for (i = 1; i <= _SIG_MAXSIG; i++)
+		if (lwc_signal_follows(i))
+			SIGADDSET(lwc_following, i);
+	SIGSETNAND(lwc_fatals, lwc_stops);
+	SIGSETNAND(lwc_fatals, lwc_absolute);
 }

@@ -27,7 +27,7 @@
  * change without a lock.  sys_lwSwitch() does that by itself.
  *
  * What is switched, of struct proc: p_vmspace, p_fd, p_pd, p_sigacts, p_ucred,
- * p_limit and with it p_cpulimit, p_sysent.  Of struct thread: td_ucred,
+ * p_limit and with it p_cpulimit, p_umtx_min_timeout, p_sysent.  Of struct thread: td_ucred,
  * td_realucred, td_ucredref, td_limit; td_sigqueue (lwc_signals.c); all of
  * struct lwc_thread; the frame, the bases and vector registers (lwc_md.h).
  *
@@ -41,8 +41,8 @@
  *  p_limco		looks at p_cpulimit, which is switched.
  *  p_textvp, p_comm, p_args, p_osrel, p_elf_flags, p_md (LDT, paging mode)
  *			of the program, which is one; execve(2) ends the rest.
- *  p_pgrp, p_peers, p_leader, p_nice, p_fibnum, p_umtx_min_timeout, cpuset,
- *  scheduling class	the process's, for all contexts; documented.
+ *  p_pgrp, p_peers, p_leader, p_nice, p_fibnum, cpuset, scheduling class
+ *			the process's, for all contexts; documented.
  *  td_oldsigmask	of ppoll(2), sigsuspend(2): put back before (LWC_AST).
  *  td_kexterr		of the last call; cleared by the next (TDP2_EXTERR).
  *  td_sa, td_retval, td_errno	of the call that is being made.
@@ -82,6 +82,17 @@ lwc_signals_wait(const struct thread *td, const struct proc *p)
 }
 
 /*
+ * The kernel's callout that watches p_cpulimit, once a second, comes no more when
+ * it finds no limit; then nobody would look after the next context's.
+ */
+static inline rlim_t
+lwc_cpulimit(rlim_t limit)
+{
+
+	return (limit == RLIM_INFINITY ? (rlim_t)1 << 31 : limit);
+}
+
+/*
  * Exchange everything that the process and the thread have of a context.
  * lwc_md_switch() follows, and makes the memory and the registers its own.
  */
@@ -111,7 +122,10 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	from->lc_limit = p->p_limit;
 	p->p_limit = td->td_limit = to->lc_limit;
 	from->lc_cpulimit = p->p_cpulimit;
-	p->p_cpulimit = to->lc_cpulimit;
+	if (__predict_false(to->lc_cpulimit != p->p_cpulimit))
+		p->p_cpulimit = lwc_cpulimit(to->lc_cpulimit);
+	from->lc_umtx_min = p->p_umtx_min_timeout;
+	p->p_umtx_min_timeout = to->lc_umtx_min;
 	from->lc_cred = to->lc_cred;
 	from->lc_credref = to->lc_credref;
 	/* If they are the same it does not matter who counts what. */

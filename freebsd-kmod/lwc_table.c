@@ -89,14 +89,17 @@ static void
 lwc_file_release(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
     struct file *fp)
 {
+	struct mount *mp;
 	struct vnode *vp;
 
 	/* Local file systems keep their locks there: none were ever set. */
 	if (fp->f_type == DTYPE_VNODE &&
 	    (td->td_proc->p_leader->p_flag & P_ADVLOCK) != 0) {
 		vp = fp->f_vnode;
-		if ((vp->v_lockf == NULL && vp->v_mount != NULL &&
-		    (vp->v_mount->mnt_flag & MNT_LOCAL) != 0) ||
+		/* It may be reclaimed just now; mounts are type-stable. */
+		mp = atomic_load_ptr(&vp->v_mount);
+		if ((vp->v_lockf == NULL && mp != NULL &&
+		    (mp->mnt_flag & MNT_LOCAL) != 0) ||
 		    lwc_vnode_open(lp, fdp, vp)) {
 			(void)fdrop(fp, td);
 			return;

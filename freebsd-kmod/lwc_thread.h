@@ -35,7 +35,7 @@ struct lwc_thread {
  */
 #define	LWC_TDP		(TDP_ALTSTACK | TDP_SIGFASTBLOCK | \
 			    TDP_SIGFASTPENDING | TDP_WAKEUP)
-#define	LWC_TDP2	TDP2_UEXTERR
+#define	LWC_TDP2	(TDP2_UEXTERR | TDP2_COMPAT32RB)
 /* Both words of flags at once. */
 #define	LWC_TDP_BOTH	((uint64_t)(u_int)LWC_TDP2 << 32 | (u_int)LWC_TDP)
 CTASSERT(offsetof(struct thread, td_pflags2) ==

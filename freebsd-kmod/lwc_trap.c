@@ -20,10 +20,10 @@
  *
  * sv_sendsig delivers signals in guarded contexts, see lwc_signals.c.
  *
- * sv_set_syscall_retval runs after the call.  It keeps the guards' marks in
- * place after sigaction(2), fault signals unblocked, and hands a call that
- * capability mode has refused to the monitor (7.1); it had no effect then, and
- * its records in audit(4), ktrace(1) and dtrace(1) say so.
+ * sv_set_syscall_retval runs after the call.  It keeps fault signals unblocked
+ * in guarded contexts, and hands a call that capability mode has refused to the
+ * monitor (7.1); it had no effect then, and its records in audit(4), ktrace(1)
+ * and dtrace(1) say so.
  *
  * Contexts with neither traps, guards nor a list of calls have a copy of their
  * own (ls_plain), in which sv_fetch_syscall_args alone differs, and does less.
@@ -190,12 +190,9 @@ lwc_sv_fetch(struct thread *td)
 		sa->callp = &lwc_sysent_deny;
 		return (0);
 	}
-	if ((lc->lc_flags & LWC_GUARD) != 0 &&
+	if ((lc->lc_flags & LWC_TRAP_EXIT) != 0 &&
 	    (class & (LWC_GUARDED | LWC_KNOWN)) != LWC_KNOWN) {
-		if ((class & LWC_GUARDED) != 0 && lwc_call_sigaction(sa->code))
-			lwc_signals_disarm(p->p_sigacts);
-		callp = (lc->lc_flags & LWC_TRAP_EXIT) == 0 ? NULL :
-		    lwc_call_guard(td, lc, sa);
+		callp = lwc_call_guard(td, lc, sa);
 		if (callp != NULL) {
 			sa->callp = callp;
 			return (0);
@@ -209,6 +206,11 @@ lwc_sv_fetch(struct thread *td)
 		sa->callp = &lwc_sysent_trap;
 	} else if ((class & LWC_LOOK) != 0) {
 		callp = lwc_call_look(td, lp, sa);
+		if (callp != NULL)
+			sa->callp = callp;
+	} else if ((lc->lc_flags & LWC_GUARD) != 0 &&
+	    (class & LWC_GUARDED) != 0) {
+		callp = lwc_call_guard_fault(sa);
 		if (callp != NULL)
 			sa->callp = callp;
 	}
@@ -260,8 +262,6 @@ lwc_sv_retval(struct thread *td, int error)
 	orig->sv_set_syscall_retval(td, error);
 	if (lp == NULL || (lp->lp_current->lc_flags & LWC_GUARD) == 0)
 		return;
-	if (lwc_call_sigaction(td->td_sa.code))
-		lwc_signals_arm(p->p_sigacts, lp->lp_current->lc_flags, false);
 	lwc_signals_unblock(td);
 }
 
@@ -282,9 +282,9 @@ lwc_sv_sendsig(sig_t catcher, ksiginfo_t *ksi, sigset_t *mask)
 }
 
 /*
- * Who is told of an end, referenced: the creator; or, while that waits for an
- * answer to a call of its own and can be resumed by its monitor alone, the
- * monitor, and so on.  NULL: nobody is left.
+ * Who is told of an end, referenced: the creator, or if that is gone its
+ * creator; or, while that one waits for an answer to a call of its own and can
+ * be resumed by its monitor alone, the monitor, and so on.  NULL: nobody is left.
  */
 static struct lwc_ctx *
 lwc_heir(struct lwc_proc *lp, struct lwc_ctx *lc)
@@ -293,8 +293,10 @@ lwc_heir(struct lwc_proc *lp, struct lwc_ctx *lc)
 
 	mtx_lock(&lp->lp_mtx);
 	heir = lc->lc_creator;
-	while (heir != NULL && heir->lc_state == LWC_STATE_REPLY)
-		heir = heir->lc_monitor;
+	while (heir != NULL && (heir->lc_state == LWC_STATE_REPLY ||
+	    heir->lc_state == LWC_STATE_DEAD))
+		heir = heir->lc_state == LWC_STATE_DEAD ? heir->lc_creator :
+		    heir->lc_monitor;
 	if (heir != NULL)
 		lwc_ctx_ref(heir);
 	mtx_unlock(&lp->lp_mtx);

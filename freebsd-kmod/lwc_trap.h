@@ -38,6 +38,7 @@ struct sysent *lwc_sysent_of_kill(void);
 sy_call_t lwc_call_deny;
 
 /* lwc_signals.c */
+#define	LWC_KEPT_SIGNALS	32	/* with a suspended context */
 void	lwc_signals_init(void);
 sigset_t lwc_fault_signals(void);
 void	lwc_signals_arm(struct sigacts *ps, int flags, bool new);

@@ -56,7 +56,9 @@ void	lwc_vm_apply(struct vmspace *dst, struct lwc_stage *st);
 void	lwc_vm_unstage(struct lwc_stage *st);
 
 /* lwc_vm_limit.c: limits that hold for the sum of all contexts. */
+void	lwc_vm_root_gone(struct lwc_proc *lp);
 bool	lwc_vm_grow_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow);
+bool	lwc_vm_map_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow);
 bool	lwc_vm_break_ok(struct thread *td, struct lwc_proc *lp,
 	    vm_offset_t end);
 bool	lwc_vm_lock_ok(struct thread *td, struct lwc_proc *lp, uint64_t len);

@@ -7,8 +7,9 @@
 /*
  * Limits of memory that hold for all contexts of a process together.
  *
- * The kernel holds RLIMIT_AS, RLIMIT_DATA and RLIMIT_MEMLOCK against p_vmspace,
- * which is one context's.  Here they are held against the sum, when a context is
+ * The kernel holds the current context's own RLIMIT_AS, RLIMIT_DATA and
+ * RLIMIT_MEMLOCK against its own memory.  Here those of the root context, which
+ * are what the process was given, are held against the sum, when a context is
  * made and before the calls that make an address space grow: mmap(2), break(2),
  * mlock(2), lwOverlay().  A stack grows within RLIMIT_STACK.  Nothing is added
  * up where there is no limit, and no switch pays for it.
@@ -61,6 +62,35 @@ lwc_vm_sum(struct lwc_proc *lp, enum lwc_sum what)
 	return (sum);
 }
 
+/* The root is about to be destroyed: its limits stay. */
+void
+lwc_vm_root_gone(struct lwc_proc *lp)
+{
+
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
+	if (lp->lp_root->lc_limit != NULL)
+		memcpy(lp->lp_limits, lp->lp_root->lc_limit->pl_rlimit,
+		    sizeof(lp->lp_limits));
+	lp->lp_root = NULL;
+}
+
+/* The root's limit. */
+static rlim_t
+lwc_vm_limit(struct thread *td, struct lwc_proc *lp, int which)
+{
+	struct lwc_ctx *root;
+	rlim_t lim;
+
+	if (lp->lp_current == lp->lp_root)
+		return (lim_cur(td, which));
+	mtx_lock(&lp->lp_mtx);
+	root = lp->lp_root;
+	lim = root == NULL ? lp->lp_limits[which].rlim_cur :
+	    root->lc_limit->pl_rlimit[which].rlim_cur;
+	mtx_unlock(&lp->lp_mtx);
+	return (lim);
+}
+
 static bool
 lwc_vm_fits(struct thread *td, struct lwc_proc *lp, int limit,
     enum lwc_sum what, uint64_t grow)
@@ -68,7 +98,7 @@ lwc_vm_fits(struct thread *td, struct lwc_proc *lp, int limit,
 	uint64_t most;
 	rlim_t lim;
 
-	lim = lim_cur(td, limit);
+	lim = lwc_vm_limit(td, lp, limit);
 	if (lim == RLIM_INFINITY)
 		return (true);
 	most = (uint64_t)lim;
@@ -81,6 +111,16 @@ lwc_vm_grow_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow)
 {
 
 	return (lwc_vm_fits(td, lp, RLIMIT_VMEM, LWC_SIZE, grow));
+}
+
+/* The same; what is mapped is locked as well, if mlockall(2) has asked for it. */
+bool
+lwc_vm_map_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow)
+{
+
+	return (lwc_vm_grow_ok(td, lp, grow) &&
+	    ((td->td_proc->p_vmspace->vm_map.flags & MAP_WIREFUTURE) == 0 ||
+	    lwc_vm_lock_ok(td, lp, grow)));
 }
 
 /* May its data segment end there? */
@@ -96,7 +136,7 @@ lwc_vm_break_ok(struct thread *td, struct lwc_proc *lp, vm_offset_t end)
 	if (end <= base)
 		return (true);
 	grow = end - base;
-	if (!lwc_vm_grow_ok(td, lp, grow) ||
+	if (!lwc_vm_map_ok(td, lp, grow) ||
 	    !lwc_vm_fits(td, lp, RLIMIT_DATA, LWC_DATA, grow))
 		return (false);
 	/* See lwc_vm_create_ok(). */
@@ -129,7 +169,7 @@ lwc_vm_create_ok(struct thread *td, struct lwc_proc *lp)
 	vm = td->td_proc->p_vmspace;
 	if (!lwc_vm_grow_ok(td, lp, vm->vm_map.size))
 		return (false);
-	lim = (uint64_t)lim_cur(td, RLIMIT_DATA);
+	lim = (uint64_t)lwc_vm_limit(td, lp, RLIMIT_DATA);
 	if ((uint64_t)lp->lp_nctx + 1 <= lim / (ctob(
 	    (uint64_t)MAX(lp->lp_data, 1))))
 		return (true);
