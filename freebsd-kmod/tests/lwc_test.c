@@ -399,10 +399,13 @@ static void
 run_body(struct lwc_case *c, int turn)
 {
 	struct rlimit none = { 0, 0 };
-	int sig = SIGKILL;
+	int i, sig = SIGKILL;
 
 	if (turn >= 0)
 		(void)close(turn);
+	/* Whatever who started us ignores. */
+	for (i = 1; i <= SIGRTMAX; i++)
+		(void)signal(i, SIG_DFL);
 	/* Not of the terminal's, and not longer than we are here. */
 	(void)setpgid(0, 0);
 	(void)procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &sig);
