@@ -47,17 +47,6 @@ sharer(int *visits, void (*first)(void))
 	return (fd);
 }
 
-static int *
-shared_word(void)
-{
-	void *p;
-
-	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
-	    -1, 0);
-	REQUIRE(p != MAP_FAILED);
-	return (p);
-}
-
 static void
 visit_often(int fd)
 {
@@ -72,7 +61,7 @@ CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gon
 {
 	int *visits, a, b;
 
-	visits = shared_word();
+	visits = shared_page();
 	a = sharer(visits, NULL);
 	b = sharer(visits, NULL);
 	visit_often(a);
@@ -92,7 +81,7 @@ CASE(c3_3_in_a_table_of_two_processes, "which the other one closes behind our ba
 	int *word, fd, i, made, status;
 	pid_t pid;
 
-	word = shared_word();
+	word = shared_page();
 	REQUIRE(lwGetlwc() >= 0);		/* a name that nobody closes */
 	fd = sharer(&word[0], NULL);
 	visit_often(fd);
@@ -125,7 +114,7 @@ CASE(c3_3_out_of_a_shared_table, "rfork(2) gives the current context one of its 
 {
 	int *visits, a, b;
 
-	visits = shared_word();
+	visits = shared_page();
 	a = sharer(visits, NULL);
 	visit_often(a);
 	REQUIRE(rfork(RFFDG) == 0);
@@ -197,7 +186,8 @@ CASE(c2_4_credentials_follow_each_switch, "other user, capability mode, one tabl
 	int *visits, capable, fd, i, user;
 	u_int mode;
 
-	visits = shared_word();
+	NEED_ROOT();
+	visits = shared_page();
 	user = sharer(visits, become_1001);
 	capable = sharer(visits, become_capable);
 	fd = create(&v, &s, 1, 0);
