@@ -84,6 +84,7 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*"opt_[a-z0-9_]+\.h"' \
 	: >"$headers/$name"
 done
 printf '#define %s 1\n' CAPABILITIES CAPABILITY_MODE >"$headers/opt_capsicum.h"
+echo '#define KTRACE 1' >"$headers/opt_ktrace.h"
 # The operations of a vnode that the module uses, by the symbols that the
 # generated functions call.
 for name in SET_TEXT UNSET_TEXT UNLOCK; do

@@ -33,6 +33,7 @@
 #include <sys/syscall.h>
 #include <sys/syscallsubr.h>
 #include <sys/sysproto.h>
+#include <sys/ttycom.h>
 #include <sys/unistd.h>
 
 #include <bsm/audit_kevents.h>
@@ -102,7 +103,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	M(setuid), M(getuid), M(geteuid), M(recvmsg), M(sendmsg), M(recvfrom),
 	M(accept), M(getpeername), M(getsockname), M(access), M(chflags),
 	M(fchflags), M(sync), M(getppid), M(dup), M(freebsd10_pipe),
-	M(getegid), M(getgid), M(getlogin), M(setlogin), M(ioctl), M(revoke),
+	M(getegid), M(getgid), M(getlogin), M(setlogin), M(revoke),
 	M(symlink), M(readlink), M(umask), M(chroot), M(msync), M(munmap),
 	M(mprotect), M(madvise), M(mincore), M(freebsd14_getgroups),
 	M(freebsd14_setgroups), M(getpgrp), M(getitimer), M(getdtablesize),
@@ -182,7 +183,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
 	G(sigqueue), G(kmq_notify), G(abort2), G(thr_kill2), G(procctl),
 
-	MG(kill), MG(setrlimit), MG(__sysctl), MG(__sysctlbyname),
+	MG(kill), MG(ioctl), MG(setrlimit), MG(__sysctl),
+	MG(__sysctlbyname),
 
 	F(fork), F(pdfork),
 
@@ -494,6 +496,14 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS___sysctlbyname:
 		/* A new value: kern.proc.rlimit is one that kills. */
 		return (sa->args[4] != 0 ? &lwc_sysent_perm : NULL);
+	case SYS_ioctl:
+		/*
+		 * A terminal that hangs up, or an interrupt that is typed,
+		 * signals the session that controls it.
+		 */
+		return ((uint32_t)sa->args[1] == (uint32_t)TIOCSCTTY ||
+		    (uint32_t)sa->args[1] == (uint32_t)TIOCSTI ?
+		    &lwc_sysent_perm : NULL);
 	case SYS_execve:
 	case SYS_fexecve:
 	case SYS___mac_execve:

@@ -38,6 +38,7 @@ struct lwc_kept {
 	struct lwc_event ke_event;
 	int		ke_src;
 };
+#define	LWC_KEPT_EVENTS	64	/* of one context */
 
 /* Where it wants that: its own addresses, null if not wanted. */
 struct lwc_out {
@@ -111,6 +112,7 @@ struct lwc_ctx {
 	LIST_ENTRY(lwc_ctx) lc_waiter;	/* (l) lp_waiters */
 	sigqueue_t	lc_sigqueue;	/* (t) and process lock */
 	STAILQ_HEAD(, lwc_kept) lc_kept; /* (t) */
+	int		lc_nkept;	/* (t) */
 
 	/* An end that is to be carried out before user mode; (t). */
 	bool		lc_ending;

@@ -157,6 +157,8 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 	int error;
 
 	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_proc_get(td, &lp);
 	if (error != 0)
 		return (error);
 	switch (uap->command) {
@@ -166,9 +168,6 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 	case LWC_CONTROL_ALLOW:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
-		error = lwc_proc_get(td, &lp);
-		if (error != 0)
-			return (error);
 		return (lwc_control_allow(td, lp,
 		    (const void *)(uintptr_t)uap->argument));
 	case LWC_CONTROL_INTRODUCE:

@@ -8,10 +8,15 @@
  * Deadlines: lwSwitch() that comes back by itself.
  *
  * A context that asked for it (LWC_UNTIL) has a deadline from when it leaves.
- * If nobody resumed it by then, whichever context is current is suspended where
- * it is, between two instructions, and the one whose deadline passed is resumed,
- * in lwSwitch(), with ETIMEDOUT.  The suspended one is not told and not harmed:
+ * If nobody resumed it by then, the current context is suspended where it is,
+ * between two instructions, and the one whose deadline passed is resumed, in
+ * lwSwitch(), with ETIMEDOUT.  The suspended one is not told and not harmed:
  * somebody may switch to it, and it goes on; or its creator destroys it.
+ *
+ * A deadline is for what one has made: it suspends a context that the waiting
+ * one created, or that such a one created, and so on, and no other.  A function
+ * cannot take the processor from whoever runs it.  While another is current a
+ * deadline that has passed stands, and is looked at once a second.
  *
  * One callout a process looks after the earliest deadline.  To set one and to
  * stop it again would be dear beside a switch, so it is left alone while it
@@ -80,6 +85,29 @@ lwc_deadline_arm(struct lwc_proc *lp, sbintime_t when)
 	    C_ABSOLUTE);
 }
 
+/*
+ * Of those that made the current context, and those that made them: the one
+ * whose deadline has passed; of several the one that was made first.
+ */
+static struct lwc_ctx *
+lwc_deadline_passed(struct lwc_proc *lp, sbintime_t now, int *depthp)
+{
+	struct lwc_ctx *lc, *waiting;
+	sbintime_t due;
+
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
+	waiting = NULL;
+	for (lc = lp->lp_current->lc_creator; lc != NULL;
+	    lc = lc->lc_creator) {
+		++*depthp;
+		due = *(volatile sbintime_t *)&lc->lc_deadline;
+		if (due != 0 && due <= now &&
+		    lc->lc_state == LWC_STATE_SUSPENDED)
+			waiting = lc;
+	}
+	return (waiting);
+}
+
 /* The callout; its lock is lp_mtx. */
 static void
 lwc_deadline_over(void *arg)
@@ -87,6 +115,7 @@ lwc_deadline_over(void *arg)
 	struct lwc_ctx *lc;
 	struct lwc_proc *lp;
 	sbintime_t due, first, now;
+	int looked;
 
 	lp = arg;
 	mtx_assert(&lp->lp_mtx, MA_OWNED);
@@ -98,21 +127,23 @@ lwc_deadline_over(void *arg)
 	first = SBT_MAX;
 	LIST_FOREACH(lc, &lp->lp_waiters, lc_waiter) {
 		due = *(volatile sbintime_t *)&lc->lc_deadline;
-		if (due != 0 && lc->lc_state != LWC_STATE_DEAD && due < first)
+		if (due != 0 && due < first)
 			first = due;
 	}
-	if (first <= now) {
+	looked = lp->lp_nwaiters;
+	if (first > now) {
+		lp->lp_again = LWC_AGAIN_MIN;
+	} else if (lwc_deadline_passed(lp, now, &looked) != NULL) {
 		PROC_LOCK(lp->lp_proc);
 		lwc_deadline_kick(lp->lp_proc);
 		PROC_UNLOCK(lp->lp_proc);
 		first = now + lp->lp_again;
 		lp->lp_again = MIN(2 * lp->lp_again, LWC_AGAIN_MAX);
 	} else {
-		lp->lp_again = LWC_AGAIN_MIN;
+		first = now + LWC_AGAIN_MAX;
 	}
 	if (first != SBT_MAX)
-		lwc_deadline_arm(lp, MAX(first,
-		    now + lp->lp_nwaiters * LWC_GRAIN));
+		lwc_deadline_arm(lp, MAX(first, now + looked * LWC_GRAIN));
 }
 
 void
@@ -170,28 +201,19 @@ lwc_deadline_advance(struct lwc_ctx *lc, sbintime_t until)
 }
 
 /*
- * On the way to user mode: has somebody waited long enough?  Of several the
- * one that was made first: it is, in practice, the other's creator.  Returns
- * true if the thread is in another context now.
+ * On the way to user mode: has somebody waited long enough?  Returns true if the
+ * thread is in another context now.
  */
 bool
 lwc_deadline_check(struct thread *td, struct lwc_proc *lp)
 {
-	struct lwc_ctx *lc, *waiting;
+	struct lwc_ctx *waiting;
 	struct lwc_event ev;
-	sbintime_t now;
-	int error;
+	int depth, error;
 
-	now = sbinuptime();
-	waiting = NULL;
+	depth = 0;
 	mtx_lock(&lp->lp_mtx);
-	LIST_FOREACH(lc, &lp->lp_waiters, lc_waiter) {
-		if (lc->lc_deadline == 0 || lc->lc_deadline > now ||
-		    lc->lc_state != LWC_STATE_SUSPENDED)
-			continue;
-		if (waiting == NULL || lc->lc_id < waiting->lc_id)
-			waiting = lc;
-	}
+	waiting = lwc_deadline_passed(lp, sbinuptime(), &depth);
 	if (waiting != NULL)
 		lwc_ctx_ref(waiting);
 	mtx_unlock(&lp->lp_mtx);

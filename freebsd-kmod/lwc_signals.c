@@ -178,7 +178,9 @@ lwc_own_signal(const struct proc *p, const struct lwc_ctx *lc,
     const ksiginfo_t *ksi)
 {
 
-	if ((ksi->ksi_flags & KSI_TRAP) != 0)
+	/* SIGSYS of a number without a call is not said to be a trap. */
+	if ((ksi->ksi_flags & KSI_TRAP) != 0 ||
+	    (ksi->ksi_signo == SIGSYS && ksi->ksi_code == SI_KERNEL))
 		return (true);
 	if ((lc->lc_flags & LWC_TRAP_EXIT) == 0 ||
 	    (ksi->ksi_flags & LWC_KSI_OTHERS) != 0)

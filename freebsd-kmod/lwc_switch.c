@@ -348,7 +348,9 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 
 /*
  * An event that comes to a preempted context is not lost: it goes on where it
- * was, and its next lwSwitch() returns the event.
+ * was, and its next lwSwitch() returns the event.  It need not ever call that, so
+ * there is an end to it: of LWC_KEPT_EVENTS and more a trapped call fails, and
+ * an end is not told.
  */
 static struct lwc_kept *
 lwc_keep(const struct lwc_event *ev)
@@ -369,6 +371,7 @@ lwc_kept_deliver(struct thread *td, struct lwc_ctx *lc)
 
 	ke = STAILQ_FIRST(&lc->lc_kept);
 	STAILQ_REMOVE_HEAD(&lc->lc_kept, ke_link);
+	lc->lc_nkept--;
 	error = lwc_deliver(td, lc, &ke->ke_event, ke->ke_src);
 	free(ke, M_LWCSTAGE);
 	return (error);
@@ -422,8 +425,12 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	from = lp->lp_current;
 	src = -1;
 	ke = NULL;
-	if (to->lc_preempted && ev->ev_kind == LWC_TRAPPED)
-		ke = lwc_keep(ev);
+	if (__predict_false(to->lc_preempted) && ev->ev_kind == LWC_TRAPPED) {
+		if (to->lc_nkept < LWC_KEPT_EVENTS)
+			ke = lwc_keep(ev);
+		else if (how == LWC_HOW_TRAP)
+			return (EAGAIN);
+	}
 	/* Not claimed yet: it must be named where nobody else can close it. */
 	known = lwc_rests(to) &&
 	    (how == LWC_HOW_TRAP || how == LWC_HOW_SUSPEND) &&
@@ -457,6 +464,7 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	if (ke != NULL) {
 		ke->ke_src = src;
 		STAILQ_INSERT_TAIL(&to->lc_kept, ke, ke_link);
+		to->lc_nkept++;
 	}
 	error = lwc_arrive(td, from, to, ev, how, state, src);
 	if (dead) {

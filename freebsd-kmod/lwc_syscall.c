@@ -22,6 +22,8 @@
  * dtrace(1).
  */
 
+#include "opt_ktrace.h"
+
 #include "lwc_allow.h"
 #include "lwc_calls.h"
 #include "lwc_context.h"
@@ -164,6 +166,8 @@ sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap)
 		return (EINVAL);
 	sa.callp = &td->td_proc->p_sysent->sv_table[sa.code];
 	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_proc_get(td, &lp);
 	if (error == 0 && uap->args != NULL)
 		error = copyin(uap->args, sa.args,
 		    LWC_CALL_NARGS * sizeof(sa.args[0]));
@@ -171,7 +175,6 @@ sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap)
 		error = lwc_ctx_get(td, uap->target, &lc, &rg);
 	if (error != 0)
 		return (error);
-	lp = lc->lc_lp;
 	error = lwc_syscall_guards(td, lp, &sa);
 	mtx_lock(&lp->lp_mtx);
 	self = lwc_rights_hold(lc->lc_self);

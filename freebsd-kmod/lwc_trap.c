@@ -294,9 +294,14 @@ lwc_heir(struct lwc_proc *lp, struct lwc_ctx *lc)
 	mtx_lock(&lp->lp_mtx);
 	heir = lc->lc_creator;
 	while (heir != NULL && (heir->lc_state == LWC_STATE_REPLY ||
-	    heir->lc_state == LWC_STATE_DEAD))
-		heir = heir->lc_state == LWC_STATE_DEAD ? heir->lc_creator :
-		    heir->lc_monitor;
+	    heir->lc_state == LWC_STATE_DEAD)) {
+		/* Each was made before: there is an end to it. */
+		if (heir->lc_state == LWC_STATE_REPLY &&
+		    heir->lc_monitor->lc_state != LWC_STATE_DEAD)
+			heir = heir->lc_monitor;
+		else
+			heir = heir->lc_creator;
+	}
 	if (heir != NULL)
 		lwc_ctx_ref(heir);
 	mtx_unlock(&lp->lp_mtx);
