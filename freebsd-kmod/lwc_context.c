@@ -173,6 +173,18 @@ lwc_ctx_unwatch(struct lwc_ctx *lc)
 	}
 }
 
+/* Did one context make the other, or one that did, and so on? */
+bool
+lwc_ctx_descends(const struct lwc_ctx *lc, const struct lwc_ctx *ancestor)
+{
+
+	mtx_assert(&lc->lc_lp->lp_mtx, MA_OWNED);
+	do {
+		lc = lc->lc_creator;
+	} while (lc != NULL && lc != ancestor);
+	return (lc != NULL);
+}
+
 /*
  * Nobody finds it any more: not the living, no deadline, not its children, whose
  * end its own creator is told of from now on.  (Their lc_creator_id stays.)
@@ -253,7 +265,10 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	lwc_ctx_rele(lc);		/* the list's */
 }
 
-/* 1.3: a descriptor of the current context, at most one for each call. */
+/*
+ * 1.3: a descriptor of the current context, at most one for each call.  In a
+ * table that other contexts have as well it carries the right to switch alone.
+ */
 int
 sys_lwGetlwc(struct thread *td, struct lwGetlwc_args *uap __unused)
 {
@@ -265,7 +280,8 @@ sys_lwGetlwc(struct thread *td, struct lwGetlwc_args *uap __unused)
 	if (error != 0)
 		return (error);
 	mtx_lock(&lp->lp_mtx);
-	rg = lwc_rights_hold(lp->lp_current->lc_self);
+	rg = td->td_proc->p_fd->fd_refcnt != 1 ? lwc_rights_none() :
+	    lwc_rights_hold(lp->lp_current->lc_self);
 	mtx_unlock(&lp->lp_mtx);
 	error = lwc_desc_install(td, lp->lp_current, rg, &fd);
 	if (error == 0)

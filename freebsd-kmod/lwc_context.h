@@ -138,6 +138,8 @@ void	lwc_ctx_ref(struct lwc_ctx *lc);
 void	lwc_ctx_rele(struct lwc_ctx *lc);
 void	lwc_ctx_destroy(struct lwc_ctx *lc);
 void	lwc_ctx_unname(struct lwc_ctx *lc);
+bool	lwc_ctx_descends(const struct lwc_ctx *lc,
+	    const struct lwc_ctx *ancestor);
 void	lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc);
 
 /* lwc_desc.c */

@@ -21,14 +21,13 @@
  * with a list makes neither, whatever is in it.
  *
  * INTRODUCE gives one context a name of another, as a switch gives its target
- * one of the caller (3.3), so that the two get along without a third.  Whoever
- * has a name of both may do so, since nobody gets by it what he could not get
- * anyway: the holder may switch to either, so it could go to the second one
- * whenever the first one asks it to, and carry the words.  That is delegation,
- * and this is the same without the way through the holder; it outlives the
- * holder, too, as a name that was handed on does.  No rights over memory,
- * files and credentials come with it.  Who is introduced is not asked, just as
- * nobody is asked whether he wants to be switched to.
+ * one of the caller (3.3), so that the two get along without a third.  The name
+ * takes a number in the table of the first, so that is one that the caller made,
+ * or that such a one made, and so on: nobody's table is filled, nor the order of
+ * its numbers disturbed, by what it runs.  The second may be anybody whom the
+ * caller has a name of: who is introduced is not asked, just as nobody is asked
+ * whether he wants to be switched to.  No rights over memory, files and
+ * credentials come with it.
  */
 
 #include "lwc_allow.h"
@@ -107,6 +106,8 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	} else if (to->lc_state == LWC_STATE_DEAD ||
 	    whom->lc_state == LWC_STATE_DEAD) {
 		error = ESRCH;
+	} else if (!lwc_ctx_descends(to, lp->lp_current)) {
+		error = EPERM;
 	} else {
 		to->lc_names++;
 		whom->lc_names++;

@@ -24,6 +24,7 @@
 
 #include "lwc_cred.h"
 
+#include <sys/imgact.h>
 #include <sys/racct.h>
 #include <sys/resourcevar.h>
 
@@ -75,10 +76,16 @@ lwc_cow_sync_slow(struct thread *td)
 
 	p = td->td_proc;
 	PROC_LOCK_ASSERT(p, MA_OWNED);
-	while (td->td_cowgen != p->p_cowgen) {
-		PROC_UNLOCK(p);
-		thread_cow_update(td);
-		PROC_LOCK(p);
+	for (;;) {
+		if (p->p_execblock != 0) {
+			execve_block_pass(td);
+		} else if (td->td_cowgen != p->p_cowgen) {
+			PROC_UNLOCK(p);
+			thread_cow_update(td);
+			PROC_LOCK(p);
+		} else {
+			break;
+		}
 	}
 }
 

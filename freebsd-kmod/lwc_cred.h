@@ -11,7 +11,6 @@
 
 #include "lwc_context.h"
 
-#include <sys/imgact.h>
 #include <sys/ucred.h>
 
 void	lwc_cow_copy(struct thread *td, struct lwc_ctx *lc);
@@ -44,17 +43,18 @@ lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to)
 
 /*
  * Let the thread catch up with its process, whose lock is let go meanwhile, and
- * let pass whoever relies on its credentials and memory (execve_block(9)).
+ * let pass whoever relies on its credentials and memory (execve_block(9)) and may
+ * change its limits before that is over.  Both hold when it returns, and as long
+ * as the lock is kept.
  */
 static inline void
 lwc_cow_sync(struct thread *td, struct proc *p)
 {
 
 	PROC_LOCK_ASSERT(p, MA_OWNED);
-	if (__predict_false(td->td_cowgen != p->p_cowgen))
+	if (__predict_false(td->td_cowgen != p->p_cowgen ||
+	    p->p_execblock != 0))
 		lwc_cow_sync_slow(td);
-	if (__predict_false(p->p_execblock != 0))
-		execve_block_pass(td);
 }
 
 /* Exchange the process's and its thread's for a suspended context's. */

@@ -119,6 +119,36 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 	return (0);
 }
 
+/*
+ * A table is about to be one that another context has as well, which is to have
+ * these rights over its owner: a descriptor of the owner itself among it carries
+ * no more than that from now on (2.5).
+ */
+static void
+lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,
+    const struct lwc_ctx *owner, struct lwc_rights *rg)
+{
+	struct lwc_desc *ld;
+	struct lwc_rights *old;
+	int fd;
+
+	FILEDESC_SLOCK(fdp);
+	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
+		if (!lwc_desc_names(fdp, fd, owner))
+			continue;
+		ld = fdp->fd_ofiles[fd].fde_file->f_data;
+		old = NULL;
+		mtx_lock(&lp->lp_mtx);
+		if (!lwc_rights_within(ld->ld_rights, rg)) {
+			old = ld->ld_rights;
+			ld->ld_rights = lwc_rights_hold(rg);
+		}
+		mtx_unlock(&lp->lp_mtx);
+		lwc_rights_free(old);
+	}
+	FILEDESC_SUNLOCK(fdp);
+}
+
 int
 lwc_files_fork(struct thread *td, struct lwc_proc *lp,
     const struct lwc_specs *sp, struct lwc_ctx *lc)
@@ -134,6 +164,7 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 	oldpd = td->td_proc->p_pd;
 	s = lwc_files_whole_spec(sp);
 	if (s != NULL && (s->flags & LWC_SHARE) != 0) {
+		lwc_files_narrow(lp, old, lp->lp_current, lc->lc_back);
 		lc->lc_fd = fdshare(old);
 		lc->lc_pd = pdshare(oldpd);
 		return (0);
@@ -298,38 +329,6 @@ lwc_fstage_range(struct thread *td, struct lwc_fstage *st,
 }
 
 /*
- * To share a table is to have all that is in it: a descriptor of the source
- * itself among it must not carry more rights than the caller has over it.
- */
-static int
-lwc_fstage_share(struct lwc_proc *lp, struct lwc_fstage *st,
-    struct lwc_ctx *src, const struct lwc_rights *rg)
-{
-	struct lwc_desc *ld;
-	struct filedesc *fdp;
-	int error, fd;
-
-	error = 0;
-	fdp = src->lc_fd;
-	FILEDESC_SLOCK(fdp);
-	mtx_lock(&lp->lp_mtx);
-	for (fd = 0; fd < fdp->fd_nfiles && error == 0; fd++) {
-		if (!lwc_desc_names(fdp, fd, src))
-			continue;
-		ld = fdp->fd_ofiles[fd].fde_file->f_data;
-		if (!lwc_rights_within(ld->ld_rights, rg))
-			error = EACCES;
-	}
-	mtx_unlock(&lp->lp_mtx);
-	FILEDESC_SUNLOCK(fdp);
-	if (error == 0) {
-		st->fs_table = fdshare(fdp);
-		st->fs_pwd = pdshare(src->lc_pd);
-	}
-	return (error);
-}
-
-/*
  * Stage the file specifiers of an overlay; src NULL removes from our own.  The
  * caller's rights over the source are rg.
  */
@@ -355,7 +354,9 @@ lwc_files_stage(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 			error = lwc_fstage_range(td, st, src, rg,
 			    lwc_files_start(s), lwc_files_end(s));
 		} else if ((s->flags & LWC_SHARE) != 0) {
-			error = lwc_fstage_share(lp, st, src, rg);
+			lwc_files_narrow(lp, src->lc_fd, src, rg);
+			st->fs_table = fdshare(src->lc_fd);
+			st->fs_pwd = pdshare(src->lc_pd);
 		} else {
 			error = lwc_files_copy(td, lp, src->lc_fd, src, rg,
 			    &st->fs_table);

@@ -33,6 +33,6 @@ void	lwc_files_unstage(struct thread *td, struct lwc_proc *lp,
 /* lwc_table.c: how a table goes. */
 void	lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp,
 	    struct pwddesc *pdp);
-void	lwc_tables_drain(struct lwc_proc *lp);
+void	lwc_tables_drain(struct lwc_proc *lp, bool all);
 
 #endif /* !_LWC_FILES_H_ */

@@ -57,9 +57,10 @@ void	lwc_md_result(struct thread *td, int error, int64_t value,
 static bool lwc_md_stepping(const struct thread *td);
 
 /*
- * Can the frame of a signal handler be written, on the alternate stack or
- * not?  Looks by writing what is there already.
+ * Where the frame of a signal handler would be written, on the alternate stack
+ * or not.  False: it is no range of user memory.
  */
-bool	lwc_md_sigframe_ok(struct thread *td, bool onstack);
+bool	lwc_md_sigframe(struct thread *td, bool onstack, vm_offset_t *startp,
+	    vm_offset_t *endp);
 
 #endif /* !_LWC_MACHDEP_H_ */

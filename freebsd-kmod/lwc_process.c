@@ -389,7 +389,7 @@ lwc_reap_pending(struct lwc_proc *lp)
 
 	/* Most ASTs are for a deadline. */
 	if (!STAILQ_EMPTY(&lp->lp_tables))
-		lwc_tables_drain(lp);
+		lwc_tables_drain(lp, false);
 	mtx_lock(&lp->lp_mtx);
 	if (STAILQ_EMPTY(&lp->lp_dead) || lp->lp_reaper != NULL)
 		mtx_unlock(&lp->lp_mtx);
@@ -458,7 +458,7 @@ lwc_proc_destroy(struct lwc_proc *lp)
 	cur->lc_limit = NULL;
 	refcount_acquire(&lp->lp_refs);
 	lwc_reap_all(lp);
-	lwc_tables_drain(lp);
+	lwc_tables_drain(lp, true);
 	mtx_lock(&lp->lp_mtx);
 	lp->lp_current = NULL;
 	lp->lp_proc = NULL;

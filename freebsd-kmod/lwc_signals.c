@@ -33,6 +33,8 @@
 #include <sys/syscallsubr.h>
 #include <sys/sysent.h>
 
+#include <vm/vm_object.h>
+
 /* Above user space and not canonical: nothing a program could install. */
 #define	LWC_CAUGHT	((sig_t)(uintptr_t)0x8000feed8000feedULL)
 
@@ -328,6 +330,50 @@ lwc_signals_drop(struct lwc_ctx *lc)
 	lc->lc_pending = false;
 }
 
+/* Is a range anonymous memory, all of it? */
+static bool
+lwc_anonymous(vm_map_t map, vm_offset_t start, vm_offset_t end)
+{
+	vm_map_entry_t entry;
+	vm_object_t object;
+	bool is;
+
+	vm_map_lock_read(map);
+	is = vm_map_lookup_entry(map, start, &entry);
+	while (is) {
+		object = (entry->eflags & MAP_ENTRY_IS_SUB_MAP) != 0 ? NULL :
+		    entry->object.vm_object;
+		is = object != NULL && (object->flags & OBJ_ANON) != 0;
+		if (entry->end >= end)
+			break;
+		start = entry->end;
+		entry = vm_map_entry_succ(entry);
+		is = is && entry->start == start;
+	}
+	vm_map_unlock_read(map);
+	return (is);
+}
+
+/*
+ * Will sendsig() be able to write a handler's frame?  Each page is written to, by
+ * exchanging a word for itself in one step, since others may share it; then it
+ * has a copy of its own.  Of a file or a memory object another process could cut
+ * the page off again; so a frame is in anonymous memory, or there is none.
+ */
+static bool
+lwc_sigframe_ok(struct thread *td, bool onstack)
+{
+	vm_offset_t end, start, va;
+	uint32_t old;
+
+	if (!lwc_md_sigframe(td, onstack, &start, &end))
+		return (false);
+	for (va = start; va < end; va = trunc_page(va) + PAGE_SIZE)
+		if (casueword32((volatile uint32_t *)va, 0, &old, 0) == -1)
+			return (false);
+	return (lwc_anonymous(&td->td_proc->p_vmspace->vm_map, start, end));
+}
+
 /* The default action of a stop signal, which was marked caught. */
 static void
 lwc_stop(struct proc *p, struct sigacts *ps, int sig)
@@ -400,7 +446,7 @@ lwc_sendsig(struct lwc_proc *lp, const struct sysentvec *orig, sig_t catcher,
 		ok = SIGISMEMBER(ps->ps_sigonstack, sig);
 		mtx_unlock(&ps->ps_mtx);
 		PROC_UNLOCK(p);
-		ok = lwc_md_sigframe_ok(td, ok);
+		ok = lwc_sigframe_ok(td, ok);
 		PROC_LOCK(p);
 		mtx_lock(&ps->ps_mtx);
 		if (ok) {

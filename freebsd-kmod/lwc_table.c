@@ -17,7 +17,9 @@
  * The files are taken out one by one first; closing one may sleep.  What is
  * left is freed by fdescfree() and pdescfree(), which work on p_fd and p_pd:
  * exchanged for that moment, for which the process must have one thread.  If it
- * has more, the empty table waits on lp_tables.
+ * has more, the empty table waits on lp_tables.  So it does while a kernel queue
+ * of it is still open, since somebody else looks at it (kcmp(2), a reader of
+ * kern.proc.kqueue): a queue points to its table and does not hold it.
  */
 
 #include "lwc_files.h"
@@ -29,13 +31,24 @@
 #include <sys/sx.h>
 #include <sys/vnode.h>
 
+/*
+ * How many entries of tables are looked at for the files of one.  Beyond that
+ * the locks go, as by close(2): the end of a context is not to take for ever.
+ */
+#define	LWC_LOOKS	(1 << 20)
+
 /* Has a table this vnode open?  It is locked, or of a suspended context. */
 static bool
-lwc_table_has(const struct filedesc *fdp, const struct vnode *vp)
+lwc_table_has(const struct filedesc *fdp, const struct vnode *vp, int *looksp)
 {
 	const struct file *fp;
 	int fd;
 
+	if (*looksp < fdp->fd_nfiles) {
+		*looksp = 0;
+		return (false);
+	}
+	*looksp -= fdp->fd_nfiles;
 	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
 		fp = fdp->fd_ofiles[fd].fde_file;
 		if (fp != NULL && fp->f_type == DTYPE_VNODE &&
@@ -53,7 +66,7 @@ lwc_table_has(const struct filedesc *fdp, const struct vnode *vp)
  */
 static bool
 lwc_vnode_open(struct lwc_proc *lp, struct filedesc *fdp,
-    const struct vnode *vp)
+    const struct vnode *vp, int *looksp)
 {
 	struct filedesc *mine;
 	struct lwc_ctx *lc;
@@ -66,7 +79,7 @@ lwc_vnode_open(struct lwc_proc *lp, struct filedesc *fdp,
 	mine = lp->lp_proc->p_fd;
 	if (mine != fdp) {
 		FILEDESC_SLOCK(mine);
-		has = lwc_table_has(mine, vp);
+		has = lwc_table_has(mine, vp, looksp);
 		FILEDESC_SUNLOCK(mine);
 	}
 	if (has)
@@ -76,8 +89,8 @@ lwc_vnode_open(struct lwc_proc *lp, struct filedesc *fdp,
 		if (lc == lp->lp_current || lc->lc_fd == NULL ||
 		    lc->lc_fd == fdp || lc->lc_fd == mine)
 			continue;
-		has = lwc_table_has(lc->lc_fd, vp);
-		if (has)
+		has = lwc_table_has(lc->lc_fd, vp, looksp);
+		if (has || *looksp == 0)
 			break;
 	}
 	mtx_unlock(&lp->lp_mtx);
@@ -87,7 +100,7 @@ lwc_vnode_open(struct lwc_proc *lp, struct filedesc *fdp,
 /* Release a file that was taken out of a table. */
 static void
 lwc_file_release(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
-    struct file *fp)
+    struct file *fp, int *looksp)
 {
 	struct mount *mp;
 	struct vnode *vp;
@@ -100,7 +113,7 @@ lwc_file_release(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 		mp = atomic_load_ptr(&vp->v_mount);
 		if ((vp->v_lockf == NULL && mp != NULL &&
 		    (mp->mnt_flag & MNT_LOCAL) != 0) ||
-		    lwc_vnode_open(lp, fdp, vp)) {
+		    lwc_vnode_open(lp, fdp, vp, looksp)) {
 			(void)fdrop(fp, td);
 			return;
 		}
@@ -114,9 +127,11 @@ lwc_table_empty(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 {
 	struct filedescent *fde;
 	struct file *fp;
-	int fd;
+	int fd, looks;
 
+	looks = LWC_LOOKS;
 	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
+		maybe_yield();
 		/* Readers of kern.proc.* may still hold a table that was p_fd. */
 		FILEDESC_XLOCK(fdp);
 		fde = &fdp->fd_ofiles[fd];
@@ -127,8 +142,20 @@ lwc_table_empty(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 		}
 		FILEDESC_XUNLOCK(fdp);
 		if (fp != NULL)
-			lwc_file_release(td, lp, fdp, fp);
+			lwc_file_release(td, lp, fdp, fp, &looks);
 	}
+}
+
+/* Does a kernel queue still point to this table? */
+static bool
+lwc_table_queues(struct filedesc *fdp)
+{
+	bool has;
+
+	FILEDESC_SLOCK(fdp);
+	has = !TAILQ_EMPTY(&fdp->fd_kqlist);
+	FILEDESC_SUNLOCK(fdp);
+	return (has);
 }
 
 /* Free an empty table; nothing here sleeps for long. */
@@ -181,13 +208,15 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 {
 	struct lwc_table *ta;
 	struct thread *td;
+	bool last;
 
 	td = curthread;
 	KASSERT(td->td_proc == lp->lp_proc,
 	    ("lwc: a table is freed by another process"));
-	if (fdp->fd_refcnt == 1)
+	last = fdp->fd_refcnt == 1;
+	if (last)
 		lwc_table_empty(td, lp, fdp);
-	if (lwc_proc_single(td->td_proc)) {
+	if (lwc_proc_single(td->td_proc) && !(last && lwc_table_queues(fdp))) {
 		lwc_table_drop(td, fdp, pdp);
 		return;
 	}
@@ -199,20 +228,39 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 	mtx_unlock(&lp->lp_mtx);
 }
 
-/* Free what had to wait, in a process with one thread. */
-void
-lwc_tables_drain(struct lwc_proc *lp)
+/* The first of the tables that wait, or NULL. */
+static struct lwc_table *
+lwc_tables_take(struct lwc_proc *lp)
 {
 	struct lwc_table *ta;
 
-	while (lwc_proc_single(lp->lp_proc)) {
-		mtx_lock(&lp->lp_mtx);
-		ta = STAILQ_FIRST(&lp->lp_tables);
-		if (ta != NULL)
-			STAILQ_REMOVE_HEAD(&lp->lp_tables, ta_link);
-		mtx_unlock(&lp->lp_mtx);
-		if (ta == NULL)
+	mtx_lock(&lp->lp_mtx);
+	ta = STAILQ_FIRST(&lp->lp_tables);
+	if (ta != NULL)
+		STAILQ_REMOVE_HEAD(&lp->lp_tables, ta_link);
+	mtx_unlock(&lp->lp_mtx);
+	return (ta);
+}
+
+/*
+ * Free what had to wait, in a process with one thread.  What has to wait on is put
+ * back; at the end of the process (all) it is waited for.
+ */
+void
+lwc_tables_drain(struct lwc_proc *lp, bool all)
+{
+	struct lwc_table *ta;
+
+	while (lwc_proc_single(lp->lp_proc) &&
+	    (ta = lwc_tables_take(lp)) != NULL) {
+		while (all && lwc_table_queues(ta->ta_fd))
+			pause("lwckq", 1);
+		if (lwc_table_queues(ta->ta_fd)) {
+			mtx_lock(&lp->lp_mtx);
+			STAILQ_INSERT_TAIL(&lp->lp_tables, ta, ta_link);
+			mtx_unlock(&lp->lp_mtx);
 			break;
+		}
 		lwc_table_drop(curthread, ta->ta_fd, ta->ta_pd);
 		free(ta, M_LWC);
 	}

@@ -189,13 +189,13 @@ lwc_vm_prefault(struct vmspace *old, struct vmspace *new)
 		    pc->pc_inherit == VM_INHERIT_SHARE)
 			continue;
 		for (va = pc->pc_start; va < pc->pc_end; va += PAGE_SIZE) {
-			if (pmap_extract(vmspace_pmap(old), va) == 0)
-				continue;
 			if (P_KILLED(curproc)) {
 				error = EINTR;
 				break;
 			}
 			maybe_yield();
+			if (pmap_extract(vmspace_pmap(old), va) == 0)
+				continue;
 			if (vm_fault(&new->vm_map, va, VM_PROT_WRITE,
 			    VM_FAULT_NORMAL, NULL) == KERN_RESOURCE_SHORTAGE) {
 				error = ENOMEM;

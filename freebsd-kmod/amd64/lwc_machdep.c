@@ -116,15 +116,12 @@ lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
 	}
 }
 
-/*
- * The places that sendsig() writes to: see there.  Each page is written to by
- * exchanging a word for itself, in one step: others may share it.
- */
+/* The places that sendsig() writes to: see there. */
 bool
-lwc_md_sigframe_ok(struct thread *td, bool onstack)
+lwc_md_sigframe(struct thread *td, bool onstack, vm_offset_t *startp,
+    vm_offset_t *endp)
 {
-	vm_offset_t end, sp, va;
-	uint32_t old;
+	vm_offset_t sp;
 
 	sp = td->td_frame->tf_rsp;
 	if (onstack && (td->td_pflags & TDP_ALTSTACK) != 0 &&
@@ -133,17 +130,13 @@ lwc_md_sigframe_ok(struct thread *td, bool onstack)
 		    td->td_sigstk.ss_size;
 	else
 		sp -= 128;		/* the red zone */
-	end = sp;
+	*endp = sp;
 	if (use_xsave && cpu_max_ext_state_size > sizeof(struct savefpu)) {
 		sp -= cpu_max_ext_state_size - sizeof(struct savefpu);
 		sp &= ~(vm_offset_t)0x3f;
 	}
 	sp -= sizeof(struct sigframe);
 	sp &= ~(vm_offset_t)0xf;
-	if (sp > end || end > VM_MAXUSER_ADDRESS)
-		return (false);
-	for (va = sp; va < end; va = trunc_page(va) + PAGE_SIZE)
-		if (casueword32((volatile uint32_t *)va, 0, &old, 0) == -1)
-			return (false);
-	return (true);
+	*startp = sp;
+	return (sp <= *endp && *endp <= VM_MAXUSER_ADDRESS);
 }
