@@ -178,5 +178,6 @@ struct lwc_user *lwc_user_hold(struct lwc_user *us);
 void	lwc_user_rele(struct lwc_user *us);
 bool	lwc_user_contexts(struct lwc_user *us, int n);
 bool	lwc_user_descriptors(struct lwc_user *us, int n);
+bool	lwc_user_ranges(struct lwc_user *us, int n);
 
 #endif /* !_LWC_CONTEXT_H_ */

@@ -91,14 +91,18 @@ lwc_create(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
     struct lwc_specs *sp, int flags)
 {
 	struct lwc_ctx *cur;
+	struct lwc_rights *back;
 	struct proc *p;
 	int error;
 	bool traps;
 
 	p = td->td_proc;
 	cur = lp->lp_current;
+	error = lwc_rights_from(lp->lp_user, sp, &back);
+	if (error != 0)
+		return (error);
 	lwc_rights_free(lc->lc_back);
-	lc->lc_back = lwc_rights_from(sp);
+	lc->lc_back = back;
 	lwc_specs_merge(sp);
 	error = lwc_vm_fork(p->p_vmspace, sp, flags, &lc->lc_vm);
 	if (error != 0)

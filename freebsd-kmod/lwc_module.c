@@ -42,6 +42,7 @@ int lwc_max_contexts = 65536;
 int lwc_max_specs = LWC_MAX_SPECS;
 int lwc_max_per_user = 16384;
 int lwc_max_descriptors_per_user;	/* by kern.maxfiles, if not set */
+int lwc_max_ranges_per_user = 1 << 18;	/* 4 MiB */
 volatile u_int lwc_live, lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 counter_u64_t lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 
@@ -56,6 +57,8 @@ SYSCTL_INT(_kern_lwc, OID_AUTO, max_per_user, CTLFLAG_RWTUN,
 SYSCTL_INT(_kern_lwc, OID_AUTO, max_descriptors_per_user, CTLFLAG_RWTUN,
     &lwc_max_descriptors_per_user, 0,
     "Descriptors that name contexts, of a user");
+SYSCTL_INT(_kern_lwc, OID_AUTO, max_ranges_per_user, CTLFLAG_RWTUN,
+    &lwc_max_ranges_per_user, 0, "Ranges in rights over contexts, of a user");
 SYSCTL_INT(_kern_lwc, OID_AUTO, max_specs, CTLFLAG_RWTUN,
     &lwc_max_specs, 0, "Resource specifiers in a call");
 SYSCTL_UINT(_kern_lwc, OID_AUTO, contexts, CTLFLAG_RD,

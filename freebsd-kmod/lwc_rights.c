@@ -34,15 +34,25 @@ SDT_PROBE_DEFINE2(lwc, , , restrict, "uint64_t", "int");
 
 static struct lwc_rights *lwc_none, *lwc_all;
 
+/*
+ * New rights with room for n ranges, which count for a user; NULL if that one has
+ * too many.  The module's own two count for nobody.
+ */
 static struct lwc_rights *
-lwc_rights_new(int n)
+lwc_rights_new(struct lwc_user *us, int n)
 {
 	struct lwc_rights *rg;
 
+	if (us != NULL && !lwc_user_ranges(us, n))
+		return (NULL);
 	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWCRIGHTS,
 	    M_WAITOK | M_ZERO);
 	refcount_init(&rg->rg_refs, 1);
-	atomic_add_int(&lwc_nrights, 1);
+	if (us != NULL) {
+		rg->rg_user = lwc_user_hold(us);
+		rg->rg_room = n;
+		atomic_add_int(&lwc_nrights, 1);
+	}
 	return (rg);
 }
 
@@ -50,14 +60,12 @@ void
 lwc_rights_init(void)
 {
 
-	lwc_none = lwc_rights_new(0);
-	lwc_all = lwc_rights_new(2);
+	lwc_none = lwc_rights_new(NULL, 0);
+	lwc_all = lwc_rights_new(NULL, 2);
 	lwc_all->rg_cred = true;
 	lwc_all->rg_nmem = lwc_all->rg_nfiles = 1;
 	lwc_all->rg_range[0].r_end = VM_MAXUSER_ADDRESS;
 	lwc_all->rg_range[1].r_end = LWC_FILES_END;
-	/* These two are the module's, not an object of a process. */
-	atomic_subtract_int(&lwc_nrights, 2);
 }
 
 void
@@ -82,9 +90,11 @@ lwc_rights_free(struct lwc_rights *rg)
 
 	if (rg == NULL || !refcount_release(&rg->rg_refs))
 		return;
-	/* The module's own two go with the module. */
-	if (rg != lwc_none && rg != lwc_all)
+	if (rg->rg_user != NULL) {
+		(void)lwc_user_ranges(rg->rg_user, -rg->rg_room);
+		lwc_user_rele(rg->rg_user);
 		atomic_subtract_int(&lwc_nrights, 1);
+	}
 	free(rg, M_LWCRIGHTS);
 }
 
@@ -225,8 +235,8 @@ lwc_spec_range(const struct lwc_spec *s, struct lwc_range *r)
 
 /* old minus the specifiers, as new rights; an error leaves nothing. */
 int
-lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
-    struct lwc_rights **newp)
+lwc_rights_narrow(struct lwc_user *us, const struct lwc_rights *old,
+    const struct lwc_specs *sp, struct lwc_rights **newp)
 {
 	struct lwc_range *mem, *files, *tmp, *swap;
 	struct lwc_range r;
@@ -265,8 +275,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 	error = 0;
 	if (nmem > LWC_MAX_RANGES || nfiles > LWC_MAX_RANGES) {
 		error = E2BIG;
+	} else if ((rg = lwc_rights_new(us, nmem + nfiles)) == NULL) {
+		error = EAGAIN;
 	} else {
-		rg = lwc_rights_new(nmem + nfiles);
 		rg->rg_cred = cred;
 		rg->rg_nmem = nmem;
 		rg->rg_nfiles = nfiles;
@@ -309,8 +320,9 @@ lwc_ranges_normal(struct lwc_range *r, int n)
 }
 
 /* The rights that specifiers marked LWC_MAY_OVERLAY grant. */
-struct lwc_rights *
-lwc_rights_from(const struct lwc_specs *sp)
+int
+lwc_rights_from(struct lwc_user *us, const struct lwc_specs *sp,
+    struct lwc_rights **newp)
 {
 	struct lwc_range *files;
 	struct lwc_rights *rg;
@@ -320,9 +332,13 @@ lwc_rights_from(const struct lwc_specs *sp)
 	for (i = n = 0; i < sp->sp_n; i++)
 		if ((sp->sp_spec[i].flags & LWC_MAY_OVERLAY) != 0)
 			n++;
-	if (n == 0)
-		return (lwc_rights_none());
-	rg = lwc_rights_new(2 * n);
+	if (n == 0) {
+		*newp = lwc_rights_none();
+		return (0);
+	}
+	rg = lwc_rights_new(us, n);
+	if (rg == NULL)
+		return (EAGAIN);
 	files = mallocarray(n, sizeof(*files), M_LWCRIGHTS, M_WAITOK);
 	for (i = nfiles = 0; i < sp->sp_n; i++) {
 		s = &sp->sp_spec[i];
@@ -340,7 +356,8 @@ lwc_rights_from(const struct lwc_specs *sp)
 	memcpy(rg->rg_range + rg->rg_nmem, files, nfiles * sizeof(*files));
 	rg->rg_nfiles = nfiles;
 	free(files, M_LWCRIGHTS);
-	return (rg);
+	*newp = rg;
+	return (0);
 }
 
 /*
@@ -568,7 +585,7 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 		}
 		old = lwc_rights_hold(*slot);
 		mtx_unlock(&lp->lp_mtx);
-		error = lwc_rights_narrow(old, &sp, &new);
+		error = lwc_rights_narrow(lp->lp_user, old, &sp, &new);
 		if (error != 0) {
 			lwc_rights_free(old);
 			break;

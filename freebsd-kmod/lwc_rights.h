@@ -11,6 +11,7 @@
 
 #include "lwc_var.h"
 
+struct lwc_user;
 struct vm_map;
 
 /* A half-open range: of addresses, or of descriptor numbers. */
@@ -26,7 +27,9 @@ struct lwc_range {
  */
 struct lwc_rights {
 	u_int		rg_refs;	/* (a) */
+	struct lwc_user	*rg_user;	/* (c) counted; whose ranges they are */
 	bool		rg_cred;	/* (c) */
+	int		rg_room;	/* (c) ranges that it was made for */
 	int		rg_nmem;	/* (c) */
 	int		rg_nfiles;	/* (c) */
 	struct lwc_range rg_range[];	/* (c) memory, then files */
@@ -80,8 +83,9 @@ bool	lwc_rights_within(const struct lwc_rights *rg,
 	    const struct lwc_rights *all);
 int	lwc_rights_types(const struct lwc_rights *a,
 	    const struct lwc_rights *b);
-struct lwc_rights *lwc_rights_from(const struct lwc_specs *sp);
-int	lwc_rights_narrow(const struct lwc_rights *old,
+int	lwc_rights_from(struct lwc_user *us, const struct lwc_specs *sp,
+	    struct lwc_rights **newp);
+int	lwc_rights_narrow(struct lwc_user *us, const struct lwc_rights *old,
 	    const struct lwc_specs *sp, struct lwc_rights **newp);
 int	lwc_specs_copyin(const struct lwc_spec *u, int n, struct vm_map *map,
 	    bool create, struct lwc_specs *sp);

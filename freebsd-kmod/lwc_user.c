@@ -9,9 +9,9 @@
  *
  * Contexts cost kernel memory, and each descriptor is an open file of the
  * system's (kern.maxfiles), of which a copy of a table that names n contexts
- * makes n more: neither RLIMIT_NPROC nor RLIMIT_NOFILE sees that.  So both are
- * counted by real user, against kern.lwc.max_per_user and
- * kern.lwc.max_descriptors_per_user.  A context counts for whom its creator was
+ * makes n more: neither RLIMIT_NPROC nor RLIMIT_NOFILE sees that.  Rights have as
+ * many ranges as their holder wishes.  So all three are counted by real user,
+ * against kern.lwc.max_per_user, max_descriptors_per_user, max_ranges_per_user.  A context counts for whom its creator was
  * at that time, a descriptor for whom its process was at its first call.
  */
 
@@ -23,6 +23,7 @@ struct lwc_user {
 	u_int		us_refs;	/* (u) */
 	int		us_contexts;	/* (u) */
 	int		us_descriptors;	/* (u) */
+	int		us_ranges;	/* (u) */
 };
 
 #define	LWC_USER_HASH	64
@@ -75,7 +76,8 @@ lwc_user_rele(struct lwc_user *us)
 	    us->us_uid));
 	last = --us->us_refs == 0;
 	if (last) {
-		KASSERT(us->us_contexts == 0 && us->us_descriptors == 0,
+		KASSERT(us->us_contexts == 0 && us->us_descriptors == 0 &&
+		    us->us_ranges == 0,
 		    ("lwc: user %u leaves %d contexts, %d descriptors",
 		    us->us_uid, us->us_contexts, us->us_descriptors));
 		LIST_REMOVE(us, us_link);
@@ -113,6 +115,13 @@ lwc_user_descriptors(struct lwc_user *us, int n)
 
 	return (lwc_user_add(&us->us_descriptors, n,
 	    lwc_max_descriptors_per_user));
+}
+
+bool
+lwc_user_ranges(struct lwc_user *us, int n)
+{
+
+	return (lwc_user_add(&us->us_ranges, n, lwc_max_ranges_per_user));
 }
 
 void

@@ -79,6 +79,7 @@ SDT_PROBE_DECLARE(lwc, , , trap);
 /* lwc_module.c: limits (kern.lwc.*), what is there now, what happened. */
 extern int	lwc_max_per_proc, lwc_max_contexts, lwc_max_specs;
 extern int	lwc_max_per_user, lwc_max_descriptors_per_user;
+extern int	lwc_max_ranges_per_user;
 extern volatile u_int lwc_live;		/* contexts, roots not counted */
 extern volatile u_int lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 extern counter_u64_t lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
