@@ -78,23 +78,23 @@
 
 const uint8_t lwc_calls[LWC_NCALLS] = {
 	K(syscall), K(mount), K(unmount), K(acct), K(sigaltstack),
-	K(reboot), K(freebsd11_vadvise), K(setpgid), K(swapon), K(setpriority),
-	K(settimeofday), K(adjtime), K(setsid), K(quotactl), K(nlm_syscall),
-	K(nfssvc), K(sysarch), K(rtprio), K(setfib), K(ntp_adjtime),
+	K(reboot), K(freebsd11_vadvise), K(swapon),
+	K(settimeofday), K(adjtime), K(quotactl), K(nlm_syscall),
+	K(nfssvc), K(sysarch), K(ntp_adjtime),
 	K(__syscall), K(shmdt), K(clock_settime), K(ktimer_gettime),
 	K(ktimer_getoverrun), K(ffclock_getcounter), K(ffclock_setestimate),
 	K(ffclock_getestimate), K(kldload), K(kldunload), K(aio_return),
-	K(aio_suspend), K(aio_cancel), K(aio_error), K(sched_setparam),
-	K(sched_setscheduler), K(utrace), K(nnpfs_syscall), K(sigprocmask),
+	K(aio_suspend), K(aio_cancel), K(aio_error),
+ K(utrace), K(nnpfs_syscall), K(sigprocmask),
 	K(sigtimedwait), K(sigwaitinfo), K(aio_waitcomplete), K(afs3_syscall),
 	K(nmount), K(sigreturn), K(getcontext), K(setcontext), K(swapcontext),
-	K(freebsd13_swapoff), K(sigwait), K(thr_exit), K(thr_self),
+	K(freebsd13_swapoff), K(sigwait), K(thr_self),
 	K(freebsd10__umtx_lock), K(freebsd10__umtx_unlock), K(thr_suspend),
 	K(thr_wake), K(kldunloadf), K(audit), K(auditon), K(auditctl),
-	K(_umtx_op), K(thr_set_name), K(rtprio_thread), K(cpuset),
-	K(cpuset_setid), K(cpuset_setaffinity), K(jail_remove), K(pselect),
+	K(_umtx_op), K(thr_set_name),
+ K(jail_remove), K(pselect),
 	K(rctl_get_racct), K(rctl_get_rules), K(rctl_get_limits),
-	K(rctl_add_rule), K(rctl_remove_rule), K(ppoll), K(cpuset_setdomain),
+	K(rctl_add_rule), K(rctl_remove_rule), K(ppoll),
 	K(sigfastblock), K(rpctls_syscall), K(swapoff), K(membarrier),
 	K(exterrctl), K(jail_remove_jd),
 
@@ -174,11 +174,14 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
-	L(thr_new), L(aio_fsync), L(jail_set), L(aio_mlock), L(aio_writev),
+	L(thr_new), L(thr_exit), L(aio_fsync), L(jail_set), L(aio_mlock), L(aio_writev),
 	L(aio_readv), L(jail_attach_jd),
 
 	ML(break), ML(mlock), ML(mlockall), ML(mmap),
 
+	G(setpgid), G(setpriority), G(setsid), G(rtprio), G(setfib),
+	G(sched_setparam), G(sched_setscheduler), G(rtprio_thread), G(cpuset),
+	G(cpuset_setid), G(cpuset_setaffinity), G(cpuset_setdomain),
 	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
 	G(sigqueue), G(kmq_notify), G(abort2), G(thr_kill2), G(procctl),
@@ -386,7 +389,8 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		/*
 		 * Threads, asynchronous I/O, attached segments: the root may
 		 * have them, and no switch is possible meanwhile (1.5).
-		 * Elsewhere they would be a way past a deadline and a guard.
+		 * Elsewhere they would be a way past a deadline and a guard;
+		 * and the thread that is not to go there is the process's.
 		 */
 		return (root ? NULL : &lwc_sysent_busy);
 	}
@@ -510,6 +514,19 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 		/* A new program has neither guards nor creator. */
 	case SYS_ktrace:
 		/* Of the process: what other contexts read and write. */
+	case SYS_setpgid:
+	case SYS_setsid:
+	case SYS_setpriority:
+	case SYS_rtprio:
+	case SYS_rtprio_thread:
+	case SYS_sched_setparam:
+	case SYS_sched_setscheduler:
+	case SYS_cpuset:
+	case SYS_cpuset_setid:
+	case SYS_cpuset_setaffinity:
+	case SYS_cpuset_setdomain:
+	case SYS_setfib:
+		/* Of the process, and often for good. */
 	case SYS_setitimer:
 	case SYS_ktimer_create:
 	case SYS_ktimer_settime:

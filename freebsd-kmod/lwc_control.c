@@ -10,7 +10,8 @@
  *
  * Three commands, for whoever runs code that it does not trust:
  *
- * DESTROY ends a suspended context now, whoever else names it.
+ * DESTROY ends a suspended context now, whoever else names it; its creator may do
+ * so, or if that is gone its creator.
  *
  * ALLOW leaves the current context a set of system calls and no others, for
  * ever, and the same to all that it will create.  The set is a counted,
@@ -67,7 +68,7 @@ lwc_control_destroy(struct thread *td, int fd)
 		return (error);
 	lp = lc->lc_lp;
 	mtx_lock(&lp->lp_mtx);
-	if (lc->lc_creator_id != lp->lp_current->lc_id)
+	if (lc->lc_creator != lp->lp_current)
 		error = EPERM;
 	if (error == 0 && lc->lc_state != LWC_STATE_DEAD)
 		lwc_reap(lp, lc);	/* and lets go of the lock */

@@ -27,6 +27,7 @@
 
 #include "lwc_vm.h"
 
+#include <sys/imgact.h>
 #include <sys/rwlock.h>
 
 #include <vm/vm_param.h>
@@ -324,8 +325,10 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
  * space to be the active one, so it is p_vmspace for that time.
  *
  * As in vmspace_exit() nobody has a reference then, and nobody gets one:
- * vmspace_acquire_ref() finds none to add to.  An AIO daemon would take p_vmspace
- * as it is, another thread would run in it: with either it goes the slow way.
+ * vmspace_acquire_ref() finds none to add to.  Who takes p_vmspace as it is under
+ * execve_block(9) (kern.proc.rlimit) or p_candebug(9) is kept out as by exec.  An
+ * AIO daemon would take it as well, another thread would run in it: with either
+ * it goes the slow way.
  */
 void
 lwc_vm_free(struct vmspace *vm)
@@ -333,6 +336,7 @@ lwc_vm_free(struct vmspace *vm)
 	struct proc *p;
 	struct thread *td;
 	struct vmspace *mine;
+	bool inexec;
 
 	td = curthread;
 	p = td->td_proc;
@@ -341,6 +345,10 @@ lwc_vm_free(struct vmspace *vm)
 	    (p->p_aioinfo == NULL || !lwc_aio_active(p)) &&
 	    refcount_release_if_last(&vm->vm_refcnt)) {
 		PROC_LOCK(p);
+		if (p->p_execblock != 0)
+			execve_block_pass(td);
+		inexec = (p->p_flag & P_INEXEC) != 0;
+		p->p_flag |= P_INEXEC;
 		mine = p->p_vmspace;
 		p->p_vmspace = vm;
 		PROC_UNLOCK(p);
@@ -348,6 +356,13 @@ lwc_vm_free(struct vmspace *vm)
 		pmap_remove_pages(vmspace_pmap(vm));
 		PROC_LOCK(p);
 		p->p_vmspace = mine;
+		if (!inexec) {
+			p->p_flag &= ~P_INEXEC;
+			if ((p->p_flag & P_INEXEC_WAIT) != 0) {
+				p->p_flag &= ~P_INEXEC_WAIT;
+				wakeup(&p->p_execblock);
+			}
+		}
 		PROC_UNLOCK(p);
 		pmap_activate(td);
 		/* Who found it there a moment ago looks again, and lets go. */

@@ -202,6 +202,10 @@ lwc_stage_check(struct lwc_proc *lp, struct lwc_stage *st, vm_map_t dst)
 		    (entry->eflags & MAP_ENTRY_SPLIT_BOUNDARY_MASK) != 0)
 			error = EINVAL;
 	}
+	/* Its own limit, and the root's for the sum. */
+	if (error == 0 && add > gone &&
+	    dst->size + (add - gone) > lim_cur(curthread, RLIMIT_VMEM))
+		error = ENOMEM;
 	vm_map_unlock_read(dst);
 	if (error == 0 && add > gone &&
 	    !lwc_vm_grow_ok(curthread, lp, add - gone))
