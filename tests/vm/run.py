@@ -581,6 +581,9 @@ def main(arguments=None):
         print("run.py: %s is not there; install qemu or name it by LWC_VM_QEMU" % args.qemu,
               file=sys.stderr)
         return EXIT_USAGE
+    # Who ends us means the machine too, which is in a session of its own.
+    for what in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(what, lambda number, _: sys.exit(128 + number))
     nonce = secrets.token_hex(8)
     started = time.monotonic()
     folder = tempfile.mkdtemp(prefix="lwcvm.")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -296,6 +297,25 @@ class FakeQemuTest(unittest.TestCase):
             status, out, err = self.run_it("spoken over")
         self.assertEqual(status, 0, err)
         self.assertIn("ran spoken over", out)
+
+    def test_the_machine_ends_with_the_runner(self):
+        began = os.path.join(self.folder.name, "qemu.pid")
+        with open(self.qemu) as f:
+            text = f.read()
+        with open(self.qemu, "w") as f:
+            f.write(text.replace("import re,", "import os; open(%r, 'w').write(str(os.getpid()))"
+                                 "\nimport re," % began, 1))
+        runner = subprocess.Popen([sys.executable, run.__file__, "--qemu", self.qemu, "--image",
+                                   self.image, "--timeout", "60", "--", "hang"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30
+        while not (os.path.exists(began) and os.path.getsize(began)):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        runner.terminate()
+        self.assertEqual(runner.wait(30), 143)
+        with open(began) as f, self.assertRaises(ProcessLookupError):
+            os.kill(int(f.read()), 0)
 
     def test_a_silent_serial_line_is_explained(self):
         status, _, err = self.run_it("silent", "--timeout", "1")
