@@ -174,7 +174,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
-	L(thr_new), L(thr_exit), L(aio_fsync), L(jail_set), L(aio_mlock), L(aio_writev),
+	L(thr_new), L(thr_exit), L(aio_fsync), L(jail_set), L(aio_mlock),
+	L(aio_writev),
 	L(aio_readv), L(jail_attach_jd),
 
 	ML(break), ML(mlock), ML(mlockall), ML(mmap),
