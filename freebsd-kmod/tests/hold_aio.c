@@ -185,11 +185,12 @@ CASE(hold_aio_is_the_roots, "so are threads and segments: EBUSY in all others")
 	static const int flags[] = { 0, LWC_TRAP_FAULT, LWC_TRAP_EXIT };
 	struct visit v;
 	u_int i;
-	int fd, in;
+	int fd, home, in;
 
 	for (i = 0; i < nitems(flags); i++) {
 		fd = create(&v, NULL, 0, flags[i]);
 		if (fd == LWC_SWITCHED) {
+			home = v.src;
 			are_refused();
 			in = create(&v, NULL, 0, 0);
 			if (in == LWC_SWITCHED) {
@@ -198,7 +199,7 @@ CASE(hold_aio_is_the_roots, "so are threads and segments: EBUSY in all others")
 				_exit(9);
 			}
 			gogo(in, &v, 0, 0);
-			go(0 + 3, &v, v.a[0], 0);
+			go(home, &v, v.a[0], 0);
 			_exit(9);
 		}
 		REQUIRE(fd >= 0);
