@@ -12,17 +12,18 @@
 
 #include <sys/param.h>
 #include <sys/capsicum.h>
+#include <sys/filio.h>
+#include <sys/ioctl.h>
 #include <sys/ktrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysctl.h>
 #include <sys/uio.h>
+
 #include <bsm/audit.h>
 #include <bsm/audit_kevents.h>
-#include <security/audit/audit_ioctl.h>
-#include <sys/ioctl.h>
-
 #include <fcntl.h>
+#include <security/audit/audit_ioctl.h>
 #include <signal.h>
 
 #include "lwc_test.h"
@@ -317,7 +318,7 @@ CASE(hold_calls_lwsyscall_is_audited, "as what it is")
 	NEED_ROOT();
 	fd = create(&v, NULL, 0, 0);
 	REQUIRE(fd >= 0);
-	pipe = open("/dev/auditpipe", O_RDONLY | O_NONBLOCK);
+	pipe = open("/dev/auditpipe", O_RDONLY);
 	SKIP_UNLESS(pipe >= 0, "no audit pipe");
 	mode = AUDITPIPE_PRESELECT_MODE_LOCAL;
 	mask.am_success = mask.am_failure = 1;
@@ -326,6 +327,8 @@ CASE(hold_calls_lwsyscall_is_audited, "as what it is")
 	REQUIRE(ioctl(pipe, AUDITPIPE_SET_PRESELECT_MODE, &mode) == 0);
 	REQUIRE(ioctl(pipe, AUDITPIPE_SET_PRESELECT_FLAGS, &mask) == 0);
 	REQUIRE(ioctl(pipe, AUDITPIPE_SET_PRESELECT_NAFLAGS, &mask) == 0);
+	i = 1;
+	REQUIRE(ioctl(pipe, FIONBIO, &i) == 0);
 	(void)umask(022);
 	SKIP_UNLESS(audited(pipe, AUE_UMASK, 1) == 1, "audit is off");
 	for (i = 0; i < 3; i++)
