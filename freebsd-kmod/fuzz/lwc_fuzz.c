@@ -17,8 +17,10 @@
 #include <sys/jail.h>
 #include <sys/mman.h>
 #include <sys/procctl.h>
+#include <sys/ptrace.h>
 #include <sys/sysctl.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #include <errno.h>
@@ -37,11 +39,13 @@
 #define	HANG_SECONDS	20
 
 struct shared *sh;
+struct slot *slots[MAXSLOTS];
+struct environment env;
 
 static struct prog given[MAXLINES];
 static int ngiven;
 static int nslots = 2;
-static int patience = 400;	/* milliseconds for a program */
+static int patience = 1000;	/* milliseconds for a program */
 static bool quiet;
 
 static double
@@ -86,20 +90,36 @@ bury(void)
 	struct procctl_reaper_kill rk;
 	double end;
 	pid_t pid;
+	int status;
 
 	end = now() + HANG_SECONDS;
 	for (;;) {
 		memset(&rk, 0, sizeof(rk));
 		rk.rk_sig = SIGKILL;
 		(void)procctl(P_PID, getpid(), PROC_REAP_KILL, &rk);
-		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
-			continue;
+		/* Who asked to be traced stops for us even if killed. */
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (WIFSTOPPED(status))
+				(void)ptrace(PT_KILL, pid, NULL, 0);
 		if (pid == -1 && errno == ECHILD)
 			return (true);
 		if (now() > end)
 			return (false);
 		usleep(1000);
 	}
+}
+
+/* What a process has used of the processor; 0 while it runs. */
+static uint64_t
+runtime_of(pid_t pid)
+{
+	struct kinfo_proc kp;
+	size_t len;
+	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_PID, pid };
+
+	len = sizeof(kp);
+	return (sysctl(mib, 4, &kp, &len, NULL, 0) == 0 && kp.ki_stat != SRUN ?
+	    kp.ki_runtime + 1 : 0);
 }
 
 /* Run a program to its end; false: it cannot be ended. */
@@ -109,9 +129,10 @@ execute(struct slot *s, const struct prog *p)
 	struct timespec ts;
 	sigset_t chld;
 	double end, left;
-	pid_t pid;
-	bool gone, nudged, special;
-	int i;
+	pid_t pid, who;
+	unsigned int n, ran;
+	bool gone, special;
+	int i, idle;
 
 	s->sl_prog = *p;
 	atomic_store(&s->sl_peers, 1);
@@ -120,6 +141,8 @@ execute(struct slot *s, const struct prog *p)
 		s->sl_pids[i] = 0;
 	}
 	memset(s->sl_result, 0, sizeof(s->sl_result));
+	memset(s->sl_tried, 0, sizeof(s->sl_tried));
+	memset(s->sl_good, 0, sizeof(s->sl_good));
 	for (i = 0; i < NKCOV; i++)
 		if (s->sl_kcov[i] != NULL)
 			s->sl_kcov[i][0] = 0;
@@ -141,40 +164,59 @@ execute(struct slot *s, const struct prog *p)
 		return (true);
 	}
 	end = now() + patience / 1000.;
-	gone = nudged = false;
+	gone = false;
+	idle = 0;
+	ran = 0;
 	while (!gone) {
 		left = end - now();
-		if (left <= 0) {
+		if (left <= 0 || idle > 4) {
 			atomic_fetch_add(&sh->timeouts, 1);
+			for (i = 0; i < p->n; i++)
+				if (s->sl_result[i].left)
+					atomic_fetch_add(&sh->stuck[
+					    p->op[i].code % noperations], 1);
 			break;
 		}
-		if (!nudged && left < patience / 3000.) {
-			/* Perhaps it only waits for a signal. */
-			(void)kill(pid, SIGUSR1);
-			nudged = true;
-		}
 		ts.tv_sec = 0;
-		ts.tv_nsec = (long)(MIN(left, 0.05) * 1e9);
-		(void)sigtimedwait(&chld, NULL, &ts);
+		ts.tv_nsec = (long)(MIN(left, 0.03) * 1e9);
+		if (sigtimedwait(&chld, NULL, &ts) == -1) {
+			/* Perhaps it only waits for a signal. */
+			n = (unsigned int)runtime_of(pid);
+			idle = n != 0 && n == ran ? idle + 1 : 0;
+			ran = n;
+			if (idle == 2)
+				(void)kill(pid, SIGUSR1);
+		}
 		for (;;) {
-			i = waitpid(-1, NULL, WNOHANG);
-			if (i == pid)
-				gone = true;
-			if (i <= 0)
+			who = waitpid(-1, &i, WNOHANG);
+			if (who <= 0)
 				break;
+			if (WIFSTOPPED(i))
+				(void)ptrace(PT_CONTINUE, who, (caddr_t)1,
+				    WSTOPSIG(i) == SIGSTOP ? 0 : WSTOPSIG(i));
+			else if (who == pid)
+				gone = true;
 		}
 	}
 	if (!gone)
 		(void)kill(pid, SIGKILL);
 	gone = bury();
-	if (special && sh->root) {
+	if (special && env.root) {
 		points_reset();
 		limits_reset();
 	}
 	for (i = 0; i < NKCOV; i++)
 		harvest(s, i, 1);
 	atomic_fetch_add(&sh->execs, 1);
-	s->sl_execs++;
+	for (i = 0; i < noperations; i++) {
+		n = atomic_load(&s->sl_tried[i]);
+		if (n > MAXOPS * MAXPEERS)
+			continue;	/* not ours */
+		atomic_fetch_add(&sh->calls, n);
+		atomic_fetch_add(&sh->tried[i], n);
+		atomic_fetch_add(&sh->good[i], MIN(n,
+		    atomic_load(&s->sl_good[i])));
+	}
 	return (gone);
 }
 
@@ -187,7 +229,7 @@ merge(struct slot *s)
 	size_t i;
 
 	n = 0;
-	for (i = 0; i < sh->size / 8 + 1 && i < sizeof(sh->cov); i++) {
+	for (i = 0; i < env.size / 8 + 1 && i < sizeof(sh->cov); i++) {
 		new = s->sl_cov[i] & ~sh->cov[i];
 		if (new != 0) {
 			sh->cov[i] |= new;
@@ -200,12 +242,12 @@ merge(struct slot *s)
 }
 
 static void
-hung(struct slot *s)
+hung(int slot, const struct prog *p)
 {
 	char line[LINE_SIZE];
 
-	prog_encode(&s->sl_prog, line);
-	say("HANG", s->sl_number, line);
+	prog_encode(p, line);
+	say("HANG", slot, line);
 	processes_print();
 	fflush(stdout);
 	atomic_store(&sh->hang, 1);
@@ -251,10 +293,11 @@ slot_main(struct slot *s, uint64_t seed)
 		prog_encode(&p, line);
 		if (!quiet)
 			say("P", s->sl_number, line);
-		s->sl_history[atomic_load(&s->sl_nhistory) % HISTORY] = p;
-		atomic_fetch_add(&s->sl_nhistory, 1);
+		n = s->sl_number;
+		sh->history[n][atomic_load(&sh->nhistory[n]) % HISTORY] = p;
+		atomic_fetch_add(&sh->nhistory[n], 1);
 		if (!execute(s, &p)) {
-			hung(s);
+			hung(s->sl_number, &p);
 			_exit(1);
 		}
 		locked(true);
@@ -280,12 +323,12 @@ slot_main(struct slot *s, uint64_t seed)
 static bool
 alone(const struct prog *p, int times, char *why, size_t size)
 {
-	struct slot *s = &sh->slots[0];
+	struct slot *s = slots[0];
 	int i;
 
 	for (i = 0; i < times; i++)
 		if (!execute(s, p)) {
-			hung(s);
+			hung(0, p);
 			exit(3);
 		}
 	return (counters_check(why, size, false));
@@ -326,7 +369,7 @@ failure(struct prog p, int times)
 	counters_take();
 	(void)alone(&p, times, why, sizeof(why));
 	printf("counters:%s\n", why);
-	prog_print(stdout, &p, sh->slots[0].sl_result);
+	prog_print(stdout, &p, slots[0]->sl_result);
 	fflush(stdout);
 	counters_take();
 }
@@ -337,15 +380,13 @@ hunt(void)
 {
 	struct prog p;
 	char why[512];
-	struct slot *s;
 	int found, i, j, n;
 
 	found = 0;
 	for (i = 0; i < nslots; i++) {
-		s = &sh->slots[i];
-		n = atomic_load(&s->sl_nhistory);
+		n = atomic_load(&sh->nhistory[i]);
 		for (j = MAX(n - HISTORY, 0); j < n && found < 2; j++) {
-			p = s->sl_history[j % HISTORY];
+			p = sh->history[i][j % HISTORY];
 			counters_take();
 			if (!alone(&p, 1, why, sizeof(why))) {
 				found++;
@@ -428,7 +469,7 @@ pcs_write(const char *path)
 		perror(path);
 		return;
 	}
-	for (i = 0; i < sh->size; i++)
+	for (i = 0; i < env.size; i++)
 		if ((sh->cov[i / 8] >> i % 8 & 1) != 0)
 			fprintf(f, "%#jx\n", (uintmax_t)i);
 	fclose(f);
@@ -487,8 +528,8 @@ replay(int times, char *why, size_t size)
 		for (j = 0; j < times; j++) {
 			if (ngiven > 1 || j == 0)
 				say("P", i, line);
-			if (!execute(&sh->slots[i], &given[i])) {
-				hung(&sh->slots[i]);
+			if (!execute(slots[i], &given[i])) {
+				hung(i, &given[i]);
 				_exit(1);
 			}
 		}
@@ -499,8 +540,8 @@ replay(int times, char *why, size_t size)
 		bad |= status != 0;
 	}
 	for (i = 0; i < ngiven; i++) {
-		(void)merge(&sh->slots[i]);
-		prog_print(stdout, &given[i], sh->slots[i].sl_result);
+		(void)merge(slots[i]);
+		prog_print(stdout, &given[i], slots[i]->sl_result);
 	}
 	if (!bad && !counters_check(why, size, false)) {
 		printf("LEAK0 counters:%s\n", why);
@@ -528,8 +569,16 @@ main(int argc, char **argv)
 		perror("mmap");
 		return (1);
 	}
-	if (realpath(argv[0], sh->self) == NULL)
-		strlcpy(sh->self, argv[0], sizeof(sh->self));
+	for (i = 0; i < MAXSLOTS; i++) {
+		slots[i] = mmap(NULL, sizeof(*slots[i]), PROT_READ | PROT_WRITE,
+		    MAP_ANON | MAP_SHARED, -1, 0);
+		if (slots[i] == MAP_FAILED) {
+			perror("mmap");
+			return (1);
+		}
+	}
+	if (realpath(argv[0], env.self) == NULL)
+		strlcpy(env.self, argv[0], sizeof(env.self));
 	seed = (uint64_t)time(NULL) * 2654435761u ^ (uint64_t)getpid() << 32;
 	seconds = 60;
 	times = 1;
@@ -557,7 +606,7 @@ main(int argc, char **argv)
 			lines_read(optarg);
 			break;
 		case 'M':
-			sh->thorough = true;
+			env.thorough = true;
 			break;
 		case 'k':
 			corpus = optarg;
@@ -596,21 +645,21 @@ main(int argc, char **argv)
 			prog_print(stdout, &given[i], NULL);
 		return (0);
 	}
-	sh->root = geteuid() == 0;
+	env.root = geteuid() == 0;
 	module_find();
-	if (sh->root)
-		sh->jid = jail_make();
+	if (env.root)
+		env.jid = jail_make();
 	kcov = false;
 	for (i = 0; i < MAXSLOTS; i++) {
-		sh->slots[i].sl_number = i;
+		slots[i]->sl_number = i;
 		if (i < MAX(nslots, ngiven))
-			kcov = kcov_open(&sh->slots[i]);
+			kcov = kcov_open(slots[i]);
 	}
 	(void)procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL);
 	printf("seed %#jx, %d slots, %s, lwc.ko at %#jx size %#jx, "
 	    "%d fail points, %d limits\n", (uintmax_t)seed, nslots,
-	    kcov ? "guided by kcov" : "not guided", (uintmax_t)sh->base,
-	    (uintmax_t)sh->size, sh->npoints, sh->nlimits);
+	    kcov ? "guided by kcov" : "not guided", (uintmax_t)env.base,
+	    (uintmax_t)env.size, env.npoints, env.nlimits);
 	fflush(stdout);
 	bad = leaks = 0;
 	switch (*mode) {
@@ -642,13 +691,13 @@ main(int argc, char **argv)
 	rnd_state = seed | 1;
 	prog_random(&given[MAXLINES - 1]);
 	given[MAXLINES - 1].n = 1;
-	(void)execute(&sh->slots[0], &given[MAXLINES - 1]);
+	(void)execute(slots[0], &given[MAXLINES - 1]);
 	usleep(200000);
 	counters_take();
 	for (i = 0; i < nslots; i++) {
 		pids[i] = fork();
 		if (pids[i] == 0)
-			slot_main(&sh->slots[i], seed + (uint64_t)(i + 1) *
+			slot_main(slots[i], seed + (uint64_t)(i + 1) *
 			    0x9e3779b97f4a7c15);
 	}
 	/* The slots are there now, with what they have open. */
@@ -684,7 +733,7 @@ main(int argc, char **argv)
 					counters_take();
 			}
 			for (i = 0; i < nslots; i++)
-				atomic_store(&sh->slots[i].sl_nhistory, 0);
+				atomic_store(&sh->nhistory[i], 0);
 			check = now() + 10;
 			atomic_store(&sh->pause, 0);
 		}
@@ -695,17 +744,18 @@ main(int argc, char **argv)
 		(void)waitpid(pids[i], &status, 0);
 	bad = leaks > 0 || atomic_load(&sh->hang);
 out:
-	if (sh->jid > 0)
-		(void)jail_remove(sh->jid);
+	if (env.jid > 0)
+		(void)jail_remove(env.jid);
 	if (pcs != NULL)
 		pcs_write(pcs);
 	if (corpus != NULL)
 		corpus_write(corpus);
 	if (*mode == '\0')
 		for (i = 0; i < noperations; i++)
-			printf("%s %lu/%lu%s", operations[i].name,
+			printf("%s %lu/%lu/%lu%s", operations[i].name,
 			    atomic_load(&sh->good[i]),
 			    atomic_load(&sh->tried[i]),
+			    atomic_load(&sh->stuck[i]),
 			    i % 6 == 5 || i == noperations - 1 ? "\n" : ", ");
 	printf("seed %#jx: %lu executions, %lu calls, %lu timeouts, corpus "
 	    "%d, %d PCs of lwc.ko\n", (uintmax_t)seed,

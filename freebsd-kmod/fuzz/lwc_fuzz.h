@@ -123,7 +123,10 @@ struct result {
 	bool	left;		/* not returned from */
 };
 
-/* A place where programs run, one after the other; shared memory. */
+/*
+ * A place where programs run, one after the other.  Memory that the slot shares
+ * with its programs, which may write anything to it: nothing here is relied on.
+ */
 struct slot {
 	int		sl_number;
 	struct prog	sl_prog;
@@ -131,13 +134,31 @@ struct slot {
 	atomic_int	sl_peers;
 	pid_t		sl_pids[MAXPEERS];
 	struct result	sl_result[MAXOPS];
+	atomic_uint	sl_tried[256], sl_good[256];
 	volatile uint64_t *sl_kcov[NKCOV];	/* mapped in all of its processes */
 	int		sl_kcovfd[NKCOV];
 	uint8_t		sl_cov[COVERAGE / 8];
-	struct prog	sl_history[HISTORY];
-	atomic_int	sl_nhistory;
-	unsigned long	sl_execs;
 };
+extern struct slot *slots[MAXSLOTS];
+
+/* What the first process and the slots share; programs have it not. */
+struct shared {
+	atomic_ulong	execs, calls, timeouts, kept;
+	atomic_ulong	tried[256], good[256];
+	atomic_ulong	stuck[256];	/* when patience ended */
+	atomic_int	lock;
+	atomic_int	stop;		/* the slots shall end */
+	atomic_int	pause;		/* the slots shall wait */
+	atomic_int	paused;
+	atomic_int	hang;
+	atomic_int	ncorpus;
+	struct prog	corpus[MAXCORPUS];
+	atomic_int	pcs;
+	uint8_t		cov[COVERAGE / 8];
+	struct prog	history[MAXSLOTS][HISTORY];
+	atomic_int	nhistory[MAXSLOTS];
+};
+extern struct shared *sh;
 
 struct point {
 	char	pt_name[80];
@@ -148,18 +169,8 @@ struct limit {
 	uint64_t lm_value;	/* at the start */
 };
 
-struct shared {
-	atomic_ulong	execs, calls, timeouts, kept;
-	atomic_ulong	tried[256], good[256];
-	atomic_int	lock;
-	atomic_int	stop;		/* the slots shall end */
-	atomic_int	pause;		/* the slots shall wait */
-	atomic_int	paused;
-	atomic_int	hang;
-	atomic_int	ncorpus;
-	struct prog	corpus[MAXCORPUS];
-	atomic_int	pcs;
-	uint8_t		cov[COVERAGE / 8];
+/* Known before the first program runs. */
+struct environment {
 	uint64_t	base, size;	/* of the module's text */
 	int		jid;
 	int		npoints;
@@ -169,9 +180,8 @@ struct shared {
 	char		self[1024];
 	bool		root;
 	bool		thorough;
-	struct slot	slots[MAXSLOTS];
 };
-extern struct shared *sh;
+extern struct environment env;
 
 /* lwc_fuzz_prog.c */
 extern __thread uint64_t rnd_state;

@@ -144,10 +144,6 @@ special_address(uint8_t b)
 		return ((uintptr_t)text_page & ~(PAGE - 1UL));
 	case 3:
 		return ((uintptr_t)&v & ~(PAGE - 1UL));
-	case 4:
-		return ((uintptr_t)sh);
-	case 5:
-		return ((uintptr_t)sh->slots[0].sl_kcov[0]);
 	default:
 		return (v);
 	}
@@ -687,7 +683,7 @@ do_open(struct me *m, const struct op *o)
 		CALL(m, fds[0] = open("/dev/zero", O_RDWR));
 		break;
 	case 12:
-		CALL(m, fds[0] = open(sh->self, O_EXEC));
+		CALL(m, fds[0] = open(env.self, O_EXEC));
 		break;
 	default:
 		CALL(m, fds[0] = memfd_create("fuzz", MFD_ALLOW_SEALING));
@@ -1026,7 +1022,7 @@ do_nothing(struct me *m __unused, const struct op *o __unused)
 static void
 do_exec(struct me *m, const struct op *o)
 {
-	char arg[] = "-X", *argv[] = { sh->self, arg, NULL }, *envp[] = { NULL };
+	char arg[] = "-X", *argv[] = { env.self, arg, NULL }, *envp[] = { NULL };
 	int fd;
 
 	/* The first process would only end the program. */
@@ -1034,18 +1030,18 @@ do_exec(struct me *m, const struct op *o)
 		return;
 	switch (choice(&t_exec, A(0))) {
 	case 0:
-		CALL(m, execve(sh->self, argv, envp));
+		CALL(m, execve(env.self, argv, envp));
 		break;
 	case 1:
 		CALL(m, execve("/nonexistent", argv, envp));
 		break;
 	case 2:
-		fd = open(sh->self, O_EXEC);
+		fd = open(env.self, O_EXEC);
 		CALL(m, fexecve(fd, argv, envp));
 		(void)close(fd);
 		break;
 	case 3:
-		CALL(m, execve(sh->self, (char **)KERNEL, envp));
+		CALL(m, execve(env.self, (char **)KERNEL, envp));
 		break;
 	default:
 		CALL(m, execve("file", argv, envp));
@@ -1464,7 +1460,7 @@ do_cred(struct me *m, const struct op *o)
 		CALL(m, cap_enter());
 		break;
 	case 5:
-		CALL(m, jail_attach(sh->jid));
+		CALL(m, jail_attach(env.jid));
 		break;
 	case 6:
 		memset(&j, 0, sizeof(j));
@@ -1509,7 +1505,7 @@ do_cred(struct me *m, const struct op *o)
 		    sizeof(mask), &mask));
 		break;
 	default:
-		CALL(m, jail_remove(A(1) % 4 == 0 ? sh->jid : -1));
+		CALL(m, jail_remove(A(1) % 4 == 0 ? env.jid : -1));
 		break;
 	}
 }
@@ -1863,13 +1859,13 @@ do_point(struct me *m, const struct op *o)
 	char name[128];
 	int i, v;
 
-	if (sh->npoints == 0)
+	if (env.npoints == 0)
 		return;
 	v = (int)choice(&t_point, A(1));
 	for (i = 0; sets[i].value != v; i++)
 		continue;
 	snprintf(name, sizeof(name), "debug.fail_point.%s",
-	    sh->points[A(0) % sh->npoints].pt_name);
+	    env.points[A(0) % env.npoints].pt_name);
 	CALL(m, sysctlbyname(name, NULL, NULL, sets[i].set,
 	    strlen(sets[i].set)));
 }
@@ -1882,9 +1878,9 @@ do_limit(struct me *m, const struct op *o)
 	size_t len;
 	int used;
 
-	if (sh->nlimits == 0)
+	if (env.nlimits == 0)
 		return;
-	l = &sh->limits[A(0) % sh->nlimits];
+	l = &env.limits[A(0) % env.nlimits];
 	v = choice(&t_lower, A(1));
 	if (v >= 1000 && v < 2000) {
 		len = sizeof(used);
@@ -2010,8 +2006,8 @@ harvest(struct slot *s, int index, uint64_t enough)
 	if (n < enough)
 		return;
 	for (i = 1; i <= n; i++) {
-		at = b[i] - sh->base;
-		if (at < sh->size)
+		at = b[i] - env.base;
+		if (at < env.size)
 			s->sl_cov[at / 8] |= 1 << at % 8;
 	}
 	b[0] = 0;
@@ -2051,10 +2047,9 @@ interpret(struct me *m)
 		r->error = m->error;
 		r->done = true;
 		r->left = false;
-		atomic_fetch_add(&sh->calls, 1);
-		atomic_fetch_add(&sh->tried[od - operations], 1);
+		atomic_fetch_add(&s->sl_tried[od - operations], 1);
 		if (m->ret != -1)
-			atomic_fetch_add(&sh->good[od - operations], 1);
+			atomic_fetch_add(&s->sl_good[od - operations], 1);
 		harvest(s, m->index, KCOV_ENTRIES / 2);
 	}
 	if (m->stack > 0)
@@ -2074,6 +2069,10 @@ worker(struct slot *s)
 	char dir[64];
 	int i;
 
+	(void)munmap(sh, sizeof(*sh));
+	for (i = 0; i < MAXSLOTS; i++)
+		if (slots[i] != s)
+			(void)munmap(slots[i], sizeof(*s));
 	(void)setpgid(0, 0);
 	sigemptyset(&set);
 	(void)sigprocmask(SIG_SETMASK, &set, NULL);

@@ -143,12 +143,12 @@ argument_print(FILE *f, const struct argument *a, uint8_t b)
 		fprintf(f, "%d", b % 8);
 		break;
 	case K_POINT:
-		fprintf(f, "%s", sh->npoints > 0 ?
-		    sh->points[b % sh->npoints].pt_name : "none");
+		fprintf(f, "%s", env.npoints > 0 ?
+		    env.points[b % env.npoints].pt_name : "none");
 		break;
 	case K_LIMIT:
-		fprintf(f, "%s", sh->nlimits > 0 ?
-		    sh->limits[b % sh->nlimits].lm_name : "none");
+		fprintf(f, "%s", env.nlimits > 0 ?
+		    env.limits[b % env.nlimits].lm_name : "none");
 		break;
 	default:
 		fprintf(f, "%d", b);

@@ -34,8 +34,8 @@ module_find(void)
 	st.version = sizeof(st);
 	if (kldstat(id, &st) != 0)
 		return;
-	sh->base = (uintptr_t)st.address;
-	sh->size = MIN(st.size, COVERAGE);
+	env.base = (uintptr_t)st.address;
+	env.size = MIN(st.size, COVERAGE);
 }
 
 bool
@@ -44,7 +44,7 @@ kcov_open(struct slot *s)
 	void *p;
 	int fd, i;
 
-	if (sh->size == 0)
+	if (env.size == 0)
 		return (false);
 	for (i = 0; i < NKCOV; i++) {
 		fd = open("/dev/kcov", O_RDWR);
@@ -108,10 +108,10 @@ points_find(void)
 		if (sysctl(mib, nlen + 2, name, &len, NULL, 0) != 0)
 			break;
 		if (strncmp(name, "debug.fail_point.lwc", 20) == 0 &&
-		    sh->npoints < MAXPOINTS)
-			strlcpy(sh->points[sh->npoints++].pt_name,
+		    env.npoints < MAXPOINTS)
+			strlcpy(env.points[env.npoints++].pt_name,
 			    name + strlen("debug.fail_point."),
-			    sizeof(sh->points[0].pt_name));
+			    sizeof(env.points[0].pt_name));
 	}
 }
 
@@ -121,9 +121,9 @@ points_reset(void)
 	char name[128];
 	int i;
 
-	for (i = 0; i < sh->npoints; i++) {
+	for (i = 0; i < env.npoints; i++) {
 		snprintf(name, sizeof(name), "debug.fail_point.%s",
-		    sh->points[i].pt_name);
+		    env.points[i].pt_name);
 		(void)sysctlbyname(name, NULL, NULL, "off", 3);
 	}
 }
@@ -140,10 +140,10 @@ limits_find(void)
 	int i;
 
 	for (i = 0; i < (int)nitems(names); i++) {
-		l = &sh->limits[sh->nlimits];
+		l = &env.limits[env.nlimits];
 		strlcpy(l->lm_name, names[i], sizeof(l->lm_name));
 		if (read_value(names[i], &l->lm_value, &l->lm_size))
-			sh->nlimits++;
+			env.nlimits++;
 	}
 }
 
@@ -154,8 +154,8 @@ limits_reset(void)
 	uint64_t now;
 	int i;
 
-	for (i = 0; i < sh->nlimits; i++) {
-		l = &sh->limits[i];
+	for (i = 0; i < env.nlimits; i++) {
+		l = &env.limits[i];
 		if (read_value(l->lm_name, &now, NULL) && now != l->lm_value)
 			(void)sysctlbyname(l->lm_name, NULL, NULL,
 			    &l->lm_value, l->lm_size);
@@ -282,7 +282,7 @@ look(bool take, char *why, size_t size, bool final)
 			    take, why, size, final);
 	}
 	/* A table of every type and every processor there could be: slow. */
-	if (sh->thorough && (take || final) &&
+	if (env.thorough && (take || final) &&
 	    (b = blob("kern.malloc_stats", &len)) != NULL) {
 		mh = b;
 		p = (const char *)(mh + 1);

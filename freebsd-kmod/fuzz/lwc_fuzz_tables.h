@@ -190,7 +190,6 @@ const struct choice special_addresses[] = {
 	N("top", 0x7ffffffff000), N("above", 0x800000000000),
 	N("noncanonical", 0xffff7fffffffffff), N("last", ~0UL - PAGE + 1),
 	N("stacks", STACKS), N("text", 1), N("data", 2), N("stack", 3),
-	N("shared", 4), N("kcov", 5),
 };
 const struct choice special_sizes[] = {
 	N("0", 0), N("1", 1), N("-1", -1), N("-1p", -PAGE), N("1T", 1UL << 40),
