@@ -176,7 +176,7 @@ def main():
     parser.add_argument("--folder", default="fuzz-out", help="of corpus, PCs and failures")
     parser.add_argument("--before", default="true", help="shell command to run first")
     parser.add_argument("--shrink", action="store_true", help="shrink each new panic")
-    args = parser.parse_args(arguments[:cut])
+    args = parser.parse_intermixed_args(arguments[:cut])
 
     def say(text):
         print(text, flush=True)

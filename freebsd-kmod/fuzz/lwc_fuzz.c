@@ -40,6 +40,8 @@
 
 struct shared *sh;
 struct slot *slots[MAXSLOTS];
+struct trace traces[MAXSLOTS];
+int place;
 struct environment env;
 
 static struct prog given[MAXLINES];
@@ -144,8 +146,8 @@ execute(struct slot *s, const struct prog *p)
 	memset(s->sl_tried, 0, sizeof(s->sl_tried));
 	memset(s->sl_good, 0, sizeof(s->sl_good));
 	for (i = 0; i < NKCOV; i++)
-		if (s->sl_kcov[i] != NULL)
-			s->sl_kcov[i][0] = 0;
+		if (traces[place].tr_buffer[i] != NULL)
+			traces[place].tr_buffer[i][0] = 0;
 	special = false;
 	for (i = 0; i < p->n; i++)
 		if (strcmp(operations[p->op[i].code % noperations].name,
@@ -255,15 +257,17 @@ hung(int slot, const struct prog *p)
 }
 
 static void
-slot_main(struct slot *s, uint64_t seed)
+slot_main(int which, uint64_t seed)
 {
+	struct slot *s = slots[which];
 	struct prog p, other;
 	char line[LINE_SIZE];
 	int fresh, n, next;
 
+	place = which;
 	rnd_state = seed | 1;
 	(void)procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL);
-	next = s->sl_number;
+	next = place;
 	while (!atomic_load(&sh->stop)) {
 		if (atomic_load(&sh->pause)) {
 			atomic_fetch_add(&sh->paused, 1);
@@ -292,12 +296,12 @@ slot_main(struct slot *s, uint64_t seed)
 			continue;
 		prog_encode(&p, line);
 		if (!quiet)
-			say("P", s->sl_number, line);
-		n = s->sl_number;
+			say("P", place, line);
+		n = place;
 		sh->history[n][atomic_load(&sh->nhistory[n]) % HISTORY] = p;
 		atomic_fetch_add(&sh->nhistory[n], 1);
 		if (!execute(s, &p)) {
-			hung(s->sl_number, &p);
+			hung(place, &p);
 			_exit(1);
 		}
 		locked(true);
@@ -313,7 +317,7 @@ slot_main(struct slot *s, uint64_t seed)
 		if (fresh > 0) {
 			snprintf(line, sizeof(line), "+%d", fresh);
 			if (!quiet)
-				say("N", s->sl_number, line);
+				say("N", place, line);
 		}
 	}
 	_exit(0);
@@ -523,6 +527,7 @@ replay(int times, char *why, size_t size)
 		pids[i] = fork();
 		if (pids[i] != 0)
 			continue;
+		place = i;
 		(void)procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL);
 		prog_encode(&given[i], line);
 		for (j = 0; j < times; j++) {
@@ -651,9 +656,8 @@ main(int argc, char **argv)
 		env.jid = jail_make();
 	kcov = false;
 	for (i = 0; i < MAXSLOTS; i++) {
-		slots[i]->sl_number = i;
 		if (i < MAX(nslots, ngiven))
-			kcov = kcov_open(slots[i]);
+			kcov = kcov_open(i);
 	}
 	(void)procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL);
 	printf("seed %#jx, %d slots, %s, lwc.ko at %#jx size %#jx, "
@@ -694,19 +698,35 @@ main(int argc, char **argv)
 	(void)execute(slots[0], &given[MAXLINES - 1]);
 	usleep(200000);
 	counters_take();
+	atomic_store(&sh->pause, 1);
 	for (i = 0; i < nslots; i++) {
 		pids[i] = fork();
 		if (pids[i] == 0)
-			slot_main(slots[i], seed + (uint64_t)(i + 1) *
+			slot_main(i, seed + (uint64_t)(i + 1) *
 			    0x9e3779b97f4a7c15);
 	}
 	/* The slots are there now, with what they have open. */
+	while (atomic_load(&sh->paused) < nslots)
+		usleep(2000);
 	counters_take();
+	atomic_store(&sh->pause, 0);
 	end = now() + seconds;
 	check = now() + 10;
 	said = now();
 	while (!atomic_load(&sh->stop)) {
 		usleep(20000);
+		for (i = 0; i < nslots; i++) {
+			if (waitpid(pids[i], &status, WNOHANG) != pids[i] ||
+			    atomic_load(&sh->stop))
+				continue;
+			/* A program wrote to it by some way. */
+			printf("slot %d died: %#x\n", i, status);
+			fflush(stdout);
+			seed++;
+			pids[i] = fork();
+			if (pids[i] == 0)
+				slot_main(i, seed * 0x9e3779b97f4a7c15);
+		}
 		if (now() - said > 15) {
 			said = now();
 			printf("S %lu executions, %lu calls, %d corpus, %d "

@@ -128,18 +128,23 @@ struct result {
  * with its programs, which may write anything to it: nothing here is relied on.
  */
 struct slot {
-	int		sl_number;
 	struct prog	sl_prog;
 	atomic_int	sl_pc[MAXPEERS];
 	atomic_int	sl_peers;
 	pid_t		sl_pids[MAXPEERS];
 	struct result	sl_result[MAXOPS];
 	atomic_uint	sl_tried[256], sl_good[256];
-	volatile uint64_t *sl_kcov[NKCOV];	/* mapped in all of its processes */
-	int		sl_kcovfd[NKCOV];
 	uint8_t		sl_cov[COVERAGE / 8];
 };
 extern struct slot *slots[MAXSLOTS];
+
+/* The buffers of kcov(4) of a slot, mapped in all of its processes. */
+struct trace {
+	volatile uint64_t *tr_buffer[NKCOV];
+	int		tr_fd[NKCOV];
+};
+extern struct trace traces[MAXSLOTS];
+extern int place;			/* of the slot of this process */
 
 /* What the first process and the slots share; programs have it not. */
 struct shared {
@@ -203,7 +208,7 @@ void	prepare(void);
 
 /* lwc_fuzz_seen.c */
 void	module_find(void);
-bool	kcov_open(struct slot *);
+bool	kcov_open(int);
 void	points_find(void);
 void	points_reset(void);
 void	limits_find(void);

@@ -866,8 +866,8 @@ static void
 traced_peer(struct me *n)
 {
 
-	if (n->index < NKCOV && n->slot->sl_kcov[n->index] != NULL)
-		(void)ioctl(n->slot->sl_kcovfd[n->index], KIOENABLE,
+	if (n->index < NKCOV && traces[place].tr_buffer[n->index] != NULL)
+		(void)ioctl(traces[place].tr_fd[n->index], KIOENABLE,
 		    KCOV_MODE_TRACE_PC);
 }
 
@@ -2000,7 +2000,7 @@ harvest(struct slot *s, int index, uint64_t enough)
 	volatile uint64_t *b;
 	uint64_t at, i, n;
 
-	if (index >= NKCOV || (b = s->sl_kcov[index]) == NULL)
+	if (index >= NKCOV || (b = traces[place].tr_buffer[index]) == NULL)
 		return;
 	n = MIN(b[0], KCOV_ENTRIES - 1);
 	if (n < enough)
@@ -2080,7 +2080,7 @@ worker(struct slot *s)
 	(void)setrlimit(RLIMIT_CORE, &rl);
 	for (i = 0; i < 3; i++)
 		(void)dup2(open("/dev/null", O_RDWR), i);
-	snprintf(dir, sizeof(dir), "/tmp/lwc_fuzz.%d", s->sl_number);
+	snprintf(dir, sizeof(dir), "/tmp/lwc_fuzz.%d", place);
 	(void)mkdir(dir, 0777);
 	(void)chdir(dir);
 	for (i = 0; i < (int)nitems(caught); i++)
@@ -2107,12 +2107,12 @@ worker(struct slot *s)
 	memset(&m, 0, sizeof(m));
 	m.slot = s;
 	s->sl_pids[0] = getpid();
-	if (s->sl_kcov[0] != NULL) {
+	if (traces[place].tr_buffer[0] != NULL) {
 		/* The one before may not have gone quite. */
-		for (i = 0; i < 100 && ioctl(s->sl_kcovfd[0], KIOENABLE,
+		for (i = 0; i < 100 && ioctl(traces[place].tr_fd[0], KIOENABLE,
 		    KCOV_MODE_TRACE_PC) != 0; i++)
 			usleep(1000);
-		s->sl_kcov[0][0] = 0;
+		traces[place].tr_buffer[0][0] = 0;
 	}
 	interpret(&m);
 }

@@ -39,8 +39,9 @@ module_find(void)
 }
 
 bool
-kcov_open(struct slot *s)
+kcov_open(int slot)
 {
+	struct trace *t = &traces[slot];
 	void *p;
 	int fd, i;
 
@@ -51,16 +52,16 @@ kcov_open(struct slot *s)
 		if (fd < 0)
 			return (false);
 		/* Out of the way of what programs close. */
-		s->sl_kcovfd[i] = fcntl(fd, F_DUPFD, 200);
+		t->tr_fd[i] = fcntl(fd, F_DUPFD, 200);
 		(void)close(fd);
-		fd = s->sl_kcovfd[i];
+		fd = t->tr_fd[i];
 		if (ioctl(fd, KIOSETBUFSIZE, KCOV_ENTRIES) != 0)
 			return (false);
 		p = mmap(NULL, KCOV_ENTRIES * KCOV_ENTRY_SIZE,
 		    PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		if (p == MAP_FAILED)
 			return (false);
-		s->sl_kcov[i] = p;
+		t->tr_buffer[i] = p;
 	}
 	return (true);
 }
@@ -207,7 +208,9 @@ seen(struct counter *c, int64_t value, bool take, char *why, size_t size,
 		c->value = value;
 		return;
 	}
-	if (value == c->value || (!c->exact && value < c->value)) {
+	if (value <= c->value) {
+		/* What was busy when we first looked may have gone. */
+		c->value = value;
 		c->times = 0;
 		return;
 	}
