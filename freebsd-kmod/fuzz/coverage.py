@@ -12,6 +12,7 @@ it has some and none of them was seen.  Wants llvm-readelf and llvm-addr2line.
 """
 
 import argparse
+import bisect
 import collections
 import glob
 import os
@@ -49,11 +50,17 @@ def places(module, addresses):
     """address -> (function, file, line), the innermost inlined one."""
     # The call itself: the return address may belong to the next line.
     asked = "".join("%#x\n" % (a - 1) for a in addresses)
-    text = subprocess.run([tool("llvm-addr2line"), "-e", module, "-f"],
+    text = subprocess.run([tool("llvm-addr2line"), "-e", module],
                           check=True, input=asked, stdout=subprocess.PIPE, text=True).stdout
-    lines = text.splitlines()
+    # The sections of a module overlap: only its own table tells functions.
+    symbols = subprocess.run([tool("llvm-readelf"), "-s", "-W", module], check=True,
+                             stdout=subprocess.PIPE, text=True).stdout
+    starts = sorted((int(w[1], 16), w[7]) for w in (x.split() for x in symbols.splitlines())
+                    if len(w) == 8 and w[3] == "FUNC" and w[6] == "1")
     result = {}
-    for address, function, place in zip(addresses, lines[0::2], lines[1::2]):
+    for address, place in zip(addresses, text.splitlines()):
+        at = bisect.bisect_right(starts, (address - 1, "~")) - 1
+        function = starts[at][1] if at >= 0 else "?"
         name, _, line = place.rpartition(":")
         line = re.match(r"\d+", line)
         result[address] = (function, name, int(line.group()) if line else 0)

@@ -222,10 +222,9 @@ def main():
                     pcs |= set(out.read().split())
             with open(pcs_path, "w", encoding="utf-8") as out:
                 out.write("".join(p + "\n" for p in sorted(pcs)))
-        if status != 0:
-            with open(os.path.join(args.folder, "console.%d" % seed), "w",
-                      encoding="utf-8") as out:
-                out.write(text)
+        with open(os.path.join(args.folder, "console.%d" % seed), "w",
+                  encoding="utf-8") as out:
+            out.write(text)
         if status not in (0, 1):
             say("  %s" % (name or "hung" if status == STATUS_TIMEOUT else name))
             last = last_programs(text)

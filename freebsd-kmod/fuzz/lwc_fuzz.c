@@ -47,8 +47,8 @@ struct environment env;
 static struct prog given[MAXLINES];
 static int ngiven;
 static int nslots = 2;
-static int patience = 1000;	/* milliseconds for a program */
-static bool quiet;
+static int patience = 3000;	/* milliseconds for a program */
+static bool guided, quiet;
 
 static double
 now(void)
@@ -305,7 +305,7 @@ slot_main(int which, uint64_t seed)
 			_exit(1);
 		}
 		locked(true);
-		fresh = merge(s);
+		fresh = guided ? merge(s) : 0;
 		n = atomic_load(&sh->ncorpus);
 		if (fresh > 0) {
 			sh->corpus[n < MAXCORPUS ? n : (int)rnd(MAXCORPUS)] = p;
@@ -564,7 +564,6 @@ main(int argc, char **argv)
 	pid_t pids[MAXSLOTS];
 	uint64_t seed;
 	int bad, c, i, leaks, seconds, status, times;
-	bool kcov;
 
 	if (argc == 2 && strcmp(argv[1], "-X") == 0)
 		after_exec();
@@ -654,17 +653,23 @@ main(int argc, char **argv)
 	module_find();
 	if (env.root)
 		env.jid = jail_make();
-	kcov = false;
+	guided = false;
 	for (i = 0; i < MAXSLOTS; i++) {
 		if (i < MAX(nslots, ngiven))
-			kcov = kcov_open(i);
+			guided = kcov_open(i);
 	}
 	(void)procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL);
 	printf("seed %#jx, %d slots, %s, lwc.ko at %#jx size %#jx, "
 	    "%d fail points, %d limits\n", (uintmax_t)seed, nslots,
-	    kcov ? "guided by kcov" : "not guided", (uintmax_t)env.base,
+	    guided ? "guided by kcov" : "not guided", (uintmax_t)env.base,
 	    (uintmax_t)env.size, env.npoints, env.nlimits);
 	fflush(stdout);
+	/* Nothing will be kept without it: what we are given is the corpus. */
+	if (!guided && *mode == '\0')
+		for (i = 0; i < ngiven; i++) {
+			sh->corpus[i] = given[i];
+			atomic_fetch_add(&sh->ncorpus, 1);
+		}
 	bad = leaks = 0;
 	switch (*mode) {
 	case 'r':

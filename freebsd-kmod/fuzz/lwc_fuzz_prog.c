@@ -8,6 +8,7 @@
 
 #include <sys/param.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lwc_fuzz.h"
@@ -260,40 +261,90 @@ op_named(const char *name)
 }
 
 /*
- * Operations at random, but with a context now and then that is made, entered
- * and left again: chance alone seldom gets that far.
+ * What chance alone seldom writes.  "+" makes an operation as good as it can be
+ * (its first choices); a digit sets the first argument.
  */
+static const char *const idioms[] = {
+	"lwCreate+ lwSwitch+0", "lwCreate+ lwSwitch+0", "lwSwitch+7",
+	"lwSwitch+7", "spec lwCreate lwSwitch+0", "spec+ spec lwCreate",
+	"mem lwOverlay+0", "mem mem lwOverlay+0", "mem lwOverlay+7",
+	"fd lwOverlay+0", "fd mem lwOverlay+0", "mem lwOverlay+100",
+	"mmap+ touch+ mem lwOverlay+0", "mem lwRestrict+0", "fd lwRestrict+100",
+	"lwCreate+ lwSwitch+0 wait", "lwCreate+ until wait",
+	"lwCreate+ until signal", "lwCreate+ lwSwitch+0 exit+",
+	"lwCreate+ lwSwitch+0 fault", "lwCreate+ lwSwitch+0 signal",
+	"lwCreate+ lwSwitch+0 cred lwSwitch+7",
+	"lwCreate+ lwSwitch+0 open lwSwitch+7 lwSyscall+0",
+	"lwCreate+ lwDiscardSwitch+0", "point lwCreate+", "point mem lwOverlay+0",
+	"point lwCreate+ lwSwitch+0", "limit lwCreate+", "rlimit lwCreate+",
+	"lwCreate+ lwSwitch+0 lwCreate+ lwSwitch+0 lwSwitch+7",
+	"lwCreate+ lwSwitch+0 {fork lwSwitch+7 }",
+	"sigmask signal lwCreate+ lwSwitch+0", "lwCreate+ lwSwitch+0 allow raw",
+};
+
+static bool
+idiom(struct prog *p)
+{
+	const char *at;
+	char name[24];
+	struct op *o;
+	bool good;
+	int i, n;
+
+	for (at = idioms[rnd(nitems(idioms))]; *at != '\0'; at += *at == ' ') {
+		if (p->n == MAXOPS)
+			return (false);
+		n = (int)strcspn(at, "+ ");
+		snprintf(name, sizeof(name), "%.*s", n, at);
+		at += n;
+		good = *at == '+';
+		if (good)
+			at++;
+		o = &p->op[p->n];
+		memset(o, 0, sizeof(*o));
+		if (strcmp(name, "mem") == 0 || strcmp(name, "fd") == 0) {
+			o->code = (uint8_t)op_named("spec");
+			o->arg[0] = (uint8_t)(rnd(3) + (*name == 'f' ? 5 : 0));
+			o->arg[1] = (uint8_t)rnd(ARENA_PAGES);
+			o->arg[2] = (uint8_t)rnd(rnd(2) ? 4 : ARENA_PAGES);
+			o->arg[3] = (uint8_t)rnd(4);
+		} else if (strcmp(name, "until") == 0) {
+			o->code = (uint8_t)op_named("lwSwitch");
+			o->arg[1] = (uint8_t)(8 + rnd(3));
+			o->arg[2] = (uint8_t)rnd(3);
+		} else {
+			o->code = (uint8_t)op_named(name);
+			for (i = 0; i < NARGS; i++)
+				o->arg[i] = good && i != 2 ? 0 : argument_random(
+				    &operations[o->code].arg[i]);
+			if (good && strcmp(name, "lwCreate") == 0)
+				o->arg[2] = (uint8_t)rnd(8);
+			if (good && *at >= '0' && *at <= '9')
+				o->arg[0] = (uint8_t)strtol(at, NULL, 10);
+		}
+		while (*at >= '0' && *at <= '9')
+			at++;
+		if (excluded[o->code])
+			op_random(o);
+		p->n++;
+	}
+	return (true);
+}
+
 void
 prog_random(struct prog *p)
 {
-	static int create, change;
 	int n;
 
-	if (change == 0) {
-		create = op_named("lwCreate");
-		change = op_named("lwSwitch");
-	}
 	memset(p, 0, sizeof(*p));
 	n = 3 + (int)rnd(rnd(2) ? 12 : 30);
 	while (p->n < n) {
-		op_random(&p->op[p->n]);
-		if (rnd(8) == 0 && p->n + 2 < n && !excluded[create]) {
-			p->op[p->n].code = (uint8_t)create;
-			memset(p->op[p->n].arg, 0, NARGS);
-			p->op[p->n].arg[2] = (uint8_t)rnd(8);
-			p->n++;
-			if (rnd(3) == 0)
-				op_random(&p->op[p->n++]);
-			memset(&p->op[p->n], 0, sizeof(p->op[0]));
-			p->op[p->n].code = (uint8_t)change;
-		} else if (rnd(10) == 0 && !excluded[change]) {
-			memset(&p->op[p->n], 0, sizeof(p->op[0]));
-			p->op[p->n].code = (uint8_t)change;
-			p->op[p->n].arg[0] = 7;
-			p->op[p->n].arg[1] = (uint8_t)rnd(5);
-			p->op[p->n].arg[3] = (uint8_t)rnd(3);
+		if (rnd(3) == 0) {
+			if (!idiom(p))
+				break;
+		} else {
+			op_random(&p->op[p->n++]);
 		}
-		p->n++;
 	}
 }
 
@@ -317,7 +368,9 @@ prog_mutate(struct prog *p, const struct prog *other)
 	for (times = 1 + (int)rnd(5); times > 0; times--) {
 		at = (int)rnd(p->n);
 		switch (rnd(10)) {
-		case 0:
+		case 0:			/* go on at the end */
+			(void)idiom(p);
+			break;
 		case 1:
 		case 2:
 			op_random(&o);
