@@ -68,7 +68,8 @@ lwc_control_destroy(struct thread *td, int fd)
 		return (error);
 	lp = lc->lc_lp;
 	mtx_lock(&lp->lp_mtx);
-	if (lc->lc_creator != lp->lp_current)
+	if (lc->lc_creator != lp->lp_current &&
+	    lc->lc_creator_id != lp->lp_current->lc_id)
 		error = EPERM;
 	if (error == 0 && lc->lc_state != LWC_STATE_DEAD)
 		lwc_reap(lp, lc);	/* and lets go of the lock */
