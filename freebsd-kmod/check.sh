@@ -124,13 +124,15 @@ typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
 	sed '/^bool swap_reserve_by_cred(/a\
 void swap_reserve_force_by_cred(vm_ooffset_t incr, struct ucred *cred);' \
 	    "$generic/vm/vm.h" >"$headers/vm/vm.h"
-	sed '/^[[:space:]]*LIST_ENTRY(proc) p_jaillist;/a\
-	u_int p_execblock;' "$generic/sys/proc.h" >"$headers/sys/proc.h"
+	sed -e '/^[[:space:]]*LIST_ENTRY(proc) p_jaillist;/a\
+	u_int p_execblock;' \
+	    -e '/define[[:space:]]*P_INEXEC[[:space:]]/a\
+#define P_INEXEC_WAIT 0x40000000' "$generic/sys/proc.h" >"$headers/sys/proc.h"
 	sed '/^void[[:space:]]*exec_cleanup(/i\
 void execve_block_pass(struct thread *td);' \
 	    "$generic/sys/imgact.h" >"$headers/sys/imgact.h"
 	[ "$(cat "$headers"/sys/*.h "$headers/vm/vm.h" | grep -cE \
-	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred|u_int p_execblock|execve_block_pass')" = 8 ] ||
+	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred|u_int p_execblock|execve_block_pass|P_INEXEC_WAIT')" = 9 ] ||
 	    die 'the headers of 15.0 are not as expected'
 fi
 
@@ -278,6 +280,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		[ "$program" = lwc_test ] && more=$cases
 		zuser "$source" $more $stubs -o "$out/bin/$program"
 	done
+	zuser fuzz/*.c "$out/lwc.o" -o "$out/bin/lwc_fuzz"
 
 	step 'options of the running kernel'
 	# kernel-options.sh, with a kernel and a config(8) that are not there.

@@ -23,6 +23,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/syscall.h>
+
+/* Younger than 15.0, whose headers check.sh has. */
+#ifndef SYS_jail_attach_jd
+#define	SYS_jail_attach_jd	597
+#endif
+#ifndef SYS_pdrfork
+#define	SYS_pdrfork		600
+#endif
 
 #include "../sys/lwc.h"
 
