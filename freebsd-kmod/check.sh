@@ -107,13 +107,14 @@ printf '#define %s 1\n' SMP MAC VIMAGE >"$headers/plain/opt_global.h"
 	cat "$headers/release/opt_global.h"
 	printf '#define %s 1\n' INVARIANTS INVARIANT_SUPPORT WITNESS
 } >"$headers/debug/opt_global.h"
-# What 15.1 added to 15.0, in copies: fo_fork, the second argument of fdcopy(),
+# What 15.1 added to 15.0, in copies: fo_fork and fo_fdclose, the second argument of fdcopy(),
 # execve_block(9), a function and a call.
 if ! grep -q fo_fork_t "$generic/sys/file.h"; then
 	sed -e '/^typedef.*fo_flags_t;/i\
 typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
-    struct file **fp1, struct proc *p1, struct thread *td);' \
-	    -e 's/^\([[:space:]]*\)fo_spare_t[[:space:]]*\*fo_spares\[8\];.*/\1fo_fork_t *fo_fork; fo_spare_t *fo_spares[7];/' \
+    struct file **fp1, struct proc *p1, struct thread *td);\
+typedef void fo_fdclose_t(struct file *fp, int fd, struct thread *td);' \
+	    -e 's/^\([[:space:]]*\)fo_spare_t[[:space:]]*\*fo_spares\[8\];.*/\1fo_fork_t *fo_fork; fo_fdclose_t *fo_fdclose; fo_spare_t *fo_spares[6];/' \
 	    -e '/define[[:space:]]*DFLAG_SEEKABLE/a\
 #define DFLAG_FORK 0x04' \
 	    "$generic/sys/file.h" >"$headers/sys/file.h"

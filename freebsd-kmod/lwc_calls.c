@@ -174,8 +174,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
-	L(thr_new), L(thr_exit), L(aio_fsync), L(jail_set), L(aio_mlock),
-	L(aio_writev),
+	L(thr_new), L(kmq_notify), L(thr_exit), L(aio_fsync), L(jail_set),
+	L(aio_mlock), L(aio_writev),
 	L(aio_readv), L(jail_attach_jd),
 
 	ML(break), ML(mlock), ML(mlockall), ML(mmap),
@@ -185,7 +185,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	G(cpuset_setid), G(cpuset_setaffinity), G(cpuset_setdomain),
 	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
-	G(sigqueue), G(kmq_notify), G(abort2), G(thr_kill2), G(procctl),
+	G(sigqueue), G(abort2), G(thr_kill2), G(procctl),
 
 	MG(kill), MG(ioctl), MG(setrlimit), MG(__sysctl),
 	MG(__sysctlbyname),
@@ -367,6 +367,9 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 	case SYS_jail_set:
 		return (((int)sa->args[2] & JAIL_ATTACH) != 0 ?
 		    &lwc_sysent_busy : NULL);
+	case SYS_kmq_notify:
+		/* The process is told for a number, which each table has. */
+		return (sa->args[1] != 0 ? &lwc_sysent_busy : NULL);
 	case SYS_profil:
 		/* Counts in the memory of whoever is current. */
 		return (sa->args[3] != 0 ? &lwc_sysent_busy : NULL);
@@ -398,9 +401,9 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 }
 
 /*
- * May it send a signal that nothing can catch?  To another process, named by its
- * number and nothing else: 0, what is negative, a thread's number and the bits
- * that go with a signal's can all mean its own.
+ * May it send a signal that nothing can catch?  To another process, named by
+ * its number and nothing else: 0, what is negative, a thread's number and the
+ * bits that go with a signal's can all mean its own.
  */
 static bool
 lwc_kills_itself(const struct proc *p, const struct syscall_args *sa)
@@ -455,8 +458,8 @@ lwc_call_sigaction(struct thread *td, void *uap)
 }
 
 /*
- * In a context with LWC_TRAP_FAULT alone, no call ends it past the guard but one
- * that takes the marks away.
+ * In a context with LWC_TRAP_FAULT alone, no call ends it past the guard but
+ * one that takes the marks away.
  */
 struct sysent *
 lwc_call_guard_fault(const struct syscall_args *sa)
@@ -532,7 +535,6 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS_ktimer_create:
 	case SYS_ktimer_settime:
 	case SYS_ktimer_delete:
-	case SYS_kmq_notify:
 	case SYS_procctl:
 	case SYS_ptrace:
 		return (&lwc_sysent_perm);

@@ -186,8 +186,9 @@ lwc_ctx_descends(const struct lwc_ctx *lc, const struct lwc_ctx *ancestor)
 }
 
 /*
- * Nobody finds it any more: not the living, no deadline, not its children, whose
- * end its own creator is told of from now on.  (Their lc_creator_id stays.)
+ * Nobody finds it any more: not the living, no deadline, not its children,
+ * whose end its own creator is told of from now on.  (Their lc_creator_id
+ * stays.)
  */
 static void
 lwc_ctx_unlink(struct lwc_proc *lp, struct lwc_ctx *lc)

@@ -4,7 +4,7 @@
  * Copyright (c) 2026 The lwc authors
  */
 
-/* A context, what it finds when it resumes, and the descriptors that name it. */
+/* A context, what it finds when it resumes, the descriptors that name it. */
 
 #ifndef _LWC_CONTEXT_H_
 #define	_LWC_CONTEXT_H_
@@ -157,7 +157,7 @@ void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
 int	lwc_ctx_get(struct thread *td, int fd, struct lwc_ctx **lcp,
 	    struct lwc_rights **rgp);
 
-/* Does this number of a table name this context?  The table is locked or ours. */
+/* Does this number of a table, locked or ours, name this context? */
 static inline bool
 lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc)
 {

@@ -10,8 +10,8 @@
  *
  * Three commands, for whoever runs code that it does not trust:
  *
- * DESTROY ends a suspended context now, whoever else names it; its creator may do
- * so, or if that is gone its creator.
+ * DESTROY ends a suspended context now, whoever else names it; its creator may
+ * do so, or if that is gone its creator.
  *
  * ALLOW leaves the current context a set of system calls and no others, for
  * ever, and the same to all that it will create.  The set is a counted,
@@ -23,12 +23,12 @@
  *
  * INTRODUCE gives one context a name of another, as a switch gives its target
  * one of the caller (3.3), so that the two get along without a third.  The name
- * takes a number in the table of the first, so that is one that the caller made,
- * or that such a one made, and so on: nobody's table is filled, nor the order of
- * its numbers disturbed, by what it runs.  The second may be anybody whom the
- * caller has a name of: who is introduced is not asked, just as nobody is asked
- * whether he wants to be switched to.  No rights over memory, files and
- * credentials come with it.
+ * takes a number in the table of the first, so that is one that the caller
+ * made, or that such a one made, and so on: nobody's table is filled, nor the
+ * order of its numbers disturbed, by what it runs.  The second may be anybody
+ * whom the caller has a name of: who is introduced is not asked, just as nobody
+ * is asked whether he wants to be switched to.  No rights over memory, files
+ * and credentials come with it.
  */
 
 #include "lwc_allow.h"

@@ -43,9 +43,9 @@ lwc_cred_changed(struct proc *p, struct ucred *from, struct ucred *to)
 
 /*
  * Let the thread catch up with its process, whose lock is let go meanwhile, and
- * let pass whoever relies on its credentials and memory (execve_block(9)) and may
- * change its limits before that is over.  Both hold when it returns, and as long
- * as the lock is kept.
+ * let pass whoever relies on its credentials and memory (execve_block(9)) and
+ * may change its limits before that is over.  Both hold when it returns, and as
+ * long as the lock is kept.
  */
 static inline void
 lwc_cow_sync(struct thread *td, struct proc *p)

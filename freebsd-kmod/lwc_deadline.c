@@ -201,8 +201,8 @@ lwc_deadline_advance(struct lwc_ctx *lc, sbintime_t until)
 }
 
 /*
- * On the way to user mode: has somebody waited long enough?  Returns true if the
- * thread is in another context now.
+ * On the way to user mode: has somebody waited long enough?  Returns true if
+ * the thread is in another context now.
  */
 bool
 lwc_deadline_check(struct thread *td, struct lwc_proc *lp)

@@ -121,8 +121,8 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 
 /*
  * A table is about to be one that another context has as well, which is to have
- * these rights over its owner: a descriptor of the owner itself among it carries
- * no more than that from now on (2.5).
+ * these rights over its owner: a descriptor of the owner itself among it
+ * carries no more than that from now on (2.5).
  */
 static void
 lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,

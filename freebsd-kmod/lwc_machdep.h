@@ -36,9 +36,9 @@ void	lwc_md_fini(struct lwc_md *md);
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
 /*
  * The same (from may be null: not wanted), make another saved state the one
- * with which the thread returns to user mode, and activate p_vmspace.  A call says that the
- * thread left by a system call that returns there: then only the registers
- * that a system call preserves need be kept.
+ * with which the thread returns to user mode, and activate p_vmspace.  A call
+ * says that the thread left by a system call that returns there: then only the
+ * registers that a system call preserves need be kept.
  */
 static void lwc_md_switch(struct thread *td, struct lwc_md *from,
 	    struct lwc_md *to, bool call);

@@ -18,9 +18,10 @@
  * The handlers run for every process of the system; they look at a counter
  * before they take a lock.
  *
- * Contexts are destroyed by a thread of their own process.  When their last name
- * goes elsewhere, or while that thread is busy destroying another, they wait on
- * lp_dead for it: for the AST that is set then, the next call, or the exit.
+ * Contexts are destroyed by a thread of their own process.  When their last
+ * name goes elsewhere, or while that thread is busy destroying another, they
+ * wait on lp_dead for it: for the AST that is set then, the next call, or the
+ * exit.
  *
  * The module can be unloaded when no process has a record.  From the moment it
  * has said so (lwc_process_close_gate()) no process gets one.
@@ -153,6 +154,7 @@ lwc_proc_exclusive(struct proc *p)
 	return (p->p_numthreads == 1 &&
 	    (p->p_flag & (P_PPWAIT | P_PROFIL | P_SYSTEM)) == 0 &&
 	    p->p_leader == p && p->p_peers == NULL &&
+	    LIST_EMPTY(&p->p_mqnotifier) &&
 	    p->p_fdtol == NULL && p->p_fd->fd_refcnt == 1 &&
 	    !sigacts_shared(p->p_sigacts) && !lwc_vm_shared(p));
 }
@@ -362,8 +364,8 @@ lwc_reap_all(struct lwc_proc *lp)
  * Destroy a context that is dead from now on (or whose thread, in lwc_enter(),
  * has just left it so): here and now if the caller may (with all that die of
  * it, one after the other, whatever the depth of the closing), else when its
- * process gets to it.  Called with lp_mtx held, returns without: from when it is
- * dead it is on lp_dead, which the process empties before it ends.
+ * process gets to it.  Called with lp_mtx held, returns without: from when it
+ * is dead it is on lp_dead, which the process empties before it ends.
  */
 void
 lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc)

@@ -35,8 +35,8 @@ SDT_PROBE_DEFINE2(lwc, , , restrict, "uint64_t", "int");
 static struct lwc_rights *lwc_none, *lwc_all;
 
 /*
- * New rights with room for n ranges, which count for a user; NULL if that one has
- * too many.  The module's own two count for nobody.
+ * New rights with room for n ranges, which count for a user; NULL if that one
+ * has too many.  The module's own two count for nobody.
  */
 static struct lwc_rights *
 lwc_rights_new(struct lwc_user *us, int n)

@@ -11,10 +11,10 @@
  * it by name or is the consequence of what it did: it belongs to the context,
  * and waits with it when that is left.  What is pending for the process stays
  * and acts on whoever is current (6.1).  But a context with LWC_TRAP_EXIT takes
- * along what it brought upon the process itself, by kill(2) of its own process or
- * by what the kernel signals for its calls, and blocked: its creator would die of
- * that.  What was pending when it was entered is marked as others'.  SIGKILL and
- * SIGSTOP are always the process's.
+ * along what it brought upon the process itself, by kill(2) of its own process
+ * or by what the kernel signals for its calls, and blocked: its creator would
+ * die of that.  What was pending when it was entered is marked as others'. 
+ * SIGKILL and SIGSTOP are always the process's.
  *
  * A signal that comes when there is no room for its siginfo has no sender that
  * anybody knows.  So that none of its own is among those, such a context cannot
@@ -205,8 +205,8 @@ lwc_sigqueue_bare(const sigqueue_t *sq)
 }
 
 /*
- * A ksiginfo leaves one queue for another.  Those of a suspended context belong to
- * no process as far as the kernel is concerned, so they do not count against
+ * A ksiginfo leaves one queue for another.  Those of a suspended context belong
+ * to no process as far as the kernel is concerned, so they do not count against
  * what it may have pending; instead a context keeps LWC_KEPT_SIGNALS at most.
  */
 static void
@@ -355,10 +355,10 @@ lwc_anonymous(vm_map_t map, vm_offset_t start, vm_offset_t end)
 }
 
 /*
- * Will sendsig() be able to write a handler's frame?  Each page is written to, by
- * exchanging a word for itself in one step, since others may share it; then it
- * has a copy of its own.  Of a file or a memory object another process could cut
- * the page off again; so a frame is in anonymous memory, or there is none.
+ * Will sendsig() be able to write a handler's frame?  Each page is written to,
+ * by exchanging a word for itself in one step, since others may share it; then
+ * it has a copy of its own.  Of a file or a memory object another process could
+ * cut the page off again; so a frame is in anonymous memory, or there is none.
  */
 static bool
 lwc_sigframe_ok(struct thread *td, bool onstack)
@@ -389,9 +389,10 @@ lwc_stop(struct proc *p, struct sigacts *ps, int sig)
 }
 
 /*
- * A handler that is to be called once (SA_RESETHAND) has been.  The kernel would
- * set the default action now, and a second signal might be delivered before
- * anybody could mark it: so what the kernel does is done here, and the mark set.
+ * A handler that is to be called once (SA_RESETHAND) has been.  The kernel
+ * would set the default action now, and a second signal might be delivered
+ * before anybody could mark it: so what the kernel does is done here, and the
+ * mark set.
  */
 static void
 lwc_handler_reset(struct thread *td, struct sigacts *ps, int flags, int sig)

@@ -27,17 +27,19 @@
  * change without a lock.  sys_lwSwitch() does that by itself.
  *
  * What is switched, of struct proc: p_vmspace, p_fd, p_pd, p_sigacts, p_ucred,
- * p_limit and with it p_cpulimit, p_umtx_min_timeout, p_sysent.  Of struct thread: td_ucred,
- * td_realucred, td_ucredref, td_limit; td_sigqueue (lwc_signals.c); all of
- * struct lwc_thread; the frame, the bases and vector registers (lwc_md.h).
+ * p_limit and with it p_cpulimit, p_umtx_min_timeout, p_sysent.  Of struct
+ * thread: td_ucred, td_realucred, td_ucredref, td_limit; td_sigqueue
+ * (lwc_signals.c); all of struct lwc_thread; the frame, the bases and vector
+ * registers (lwc_md.h).
  *
  * What is not:
  *  p_fdtol		NULL, or no switch: lwc_proc_check().
  *  p_sigqueue		the process's; lwc_signals.c takes what is not.
  *  p_aioinfo		none in flight, or no switch.
  *  p_stats->p_prof	profil(2) is refused; it counts in user memory.
- *  p_realtimer, p_itimers, p_stats->p_timer, p_sigiolst, p_mqnotifier,
- *  p_pdeathsig		the process's; their signals act on who is current.
+ *  p_mqnotifier	mq_notify(2) is refused; it goes by a number.
+ *  p_realtimer, p_itimers, p_stats->p_timer, p_sigiolst, p_pdeathsig
+ *			the process's; their signals act on who is current.
  *  p_limco		looks at p_cpulimit, which is switched.
  *  p_textvp, p_comm, p_args, p_osrel, p_elf_flags, p_md (LDT, paging mode)
  *			of the program, which is one; execve(2) ends the rest.
@@ -82,8 +84,8 @@ lwc_signals_wait(const struct thread *td, const struct proc *p)
 }
 
 /*
- * The kernel's callout that watches p_cpulimit, once a second, comes no more when
- * it finds no limit; then nobody would look after the next context's.
+ * The kernel's callout that watches p_cpulimit, once a second, comes no more
+ * when it finds no limit; then nobody would look after the next context's.
  */
 static inline rlim_t
 lwc_cpulimit(rlim_t limit)
@@ -348,9 +350,9 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 
 /*
  * An event that comes to a preempted context is not lost: it goes on where it
- * was, and its next lwSwitch() returns the event.  It need not ever call that, so
- * there is an end to it: of LWC_KEPT_EVENTS and more a trapped call fails, and
- * an end is not told.
+ * was, and its next lwSwitch() returns the event.  It need not ever call that,
+ * so there is an end to it: of LWC_KEPT_EVENTS and more a trapped call fails,
+ * and an end is not told.
  */
 static struct lwc_kept *
 lwc_keep(const struct lwc_event *ev)

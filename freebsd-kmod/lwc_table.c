@@ -17,9 +17,9 @@
  * The files are taken out one by one first; closing one may sleep.  What is
  * left is freed by fdescfree() and pdescfree(), which work on p_fd and p_pd:
  * exchanged for that moment, for which the process must have one thread.  If it
- * has more, the empty table waits on lp_tables.  So it does while a kernel queue
- * of it is still open, since somebody else looks at it (kcmp(2), a reader of
- * kern.proc.kqueue): a queue points to its table and does not hold it.
+ * has more, the empty table waits on lp_tables.  So it does while a kernel
+ * queue of it is still open, since somebody else looks at it (kcmp(2), a reader
+ * of kern.proc.kqueue): a queue points to its table and does not hold it.
  */
 
 #include "lwc_files.h"
@@ -132,7 +132,7 @@ lwc_table_empty(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 	looks = LWC_LOOKS;
 	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
 		maybe_yield();
-		/* Readers of kern.proc.* may still hold a table that was p_fd. */
+		/* Readers of kern.proc.* may still hold what was p_fd. */
 		FILEDESC_XLOCK(fdp);
 		fde = &fdp->fd_ofiles[fd];
 		fp = fde->fde_file;
@@ -141,8 +141,19 @@ lwc_table_empty(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 			filecaps_free(&fde->fde_caps);
 		}
 		FILEDESC_XUNLOCK(fdp);
-		if (fp != NULL)
-			lwc_file_release(td, lp, fdp, fp, &looks);
+		if (fp == NULL)
+			continue;
+		/*
+		 * mq_notify(3) is refused, but a debugger may have made it: it
+		 * would outlive the process.  Its table is asked to be locked.
+		 */
+		if (__predict_false(fp->f_ops->fo_fdclose != NULL &&
+		    !LIST_EMPTY(&td->td_proc->p_mqnotifier))) {
+			FILEDESC_XLOCK(td->td_proc->p_fd);
+			fp->f_ops->fo_fdclose(fp, fd, td);
+			FILEDESC_XUNLOCK(td->td_proc->p_fd);
+		}
+		lwc_file_release(td, lp, fdp, fp, &looks);
 	}
 }
 
@@ -243,8 +254,8 @@ lwc_tables_take(struct lwc_proc *lp)
 }
 
 /*
- * Free what had to wait, in a process with one thread.  What has to wait on is put
- * back; at the end of the process (all) it is waited for.
+ * Free what had to wait, in a process with one thread.  What has to wait on is
+ * put back; at the end of the process (all) it is waited for.
  */
 void
 lwc_tables_drain(struct lwc_proc *lp, bool all)

@@ -173,7 +173,7 @@ lwc_sv_fetch(struct thread *td)
 
 	p = td->td_proc;
 	sa = &td->td_sa;
-	/* Neither guards nor traps are about it; it looks at the list itself. */
+	/* Guards and traps are not about it; it looks at the list itself. */
 	if (lwc_md_fetch(td, lwSwitch_number, &lwc_sysent_switch))
 		return (0);
 	error = lwc_orig(p)->sv_fetch_syscall_args(td);
@@ -284,7 +284,8 @@ lwc_sv_sendsig(sig_t catcher, ksiginfo_t *ksi, sigset_t *mask)
 /*
  * Who is told of an end, referenced: the creator, or if that is gone its
  * creator; or, while that one waits for an answer to a call of its own and can
- * be resumed by its monitor alone, the monitor, and so on.  NULL: nobody is left.
+ * be resumed by its monitor alone, the monitor, and so on.  NULL: nobody is
+ * left.
  */
 static struct lwc_ctx *
 lwc_heir(struct lwc_proc *lp, struct lwc_ctx *lc)

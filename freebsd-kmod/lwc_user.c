@@ -9,10 +9,11 @@
  *
  * Contexts cost kernel memory, and each descriptor is an open file of the
  * system's (kern.maxfiles), of which a copy of a table that names n contexts
- * makes n more: neither RLIMIT_NPROC nor RLIMIT_NOFILE sees that.  Rights have as
- * many ranges as their holder wishes.  So all three are counted by real user,
- * against kern.lwc.max_per_user, max_descriptors_per_user, max_ranges_per_user.  A context counts for whom its creator was
- * at that time, a descriptor for whom its process was at its first call.
+ * makes n more: neither RLIMIT_NPROC nor RLIMIT_NOFILE sees that.  Rights have
+ * as many ranges as their holder wishes.  So all three are counted by real
+ * user, against kern.lwc.max_per_user, max_descriptors_per_user,
+ * max_ranges_per_user.  A context counts for whom its creator was at that time,
+ * a descriptor for whom its process was at its first call.
  */
 
 #include "lwc_context.h"

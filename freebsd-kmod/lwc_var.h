@@ -17,11 +17,11 @@
  *
  * Exclusiveness.  A process with a record (struct lwc_proc) shares neither
  * descriptor table nor address space nor signal actions with another process.
- * lwc_proc_get() refuses one that does; lwc_calls.c refuses the calls that would
- * bring it about; lwc_proc_fork() notices if it came about all the same (a
- * debugger can make calls past lwc_calls.c), before the other process runs, and
- * from then on every call of the module fails (lp_shared).  The kernel's own
- * mark of a shared table is p_fdtol.  So no table of such a process needs a
+ * lwc_proc_get() refuses one that does; lwc_calls.c refuses the calls that
+ * would bring it about; lwc_proc_fork() notices if it came about all the same
+ * (a debugger can make calls past lwc_calls.c), before the other process runs,
+ * and from then on every call of the module fails (lp_shared).  The kernel's
+ * own mark of a shared table is p_fdtol.  So no table of such a process needs a
  * lock against others to be read, as long as the process has one thread.
  *
  * Locks, named in the comments beside the fields:

@@ -325,10 +325,10 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
  * space to be the active one, so it is p_vmspace for that time.
  *
  * As in vmspace_exit() nobody has a reference then, and nobody gets one:
- * vmspace_acquire_ref() finds none to add to.  Who takes p_vmspace as it is under
- * execve_block(9) (kern.proc.rlimit) or p_candebug(9) is kept out as by exec.  An
- * AIO daemon would take it as well, another thread would run in it: with either
- * it goes the slow way.
+ * vmspace_acquire_ref() finds none to add to.  Who takes p_vmspace as it is
+ * under execve_block(9) (kern.proc.rlimit) or p_candebug(9) is kept out as by
+ * exec.  An AIO daemon would take it as well, another thread would run in it:
+ * with either it goes the slow way.
  */
 void
 lwc_vm_free(struct vmspace *vm)

@@ -82,7 +82,8 @@ static bool
 lwc_lazy_anchored(vm_map_entry_t prev, vm_map_entry_t entry)
 {
 
-	return (prev != NULL && lwc_lazy_anchor(prev) && prev->end == entry->start &&
+	return (prev != NULL && lwc_lazy_anchor(prev) &&
+	    prev->end == entry->start &&
 	    prev->inheritance == VM_INHERIT_COPY &&
 	    prev->object.vm_object == entry->object.vm_object);
 }

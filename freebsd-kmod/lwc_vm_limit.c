@@ -113,7 +113,7 @@ lwc_vm_grow_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow)
 	return (lwc_vm_fits(td, lp, RLIMIT_VMEM, LWC_SIZE, grow));
 }
 
-/* The same; what is mapped is locked as well, if mlockall(2) has asked for it. */
+/* The same; what is mapped is locked as well, if mlockall(2) asked for it. */
 bool
 lwc_vm_map_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow)
 {

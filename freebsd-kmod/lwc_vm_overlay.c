@@ -219,8 +219,8 @@ lwc_stage_check(struct lwc_proc *lp, struct lwc_stage *st, vm_map_t dst)
  * (5.1: source = self with UNMAP).
  */
 int
-lwc_vm_stage(struct lwc_proc *lp, struct vmspace *src, const struct lwc_specs *sp,
-    struct vmspace *dst, struct lwc_stage **stp)
+lwc_vm_stage(struct lwc_proc *lp, struct vmspace *src,
+    const struct lwc_specs *sp, struct vmspace *dst, struct lwc_stage **stp)
 {
 	struct lwc_part *pt;
 	struct lwc_stage *st;
