@@ -84,6 +84,16 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*"opt_[a-z0-9_]+\.h"' \
 	: >"$headers/$name"
 done
 printf '#define %s 1\n' CAPABILITIES CAPABILITY_MODE >"$headers/opt_capsicum.h"
+echo '#define KTRACE 1' >"$headers/opt_ktrace.h"
+# The operations of a vnode that the module uses, by the symbols that the
+# generated functions call.
+for name in SET_TEXT UNSET_TEXT UNLOCK; do
+	cat <<-END
+	struct vop_vector;
+	int VOP_${name}_APV(const struct vop_vector *, void *);
+	#define VOP_$name(vp) VOP_${name}_APV((vp)->v_op, NULL)
+	END
+done >"$headers/vnode_if.h"
 # The options of three kernels: GENERIC of a release; the same for debugging;
 # and one with nothing but what bsd.kmod.mk takes for granted.
 mkdir -p "$headers/release" "$headers/debug" "$headers/plain"
@@ -97,13 +107,14 @@ printf '#define %s 1\n' SMP MAC VIMAGE >"$headers/plain/opt_global.h"
 	cat "$headers/release/opt_global.h"
 	printf '#define %s 1\n' INVARIANTS INVARIANT_SUPPORT WITNESS
 } >"$headers/debug/opt_global.h"
-# What 15.1 added to 15.0, in copies: fo_fork, the second argument of fdcopy(),
-# a function and a call.
+# What 15.1 added to 15.0, in copies: fo_fork and fo_fdclose, the second argument of fdcopy(),
+# execve_block(9), a function and a call.
 if ! grep -q fo_fork_t "$generic/sys/file.h"; then
 	sed -e '/^typedef.*fo_flags_t;/i\
 typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
-    struct file **fp1, struct proc *p1, struct thread *td);' \
-	    -e 's/^\([[:space:]]*\)fo_spare_t[[:space:]]*\*fo_spares\[8\];.*/\1fo_fork_t *fo_fork; fo_spare_t *fo_spares[7];/' \
+    struct file **fp1, struct proc *p1, struct thread *td);\
+typedef void fo_fdclose_t(struct file *fp, int fd, struct thread *td);' \
+	    -e 's/^\([[:space:]]*\)fo_spare_t[[:space:]]*\*fo_spares\[8\];.*/\1fo_fork_t *fo_fork; fo_fdclose_t *fo_fdclose; fo_spare_t *fo_spares[6];/' \
 	    -e '/define[[:space:]]*DFLAG_SEEKABLE/a\
 #define DFLAG_FORK 0x04' \
 	    "$generic/sys/file.h" >"$headers/sys/file.h"
@@ -114,8 +125,15 @@ typedef int fo_fork_t(struct filedesc *fdp, struct file *fp,\
 	sed '/^bool swap_reserve_by_cred(/a\
 void swap_reserve_force_by_cred(vm_ooffset_t incr, struct ucred *cred);' \
 	    "$generic/vm/vm.h" >"$headers/vm/vm.h"
+	sed -e '/^[[:space:]]*LIST_ENTRY(proc) p_jaillist;/a\
+	u_int p_execblock;' \
+	    -e '/define[[:space:]]*P_INEXEC[[:space:]]/a\
+#define P_INEXEC_WAIT 0x40000000' "$generic/sys/proc.h" >"$headers/sys/proc.h"
+	sed '/^void[[:space:]]*exec_cleanup(/i\
+void execve_block_pass(struct thread *td);' \
+	    "$generic/sys/imgact.h" >"$headers/sys/imgact.h"
 	[ "$(cat "$headers"/sys/*.h "$headers/vm/vm.h" | grep -cE \
-	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred')" = 6 ] ||
+	    'fo_fork_t\(|\*fo_fork;|DFLAG_FORK|fdcopy.*p1|SYS_pdrfork|force_by_cred|u_int p_execblock|execve_block_pass|P_INEXEC_WAIT')" = 9 ] ||
 	    die 'the headers of 15.0 are not as expected'
 fi
 
@@ -263,6 +281,7 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		[ "$program" = lwc_test ] && more=$cases
 		zuser "$source" $more $stubs -o "$out/bin/$program"
 	done
+	zuser fuzz/*.c "$out/lwc.o" -o "$out/bin/lwc_fuzz"
 
 	step 'options of the running kernel'
 	# kernel-options.sh, with a kernel and a config(8) that are not there.

@@ -10,30 +10,34 @@
  *
  * Three commands, for whoever runs code that it does not trust:
  *
- * DESTROY ends a suspended context now, whoever else names it.
+ * DESTROY ends a suspended context now, whoever else names it; its creator may
+ * do so, or if that is gone its creator.
  *
  * ALLOW leaves the current context a set of system calls and no others, for
  * ever, and the same to all that it will create.  The set is a counted,
  * immutable bitmap; the private sysentvec of lwc_trap.c looks at it before
  * each call.  It closes what capability mode leaves open: making processes
  * and threads, timers whose signals would hit other contexts, SIGKILL to
- * oneself.
+ * oneself.  No list binds the child of a fork or a new program, so a context
+ * with a list makes neither, whatever is in it.
  *
  * INTRODUCE gives one context a name of another, as a switch gives its target
- * one of the caller (3.3), so that the two get along without a third.  Whoever
- * has a name of both may do so, since nobody gets by it what he could not get
- * anyway: the holder may switch to either, so it could go to the second one
- * whenever the first one asks it to, and carry the words.  That is delegation,
- * and this is the same without the way through the holder; it outlives the
- * holder, too, as a name that was handed on does.  No rights over memory,
- * files and credentials come with it.  Who is introduced is not asked, just as
- * nobody is asked whether he wants to be switched to.
+ * one of the caller (3.3), so that the two get along without a third.  The name
+ * takes a number in the table of the first, so that is one that the caller
+ * made, or that such a one made, and so on: nobody's table is filled, nor the
+ * order of its numbers disturbed, by what it runs.  The second may be anybody
+ * whom the caller has a name of: who is introduced is not asked, just as nobody
+ * is asked whether he wants to be switched to.  No rights over memory, files
+ * and credentials come with it.
  */
 
-#include "lwc_var.h"
+#include "lwc_allow.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_switch.h"
+#include "lwc_trap.h"
 
 #include <sys/limits.h>
-#include <sys/syscall.h>
 
 struct lwc_allow *
 lwc_allow_hold(struct lwc_allow *al)
@@ -49,7 +53,7 @@ lwc_allow_free(struct lwc_allow *al)
 {
 
 	if (al != NULL && refcount_release(&al->al_refs))
-		free(al, M_LWC);
+		free(al, M_LWCRIGHTS);
 }
 
 static int
@@ -58,32 +62,27 @@ lwc_control_destroy(struct thread *td, int fd)
 	struct lwc_ctx *lc;
 	struct lwc_proc *lp;
 	int error;
-	bool dead;
 
 	error = lwc_ctx_get(td, fd, &lc, NULL);
 	if (error != 0)
 		return (error);
 	lp = lc->lc_lp;
-	dead = false;
 	mtx_lock(&lp->lp_mtx);
-	if (lc->lc_creator == NULL || lc->lc_creator != lp->lp_current) {
+	if (lc->lc_creator != lp->lp_current &&
+	    lc->lc_creator_id != lp->lp_current->lc_id)
 		error = EPERM;
-	} else if (lc->lc_state != LWC_STATE_DEAD) {
-		lc->lc_state = LWC_STATE_DEAD;
-		dead = true;
-	}
-	mtx_unlock(&lp->lp_mtx);
-	if (dead)
-		lwc_reap(lp, lc);
+	if (error == 0 && lc->lc_state != LWC_STATE_DEAD)
+		lwc_reap(lp, lc);	/* and lets go of the lock */
+	else
+		mtx_unlock(&lp->lp_mtx);
 	lwc_ctx_rele(lc);
 	return (error);
 }
 
 /*
  * The table that gets the name is, for a moment, the process's, and falloc()
- * may sleep meanwhile: both have a name of ours until it is done, lest another
- * process that shares a table close the last one.  Nobody else changes a
- * state: the process has one thread, and that is here.
+ * may sleep meanwhile: both have a name of ours until it is done.  Nobody else
+ * changes a state: the process has one thread, and that is here.
  */
 static int
 lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
@@ -109,6 +108,8 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	} else if (to->lc_state == LWC_STATE_DEAD ||
 	    whom->lc_state == LWC_STATE_DEAD) {
 		error = ESRCH;
+	} else if (!lwc_ctx_descends(to, lp->lp_current)) {
+		error = EPERM;
 	} else {
 		to->lc_names++;
 		whom->lc_names++;
@@ -134,13 +135,13 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 	int error, i;
 
 	cur = lp->lp_current;
-	al = malloc(sizeof(*al), M_LWC, M_WAITOK);
+	al = malloc(sizeof(*al), M_LWCRIGHTS, M_WAITOK);
 	refcount_init(&al->al_refs, 1);
 	error = copyin(user, &al->al_calls, sizeof(al->al_calls));
 	if (error == 0 && !lwc_sysent_install(lp, cur, true))
 		error = EINVAL;
 	if (error != 0) {
-		free(al, M_LWC);
+		free(al, M_LWCRIGHTS);
 		return (error);
 	}
 	old = cur->lc_allow;
@@ -159,6 +160,8 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 	int error;
 
 	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_proc_get(td, &lp);
 	if (error != 0)
 		return (error);
 	switch (uap->command) {
@@ -168,9 +171,6 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 	case LWC_CONTROL_ALLOW:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
-		lp = lwc_proc_get(td);
-		if (lp == NULL)
-			return (EBUSY);
 		return (lwc_control_allow(td, lp,
 		    (const void *)(uintptr_t)uap->argument));
 	case LWC_CONTROL_INTRODUCE:

@@ -16,14 +16,17 @@
  *
  * That wants a thread which has caught up with its process (p_cowgen), as it
  * has but after a call that changed either, or if another process did.
+ *
+ * The jail is one for all contexts of a process: the calls that enter one are
+ * refused (lwc_calls.c), and a context that got into another one all the same
+ * can neither be entered nor left (lwc_switch.c).
  */
 
-#include "lwc_var.h"
+#include "lwc_cred.h"
 
-#include <sys/jail.h>
+#include <sys/imgact.h>
 #include <sys/racct.h>
 #include <sys/resourcevar.h>
-#include <sys/sx.h>
 
 /* A new context has what the current one has. */
 void
@@ -36,6 +39,8 @@ lwc_cow_copy(struct thread *td, struct lwc_ctx *lc)
 	lc->lc_cred = crcowget(crcowget(p->p_ucred));
 	lc->lc_credref = 0;
 	lc->lc_limit = lim_hold(lim_hold(p->p_limit));
+	lc->lc_cpulimit = p->p_cpulimit;
+	lc->lc_umtx_min = p->p_umtx_min_timeout;
 	PROC_UNLOCK(p);
 }
 
@@ -70,24 +75,18 @@ lwc_cow_sync_slow(struct thread *td)
 	struct proc *p;
 
 	p = td->td_proc;
-	while (td->td_cowgen != p->p_cowgen) {
-		PROC_UNLOCK(p);
-		thread_cow_update(td);
-		PROC_LOCK(p);
+	PROC_LOCK_ASSERT(p, MA_OWNED);
+	for (;;) {
+		if (p->p_execblock != 0) {
+			execve_block_pass(td);
+		} else if (td->td_cowgen != p->p_cowgen) {
+			PROC_UNLOCK(p);
+			thread_cow_update(td);
+			PROC_LOCK(p);
+		} else {
+			break;
+		}
 	}
-}
-
-/* A process is on the list of its prison, which follows the credentials. */
-static void
-lwc_prison_move(struct proc *p, struct ucred *from, struct ucred *to)
-{
-
-	sx_xlock(&allproc_lock);
-	prison_proc_unlink(from->cr_prison, p);
-	prison_proc_link(to->cr_prison, p);
-	sx_xunlock(&allproc_lock);
-	prison_proc_hold(to->cr_prison);
-	prison_proc_free(from->cr_prison);
 }
 
 void
@@ -98,8 +97,6 @@ lwc_cred_recount(struct proc *p, struct ucred *from, struct ucred *to)
 		(void)chgproccnt(to->cr_ruidinfo, 1, 0);
 		(void)chgproccnt(from->cr_ruidinfo, -1, 0);
 	}
-	if (from->cr_prison != to->cr_prison)
-		lwc_prison_move(p, from, to);
 #ifdef RACCT
 	PROC_LOCK(p);
 	racct_proc_ucred_changed(p, from, to);

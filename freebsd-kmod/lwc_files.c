@@ -18,10 +18,15 @@
  * table: fdcopy() makes a new one or none, an overlay refuses them.
  *
  * An overlay is staged: the source's files are held, then put in place one by
- * one.  What fails does so while staging.
+ * one.  What fails does so while staging.  What is stuck to a descriptor comes
+ * along: its rights (rights(4)), close-on-exec, close-on-fork, and the
+ * restriction to what lies below a directory.
+ *
+ * No other process has one of these tables (lwc_proc_exclusive()): their locks
+ * are taken for those who look at them by sysctl(3) and the like.
  */
 
-#include "lwc_var.h"
+#include "lwc_files.h"
 
 #include <sys/capsicum.h>
 #include <sys/fcntl.h>
@@ -78,64 +83,70 @@ lwc_files_mark(struct filedesc *fdp, const struct lwc_specs *sp, uint8_t *bits,
 	FILEDESC_XUNLOCK(fdp);
 }
 
-/* A copy of a table, with the descriptors of contexts among it. */
-static struct filedesc *
-lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
+/*
+ * A copy of a table, with the descriptors of contexts among it; those that name
+ * lend_ctx get the rights lend.  fdcopy() leaves out what it gets no file for,
+ * so they are paid for before, and counted afterwards.
+ */
+static int
+lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
+    struct lwc_ctx *lend_ctx, struct lwc_rights *lend,
+    struct filedesc **newp)
 {
 	struct filedesc *new;
+	int n;
 
+	n = lwc_desc_count(lp, fdp);
+	if (!lwc_user_descriptors(lp->lp_user, n))
+		return (EAGAIN);
+	lp->lp_reserved = n;
+	lp->lp_lend_ctx = lend_ctx;
+	lp->lp_lend = lend;
 	lp->lp_copying = true;
 	new = fdcopy(fdp, td->td_proc);
 	lp->lp_copying = false;
+	lp->lp_lend_ctx = NULL;
+	lp->lp_lend = NULL;
+	(void)lwc_user_descriptors(lp->lp_user, -lp->lp_reserved);
+	lp->lp_reserved = 0;
 	/* It takes the first file left out for the lowest free number. */
 	new->fd_freefile = MIN(new->fd_freefile, fdp->fd_freefile);
-	return (new);
+	if (lwc_desc_count(lp, new) != n) {
+		lwc_table_free(lp, new, NULL);
+		return (ENFILE);
+	}
+	*newp = new;
+	return (0);
 }
 
 /*
- * What is counted of a table, in the slot of a context that has it: what is
- * there, or a new count.  The slot of a current context may speak of a table
- * that it had; rfork(2) takes one away.
+ * A table is about to be one that another context has as well, which is to have
+ * these rights over its owner: a descriptor of the owner itself among it
+ * carries no more than that from now on (2.5).
  */
-struct lwc_shared *
-lwc_shared_get(struct lwc_shared **slot, struct filedesc *fdp, u_int held)
+static void
+lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,
+    const struct lwc_ctx *owner, struct lwc_rights *rg)
 {
-	struct lwc_shared *sh;
+	struct lwc_desc *ld;
+	struct lwc_rights *old;
+	int fd;
 
-	if (*slot == NULL || (*slot)->sh_table != fdp) {
-		sh = malloc(sizeof(*sh), M_LWC, M_WAITOK);
-		refcount_init(&sh->sh_refs, 1);
-		sh->sh_held = held;
-		sh->sh_table = fdp;
-		lwc_shared_drop(slot);
-		*slot = sh;
+	FILEDESC_SLOCK(fdp);
+	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
+		if (!lwc_desc_names(fdp, fd, owner))
+			continue;
+		ld = fdp->fd_ofiles[fd].fde_file->f_data;
+		old = NULL;
+		mtx_lock(&lp->lp_mtx);
+		if (!lwc_rights_within(ld->ld_rights, rg)) {
+			old = ld->ld_rights;
+			ld->ld_rights = lwc_rights_hold(rg);
+		}
+		mtx_unlock(&lp->lp_mtx);
+		lwc_rights_free(old);
 	}
-	refcount_acquire(&(*slot)->sh_refs);
-	return (*slot);
-}
-
-void
-lwc_shared_drop(struct lwc_shared **slot)
-{
-
-	if (*slot != NULL && refcount_release(&(*slot)->sh_refs))
-		free(*slot, M_LWC);
-	*slot = NULL;
-}
-
-/* The current context is about to become another: count who is suspended. */
-void
-lwc_shared_swap(struct lwc_ctx *from, struct lwc_ctx *to, struct filedesc *fdp)
-{
-
-	/* It may be another table meanwhile, or the others may be gone. */
-	if (from->lc_shared != NULL && (from->lc_shared->sh_table != fdp ||
-	    from->lc_shared->sh_refs == 1))
-		lwc_shared_drop(&from->lc_shared);
-	if (from->lc_shared != NULL)
-		atomic_add_int(&from->lc_shared->sh_held, 1);
-	if (to->lc_shared != NULL)
-		atomic_subtract_int(&to->lc_shared->sh_held, 1);
+	FILEDESC_SUNLOCK(fdp);
 }
 
 int
@@ -146,23 +157,21 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 	struct filedesc *old;
 	struct pwddesc *oldpd;
 	uint8_t *bits;
-	int i, nbits;
+	int error, i, nbits;
 	bool unmap;
 
 	old = td->td_proc->p_fd;
 	oldpd = td->td_proc->p_pd;
 	s = lwc_files_whole_spec(sp);
 	if (s != NULL && (s->flags & LWC_SHARE) != 0) {
-		lc->lc_shared = lwc_shared_get(&lp->lp_current->lc_shared, old,
-		    0);
+		lwc_files_narrow(lp, old, lp->lp_current, lc->lc_back);
 		lc->lc_fd = fdshare(old);
 		lc->lc_pd = pdshare(oldpd);
-		atomic_add_int(&lc->lc_shared->sh_held, 1);
 		return (0);
 	}
-	lc->lc_pd = pdcopy(oldpd);
 	if (s != NULL && (s->flags & LWC_UNMAP) != 0) {
 		lc->lc_fd = fdinit();
+		lc->lc_pd = pdcopy(oldpd);
 		return (0);
 	}
 	unmap = false;
@@ -170,20 +179,22 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		if (lwc_spec_is(&sp->sp_spec[i], LWC_FILES) &&
 		    (sp->sp_spec[i].flags & LWC_UNMAP) != 0)
 			unmap = true;
-	lp->lp_back = lc->lc_back;
-	if (!unmap) {
-		lc->lc_fd = lwc_files_copy(td, lp, old);
-		lp->lp_back = NULL;
-		return (0);
-	}
+	bits = NULL;
 	nbits = old->fd_nfiles;
-	bits = malloc(howmany(nbits, NBBY), M_LWC, M_WAITOK | M_ZERO);
-	lwc_files_mark(old, sp, bits, nbits, true);
-	lc->lc_fd = lwc_files_copy(td, lp, old);
-	lp->lp_back = NULL;
-	lwc_files_mark(old, sp, bits, nbits, false);
-	free(bits, M_LWC);
-	return (0);
+	if (unmap) {
+		bits = malloc(howmany(nbits, NBBY), M_LWCSTAGE,
+		    M_WAITOK | M_ZERO);
+		lwc_files_mark(old, sp, bits, nbits, true);
+	}
+	error = lwc_files_copy(td, lp, old, lp->lp_current, lc->lc_back,
+	    &lc->lc_fd);
+	if (unmap) {
+		lwc_files_mark(old, sp, bits, nbits, false);
+		free(bits, M_LWCSTAGE);
+	}
+	if (error == 0)
+		lc->lc_pd = pdcopy(oldpd);
+	return (error);
 }
 
 /* One descriptor of an overlay. */
@@ -196,7 +207,6 @@ struct lwc_fpart {
 
 struct lwc_fstage {
 	struct filedesc	*fs_table;	/* the whole: in place of ours */
-	struct lwc_shared *fs_shared;	/* of that */
 	struct pwddesc	*fs_pwd;
 	int		fs_n;
 	int		fs_cap;
@@ -210,7 +220,7 @@ lwc_fstage_part(struct lwc_fstage *st)
 	if (st->fs_n == st->fs_cap) {
 		st->fs_cap = MAX(16, 2 * st->fs_cap);
 		st->fs_part = realloc(st->fs_part,
-		    st->fs_cap * sizeof(*st->fs_part), M_LWC, M_WAITOK);
+		    st->fs_cap * sizeof(*st->fs_part), M_LWCSTAGE, M_WAITOK);
 	}
 	memset(&st->fs_part[st->fs_n], 0, sizeof(*st->fs_part));
 	return (&st->fs_part[st->fs_n]);
@@ -233,19 +243,52 @@ lwc_fstage_close(struct lwc_fstage *st, struct filedesc *fdp, uint64_t start,
 	FILEDESC_SUNLOCK(fdp);
 }
 
+/* What of a descriptor's flags goes with it. */
+static int
+lwc_fde_flags(const struct filedescent *fde)
+{
+
+	return (((fde->fde_flags & UF_EXCLOSE) != 0 ? O_CLOEXEC : 0) |
+	    ((fde->fde_flags & UF_FOCLOSE) != 0 ? O_CLOFORK : 0) |
+	    ((fde->fde_flags & UF_RESOLVE_BENEATH) != 0 ?
+	    O_RESOLVE_BENEATH : 0));
+}
+
+/*
+ * The rights that a descriptor of the source's carries here.  One that names
+ * the source itself: what the caller's own descriptor of it does (2.5).
+ */
+static struct lwc_rights *
+lwc_fstage_rights(struct lwc_desc *ld, const struct lwc_ctx *src,
+    struct lwc_rights *rg)
+{
+	struct lwc_proc *lp;
+	struct lwc_rights *mine;
+
+	if (ld->ld_ctx == src)
+		return (lwc_rights_hold(rg));
+	lp = ld->ld_ctx->lc_lp;
+	mtx_lock(&lp->lp_mtx);
+	mine = lwc_rights_hold(ld->ld_rights);
+	mtx_unlock(&lp->lp_mtx);
+	return (mine);
+}
+
 /* Hold what a range of the source has open. */
 static int
 lwc_fstage_range(struct thread *td, struct lwc_fstage *st,
-    struct filedesc *fdp, uint64_t start, uint64_t end)
+    const struct lwc_ctx *src, struct lwc_rights *rg, uint64_t start,
+    uint64_t end)
 {
+	struct filedesc *fdp;
 	struct filedescent *fde;
 	struct lwc_desc *ld;
 	struct lwc_fpart *fp;
-	struct lwc_rights *rg;
 	struct file *file;
 	uint64_t fd;
 	int error, first, max;
 
+	fdp = src->lc_fd;
 	max = MIN((int)lim_cur(td, RLIMIT_NOFILE), maxfilesperproc);
 	error = 0;
 	first = st->fs_n;
@@ -262,15 +305,11 @@ lwc_fstage_range(struct thread *td, struct lwc_fstage *st,
 		}
 		fp = lwc_fstage_part(st);
 		fp->fp_fd = fd;
-		fp->fp_flags = (fde->fde_flags & UF_EXCLOSE) != 0 ?
-		    O_CLOEXEC : 0;
+		fp->fp_flags = lwc_fde_flags(fde);
 		if (file->f_ops == &lwc_fileops) {
 			ld = file->f_data;
-			mtx_lock(&ld->ld_ctx->lc_lp->lp_mtx);
-			rg = lwc_rights_hold(ld->ld_rights);
-			mtx_unlock(&ld->ld_ctx->lc_lp->lp_mtx);
-			error = lwc_desc_file(td, ld->ld_ctx, rg,
-			    &fp->fp_file);
+			error = lwc_desc_file(td, ld->ld_ctx,
+			    lwc_fstage_rights(ld, src, rg), &fp->fp_file);
 		} else if ((file->f_ops->fo_flags & DFLAG_PASSABLE) == 0) {
 			error = EINVAL;
 		} else if (!fhold(file)) {
@@ -289,16 +328,20 @@ lwc_fstage_range(struct thread *td, struct lwc_fstage *st,
 	return (error);
 }
 
-/* Stage the file specifiers of an overlay; src NULL removes from our own. */
+/*
+ * Stage the file specifiers of an overlay; src NULL removes from our own.  The
+ * caller's rights over the source are rg.
+ */
 int
 lwc_files_stage(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
-    const struct lwc_specs *sp, struct lwc_fstage **stp)
+    struct lwc_rights *rg, const struct lwc_specs *sp,
+    struct lwc_fstage **stp)
 {
 	const struct lwc_spec *s;
 	struct lwc_fstage *st;
 	int error, i;
 
-	st = malloc(sizeof(*st), M_LWC, M_WAITOK | M_ZERO);
+	st = malloc(sizeof(*st), M_LWCSTAGE, M_WAITOK | M_ZERO);
 	error = 0;
 	for (i = 0; i < sp->sp_n && error == 0; i++) {
 		s = &sp->sp_spec[i];
@@ -308,20 +351,22 @@ lwc_files_stage(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 			lwc_fstage_close(st, td->td_proc->p_fd,
 			    lwc_files_start(s), lwc_files_end(s));
 		} else if (!lwc_files_whole(s)) {
-			error = lwc_fstage_range(td, st, src->lc_fd,
+			error = lwc_fstage_range(td, st, src, rg,
 			    lwc_files_start(s), lwc_files_end(s));
 		} else if ((s->flags & LWC_SHARE) != 0) {
-			st->fs_shared = lwc_shared_get(&src->lc_shared,
-			    src->lc_fd, 1);
+			lwc_files_narrow(lp, src->lc_fd, src, rg);
 			st->fs_table = fdshare(src->lc_fd);
 			st->fs_pwd = pdshare(src->lc_pd);
 		} else {
-			st->fs_table = lwc_files_copy(td, lp, src->lc_fd);
-			st->fs_pwd = pdcopy(src->lc_pd);
+			error = lwc_files_copy(td, lp, src->lc_fd, src, rg,
+			    &st->fs_table);
+			if (error == 0)
+				st->fs_pwd = pdcopy(src->lc_pd);
 		}
 	}
+	LWC_FAIL(files_stage, error);
 	if (error != 0) {
-		lwc_files_unstage(td, st);
+		lwc_files_unstage(td, lp, st);
 		return (error);
 	}
 	*stp = st;
@@ -346,13 +391,12 @@ lwc_fpart_install(struct thread *td, struct lwc_fpart *fp)
 	if (fp->fp_file->f_ops == &lwc_fileops)
 		lwc_desc_moved(fp->fp_file, fdp, fd);
 	fp->fp_file = NULL;	/* the table's now */
-	/* Another process sharing the table was faster: not where asked. */
-	if (fd != fp->fp_fd)
-		(void)kern_close(td, fd);
+	KASSERT(fd == fp->fp_fd,
+	    ("lwc: somebody else opened descriptor %d", fp->fp_fd));
 }
 
 void
-lwc_files_apply(struct thread *td, struct lwc_ctx *cur, struct lwc_fstage *st)
+lwc_files_apply(struct thread *td, struct lwc_fstage *st)
 {
 	struct filedesc *fdp;
 	struct lwc_fpart *fp;
@@ -371,9 +415,6 @@ lwc_files_apply(struct thread *td, struct lwc_ctx *cur, struct lwc_fstage *st)
 		/* Freed by lwc_files_unstage(), when nobody looks at it. */
 		st->fs_table = fdp;
 		st->fs_pwd = pdp;
-		lwc_shared_drop(&cur->lc_shared);
-		cur->lc_shared = st->fs_shared;
-		st->fs_shared = NULL;
 	}
 	for (i = 0; i < st->fs_n; i++) {
 		fp = &st->fs_part[i];
@@ -384,7 +425,8 @@ lwc_files_apply(struct thread *td, struct lwc_ctx *cur, struct lwc_fstage *st)
 }
 
 void
-lwc_files_unstage(struct thread *td, struct lwc_fstage *st)
+lwc_files_unstage(struct thread *td, struct lwc_proc *lp,
+    struct lwc_fstage *st)
 {
 	int i;
 
@@ -396,8 +438,7 @@ lwc_files_unstage(struct thread *td, struct lwc_fstage *st)
 			fdrop(st->fs_part[i].fp_file, td);
 	}
 	if (st->fs_table != NULL)
-		lwc_table_free(st->fs_table, st->fs_pwd);
-	lwc_shared_drop(&st->fs_shared);
-	free(st->fs_part, M_LWC);
-	free(st, M_LWC);
+		lwc_table_free(lp, st->fs_table, st->fs_pwd);
+	free(st->fs_part, M_LWCSTAGE);
+	free(st, M_LWCSTAGE);
 }

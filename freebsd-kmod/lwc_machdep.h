@@ -36,9 +36,9 @@ void	lwc_md_fini(struct lwc_md *md);
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
 /*
  * The same (from may be null: not wanted), make another saved state the one
- * with which the thread returns to user mode, and activate p_vmspace.  A call says that the
- * thread left by a system call that returns there: then only the registers
- * that a system call preserves need be kept.
+ * with which the thread returns to user mode, and activate p_vmspace.  A call
+ * says that the thread left by a system call that returns there: then only the
+ * registers that a system call preserves need be kept.
  */
 static void lwc_md_switch(struct thread *td, struct lwc_md *from,
 	    struct lwc_md *to, bool call);
@@ -51,9 +51,16 @@ void	lwc_md_result(struct thread *td, int error, int64_t value,
 	    int64_t second);
 
 /*
- * Can the frame of a signal handler be written, on the alternate stack or
- * not?  Looks by writing where the frame would go.
+ * Does the program single-step the system call that it makes?  (A debugger may:
+ * it gets the trap, and knows what to do with it.)
  */
-bool	lwc_md_sigframe_ok(struct thread *td, bool onstack);
+static bool lwc_md_stepping(const struct thread *td);
+
+/*
+ * Where the frame of a signal handler would be written, on the alternate stack
+ * or not.  False: it is no range of user memory.
+ */
+bool	lwc_md_sigframe(struct thread *td, bool onstack, vm_offset_t *startp,
+	    vm_offset_t *endp);
 
 #endif /* !_LWC_MACHDEP_H_ */

@@ -13,9 +13,11 @@
  * while we run: its pointers do not change under us.
  */
 
-#include "lwc_var.h"
-
-
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_cred.h"
+#include "lwc_files.h"
+#include "lwc_vm.h"
 
 SDT_PROBE_DEFINE2(lwc, , , overlay, "uint64_t", "int");
 
@@ -64,36 +66,40 @@ lwc_overlay_sane(const struct lwc_specs *sp, bool self)
 	return (true);
 }
 
+/* The caller's rights over the source are rg; without one it removes. */
 static int
 lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
-    const struct lwc_specs *sp)
+    struct lwc_rights *rg, const struct lwc_specs *sp)
 {
 	struct lwc_fstage *fs;
 	struct lwc_stage *st;
 	int error, i;
 
+	if (src != NULL &&
+	    !lwc_cred_jailed_alike(src->lc_cred, td->td_proc->p_ucred))
+		return (EPERM);
 	fs = NULL;
 	st = NULL;
-	error = lwc_vm_stage(src == NULL ? NULL : src->lc_vm, sp,
+	error = lwc_vm_stage(lp, src == NULL ? NULL : src->lc_vm, sp,
 	    td->td_proc->p_vmspace, &st);
 	if (error == 0)
-		error = lwc_files_stage(td, lp, src, sp, &fs);
+		error = lwc_files_stage(td, lp, src, rg, sp, &fs);
 	if (error == 0) {
 		lwc_vm_apply(td->td_proc->p_vmspace, st);
-		lwc_files_apply(td, lp->lp_current, fs);
+		lwc_files_apply(td, fs);
 		for (i = 0; i < sp->sp_n; i++) {
 			if (!lwc_spec_is(&sp->sp_spec[i], LWC_CREDENTIALS))
 				continue;
 			lwc_cred_install(td, src->lc_cred);
 		}
 	}
-	lwc_files_unstage(td, fs);
+	lwc_files_unstage(td, lp, fs);
 	lwc_vm_unstage(st);
 	return (error);
 }
 
 int
-sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap)
+sys_lwOverlay(struct thread *td, struct lwOverlay_args *uap)
 {
 	struct lwc_ctx *src;
 	struct lwc_proc *lp;
@@ -103,15 +109,14 @@ sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap)
 	bool dead;
 
 	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_proc_get(td, &lp);
 	if (error != 0)
 		return (error);
-	lp = lwc_proc_get(td);
-	if (lp == NULL)
-		return (EBUSY);
 	src = NULL;
 	rg = NULL;
-	if (uap->lwc != LWC_SELF) {
-		error = lwc_ctx_get(td, uap->lwc, &src, &rg);
+	if (uap->source != LWC_SELF) {
+		error = lwc_ctx_get(td, uap->source, &src, &rg);
 		if (error != 0)
 			return (error);
 		if (src == lp->lp_current) {
@@ -140,11 +145,11 @@ sys_lwOverlay(struct thread *td, struct lwRestrict_args *uap)
 			error = EACCES;
 		lwc_rights_free(self);
 		if (error == 0)
-			error = lwc_overlay(td, lp, src, &sp);
+			error = lwc_overlay(td, lp, src, rg, &sp);
 		if (!dead)
 			lwc_ctx_unname(src);
 	} else if (error == 0) {
-		error = lwc_overlay(td, lp, NULL, &sp);
+		error = lwc_overlay(td, lp, NULL, NULL, &sp);
 	}
 	if (error == 0)
 		SDT_PROBE2(lwc, , , overlay, (src == NULL ? 0 : src->lc_id),

@@ -5,10 +5,12 @@
  */
 
 /*
- * Processes that have contexts: finding them, and their exit, exec and fork.
+ * Processes that use the module: their records, and their exit, exec and fork.
  *
  * A process has a struct lwc_proc from its first call on, in a table keyed by
- * the process.  At exit and exec all contexts but the current one are
+ * the process.  It gets one only if it shares nothing with another process
+ * (lwc_proc_exclusive()), and runs with the module's sysentvec from then on,
+ * which keeps that so.  At exit and exec all contexts but the current one are
  * destroyed, which breaks every cycle of descriptors.  The current one's
  * resources are the process's own and go the ordinary way.  A fork copies the
  * current context only: its child begins without a struct lwc_proc.
@@ -16,32 +18,36 @@
  * The handlers run for every process of the system; they look at a counter
  * before they take a lock.
  *
- * Destroying needs a thread whose p_fd can be exchanged for a while, since
- * fdescfree() is the only way to release a table: the process's own, when it
- * is single-threaded, else a kernel process of the module.
+ * Contexts are destroyed by a thread of their own process.  When their last
+ * name goes elsewhere, or while that thread is busy destroying another, they
+ * wait on lp_dead for it: for the AST that is set then, the next call, or the
+ * exit.
+ *
+ * The module can be unloaded when no process has a record.  From the moment it
+ * has said so (lwc_process_close_gate()) no process gets one.
  */
 
-#include "lwc_var.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_deadline.h"
+#include "lwc_files.h"
+#include "lwc_process.h"
+#include "lwc_trap.h"
 
+#include <sys/callout.h>
 #include <sys/eventhandler.h>
+#include <sys/filedesc.h>
 #include <sys/imgact.h>
-#include <sys/kthread.h>
-#include <sys/racct.h>
 #include <sys/rwlock.h>
 #include <sys/smp.h>
 #include <sys/sx.h>
-
+#include <sys/sysent.h>
 
 #define	LWC_PROC_HASH	256
 
 static struct rwlock lwc_hash_lock;
-static LIST_HEAD(, lwc_proc) lwc_hash[LWC_PROC_HASH];
-
-static struct mtx lwc_reap_mtx;
-static STAILQ_HEAD(, lwc_ctx) lwc_reap_list =
-    STAILQ_HEAD_INITIALIZER(lwc_reap_list);
-static struct proc *lwc_reaper;
-static bool lwc_reaper_stop;
+static LIST_HEAD(, lwc_proc) lwc_hash[LWC_PROC_HASH]; /* (g) */
+static bool lwc_gate_closed;				/* (g) */
 
 static eventhandler_tag lwc_exit_tag, lwc_exec_tag, lwc_fork_tag;
 
@@ -60,9 +66,9 @@ lwc_hash_slot(struct proc *p)
 static struct lwc_recent {
 	struct proc	*lr_proc;
 	struct lwc_proc	*lr_lp;
-	u_int		lr_lost;	/* lwc_lost at that time */
+	u_long		lr_lost;	/* lwc_lost at that time */
 } __aligned(CACHE_LINE_SIZE) *lwc_recent;
-static volatile u_int lwc_lost;
+static volatile u_long lwc_lost;	/* 64 bits: it does not come round */
 
 static struct lwc_proc *
 lwc_proc_recent(struct proc *p)
@@ -78,14 +84,15 @@ lwc_proc_recent(struct proc *p)
 	return (lp);
 }
 
-/* Of the current process; only of the parent of kernel processes otherwise. */
+/* The record of the calling process. */
 struct lwc_proc *
 lwc_proc_find(struct proc *p)
 {
 	struct lwc_proc *lp;
 	struct lwc_recent *lr;
-	u_int lost;
+	u_long lost;
 
+	KASSERT(p == curproc, ("lwc: the record of another process"));
 	if (lwc_nprocs == 0)
 		return (NULL);
 	lp = lwc_proc_recent(p);
@@ -98,7 +105,6 @@ lwc_proc_find(struct proc *p)
 		if (lp->lp_proc == p)
 			break;
 	rw_runlock(&lwc_hash_lock);
-	MPASS(lp == NULL || p == curproc);
 	if (lp != NULL) {
 		critical_enter();
 		lr = &lwc_recent[PCPU_GET(cpuid)];
@@ -111,41 +117,136 @@ lwc_proc_find(struct proc *p)
 }
 
 /*
- * The calling process's record, made on the first call.  NULL when a process
- * with several threads would have to make one (two might at once).
+ * Is there another process with this address space?  vm_refcnt counts those who
+ * just look at it, too; a daemon of the kernel's that works for this process
+ * has it as its own for a moment.
  */
-struct lwc_proc *
-lwc_proc_get(struct thread *td)
+static bool
+lwc_vm_shared(struct proc *p)
+{
+	struct proc *q;
+	bool shared;
+
+	if (refcount_load(&p->p_vmspace->vm_refcnt) == 1)
+		return (false);
+	shared = false;
+	sx_slock(&allproc_lock);
+	FOREACH_PROC_IN_SYSTEM(q) {
+		if (q != p && q->p_vmspace == p->p_vmspace &&
+		    (q->p_flag & P_SYSTEM) == 0) {
+			shared = true;
+			break;
+		}
+	}
+	sx_sunlock(&allproc_lock);
+	return (shared);
+}
+
+/*
+ * Does the calling process share nothing that a context owns?  Only fork1() can
+ * bring sharing about, for a process that forks or for those who share with it
+ * already, so the answer stands until this process forks.
+ */
+static bool
+lwc_proc_exclusive(struct proc *p)
+{
+
+	return (p->p_numthreads == 1 &&
+	    (p->p_flag & (P_PPWAIT | P_PROFIL | P_SYSTEM)) == 0 &&
+	    p->p_leader == p && p->p_peers == NULL &&
+	    LIST_EMPTY(&p->p_mqnotifier) &&
+	    p->p_fdtol == NULL && p->p_fd->fd_refcnt == 1 &&
+	    !sigacts_shared(p->p_sigacts) && !lwc_vm_shared(p));
+}
+
+/* A record for the calling process, not yet among the others. */
+static struct lwc_proc *
+lwc_proc_make(struct thread *td)
 {
 	struct lwc_ctx *lc;
 	struct lwc_proc *lp;
 	struct proc *p;
 
 	p = td->td_proc;
-	lp = lwc_proc_find(p);
-	if (lp != NULL)
-		return (lp);
-	if (p->p_numthreads != 1)
-		return (NULL);
 	lp = malloc(sizeof(*lp), M_LWC, M_WAITOK | M_ZERO);
 	refcount_init(&lp->lp_refs, 1);
 	mtx_init(&lp->lp_mtx, "lwc process", NULL, MTX_DEF);
 	LIST_INIT(&lp->lp_ctxs);
 	STAILQ_INIT(&lp->lp_dead);
+	STAILQ_INIT(&lp->lp_tables);
+	lwc_deadline_init(lp);
 	lp->lp_proc = p;
 	lp->lp_sysent = p->p_sysent;
-	lc = lwc_ctx_alloc(lp);
+	lp->lp_user = lwc_user_get(td->td_ucred->cr_ruid);
+	lp->lp_data = p->p_vmspace->vm_dsize;
+	lc = lwc_ctx_alloc(lp, lwc_user_hold(lp->lp_user));
 	lc->lc_id = lp->lp_nextid = 1;
 	lc->lc_state = LWC_STATE_CURRENT;
 	lc->lc_sysent = p->p_sysent;
 	LIST_INSERT_HEAD(&lp->lp_ctxs, lc, lc_link);
 	lp->lp_nctx = 1;
-	lp->lp_current = lc;
+	lp->lp_current = lp->lp_root = lc;
 	atomic_add_int(&lwc_nprocs, 1);
-	rw_wlock(&lwc_hash_lock);
-	LIST_INSERT_HEAD(&lwc_hash[lwc_hash_slot(p)], lp, lp_link);
-	rw_wunlock(&lwc_hash_lock);
 	return (lp);
+}
+
+/* The record goes, and its root with it, whose resources are the process's. */
+static void
+lwc_proc_unmake(struct lwc_proc *lp)
+{
+	struct lwc_ctx *lc;
+
+	lc = lp->lp_current;
+	mtx_lock(&lp->lp_mtx);
+	lp->lp_proc = NULL;
+	lp->lp_current = lp->lp_root = NULL;
+	LIST_REMOVE(lc, lc_link);
+	mtx_unlock(&lp->lp_mtx);
+	lwc_deadline_fini(lp);
+	lwc_ctx_rele(lc);
+	lwc_proc_rele(lp);
+}
+
+/*
+ * The calling process's record, made on the first call.  EBUSY: the process
+ * shares something that a context owns, or has several threads (two of which
+ * might make a record at once), or the module is about to go.
+ */
+int
+lwc_proc_get(struct thread *td, struct lwc_proc **lpp)
+{
+	struct lwc_proc *lp;
+	struct proc *p;
+	bool closed;
+
+	p = td->td_proc;
+	lp = lwc_proc_find(p);
+	if (lp != NULL) {
+		*lpp = lp;
+		return (lp->lp_shared ? EBUSY : 0);
+	}
+	if (!lwc_proc_exclusive(p))
+		return (EBUSY);
+	lp = lwc_proc_make(td);
+	/* Another system's calls cannot be looked at. */
+	if (!lwc_sysent_install(lp, lp->lp_current, false)) {
+		lwc_proc_unmake(lp);
+		return (EINVAL);
+	}
+	rw_wlock(&lwc_hash_lock);
+	closed = lwc_gate_closed;
+	if (!closed)
+		LIST_INSERT_HEAD(&lwc_hash[lwc_hash_slot(p)], lp, lp_link);
+	rw_wunlock(&lwc_hash_lock);
+	if (closed) {
+		PROC_LOCK(p);
+		p->p_sysent = lp->lp_sysent;
+		PROC_UNLOCK(p);
+		lwc_proc_unmake(lp);
+		return (EBUSY);
+	}
+	*lpp = lp;
+	return (0);
 }
 
 void
@@ -154,10 +255,24 @@ lwc_proc_rele(struct lwc_proc *lp)
 
 	if (!refcount_release(&lp->lp_refs))
 		return;
-	MPASS(lp->lp_proc == NULL && LIST_EMPTY(&lp->lp_ctxs));
+	KASSERT(lp->lp_proc == NULL && LIST_EMPTY(&lp->lp_ctxs) &&
+	    STAILQ_EMPTY(&lp->lp_tables), ("lwc: a record is freed in use"));
+	lwc_user_rele(lp->lp_user);
 	mtx_destroy(&lp->lp_mtx);
 	free(lp, M_LWC);
 	atomic_subtract_int(&lwc_nprocs, 1);
+}
+
+/* May the module go?  From then on nobody gets a record. */
+bool
+lwc_process_close_gate(void)
+{
+	bool closed;
+
+	rw_wlock(&lwc_hash_lock);
+	closed = lwc_gate_closed = lwc_nprocs == 0;
+	rw_wunlock(&lwc_hash_lock);
+	return (closed);
 }
 
 /*
@@ -186,113 +301,117 @@ lwc_aio_active(struct proc *p)
 }
 
 /*
- * Release a descriptor table and its directories through the calling process.
- * Swapped in under the process lock, for which fdhold() and pdhold() ask.
+ * A call that the debugger makes in the process (PT_SC_REMOTE) finds it stopped
+ * anywhere, with registers that no call would keep.  profil(2) that was begun
+ * past lwc_calls.c counts in user memory.
  */
-void
-lwc_table_free(struct filedesc *fdp, struct pwddesc *pdp)
+int
+lwc_proc_check_slow(struct thread *td)
 {
-	struct filedesc_to_leader *tol;
-	struct filedesc *myfd;
-	struct pwddesc *mypd;
+
+	return ((td->td_dbgflags & TDB_SCREMOTEREQ) != 0 ||
+	    (td->td_proc->p_flag & P_PROFIL) != 0 ? EBUSY : 0);
+}
+
+/* Is the caller all that runs of its process? */
+bool
+lwc_proc_single(struct proc *p)
+{
+
+	KASSERT(p == curproc, ("lwc: the threads of another process"));
+	return (p->p_numthreads == 1 || p->p_singlethread == curthread);
+}
+
+/* Have the process look after lp_dead.  lp_mtx is held. */
+static void
+lwc_reap_ask(struct lwc_proc *lp)
+{
 	struct proc *p;
 	struct thread *td;
 
-	td = curthread;
-	p = td->td_proc;
-	tol = p->p_fdtol;
-	p->p_fdtol = NULL;
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
+	p = lp->lp_proc;
+	KASSERT(p != NULL, ("lwc: a context dies after its process"));
 	PROC_LOCK(p);
-	myfd = p->p_fd;
-	atomic_store_ptr(&p->p_fd, fdp);
+	td = FIRST_THREAD_IN_PROC(p);
+	if (td != NULL)
+		ast_sched(td, LWC_AST);
 	PROC_UNLOCK(p);
-	fdescfree(td);
-	PROC_LOCK(p);
-	atomic_store_ptr(&p->p_fd, myfd);
-	mypd = p->p_pd;
-	if (pdp != NULL)
-		atomic_store_ptr(&p->p_pd, pdp);
-	PROC_UNLOCK(p);
-	if (pdp != NULL) {
-		pdescfree(td);
-		PROC_LOCK(p);
-		atomic_store_ptr(&p->p_pd, mypd);
-		PROC_UNLOCK(p);
-	}
-	p->p_fdtol = tol;
 }
 
+/* Destroy the first of the dead, and those who die of that. */
 static void
-lwc_reap_later(struct lwc_ctx *lc)
+lwc_reap_all(struct lwc_proc *lp)
 {
+	struct lwc_ctx *lc;
 
-	mtx_lock(&lwc_reap_mtx);
-	STAILQ_INSERT_TAIL(&lwc_reap_list, lc, lc_dead);
-	wakeup(&lwc_reap_list);
-	mtx_unlock(&lwc_reap_mtx);
-}
-
-/*
- * Destroy a context that was just declared dead: here and now if the caller
- * may (with all that die of it, one after the other, whatever the depth of
- * the closing), else in the kernel process.
- */
-void
-lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc)
-{
-	struct proc *p;
-
-	p = curproc;
-	mtx_lock(&lp->lp_mtx);
-	if (lp->lp_reaper == curthread) {
-		STAILQ_INSERT_TAIL(&lp->lp_dead, lc, lc_dead);
-		mtx_unlock(&lp->lp_mtx);
-		return;
-	}
-	if (lp->lp_proc != p || lp->lp_reaper != NULL ||
-	    (p->p_numthreads != 1 && p->p_singlethread != curthread)) {
-		mtx_unlock(&lp->lp_mtx);
-		lwc_reap_later(lc);
-		return;
-	}
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
 	lp->lp_reaper = curthread;
 	/* The last of them may hold the last reference. */
 	refcount_acquire(&lp->lp_refs);
-	for (;;) {
+	while ((lc = STAILQ_FIRST(&lp->lp_dead)) != NULL) {
+		STAILQ_REMOVE_HEAD(&lp->lp_dead, lc_dead);
 		mtx_unlock(&lp->lp_mtx);
 		lwc_ctx_destroy(lc);
 		mtx_lock(&lp->lp_mtx);
-		lc = STAILQ_FIRST(&lp->lp_dead);
-		if (lc == NULL)
-			break;
-		STAILQ_REMOVE_HEAD(&lp->lp_dead, lc_dead);
 	}
 	lp->lp_reaper = NULL;
 	mtx_unlock(&lp->lp_mtx);
 	lwc_proc_rele(lp);
 }
 
-static void
-lwc_reaper_main(void *arg __unused)
+/*
+ * Destroy a context that is dead from now on (or whose thread, in lwc_enter(),
+ * has just left it so): here and now if the caller may (with all that die of
+ * it, one after the other, whatever the depth of the closing), else when its
+ * process gets to it.  Called with lp_mtx held, returns without: from when it
+ * is dead it is on lp_dead, which the process empties before it ends.
+ */
+void
+lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc)
 {
-	struct lwc_ctx *lc;
 
-	mtx_lock(&lwc_reap_mtx);
-	for (;;) {
-		lc = STAILQ_FIRST(&lwc_reap_list);
-		if (lc != NULL) {
-			STAILQ_REMOVE_HEAD(&lwc_reap_list, lc_dead);
-			mtx_unlock(&lwc_reap_mtx);
-			lwc_ctx_destroy(lc);
-			mtx_lock(&lwc_reap_mtx);
-			continue;
-		}
-		if (lwc_reaper_stop)
-			break;
-		msleep(&lwc_reap_list, &lwc_reap_mtx, 0, "lwcreap", 0);
+	mtx_assert(&lp->lp_mtx, MA_OWNED);
+	lc->lc_state = LWC_STATE_DEAD;
+	STAILQ_INSERT_TAIL(&lp->lp_dead, lc, lc_dead);
+	if (lp->lp_reaper != NULL) {
+		mtx_unlock(&lp->lp_mtx);
+	} else if (lp->lp_proc != curproc) {
+		lwc_reap_ask(lp);
+		mtx_unlock(&lp->lp_mtx);
+	} else {
+		lwc_reap_all(lp);
 	}
-	mtx_unlock(&lwc_reap_mtx);
-	kproc_exit(0);		/* and wakes who waits for the process */
+}
+
+/* The process looks after what others left to it. */
+void
+lwc_reap_pending(struct lwc_proc *lp)
+{
+
+	/* Most ASTs are for a deadline. */
+	if (!STAILQ_EMPTY(&lp->lp_tables))
+		lwc_tables_drain(lp, false);
+	mtx_lock(&lp->lp_mtx);
+	if (STAILQ_EMPTY(&lp->lp_dead) || lp->lp_reaper != NULL)
+		mtx_unlock(&lp->lp_mtx);
+	else
+		lwc_reap_all(lp);
+}
+
+/* No AST of ours comes any more: the module may go. */
+static void
+lwc_ast_cancel(struct proc *p)
+{
+	struct thread *td;
+
+	PROC_LOCK(p);
+	FOREACH_THREAD_IN_PROC(p, td) {
+		thread_lock(td);
+		ast_unsched_locked(td, LWC_AST);
+		thread_unlock(td);
+	}
+	PROC_UNLOCK(p);
 }
 
 /*
@@ -306,52 +425,49 @@ lwc_proc_destroy(struct lwc_proc *lp)
 	struct proc *p;
 
 	p = lp->lp_proc;
-	MPASS(p == curproc);
+	KASSERT(p == curproc, ("lwc: the end of another process"));
 	cur = lp->lp_current;
-	if (p->p_sysent != lp->lp_sysent) {
-		PROC_LOCK(p);
-		p->p_sysent = lp->lp_sysent;
-		PROC_UNLOCK(p);
-	}
-	lwc_trap_disarm(p->p_sigacts);
+	PROC_LOCK(p);
+	p->p_sysent = lp->lp_sysent;
+	PROC_UNLOCK(p);
+	lwc_signals_disarm(p->p_sigacts);
 	rw_wlock(&lwc_hash_lock);
 	LIST_REMOVE(lp, lp_link);
 	rw_wunlock(&lwc_hash_lock);
-	atomic_add_int(&lwc_lost, 1);
+	atomic_add_long(&lwc_lost, 1);
 	/*
 	 * Mark them first: those that die of closing the others' tables must
-	 * find nothing left to do.  What the reaper has is already marked.
+	 * find nothing left to do.  Those on lp_dead are marked already.
 	 */
 	mtx_lock(&lp->lp_mtx);
+	KASSERT(lp->lp_reaper == NULL,
+	    ("lwc: a thread that is gone destroys contexts"));
 	LIST_FOREACH_SAFE(lc, &lp->lp_ctxs, lc_link, next) {
 		if (lc->lc_state == LWC_STATE_DEAD)
 			continue;
 		lc->lc_state = LWC_STATE_DEAD;
-		STAILQ_INSERT_TAIL(&lp->lp_dead, lc, lc_dead);
+		if (lc == cur)
+			STAILQ_INSERT_TAIL(&lp->lp_dead, lc, lc_dead);
+		else
+			STAILQ_INSERT_HEAD(&lp->lp_dead, lc, lc_dead);
 	}
-	MPASS(lp->lp_reaper == NULL);
-	lp->lp_reaper = curthread;
-	while ((lc = STAILQ_FIRST(&lp->lp_dead)) != NULL) {
-		STAILQ_REMOVE_HEAD(&lp->lp_dead, lc_dead);
-		mtx_unlock(&lp->lp_mtx);
-		if (lc == cur) {
-			/* The process itself has its resources. */
-			lc->lc_vm = NULL;
-			lc->lc_fd = NULL;
-			lc->lc_pd = NULL;
-			lc->lc_cred = NULL;
-			lc->lc_sigacts = NULL;
-			lc->lc_limit = NULL;
-		}
-		lwc_ctx_destroy(lc);
-		mtx_lock(&lp->lp_mtx);
-	}
-	lp->lp_reaper = NULL;
+	/* The process itself has its resources. */
+	cur->lc_vm = NULL;
+	cur->lc_fd = NULL;
+	cur->lc_pd = NULL;
+	cur->lc_cred = NULL;
+	cur->lc_sigacts = NULL;
+	cur->lc_limit = NULL;
+	refcount_acquire(&lp->lp_refs);
+	lwc_reap_all(lp);
+	lwc_tables_drain(lp, true);
+	mtx_lock(&lp->lp_mtx);
 	lp->lp_current = NULL;
 	lp->lp_proc = NULL;
 	mtx_unlock(&lp->lp_mtx);
-	if (lp->lp_ours)
-		atomic_subtract_int(&lwc_nours, 1);
+	lwc_deadline_fini(lp);
+	lwc_ast_cancel(p);
+	lwc_proc_rele(lp);
 	lwc_proc_rele(lp);
 }
 
@@ -392,36 +508,40 @@ lwc_proc_exec(void *arg __unused, struct proc *p,
 	lwc_proc_destroy(lp);
 }
 
+/*
+ * The child has no record yet, and does not run yet.  If it shares what a
+ * context owns, this process's contexts are at an end: nothing is done with
+ * them any more but to destroy them.
+ */
 static void
 lwc_proc_fork(void *arg __unused, struct proc *p1, struct proc *p2,
     int flags __unused)
 {
 	struct lwc_proc *lp;
 
-	lp = lwc_proc_find(p1);
+	/* A daemon of the kernel's is forked from its first process. */
+	lp = p1 == curproc ? lwc_proc_find(p1) : NULL;
 	if (lp == NULL)
 		return;
 	p2->p_sysent = lp->lp_sysent;
 	if (p2->p_sigacts != p1->p_sigacts)
-		lwc_trap_disarm(p2->p_sigacts);
+		lwc_signals_disarm(p2->p_sigacts);
+	if (p2->p_fd == p1->p_fd || p2->p_vmspace == p1->p_vmspace ||
+	    p2->p_sigacts == p1->p_sigacts || p2->p_leader == p1->p_leader)
+		lp->lp_shared = true;
 }
 
 void
 lwc_process_init(void)
 {
-	int error, i;
+	int i;
 
 	rw_init(&lwc_hash_lock, "lwc processes");
-	mtx_init(&lwc_reap_mtx, "lwc reaper", NULL, MTX_DEF);
 	for (i = 0; i < LWC_PROC_HASH; i++)
 		LIST_INIT(&lwc_hash[i]);
+	lwc_gate_closed = false;
 	lwc_recent = malloc_aligned((mp_maxid + 1) * sizeof(*lwc_recent),
 	    CACHE_LINE_SIZE, M_LWC, M_WAITOK | M_ZERO);
-	lwc_reaper_stop = false;
-	error = kproc_create(lwc_reaper_main, NULL, &lwc_reaper, 0, 0,
-	    "lwcreap");
-	if (error != 0)
-		panic("lwc: no reaper: %d", error);
 	lwc_exit_tag = EVENTHANDLER_REGISTER(process_exit, lwc_proc_exit,
 	    NULL, EVENTHANDLER_PRI_FIRST);
 	lwc_exec_tag = EVENTHANDLER_REGISTER(process_exec, lwc_proc_exec,
@@ -430,41 +550,15 @@ lwc_process_init(void)
 	    NULL, EVENTHANDLER_PRI_FIRST);
 }
 
-/*
- * No context lives but roots, which are nothing but a record: let go of them.
- * Their processes run on, or exit at this moment (hence the loop).
- */
+/* The gate is closed, or the module never came to its end of loading. */
 void
 lwc_process_fini(void)
 {
-	struct lwc_ctx *lc;
-	struct lwc_proc *lp;
-	int i;
 
 	EVENTHANDLER_DEREGISTER(process_exit, lwc_exit_tag);
 	EVENTHANDLER_DEREGISTER(process_exec, lwc_exec_tag);
 	EVENTHANDLER_DEREGISTER(process_fork, lwc_fork_tag);
-	for (i = 0; i < LWC_PROC_HASH; i++) {
-		while ((lp = LIST_FIRST(&lwc_hash[i])) != NULL) {
-			LIST_REMOVE(lp, lp_link);
-			lc = lp->lp_current;
-			lp->lp_proc = NULL;
-			LIST_REMOVE(lc, lc_link);
-			callout_drain(&lc->lc_callout);
-			lwc_shared_drop(&lc->lc_shared);
-			lc->lc_vm = NULL;	/* the process has it */
-			lc->lc_fd = NULL;
-			MPASS(lc->lc_allow == NULL);
-			lwc_ctx_rele(lc);
-			lwc_proc_rele(lp);
-		}
-	}
-	mtx_lock(&lwc_reap_mtx);
-	lwc_reaper_stop = true;
-	wakeup(&lwc_reap_list);
-	msleep(lwc_reaper, &lwc_reap_mtx, 0, "lwcfini", 0);
-	mtx_unlock(&lwc_reap_mtx);
+	KASSERT(lwc_nprocs == 0, ("lwc: %u processes are left", lwc_nprocs));
 	free(lwc_recent, M_LWC);
-	mtx_destroy(&lwc_reap_mtx);
 	rw_destroy(&lwc_hash_lock);
 }

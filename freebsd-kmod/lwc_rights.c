@@ -19,10 +19,11 @@
  * a range that changes while we look at it is not seen to change.
  */
 
-#include "lwc_var.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_rights.h"
 
 #include <sys/capsicum.h>
-#include <sys/syscallsubr.h>
 
 #include <vm/vm_param.h>
 
@@ -33,15 +34,25 @@ SDT_PROBE_DEFINE2(lwc, , , restrict, "uint64_t", "int");
 
 static struct lwc_rights *lwc_none, *lwc_all;
 
+/*
+ * New rights with room for n ranges, which count for a user; NULL if that one
+ * has too many.  The module's own two count for nobody.
+ */
 static struct lwc_rights *
-lwc_rights_new(int n)
+lwc_rights_new(struct lwc_user *us, int n)
 {
 	struct lwc_rights *rg;
 
-	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWC,
+	if (us != NULL && !lwc_user_ranges(us, n))
+		return (NULL);
+	rg = malloc(sizeof(*rg) + n * sizeof(struct lwc_range), M_LWCRIGHTS,
 	    M_WAITOK | M_ZERO);
 	refcount_init(&rg->rg_refs, 1);
-	atomic_add_int(&lwc_nrights, 1);
+	if (us != NULL) {
+		rg->rg_user = lwc_user_hold(us);
+		rg->rg_room = n;
+		atomic_add_int(&lwc_nrights, 1);
+	}
 	return (rg);
 }
 
@@ -49,14 +60,12 @@ void
 lwc_rights_init(void)
 {
 
-	lwc_none = lwc_rights_new(0);
-	lwc_all = lwc_rights_new(2);
+	lwc_none = lwc_rights_new(NULL, 0);
+	lwc_all = lwc_rights_new(NULL, 2);
 	lwc_all->rg_cred = true;
 	lwc_all->rg_nmem = lwc_all->rg_nfiles = 1;
 	lwc_all->rg_range[0].r_end = VM_MAXUSER_ADDRESS;
 	lwc_all->rg_range[1].r_end = LWC_FILES_END;
-	/* These two are the module's, not an object of a process. */
-	atomic_subtract_int(&lwc_nrights, 2);
 }
 
 void
@@ -81,10 +90,12 @@ lwc_rights_free(struct lwc_rights *rg)
 
 	if (rg == NULL || !refcount_release(&rg->rg_refs))
 		return;
-	/* The module's own two go with the module. */
-	if (rg != lwc_none && rg != lwc_all)
+	if (rg->rg_user != NULL) {
+		(void)lwc_user_ranges(rg->rg_user, -rg->rg_room);
+		lwc_user_rele(rg->rg_user);
 		atomic_subtract_int(&lwc_nrights, 1);
-	free(rg, M_LWC);
+	}
+	free(rg, M_LWCRIGHTS);
 }
 
 struct lwc_rights *
@@ -132,6 +143,23 @@ lwc_rights_files(const struct lwc_rights *rg, uint64_t s, uint64_t e)
 
 	return (lwc_ranges_hold(rg->rg_range + rg->rg_nmem, rg->rg_nfiles,
 	    s, e));
+}
+
+/* Is everything that one carries in the other, too? */
+bool
+lwc_rights_within(const struct lwc_rights *rg, const struct lwc_rights *all)
+{
+	const struct lwc_range *r;
+	int i;
+
+	r = rg->rg_range;
+	for (i = 0; i < rg->rg_nmem; i++, r++)
+		if (!lwc_rights_mem(all, r->r_start, r->r_end))
+			return (false);
+	for (i = 0; i < rg->rg_nfiles; i++, r++)
+		if (!lwc_rights_files(all, r->r_start, r->r_end))
+			return (false);
+	return (!rg->rg_cred || all->rg_cred);
 }
 
 static bool
@@ -206,9 +234,9 @@ lwc_spec_range(const struct lwc_spec *s, struct lwc_range *r)
 }
 
 /* old minus the specifiers, as new rights; an error leaves nothing. */
-static int
-lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
-    struct lwc_rights **newp)
+int
+lwc_rights_narrow(struct lwc_user *us, const struct lwc_rights *old,
+    const struct lwc_specs *sp, struct lwc_rights **newp)
 {
 	struct lwc_range *mem, *files, *tmp, *swap;
 	struct lwc_range r;
@@ -217,9 +245,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 	bool cred;
 
 	cap = MAX(old->rg_nmem, old->rg_nfiles) + sp->sp_n + 1;
-	mem = mallocarray(cap, sizeof(*mem), M_LWC, M_WAITOK);
-	files = mallocarray(cap, sizeof(*files), M_LWC, M_WAITOK);
-	tmp = mallocarray(cap, sizeof(*tmp), M_LWC, M_WAITOK);
+	mem = mallocarray(cap, sizeof(*mem), M_LWCRIGHTS, M_WAITOK);
+	files = mallocarray(cap, sizeof(*files), M_LWCRIGHTS, M_WAITOK);
+	tmp = mallocarray(cap, sizeof(*tmp), M_LWCRIGHTS, M_WAITOK);
 	nmem = old->rg_nmem;
 	nfiles = old->rg_nfiles;
 	cred = old->rg_cred;
@@ -247,8 +275,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 	error = 0;
 	if (nmem > LWC_MAX_RANGES || nfiles > LWC_MAX_RANGES) {
 		error = E2BIG;
+	} else if ((rg = lwc_rights_new(us, nmem + nfiles)) == NULL) {
+		error = EAGAIN;
 	} else {
-		rg = lwc_rights_new(nmem + nfiles);
 		rg->rg_cred = cred;
 		rg->rg_nmem = nmem;
 		rg->rg_nfiles = nfiles;
@@ -256,9 +285,9 @@ lwc_rights_narrow(const struct lwc_rights *old, const struct lwc_specs *sp,
 		memcpy(rg->rg_range + nmem, files, nfiles * sizeof(*files));
 		*newp = rg;
 	}
-	free(mem, M_LWC);
-	free(files, M_LWC);
-	free(tmp, M_LWC);
+	free(mem, M_LWCRIGHTS);
+	free(files, M_LWCRIGHTS);
+	free(tmp, M_LWCRIGHTS);
 	return (error);
 }
 
@@ -291,8 +320,9 @@ lwc_ranges_normal(struct lwc_range *r, int n)
 }
 
 /* The rights that specifiers marked LWC_MAY_OVERLAY grant. */
-struct lwc_rights *
-lwc_rights_from(const struct lwc_specs *sp)
+int
+lwc_rights_from(struct lwc_user *us, const struct lwc_specs *sp,
+    struct lwc_rights **newp)
 {
 	struct lwc_range *files;
 	struct lwc_rights *rg;
@@ -302,10 +332,14 @@ lwc_rights_from(const struct lwc_specs *sp)
 	for (i = n = 0; i < sp->sp_n; i++)
 		if ((sp->sp_spec[i].flags & LWC_MAY_OVERLAY) != 0)
 			n++;
-	if (n == 0)
-		return (lwc_rights_none());
-	rg = lwc_rights_new(2 * n);
-	files = mallocarray(n, sizeof(*files), M_LWC, M_WAITOK);
+	if (n == 0) {
+		*newp = lwc_rights_none();
+		return (0);
+	}
+	rg = lwc_rights_new(us, n);
+	if (rg == NULL)
+		return (EAGAIN);
+	files = mallocarray(n, sizeof(*files), M_LWCRIGHTS, M_WAITOK);
 	for (i = nfiles = 0; i < sp->sp_n; i++) {
 		s = &sp->sp_spec[i];
 		if ((s->flags & LWC_MAY_OVERLAY) == 0)
@@ -321,8 +355,9 @@ lwc_rights_from(const struct lwc_specs *sp)
 	nfiles = lwc_ranges_normal(files, nfiles);
 	memcpy(rg->rg_range + rg->rg_nmem, files, nfiles * sizeof(*files));
 	rg->rg_nfiles = nfiles;
-	free(files, M_LWC);
-	return (rg);
+	free(files, M_LWCRIGHTS);
+	*newp = rg;
+	return (0);
 }
 
 /*
@@ -381,7 +416,7 @@ lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
 	u_int option;
 	int error, i, n;
 
-	w = mallocarray(sp->sp_n, sizeof(*w), M_LWC, M_WAITOK);
+	w = mallocarray(sp->sp_n, sizeof(*w), M_LWCRIGHTS, M_WAITOK);
 	for (i = n = 0; i < sp->sp_n; i++) {
 		if (!lwc_spec_is(&sp->sp_spec[i], type))
 			continue;
@@ -408,7 +443,7 @@ lwc_specs_overlap(const struct lwc_specs *sp, u_int type, bool create)
 			}
 		}
 	}
-	free(w, M_LWC);
+	free(w, M_LWCRIGHTS);
 	return (error);
 }
 
@@ -431,7 +466,7 @@ lwc_specs_copyin(const struct lwc_spec *u, int n, vm_map_t map, bool create,
 		return (E2BIG);
 	if (n == 0)
 		return (0);
-	sp->sp_spec = mallocarray(n, sizeof(*u), M_LWC, M_WAITOK);
+	sp->sp_spec = mallocarray(n, sizeof(*u), M_LWCRIGHTS, M_WAITOK);
 	sp->sp_n = n;
 	error = copyin(u, sp->sp_spec, n * sizeof(*u));
 	for (i = 0; i < n && error == 0; i++)
@@ -445,11 +480,56 @@ lwc_specs_copyin(const struct lwc_spec *u, int n, vm_map_t map, bool create,
 	return (error);
 }
 
+/*
+ * Replace memory specifiers that say the same of ranges which overlap or adjoin
+ * by one: what a call costs is bounded by what there is, not by how often it is
+ * named.  Rights (MAY_OVERLAY) have been taken before.
+ */
+void
+lwc_specs_merge(struct lwc_specs *sp)
+{
+	struct lwc_spec *s;
+	struct lwc_wish *w;
+	u_int option;
+	int i, m, n;
+
+	if (sp->sp_n < 2)
+		return;
+	w = mallocarray(sp->sp_n, sizeof(*w), M_LWCRIGHTS, M_WAITOK);
+	for (i = m = n = 0; i < sp->sp_n; i++) {
+		s = &sp->sp_spec[i];
+		option = s->flags & (LWC_SHARE | LWC_UNMAP);
+		if (!lwc_spec_is(s, LWC_MEMORY)) {
+			sp->sp_spec[m++] = *s;
+		} else if ((s->flags & LWC_OPTIONS) != LWC_MAY_OVERLAY) {
+			w[n].w_option = option;
+			lwc_spec_range(s, &w[n++].w_range);
+		}
+	}
+	qsort(w, n, sizeof(*w), lwc_range_cmp);
+	for (i = 0; i < n; i++) {
+		s = m > 0 ? &sp->sp_spec[m - 1] : NULL;
+		if (i > 0 && (s->flags & LWC_OPTIONS) == w[i].w_option &&
+		    w[i].w_range.r_start <= s->sub.memory.end) {
+			s->sub.memory.end = MAX(s->sub.memory.end,
+			    w[i].w_range.r_end);
+			continue;
+		}
+		s = &sp->sp_spec[m++];
+		memset(s, 0, sizeof(*s));
+		s->flags = LWC_MEMORY | w[i].w_option;
+		s->sub.memory.start = w[i].w_range.r_start;
+		s->sub.memory.end = w[i].w_range.r_end;
+	}
+	sp->sp_n = m;
+	free(w, M_LWCRIGHTS);
+}
+
 void
 lwc_specs_free(struct lwc_specs *sp)
 {
 
-	free(sp->sp_spec, M_LWC);
+	free(sp->sp_spec, M_LWCRIGHTS);
 	sp->sp_spec = NULL;
 	sp->sp_n = 0;
 }
@@ -470,9 +550,9 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 	struct file *fp;
 	int error;
 
-	lp = lwc_proc_get(td);
-	if (lp == NULL)
-		return (EBUSY);
+	error = lwc_proc_get(td, &lp);
+	if (error != 0)
+		return (error);
 	fp = NULL;
 	if (uap->lwc == LWC_SELF) {
 		lc = lp->lp_current;
@@ -505,7 +585,7 @@ sys_lwRestrict(struct thread *td, struct lwRestrict_args *uap)
 		}
 		old = lwc_rights_hold(*slot);
 		mtx_unlock(&lp->lp_mtx);
-		error = lwc_rights_narrow(old, &sp, &new);
+		error = lwc_rights_narrow(lp->lp_user, old, &sp, &new);
 		if (error != 0) {
 			lwc_rights_free(old);
 			break;

@@ -21,63 +21,55 @@
  * Cost does not depend on how many contexts there are nor how large they are:
  * pointers move, and a hash finds the descriptor.
  *
- * Nearly every switch is between two that have switched before, in tables that
- * no other process shares.  Then each names the other in a place where nobody
- * but this thread can close it: neither can die meanwhile, nothing can fail,
- * and the states change without a lock.  sys_lwSwitch() does that by itself.
+ * Nearly every switch is between two that have switched before.  Then each
+ * names the other in a table of this process, where nobody but this thread
+ * can close it: neither can die meanwhile, nothing can fail, and the states
+ * change without a lock.  sys_lwSwitch() does that by itself.
+ *
+ * What is switched, of struct proc: p_vmspace, p_fd, p_pd, p_sigacts, p_ucred,
+ * p_limit and with it p_cpulimit, p_umtx_min_timeout, p_sysent.  Of struct
+ * thread: td_ucred, td_realucred, td_ucredref, td_limit; td_sigqueue
+ * (lwc_signals.c); all of struct lwc_thread; the frame, the bases and vector
+ * registers (lwc_md.h).
+ *
+ * What is not:
+ *  p_fdtol		NULL, or no switch: lwc_proc_check().
+ *  p_sigqueue		the process's; lwc_signals.c takes what is not.
+ *  p_aioinfo		none in flight, or no switch.
+ *  p_stats->p_prof	profil(2) is refused; it counts in user memory.
+ *  p_mqnotifier	mq_notify(2) is refused; it goes by a number.
+ *  p_realtimer, p_itimers, p_stats->p_timer, p_sigiolst, p_pdeathsig
+ *			the process's; their signals act on who is current.
+ *  p_limco		looks at p_cpulimit, which is switched.
+ *  p_textvp, p_comm, p_args, p_osrel, p_elf_flags, p_md (LDT, paging mode)
+ *			of the program, which is one; execve(2) ends the rest.
+ *  p_pgrp, p_peers, p_leader, p_nice, p_fibnum, cpuset, scheduling class
+ *			the process's, for all contexts; documented.
+ *  td_oldsigmask	of ppoll(2), sigsuspend(2): put back before (LWC_AST).
+ *  td_kexterr		of the last call; cleared by the next (TDP2_EXTERR).
+ *  td_sa, td_retval, td_errno	of the call that is being made.
+ *  td_dbgflags, td_si, td_xsig, debug registers	the debugger's.
+ *  td_ru, td_rux, td_pticks, p_rux	accounting is the process's.
+ *  td_rfppwait_p	vfork(2) is a fork(2) here, so there is none.
+ *  td_ma, td_sel, td_vp_reserved, td_fpop, td_ar	of a call; none is open.
+ *  td_ktr_io_lim, p_ktrioparms, p_traceflag	ktrace(2) is of the process.
+ * Asynchronous system traps that may run between two contexts' instructions all
+ * run before LWC_AST, for the context that is left; of those after it,
+ * TDA_MOD4 and TDA_SCHED_PRIV, neither knows of user memory.
  */
 
-#include "lwc_var.h"
+#include "lwc_allow.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_cred.h"
+#include "lwc_deadline.h"
+#include "lwc_switch.h"
+#include "lwc_trap.h"
 
+#include <sys/resourcevar.h>
+#include <sys/signalvar.h>
 
 SDT_PROBE_DEFINE3(lwc, , , switch, "uint64_t", "uint64_t", "int");
-
-#define	LWC_TDP		(TDP_ALTSTACK | TDP_SIGFASTBLOCK)
-#define	LWC_TDP2	TDP2_UEXTERR
-/* Both words of flags at once. */
-#define	LWC_TDP_BOTH	((uint64_t)(u_int)LWC_TDP2 << 32 | (u_int)LWC_TDP)
-CTASSERT(offsetof(struct thread, td_pflags2) ==
-    offsetof(struct thread, td_pflags) + sizeof(int));
-CTASSERT(offsetof(struct lwc_thread, lt_pflags2) ==
-    offsetof(struct lwc_thread, lt_pflags) + sizeof(int));
-CTASSERT(BYTE_ORDER == LITTLE_ENDIAN);
-
-static __always_inline void
-lwc_thread_save(struct thread *td, struct lwc_thread *lt)
-{
-	uint64_t flags;
-
-	lt->lt_sigmask = td->td_sigmask;
-	lt->lt_sigstk = td->td_sigstk;
-	memcpy(&flags, &td->td_pflags, sizeof(flags));
-	flags &= LWC_TDP_BOTH;
-	memcpy(&lt->lt_pflags, &flags, sizeof(flags));
-	lt->lt_sigblock_ptr = td->td_sigblock_ptr;
-	lt->lt_sigblock_val = td->td_sigblock_val;
-	lt->lt_exterr_ptr = td->td_exterr_ptr;
-	lt->lt_rb_list = td->td_rb_list;
-	lt->lt_rbp_list = td->td_rbp_list;
-	lt->lt_rb_inact = td->td_rb_inact;
-}
-
-static __always_inline void
-lwc_thread_load(struct thread *td, const struct lwc_thread *lt)
-{
-	uint64_t flags, mine;
-
-	td->td_sigmask = lt->lt_sigmask;
-	td->td_sigstk = lt->lt_sigstk;
-	memcpy(&flags, &td->td_pflags, sizeof(flags));
-	memcpy(&mine, &lt->lt_pflags, sizeof(mine));
-	flags = (flags & ~LWC_TDP_BOTH) | mine;
-	memcpy(&td->td_pflags, &flags, sizeof(flags));
-	td->td_sigblock_ptr = lt->lt_sigblock_ptr;
-	td->td_sigblock_val = lt->lt_sigblock_val;
-	td->td_exterr_ptr = lt->lt_exterr_ptr;
-	td->td_rb_list = lt->lt_rb_list;
-	td->td_rbp_list = lt->lt_rbp_list;
-	td->td_rb_inact = lt->lt_rb_inact;
-}
 
 /* Is a signal waiting that the other mask may let through? */
 static __always_inline bool
@@ -92,6 +84,17 @@ lwc_signals_wait(const struct thread *td, const struct proc *p)
 }
 
 /*
+ * The kernel's callout that watches p_cpulimit, once a second, comes no more
+ * when it finds no limit; then nobody would look after the next context's.
+ */
+static inline rlim_t
+lwc_cpulimit(rlim_t limit)
+{
+
+	return (limit == RLIM_INFINITY ? (rlim_t)1 << 31 : limit);
+}
+
+/*
  * Exchange everything that the process and the thread have of a context.
  * lwc_md_switch() follows, and makes the memory and the registers its own.
  */
@@ -101,8 +104,13 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	struct proc *p;
 
 	p = td->td_proc;
-	if (from->lc_shared != to->lc_shared)
-		lwc_shared_swap(from, to, p->p_fd);
+	KASSERT((td->td_pflags & TDP_OLDMASK) == 0,
+	    ("lwc: a temporary signal mask is in force"));
+	KASSERT(p->p_numthreads == 1, ("lwc: %d threads", p->p_numthreads));
+	KASSERT(p->p_fdtol == NULL, ("lwc: another process has the table"));
+	KASSERT(to->lc_vm != NULL && to->lc_fd != NULL,
+	    ("lwc: into context %ju, which has nothing",
+	    (uintmax_t)to->lc_id));
 	PROC_LOCK(p);
 	lwc_cow_sync(td, p);
 	from->lc_vm = p->p_vmspace;
@@ -115,16 +123,26 @@ lwc_swap(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to)
 	p->p_sigacts = to->lc_sigacts;
 	from->lc_limit = p->p_limit;
 	p->p_limit = td->td_limit = to->lc_limit;
+	from->lc_cpulimit = p->p_cpulimit;
+	if (__predict_false(to->lc_cpulimit != p->p_cpulimit))
+		p->p_cpulimit = lwc_cpulimit(to->lc_cpulimit);
+	from->lc_umtx_min = p->p_umtx_min_timeout;
+	p->p_umtx_min_timeout = to->lc_umtx_min;
 	from->lc_cred = to->lc_cred;
 	from->lc_credref = to->lc_credref;
 	/* If they are the same it does not matter who counts what. */
 	if (from->lc_cred != p->p_ucred)
 		lwc_cred_swap(td, p, &from->lc_cred, &from->lc_credref);
 	p->p_sysent = to->lc_sysent;
-	lwc_thread_save(td, &from->lc_thread);
-	lwc_thread_load(td, &to->lc_thread);
-	if (__predict_false(lwc_signals_wait(td, p)))
+	if (__predict_false(to->lc_pending || lwc_signals_wait(td, p))) {
+		lwc_signals_switch(td, p, from, to);
+		lwc_thread_save(td, &from->lc_thread);
+		lwc_thread_load(td, &to->lc_thread);
 		signotify(td);
+	} else {
+		lwc_thread_save(td, &from->lc_thread);
+		lwc_thread_load(td, &to->lc_thread);
+	}
 	PROC_UNLOCK(p);
 	lwc_cred_changed(p, from->lc_cred, p->p_ucred);
 }
@@ -156,19 +174,16 @@ lwc_rests(const struct lwc_ctx *lc)
 
 /*
  * Who switched here last time, or where we went last time: one of the two
- * remembers the caller's number in nearly every pattern of switching.  A table
- * that no other process shares needs no lock to be looked at, and what it
- * names stays named while we are in the kernel.  It may be the table that the
- * process has now (mine), which the caller may have looked at (ours).
+ * remembers the caller's number in nearly every pattern of switching.  No
+ * other process has the target's table, so it needs no lock to be looked at,
+ * and what it names stays named while we are in the kernel.
  *
  * The target has resources, so it is neither dead nor current; that cannot
  * change behind our back where this returns true.
  */
 static __always_inline bool
-lwc_known(struct filedesc *mine, bool ours, struct lwc_ctx *from,
-    struct lwc_ctx *to, int *srcp)
+lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
 {
-	struct filedesc *fdp;
 	int fd;
 
 	if (to->lc_caller == from->lc_id)
@@ -177,12 +192,7 @@ lwc_known(struct filedesc *mine, bool ours, struct lwc_ctx *from,
 		fd = from->lc_callee_fd;
 	else
 		return (false);
-	fdp = to->lc_fd;
-	if (fdp != mine)
-		ours = lwc_table_ours(fdp, to->lc_shared, 0);
-	else if (!ours)
-		ours = lwc_table_ours(mine, from->lc_shared, 1);
-	if (!ours || !lwc_desc_names(fdp, fd, from))
+	if (!lwc_desc_names(to->lc_fd, fd, from))
 		return (false);
 	*srcp = fd;
 	return (true);
@@ -218,6 +228,9 @@ lwc_claim(struct lwc_proc *lp, struct lwc_ctx *to, const struct lwc_event *ev,
 		error = ESRCH;
 		break;
 	}
+	if (error == 0 &&
+	    !lwc_cred_jailed_alike(to->lc_cred, curproc->p_ucred))
+		error = EPERM;
 	if (error == 0) {
 		to->lc_state = LWC_STATE_CURRENT;
 		if (known)
@@ -259,7 +272,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	*srcp = lwc_desc_find(lp, to->lc_fd, from);
 	if (*srcp >= 0)
 		goto found;
-	rg = to->lc_creator == from ? lwc_rights_hold(to->lc_back) :
+	rg = to->lc_creator_id == from->lc_id ? lwc_rights_hold(to->lc_back) :
 	    lwc_rights_none();
 	p = td->td_proc;
 	PROC_LOCK(p);
@@ -277,6 +290,34 @@ found:
 	to->lc_caller_fd = *srcp;
 	from->lc_callee = to->lc_id;
 	from->lc_callee_fd = *srcp;
+	return (0);
+}
+
+/* Where the caller wants what comes when it is resumed. */
+int
+lwc_out_copyin(struct lwc_out *ou, int *src, uint64_t *args, int *num,
+    bool room)
+{
+	int error;
+
+	ou->ou_src = src;
+	ou->ou_args = args;
+	ou->ou_num = num;
+	if (room) {
+		ou->ou_cap = args == NULL ? 0 : LWC_MAX_ARGS;
+		return (num == NULL ? 0 : EINVAL);
+	}
+	ou->ou_cap = 0;
+	if (num == NULL)
+		return (args == NULL ? 0 : EINVAL);
+	error = copyin(num, &ou->ou_cap, sizeof(ou->ou_cap));
+	if (error != 0)
+		return (error);
+	if (ou->ou_cap < 0)
+		return (EINVAL);
+	if (args == NULL)
+		ou->ou_cap = 0;
+	ou->ou_cap = MIN(ou->ou_cap, LWC_MAX_ARGS);
 	return (0);
 }
 
@@ -307,6 +348,37 @@ lwc_deliver(struct thread *td, struct lwc_ctx *lc, const struct lwc_event *ev,
 	return (0);
 }
 
+/*
+ * An event that comes to a preempted context is not lost: it goes on where it
+ * was, and its next lwSwitch() returns the event.  It need not ever call that,
+ * so there is an end to it: of LWC_KEPT_EVENTS and more a trapped call fails,
+ * and an end is not told.
+ */
+static struct lwc_kept *
+lwc_keep(const struct lwc_event *ev)
+{
+	struct lwc_kept *ke;
+
+	ke = malloc(sizeof(*ke), M_LWCSTAGE, M_WAITOK);
+	ke->ke_event = *ev;
+	return (ke);
+}
+
+/* The current context asks for the first of those. */
+static int
+lwc_kept_deliver(struct thread *td, struct lwc_ctx *lc)
+{
+	struct lwc_kept *ke;
+	int error;
+
+	ke = STAILQ_FIRST(&lc->lc_kept);
+	STAILQ_REMOVE_HEAD(&lc->lc_kept, ke_link);
+	lc->lc_nkept--;
+	error = lwc_deliver(td, lc, &ke->ke_event, ke->ke_src);
+	free(ke, M_LWCSTAGE);
+	return (error);
+}
+
 /* The current context is another now: what is left to do, and what it gets. */
 static __always_inline int
 lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
@@ -314,9 +386,9 @@ lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
 {
 
 	if (how == LWC_HOW_SUSPEND && ev->ev_until != 0)
-		lwc_patience_begin(from, ev->ev_until);
+		lwc_deadline_begin(from, ev->ev_until);
 	to->lc_deadline = 0;
-	atomic_add_long(&lwc_nswitch, 1);
+	counter_u64_add(lwc_nswitch, 1);
 	SDT_PROBE3(lwc, , , switch, from->lc_id, to->lc_id, how);
 	if (how == LWC_HOW_PREEMPT) {
 		from->lc_preempted = true;
@@ -339,46 +411,51 @@ lwc_arrive(struct thread *td, struct lwc_ctx *from, struct lwc_ctx *to,
 /*
  * Go to another context.  0: we are there, and td_retval has what the call
  * returns in which it left.  EJUSTRETURN: we are there, and its registers have
- * it.  Else we are where we were.  The caller has a reference on the target
- * and has done lwc_proc_check().
+ * it.  Else we are where we were.  The caller has a reference on the target,
+ * has done lwc_proc_check(), and has found the process not shared.
  */
 int
 lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
     const struct lwc_event *ev, int how)
 {
 	struct lwc_ctx *from;
-	struct filedesc *fdp;
+	struct lwc_kept *ke;
 	int error, src, state;
 	bool dead, known;
 
+	KASSERT(!lp->lp_shared, ("lwc: a switch in a shared process"));
 	from = lp->lp_current;
-	fdp = td->td_proc->p_fd;
 	src = -1;
+	ke = NULL;
+	if (__predict_false(to->lc_preempted) && ev->ev_kind == LWC_TRAPPED) {
+		if (to->lc_nkept < LWC_KEPT_EVENTS)
+			ke = lwc_keep(ev);
+		else if (how == LWC_HOW_TRAP)
+			return (EAGAIN);
+	}
 	/* Not claimed yet: it must be named where nobody else can close it. */
-	known = lwc_rests(to) && ((how == LWC_HOW_TRAP &&
-	    lwc_known(fdp, false, from, to, &src)) ||
-	    (how == LWC_HOW_SUSPEND &&
-	    lwc_table_ours(fdp, from->lc_shared, 1) &&
-	    lwc_known(fdp, true, from, to, &src)));
+	known = lwc_rests(to) &&
+	    (how == LWC_HOW_TRAP || how == LWC_HOW_SUSPEND) &&
+	    lwc_known(from, to, &src);
 	error = lwc_claim(lp, to, ev, how, known, &state);
-	if (error != 0)
-		return (error);
-	if (how != LWC_HOW_DISCARD && how != LWC_HOW_PREEMPT && !known) {
-		error = lwc_introduce(td, lp, from, to, &src);
-		if (error != 0) {
+	if (error == 0 && how != LWC_HOW_DISCARD && how != LWC_HOW_PREEMPT &&
+	    !known) {
+		LWC_FAIL(introduce, error);
+		if (error == 0)
+			error = lwc_introduce(td, lp, from, to, &src);
+		if (error != 0)
 			lwc_unclaim(lp, to, state);
-			return (error);
-		}
+	}
+	if (error != 0) {
+		free(ke, M_LWCSTAGE);
+		return (error);
 	}
 	lwc_swap(td, from, to);
 	lwc_md_switch(td, how != LWC_HOW_DISCARD ? &from->lc_md : NULL,
 	    &to->lc_md, how == LWC_HOW_SUSPEND);
 	dead = false;
 	if (!known) {
-		/*
-		 * Another process may close, or have closed, its last name in
-		 * a shared table.
-		 */
+		/* Its last name may have gone. */
 		lwc_ctx_ref(from);
 		mtx_lock(&lp->lp_mtx);
 		dead = how == LWC_HOW_DISCARD || from->lc_names == 0;
@@ -386,39 +463,46 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
 		mtx_unlock(&lp->lp_mtx);
 	}
+	if (ke != NULL) {
+		ke->ke_src = src;
+		STAILQ_INSERT_TAIL(&to->lc_kept, ke, ke_link);
+		to->lc_nkept++;
+	}
 	error = lwc_arrive(td, from, to, ev, how, state, src);
-	if (dead)
+	if (dead) {
+		mtx_lock(&lp->lp_mtx);
 		lwc_reap(lp, from);
+	}
 	if (!known)
 		lwc_ctx_rele(from);
 	return (error);
 }
 
 /*
- * Whom a descriptor names.  In a table that no other process shares nobody can
- * close it until the target runs, and then it lives: no reference is needed
- * (held).
+ * Whom a descriptor names.  No other process has the table and no other thread
+ * is here, so nobody can close it until the target runs, and then it lives: no
+ * reference is needed.  lwc_proc_check() has been done.
  */
 static __always_inline int
-lwc_target(struct thread *td, int fd, struct lwc_ctx **top, bool *held)
+lwc_target(struct thread *td, int fd, struct lwc_ctx **top)
 {
 	struct file *fp;
 	struct filedesc *fdp;
-	struct lwc_proc *lp;
+	struct lwc_ctx *to;
 
 	fdp = td->td_proc->p_fd;
-	*held = (fdp->fd_refcnt != 1 &&
-	    ((lp = lwc_proc_find(td->td_proc)) == NULL ||
-	    !lwc_table_ours(fdp, lp->lp_current->lc_shared, 1))) ||
-	    (u_int)fd >= (u_int)fdp->fd_nfiles || (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
-	    fp->f_ops != &lwc_fileops;
-	if (*held)
-		return (lwc_ctx_get(td, fd, top, NULL));
-	*top = ((struct lwc_desc *)fp->f_data)->ld_ctx;
-	return ((*top)->lc_lp->lp_proc == td->td_proc ? 0 : EPERM);
+	if ((u_int)fd >= (u_int)fdp->fd_nfiles ||
+	    (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
+	    fp->f_ops != &lwc_fileops)
+		return (EBADF);
+	to = ((struct lwc_desc *)fp->f_data)->ld_ctx;
+	*top = to;
+	if (__predict_false(to->lc_lp->lp_proc != td->td_proc))
+		return (EPERM);
+	return (__predict_false(to->lc_lp->lp_shared) ? EBUSY : 0);
 }
 
-/* The words, and the end of patience that may follow them. */
+/* The words, and the deadline that may follow them. */
 static __always_inline int
 lwc_words_copyin(struct lwc_event *ev, const uint64_t *args, int n, int flags)
 {
@@ -434,19 +518,17 @@ lwc_words_copyin(struct lwc_event *ev, const uint64_t *args, int n, int flags)
 		return (0);
 	error = copyin(args, ev->ev_words, all * sizeof(ev->ev_words[0]));
 	if (error == 0 && all != ev->ev_n)
-		ev->ev_until = lwc_patience_until(ev->ev_words[ev->ev_n]);
+		ev->ev_until = lwc_deadline_from(ev->ev_words[ev->ev_n]);
 	return (error);
 }
 
 int
 sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 {
-	struct filedesc *fdp;
 	struct lwc_ctx *from, *to;
 	struct lwc_event ev;
 	struct lwc_proc *lp;
 	int error, src, state;
-	bool held;
 
 	td = curthread;		/* which the locks ask for all the time */
 	error = lwc_proc_check(td);
@@ -454,43 +536,42 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 		error = lwc_words_copyin(&ev, uap->to_args, uap->n,
 		    LWC_UNTIL | LWC_ROOM);
 	if (error == 0)
-		error = lwc_target(td, uap->to, &to, &held);
+		error = lwc_target(td, uap->to, &to);
 	if (error != 0)
 		return (error);
+	if (__predict_false(lwc_md_stepping(td)))
+		return (EINTR);
 	lp = to->lc_lp;
 	from = lp->lp_current;
-	if (__predict_false(!lwc_allowed(from->lc_allow, lwSwitch_number))) {
-		error = lwc_call_deny(td, NULL);
-		goto out;
-	}
+	if (__predict_false(!lwc_allowed(from->lc_allow, lwSwitch_number)))
+		return (lwc_call_deny(td, NULL));
 	/* If it does not leave after all, nobody reads this. */
 	error = lwc_out_copyin(&from->lc_out, uap->src, uap->src_args,
 	    uap->num_args, (uap->n & LWC_ROOM) != 0);
 	if (error != 0)
-		goto out;
-	fdp = td->td_proc->p_fd;
+		return (error);
+	if (__predict_false(!STAILQ_EMPTY(&from->lc_kept)))
+		return (lwc_kept_deliver(td, from));
 	state = to->lc_state;
 	/*
 	 * Without lp_mtx: others change a state only to DEAD, when the last
 	 * name goes, and the two name each other where only we can close.
 	 */
 	if ((state == LWC_STATE_SUSPENDED || state == LWC_STATE_NEW) &&
-	    lwc_table_ours(fdp, from->lc_shared, 1) &&
-	    lwc_known(fdp, true, from, to, &src)) {
+	    lwc_cred_jailed_alike(to->lc_cred, td->td_proc->p_ucred) &&
+	    lwc_known(from, to, &src)) {
 		to->lc_state = LWC_STATE_CURRENT;
 		from->lc_state = LWC_STATE_SUSPENDED;
 		lp->lp_current = to;
 		lwc_swap(td, from, to);
 		lwc_md_switch(td, &from->lc_md, &to->lc_md, true);
-		error = lwc_arrive(td, from, to, &ev, LWC_HOW_SUSPEND, state,
-		    src);
-	} else {
-		error = lwc_enter(td, lp, to, &ev, LWC_HOW_SUSPEND);
+		return (lwc_arrive(td, from, to, &ev, LWC_HOW_SUSPEND, state,
+		    src));
 	}
-out:
-	if (held)
-		lwc_ctx_rele(to);
 	/* What returns is the call in which the target left. */
+	lwc_ctx_ref(to);
+	error = lwc_enter(td, lp, to, &ev, LWC_HOW_SUSPEND);
+	lwc_ctx_rele(to);
 	return (error);
 }
 
@@ -505,9 +586,12 @@ sys_lwDiscardSwitch(struct thread *td, struct lwDiscardSwitch_args *uap)
 	if (error == 0)
 		error = lwc_words_copyin(&ev, uap->to_args, uap->n, 0);
 	if (error == 0)
-		error = lwc_ctx_get(td, uap->to, &to, NULL);
+		error = lwc_target(td, uap->to, &to);
 	if (error != 0)
 		return (error);
+	if (lwc_md_stepping(td))
+		return (EINTR);
+	lwc_ctx_ref(to);
 	error = lwc_enter(td, to->lc_lp, to, &ev, LWC_HOW_DISCARD);
 	lwc_ctx_rele(to);
 	return (error);

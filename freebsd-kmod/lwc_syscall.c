@@ -10,73 +10,35 @@
  * The target's resources that the mask names are put in place of the
  * caller's, the call is made, and they are put back; whatever the call made
  * of them (it may have changed credentials, or the table) is the target's
- * then.  The target is claimed for that time, so that nobody destroys it.
+ * then.  The target has a name of ours for that time, so that nobody destroys
+ * it.
  *
  * Since one call may touch all of a resource, the right to all of it is
- * needed.  Calls that never return here, that change whose resources are
- * whose, or that leave something behind which works on p_vmspace later
- * (asynchronous I/O, attached segments) are refused.
+ * needed.  Which calls it makes is a list (LWC_MIX in lwc_calls.c): none that
+ * never returns here, that changes whose resources are whose, or that leaves
+ * something behind which works on p_vmspace later.  What the caller could not
+ * call by itself, for its list or its guards, it cannot call in this way.  The
+ * call leaves the records that it would leave otherwise: audit(4), ktrace(1),
+ * dtrace(1).
  */
 
-#include "lwc_var.h"
+#include "opt_ktrace.h"
+
+#include "lwc_allow.h"
+#include "lwc_calls.h"
+#include "lwc_context.h"
+#include "lwc_cred.h"
+#include "lwc_trap.h"
 
 #include <sys/capsicum.h>
-#include <sys/syscall.h>
+#ifdef KTRACE
+#include <sys/ktrace.h>
+#endif
+#include <sys/sysent.h>
+
+#include <security/audit/audit.h>
 
 #include <vm/vm_param.h>
-
-static bool
-lwc_refused(int number)
-{
-
-	switch (number) {
-	case SYS_syscall:
-	case SYS___syscall:
-	case SYS_exit:
-	case SYS_abort2:
-	case SYS_fork:
-	case SYS_vfork:
-	case SYS_rfork:
-	case SYS_pdfork:
-	case SYS_pdrfork:
-	case SYS_execve:
-	case SYS_fexecve:
-	case SYS___mac_execve:
-	case SYS_sigreturn:
-	case SYS_setcontext:
-	case SYS_swapcontext:
-	case SYS_getcontext:
-	case SYS_sigfastblock:
-	case SYS_thr_create:
-	case SYS_thr_exit:
-	case SYS_thr_self:
-	case SYS_thr_kill:
-	case SYS_thr_kill2:
-	case SYS_thr_suspend:
-	case SYS_thr_wake:
-	case SYS_thr_new:
-	case SYS_thr_set_name:
-	case SYS_shmsys:
-	case SYS_shmat:
-	case SYS_shmdt:
-	case SYS_aio_read:
-	case SYS_aio_write:
-	case SYS_aio_readv:
-	case SYS_aio_writev:
-	case SYS_aio_fsync:
-	case SYS_aio_mlock:
-	case SYS_aio_cancel:
-	case SYS_aio_suspend:
-	case SYS_aio_return:
-	case SYS_aio_error:
-	case SYS_aio_waitcomplete:
-	case SYS_lio_listio:
-	case SYS_kldunload:
-	case SYS_kldunloadf:
-		return (true);
-	}
-	return (false);
-}
 
 static bool
 lwc_syscall_allowed(const struct lwc_rights *rg, int mask)
@@ -122,78 +84,123 @@ lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 		lwc_cred_exchange(td, &lc->lc_cred, &lc->lc_credref);
 }
 
-/* Make a system call, as the kernel would have. */
-int
-lwc_syscall_run(struct thread *td, struct sysent *se, void *args)
+/* Make a system call, and record it, as the kernel would have. */
+static int
+lwc_syscall_run(struct thread *td, struct syscall_args *sa)
 {
+	struct sysent *se;
 	int error;
+	bool audited, fixed;
 
-	if ((se->sy_flags & SYF_CAPENABLED) == 0 && IN_CAPABILITY_MODE(td))
-		return (ECAPMODE);
+	se = sa->callp;
+#ifdef KTRACE
+	if (KTRPOINT(td, KTR_SYSCALL))
+		ktrsyscall(sa->code, se->sy_narg, sa->args);
+#endif
 	td->td_retval[0] = 0;
 	td->td_retval[1] = 0;
-	if ((se->sy_thrcnt & SY_THR_STATIC) != 0)
-		return ((se->sy_call)(td, args));
-	error = syscall_thread_enter(td, &se);
-	if (error != 0)
-		return (error);
-	error = (se->sy_call)(td, args);
-	if ((se->sy_thrcnt & SY_THR_STATIC) == 0)
-		syscall_thread_exit(td, se);
+	error = 0;
+	if ((se->sy_flags & SYF_CAPENABLED) == 0 && IN_CAPABILITY_MODE(td))
+		error = ECAPMODE;
+	fixed = (se->sy_thrcnt & SY_THR_STATIC) != 0;
+	if (error == 0 && !fixed) {
+		error = syscall_thread_enter(td, &se);
+		fixed = (se->sy_thrcnt & SY_THR_STATIC) != 0;
+	}
+	if (error == 0) {
+		audited = AUDIT_SYSCALL_ENTER(sa->code, td) != 0;
+#ifdef KDTRACE_HOOKS
+		if (se->sy_entry != 0)
+			(*systrace_probe_func)(sa, SYSTRACE_ENTRY, 0);
+#endif
+		error = (se->sy_call)(td, sa->args);
+#ifdef KDTRACE_HOOKS
+		if (se->sy_return != 0)
+			(*systrace_probe_func)(sa, SYSTRACE_RETURN,
+			    error != 0 ? -1 : td->td_retval[0]);
+#endif
+		if (audited)
+			AUDIT_SYSCALL_EXIT(error, td);
+		if (!fixed)
+			syscall_thread_exit(td, se);
+	}
+#ifdef KTRACE
+	if (KTRPOINT(td, KTR_SYSRET))
+		ktrsysret(sa->code, error, td->td_retval[0]);
+#endif
 	return (error);
+}
+
+/* May the current context make this call, with these arguments? */
+static int
+lwc_syscall_guards(struct thread *td, struct lwc_proc *lp,
+    const struct syscall_args *sa)
+{
+	struct lwc_ctx *cur;
+
+	cur = lp->lp_current;
+	if (!lwc_allowed(cur->lc_allow, sa->code))
+		return (EPERM);
+	if ((cur->lc_flags & LWC_TRAP_EXIT) != 0 &&
+	    lwc_call_guard(td, cur, sa) != NULL)
+		return (EPERM);
+	return (0);
 }
 
 int
 sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap)
 {
-	register_t args[LWC_CALL_NARGS];
+	struct syscall_args sa;
 	struct lwc_ctx *lc;
 	struct lwc_proc *lp;
 	struct lwc_rights *rg, *self;
-	struct sysent *se;
-	int error, state;
+	struct sysent *callp;
+	int error, mask;
 
-	if ((uap->mask & ~LWC_TYPES) != 0)
+	mask = uap->mask;
+	memset(&sa, 0, sizeof(sa));
+	sa.code = sa.original_code = uap->number;
+	if ((mask & ~LWC_TYPES) != 0 ||
+	    sa.code >= (u_int)td->td_proc->p_sysent->sv_size ||
+	    (lwc_call_class(sa.code) & LWC_MIX) == 0)
 		return (EINVAL);
-	if (uap->number < 0 || uap->number >= td->td_proc->p_sysent->sv_size ||
-	    lwc_refused(uap->number))
-		return (EINVAL);
-	se = &td->td_proc->p_sysent->sv_table[uap->number];
-	if (lwc_is_ours(se->sy_call))
-		return (EINVAL);
+	sa.callp = &td->td_proc->p_sysent->sv_table[sa.code];
 	error = lwc_proc_check(td);
+	if (error == 0)
+		error = lwc_proc_get(td, &lp);
+	if (error == 0 && uap->args != NULL)
+		error = copyin(uap->args, sa.args,
+		    LWC_CALL_NARGS * sizeof(sa.args[0]));
+	if (error == 0)
+		error = lwc_ctx_get(td, uap->target, &lc, &rg);
 	if (error != 0)
 		return (error);
-	lp = lwc_proc_find(td->td_proc);
-	if (lp != NULL && !lwc_allowed(lp->lp_current->lc_allow, uap->number))
-		return (EPERM);
-	memset(args, 0, sizeof(args));
-	if (uap->args != NULL) {
-		error = copyin(uap->args, args, sizeof(args));
-		if (error != 0)
-			return (error);
-	}
-	error = lwc_ctx_get(td, uap->target, &lc, &rg);
-	if (error != 0)
-		return (error);
-	lp = lc->lc_lp;
+	error = lwc_syscall_guards(td, lp, &sa);
 	mtx_lock(&lp->lp_mtx);
-	state = lc->lc_state;
 	self = lwc_rights_hold(lc->lc_self);
-	if (state == LWC_STATE_DEAD)
+	if (error != 0)
+		;
+	else if (lc->lc_state == LWC_STATE_DEAD)
 		error = ESRCH;
 	else if (lc == lp->lp_current)
 		error = EINVAL;
-	else if (!lwc_syscall_allowed(rg, uap->mask) ||
-	    !lwc_syscall_allowed(self, uap->mask))
+	else if (!lwc_syscall_allowed(rg, mask) ||
+	    !lwc_syscall_allowed(self, mask))
 		error = EACCES;
+	else if (!lwc_cred_jailed_alike(lc->lc_cred, td->td_proc->p_ucred))
+		error = EPERM;
 	else
 		lc->lc_names++;
 	mtx_unlock(&lp->lp_mtx);
 	if (error == 0) {
-		lwc_mix(td, lc, uap->mask);
-		error = lwc_syscall_run(td, se, args);
-		lwc_mix(td, lc, uap->mask);
+		lwc_mix(td, lc, mask);
+		if ((lwc_call_class(sa.code) & LWC_LOOK) != 0) {
+			callp = lwc_call_look(td, lp, &sa);
+			if (callp != NULL)
+				sa.callp = callp;
+		}
+		error = lwc_syscall_run(td, &sa);
+		lwc_mix(td, lc, mask);
 		lwc_ctx_unname(lc);
 	}
 	lwc_rights_free(rg);

@@ -19,19 +19,15 @@
  *
  * Nor does the fork see file pages that nobody wrote: see lwc_vm_lazy.c.
  *
- * An overlay is staged first: a list of objects, each referenced, that
- * together are what goes into the target.  Sharing wants the source's entry
- * to have an object of its own, without a copy pending; a lookup for writing
- * brings that about.  Applying the list cannot fail any more.
- *
- * A map is only ever changed here by the process's single thread (or by
- * others that share it with rfork(RFMEM), which is their own affair); objects
- * are referenced under the map's lock, so nothing here depends on that.
+ * A map is only ever changed by its process's single thread, which is here: no
+ * other process has it (lwc_proc_exclusive()).  Still, what is read of it is
+ * read under its lock, objects are referenced there, and nothing is sized by
+ * what was read before.
  */
 
-#include "lwc_var.h"
+#include "lwc_vm.h"
 
-#include <sys/resourcevar.h>
+#include <sys/imgact.h>
 #include <sys/rwlock.h>
 
 #include <vm/vm_param.h>
@@ -39,27 +35,9 @@
 #include <vm/vm_object.h>
 #include <vm/vm_page.h>
 #include <vm/vm_pageout.h>
-#include <vm/vm_pager.h>
 #include <vm/swap_pager.h>
 
-/* An entry's part of a range, as it was. */
-struct lwc_piece {
-	vm_offset_t	pc_start;
-	vm_offset_t	pc_end;
-	vm_inherit_t	pc_inherit;
-	vm_prot_t	pc_prot;
-	vm_prot_t	pc_max;
-	bool		pc_restore;	/* put pc_inherit back on success too */
-	bool		pc_snapshot;	/* shared, to be copied */
-};
-
-struct lwc_pieces {
-	struct lwc_piece *ps_piece;
-	int		ps_n;
-	int		ps_cap;
-};
-
-static int
+int
 lwc_kern_errno(int rv)
 {
 
@@ -92,13 +70,13 @@ lwc_entry_copies(vm_map_entry_t entry)
 }
 
 /* Append what a map has in [start, end). */
-static void
+void
 lwc_pieces_add(struct lwc_pieces *ps, vm_map_t map, vm_offset_t start,
     vm_offset_t end)
 {
 	struct lwc_piece *pc;
 	vm_map_entry_t entry;
-	int n;
+	size_t n;
 
 again:
 	n = 0;
@@ -125,7 +103,7 @@ again:
 	if (ps->ps_n + n > ps->ps_cap) {
 		ps->ps_cap = (ps->ps_n + n) * 2;
 		ps->ps_piece = realloc(ps->ps_piece,
-		    ps->ps_cap * sizeof(*pc), M_LWC, M_WAITOK);
+		    ps->ps_cap * sizeof(*pc), M_LWCSTAGE, M_WAITOK);
 		goto again;
 	}
 	ps->ps_n += n;
@@ -133,7 +111,9 @@ again:
 
 /*
  * Copy pages from one map to the same addresses of another.  What cannot be
- * read there (past the end of a file, protection none) stays zero here.
+ * read there (past the end of a file, protection none) stays zero here.  What
+ * is no memory of the system's, a device's registers for example, is not
+ * copied: it need not be in the direct map.
  */
 static int
 lwc_vm_copy(vm_map_t src, vm_map_t dst, vm_offset_t start, vm_offset_t end)
@@ -151,6 +131,10 @@ lwc_vm_copy(vm_map_t src, vm_map_t dst, vm_offset_t start, vm_offset_t end)
 		rv = vm_fault(src, va, VM_PROT_READ, VM_FAULT_NORMAL, &from);
 		if (rv != KERN_SUCCESS)
 			continue;
+		if ((from->flags & PG_FICTITIOUS) != 0) {
+			vm_page_unwire(from, PQ_ACTIVE);
+			return (EFAULT);
+		}
 		rv = vm_fault(dst, va, VM_PROT_READ | VM_PROT_WRITE,
 		    VM_FAULT_NORMAL, &to);
 		if (rv == KERN_SUCCESS) {
@@ -165,22 +149,22 @@ lwc_vm_copy(vm_map_t src, vm_map_t dst, vm_offset_t start, vm_offset_t end)
 }
 
 /* Anonymous memory in dst with the contents that src has there. */
-static int
-lwc_vm_snapshot(vm_map_t src, vm_map_t dst, vm_offset_t start,
-    vm_offset_t end, vm_prot_t prot, vm_prot_t max)
+int
+lwc_vm_snapshot(vm_map_t src, vm_map_t dst, const struct lwc_piece *pc)
 {
 	int error, rv;
 
-	rv = vm_map_fixed(dst, NULL, 0, start, end - start,
-	    VM_PROT_READ | VM_PROT_WRITE,
-	    max | VM_PROT_READ | VM_PROT_WRITE, 0);
+	rv = vm_map_fixed(dst, NULL, 0, pc->pc_start,
+	    pc->pc_end - pc->pc_start, VM_PROT_READ | VM_PROT_WRITE,
+	    pc->pc_max | VM_PROT_READ | VM_PROT_WRITE, 0);
 	if (rv != KERN_SUCCESS)
 		return (lwc_kern_errno(rv));
-	error = lwc_vm_copy(src, dst, start, end);
+	error = lwc_vm_copy(src, dst, pc->pc_start, pc->pc_end);
+	LWC_FAIL(vm_copy, error);
 	if (error != 0)
 		return (error);
-	rv = vm_map_protect(dst, start, end, prot, max,
-	    VM_MAP_PROTECT_SET_PROT | VM_MAP_PROTECT_SET_MAXPROT);
+	rv = vm_map_protect(dst, pc->pc_start, pc->pc_end, pc->pc_prot,
+	    pc->pc_max, VM_MAP_PROTECT_SET_PROT | VM_MAP_PROTECT_SET_MAXPROT);
 	return (lwc_kern_errno(rv));
 }
 
@@ -194,7 +178,8 @@ lwc_vm_prefault(struct vmspace *old, struct vmspace *new)
 	struct lwc_pieces ps = { 0 };
 	struct lwc_piece *pc;
 	vm_offset_t va;
-	int error, i;
+	size_t i;
+	int error;
 
 	lwc_pieces_add(&ps, &new->vm_map, vm_map_min(&new->vm_map),
 	    vm_map_max(&new->vm_map));
@@ -205,13 +190,13 @@ lwc_vm_prefault(struct vmspace *old, struct vmspace *new)
 		    pc->pc_inherit == VM_INHERIT_SHARE)
 			continue;
 		for (va = pc->pc_start; va < pc->pc_end; va += PAGE_SIZE) {
-			if (pmap_extract(vmspace_pmap(old), va) == 0)
-				continue;
 			if (P_KILLED(curproc)) {
 				error = EINTR;
 				break;
 			}
 			maybe_yield();
+			if (pmap_extract(vmspace_pmap(old), va) == 0)
+				continue;
 			if (vm_fault(&new->vm_map, va, VM_PROT_WRITE,
 			    VM_FAULT_NORMAL, NULL) == KERN_RESOURCE_SHORTAGE) {
 				error = ENOMEM;
@@ -219,7 +204,7 @@ lwc_vm_prefault(struct vmspace *old, struct vmspace *new)
 			}
 		}
 	}
-	free(ps.ps_piece, M_LWC);
+	free(ps.ps_piece, M_LWCSTAGE);
 	return (error);
 }
 
@@ -228,8 +213,11 @@ static int
 lwc_vm_prepare(vm_map_t map, const struct lwc_spec *s, struct lwc_pieces *ps)
 {
 	vm_offset_t end, start;
-	int first, i, rv;
+	size_t first, i;
+	int rv;
 
+	if (P_KILLED(curproc))
+		return (EINTR);
 	start = s->sub.memory.start;
 	end = s->sub.memory.end;
 	first = ps->ps_n;
@@ -261,7 +249,11 @@ lwc_vm_prepare(vm_map_t map, const struct lwc_spec *s, struct lwc_pieces *ps)
 	return (lwc_kern_errno(rv));
 }
 
-/* A new address space out of the current one, as the specifiers say. */
+/*
+ * A new address space out of the current one, as the specifiers say.  They are
+ * merged (lwc_specs_merge()): the pieces are no more than the map has entries
+ * and there are specifiers.
+ */
 int
 lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
     struct vmspace **vmp)
@@ -271,15 +263,17 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 	struct lwc_piece *pc;
 	struct vmspace *new;
 	vm_ooffset_t charge;
-	int error, given, i;
+	size_t i;
+	int error, given, spec;
 
 	lz = NULL;
 	new = NULL;
 	error = 0;
-	for (i = 0; i < sp->sp_n && error == 0; i++)
-		if (lwc_spec_is(&sp->sp_spec[i], LWC_MEMORY))
-			error = lwc_vm_prepare(&vm->vm_map, &sp->sp_spec[i],
+	for (spec = 0; spec < sp->sp_n && error == 0; spec++)
+		if (lwc_spec_is(&sp->sp_spec[spec], LWC_MEMORY))
+			error = lwc_vm_prepare(&vm->vm_map, &sp->sp_spec[spec],
 			    &ps);
+	LWC_FAIL(vm_prepare, error);
 	if (error == 0) {
 		if ((flags & LWC_PREFAULT) == 0)
 			lz = lwc_lazy_take(&vm->vm_map);
@@ -294,6 +288,7 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 			    curthread->td_ucred);
 			error = ENOMEM;
 		}
+		LWC_FAIL(vm_fork, error);
 	}
 	if (lz != NULL) {
 		given = lwc_lazy_give(vm, lz, new);
@@ -303,20 +298,18 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 	for (i = 0; i < ps.ps_n && error == 0; i++) {
 		pc = &ps.ps_piece[i];
 		if (pc->pc_snapshot)
-			error = lwc_vm_snapshot(&vm->vm_map, &new->vm_map,
-			    pc->pc_start, pc->pc_end, pc->pc_prot,
-			    pc->pc_max);
+			error = lwc_vm_snapshot(&vm->vm_map, &new->vm_map, pc);
 	}
 	if (error == 0 && (flags & LWC_PREFAULT) != 0)
 		error = lwc_vm_prefault(vm, new);
-	/* Backwards: of specifiers that overlap, the first saw the truth. */
-	for (i = ps.ps_n - 1; i >= 0; i--) {
-		pc = &ps.ps_piece[i];
+	/* Backwards: of pieces that overlap, the first saw the truth. */
+	for (i = ps.ps_n; i > 0; i--) {
+		pc = &ps.ps_piece[i - 1];
 		if (pc->pc_restore || error != 0)
 			(void)vm_map_inherit(&vm->vm_map, pc->pc_start,
 			    pc->pc_end, pc->pc_inherit);
 	}
-	free(ps.ps_piece, M_LWC);
+	free(ps.ps_piece, M_LWCSTAGE);
 	if (error != 0) {
 		if (new != NULL)
 			vmspace_free(new);
@@ -326,271 +319,16 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 	return (0);
 }
 
-/* A part of an overlay, ready to be entered. */
-struct lwc_part {
-	vm_offset_t	pt_start;
-	vm_offset_t	pt_end;
-	vm_object_t	pt_object;	/* referenced; NULL: remove only */
-	vm_ooffset_t	pt_offset;
-	vm_prot_t	pt_prot;
-	bool		pt_share;
-	bool		pt_writecount;
-};
-
-struct lwc_stage {
-	int		st_n;
-	int		st_cap;
-	struct lwc_part	*st_part;
-	struct vmspace	*st_scratch;	/* where copies are made */
-};
-
-static struct lwc_part *
-lwc_stage_part(struct lwc_stage *st)
-{
-
-	if (st->st_n == st->st_cap) {
-		st->st_cap = MAX(16, 2 * st->st_cap);
-		st->st_part = realloc(st->st_part,
-		    st->st_cap * sizeof(*st->st_part), M_LWC, M_WAITOK);
-	}
-	memset(&st->st_part[st->st_n], 0, sizeof(*st->st_part));
-	return (&st->st_part[st->st_n]);
-}
-
-/*
- * Reference the objects of [start, end).  Protection is what the source has
- * now, and the most the target can ever have.
- */
-static int
-lwc_stage_range(struct lwc_stage *st, vm_map_t src, vm_offset_t start,
-    vm_offset_t end, bool share)
-{
-	struct lwc_part *pt;
-	vm_map_entry_t entry;
-	vm_map_t map;
-	vm_object_t object;
-	vm_offset_t va;
-	vm_pindex_t pindex;
-	vm_prot_t prot, want;
-	boolean_t wired;
-	int rv;
-
-	for (va = start; va < end; va = pt->pt_end) {
-		pt = lwc_stage_part(st);
-		map = src;
-		want = VM_PROT_WRITE;
-		rv = vm_map_lookup(&map, va, want, &entry, &object, &pindex,
-		    &prot, &wired);
-		if (rv == KERN_PROTECTION_FAILURE) {
-			map = src;
-			rv = vm_map_lookup(&map, va, VM_PROT_NONE, &entry,
-			    &object, &pindex, &prot, &wired);
-		}
-		if (rv == KERN_PROTECTION_FAILURE)
-			return (EFAULT);	/* a guard, or no access */
-		if (rv != KERN_SUCCESS)
-			return (lwc_kern_errno(rv));
-		if ((entry->eflags & MAP_ENTRY_SPLIT_BOUNDARY_MASK) != 0) {
-			vm_map_lookup_done(map, entry);
-			return (EINVAL);
-		}
-		pt->pt_start = va;
-		pt->pt_end = MIN(end, entry->end);
-		pt->pt_prot = entry->protection;
-		pt->pt_offset = entry->offset + (va - entry->start);
-		pt->pt_share = share;
-		pt->pt_writecount = object->type == OBJT_VNODE &&
-		    (entry->eflags & MAP_ENTRY_WRITECNT) != 0;
-		vm_object_reference(object);
-		pt->pt_object = object;
-		st->st_n++;
-		vm_map_lookup_done(map, entry);
-	}
-	return (0);
-}
-
-/* COPY: make the copy in the scratch space, then share that. */
-static int
-lwc_stage_copy(struct lwc_stage *st, vm_map_t src, vm_offset_t start,
-    vm_offset_t end)
-{
-	struct lwc_pieces ps = { 0 };
-	struct lwc_piece *pc;
-	vm_offset_t va;
-	int error, i;
-
-	if (st->st_scratch == NULL) {
-		st->st_scratch = vmspace_alloc(vm_map_min(src),
-		    vm_map_max(src), pmap_pinit);
-		if (st->st_scratch == NULL)
-			return (ENOMEM);
-	}
-	lwc_pieces_add(&ps, src, start, end);
-	error = 0;
-	va = start;
-	for (i = 0; i < ps.ps_n && error == 0; i++) {
-		pc = &ps.ps_piece[i];
-		if (pc->pc_start != va || pc->pc_prot == VM_PROT_NONE) {
-			error = EFAULT;
-			break;
-		}
-		va = pc->pc_end;
-		error = lwc_vm_snapshot(src, &st->st_scratch->vm_map,
-		    pc->pc_start, pc->pc_end, pc->pc_prot, pc->pc_max |
-		    pc->pc_prot);
-	}
-	if (error == 0 && va != end)
-		error = EFAULT;
-	free(ps.ps_piece, M_LWC);
-	if (error == 0)
-		error = lwc_stage_range(st, &st->st_scratch->vm_map, start,
-		    end, false);
-	return (error);
-}
-
-/* Would entering the parts fail?  Then it must be said before the first. */
-static int
-lwc_stage_check(struct lwc_stage *st, vm_map_t dst)
-{
-	struct lwc_part *pt;
-	vm_map_entry_t entry;
-	vm_size_t add;
-	int error, i;
-
-	add = 0;
-	error = 0;
-	vm_map_lock_read(dst);
-	for (i = 0; i < st->st_n && error == 0; i++) {
-		pt = &st->st_part[i];
-		if (pt->pt_start < vm_map_min(dst) ||
-		    pt->pt_end > vm_map_max(dst))
-			error = EINVAL;
-		if ((dst->flags & MAP_WXORX) != 0 &&
-		    (pt->pt_prot & (VM_PROT_WRITE | VM_PROT_EXECUTE)) ==
-		    (VM_PROT_WRITE | VM_PROT_EXECUTE))
-			error = EACCES;
-		if (pt->pt_object != NULL)
-			add += pt->pt_end - pt->pt_start;
-		/* Entries of large pages cannot be cut. */
-		if (vm_map_lookup_entry(dst, pt->pt_start, &entry) &&
-		    (entry->eflags & MAP_ENTRY_SPLIT_BOUNDARY_MASK) != 0)
-			error = EINVAL;
-		if (vm_map_lookup_entry(dst, pt->pt_end - 1, &entry) &&
-		    (entry->eflags & MAP_ENTRY_SPLIT_BOUNDARY_MASK) != 0)
-			error = EINVAL;
-	}
-	if (error == 0 && add != 0 &&
-	    dst->size + add > lim_cur(curthread, RLIMIT_VMEM))
-		error = ENOMEM;
-	vm_map_unlock_read(dst);
-	return (error);
-}
-
-/*
- * Stage the memory specifiers of an overlay.  Without a source they remove
- * (5.1: source = self with UNMAP).
- */
-int
-lwc_vm_stage(struct vmspace *src, const struct lwc_specs *sp,
-    struct vmspace *dst, struct lwc_stage **stp)
-{
-	struct lwc_part *pt;
-	struct lwc_stage *st;
-	const struct lwc_spec *s;
-	int error, i;
-
-	st = malloc(sizeof(*st), M_LWC, M_WAITOK | M_ZERO);
-	error = 0;
-	for (i = 0; i < sp->sp_n && error == 0; i++) {
-		s = &sp->sp_spec[i];
-		if (!lwc_spec_is(s, LWC_MEMORY))
-			continue;
-		if (src == NULL) {
-			pt = lwc_stage_part(st);
-			pt->pt_start = s->sub.memory.start;
-			pt->pt_end = s->sub.memory.end;
-			st->st_n++;
-		} else if ((s->flags & LWC_SHARE) != 0) {
-			error = lwc_stage_range(st, &src->vm_map,
-			    s->sub.memory.start, s->sub.memory.end, true);
-		} else {
-			error = lwc_stage_copy(st, &src->vm_map,
-			    s->sub.memory.start, s->sub.memory.end);
-		}
-	}
-	if (error == 0)
-		error = lwc_stage_check(st, &dst->vm_map);
-	/* From now on a later context of the source shares it too. */
-	for (i = 0; i < st->st_n && error == 0; i++) {
-		pt = &st->st_part[i];
-		if (pt->pt_share)
-			error = lwc_kern_errno(vm_map_inherit(&src->vm_map,
-			    pt->pt_start, pt->pt_end, VM_INHERIT_SHARE));
-	}
-	if (error != 0) {
-		lwc_vm_unstage(st);
-		return (error);
-	}
-	*stp = st;
-	return (0);
-}
-
-void
-lwc_vm_apply(struct vmspace *dst, struct lwc_stage *st)
-{
-	struct lwc_part *pt;
-	vm_map_t map;
-	int cow, i, rv;
-
-	map = &dst->vm_map;
-	for (i = 0; i < st->st_n; i++) {
-		pt = &st->st_part[i];
-		if (pt->pt_object == NULL) {
-			(void)vm_map_remove(map, pt->pt_start, pt->pt_end);
-			continue;
-		}
-		cow = pt->pt_share ? MAP_INHERIT_SHARE : 0;
-		if (pt->pt_writecount) {
-			cow |= MAP_WRITECOUNT;
-			vm_pager_update_writecount(pt->pt_object,
-			    pt->pt_start, pt->pt_end);
-		}
-		rv = vm_map_fixed(map, pt->pt_object, pt->pt_offset,
-		    pt->pt_start, pt->pt_end - pt->pt_start, pt->pt_prot,
-		    pt->pt_prot, cow);
-		if (rv == KERN_SUCCESS) {
-			pt->pt_object = NULL;	/* the entry's now */
-			continue;
-		}
-		/* Not possible after lwc_stage_check(); leave a hole. */
-		if (pt->pt_writecount)
-			vm_pager_release_writecount(pt->pt_object,
-			    pt->pt_start, pt->pt_end);
-		printf("lwc: overlay at %#jx failed: %d\n",
-		    (uintmax_t)pt->pt_start, rv);
-	}
-}
-
-void
-lwc_vm_unstage(struct lwc_stage *st)
-{
-	int i;
-
-	if (st == NULL)
-		return;
-	for (i = 0; i < st->st_n; i++)
-		if (st->st_part[i].pt_object != NULL)
-			vm_object_deallocate(st->st_part[i].pt_object);
-	if (st->st_scratch != NULL)
-		vmspace_free(st->st_scratch);
-	free(st->st_part, M_LWC);
-	free(st, M_LWC);
-}
-
 /*
  * Let go of an address space.  The last to do so can drop its mappings all at
  * once, as exit does, instead of entry by entry: pmap_remove_pages() wants the
- * space to be the active one, so it is for a moment.
+ * space to be the active one, so it is p_vmspace for that time.
+ *
+ * As in vmspace_exit() nobody has a reference then, and nobody gets one:
+ * vmspace_acquire_ref() finds none to add to.  Who takes p_vmspace as it is
+ * under execve_block(9) (kern.proc.rlimit) or p_candebug(9) is kept out as by
+ * exec.  An AIO daemon would take it as well, another thread would run in it:
+ * with either it goes the slow way.
  */
 void
 lwc_vm_free(struct vmspace *vm)
@@ -598,17 +336,37 @@ lwc_vm_free(struct vmspace *vm)
 	struct proc *p;
 	struct thread *td;
 	struct vmspace *mine;
+	bool inexec;
 
 	td = curthread;
 	p = td->td_proc;
-	if (refcount_load(&vm->vm_refcnt) == 1 && p->p_numthreads == 1 &&
-	    (p->p_flag & P_SYSTEM) == 0) {
+	KASSERT(vm != p->p_vmspace, ("lwc: the current space is freed"));
+	if (p->p_numthreads == 1 &&
+	    (p->p_aioinfo == NULL || !lwc_aio_active(p)) &&
+	    refcount_release_if_last(&vm->vm_refcnt)) {
+		PROC_LOCK(p);
+		if (p->p_execblock != 0)
+			execve_block_pass(td);
+		inexec = (p->p_flag & P_INEXEC) != 0;
+		p->p_flag |= P_INEXEC;
 		mine = p->p_vmspace;
 		p->p_vmspace = vm;
+		PROC_UNLOCK(p);
 		pmap_activate(td);
 		pmap_remove_pages(vmspace_pmap(vm));
+		PROC_LOCK(p);
 		p->p_vmspace = mine;
+		if (!inexec) {
+			p->p_flag &= ~P_INEXEC;
+			if ((p->p_flag & P_INEXEC_WAIT) != 0) {
+				p->p_flag &= ~P_INEXEC_WAIT;
+				wakeup(&p->p_execblock);
+			}
+		}
+		PROC_UNLOCK(p);
 		pmap_activate(td);
+		/* Who found it there a moment ago looks again, and lets go. */
+		refcount_init(&vm->vm_refcnt, 1);
 	}
 	vmspace_free(vm);
 }

@@ -24,7 +24,7 @@
  * first page of such an entry still goes through it, and stands for all.
  */
 
-#include "lwc_var.h"
+#include "lwc_vm.h"
 
 #include <sys/rwlock.h>
 
@@ -47,6 +47,7 @@ struct lwc_lazy_part {
 
 struct lwc_lazy {
 	int		lz_n;
+	int		lz_cap;
 	struct lwc_lazy_part lz_part[];
 };
 
@@ -81,15 +82,38 @@ static bool
 lwc_lazy_anchored(vm_map_entry_t prev, vm_map_entry_t entry)
 {
 
-	return (prev != NULL && lwc_lazy_anchor(prev) && prev->end == entry->start &&
+	return (prev != NULL && lwc_lazy_anchor(prev) &&
+	    prev->end == entry->start &&
 	    prev->inheritance == VM_INHERIT_COPY &&
 	    prev->object.vm_object == entry->object.vm_object);
 }
 
+/* Room for as many entries as the map has, which is returned locked. */
+static struct lwc_lazy *
+lwc_lazy_room(vm_map_t map)
+{
+	struct lwc_lazy *lz;
+	int cap;
+
+	for (;;) {
+		vm_map_lock(map);
+		cap = map->nentries;
+		vm_map_unlock(map);
+		lz = malloc(sizeof(*lz) + (size_t)cap * sizeof(lz->lz_part[0]),
+		    M_LWCSTAGE, M_WAITOK);
+		lz->lz_n = 0;
+		lz->lz_cap = cap;
+		vm_map_lock(map);
+		if (map->nentries <= cap)
+			return (lz);
+		vm_map_unlock(map);
+		free(lz, M_LWCSTAGE);
+	}
+}
+
 /*
  * Take what qualifies out of the next vmspace_fork(); lwc_lazy_give() puts it
- * back.  The map is the calling process's own, which has one thread: nobody
- * else changes its entries.
+ * back.
  */
 struct lwc_lazy *
 lwc_lazy_take(vm_map_t map)
@@ -99,16 +123,15 @@ lwc_lazy_take(vm_map_t map)
 	vm_map_entry_t entry, last, prev;
 	int i;
 
-	lz = malloc(sizeof(*lz) + map->nentries * sizeof(*pt), M_LWC,
-	    M_WAITOK);
-	lz->lz_n = 0;
-	vm_map_lock(map);
+	lz = lwc_lazy_room(map);
 	last = NULL;
 	VM_MAP_ENTRY_FOREACH(entry, map) {
 		prev = last;
 		last = entry;
 		if (!lwc_lazy_is(entry) || lwc_lazy_anchor(entry))
 			continue;
+		KASSERT(lz->lz_n < lz->lz_cap,
+		    ("lwc: more entries than the map has"));
 		pt = &lz->lz_part[lz->lz_n++];
 		pt->lz_start = entry->start;
 		pt->lz_end = entry->end;
@@ -179,8 +202,13 @@ lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz, struct vmspace *new)
 	vm_map_lock(&old->vm_map);
 	for (i = 0; i < lz->lz_n; i++) {
 		pt = &lz->lz_part[i];
-		if (vm_map_lookup_entry(&old->vm_map, pt->lz_start, &entry))
+		if (vm_map_lookup_entry(&old->vm_map, pt->lz_start, &entry) &&
+		    entry->start == pt->lz_start && entry->end == pt->lz_end &&
+		    entry->object.vm_object == pt->lz_object)
 			entry->inheritance = VM_INHERIT_COPY;
+		else
+			KASSERT(false, ("lwc: an entry at %#jx has changed",
+			    (uintmax_t)pt->lz_start));
 	}
 	vm_map_unlock(&old->vm_map);
 	if (new != NULL)
@@ -201,6 +229,6 @@ lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz, struct vmspace *new)
 		vm_map_unlock(&new->vm_map);
 	for (i = 0; i < lz->lz_n; i++)
 		vm_object_deallocate(lz->lz_part[i].lz_object);
-	free(lz, M_LWC);
+	free(lz, M_LWCSTAGE);
 	return (rv == KERN_SUCCESS ? 0 : ENOMEM);
 }

@@ -157,7 +157,7 @@ built() { printf '%s/%s' "$(make -C "$1" -V .OBJDIR SYSDIR="${SYSDIR:-/usr/src/s
 unload() {
 	kldstat -q -n lwc.ko || return 0
 	as_root kldunload lwc ||
-	    die "lwc.ko is in use: end the programs that have contexts (sysctl kern.lwc.contexts kern.lwc.descriptors tells how many live), then run this again"
+	    die "lwc.ko is in use: end the programs that have contexts or had some (sysctl kern.lwc.processes kern.lwc.contexts kern.lwc.descriptors tells how many there are), then run this again"
 }
 
 step_load() {

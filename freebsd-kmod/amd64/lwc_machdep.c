@@ -44,6 +44,7 @@
 #include <machine/md_var.h>
 #include <machine/pcb.h>
 #include <machine/psl.h>
+#include <machine/sigframe.h>
 #include <machine/vmparam.h>
 
 #include "../lwc_machdep.h"
@@ -115,27 +116,27 @@ lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
 	}
 }
 
-/*
- * The kernel's sigframe is at most this much besides the vector registers,
- * with the red zone and two alignments.
- */
-#define	LWC_SIGFRAME	2048
-
+/* The places that sendsig() writes to: see there. */
 bool
-lwc_md_sigframe_ok(struct thread *td, bool onstack)
+lwc_md_sigframe(struct thread *td, bool onstack, vm_offset_t *startp,
+    vm_offset_t *endp)
 {
-	vm_offset_t end, start, va;
+	vm_offset_t sp;
 
-	end = td->td_frame->tf_rsp;
+	sp = td->td_frame->tf_rsp;
 	if (onstack && (td->td_pflags & TDP_ALTSTACK) != 0 &&
-	    !sigonstack(end))
-		end = (vm_offset_t)td->td_sigstk.ss_sp +
+	    !sigonstack(sp))
+		sp = (vm_offset_t)td->td_sigstk.ss_sp +
 		    td->td_sigstk.ss_size;
-	start = end - 128 - cpu_max_ext_state_size - LWC_SIGFRAME;
-	if (start > end || end > VM_MAXUSER_ADDRESS)
-		return (false);
-	for (va = start; va < end - 128; va = trunc_page(va) + PAGE_SIZE)
-		if (subyte((void *)va, 0) != 0)
-			return (false);
-	return (true);
+	else
+		sp -= 128;		/* the red zone */
+	*endp = sp;
+	if (use_xsave && cpu_max_ext_state_size > sizeof(struct savefpu)) {
+		sp -= cpu_max_ext_state_size - sizeof(struct savefpu);
+		sp &= ~(vm_offset_t)0x3f;
+	}
+	sp -= sizeof(struct sigframe);
+	sp &= ~(vm_offset_t)0xf;
+	*startp = sp;
+	return (sp <= *endp && *endp <= VM_MAXUSER_ADDRESS);
 }

@@ -14,11 +14,15 @@
 #include <sys/pcpu.h>
 #include <sys/proc.h>
 
+#include <vm/vm.h>
+#include <vm/pmap.h>
+
 #include <machine/cpufunc.h>
 #include <machine/fpu.h>
 #include <machine/frame.h>
 #include <machine/md_var.h>
 #include <machine/pcb.h>
+#include <machine/psl.h>
 
 struct lwc_md {
 	struct trapframe md_frame;	/* general and segment registers */
@@ -90,6 +94,14 @@ lwc_md_fetch(struct thread *td, int number, struct sysent *callp)
 	td->td_retval[0] = 0;
 	td->td_retval[1] = frame->tf_rdx;
 	return (true);
+}
+
+static __always_inline bool
+lwc_md_stepping(const struct thread *td)
+{
+
+	return ((td->td_frame->tf_rflags & PSL_T) != 0 &&
+	    (td->td_dbgflags & TDB_STEP) == 0);
 }
 
 static __always_inline void

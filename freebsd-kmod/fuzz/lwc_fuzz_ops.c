@@ -62,6 +62,10 @@
 #include "lwc_fuzz.h"
 #include "lwc_fuzz_tables.h"
 
+#ifndef KQUEUE_CPONFORK			/* younger than 15.0 */
+#define	KQUEUE_CPONFORK	0x00000002
+#endif
+
 #define	SPECS	8
 
 static int kept[8];		/* descriptors of contexts; 7: who came last */

@@ -189,7 +189,7 @@ counter(const char *kind, const char *name, bool exact)
 			return (&counters[i]);
 	if (ncounters == MAXCOUNTERS)
 		return (NULL);
-	strlcpy(counters[i].name, full, sizeof(full));
+	strlcpy(counters[i].name, full, sizeof(counters[i].name));
 	counters[i].exact = exact;
 	counters[i].value = INT64_MIN;
 	ncounters++;

@@ -405,7 +405,7 @@ CASE(c2_4_dropped_credentials_stay_dropped, "setuid(2) in one context")
 	struct visit v;
 	int fd;
 
-	REQUIRE(getuid() == 0);
+	NEED_ROOT();
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		REQUIRE(setuid(1001) == 0 && geteuid() == 1001);
@@ -528,22 +528,12 @@ CASE(c2_7_emfile, "no room for the descriptor")
 CASE(c2_7_eagain_over_the_limit, "contexts per process")
 {
 	struct visit v;
-	size_t len;
-	int i, limit, old;
+	int i;
 
-	len = sizeof(old);
-	limit = 10;
-	REQUIRE(sysctlbyname("kern.lwc.max_per_proc", &old, &len, &limit,
-	    sizeof(limit)) == 0);
+	(void)set_sysctl("kern.lwc.max_per_proc", 10);
 	for (i = 0; i < 9; i++)
-		if (create(&v, NULL, 0, 0) < 0)
-			break;
-	errno = 0;
-	limit = create(&v, NULL, 0, 0);
-	len = errno;
-	REQUIRE(sysctlbyname("kern.lwc.max_per_proc", NULL, NULL, &old,
-	    sizeof(old)) == 0);
-	REQUIRE(i == 9 && limit == -1 && len == EAGAIN);
+		REQUIRE(create(&v, NULL, 0, 0) >= 0);
+	REQUIRE_ERRNO(EAGAIN, create(&v, NULL, 0, 0));
 }
 
 CASE(c2_7_enomem_over_the_swap_limit, "RLIMIT_SWAP is kept")
@@ -552,12 +542,9 @@ CASE(c2_7_enomem_over_the_swap_limit, "RLIMIT_SWAP is kept")
 	struct visit v;
 	void *p;
 	long n;
-	int on;
 
 	/* Only then does this system look at the limit at all. */
-	on = 2;
-	if (sysctlbyname("vm.overcommit", NULL, NULL, &on, sizeof(on)) != 0)
-		lwc_fail(__FILE__, __LINE__, "vm.overcommit");
+	(void)set_sysctl("vm.overcommit", 2);
 	REQUIRE(lwGetlwc() >= 0);
 	n = counter("objects");
 	p = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,

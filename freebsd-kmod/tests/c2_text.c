@@ -67,7 +67,10 @@ CASE(c2_2_a_running_program_is_busy, "as long as one context runs it")
 	int fd;
 
 	own_path(path, sizeof(path));
-	REQUIRE(open(path, O_WRONLY) == -1 && errno == ETXTBSY);
+	REQUIRE(open(path, O_WRONLY) == -1);
+	SKIP_UNLESS(errno != EACCES && errno != EROFS,
+	    "may not write to lwc_test");
+	REQUIRE(errno == ETXTBSY);
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		/* The root goes, and with it its own count. */

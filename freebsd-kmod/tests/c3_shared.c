@@ -5,8 +5,8 @@
  */
 
 /*
- * Clauses 2.4 and 3: switches between contexts that share a descriptor table,
- * alone and with another process, or that have different credentials.
+ * Clauses 2.4 and 3: switches between contexts that share a descriptor table
+ * or that have different credentials.
  */
 
 #include <sys/param.h>
@@ -47,17 +47,6 @@ sharer(int *visits, void (*first)(void))
 	return (fd);
 }
 
-static int *
-shared_word(void)
-{
-	void *p;
-
-	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
-	    -1, 0);
-	REQUIRE(p != MAP_FAILED);
-	return (p);
-}
-
 static void
 visit_often(int fd)
 {
@@ -72,7 +61,7 @@ CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gon
 {
 	int *visits, a, b;
 
-	visits = shared_word();
+	visits = shared_page();
 	a = sharer(visits, NULL);
 	b = sharer(visits, NULL);
 	visit_often(a);
@@ -87,54 +76,43 @@ CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gon
 	REQUIRE(counter("contexts") == 0);
 }
 
-CASE(c3_3_in_a_table_of_two_processes, "which the other one closes behind our back")
+CASE(c3_3_in_a_table_of_two_processes, "where there are no contexts: EBUSY, until it is left")
 {
-	int *word, fd, i, made, status;
+	int *word, fd, status;
 	pid_t pid;
 
-	word = shared_word();
-	REQUIRE(lwGetlwc() >= 0);		/* a name that nobody closes */
-	fd = sharer(&word[0], NULL);
-	visit_often(fd);
+	word = shared_page();
 	pid = rfork(RFPROC);			/* it has our table as well */
 	REQUIRE(pid >= 0);
 	if (pid == 0) {
 		while (atomic_load((_Atomic int *)&word[1]) == 0)
-			(void)close(fd);
+			usleep(1000);
 		_exit(0);
 	}
-	/* However long that process takes to get going. */
-	for (i = made = 0; made == 0 || (i < 20 * ROUNDS && made < ROUNDS);
-	    i++) {
-		if (lwSwitch(fd, NULL, 0, NULL, NULL, NULL) == LWC_SWITCHED)
-			continue;
-		REQUIRE(errno == EBADF || errno == ESRCH);
-		(void)sharer(&word[0], NULL);
-		made++;
-	}
+	REQUIRE_ERRNO(EBUSY, lwGetlwc());
+	REQUIRE_ERRNO(EBUSY, lwCreate(NULL, 0, NULL, NULL, NULL, 0));
+	REQUIRE(rfork(RFFDG) == 0);		/* ours alone */
+	fd = sharer(&word[0], NULL);
 	atomic_store((_Atomic int *)&word[1], 1);
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
-	closefrom(fd);
-	REQUIRE(settles("contexts", 0));
-	fd = sharer(&word[0], NULL);		/* the table is ours again */
+	visit_often(fd);
+	REQUIRE_ERRNO(EBUSY, rfork(RFPROC));	/* and stays so */
 	visit_often(fd);
 	REQUIRE(close(fd) == 0 && counter("contexts") == 0);
 }
 
-CASE(c3_3_out_of_a_shared_table, "rfork(2) gives the current context one of its own")
+CASE(c3_3_out_of_a_shared_table, "no context gets by rfork(2): EBUSY")
 {
-	int *visits, a, b;
+	int *visits, a;
 
-	visits = shared_word();
+	visits = shared_page();
 	a = sharer(visits, NULL);
 	visit_often(a);
-	REQUIRE(rfork(RFFDG) == 0);
-	/* Descriptors of contexts are not copied but by lwCreate(). */
-	REQUIRE_ERRNO(EBADF, lwSwitch(a, NULL, 0, NULL, NULL, NULL));
-	b = sharer(visits, NULL);
-	visit_often(b);
+	REQUIRE_ERRNO(EBUSY, rfork(RFFDG));
+	REQUIRE_ERRNO(EBUSY, rfork(RFCFDG));
+	visit_often(a);
 	REQUIRE(*visits == 2 * ROUNDS);
-	REQUIRE(close(b) == 0);
+	REQUIRE(close(a) == 0);
 }
 
 CASE(c3_3_into_a_shared_table, "by lwOverlay() of the whole table")
@@ -142,27 +120,35 @@ CASE(c3_3_into_a_shared_table, "by lwOverlay() of the whole table")
 	struct lwc_spec s[2] = { files(-1, -1, LWC_MAY_OVERLAY),
 	    files(-1, -1, LWC_SHARE) };
 	struct visit v;
-	int fd, opened, root;
+	int back, fd, home, opened;
 
-	root = lwGetlwc();
-	REQUIRE(root >= 0);
+	/* The way back: the root's own name would bring rights over it. */
+	back = create(&v, NULL, 0, 0);
+	if (back == LWC_SWITCHED) {
+		home = v.src;
+		for (;;)
+			go(home, &v, v.a[0], 0);
+	}
+	REQUIRE(back >= 0);
+	gogo(back, &v, 0, 0);
 	fd = create(&v, s, 1, 0);
 	if (fd == LWC_SWITCHED) {
 		REQUIRE(lwOverlay(v.src, &s[1], 1) == 0);
 		opened = open("/dev/null", O_RDWR);
 		REQUIRE(opened >= 0);
 		for (;;)
-			gogo(root, &v, opened, 0);
+			gogo(back, &v, opened, 0);
 	}
 	REQUIRE(fd >= 0);
 	gogo(fd, &v, 0, 0);
 	/* What it opened is in our table too. */
+	REQUIRE(v.src == back);
 	opened = v.a[0];
 	REQUIRE(fcntl(opened, F_GETFD) != -1);
 	visit_often(fd);
 	REQUIRE(close(opened) == 0);
 	visit_often(fd);
-	REQUIRE(close(fd) == 0);
+	REQUIRE(close(fd) == 0 && close(back) == 0);
 	REQUIRE(counter("contexts") == 0);
 }
 
@@ -197,7 +183,8 @@ CASE(c2_4_credentials_follow_each_switch, "other user, capability mode, one tabl
 	int *visits, capable, fd, i, user;
 	u_int mode;
 
-	visits = shared_word();
+	NEED_ROOT();
+	visits = shared_page();
 	user = sharer(visits, become_1001);
 	capable = sharer(visits, become_capable);
 	fd = create(&v, &s, 1, 0);

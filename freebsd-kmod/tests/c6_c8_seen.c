@@ -94,17 +94,10 @@ dumped(int inside)
 
 CASE(c6_4_a_core_dump_has_the_current_context, "and nothing of the others")
 {
-	int old, on;
-	size_t len;
 
-	on = 1;
-	len = sizeof(old);
-	REQUIRE(sysctlbyname("kern.coredump", &old, &len, &on, sizeof(on)) ==
-	    0);
+	(void)set_sysctl("kern.coredump", 1);
 	REQUIRE(dumped(0) == 1);
 	REQUIRE(dumped(1) == 0);
-	REQUIRE(sysctlbyname("kern.coredump", NULL, NULL, &old,
-	    sizeof(old)) == 0);
 }
 
 /* Is the address in what procstat -v prints of a process? */
@@ -196,24 +189,19 @@ CASE(c8_1_private_pages, "those that no other context has")
 CASE(c9_1_contexts_of_the_system, "are limited: EAGAIN, and nothing is left")
 {
 	struct visit v;
-	size_t len;
-	int fds[3], limit, old;
+	int fds[3], limit;
 	long objects;
 
 	limit = (int)counter("contexts") + 2;
-	len = sizeof(old);
 	fds[0] = create(&v, NULL, 0, 0);
 	if (fds[0] == LWC_SWITCHED)
 		_exit(9);
-	REQUIRE(sysctlbyname("kern.lwc.max_contexts", &old, &len, &limit,
-	    sizeof(limit)) == 0);
+	(void)set_sysctl("kern.lwc.max_contexts", limit);
 	fds[1] = create(&v, NULL, 0, 0);
 	objects = counter("objects");
 	REQUIRE_ERRNO(EAGAIN, fds[2] = lwCreate(NULL, 0, NULL, NULL, NULL, 0));
 	REQUIRE(counter("objects") == objects);
 	REQUIRE(close(fds[1]) == 0);
 	fds[1] = create(&v, NULL, 0, 0);
-	REQUIRE(sysctlbyname("kern.lwc.max_contexts", NULL, NULL, &old,
-	    sizeof(old)) == 0);
 	REQUIRE(fds[0] >= 0 && fds[1] >= 0);
 }

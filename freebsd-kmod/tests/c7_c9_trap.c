@@ -361,6 +361,7 @@ CASE(c7_2_credentials_of_the_target, "and they are put back")
 	uint64_t a[8] = { 0 };
 	int fd;
 
+	NEED_ROOT();
 	fd = create(&v, NULL, 0, 0);
 	REQUIRE(fd >= 0);
 	REQUIRE(setuid(1001) == 0);
@@ -422,19 +423,12 @@ CASE(c9_1_max_specs, "a lower limit is kept: E2BIG")
 {
 	struct lwc_spec s[3];
 	struct visit v;
-	size_t len;
-	int limit, old, r;
+	int old;
 
 	s[0] = s[1] = s[2] = creds(0);
-	len = sizeof(old);
-	limit = 2;
-	REQUIRE(sysctlbyname("kern.lwc.max_specs", &old, &len, &limit,
-	    sizeof(limit)) == 0);
-	r = create(&v, s, 3, 0);
-	len = errno;
-	REQUIRE(sysctlbyname("kern.lwc.max_specs", NULL, NULL, &old,
-	    sizeof(old)) == 0);
-	REQUIRE(r == -1 && len == E2BIG);
+	old = set_sysctl("kern.lwc.max_specs", 2);
+	REQUIRE_ERRNO(E2BIG, create(&v, s, 3, 0));
+	(void)set_sysctl("kern.lwc.max_specs", old);
 	REQUIRE(create(&v, s, 3, 0) >= 0);
 }
 
@@ -443,6 +437,7 @@ CASE(c9_2_unload_is_refused, "EBUSY while a process lives that made a context")
 	struct visit v;
 	int fd, id;
 
+	NEED_ROOT();
 	fd = create(&v, NULL, 0, 0);
 	REQUIRE(fd >= 0);
 	id = kldfind("lwc.ko");

@@ -43,17 +43,6 @@ table(void)
 	return (files(-1, -1, LWCR_SHARE));
 }
 
-static int *
-shared_page(void)
-{
-	void *p;
-
-	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
-	    -1, 0);
-	REQUIRE(p != MAP_FAILED);
-	return (p);
-}
-
 static int
 all(const char *p, size_t len, int value)
 {

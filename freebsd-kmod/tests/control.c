@@ -20,17 +20,6 @@
 
 #define	MS	1000000ULL
 
-static volatile uint64_t *
-shared(void)
-{
-	void *p;
-
-	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED, -1,
-	    0);
-	REQUIRE(p != MAP_FAILED);
-	return (p);
-}
-
 CASE(control_bad_arguments, "are refused")
 {
 	struct visit v;
@@ -126,26 +115,6 @@ CASE(control_destroy_is_the_creators, "and nobody's else")
 	REQUIRE(v.a[0] == 1);
 }
 
-/* So many milliseconds from now, as lwSwitch() wants it. */
-static uint64_t
-after(uint64_t ms)
-{
-	struct timespec ts;
-
-	REQUIRE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
-	return (ts.tv_sec * 1000000000ULL + ts.tv_nsec + ms * MS);
-}
-
-/* go() with an end of patience. */
-static int
-go_until(int fd, uint64_t until, struct visit *v, uint64_t a)
-{
-	uint64_t words[2] = { a, until };
-
-	v->n = LWC_MAX_ARGS;
-	return (lwSwitch(fd, words, 1 | LWC_UNTIL, &v->src, v->a, &v->n));
-}
-
 /* Leave for a context that does not come back, with so much patience. */
 static void
 times_out(int fd)
@@ -165,7 +134,7 @@ CASE(control_patience_ends_a_loop, "and the loop can go on")
 	double x, y;
 	int fd;
 
-	count = shared();
+	count = shared_page();
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		sigfillset(&all);
@@ -498,6 +467,7 @@ CASE(control_allow_keeps_the_module, "which the process runs through from then o
 	pid_t pid;
 	char x;
 
+	NEED_ROOT();
 	REQUIRE(pipe(in) == 0 && pipe(out) == 0);
 	pid = fork();
 	if (pid == 0) {

@@ -212,6 +212,20 @@ traced(void)
 			continue;
 }
 
+/* Record locks are the process's, whoever takes and loses them. */
+static int
+record_lock(int fd, int type)
+{
+	static const short types[] = { F_RDLCK, F_WRLCK, F_UNLCK };
+	struct flock fl;
+
+	memset(&fl, 0, sizeof(fl));
+	fl.l_type = types[type];
+	fl.l_whence = SEEK_SET;
+	fl.l_len = (off_t)rnd(3);
+	return (fcntl(fd, F_SETLK, &fl));
+}
+
 /* Things other than our calls that a program may do in between. */
 static void
 nuisance(void)
@@ -221,7 +235,7 @@ nuisance(void)
 	int fd;
 
 	p = arena + rnd(PAGES) * PAGE;
-	switch (rnd(16)) {
+	switch (rnd(18)) {
 	case 0:
 		(void)mmap(p, PAGE * (1 + rnd(3)), PROT_READ | PROT_WRITE,
 		    MAP_ANON | MAP_FIXED |
@@ -282,7 +296,8 @@ nuisance(void)
 	case 13:
 		if (rnd(50) != 0)
 			break;
-		pid = rfork(RFPROC);		/* one table, two processes */
+		/* Busy, but for a process without a record yet. */
+		pid = rfork(RFPROC);
 		if (pid == 0) {
 			for (fd = 3; fd < 24; fd++)
 				if (rnd(2))
@@ -303,6 +318,15 @@ nuisance(void)
 	case 15:
 		if (rnd(50) == 0)
 			traced();
+		break;
+	case 16:
+		if (rnd(50) == 0 && vfork() == 0)
+			_exit(0);
+		/* None of these leaves memory or signals shared. */
+		(void)rfork(rnd(2) ? RFFDG : RFCFDG);
+		break;
+	case 17:
+		(void)record_lock((int)rnd(20), (int)rnd(3));
 		break;
 	default:
 		sched_yield();

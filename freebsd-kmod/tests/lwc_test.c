@@ -11,22 +11,43 @@
  *	lwc_test -r file case		one case, as kyua(1) runs it
  *
  * The list, and the result in the file, are in the words of
- * atf-test-program(1): kyua reads both.
+ * atf-test-program(1): kyua reads both.  The last line of a run of many is
+ * "N cases, M failed, K skipped".
+ *
+ * Each case is the only one of its machine: others that want to run one wait,
+ * since all look at counters of all contexts.  Whatever a case leaves behind,
+ * processes and settings, is put away after it; processes are a failure.
  */
 
 #include <sys/param.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/module.h>
+#include <sys/procctl.h>
 #include <sys/resource.h>
 #include <sys/sysctl.h>
 #include <sys/wait.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <setjmp.h>
+#include <time.h>
 
 #include "lwc_test.h"
 
+#define	CASE_SECONDS	90	/* and then it is killed */
+
 static struct lwc_case *cases, **tail = &cases;
+
+/* What a case tells the harness, from whatever context or child. */
+static struct verdict {
+	char	skipped[80];		/* why */
+	u_int	nset;
+	struct {
+		char	name[40];
+		int	old;
+	} set[4];
+} *verdict;
 
 void
 lwc_case_add(struct lwc_case *c)
@@ -45,6 +66,14 @@ lwc_fail(const char *file, int line, const char *what)
 	n = snprintf(buf, sizeof(buf), "%s:%d: %s\n", file, line, what);
 	(void)!write(STDERR_FILENO, buf, MIN(n, (int)sizeof(buf) - 1));
 	_exit(1);
+}
+
+void
+lwc_skip(const char *why)
+{
+
+	strlcpy(verdict->skipped, why, sizeof(verdict->skipped));
+	_exit(0);
 }
 
 int
@@ -71,6 +100,24 @@ gogo(int to, struct visit *v, uint64_t w0, uint64_t w1)
 {
 
 	REQUIRE(go(to, v, w0, w1) == LWC_SWITCHED);
+}
+
+int
+go_until(int to, uint64_t until, struct visit *v, uint64_t w0)
+{
+	uint64_t w[2] = { w0, until };
+
+	v->n = LWC_MAX_ARGS;
+	return (lwSwitch(to, w, 1 | LWC_UNTIL, &v->src, v->a, &v->n));
+}
+
+uint64_t
+after(uint64_t ms)
+{
+	struct timespec ts;
+
+	REQUIRE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
+	return (ts.tv_sec * 1000000000ULL + ts.tv_nsec + ms * 1000000);
 }
 
 struct lwc_spec
@@ -116,6 +163,28 @@ page(void)
 	    -1, 0);
 	REQUIRE(p != MAP_FAILED);
 	return (p);
+}
+
+void *
+shared_page(void)
+{
+	void *p;
+
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_ANON | MAP_SHARED,
+	    -1, 0);
+	REQUIRE(p != MAP_FAILED);
+	return (p);
+}
+
+int
+scratch(void)
+{
+	char path[] = "/tmp/lwc_test.XXXXXX";
+	int fd;
+
+	fd = mkstemp(path);
+	REQUIRE(fd >= 0 && unlink(path) == 0);
+	return (fd);
 }
 
 static sigjmp_buf fault_env;
@@ -208,47 +277,231 @@ status_of(void (*f)(void *), void *arg)
 	return (status);
 }
 
+/* Wait for its end or its being stopped, so many seconds at most. */
+static int
+wait_for(pid_t pid, u_int seconds)
+{
+	struct timespec nap = { 0, 50000 };
+	uint64_t until;
+	pid_t r;
+	int status;
+
+	until = after(seconds * 1000);
+	for (;;) {
+		r = waitpid(pid, &status, WNOHANG | WUNTRACED);
+		if (r == pid)
+			return (status);
+		if (r == -1 && errno != EINTR)
+			return (STUCK);
+		if (after(0) >= until)
+			return (STUCK);
+		(void)nanosleep(&nap, NULL);
+		nap.tv_nsec = MIN(nap.tv_nsec * 2, 10000000);
+	}
+}
+
+int
+outcome(void (*f)(void *), void *arg, u_int seconds)
+{
+	pid_t pid;
+	int status;
+
+	fflush(NULL);
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (pid == 0) {
+		(void)setpgid(0, 0);
+		f(arg);
+		_exit(0);
+	}
+	(void)setpgid(pid, pid);
+	status = wait_for(pid, seconds);
+	if (status == STUCK || WIFSTOPPED(status)) {
+		(void)kill(-pid, SIGKILL);
+		(void)kill(pid, SIGKILL);
+		(void)wait_for(pid, 10);
+	}
+	return (status);
+}
+
+int
+set_sysctl(const char *name, int value)
+{
+	size_t len;
+	int old;
+
+	REQUIRE(verdict->nset < nitems(verdict->set));
+	len = sizeof(old);
+	REQUIRE(sysctlbyname(name, &old, &len, NULL, 0) == 0);
+	REQUIRE(len == sizeof(old));
+	strlcpy(verdict->set[verdict->nset].name, name,
+	    sizeof(verdict->set[0].name));
+	verdict->set[verdict->nset++].old = old;
+	if (sysctlbyname(name, NULL, NULL, &value, sizeof(value)) != 0) {
+		REQUIRE(errno == EPERM);
+		verdict->nset--;
+		lwc_skip("needs root to write a sysctl");
+	}
+	return (old);
+}
+
+int64_t
+raw(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+    uint64_t e, uint64_t f)
+{
+	register uint64_t r10 __asm("r10") = d;
+	register uint64_t r8 __asm("r8") = e;
+	register uint64_t r9 __asm("r9") = f;
+	bool failed;
+
+	__asm volatile("syscall" : "+a" (number), "=@ccc" (failed), "+d" (c),
+	    "+r" (r10), "+r" (r8), "+r" (r9), "+D" (a), "+S" (b) :
+	    : "rcx", "r11", "memory");
+	if (!failed)
+		return ((int64_t)number);
+	errno = (int)number;
+	return (-1);
+}
+
 static const char *const leaky[] = {
 	"contexts", "descriptors", "objects", "processes", "rights"
 };
 
-static void
-run_body(void *arg)
+/*
+ * A directory that every machine has and that nobody else locks.  A program
+ * that a case executes runs in that case's turn.
+ */
+static int
+take_turn(void)
 {
-	struct lwc_case *c = arg;
-	struct rlimit none = { 0, 0 };
+	int fd;
 
-	setrlimit(RLIMIT_CORE, &none);
-	alarm(60);
-	c->body();
+	if (getenv("LWC_EXECED") != NULL)
+		return (-1);
+	fd = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)flock(fd, LOCK_EX);
+	return (fd);
 }
 
-/* Fills in why it failed, or nothing. */
-static int
+/* Unlocked for all that may have inherited it. */
+static void
+end_turn(int fd)
+{
+
+	if (fd < 0)
+		return;
+	(void)flock(fd, LOCK_UN);
+	(void)close(fd);
+}
+
+static void
+run_body(struct lwc_case *c, int turn)
+{
+	struct rlimit none = { 0, 0 };
+	int i, sig = SIGKILL;
+
+	if (turn >= 0)
+		(void)close(turn);
+	/* Whatever who started us ignores. */
+	for (i = 1; i <= SIGRTMAX; i++)
+		(void)signal(i, SIG_DFL);
+	/* Not of the terminal's, and not longer than we are here. */
+	(void)setpgid(0, 0);
+	(void)procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &sig);
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)alarm(60);
+	c->body();
+	_exit(0);
+}
+
+/* How many processes are still there that descend from us? */
+static u_int
+descendants(void)
+{
+	struct procctl_reaper_status rs;
+
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		continue;
+	if (procctl(P_PID, 0, PROC_REAP_STATUS, &rs) != 0)
+		return (0);
+	return (rs.rs_descendants);
+}
+
+/* Let what has been left end by itself, unless in a hurry; kill the rest. */
+static u_int
+clear_up(bool hurry)
+{
+	struct procctl_reaper_kill rk;
+	u_int i, left, n;
+
+	for (i = 0; (left = descendants()) != 0 && !hurry && i < 100; i++)
+		usleep(20000);
+	for (i = 0, n = left; n != 0 && i < 250; i++) {
+		memset(&rk, 0, sizeof(rk));
+		rk.rk_sig = SIGKILL;
+		(void)procctl(P_PID, 0, PROC_REAP_KILL, &rk);
+		usleep(20000);
+		n = descendants();
+	}
+	while (verdict->nset > 0) {
+		verdict->nset--;
+		(void)sysctlbyname(verdict->set[verdict->nset].name, NULL,
+		    NULL, &verdict->set[verdict->nset].old, sizeof(int));
+	}
+	return (left);
+}
+
+enum result { PASSED, FAILED, SKIPPED };
+
+/* Fills in why it failed or was skipped, or nothing. */
+static enum result
 run(struct lwc_case *c, char *why, size_t size)
 {
 	long before[nitems(leaky)];
-	u_int i;
-	int status;
+	enum result result;
+	u_int i, left;
+	int status, turn;
+	pid_t pid;
 
+	turn = take_turn();
 	for (i = 0; i < nitems(leaky); i++)
 		before[i] = counter(leaky[i]);
-	status = status_of(run_body, c);
+	memset(verdict, 0, sizeof(*verdict));
 	why[0] = '\0';
-	if (WIFSIGNALED(status))
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		run_body(c, turn);
+	status = pid > 0 ? wait_for(pid, CASE_SECONDS) : STUCK;
+	if (status == STUCK)
+		snprintf(why, size, "not over after %d seconds", CASE_SECONDS);
+	else if (WIFSTOPPED(status))
+		snprintf(why, size, "stopped by signal %d", WSTOPSIG(status));
+	else if (WIFSIGNALED(status))
 		snprintf(why, size, "signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) != 0)
 		snprintf(why, size, "exit %d", WEXITSTATUS(status));
+	left = clear_up(why[0] != '\0');
+	if (why[0] == '\0' && left != 0)
+		snprintf(why, size, "left %u processes behind", left);
 	for (i = 0; i < nitems(leaky) && why[0] == '\0'; i++)
 		if (!settles(leaky[i], before[i]))
 			snprintf(why, size, "leaked %s: %ld, now %ld",
 			    leaky[i], before[i], counter(leaky[i]));
-	if (why[0] == '\0')
+	end_turn(turn);
+	result = why[0] != '\0' ? FAILED : PASSED;
+	if (result == PASSED && verdict->skipped[0] != '\0') {
+		strlcpy(why, verdict->skipped, size);
+		result = SKIPPED;
+	}
+	if (result == PASSED)
 		printf("%s: passed\n", c->name);
 	else
-		printf("%s: failed: %s\n", c->name, why);
+		printf("%s: %s: %s\n", c->name,
+		    result == FAILED ? "failed" : "skipped", why);
 	fflush(stdout);
-	return (why[0] != '\0');
+	return (result);
 }
 
 static void
@@ -267,8 +520,8 @@ run_for_kyua(const char *name, const char *path)
 {
 	struct lwc_case *c;
 	FILE *result;
+	enum result how;
 	char why[128];
-	int failed;
 
 	for (c = cases; c != NULL && strcmp(c->name, name) != 0; c = c->next)
 		;
@@ -283,15 +536,17 @@ run_for_kyua(const char *name, const char *path)
 	}
 	/* Nothing of it is to be written by the case's process as well. */
 	setvbuf(result, NULL, _IONBF, 0);
-	failed = 0;
-	if (modfind("sys/lwCreate") < 0)
-		fprintf(result, "skipped: lwc.ko is not loaded\n");
-	else if ((failed = run(c, why, sizeof(why))) != 0)
-		fprintf(result, "failed: %s\n", why);
-	else
+	how = SKIPPED;
+	strlcpy(why, "lwc.ko is not loaded", sizeof(why));
+	if (modfind("sys/lwCreate") >= 0)
+		how = run(c, why, sizeof(why));
+	if (how == PASSED)
 		fprintf(result, "passed\n");
+	else
+		fprintf(result, "%s: %s\n",
+		    how == FAILED ? "failed" : "skipped", why);
 	fclose(result);
-	return (failed);
+	return (how == FAILED);
 }
 
 int
@@ -300,8 +555,17 @@ main(int argc, char **argv)
 	struct lwc_case *c;
 	const char *result;
 	char why[128];
-	int ch, failed, i, n;
+	int ch, i, n;
+	u_int how[SKIPPED + 1] = { 0 };
 
+	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_SHARED, -1, 0);
+	if (verdict == MAP_FAILED) {
+		perror("mmap");
+		return (2);
+	}
+	/* Processes whose parents are gone come to us. */
+	(void)procctl(P_PID, 0, PROC_REAP_ACQUIRE, NULL);
 	result = NULL;
 	while ((ch = getopt(argc, argv, "lr:s:v:")) != -1) {
 		switch (ch) {
@@ -329,7 +593,7 @@ main(int argc, char **argv)
 	}
 	if (result != NULL)
 		return (run_for_kyua(argv[0], result));
-	failed = n = 0;
+	n = 0;
 	for (c = cases; c != NULL; c = c->next) {
 		for (i = 0; i < argc; i++)
 			if (strncmp(argv[i], c->name, strlen(argv[i])) == 0)
@@ -337,8 +601,9 @@ main(int argc, char **argv)
 		if (argc > 0 && i == argc)
 			continue;
 		n++;
-		failed += run(c, why, sizeof(why));
+		how[run(c, why, sizeof(why))]++;
 	}
-	printf("%d cases, %d failed\n", n, failed);
-	return (failed != 0 || n == 0);
+	printf("%d cases, %u failed, %u skipped\n", n, how[FAILED],
+	    how[SKIPPED]);
+	return (how[FAILED] != 0 || n == 0);
 }

@@ -23,6 +23,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/syscall.h>
+
+/* Younger than 15.0, whose headers check.sh has. */
+#ifndef SYS_jail_attach_jd
+#define	SYS_jail_attach_jd	597
+#endif
+#ifndef SYS_pdrfork
+#define	SYS_pdrfork		600
+#endif
 
 #include "../sys/lwc.h"
 
@@ -34,6 +43,7 @@ struct lwc_case {
 };
 void	lwc_case_add(struct lwc_case *);
 void	lwc_fail(const char *file, int line, const char *what) __dead2;
+void	lwc_skip(const char *why) __dead2;	/* from whatever context */
 
 #define	CASE(name, descr)						\
 static void name##_body(void);						\
@@ -53,6 +63,10 @@ static void name##_body(void)
 		}							\
 	} while (0)
 
+#define	SKIP_UNLESS(x, why)						\
+	do { if (!(x)) lwc_skip(why); } while (0)
+#define	NEED_ROOT()	SKIP_UNLESS(geteuid() == 0, "needs root")
+
 /* One resumption's worth of out arguments. */
 struct visit {
 	int		src;
@@ -65,10 +79,16 @@ int	go(int to, struct visit *v, uint64_t w0, uint64_t w1);
 /* The same and insist on having been switched back to. */
 void	gogo(int to, struct visit *v, uint64_t w0, uint64_t w1);
 
+/* The same with an end of patience: one word, and the time. */
+int	go_until(int to, uint64_t until, struct visit *v, uint64_t w0);
+uint64_t after(uint64_t ms);		/* so long from now, for go_until() */
+
 struct lwc_spec	mem(void *p, size_t len, unsigned int option);
 struct lwc_spec	files(int from, int to, unsigned int option);
 struct lwc_spec	creds(unsigned int option);
 void	*page(void);			/* a private anonymous page */
+void	*shared_page(void);		/* one of all contexts and children */
+int	scratch(void);			/* an empty file without a name */
 /* Does touching it kill a child process?  0 readable and writable, 1 not. */
 int	faults(volatile void *p, int dowrite);
 int	lwc_switch_number(void);	/* of lwSwitch(), for calls by hand */
@@ -80,6 +100,17 @@ long	counter(const char *name);	/* kern.lwc.NAME */
 bool	settles(const char *name, long value);
 /* Fork, run, and return the wait status. */
 int	status_of(void (*f)(void *), void *arg);
+/*
+ * The same in a process group of its own, for what may stop or never end: after
+ * so many seconds it is killed, with its group, and the answer is STUCK.
+ */
+int	outcome(void (*f)(void *), void *arg, u_int seconds);
+#define	STUCK	(-1)
+/* Set an integer until the case is over, or skip it where that is root's. */
+int	set_sysctl(const char *name, int value);
+/* The system call instruction itself: whatever the number, the value or -1. */
+int64_t	raw(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+	    uint64_t e, uint64_t f);
 
 #define	PAGE	4096
 

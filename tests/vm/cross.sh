@@ -140,7 +140,10 @@ link_library() {
 }
 
 # Linker and C compiler: zig's, without what it does not know or has no stubs
-# of (libraries that nothing here needs), with its own name of the target.
+# of (libraries that nothing here needs), with its own name of the target.  Of a
+# function with several versions its linker takes the oldest; POSIX semaphores
+# are then those of a kernel module that few systems load (ENOSYS), so these are
+# bound by their version.
 write_wrappers() {
 	python3 -m venv -h >/dev/null 2>&1 ||
 	    skip 'no python3 with venv, which brings zig (apt install python3-venv)'
@@ -152,12 +155,31 @@ write_wrappers() {
 		#!/bin/bash
 		export ZIG_GLOBAL_CACHE_DIR='$cache/zig' ZIG_LOCAL_CACHE_DIR='$cache/zig'
 		args=()
+		links=true
 		for arg in "\$@"; do
+			case \$arg in
+			-c|-E|-S|-v|--version) links=false ;;
+			esac
 			case \$arg in
 			-m64|--target=*|-lkvm|-lmemstat|-lprocstat|-ldevstat|-lutil) ;;
 			*) args+=("\$arg") ;;
 			esac
 		done
+		if \$links; then
+			semaphores='$cache/semaphores.a'
+			if [ ! -f "\$semaphores" ]; then
+				part=\$semaphores.\$\$
+				for f in init destroy post wait trywait timedwait getvalue open close unlink; do
+					printf '.symver new_sem_%s, sem_%s@FBSD_1.2\n' \$f \$f
+					printf '.globl sem_%s\n.hidden sem_%s\n' \$f \$f
+					printf 'sem_%s: jmp *new_sem_%s@GOTPCREL(%%rip)\n' \$f \$f
+				done >"\$part.s"
+				'$zig' cc -target $ZIG_TARGET -c "\$part.s" -o "\$part.o" &&
+				    '$zig' ar rc "\$part" "\$part.o" && mv "\$part" "\$semaphores"
+				rm -f "\$part".?
+			fi
+			args=("\$semaphores" "\${args[@]}")
+		fi
 		exec '$zig' $language -target $ZIG_TARGET "\${args[@]}"
 		END
 	done

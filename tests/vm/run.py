@@ -38,15 +38,21 @@ SECTOR = 512
 # one may take over its own backtrace.
 DEBUGGER_SECONDS = 20.0
 AFTERMATH_SECONDS = 5.0
+# How long the serial line may be silent before there is something to answer; it
+# doubles with every time that nothing came of it.
+QUIET_SECONDS = 3.0
 # What the debugger is asked, in this order.
 DEBUGGER_COMMANDS = ("bt", "show alllocks")
 # Only when a hung machine was stopped from outside: who runs, who waits.
 HUNG_COMMANDS = ("bt", "show alllocks", "show allpcpu", "ps")
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-Za-z]|[=>78cDMEH])")
+# The kernel writes when it likes, also in the middle of a program's line: there
+# its words count if what follows is the kernel's too.
 PANIC = re.compile(
     r"^(?:panic: .*|Fatal (?:trap \d+|double fault).*|KDB: enter: (?:panic|NMI).*"
-    r"|kernel trap \d+ with interrupts disabled.*)$",
+    r"|kernel trap \d+ with interrupts disabled.*)$"
+    r"|panic: .*(?=\ncpuid = \d+$)",
     re.MULTILINE,
 )
 DEBUGGER_PROMPT = re.compile(r"(?:^|\n)db> ?$")
@@ -54,13 +60,18 @@ PANIC_OVER = re.compile(
     r"Automatic reboot in|Cannot dump|Rebooting\.\.\.|^Uptime: |Press a key on the console",
     re.MULTILINE,
 )
-ORDER = re.compile(r"^(?:lock order reversal.*|acquiring duplicate lock|.*WITNESS.*:.*lock order).*$",
+ORDER = re.compile(r"^(?:lock order reversal.*|acquiring duplicate lock|.*WITNESS.*:.*lock order).*$"
+                   r"|(?:lock order reversal|acquiring duplicate lock).*(?=\n 1st )",
                    re.MULTILINE)
 SINGLE_USER = re.compile(r"Enter full pathname of shell or RETURN for \S+: ?$")
 LOGIN = re.compile(r"(?:^|\n)\S* ?login: ?$")
 PASSWORD = re.compile(r"(?:^|\n)Password(?: for \S+)?: ?$")
 SHELL = re.compile(r"(?:^|\n)[^\n]{0,60}[#%] ?$")
+# The same where nothing was answered yet: much that a boot writes looks alike.
+PLAIN_SHELL = re.compile(r"(?:^|\n)# ?$")
 NO_ROOT = re.compile(r"(?:^|\n)mountroot> ?$")
+# From here on it is the kernel that speaks, and no loader.
+KERNEL = re.compile(r"---<<BOOT>>---|The FreeBSD Project")
 # The loader: its menu, its countdown without a menu, and how it or the firmware
 # gives up.  Firmware that finds nothing ends in a shell that waits for ever.
 MENU = re.compile(r"Autoboot in \d+ seconds")
@@ -75,6 +86,12 @@ class Console:
 
     Knows nothing of qemu: bytes go in by feed(), bytes to type come out of
     typed(), the state can be asked at any time.  The tests drive it so.
+
+    A message of the kernel may run into any prompt, behind it ("# random:
+    unblocking device.") or through it, and then the prompt never stands at the
+    end of the text.  No pattern can tell such a line from others: when the
+    line has been silent for a while, quiet() types a return, which makes
+    whoever waits there prompt again.
     """
 
     BOOTING, ASKED, RUNNING, DONE, PANIC, BROKEN = range(6)
@@ -94,7 +111,7 @@ class Console:
         self._seen = 0
         self._commands = None
         self._line = b""
-        self._begin = re.compile("LWC-VM-%s begin\n" % nonce)
+        self._begin = re.compile(r"(?:LWC-VM-%s begin \d\n)+" % nonce)
         self._end = re.compile(r"LWC-VM-%s end status=(\d+) fin" % nonce)
 
     def feed(self, data):
@@ -117,6 +134,20 @@ class Console:
         pending, self._pending = self._pending, []
         return b"".join(pending)
 
+    def quiet(self):
+        """Nothing came for a while; whether something was done about it."""
+        if self.state not in (self.BOOTING, self.ASKED):
+            return False
+        if not self._logged_in and KERNEL.search(self.text) is None:
+            return False    # a loader would take it for an answer
+        # What was typed may have been lost, too.  It does no harm twice: who
+        # reads it first never reads again.
+        self.state = self.BOOTING
+        self._poked = True
+        self._seen = len(self.text)
+        self._say("")
+        return True
+
     def ask_debugger(self, commands):
         """Replace the list of what the debugger is asked at its next prompt."""
         self._commands = list(commands)
@@ -126,6 +157,9 @@ class Console:
         begin = self._begin.search(self.text)
         if begin is None:
             return None
+        # The rest of them, where a message came between.
+        for begin in self._begin.finditer(self.text, begin.start(), begin.start() + 4096):
+            pass
         end = self._end.search(self.text, begin.end())
         stop = len(self.text)
         if end is not None:
@@ -164,7 +198,9 @@ class Console:
             self.status = int(end.group(1))
             self.state = self.DONE
             return
-        if self.state == self.BOOTING:
+        if self.state in (self.BOOTING, self.ASKED) and self._begin.search(self.text):
+            self.state = self.RUNNING
+        elif self.state == self.BOOTING:
             if NO_ROOT.search(tail):
                 self._break("the kernel found no root file system")
             elif self._in_loader(tail):
@@ -177,17 +213,16 @@ class Console:
                 self._answer(self.user)
             elif DEBUGGER_PROMPT.search(tail):
                 self._aftermath(tail)
-            elif SHELL.search(tail) and self._logged_in:
+            elif (SHELL.search(tail) if self._logged_in
+                  else self._poked and PLAIN_SHELL.search(tail)):
                 self.state = self.ASKED
                 self._answer(self.bootstrap)
-        elif self.state == self.ASKED:
-            if self._begin.search(self.text):
-                self.state = self.RUNNING
         if self.state in (self.ASKED, self.RUNNING) and DEBUGGER_PROMPT.search(tail):
             self._aftermath(tail)
 
     _logged_in = False
     _hurried = False
+    _poked = False
 
     def _in_loader(self, tail):
         """Answer the loader; whether it was the loader that spoke."""
@@ -287,8 +322,8 @@ def make_input(path, files, module, tunables, command, nonce):
 
 
 # The marks are put together here from two halves, so that neither an echo of
-# what was typed nor "set -x" shows a whole one.  The end is said thrice: a
-# message of the kernel may run into one of them.
+# what was typed nor "set -x" shows a whole one.  A message of the kernel may run
+# into one of them: the beginning is said thrice, the end until it is heard.
 START = """\
 mark=LWC-VM-%(nonce)s
 export LWC_OUT="$PWD/out"
@@ -303,16 +338,18 @@ finish() {
 		fi
 	fi
 	echo
-	for i in 1 2 3; do
-		echo "$mark end status=$1 fin"
-	done
 	# Whoever waits for us ends the machine; there is nothing to return to.
-	while :; do sleep 60; done
+	while :; do
+		echo "$mark end status=$1 fin"
+		sleep 1
+	done
 }
 out_disk=/dev/vtbd2
 trap '' INT
 cd files
-%(tunables)secho "$mark begin"
+%(tunables)sfor i in 1 2 3; do
+	echo "$mark begin $i"
+done
 %(load)s/bin/sh ../command </dev/null 2>&1
 finish $?
 """
@@ -378,6 +415,8 @@ def watch(process, console, limit, log, monitor):
     deadline = time.monotonic() + limit
     over = None      # when the talk after a panic must end
     hung = False
+    patience = QUIET_SECONDS
+    heard = time.monotonic()
     output = process.stdout.fileno()
     os.set_blocking(output, False)
     selector = selectors.DefaultSelector()
@@ -404,9 +443,14 @@ def watch(process, console, limit, log, monitor):
                 deadline = now + AFTERMATH_SECONDS
                 continue
             wait = (over if over is not None else deadline) - now
-            if not selector.select(max(0.0, min(wait, 1.0))):
+            if not selector.select(max(0.0, min(wait, 1.0, patience))):
+                if time.monotonic() - heard >= patience and console.quiet():
+                    heard = time.monotonic()
+                    patience *= 2
+                    answer(process, console)
                 continue
             data = os.read(output, 65536)
+            heard = time.monotonic()
             if not data:
                 console.feed(b"\n")
                 if console.state == Console.DONE:
@@ -418,15 +462,20 @@ def watch(process, console, limit, log, monitor):
                 log.write(data)
                 log.flush()
             console.feed(data)
-            reply = console.typed()
-            if reply:
-                try:
-                    process.stdin.write(reply)
-                    process.stdin.flush()
-                except OSError:
-                    pass     # it is ending; the read will tell
+            answer(process, console)
     finally:
         selector.close()
+
+
+def answer(process, console):
+    """Type what the console wants typed."""
+    reply = console.typed()
+    if reply:
+        try:
+            process.stdin.write(reply)
+            process.stdin.flush()
+        except OSError:
+            pass     # it is ending; the read will tell
 
 
 def end(process):
@@ -532,6 +581,9 @@ def main(arguments=None):
         print("run.py: %s is not there; install qemu or name it by LWC_VM_QEMU" % args.qemu,
               file=sys.stderr)
         return EXIT_USAGE
+    # Who ends us means the machine too, which is in a session of its own.
+    for what in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(what, lambda number, _: sys.exit(128 + number))
     nonce = secrets.token_hex(8)
     started = time.monotonic()
     folder = tempfile.mkdtemp(prefix="lwcvm.")

@@ -6,10 +6,12 @@ import contextlib
 import io
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 import run
 
@@ -34,7 +36,7 @@ def asked():
 class ConsoleTest(unittest.TestCase):
     def test_a_command_that_ends(self):
         c = asked()
-        c.feed(b"LWC-VM-%s begin\r\nhello\r\n" % NONCE.encode())
+        c.feed(b"LWC-VM-%s begin 1\r\nhello\r\n" % NONCE.encode())
         self.assertEqual(c.state, c.RUNNING)
         c.feed(b"\r\nLWC-VM-%s end status=7 fin\r\n" % NONCE.encode())
         self.assertEqual((c.state, c.status), (c.DONE, 7))
@@ -48,7 +50,7 @@ class ConsoleTest(unittest.TestCase):
 
     def test_an_echo_of_the_marks_is_not_an_end(self):
         c = asked()
-        c.feed(b"LWC-VM-%s begin\r\n" % NONCE.encode())
+        c.feed(b"LWC-VM-%s begin 1\r\n" % NONCE.encode())
         c.feed(b"LWC-VM-ffffffffffffffff end status=0 fin\r\n")
         self.assertEqual(c.state, c.RUNNING)
 
@@ -88,7 +90,7 @@ class ConsoleTest(unittest.TestCase):
             self.assertEqual(c.state, c.BROKEN, said)
             self.assertIn("does not boot", c.broken)
         c = asked()
-        c.feed(b"LWC-VM-%s begin\r\nUEFI Interactive Shell v2\r\nOK " % NONCE.encode())
+        c.feed(b"LWC-VM-%s begin 1\r\nUEFI Interactive Shell v2\r\nOK " % NONCE.encode())
         self.assertEqual(c.state, c.RUNNING)
 
     def test_no_root_file_system(self):
@@ -98,7 +100,7 @@ class ConsoleTest(unittest.TestCase):
 
     def test_a_panic_asks_the_debugger_for_the_backtrace(self):
         c = asked()
-        c.feed(b"LWC-VM-%s begin\r\nworking\r\n" % NONCE.encode())
+        c.feed(b"LWC-VM-%s begin 1\r\nworking\r\n" % NONCE.encode())
         c.feed(b"panic: boom\r\ncpuid = 0\r\nKDB: enter: panic\r\ndb> ")
         self.assertEqual(c.state, c.PANIC)
         self.assertEqual(c.typed(), b"bt\r")
@@ -108,6 +110,112 @@ class ConsoleTest(unittest.TestCase):
         self.assertTrue(c.debugged)
         self.assertIn("lwc_switch+0x1", c.panic_text())
         self.assertEqual(c.output(), "working\n")
+
+    def spoken_over(self, *lines):
+        """A console whose kernel spoke into a prompt, after its banner."""
+        c = console()
+        c.feed(b"---<<BOOT>>---\r\nCopyright (c) 1992-2026 The FreeBSD Project.\r\n")
+        for line in lines:
+            c.feed(line)
+            self.assertEqual(c.typed(), b"")
+        return c
+
+    def test_a_kernel_message_behind_a_prompt_or_through_it(self):
+        message = b"random: unblocking device.\r\n"
+        whole = b"Enter full pathname of shell or RETURN for /bin/sh: "
+        # Behind it, as one read and as two, and through it at every place.
+        for lines in [(whole + message,), *((whole[:n] + message + whole[n:],)
+                                            for n in range(1, len(whole) - 1))]:
+            c = self.spoken_over(*lines)
+            self.assertTrue(c.quiet())
+            self.assertEqual(c.typed(), b"\r")
+            c.feed(b"\r\n# ")
+            self.assertEqual(c.typed(), b"bootstrap\r")
+        for spoken in (b"# " + message, b"#" + message + b" ", message + b"#" + message):
+            c = self.spoken_over()
+            c.feed(PROMPT)
+            self.assertEqual(c.typed(), b"\r")
+            c.feed(b"\r\n" + spoken)
+            self.assertEqual(c.typed(), b"")
+            self.assertTrue(c.quiet())
+            self.assertEqual(c.typed(), b"\r")
+            c.feed(b"\r\n# ")
+            self.assertEqual(c.typed(), b"bootstrap\r")
+
+    def test_a_kernel_message_behind_a_login_or_through_it(self):
+        for spoken in (b"\r\nlogin: da0: attached\r\n", b"\r\nlogda0: attached\r\nin: x"):
+            c = self.spoken_over(spoken)
+            self.assertTrue(c.quiet())
+            self.assertEqual(c.typed(), b"\r")
+            c.feed(b"\r\nlogin: ")
+            self.assertEqual(c.typed(), b"root\r")
+            c.feed(b"root\r\nLast login: never\r\nroot@vm:~ # da0: detached\r\n")
+            self.assertEqual(c.typed(), b"")
+            self.assertTrue(c.quiet())
+            self.assertEqual(c.typed(), b"\r")
+            c.feed(b"\r\nroot@vm:~ # ")
+            self.assertEqual(c.typed(), b"bootstrap\r")
+
+    def test_a_kernel_message_behind_the_question_for_a_root(self):
+        c = self.spoken_over(b"\r\nmountroot> da0: attached\r\n")
+        self.assertTrue(c.quiet())
+        c.typed()
+        c.feed(b"\r\nmountroot> ")
+        self.assertEqual(c.state, c.BROKEN)
+
+    def test_a_loader_is_not_answered_because_it_is_silent(self):
+        c = console()
+        c.feed(b"BdsDxe: starting Boot0001\r\nConsoles: EFI console\r\n")
+        self.assertFalse(c.quiet())
+        self.assertEqual(c.typed(), b"")
+
+    def test_a_lost_line_is_typed_again(self):
+        c = asked()
+        self.assertTrue(c.quiet())
+        self.assertEqual(c.typed(), b"\r")
+        c.feed(b"\r\n# ")
+        self.assertEqual(c.typed(), b"bootstrap\r")
+        # It was not lost but slow: who runs is asked nothing more.
+        c.feed(b"LWC-VM-%s begin 1\r\n" % NONCE.encode())
+        self.assertEqual(c.state, c.RUNNING)
+        self.assertFalse(c.quiet())
+        self.assertEqual(c.typed(), b"")
+
+    def test_a_silent_boot_is_not_taken_for_a_shell(self):
+        c = self.spoken_over(b"Growing file systems: 50%")
+        self.assertTrue(c.quiet())
+        c.typed()
+        c.feed(b"\r\nGrowing file systems: 100% ")
+        self.assertEqual(c.typed(), b"")
+
+    def test_a_kernel_message_through_the_marks(self):
+        mark, message = b"LWC-VM-%s " % NONCE.encode(), b"random: unblocking device.\r\n"
+        c = asked()
+        c.feed(mark + b"beg" + message + b"in 1\r\n" + mark + b"begin 2\r\n")
+        self.assertEqual(c.state, c.RUNNING)
+        c.feed(message + mark + b"begin 3\r\nhello\r\n")
+        c.feed(mark + b"end st" + message + b"atus=0 fin\r\n")
+        self.assertEqual(c.state, c.RUNNING)
+        c.feed(mark + b"end status=4 fin\r\n" + mark + b"end status=4 fin\r\n")
+        self.assertEqual((c.state, c.status), (c.DONE, 4))
+        self.assertTrue(c.output().startswith("hello\n"), c.output())
+
+    def test_a_panic_in_the_middle_of_a_programs_line(self):
+        c = asked()
+        c.feed(b"LWC-VM-%s begin 1\r\nc2_7_fork ... " % NONCE.encode())
+        c.feed(b"panic: boom\r\ncpuid = 0\r\ntime = 1\r\nUptime: 3s\r\n")
+        self.assertEqual((c.state, c.debugged), (c.PANIC, True))
+        self.assertTrue(c.panic_text().startswith("panic: boom"))
+        # A program may say the word.
+        c = asked()
+        c.feed(b"LWC-VM-%s begin 1\r\nno panic: good\r\nnext\r\n" % NONCE.encode())
+        self.assertEqual(c.state, c.RUNNING)
+
+    def test_a_lock_order_reversal_in_the_middle_of_a_line(self):
+        c = asked()
+        c.feed(b"\r\nc2_7 ... lock order reversal:\r\n 1st 0x1 a\r\n 2nd 0x2 b\r\n"
+               b"no lock order reversal was seen\r\n")
+        self.assertEqual(c.order_reversals(), ["lock order reversal:"])
 
     def test_lock_order_reversals_are_collected(self):
         c = asked()
@@ -128,13 +236,16 @@ if command == "silent":
 say("booting\\r\\n")
 if command == "die":
     sys.exit("qemu: no such device")
-say("Enter full pathname of shell or RETURN for /bin/sh: ")
-sys.stdin.read(1)
-say("\\r\\n# ")
+say("---<<BOOT>>---\\r\\nEnter full pathname of shell or RETURN for /bin/sh: ")
+for i in range(2 if command == "spoken over" else 1):
+    if command == "spoken over":
+        say("random: unblocking device.\\r\\n")
+    sys.stdin.read(1)
+    say("\\r\\n# ")
 line = b""
 while not line.endswith(b"\\r"):
     line += sys.stdin.buffer.read(1)
-say(mark + " begin\\r\\n")
+say(mark + " begin 1\\r\\n")
 if command == "hang":
     time.sleep(600)
 if command == "panic":
@@ -180,6 +291,31 @@ class FakeQemuTest(unittest.TestCase):
         self.assertEqual(status, run.EXIT_TIMEOUT)
         self.assertIn("no result after 1 s", err)
         self.assertLess(time.monotonic() - begin, 60)
+
+    def test_a_prompt_that_the_kernel_spoke_over_is_asked_for_again(self):
+        with unittest.mock.patch.object(run, "QUIET_SECONDS", 0.2):
+            status, out, err = self.run_it("spoken over")
+        self.assertEqual(status, 0, err)
+        self.assertIn("ran spoken over", out)
+
+    def test_the_machine_ends_with_the_runner(self):
+        began = os.path.join(self.folder.name, "qemu.pid")
+        with open(self.qemu) as f:
+            text = f.read()
+        with open(self.qemu, "w") as f:
+            f.write(text.replace("import re,", "import os; open(%r, 'w').write(str(os.getpid()))"
+                                 "\nimport re," % began, 1))
+        runner = subprocess.Popen([sys.executable, run.__file__, "--qemu", self.qemu, "--image",
+                                   self.image, "--timeout", "60", "--", "hang"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30
+        while not (os.path.exists(began) and os.path.getsize(began)):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        runner.terminate()
+        self.assertEqual(runner.wait(30), 143)
+        with open(began) as f, self.assertRaises(ProcessLookupError):
+            os.kill(int(f.read()), 0)
 
     def test_a_silent_serial_line_is_explained(self):
         status, _, err = self.run_it("silent", "--timeout", "1")

@@ -108,9 +108,11 @@ fn c1_2_signal_mask_and_actions_of_its_own() {
         handler_of(Signal::SIGUSR1),
         SigSet::thread_get_mask().unwrap(),
     );
+    // Once: a function may have two addresses.
+    let handler: extern "C" fn(i32) = std::hint::black_box(nothing);
     let there = inside(&[], || {
         let action = SigAction::new(
-            SigHandler::Handler(nothing),
+            SigHandler::Handler(handler),
             SaFlags::empty(),
             SigSet::empty(),
         );
@@ -119,7 +121,7 @@ fn c1_2_signal_mask_and_actions_of_its_own() {
         SigSet::from(Signal::SIGUSR2).thread_block().unwrap();
         handler_of(Signal::SIGUSR1) as u64
     });
-    assert_eq!(there, nothing as *const () as u64);
+    assert_eq!(there, handler as usize as u64);
     let after = (
         handler_of(Signal::SIGUSR1),
         SigSet::thread_get_mask().unwrap(),

@@ -1,0 +1,473 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * What contexts cost is bounded: kernel memory by what lives, time by what is
+ * asked for, memory and descriptors by limits over all of them together.
+ */
+
+#include <sys/param.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/sysctl.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include "lwc_test.h"
+
+#define	MS	1000000ULL
+#define	GENERATIONS	400
+
+/* Each generation makes the next one and goes: as a snapshot of the paper's. */
+static void
+generations(bool share)
+{
+	struct lwc_spec s = files(-1, -1, LWC_SHARE);
+	volatile uint64_t *count;
+	struct visit v;
+	long before;
+	int fd, i;
+
+	count = shared_page();
+	REQUIRE(lwGetlwc() >= 0);
+	before = counter("objects");
+	for (;;) {
+		fd = create(&v, &s, share ? 1 : 0, 0);
+		if (fd == LWC_SWITCHED) {
+			/* Its own name, where there is but one table. */
+			for (i = 3; i < 16; i++)
+				(void)close(i);
+			if (++count[0] == GENERATIONS)
+				break;
+			continue;
+		}
+		REQUIRE(fd >= 0);
+		(void)lwDiscardSwitch(fd, NULL, 0);
+		_exit(9);
+	}
+	REQUIRE(counter("contexts") == 1);
+	if (counter("objects") > before + 20) {
+		fprintf(stderr, "objects: %ld, now %ld\n", before,
+		    counter("objects"));
+		lwc_fail(__FILE__, __LINE__, "dead contexts are kept");
+	}
+}
+
+CASE(hold_limits_dead_creators, "leave no chain behind them")
+{
+
+	generations(true);
+}
+
+CASE(hold_limits_dead_creators_own_tables, "each with a table of its own")
+{
+
+	generations(false);
+}
+
+CASE(hold_limits_dead_creator_is_known, "to its child, who can be asked for it")
+{
+	struct lwc_info li;
+	struct visit v;
+	uint64_t id;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(lwInfo(LWC_SELF, &li) == 0);
+		id = li.li_id;
+		fd = create(&v, NULL, 0, 0);
+		if (fd == LWC_SWITCHED) {
+			REQUIRE(lwInfo(LWC_SELF, &li) == 0);
+			REQUIRE(li.li_creator == id && li.li_id != id);
+			_exit(0);
+		}
+		(void)lwDiscardSwitch(fd, NULL, 0);
+		_exit(9);
+	}
+	(void)go(fd, &v, 0, 0);
+	_exit(9);
+}
+
+/* So many entries of the map, none next to another. */
+static char *
+entries(int n)
+{
+	size_t size;
+	char *p;
+	int i;
+
+	size = (size_t)n * 2 * PAGE;
+	p = mmap(NULL, size, PROT_NONE, MAP_GUARD, -1, 0);
+	REQUIRE(p != MAP_FAILED && munmap(p, size) == 0);
+	for (i = 0; i < n; i++)
+		REQUIRE(mmap(p + (size_t)i * 2 * PAGE, PAGE, PROT_READ,
+		    MAP_ANON | MAP_PRIVATE | MAP_FIXED, -1, 0) != MAP_FAILED);
+	return (p);
+}
+
+#define	ENTRIES	3000
+
+static struct lwc_spec specs[LWC_MAX_SPECS];
+
+/* All of one option and overlapping: the same, or each a page further. */
+static int
+specify(char *p, int n, int slide, u_int option)
+{
+	size_t size;
+	int i;
+
+	size = ((size_t)ENTRIES * 2 - LWC_MAX_SPECS) * PAGE;
+	for (i = 0; i < n; i++)
+		specs[i] = mem(p + (size_t)i * slide * PAGE, size, option);
+	return (n);
+}
+
+static uint64_t
+time_of_create(int n)
+{
+	uint64_t begun;
+	int fd;
+
+	begun = after(0);
+	fd = lwCreate(specs, n, NULL, NULL, NULL, 0);
+	begun = after(0) - begun;
+	REQUIRE(fd >= 0);
+	REQUIRE(close(fd) == 0);
+	return (begun);
+}
+
+static void
+many_specs(u_int option)
+{
+	uint64_t many, one;
+	char *p;
+	int slide;
+
+	p = entries(ENTRIES);
+	one = time_of_create(specify(p, 1, 0, option));
+	for (slide = 0; slide < 2; slide++) {
+		many = time_of_create(specify(p, LWC_MAX_SPECS, slide,
+		    option));
+		if (many < 5 * one + 300 * MS)
+			continue;
+		fprintf(stderr, "one: %ju ms, many: %ju ms\n",
+		    (uintmax_t)(one / MS), (uintmax_t)(many / MS));
+		lwc_fail(__FILE__, __LINE__, "specs times entries");
+	}
+}
+
+CASE(hold_limits_overlapping_specs, "that say the same are one")
+{
+
+	many_specs(LWC_COPY);
+}
+
+CASE(hold_limits_overlapping_shares, "to share, too")
+{
+
+	many_specs(LWC_SHARE);
+}
+
+static void
+creates_for_ever(void *arg)
+{
+	char *p;
+	int fd, n;
+
+	p = entries(ENTRIES);
+	n = specify(p, LWC_MAX_SPECS, 1, LWC_COPY);
+	*(volatile uint64_t *)arg = 1;
+	for (;;) {
+		fd = lwCreate(specs, n, NULL, NULL, NULL, 0);
+		(void)close(fd);
+	}
+}
+
+CASE(hold_limits_create_is_killed, "at once, whatever it is at")
+{
+	volatile uint64_t *word;
+	uint64_t begun;
+	int pid, status;
+
+	word = shared_page();
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (pid == 0)
+		creates_for_ever(__DEVOLATILE(void *, word));
+	while (word[0] == 0)
+		usleep(1000);
+	usleep(100000);
+	begun = after(0);
+	REQUIRE(kill(pid, SIGKILL) == 0);
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	REQUIRE(after(0) - begun < 1000 * MS);
+}
+
+/* Size of the current context's address space. */
+static size_t
+size_of_space(void)
+{
+	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_PID, getpid() };
+	struct kinfo_proc kp;
+	size_t len;
+
+	len = sizeof(kp);
+	REQUIRE(sysctl(mib, 4, &kp, &len, NULL, 0) == 0);
+	return (kp.ki_size);
+}
+
+static void
+limit_space(size_t size)
+{
+	struct rlimit rl;
+
+	REQUIRE(getrlimit(RLIMIT_AS, &rl) == 0);
+	rl.rlim_cur = size;
+	REQUIRE(setrlimit(RLIMIT_AS, &rl) == 0);
+}
+
+static void *
+map(size_t size)
+{
+
+	return (mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANON |
+	    MAP_PRIVATE, -1, 0));
+}
+
+CASE(hold_limits_of_the_sum, "RLIMIT_AS is over all contexts: lwCreate()")
+{
+	struct visit v;
+	int fd, n;
+
+	REQUIRE(map(32 << 20) != MAP_FAILED);
+	limit_space(4 * size_of_space() + (8 << 20));
+	for (n = 0; n < 16; n++) {
+		fd = create(&v, NULL, 0, n % 2 == 0 ? 0 : LWC_PREFAULT);
+		if (fd == -1)
+			break;
+	}
+	REQUIRE(fd == -1 && errno == ENOMEM);
+	REQUIRE(n >= 2 && n <= 4);
+	/* And there is room again when one is gone. */
+	closefrom(3);
+	REQUIRE(counter("contexts") == 0);
+	REQUIRE(create(&v, NULL, 0, 0) >= 0);
+}
+
+CASE(hold_limits_of_the_sum_mapped, "and mmap(2), sbrk(2), and the other way round")
+{
+	struct visit v;
+	size_t more = 40 << 20;
+	void *p;
+	int fd;
+
+	REQUIRE(map(16 << 20) != MAP_FAILED);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		/* The root has taken what is left. */
+		errno = 0;
+		if (map(more) != MAP_FAILED || errno != ENOMEM)
+			_exit(8);
+		errno = 0;
+		if (sbrk((intptr_t)more) != (void *)-1 || errno != ENOMEM)
+			_exit(7);
+		go(v.src, &v, 0, 0);
+		p = map(more);
+		if (p == MAP_FAILED)
+			_exit(6);
+		go(v.src, &v, 1, 0);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	/* A limit is a context's: set in this one, and before it there. */
+	REQUIRE(close(fd) == 0);
+	limit_space(2 * size_of_space() + more + (8 << 20));
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		errno = 0;
+		if (map(more) != MAP_FAILED || errno != ENOMEM)
+			_exit(8);
+		errno = 0;
+		if (sbrk((intptr_t)more) != (void *)-1 || errno != ENOMEM)
+			_exit(7);
+		go(v.src, &v, 0, 0);
+		if (map(more) == MAP_FAILED)
+			_exit(6);
+		go(v.src, &v, 1, 0);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	p = map(more);
+	REQUIRE(p != MAP_FAILED);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(munmap(p, more) == 0);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == 1);
+	REQUIRE(map(more) == MAP_FAILED && errno == ENOMEM);
+}
+
+CASE(hold_limits_of_the_sum_overlaid, "and lwOverlay()")
+{
+	struct lwc_spec s;
+	struct visit v;
+	size_t more = 24 << 20;
+	char *p;
+	int fd;
+
+	p = mmap(NULL, more, PROT_NONE, MAP_GUARD, -1, 0);
+	REQUIRE(p != MAP_FAILED && munmap(p, more) == 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		if (mmap(p, more, PROT_READ | PROT_WRITE, MAP_ANON |
+		    MAP_PRIVATE | MAP_FIXED, -1, 0) != p)
+			_exit(9);
+		for (;;)
+			go(v.src, &v, 0, 0);
+	}
+	REQUIRE(fd >= 0);
+	gogo(fd, &v, 0, 0);
+	s = mem(p, more, LWC_COPY);
+	limit_space(2 * size_of_space() + more + more / 2);
+	REQUIRE_ERRNO(ENOMEM, lwOverlay(fd, &s, 1));
+	limit_space(2 * size_of_space() + 3 * more);
+	REQUIRE(lwOverlay(fd, &s, 1) == 0);
+	/* What takes the place of as much is no more. */
+	REQUIRE(lwOverlay(fd, &s, 1) == 0);
+}
+
+/* As an ordinary user, who is subject to limits. */
+static void
+as_user(void)
+{
+
+	REQUIRE(setgid(1001) == 0 && setuid(1001) == 0);
+}
+
+static int
+contexts_until_eagain(int most)
+{
+	struct visit v;
+	int n;
+
+	for (n = 0; n < most; n++)
+		if (create(&v, NULL, 0, 0) == -1) {
+			REQUIRE(errno == EAGAIN);
+			break;
+		}
+	return (n);
+}
+
+static volatile uint64_t *word;
+
+CASE(hold_limits_contexts_of_a_user, "in all its processes: EAGAIN")
+{
+	int mine, pid, status;
+
+	NEED_ROOT();
+	(void)set_sysctl("kern.lwc.max_per_user", 20);
+	word = shared_page();
+	pid = fork();
+	if (pid == 0) {
+		as_user();
+		word[1] = contexts_until_eagain(12);
+		word[0] = 1;
+		while (word[0] != 2)
+			usleep(1000);
+		_exit(0);
+	}
+	while (word[0] != 1)
+		usleep(1000);
+	REQUIRE(word[1] == 12);
+	mine = fork();
+	if (mine == 0) {
+		as_user();
+		/* Roots may count or not. */
+		status = contexts_until_eagain(12);
+		_exit(status >= 5 && status <= 8 ? 0 : 1);
+	}
+	REQUIRE(waitpid(mine, &status, 0) == mine && status == 0);
+	word[0] = 2;
+	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
+	/* They are given back. */
+	mine = fork();
+	if (mine == 0) {
+		as_user();
+		_exit(contexts_until_eagain(12) == 12 ? 0 : 1);
+	}
+	REQUIRE(waitpid(mine, &status, 0) == mine && status == 0);
+}
+
+CASE(hold_limits_descriptors_of_a_user, "in all tables of contexts: EAGAIN")
+{
+	int i, mine, status;
+
+	NEED_ROOT();
+	(void)set_sysctl("kern.lwc.max_descriptors_per_user", 400);
+	for (i = 0; i < 2; i++) {
+		mine = fork();
+		if (mine == 0) {
+			as_user();
+			/* Each table names those made before it. */
+			status = contexts_until_eagain(50);
+			_exit(status >= 2 && status <= 30 ? 0 : 1);
+		}
+		REQUIRE(waitpid(mine, &status, 0) == mine && status == 0);
+	}
+}
+
+CASE(hold_limits_do_not_starve_others, "one user's contexts leave files for the rest")
+{
+	struct visit v;
+	int open_files, max_files, n, now;
+	size_t len;
+
+	len = sizeof(max_files);
+	REQUIRE(sysctlbyname("kern.maxfiles", &max_files, &len, NULL, 0) == 0);
+	len = sizeof(open_files);
+	REQUIRE(sysctlbyname("kern.openfiles", &open_files, &len, NULL, 0) ==
+	    0);
+	if (geteuid() == 0)
+		as_user();
+	for (n = 0; n < 4096 && create(&v, NULL, 0, 0) >= 0; n++)
+		continue;
+	REQUIRE(n == 4096 || errno == EAGAIN || errno == ENOMEM ||
+	    errno == EMFILE);
+	len = sizeof(now);
+	REQUIRE(sysctlbyname("kern.openfiles", &now, &len, NULL, 0) == 0);
+	REQUIRE(now < max_files * 9 / 10);
+	REQUIRE(open("/dev/null", O_RDONLY) >= 0 || errno == EMFILE);
+}
+
+CASE(hold_limits_device_memory, "is not copied: EFAULT")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int f, fd, i;
+	char *p;
+
+	NEED_ROOT();
+	f = open("/dev/mem", O_RDONLY);
+	SKIP_UNLESS(f >= 0, "no /dev/mem");
+	p = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, f, PAGE);
+	SKIP_UNLESS(p != MAP_FAILED, "/dev/mem is not mapped");
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			go(v.src, &v, *(volatile char *)p, 0);
+	REQUIRE(fd >= 0);
+	s = mem(p, PAGE, LWC_COPY);
+	for (i = 0; i < 2; i++) {
+		REQUIRE_ERRNO(EFAULT, lwOverlay(fd, &s, 1));
+		/* The same once it has been looked at. */
+		gogo(fd, &v, 0, 0);
+		(void)*(volatile char *)p;
+	}
+	REQUIRE(close(fd) == 0);
+}

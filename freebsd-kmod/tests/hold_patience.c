@@ -1,0 +1,406 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * LWC_UNTIL holds: whatever the other context waits for, patience ends; and
+ * what cannot be resumed costs nobody else anything.
+ */
+
+#include <sys/param.h>
+#include <sys/event.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/procdesc.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/umtx.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "lwc_test.h"
+
+#define	MS	1000000ULL
+
+static volatile uint64_t *word;
+
+/* With this patience, and not much more. */
+static void
+times_out(int fd, uint64_t ms)
+{
+	struct visit v;
+	uint64_t begun;
+
+	begun = after(0);
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(ms), &v, 0));
+	REQUIRE(after(0) - begun >= ms * MS);
+	REQUIRE(after(0) - begun < (ms + 3000) * MS);
+}
+
+static void
+suspend(const sigset_t *set)
+{
+
+	for (;;)
+		(void)sigsuspend(set);
+}
+
+CASE(hold_patience_sigsuspend, "ends with patience, whatever is blocked, guarded or not")
+{
+	static const int flags[] = { 0, LWC_TRAP_FAULT, LWC_TRAP_EXIT,
+	    LWC_TRAP_FAULT | LWC_TRAP_EXIT };
+	struct visit v;
+	sigset_t set;
+	u_int i;
+	int fd, way;
+
+	for (i = 0; i < nitems(flags); i++)
+		for (way = 0; way < 3; way++) {
+			fd = create(&v, NULL, 0, flags[i]);
+			if (fd == LWC_SWITCHED) {
+				sigemptyset(&set);
+				if (way == 1)
+					sigfillset(&set);
+				if (way == 2) {
+					sigfillset(&set);
+					(void)sigprocmask(SIG_SETMASK, &set,
+					    NULL);
+					sigemptyset(&set);
+				}
+				suspend(&set);
+			}
+			times_out(fd, 30);
+			times_out(fd, 30);
+			REQUIRE(close(fd) == 0);
+		}
+}
+
+static volatile int caught;
+
+static void
+note(int sig __unused)
+{
+
+	caught++;
+}
+
+CASE(hold_patience_sigsuspend_goes_on, "and takes its signal when it is resumed")
+{
+	struct visit v;
+	sigset_t most;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		(void)signal(SIGUSR1, note);
+		sigemptyset(&most);
+		sigaddset(&most, SIGUSR1);
+		(void)sigprocmask(SIG_BLOCK, &most, NULL);
+		sigfillset(&most);
+		sigdelset(&most, SIGUSR1);
+		while (caught == 0)
+			if (sigsuspend(&most) != -1 || errno != EINTR)
+				_exit(8);
+		sigprocmask(SIG_SETMASK, NULL, &most);
+		go(v.src, &v, caught, sigismember(&most, SIGUSR1) &&
+		    !sigismember(&most, SIGTERM));
+		_exit(9);
+	}
+	times_out(fd, 30);
+	times_out(fd, 30);
+	/* Blocked by nobody in this one: it has no handler, either. */
+	(void)signal(SIGUSR1, note);
+	if (fork() == 0) {
+		usleep(300000);
+		(void)kill(getppid(), SIGUSR1);
+		_exit(0);
+	}
+	REQUIRE(go_until(fd, after(10000), &v, 0) == LWC_SWITCHED);
+	REQUIRE(v.a[0] == 1 && v.a[1] == 1 && caught == 0);
+	REQUIRE(wait(NULL) > 0);
+}
+
+CASE(hold_patience_vfork, "does not make its parent wait out of reach")
+{
+	struct visit v;
+	int fd;
+
+	word = shared_page();
+	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	if (fd == LWC_SWITCHED) {
+		if (vfork() == 0) {
+			while (word[0] == 0)
+				usleep(10000);
+			_exit(0);
+		}
+		for (;;)
+			continue;
+	}
+	times_out(fd, 50);
+	word[0] = 1;
+	REQUIRE(wait(NULL) > 0);
+}
+
+CASE(hold_patience_spawn, "nor does RFSPAWN")
+{
+	struct visit v;
+	int fd;
+
+	word = shared_page();
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		if (rfork(RFSPAWN) == 0) {
+			while (word[0] == 0)
+				usleep(10000);
+			_exit(0);
+		}
+		for (;;)
+			continue;
+	}
+	times_out(fd, 50);
+	word[0] = 1;
+	REQUIRE(wait(NULL) > 0);
+}
+
+/* All kinds of waits that a signal would end. */
+enum { PAUSE, SIGWAIT, SIGWAITINFO, SIGTIMEDWAIT, PPOLL, KEVENT, ACCEPT,
+    RECEIVE, WRITE, LOCK, SEMAPHORE, UMTX, PDWAIT, SELECT, SLEEPS };
+
+static void
+sleep_in(int way, int *p, int file)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct timespec ts = { 1000, 0 };
+	struct sembuf op = { 0, -1, 0 };
+	struct kevent kev;
+	sigset_t set;
+	long futex = 0;
+	char buf[PAGE];
+	int id, pd, sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	memset(buf, 0, sizeof(buf));
+	switch (way) {
+	case PAUSE:
+		(void)pause();
+		break;
+	case SIGWAIT:
+		(void)sigwait(&set, &sig);
+		break;
+	case SIGWAITINFO:
+		(void)sigwaitinfo(&set, NULL);
+		break;
+	case SIGTIMEDWAIT:
+		(void)sigtimedwait(&set, NULL, &ts);
+		break;
+	case PPOLL:
+		(void)ppoll(NULL, 0, &ts, &set);
+		break;
+	case KEVENT:
+		EV_SET(&kev, 1, EVFILT_TIMER, EV_ADD, 0, 1000000, NULL);
+		(void)kevent(kqueue(), &kev, 1, &kev, 1, &ts);
+		break;
+	case ACCEPT:
+		id = socket(AF_UNIX, SOCK_STREAM, 0);
+		(void)listen(id, 1);
+		(void)accept(id, NULL, NULL);
+		break;
+	case RECEIVE:
+		(void)recv(p[0], buf, 1, 0);
+		break;
+	case WRITE:
+		while (write(p[0], buf, sizeof(buf)) > 0)
+			continue;
+		break;
+	case LOCK:
+		(void)fcntl(file, F_SETLKW, &fl);
+		break;
+	case SEMAPHORE:
+		id = semget(IPC_PRIVATE, 1, 0600);
+		word[1] = (uint64_t)id;
+		(void)semop(id, &op, 1);
+		break;
+	case UMTX:
+		(void)_umtx_op(&futex, UMTX_OP_WAIT, 0, NULL, NULL);
+		break;
+	case PDWAIT:
+		if (pdfork(&pd, 0) == 0)
+			for (;;)
+				pause();
+		(void)waitpid(-1, NULL, 0);
+		break;
+	case SELECT:
+		(void)select(0, NULL, NULL, NULL, NULL);
+		break;
+	}
+	/* Whatever comes of it: not back to whoever waits. */
+	for (;;)
+		(void)pause();
+}
+
+CASE(hold_patience_sleeps, "of every kind that a signal ends")
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct visit v;
+	int fd, file, p[2], pid, way;
+
+	word = shared_page();
+	file = scratch();
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
+	pid = fork();
+	if (pid == 0) {
+		REQUIRE(fcntl(file, F_SETLK, &fl) == 0);
+		word[0] = 1;
+		for (;;)
+			pause();
+	}
+	while (word[0] == 0)
+		usleep(1000);
+	for (way = 0; way < SLEEPS; way++) {
+		word[1] = UINT64_MAX;
+		fd = create(&v, NULL, 0, way % 2 == 0 ? 0 : LWC_TRAP_FAULT);
+		if (fd == LWC_SWITCHED)
+			sleep_in(way, p, file);
+		times_out(fd, 30);
+		times_out(fd, 10);
+		REQUIRE(close(fd) == 0);
+		if ((int)word[1] != -1)
+			(void)semctl((int)word[1], 0, IPC_RMID);
+	}
+	REQUIRE(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+	/* That of pdfork(2) went with its descriptor. */
+}
+
+static volatile int leave;
+
+static void *
+thread(void *arg)
+{
+
+	while (!leave)
+		usleep(5000);
+	return (arg);
+}
+
+/* Come back with patience, and tell how that went. */
+static void
+impatient(int home)
+{
+	struct visit v;
+	int r;
+
+	r = go_until(home, after(30), &v, 0);
+	go(home, &v, (uint64_t)r, r == -1 ? (uint64_t)errno : 0);
+	_exit(9);
+}
+
+CASE(hold_patience_is_for_what_one_made, "a context does not suspend whoever runs it")
+{
+	struct visit v;
+	uint64_t until;
+	int fd, in;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		impatient(v.src);
+	gogo(fd, &v, 0, 0);
+	until = after(300);
+	while (after(0) < until)
+		(void)getppid();
+	REQUIRE(usleep(100000) == 0);
+	/* It is we who resume it. */
+	gogo(fd, &v, 0, 0);
+	REQUIRE((int)v.a[0] == LWC_SWITCHED);
+	REQUIRE(close(fd) == 0);
+	/* Nor its sibling, nor its creator's creator; its own children do. */
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		impatient(v.src);
+	gogo(fd, &v, 0, 0);
+	in = create(&v, NULL, 0, 0);
+	if (in == LWC_SWITCHED) {
+		until = after(300);
+		while (after(0) < until)
+			continue;
+		go(v.src, &v, 7, 0);
+		_exit(9);
+	}
+	gogo(in, &v, 0, 0);
+	REQUIRE(v.src == in && v.a[0] == 7);
+	in = create(&v, NULL, 0, 0);
+	if (in == LWC_SWITCHED)
+		for (;;)
+			continue;
+	times_out(in, 30);
+}
+
+/* So many rounds in a twentieth of a second, at best of ten. */
+static uint64_t
+speed(void)
+{
+	uint64_t best, n, until;
+	int i;
+
+	for (best = 0, i = 0; i < 10; i++) {
+		until = after(50);
+		for (n = 0; after(0) < until; n++)
+			continue;
+		best = MAX(best, n);
+	}
+	return (best);
+}
+
+#define	WAITING	3000
+
+CASE(hold_patience_storm, "many that cannot be resumed take no processor's time")
+{
+	struct lwc_spec s = files(-1, -1, LWC_SHARE);
+	struct visit v;
+	pthread_t t;
+	uint64_t due, with, without;
+	int fd, i, n;
+
+	due = after(6000);
+	word = shared_page();
+	for (n = 0; n < WAITING && after(2000) < due; n++) {
+		fd = create(&v, &s, 1, 0);
+		if (fd == LWC_SWITCHED) {
+			(void)go_until(v.src, due, &v, 0);
+			_exit(word[0] == 1 ? 0 : 8);
+		}
+		if (fd == -1)
+			break;
+		gogo(fd, &v, 0, 0);
+	}
+	REQUIRE(n > 100);
+	REQUIRE(pthread_create(&t, NULL, thread, NULL) == 0);
+	while (after(1000) < due)
+		usleep(10000);
+	without = speed();
+	while (after(0) < due)
+		usleep(10000);
+	usleep(200000);
+	/* Others may have been busy at the wrong moment. */
+	for (i = 0; i < 4; i++) {
+		with = speed();
+		if (with >= without * 2 / 3)
+			break;
+	}
+	word[0] = 1;
+	if (i == 4) {
+		fprintf(stderr, "%d contexts: %ju rounds, not %ju\n", n,
+		    (uintmax_t)with, (uintmax_t)without);
+		lwc_fail(__FILE__, __LINE__, "a storm");
+	}
+	_exit(0);
+}

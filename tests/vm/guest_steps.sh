@@ -1,0 +1,50 @@
+#!/bin/sh
+# provision.sh from its step `test` on, for real: on a FreeBSD kernel, as an
+# ordinary user, with all that it would build brought prebuilt.  From the
+# repository, with a module built for that kernel:
+#
+#	tests/vm/prebuilt.sh lwc.ko
+#	tests/vm/run.py --smp 2 --memory 2G --timeout 1800 \
+#	    target/freebsd-prebuilt tests/vm/guest_steps.sh -- sh guest_steps.sh
+#
+# The steps may be named: sh guest_steps.sh test audit.  It fails unless they
+# all end well, the matrix comes last, no process is left and the module can be
+# unloaded after it.
+set -u
+
+[ $# -gt 0 ] || set -- test bench audit
+user=1001
+here=$(pwd)
+# Of the user's own, as the home folder of a Vagrant box is.
+home=/tmp/lwc-home
+chmod 1777 /tmp
+rm -rf $home
+mkdir $home
+chown $user:$user $home
+as_user() { "$here/freebsd-prebuilt/as_user" $user $home "$@"; }
+as_user cp -R "$here/freebsd-prebuilt" $home/lwc || exit 1
+PATH=$home/lwc/bin:$PATH
+export PATH
+
+bad() { echo "BAD: $*"; failed=1; }
+failed=0
+sh freebsd-prebuilt/vagrant/provision.sh load || exit 1
+
+# Not with tee(1) alone: the status is the script's.
+{ as_user sh lwc/vagrant/provision.sh "$@"; echo $? >status; } 2>&1 | tee log
+[ "$(cat status)" = 0 ] || bad "the steps ended with $(cat status)"
+case " $* " in
+*" audit ")
+	[ "$(grep . log | tail -n 1)" = 'every attempt beyond the grants failed' ] ||
+	    bad 'the matrix does not come last'
+	;;
+esac
+left=$(ps -axo uid,pid,command | awk -v user=$user '$1 == user')
+[ -z "$left" ] || bad "left behind: $left"
+for count in contexts descriptors; do
+	now=$(sysctl -n kern.lwc.$count)
+	[ "$now" = 0 ] || bad "kern.lwc.$count is $now"
+done
+kldunload lwc || bad 'the module cannot be unloaded'
+[ $failed = 0 ] && echo 'all steps as an ordinary user: good'
+exit $failed
