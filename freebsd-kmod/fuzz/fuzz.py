@@ -28,7 +28,8 @@ PROGRAM = re.compile(r"^(?:.*[^A-Za-z0-9._])?P(\d) ([A-Za-z0-9._]+)$")
 CANDIDATE = re.compile(r"^(?:.*[^A-Za-z0-9._])?C(\d+) ([A-Za-z0-9._]+)$")
 KEPT = re.compile(r"^(?:.*[^A-Za-z0-9._])?N(\d) \+(\d+)$")
 # What tells one panic from another: the message without its addresses.
-PANIC = re.compile(r"^(panic: .*|Fatal trap \d+.*|Fatal double fault.*)$", re.MULTILINE)
+PANIC = re.compile(r"(panic: .*|Fatal trap \d+.*|Fatal double fault.*|KDB: enter: panic)$",
+                   re.MULTILINE)
 FRAME = re.compile(r"^(\w+)\(\) at (\w+)\+", re.MULTILINE)
 STATUS_PANIC, STATUS_TIMEOUT = 250, 251
 

@@ -111,6 +111,8 @@ bury(void)
 	}
 }
 
+static void harvest(int);
+
 /* What a process has used of the processor; 0 while it runs. */
 static uint64_t
 runtime_of(pid_t pid)
@@ -208,7 +210,7 @@ execute(struct slot *s, const struct prog *p)
 		limits_reset();
 	}
 	for (i = 0; i < NKCOV; i++)
-		harvest(s, i, 1);
+		harvest(i);
 	atomic_fetch_add(&sh->execs, 1);
 	for (i = 0; i < noperations; i++) {
 		n = atomic_load(&s->sl_tried[i]);
@@ -222,9 +224,28 @@ execute(struct slot *s, const struct prog *p)
 	return (gone);
 }
 
+/* The edges within the module in a buffer go to the slot's map. */
+static void
+harvest(int which)
+{
+	volatile uint64_t *b;
+	uint64_t at, i, n;
+
+	b = traces[place].tr_buffer[which];
+	if (b == NULL)
+		return;
+	n = MIN(b[0], KCOV_ENTRIES - 1);
+	for (i = 1; i <= n; i++) {
+		at = b[i] - env.base;
+		if (at < env.size)
+			sh->slot_cov[place][at / 8] |= 1 << at % 8;
+	}
+	b[0] = 0;
+}
+
 /* New edges of the slot go to the common map; how many. */
 static int
-merge(struct slot *s)
+merge(int slot)
 {
 	uint8_t new;
 	int n;
@@ -232,7 +253,7 @@ merge(struct slot *s)
 
 	n = 0;
 	for (i = 0; i < env.size / 8 + 1 && i < sizeof(sh->cov); i++) {
-		new = s->sl_cov[i] & ~sh->cov[i];
+		new = sh->slot_cov[slot][i] & ~sh->cov[i];
 		if (new != 0) {
 			sh->cov[i] |= new;
 			n += __builtin_popcount(new);
@@ -294,6 +315,9 @@ slot_main(int which, uint64_t seed)
 		locked(false);
 		if (p.n == 0)
 			continue;
+		for (n = 0; n < p.n; n++)
+			if (prog_excluded(&p.op[n]))
+				p.op[n].code = (uint8_t)op_end;
 		prog_encode(&p, line);
 		if (!quiet)
 			say("P", place, line);
@@ -305,7 +329,7 @@ slot_main(int which, uint64_t seed)
 			_exit(1);
 		}
 		locked(true);
-		fresh = guided ? merge(s) : 0;
+		fresh = guided ? merge(place) : 0;
 		n = atomic_load(&sh->ncorpus);
 		if (fresh > 0) {
 			sh->corpus[n < MAXCORPUS ? n : (int)rnd(MAXCORPUS)] = p;
@@ -456,10 +480,12 @@ exclude(const char *name)
 			excluded[i] = true;
 			n++;
 		}
-	if (n == 0) {
-		fprintf(stderr, "lwc_fuzz: no operation is called %s\n", name);
-		exit(2);
-	}
+	/* Else a word of a table: "sigsuspend", "SYS_sigsuspend". */
+	for (i = 0; n == 0 && i < (int)nitems(excluded_choice) - 1; i++)
+		if (excluded_choice[i] == NULL) {
+			excluded_choice[i] = name;
+			n++;
+		}
 }
 
 static void
@@ -545,7 +571,7 @@ replay(int times, char *why, size_t size)
 		bad |= status != 0;
 	}
 	for (i = 0; i < ngiven; i++) {
-		(void)merge(slots[i]);
+		(void)merge(i);
 		prog_print(stdout, &given[i], slots[i]->sl_result);
 	}
 	if (!bad && !counters_check(why, size, false)) {

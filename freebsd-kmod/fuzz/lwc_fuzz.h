@@ -39,7 +39,7 @@
 #define	MAXCORPUS	4096
 #define	COVERAGE	(2UL << 20)	/* bytes of the module's text at most */
 #define	NKCOV		3		/* peers that are traced */
-#define	KCOV_ENTRIES	(1UL << 17)
+#define	KCOV_ENTRIES	(1UL << 20)
 #define	HISTORY		512
 #define	MAXPOINTS	64
 #define	MAXLIMITS	16
@@ -114,6 +114,7 @@ extern const struct operation operations[];
 extern const int noperations;
 extern int op_end;			/* code of "end" */
 extern bool excluded[256];		/* operations that are not generated */
+extern const char *excluded_choice[16];	/* nor with these words in a table */
 
 struct result {
 	int64_t	ret;
@@ -134,11 +135,10 @@ struct slot {
 	pid_t		sl_pids[MAXPEERS];
 	struct result	sl_result[MAXOPS];
 	atomic_uint	sl_tried[256], sl_good[256];
-	uint8_t		sl_cov[COVERAGE / 8];
 };
 extern struct slot *slots[MAXSLOTS];
 
-/* The buffers of kcov(4) of a slot, mapped in all of its processes. */
+/* The buffers of kcov(4) of a slot; its programs have them open, no more. */
 struct trace {
 	volatile uint64_t *tr_buffer[NKCOV];
 	int		tr_fd[NKCOV];
@@ -160,6 +160,7 @@ struct shared {
 	struct prog	corpus[MAXCORPUS];
 	atomic_int	pcs;
 	uint8_t		cov[COVERAGE / 8];
+	uint8_t		slot_cov[MAXSLOTS][COVERAGE / 8];
 	struct prog	history[MAXSLOTS][HISTORY];
 	atomic_int	nhistory[MAXSLOTS];
 };
@@ -196,6 +197,7 @@ bool	prog_decode(struct prog *, const char *);
 void	prog_print(FILE *, const struct prog *, const struct result *);
 void	prog_random(struct prog *);
 void	prog_mutate(struct prog *, const struct prog *);
+bool	prog_excluded(const struct op *);
 int	prog_end(const struct prog *, int);
 uint64_t choice(const struct table *, uint8_t);
 
@@ -203,7 +205,6 @@ uint64_t choice(const struct table *, uint8_t);
 void	interpret(struct me *) __dead2;
 void	worker(struct slot *) __dead2;
 void	after_exec(void) __dead2;
-void	harvest(struct slot *, int, uint64_t);
 void	prepare(void);
 
 /* lwc_fuzz_seen.c */

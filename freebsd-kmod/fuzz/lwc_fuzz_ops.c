@@ -74,6 +74,7 @@ static struct lwc_spec specs[SPECS];
 static int nspecs;
 static jmp_buf jumps[MAXPEERS + 1];
 static struct aiocb cbs[4];
+static bool traced;
 static int shmid;
 static void *shmaddr;
 static char text_page[PAGE];	/* an ordinary page of data */
@@ -870,7 +871,7 @@ static void
 traced_peer(struct me *n)
 {
 
-	if (n->index < NKCOV && traces[place].tr_buffer[n->index] != NULL)
+	if (traced && n->index < NKCOV)
 		(void)ioctl(traces[place].tr_fd[n->index], KIOENABLE,
 		    KCOV_MODE_TRACE_PC);
 }
@@ -1992,30 +1993,7 @@ const struct operation operations[] = {
 const int noperations = nitems(operations);
 int op_end;
 bool excluded[256];
-
-/*
- * The new edges within the module since the last time, if there are enough to
- * bother: the slot does it at the end, and faults in no page for it.  Until
- * then whatever context is current may do it, for the buffer is one memory.
- */
-void
-harvest(struct slot *s, int index, uint64_t enough)
-{
-	volatile uint64_t *b;
-	uint64_t at, i, n;
-
-	if (index >= NKCOV || (b = traces[place].tr_buffer[index]) == NULL)
-		return;
-	n = MIN(b[0], KCOV_ENTRIES - 1);
-	if (n < enough)
-		return;
-	for (i = 1; i <= n; i++) {
-		at = b[i] - env.base;
-		if (at < env.size)
-			s->sl_cov[at / 8] |= 1 << at % 8;
-	}
-	b[0] = 0;
-}
+const char *excluded_choice[16];
 
 void
 interpret(struct me *m)
@@ -2054,7 +2032,6 @@ interpret(struct me *m)
 		atomic_fetch_add(&s->sl_tried[od - operations], 1);
 		if (m->ret != -1)
 			atomic_fetch_add(&s->sl_good[od - operations], 1);
-		harvest(s, m->index, KCOV_ENTRIES / 2);
 	}
 	if (m->stack > 0)
 		(void)thr_exit(NULL);
@@ -2067,12 +2044,21 @@ worker(struct slot *s)
 {
 	static const int caught[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP,
 	    SIGSYS };
+	volatile uint64_t *buffer;
 	struct rlimit rl;
 	struct me m;
 	sigset_t set;
 	char dir[64];
 	int i;
 
+	for (i = 0; i < MAXSLOTS * NKCOV; i++) {
+		buffer = traces[i / NKCOV].tr_buffer[i % NKCOV];
+		if (buffer == NULL)
+			continue;
+		traced = true;
+		(void)munmap(__DEVOLATILE(void *, buffer),
+		    KCOV_ENTRIES * sizeof(*buffer));
+	}
 	(void)munmap(sh, sizeof(*sh));
 	for (i = 0; i < MAXSLOTS; i++)
 		if (slots[i] != s)
@@ -2111,12 +2097,11 @@ worker(struct slot *s)
 	memset(&m, 0, sizeof(m));
 	m.slot = s;
 	s->sl_pids[0] = getpid();
-	if (traces[place].tr_buffer[0] != NULL) {
+	if (traced) {
 		/* The one before may not have gone quite. */
 		for (i = 0; i < 100 && ioctl(traces[place].tr_fd[0], KIOENABLE,
 		    KCOV_MODE_TRACE_PC) != 0; i++)
 			usleep(1000);
-		traces[place].tr_buffer[0][0] = 0;
 	}
 	interpret(&m);
 }

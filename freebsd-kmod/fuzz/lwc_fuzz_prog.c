@@ -219,6 +219,8 @@ argument_random(const struct argument *a)
 	case K_LIMIT:
 		return ((uint8_t)rnd(256));
 	case K_TABLE:
+		if (a->table->n > 40)		/* numbers of calls */
+			return ((uint8_t)rnd(a->table->n));
 		/* The first lines are the good ones. */
 		if (rnd(2) == 0)
 			return (0);
@@ -231,8 +233,29 @@ argument_random(const struct argument *a)
 	}
 }
 
+bool
+prog_excluded(const struct op *o)
+{
+	const struct argument *a;
+	const char *name;
+	int i, j;
+
+	if (excluded[o->code % noperations])
+		return (true);
+	for (i = 0; i < NARGS; i++) {
+		a = &operations[o->code % noperations].arg[i];
+		if (a->kind != K_TABLE)
+			continue;
+		name = a->table->choices[o->arg[i] % a->table->n].name;
+		for (j = 0; excluded_choice[j] != NULL; j++)
+			if (strcmp(name, excluded_choice[j]) == 0)
+				return (true);
+	}
+	return (false);
+}
+
 static void
-op_random(struct op *o)
+op_any(struct op *o)
 {
 	static int total;
 	int at, i;
@@ -248,6 +271,15 @@ op_random(struct op *o)
 	o->code = (uint8_t)i;
 	for (at = 0; at < NARGS; at++)
 		o->arg[at] = argument_random(&operations[i].arg[at]);
+}
+
+static void
+op_random(struct op *o)
+{
+
+	do
+		op_any(o);
+	while (prog_excluded(o));
 }
 
 static int
@@ -279,6 +311,12 @@ static const char *const idioms[] = {
 	"point lwCreate+ lwSwitch+0", "limit lwCreate+", "rlimit lwCreate+",
 	"lwCreate+ lwSwitch+0 lwCreate+ lwSwitch+0 lwSwitch+7",
 	"lwCreate+ lwSwitch+0 {fork lwSwitch+7 }",
+	"cred+ lwCreate+ lwSwitch+0 raw", "cred lwCreate+ lwSwitch+0 raw raw",
+	"{rfork mmap munmap mmap munmap mmap } lwCreate+ lwCreate+ lwCreate+",
+	"{rfork open close closefrom } lwCreate+ lwSwitch+0 close lwSwitch+7",
+	"aio+ lwCreate+ close aio", "fcntl lwCreate+ close {fork fcntl }",
+	"altstack sigaction lwCreate+ lwSwitch+0 signal",
+	"{fork ptrace ptrace } lwCreate+ lwSwitch+0 lwSwitch+7 lwSwitch+0",
 	"sigmask signal lwCreate+ lwSwitch+0", "lwCreate+ lwSwitch+0 allow raw",
 };
 
@@ -324,7 +362,7 @@ idiom(struct prog *p)
 		}
 		while (*at >= '0' && *at <= '9')
 			at++;
-		if (excluded[o->code])
+		if (prog_excluded(o))
 			op_random(o);
 		p->n++;
 	}
@@ -416,6 +454,6 @@ prog_mutate(struct prog *p, const struct prog *other)
 		}
 	}
 	for (i = 0; i < p->n; i++)
-		if (excluded[p->op[i].code % noperations])
+		if (prog_excluded(&p->op[i]))
 			op_random(&p->op[i]);
 }

@@ -135,8 +135,8 @@ TABLE(t_fault, N("read", 0), N("write", 1), N("ud2", 2), N("int3", 3),
     N("divide", 4), N("single step", 5), N("noncanonical", 6), N("kernel", 7),
     N("step into a switch", 8), N("fpu", 9), N("hlt", 10), N("no stack", 11),
     N("step into exit", 12));
-TABLE(t_cred, N("setuid", 0), N("setresuid", 1), N("setgid", 2),
-    N("setgroups", 3), N("cap_enter", 4), N("jail_attach", 5), N("jail", 6),
+TABLE(t_cred, N("cap_enter", 4), N("setuid", 0), N("setresuid", 1),
+    N("setgid", 2), N("setgroups", 3), N("jail_attach", 5), N("jail", 6),
     N("umask", 7), N("chdir", 8), N("chroot", 9), N("setsid", 10),
     N("cap_rights_limit", 11), N("setlogin", 12), N("seteuid", 13),
     N("setpgid", 14), N("fchdir", 15), N("cpuset", 16), N("jail_remove", 17));
