@@ -36,8 +36,6 @@
 #include <sys/ttycom.h>
 #include <sys/unistd.h>
 
-#include <bsm/audit_kevents.h>
-
 /* Younger than 15.0. */
 #ifndef SYS_jail_attach_jd
 #define	SYS_jail_attach_jd	597
@@ -214,13 +212,6 @@ CTASSERT(SYS_MAXSYSCALL <= LWC_NCALLS);
 static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_again, lwc_call_nomem,
     lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend, lwc_call_sigaction;
 
-#define	LWC_SYSENT(call)	{					\
-	.sy_call = (call),						\
-	.sy_auevent = AUE_NULL,						\
-	.sy_flags = SYF_CAPENABLED,					\
-	.sy_thrcnt = SY_THR_STATIC,					\
-	.sy_narg = LWC_CALL_NARGS,					\
-}
 static struct sysent lwc_sysent_busy = LWC_SYSENT(lwc_call_busy);
 static struct sysent lwc_sysent_perm = LWC_SYSENT(lwc_call_perm);
 static struct sysent lwc_sysent_again = LWC_SYSENT(lwc_call_again);

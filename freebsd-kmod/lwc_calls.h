@@ -13,6 +13,8 @@
 
 #include <sys/sysent.h>
 
+#include <bsm/audit_kevents.h>
+
 struct lwc_ctx;
 struct lwc_proc;
 struct syscall_args;
@@ -88,6 +90,15 @@ LWC_CALLS(LWC_DECLARE)
 
 extern int	lwSwitch_number;
 bool	lwc_is_ours(sy_call_t *call);
+
+/* What is called in place of a system call: with what was fetched for it. */
+#define	LWC_SYSENT(call)	{					\
+	.sy_call = (call),						\
+	.sy_auevent = AUE_NULL,						\
+	.sy_flags = SYF_CAPENABLED,					\
+	.sy_thrcnt = SY_THR_STATIC,					\
+	.sy_narg = LWC_CALL_NARGS,					\
+}
 
 /* What is known of a system call, by number; 0: nothing. */
 #define	LWC_KNOWN	0x01	/* no surprise in a guarded context */

@@ -29,8 +29,6 @@
 #include <sys/syscall.h>
 #include <sys/sysproto.h>
 
-#include <bsm/audit_kevents.h>
-
 MALLOC_DEFINE(M_LWC, "lwc", "light-weight contexts: processes, users");
 MALLOC_DEFINE(M_LWCRIGHTS, "lwcrights",
     "light-weight contexts: rights, specifiers");

@@ -49,8 +49,6 @@
 #include <sys/smp.h>
 #include <sys/syscall.h>
 
-#include <bsm/audit_kevents.h>
-
 SDT_PROBE_DEFINE3(lwc, , , trap, "uint64_t", "int", "uint64_t");
 
 struct lwc_sysent {
@@ -64,13 +62,6 @@ static struct lwc_sysent *lwc_sysents[LWC_NSYSENT];
 
 static sy_call_t lwc_call_trap, lwc_call_exit, lwc_call_abort, lwc_call_kill;
 
-#define	LWC_SYSENT(call)	{					\
-	.sy_call = (call),						\
-	.sy_auevent = AUE_NULL,						\
-	.sy_flags = SYF_CAPENABLED,					\
-	.sy_thrcnt = SY_THR_STATIC,					\
-	.sy_narg = LWC_CALL_NARGS,					\
-}
 static struct sysent lwc_sysent_trap = LWC_SYSENT(lwc_call_trap);
 static struct sysent lwc_sysent_exit = LWC_SYSENT(lwc_call_exit);
 static struct sysent lwc_sysent_abort = LWC_SYSENT(lwc_call_abort);
