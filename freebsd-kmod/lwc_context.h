@@ -127,6 +127,7 @@ struct lwc_desc {
 	struct lwc_rights *ld_rights;	/* (l) */
 	struct filedesc	*ld_fdp;	/* (l) hint: the table it went to ... */
 	int		ld_fd;		/* (l) ... and its number there */
+	uint64_t	ld_narrowed;	/* (t) by which lwc_files_narrow() */
 	LIST_ENTRY(lwc_desc) ld_hash;	/* (l) by context and table */
 };
 

@@ -122,7 +122,8 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 /*
  * A table is about to be one that another context has as well, which is to have
  * these rights over its owner: a descriptor of the owner itself among it
- * carries no more than that from now on (2.5).
+ * carries no more than that from now on (2.5).  One of many numbers is looked at
+ * once: comparing rights takes as long as they have ranges.
  */
 static void
 lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,
@@ -132,11 +133,15 @@ lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,
 	struct lwc_rights *old;
 	int fd;
 
+	lp->lp_narrowings++;
 	FILEDESC_SLOCK(fdp);
 	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
 		if (!lwc_desc_names(fdp, fd, owner))
 			continue;
 		ld = fdp->fd_ofiles[fd].fde_file->f_data;
+		if (ld->ld_narrowed == lp->lp_narrowings)
+			continue;
+		ld->ld_narrowed = lp->lp_narrowings;
 		old = NULL;
 		mtx_lock(&lp->lp_mtx);
 		if (!lwc_rights_within(ld->ld_rights, rg)) {

@@ -49,6 +49,8 @@ struct lwc_proc {
 	struct lwc_ctx	*lp_lend_ctx;	/* (t) descriptors of this one ... */
 	struct lwc_rights *lp_lend;	/* (t) ... get these rights */
 
+	uint64_t	lp_narrowings;	/* (t) calls of lwc_files_narrow() */
+
 	/* Deadlines, lwc_deadline.c. */
 	struct callout	lp_callout;	/* (l) is its lock */
 	sbintime_t	lp_armed;	/* (l) when it goes off, or 0 */

@@ -19,10 +19,12 @@
  *
  * Nor does the fork see file pages that nobody wrote: see lwc_vm_lazy.c.
  *
- * A map is only ever changed by its process's single thread, which is here: no
- * other process has it (lwc_proc_exclusive()).  Still, what is read of it is
- * read under its lock, objects are referenced there, and nothing is sized by
- * what was read before.
+ * What a map maps is only ever changed by its process's single thread, which
+ * is here: no other process has it (lwc_proc_exclusive()).  But any process of
+ * the user can set RLIMIT_STACK (kern.proc.rlimit), which changes protections
+ * in the range of the stack, and cuts and merges entries.  So what is read of a
+ * map is read under its lock, objects are referenced there, and nothing relies
+ * on entries that were read before.
  */
 
 #include "lwc_vm.h"

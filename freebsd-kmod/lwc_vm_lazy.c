@@ -195,22 +195,18 @@ int
 lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz, struct vmspace *new)
 {
 	struct lwc_lazy_part *pt;
-	vm_map_entry_t entry;
 	int i, rv;
 
-	rv = KERN_SUCCESS;
-	vm_map_lock(&old->vm_map);
+	/* By range: kern.proc.rlimit may have cut an entry in two since. */
 	for (i = 0; i < lz->lz_n; i++) {
 		pt = &lz->lz_part[i];
-		if (vm_map_lookup_entry(&old->vm_map, pt->lz_start, &entry) &&
-		    entry->start == pt->lz_start && entry->end == pt->lz_end &&
-		    entry->object.vm_object == pt->lz_object)
-			entry->inheritance = VM_INHERIT_COPY;
-		else
-			KASSERT(false, ("lwc: an entry at %#jx has changed",
-			    (uintmax_t)pt->lz_start));
+		rv = vm_map_inherit(&old->vm_map, pt->lz_start, pt->lz_end,
+		    VM_INHERIT_COPY);
+		KASSERT(rv == KERN_SUCCESS,
+		    ("lwc: inheritance at %#jx stays changed: %d",
+		    (uintmax_t)pt->lz_start, rv));
 	}
-	vm_map_unlock(&old->vm_map);
+	rv = KERN_SUCCESS;
 	if (new != NULL)
 		vm_map_lock(&new->vm_map);
 	for (i = 0; i < lz->lz_n; i++) {
