@@ -27,25 +27,6 @@ set_lock(int fd, short type)
 	return (fcntl(fd, F_SETLK, &fl));
 }
 
-/* Does some other process find it locked? */
-static bool
-locked(int fd)
-{
-	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int pid, status;
-
-	pid = fork();
-	REQUIRE(pid >= 0);
-	if (pid == 0) {
-		if (fcntl(fd, F_GETLK, &fl) != 0)
-			_exit(9);
-		_exit(fl.l_type == F_UNLCK ? 0 : 1);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	REQUIRE(WEXITSTATUS(status) != 9);
-	return (WEXITSTATUS(status) == 1);
-}
-
 enum { CLOSE, DESTROY, FAULT, EXIT, OVERLAID, WAYS };
 
 /* A context that is made, runs, and ends in some way. */

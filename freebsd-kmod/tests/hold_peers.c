@@ -13,6 +13,7 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 #include <sys/procdesc.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysctl.h>
 #include <sys/wait.h>
@@ -328,6 +329,25 @@ CASE(hold_peers_copies, "fork(2) and whatever else copies works in each context"
 }
 
 /* The child of vfork(2) has memory of its own, and its parent goes on. */
+/* In a new context, and in the one that made it. */
+static void
+in_each(void (*f)(void))
+{
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		f();
+		go(v.src, &v, 1, 0);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	f();
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == 1);
+}
+
 static void
 vforks(void)
 {
@@ -353,19 +373,8 @@ vforks(void)
 
 CASE(hold_peers_vfork, "is a fork(2) in a process with contexts")
 {
-	struct visit v;
-	int fd;
 
-	fd = create(&v, NULL, 0, 0);
-	if (fd == LWC_SWITCHED) {
-		vforks();
-		go(v.src, &v, 1, 0);
-		_exit(9);
-	}
-	REQUIRE(fd >= 0);
-	vforks();
-	gogo(fd, &v, 0, 0);
-	REQUIRE(v.a[0] == 1);
+	in_each(vforks);
 }
 
 extern char **environ;
@@ -392,19 +401,8 @@ spawns(void)
 
 CASE(hold_peers_spawn, "posix_spawn(3), system(3), popen(3) work in each context")
 {
-	struct visit v;
-	int fd;
 
-	fd = create(&v, NULL, 0, 0);
-	if (fd == LWC_SWITCHED) {
-		spawns();
-		go(v.src, &v, 1, 0);
-		_exit(9);
-	}
-	REQUIRE(fd >= 0);
-	spawns();
-	gogo(fd, &v, 0, 0);
-	REQUIRE(v.a[0] == 1);
+	in_each(spawns);
 }
 
 CASE(hold_peers_record_of_a_vfork_child, "that of its parent's it is not")
@@ -482,24 +480,6 @@ CASE(hold_peers_map_race, "a map that changes under lwCreate(): EBUSY at once")
 	REQUIRE(busy == 1000);
 }
 
-/* Does another process have it locked? */
-static int
-locked(int fd)
-{
-	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int pid, status;
-
-	pid = fork();
-	REQUIRE(pid >= 0);
-	if (pid == 0) {
-		if (fcntl(fd, F_GETLK, &fl) != 0)
-			_exit(9);
-		_exit(fl.l_type == F_UNLCK ? 0 : 1);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	return (WEXITSTATUS(status));
-}
-
 CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a context")
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -518,7 +498,7 @@ CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a co
 		_exit(0);
 	}
 	await(1);
-	REQUIRE(locked(fd) == 1);
+	REQUIRE(locked(fd));
 	c = create(&v, NULL, 0, 0);
 	if (c == LWC_SWITCHED) {
 		(void)close(fd);
@@ -529,7 +509,7 @@ CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a co
 		gogo(c, &v, 0, 0);
 	else
 		REQUIRE(errno == EBUSY);
-	REQUIRE(locked(fd) == 1);
+	REQUIRE(locked(fd));
 	word[0] = 2;
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 	/* The leaders' ring has but this process in it now. */
@@ -546,7 +526,7 @@ CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a co
 		return;
 	}
 	gogo(c, &v, 0, 0);
-	REQUIRE(locked(fd) == 1);
+	REQUIRE(locked(fd));
 	REQUIRE(close(c) == 0);
 }
 
@@ -578,7 +558,7 @@ CASE(hold_peers_locks_of_a_later_one, "who is not to begin")
 	}
 	await(1);
 	gogo(c, &v, 0, 0);
-	REQUIRE(locked(fd) == 1);
+	REQUIRE(locked(fd));
 	word[0] = 2;
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
@@ -604,4 +584,66 @@ CASE(hold_peers_stale_table, "a table that was left is not counted as held")
 	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(100), &v, 0));
 	REQUIRE_ERRNO(EBUSY, rfork_dies(SYS_rfork, RFPROC, 0, 0));
 	REQUIRE(close(fd) == 0);
+}
+
+/*
+ * kern.proc.rlimit changes protections in the range of the stack of another
+ * process, and so cuts and merges the entries of its map, at any time: while
+ * lwCreate() has the file pages there out of what is forked, too.
+ */
+CASE(hold_peers_stack_limit, "is set by another process during lwCreate")
+{
+	struct rlimit all = { .rlim_cur = 400 << 20, .rlim_max = 512 << 20 };
+	struct rlimit rl = { .rlim_cur = 330 << 20, .rlim_max = 512 << 20 };
+	size_t busy = 8 << 20, len = 30 << 20, size;
+	int mib[] = { CTL_KERN, KERN_PROC, KERN_PROC_RLIMIT, getpid(),
+	    RLIMIT_STACK };
+	struct visit v;
+	u_long top;
+	char *p, *q;
+	int child, fd, i, status;
+
+	REQUIRE(setrlimit(RLIMIT_STACK, &all) == 0);
+	size = sizeof(top);
+	REQUIRE(sysctlbyname("kern.usrstack", &top, &size, NULL, 0) == 0);
+	word = shared_page();
+	child = fork();
+	REQUIRE(child >= 0);
+	if (child == 0) {
+		for (;; word[0]++) {
+			if (sysctl(mib, nitems(mib), NULL, NULL, &rl,
+			    sizeof(rl)) != 0)
+				_exit(9);
+			rl.rlim_cur ^= (330 << 20) ^ (340 << 20);
+		}
+	}
+	while (word[0] == 0)
+		usleep(1000);
+	/* One entry of a file over both limits; and a fork that takes long. */
+	fd = scratch();
+	REQUIRE(ftruncate(fd, (off_t)len) == 0);
+	REQUIRE(pwrite(fd, "x", 1, (off_t)len - 1) == 1);
+	q = mmap(NULL, busy, PROT_READ | PROT_WRITE, MAP_ANON | MAP_PRIVATE,
+	    -1, 0);
+	REQUIRE(q != MAP_FAILED);
+	memset(q, 1, busy);
+	p = (char *)rounddown2(top, PAGE) - (350 << 20);
+	for (i = 0; i < 1000; i++) {
+		REQUIRE(mmap(p, len, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
+		    0) == p);
+		status = create(&v, NULL, 0, 0);
+		REQUIRE(status >= 0 && close(status) == 0);
+	}
+	REQUIRE(kill(child, SIGKILL) == 0);
+	REQUIRE(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+	/* All of it is inherited as before. */
+	REQUIRE(mprotect(p, len, PROT_READ) == 0);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		go(v.src, &v, p[0] == 0 && p[len - 1] == 'x', 0);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	gogo(fd, &v, 0, 0);
+	REQUIRE(v.a[0] == 1);
 }

@@ -187,6 +187,24 @@ scratch(void)
 	return (fd);
 }
 
+bool
+locked(int fd)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int pid, status;
+
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (pid == 0) {
+		if (fcntl(fd, F_GETLK, &fl) != 0)
+			_exit(9);
+		_exit(fl.l_type == F_UNLCK ? 0 : 1);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	REQUIRE(WEXITSTATUS(status) != 9);
+	return (WEXITSTATUS(status) == 1);
+}
+
 static sigjmp_buf fault_env;
 
 static void

@@ -89,6 +89,7 @@ struct lwc_spec	creds(unsigned int option);
 void	*page(void);			/* a private anonymous page */
 void	*shared_page(void);		/* one of all contexts and children */
 int	scratch(void);			/* an empty file without a name */
+bool	locked(int fd);			/* as another process finds it */
 /* Does touching it kill a child process?  0 readable and writable, 1 not. */
 int	faults(volatile void *p, int dowrite);
 int	lwc_switch_number(void);	/* of lwSwitch(), for calls by hand */
