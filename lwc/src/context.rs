@@ -456,10 +456,11 @@ impl Handle {
 ///
 /// For a root that got the baton from a context that had no business to pass
 /// it: on this backend hostile code can do so out of turn. [`Handle::kill`] it
-/// and wait on for the right one.
+/// and wait on for the right one. A context in the strict sandbox ([`confine`])
+/// waits until [`Moment::NEVER`].
 ///
 /// # Errors
-/// ETIMEDOUT when the deadline passes.
+/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.
 pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
     backend::await_switch(deadline.into())
 }
