@@ -3,7 +3,7 @@
 //! * [`switch`]: lwSwitch, lwDiscardSwitch, and lwCreate's two returns;
 //! * [`create`] and [`settle`]: lwCreate, before and after there are two; [`birth`]:
 //!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
-//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`];
+//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`];
@@ -19,6 +19,7 @@ pub(crate) mod handles;
 mod introduce;
 mod nested;
 mod overlay;
+mod parking;
 pub(crate) mod regions;
 mod settle;
 mod supervisor;
