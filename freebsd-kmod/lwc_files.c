@@ -94,7 +94,7 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
     struct filedesc **newp)
 {
 	struct filedesc *new;
-	int n;
+	int error, n;
 
 	n = lwc_desc_count(lp, fdp);
 	if (!lwc_user_descriptors(lp->lp_user, n))
@@ -111,12 +111,13 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 	lp->lp_reserved = 0;
 	/* It takes the first file left out for the lowest free number. */
 	new->fd_freefile = MIN(new->fd_freefile, fdp->fd_freefile);
-	if (lwc_desc_count(lp, new) != n) {
+	error = lwc_desc_count(lp, new) == n ? 0 : ENFILE;
+	LWC_FAIL(files_copy, error);
+	if (error == 0)
+		*newp = new;
+	else
 		lwc_table_free(lp, new, NULL);
-		return (ENFILE);
-	}
-	*newp = new;
-	return (0);
+	return (error);
 }
 
 /*
@@ -386,8 +387,11 @@ lwc_fpart_install(struct thread *td, struct lwc_fpart *fp)
 	int error, fd;
 
 	fdp = td->td_proc->p_fd;
+	error = 0;
+	LWC_FAIL(file_install, error);
 	FILEDESC_XLOCK(fdp);
-	error = fdalloc(td, fp->fp_fd, &fd);
+	if (error == 0)
+		error = fdalloc(td, fp->fp_fd, &fd);
 	if (error == 0)
 		_finstall(fdp, fp->fp_file, fd, fp->fp_flags, &fp->fp_caps);
 	FILEDESC_XUNLOCK(fdp);
