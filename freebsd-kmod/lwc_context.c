@@ -242,7 +242,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	mtx_unlock(&lp->lp_mtx);
 	if (lc->lc_creator_id != 0) {
 		atomic_subtract_int(&lwc_live, 1);
-		(void)lwc_user_contexts(lc->lc_user, -1);
+		(void)lwc_user_contexts(lc->lc_user, -1 - lc->lc_extra);
 	}
 	if (lc->lc_vm != NULL) {
 		lwc_vm_free(lc->lc_vm);

@@ -34,6 +34,12 @@
 #include <sys/syscallsubr.h>
 #include <sys/sx.h>
 
+/*
+ * A table with so many slots takes as much memory as all else that a small
+ * context has (LWC_PAGES): its context counts twice for its user, and so on.
+ */
+#define	LWC_SLOTS	(LWC_PAGES * PAGE_SIZE / sizeof(struct filedescent))
+
 static const struct lwc_spec *
 lwc_files_whole_spec(const struct lwc_specs *sp)
 {
@@ -198,9 +204,14 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		lwc_files_mark(old, sp, bits, nbits, false);
 		free(bits, M_LWCSTAGE);
 	}
-	if (error == 0)
-		lc->lc_pd = pdcopy(oldpd);
-	return (error);
+	if (error != 0)
+		return (error);
+	lc->lc_pd = pdcopy(oldpd);
+	i = lc->lc_fd->fd_nfiles / LWC_SLOTS;
+	if (!lwc_user_contexts(lc->lc_user, i))
+		return (EAGAIN);
+	lc->lc_extra = i;
+	return (0);
 }
 
 /* One descriptor of an overlay. */

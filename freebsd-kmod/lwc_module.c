@@ -84,20 +84,19 @@ static bool lwc_up;
 
 /*
  * Limits of what costs kernel memory follow the size of that, as kern.maxproc
- * and kern.maxfiles do.  A context that shares all it can takes some 12 pages of
- * it (struct vmspace and page tables, the table of descriptors, registers, the
- * entries of the map): all contexts together not more than three eighths of
- * memory, those of a user a quarter of that.  A range is 16 bytes: those of a
- * user 1/256 of memory.
+ * and kern.maxfiles do.  All contexts together take about a third of memory, if
+ * they are small (LWC_PAGES), those of a user half of that.  A range is 16 bytes:
+ * those of a user 1/256 of memory.
  */
 static void
 lwc_scale(void)
 {
 
 	if (lwc_max_contexts <= 0)
-		lwc_max_contexts = MAX(MIN(physmem / 32, 65536), 256);
+		lwc_max_contexts = MAX(MIN(physmem /
+		    (3 * LWC_PAGES), 65536), 256);
 	if (lwc_max_per_user <= 0)
-		lwc_max_per_user = MAX(lwc_max_contexts / 4, 64);
+		lwc_max_per_user = MAX(lwc_max_contexts / 2, 64);
 	if (lwc_max_per_proc <= 0)
 		lwc_max_per_proc = MIN(lwc_max_per_user, 4096);
 	if (lwc_max_descriptors_per_user <= 0)

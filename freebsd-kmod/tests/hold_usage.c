@@ -11,6 +11,7 @@
 
 #include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sysctl.h>
 #include <sys/wait.h>
 
@@ -175,8 +176,33 @@ CASE(hold_usage_limits_fit_the_machine, "and each other")
 	REQUIRE(counter("max_per_proc") <= counter("max_per_user"));
 	REQUIRE(counter("max_per_user") <= counter("max_contexts"));
 	SKIP_UNLESS(counter("max_contexts") > 256, "set by hand, or tiny");
-	/* A dozen pages each: less than half the machine. */
-	REQUIRE((u_long)counter("max_contexts") * 12 < pages / 2);
-	REQUIRE((u_long)counter("max_per_user") * 12 < pages / 8);
+	/* Small ones take 35 pages each. */
+	REQUIRE((u_long)counter("max_contexts") * 35 < pages / 2);
+	REQUIRE((u_long)counter("max_per_user") * 35 < pages / 4);
 	REQUIRE((u_long)counter("max_ranges_per_user") * 16 < size / 100);
+}
+
+CASE(hold_usage_of_large_tables, "they count for several contexts")
+{
+	struct rlimit rl;
+	int fd, n, pid, status;
+
+	NEED_ROOT();
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	SKIP_UNLESS(rl.rlim_cur > 12500, "RLIMIT_NOFILE is small");
+	(void)set_sysctl("kern.lwc.max_per_user", 50);
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (pid == 0) {
+		REQUIRE(setgid(1001) == 0 && setuid(1001) == 0);
+		REQUIRE(dup2(0, 12000) == 12000);
+		for (n = 0; n < 50; n++) {
+			fd = lwCreate(NULL, 0, NULL, NULL, NULL, 0);
+			REQUIRE(fd != LWC_SWITCHED);
+			if (fd < 0)
+				break;
+		}
+		_exit(errno == EAGAIN && n >= 5 && n <= 15 ? 0 : 1);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
