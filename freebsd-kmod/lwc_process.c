@@ -44,6 +44,7 @@
 #include <sys/sysent.h>
 
 #define	LWC_PROC_HASH	256
+#define	LWC_TRIES	100	/* of lwc_vm_shared() */
 
 static struct rwlock lwc_hash_lock;
 static LIST_HEAD(, lwc_proc) lwc_hash[LWC_PROC_HASH]; /* (g) */
@@ -119,27 +120,34 @@ lwc_proc_find(struct proc *p)
 /*
  * Is there another process with this address space?  vm_refcnt counts those who
  * just look at it, too; a daemon of the kernel's that works for this process
- * has it as its own for a moment.
+ * has it as its own for a moment.  A process that is being made has been counted
+ * and may not have it yet: it is waited for.
  */
 static bool
 lwc_vm_shared(struct proc *p)
 {
 	struct proc *q;
-	bool shared;
+	int try;
+	bool new;
 
-	if (refcount_load(&p->p_vmspace->vm_refcnt) == 1)
-		return (false);
-	shared = false;
-	sx_slock(&allproc_lock);
-	FOREACH_PROC_IN_SYSTEM(q) {
-		if (q != p && q->p_vmspace == p->p_vmspace &&
-		    (q->p_flag & P_SYSTEM) == 0) {
-			shared = true;
-			break;
+	for (try = 0; refcount_load(&p->p_vmspace->vm_refcnt) != 1; try++) {
+		new = false;
+		sx_slock(&allproc_lock);
+		FOREACH_PROC_IN_SYSTEM(q) {
+			if (q->p_state == PRS_NEW)
+				new = true;
+			if (q != p && q->p_vmspace == p->p_vmspace &&
+			    (q->p_flag & P_SYSTEM) == 0)
+				break;
 		}
+		sx_sunlock(&allproc_lock);
+		if (q != NULL || try == LWC_TRIES)
+			return (true);
+		if (!new)
+			return (false);
+		pause("lwcnew", 1);
 	}
-	sx_sunlock(&allproc_lock);
-	return (shared);
+	return (false);
 }
 
 /*
