@@ -269,21 +269,26 @@ lwc_table_drop(struct lwc_nobody *nb, struct filedesc *fdp,
 	nb->nb_proc.p_ucred = NULL;
 }
 
+#define	LWC_TABLES	64	/* wait for holders of a directory */
+
 /*
  * May others still have what this table or directory was when the process had
  * it?  A queue, once it is open, points to the table; and a reader of
  * kern.proc.umask, which does not sleep, to the directory, with a PHOLD().
  */
 static bool
-lwc_table_seen(struct proc *p, struct filedesc *fdp, struct pwddesc *pdp,
+lwc_table_seen(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp,
     bool last)
 {
+	struct proc *p;
 	bool held;
 
 	if (last && lwc_table_queues(fdp))
 		return (true);
-	if (pdp == NULL)
+	/* Who holds it for long does something else. */
+	if (pdp == NULL || lp->lp_ntables >= LWC_TABLES)
 		return (false);
+	p = lp->lp_proc;
 	PROC_LOCK(p);
 	held = p->p_lock != 0;
 	PROC_UNLOCK(p);
@@ -308,7 +313,7 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 	last = fdp->fd_refcnt == 1;
 	if (last)
 		lwc_table_empty(td, lp, fdp);
-	wait = lwc_table_seen(td->td_proc, fdp, pdp, last);
+	wait = lwc_table_seen(lp, fdp, pdp, last);
 	LWC_FAIL(table, wait);
 	if (!wait) {
 		lwc_table_drop(lp->lp_nobody, fdp, pdp);
@@ -358,10 +363,10 @@ lwc_tables_drain(struct lwc_proc *lp, bool all)
 	n = lp->lp_ntables;
 	mtx_unlock(&lp->lp_mtx);
 	for (; n > 0 && (ta = lwc_tables_take(lp)) != NULL; n--) {
-		for (i = 0; all && i < LWC_WAIT && lwc_table_seen(lp->lp_proc,
+		for (i = 0; all && i < LWC_WAIT && lwc_table_seen(lp,
 		    ta->ta_fd, ta->ta_pd, ta->ta_last); i++)
 			pause("lwckq", 1);
-		if (!all && lwc_table_seen(lp->lp_proc, ta->ta_fd, ta->ta_pd,
+		if (!all && lwc_table_seen(lp, ta->ta_fd, ta->ta_pd,
 		    ta->ta_last)) {
 			mtx_lock(&lp->lp_mtx);
 			STAILQ_INSERT_TAIL(&lp->lp_tables, ta, ta_link);
