@@ -80,9 +80,12 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     let half = &c.pair.halves[1 - c.side];
     let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
     let turn = half.turn.load(Ordering::Relaxed);
+    // Only the root can tell whether who says that it is no more is no more.
+    let last = kind == kind::LAST_BATON && c.registered.is_none();
+    let departs = (kind == kind::LAST_BATON && c.registered.is_some()).then_some(c.peer);
     let got = match kind {
         kind::BATON | kind::LAST_BATON => Got::Baton {
-            from: (kind == kind::BATON).then_some(index),
+            from: (!last).then_some(index),
             words: half.take_some_words(count),
             count,
         },
@@ -107,7 +110,15 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
         _ => return None, // an answer nobody waits for any more
     };
     rt.bell.receive(turn);
-    Some(got)
+    let gone = departs.is_some_and(|id| root::end::departs(rt, id));
+    Some(match got {
+        Got::Baton { words, count, .. } if gone => Got::Baton {
+            from: None,
+            words,
+            count,
+        },
+        got => got,
+    })
 }
 
 /// Before a wait: the user may have blocked the signal that ends it when a

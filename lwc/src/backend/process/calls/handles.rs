@@ -218,12 +218,5 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
     let rt = guard.rt();
     let index = rt.find(CALL, of)?;
     alive(rt, CALL, index)?;
-    let Some(c) = rt.channels[index].as_ref() else {
-        return Err(Error::new(CALL, Errno::EBADF, "no such context"));
-    };
-    if c.peer_bell.is_asleep() {
-        return Ok(true);
-    }
-    let pid = rt.book.as_ref().and_then(|b| b.pid(c.peer));
-    Ok(parking::parks(&c.peer_bell, pid))
+    Ok(parking::parks(rt, index))
 }

@@ -6,7 +6,7 @@
 //! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
-//! * [`trap`], [`filter`]: trapped system calls; [`faults`];
+//! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
 //! * [`confine`]: the sandboxes.
 
 mod birth;
@@ -21,6 +21,7 @@ mod nested;
 mod overlay;
 mod parking;
 pub(crate) mod regions;
+mod registers;
 mod settle;
 mod supervisor;
 pub(crate) mod switch;

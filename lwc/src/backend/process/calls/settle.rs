@@ -9,7 +9,7 @@ use crate::backend::process::state::mode;
 use crate::backend::process::state::ranges::Ranges;
 use crate::backend::process::state::rights::Rights;
 use crate::backend::process::state::runtime::Runtime;
-use crate::backend::process::state::signals::{self, death_signal};
+use crate::backend::process::state::signals;
 use crate::backend::process::state::slots::Slots;
 use crate::backend::process::wire::bell::{OwnBell, PeerBell};
 use crate::backend::process::wire::mapped::Mapped;
@@ -127,7 +127,6 @@ fn settle(
     rt.cap = Rights::all();
     (rt.expected, rt.looked) = (0, 0);
     signals::hear(rt.bell.word());
-    fds::alarm(&r.sock, death_signal())?;
     let creator_rights = Rights::granted_by(specs);
     let is_creators = birth.creator.is_none();
     // SAFETY: the root's bell is inherited by every context and owned by

@@ -27,6 +27,7 @@
 
 use super::faults;
 use super::filter::{self, Installed};
+use super::registers::registers;
 use crate::backend::process::guard::STATE;
 use crate::backend::process::park::park;
 use crate::backend::process::state::mode;
@@ -90,24 +91,6 @@ fn catch() -> Result<()> {
 
 /// `si_code` of a signal that a filter sent.
 const SYS_SECCOMP: i32 = 1;
-
-/// Arguments of a call, where the kernel found them, and the place of its
-/// result.
-#[cfg(target_arch = "x86_64")]
-fn registers(context: &mut libc::ucontext_t) -> ([u64; 6], &mut i64) {
-    use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RSI};
-    let g = &mut context.uc_mcontext.gregs;
-    let args = [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| g[r as usize] as u64);
-    (args, &mut g[REG_RAX as usize])
-}
-
-/// See the other one.
-#[cfg(target_arch = "aarch64")]
-fn registers(context: &mut libc::ucontext_t) -> ([u64; 6], &mut u64) {
-    let r = &mut context.uc_mcontext.regs;
-    let args = std::array::from_fn(|i| r[i]);
-    (args, &mut r[0])
-}
 
 extern "C" fn on_sigsys(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel hands a valid siginfo, whose _sigsys part begins at

@@ -59,6 +59,7 @@ mod tests {
             doomed: false,
             slots: None,
             bell: None,
+            line: None,
         };
         let book = liar.rt.book.as_mut().unwrap();
         book.entries.insert(7, entry);

@@ -6,8 +6,10 @@ use crate::backend::process::state::book::Book;
 use crate::backend::process::state::runtime::{Got, Runtime};
 use crate::backend::process::wire::bell::{EXITED, SIGNALED};
 use crate::backend::process::wire::pair::{WORDS, kind};
+use crate::moment::Moment;
 use nix::errno::Errno;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Signals that a context brings upon itself (6.1).
 const FAULTS: [i32; 6] = [
@@ -91,6 +93,25 @@ fn finish(rt: &mut Runtime, id: u64) {
         {}
     }
     remove(rt, id, SIGNALED | libc::SIGKILL as u32);
+}
+
+/// How long the end of one that has discarded itself may take.
+const DEPARTURE: Duration = Duration::from_secs(1);
+
+/// Whether a context that says that it was its last hand-over ends, as
+/// lwDiscardSwitch does at once. One that only says so is there, and is named.
+pub(crate) fn departs(rt: &Runtime, id: u64) -> bool {
+    let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
+        return true;
+    };
+    let since = Moment::now();
+    while wait_one(pid, libc::WNOHANG | libc::WNOWAIT).is_none() {
+        if since.elapsed() > DEPARTURE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    true
 }
 
 /// Kills a context and leaves it to be collected later.
@@ -201,8 +222,9 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
         .map_or(0, |c| c.inn().fault_signal.load(Ordering::Relaxed)) as i32;
     let signal = if dead & SIGNALED != 0 {
         (dead & 0xff) as i32
-    } else if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 && FAULTS.contains(&noted) {
-        // A trapped context cannot raise a signal: it notes it and exits.
+    } else if noted == libc::SIGABRT || FAULTS.contains(&noted) {
+        // A context that is trapped or in a sandbox cannot raise a signal: it
+        // notes it and exits. (One that only says so could as well have died.)
         dead = SIGNALED | noted as u32;
         noted
     } else {

@@ -108,6 +108,11 @@ impl OwnBell {
         Self(page)
     }
 
+    /// Moves it to another address, where nothing is.
+    pub(crate) fn move_to(&mut self, to: u64) -> Result<()> {
+        self.0.move_to(to)
+    }
+
     /// The word that a signal's handler makes even, so that a sleep that is about
     /// to begin, or goes on when it returns, ends at once.
     pub(crate) fn word(&self) -> *mut AtomicU32 {

@@ -102,19 +102,29 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 /// `si_code` of the signal that says so.
 pub(crate) const POLL_HUP: i32 = 6;
 
-/// From now on `signal` comes to this process when the other end of a socket
-/// closes, as it does when its context dies or calls execve(2). (Messages send
-/// it too; the handler does not mind.)
+/// From now on `signal` comes to whom [`alarm_goes_to`] names when the other end
+/// of a socket closes, as it does when its context dies or calls execve(2).
+/// (Messages send it too; the handler does not mind.)
 pub(crate) fn alarm(sock: impl AsFd, signal: i32) -> Result<()> {
-    let sock = sock.as_fd().as_raw_fd();
     // F_SETSIG of the C library's header, which the libc crate lacks.
     const F_SETSIG: i32 = 10;
+    let sock = sock.as_fd().as_raw_fd();
     // SAFETY: fcntl with plain numbers on a socket of our own.
     let ok = unsafe {
         libc::fcntl(sock, F_SETSIG, signal) == 0
-            && libc::fcntl(sock, libc::F_SETOWN, libc::getpid()) == 0
             && libc::fcntl(sock, libc::F_SETFL, libc::O_NONBLOCK | libc::O_ASYNC) == 0
     };
+    watching(ok)
+}
+
+/// To a process of this user. It may hold the socket; whoever does sets it.
+pub(crate) fn alarm_goes_to(sock: impl AsFd, pid: i32) -> Result<()> {
+    // SAFETY: as above.
+    let rc = unsafe { libc::fcntl(sock.as_fd().as_raw_fd(), libc::F_SETOWN, pid) };
+    watching(rc == 0)
+}
+
+fn watching(ok: bool) -> Result<()> {
     if ok {
         return Ok(());
     }
