@@ -79,7 +79,6 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     c.seen = seq;
     let half = &c.pair.halves[1 - c.side];
     let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
-    let turn = half.turn.load(Ordering::Relaxed);
     // Only the root can tell whether who says that it is no more is no more.
     let last = kind == kind::LAST_BATON && c.registered.is_none();
     let departs = (kind == kind::LAST_BATON && c.registered.is_some()).then_some(c.peer);
@@ -109,7 +108,7 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
         }
         _ => return None, // an answer nobody waits for any more
     };
-    rt.bell.receive(turn);
+    rt.bell.receive();
     let gone = departs.is_some_and(|id| root::end::departs(rt, id));
     Some(match got {
         Got::Baton { words, count, .. } if gone => Got::Baton {

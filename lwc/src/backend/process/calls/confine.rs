@@ -199,7 +199,7 @@ fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
         low(1, SeccompCmpOp::Eq, libc::FUTEX_WAIT as u64)?,
         whole(0, SeccompCmpOp::Eq, rt.bell.address())?,
     ];
-    if !rt.shared_table && !rt.is_root() {
+    if !rt.is_root() {
         mode::set_unlimited();
         sleep.push(whole(3, SeccompCmpOp::Eq, 0)?);
     }
@@ -344,6 +344,12 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
     if !creating {
+        if rt.shared_table && !rt.is_root() {
+            return Err(confine_error(
+                Errno::ENOTSUP,
+                "its descriptor table is one with another context's: it looks around once a second whether that one is there, which the strict sandbox does not let it".into(),
+            ));
+        }
         seal(rt)?;
     }
     let mut allowed = any(COMPUTE);
@@ -356,11 +362,14 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         let layout = layout?;
         move_doorbell(rt, layout.doorbell)?;
         let anywhere = whole(0, SeccompCmpOp::Eq, 0)?;
+        // Nor locked, huge, elsewhere, or growing by itself.
+        let flags = libc::MAP_LOCKED | libc::MAP_HUGETLB | libc::MAP_32BIT | libc::MAP_GROWSDOWN;
+        let plain = low(3, SeccompCmpOp::MaskedEq(flags as u64), 0)?;
         allowed.insert(
             libc::SYS_mmap,
             vec![
-                all(vec![no_exec.clone(), anywhere])?,
-                layout.maps(0, &[no_exec])?,
+                all(vec![no_exec.clone(), plain.clone(), anywhere])?,
+                layout.maps(0, &[no_exec, plain])?,
             ],
         );
         let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;

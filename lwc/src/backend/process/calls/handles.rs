@@ -137,12 +137,13 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(CALL, Errno::EBADF, "no such context"));
     };
-    let (peer, mine, vouched) = (c.peer, c.mine.clone(), c.vouched);
+    let (peer, mine, vouched, sealed) = (c.peer, c.mine.clone(), c.vouched, c.sealed);
     // A second mapping of the peer's doorbell, which the first may outlive.
     let bell = c.peer_bell.again()?;
     bell.inherit(false);
     let mut twin = Channel::new(peer, Some(sock), pair, 0, bell);
     twin.vouched = vouched;
+    twin.sealed = sealed;
     twin.mine = mine;
     twin.booked = true;
     twin.hold(true);
@@ -197,6 +198,13 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     let id = rt.channels[index].as_ref().map_or(0, |c| c.peer);
     if id == 1 {
         return Err(Error::new(CALL, Errno::EPERM, "the root cannot be ended"));
+    }
+    if !rt.channels[index].as_ref().is_some_and(|c| c.vouched) {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "who it is was told by another context, which may lie",
+        ));
     }
     if rt.is_root() && !wait {
         end::kill(rt, id);

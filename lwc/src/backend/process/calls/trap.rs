@@ -193,10 +193,11 @@ fn converse(
             alive(rt, monitor.channel)?;
             rt.bell.set_awaits(monitor.id);
             rt.expected = monitor.channel;
-            let turn = rt.bell.give(monitor.id, 0);
-            let c = rt.channel(monitor.channel).ok_or(Errno::ESRCH)?;
+            let (channels, bell) = (&mut rt.channels, &rt.bell);
+            let c = channels.get_mut(monitor.channel).and_then(Option::as_mut);
+            let c = c.ok_or(Errno::ESRCH)?;
+            bell.give(monitor.id, c.peer_bell.baton().received);
             let half = c.out();
-            half.turn.store(turn, Ordering::Relaxed);
             half.put_words(words);
             half.count.store(LWC_CALL_WORDS, Ordering::Relaxed);
             half.publish(kind::CALL);
@@ -255,12 +256,12 @@ fn send_back(rt: &mut Runtime, index: usize) -> bool {
         return false;
     };
     rt.expected = index;
-    let turn = rt.bell.give(peer, 0);
-    let Some(c) = rt.channel(index) else {
+    let (channels, bell) = (&mut rt.channels, &rt.bell);
+    let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return false;
     };
+    bell.give(peer, c.peer_bell.baton().received);
     let half = c.out();
-    half.turn.store(turn, Ordering::Relaxed);
     half.put_words(&[Errno::EBUSY as u64, 0]);
     half.count.store(2, Ordering::Relaxed);
     half.publish(kind::BATON);

@@ -117,11 +117,15 @@ fn enter(
 ) {
     let (bell, line) = files.unzip();
     if let Some(book) = rt.book.as_mut() {
+        // Who is guarded makes nobody who is not: its faults would end all.
+        let guards = lwc_sys::LWC_TRAP_FAULT | lwc_sys::LWC_TRAP_EXIT;
+        let flags = flags | book.origin(creator).map_or(0, |o| o.1) & guards;
         book.next += 1;
         book.entries.insert(
             id,
             Entry {
                 creator,
+                heir: creator,
                 flags,
                 pid: 0,
                 channel,

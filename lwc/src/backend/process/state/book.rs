@@ -10,6 +10,8 @@ pub(crate) const MAX_CONTEXTS: usize = 4096;
 /// A context that is not the root.
 pub(crate) struct Entry {
     pub(crate) creator: u64,
+    /// To whom its end is told: its creator, or the heir of one that has ended.
+    pub(crate) heir: u64,
     pub(crate) flags: u32,
     /// 0 until its creator has reported it.
     pub(crate) pid: i32,
