@@ -28,6 +28,11 @@
 //! # Ok::<(), lwc::Error>(())
 //! ```
 //!
+//! Longer programs, one page each, are in the folder `examples`: `rollback`
+//! (snapshot and rollback), `sessions` (a context per session in an event-driven
+//! server), `signer` (a key that one context alone has) and `monitor` (a
+//! reference monitor). `cargo run -p lwc --example rollback` runs one.
+//!
 //! Two backends keep one contract: the kernel's (FreeBSD with `lwc.ko`) and,
 //! everywhere else, one of processes; [`backend`] tells which is in use.
 //!
