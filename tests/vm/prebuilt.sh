@@ -94,8 +94,8 @@ copy_programs() {
 		name=${program##*/}
 		name=${name%-*}
 		number=$((number + 1))
-		# Reads the sources where they were built; needs no kernel.
-		[ "$name" != clauses ] || continue
+		# They read the sources where they were built; no kernel is needed.
+		case $name in clauses | links) continue ;; esac
 		bring "$program" "$1/$number-$name"
 	done <"$out/programs"
 	rm "$out/programs"
