@@ -14,7 +14,7 @@ use std::time::Duration;
 /// is some system calls, with page faults and interrupts.
 const ON_PROCESSOR: Duration = Duration::from_millis(1);
 /// How long one may ring another that does not wake, by its own word.
-const RINGING: Duration = Duration::from_millis(200);
+const RINGING: Duration = Duration::from_millis(300);
 /// How long one that cannot be looked at may take, and anybody at all.
 const UNSEEN: Duration = Duration::from_millis(200);
 const AT_ALL: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How long until one that was on its way to sleep is rung again, and how often.
 pub(crate) const RING_AGAIN: Duration = Duration::from_millis(1);
-const RINGS: u32 = 20;
+const RINGS: u32 = 4;
 const FIRST_RING: Duration = Duration::from_micros(50);
 impl Runtime {
     /// Whether the message in a channel's half is new, and of what kind.
