@@ -7,14 +7,14 @@ mod run;
 mod serve;
 
 use crate::audit::audit;
-use crate::build::{Built, build};
+use crate::build::{BuildError, Built, build};
 use crate::chain_file::{ChainFile, load};
 use crate::printable::{printable_json, printable_lines};
 use crate::scaffold;
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes, as `--help` lists them.
@@ -140,7 +140,18 @@ fn colours() -> bool {
 }
 
 /// Loads and builds a chain file, complaining on the way.
-fn prepare(path: &std::path::Path) -> Result<(ChainFile, BTreeMap<String, Built>), u8> {
+fn prepare(path: &Path) -> Result<Prepared, u8> {
+    prepare_by(path, build)
+}
+
+/// A chain file, and what its functions are built to.
+type Prepared = (ChainFile, BTreeMap<String, Built>);
+
+/// The same, built in another way.
+fn prepare_by(
+    path: &Path,
+    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>>,
+) -> Result<Prepared, u8> {
     let file = match load(path) {
         Ok((file, report)) => {
             eprint!("{}", report.render(colours()));
