@@ -8,6 +8,7 @@ mod work;
 use common::{Folder, orchestrator, text};
 use lwc_orchestrator::chain_file::{Isolation, Report, Severity, parse};
 use proptest::prelude::*;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -311,6 +312,46 @@ fn json_names_the_file_as_it_is() {
     let out = orchestrator().args(["check", "--json"]).arg(&file).output();
     let v: serde_json::Value = serde_json::from_slice(&out.unwrap().stdout).unwrap();
     assert_eq!(v["diagnostics"][0]["file"], file.to_str().unwrap());
+}
+
+/// A compiler that changes the source as soon as it has read it once.
+#[test]
+fn a_source_that_changes_while_it_is_built_is_not_taken_for_another() {
+    let folder = Folder::new("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n");
+    let answer = |word: &str| {
+        format!(
+            "#include \"lwc_function.h\"\nLWC_HANDLER(f) {{ return lwc_append(inv, \"{word}\", 4); }}\n"
+        )
+    };
+    let (good, evil) = (answer("good"), answer("evil"));
+    folder.write("evil.c", &evil);
+    folder.write("input", "x");
+    let compiler = folder.write(
+        "cc.sh",
+        "#!/bin/sh\ncc \"$@\" || exit\ncase \" $* \" in *' -E '*) cp \"$EVIL\" \"$SOURCE\" ;; esac\n",
+    );
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |cc: &Path| {
+        let out = orchestrator()
+            .env("CC", cc)
+            .env("LWC_CACHE", folder.path("cache"))
+            .env("EVIL", folder.path("evil.c"))
+            .env("SOURCE", folder.path("f.c"))
+            .arg("run")
+            .arg(folder.path("chain.toml"))
+            .arg("--input")
+            .arg(folder.path("input"))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    folder.write("f.c", &good);
+    assert_eq!(run(&compiler), "good");
+    assert_eq!(std::fs::read_to_string(folder.path("f.c")).unwrap(), evil);
+    assert_eq!(run(&compiler), "evil");
+    folder.write("f.c", &good);
+    assert_eq!(run(&compiler), "good");
 }
 
 #[test]

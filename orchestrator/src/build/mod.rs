@@ -15,6 +15,7 @@ pub use tool::Stop;
 use crate::chain_file::{ChainFile, Function, Origin};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tool::Tools;
@@ -201,30 +202,30 @@ struct Compiler {
     program: String,
     variable: &'static str,
     flags: Vec<String>,
+    /// What `-x` calls its language, once it is preprocessed.
+    preprocessed: &'static str,
 }
 
 impl Compiler {
-    fn of(path: &Path, include: &Path) -> Self {
+    fn of(path: &Path) -> Self {
         let c = path.extension().is_some_and(|e| e == "c");
-        let (variable, default, std) = if c {
-            ("CC", "cc", "-std=c11")
+        let (variable, default, std, preprocessed) = if c {
+            ("CC", "cc", "-std=c11", "cpp-output")
         } else {
-            ("CXX", "c++", "-std=c++17")
+            ("CXX", "c++", "-std=c++17", "c++-cpp-output")
         };
         let program = std::env::var(variable)
             .ok()
             .filter(|p| !p.trim().is_empty())
             .unwrap_or_else(|| default.into());
-        let mut flags: Vec<String> = [
-            std, "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-I",
-        ]
-        .map(String::from)
-        .into();
-        flags.push(include.display().to_string());
+        let flags = [std, "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra"]
+            .map(String::from)
+            .into();
         Self {
             program,
             variable,
             flags,
+            preprocessed,
         }
     }
 
@@ -245,29 +246,59 @@ impl Compiler {
         Ok(tools.run(&mut command, self.variable, shown)?.stdout)
     }
 
-    fn run(&self, extra: &[&std::ffi::OsStr], tools: Tools<'_>) -> Result<Output, BuildError> {
+    /// The text of a source with all that it includes.
+    fn preprocess(
+        &self,
+        source: &Path,
+        include: &Path,
+        tools: Tools<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
         let mut command = self.command();
-        command.args(extra).stdin(Stdio::null());
+        command.arg("-I").arg(include).arg("-E").arg(source);
         let shown = format!("{command:?}");
-        tools.run(&mut command, self.variable, shown)
+        let output = tools.run(command.stdin(Stdio::null()), self.variable, shown)?;
+        Ok(output.stdout)
+    }
+
+    /// Compiles such a text, and reads nothing else: no file that may be another
+    /// by now. What it says names the places of the source.
+    fn compile(
+        &self,
+        source: &Path,
+        text: File,
+        to: &Path,
+        tools: Tools<'_>,
+    ) -> Result<Output, BuildError> {
+        let mut command = self.command();
+        command
+            // The comments that silence this warning are gone from the text.
+            .arg("-Wno-implicit-fallthrough")
+            .args(["-x", self.preprocessed, "-o"])
+            .arg(to)
+            .arg("-");
+        let shown = format!("{command:?} on the preprocessed {}", source.display());
+        tools.run(command.stdin(text), self.variable, shown)
     }
 }
 
 /// A C or C++ file. The key covers the preprocessed text (so every header),
-/// the compiler's version and the flags.
+/// the compiler's version and the flags, and that text is what is compiled: a
+/// file that changes meanwhile, or is half written, is never found under the key
+/// of another.
 fn compile(path: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
     let name = tools.function;
     let include = cache.include(&HEADERS)?;
-    let compiler = Compiler::of(path, &include);
+    let compiler = Compiler::of(path);
     let version = compiler.version(tools)?;
-    let source = path.as_os_str();
-    let text = compiler.run(&["-E".as_ref(), source], tools)?;
+    let text = compiler.preprocess(path, &include, tools)?;
     let mut key = Sha256::new();
     for part in [
-        version.as_slice(),
+        // Libraries of before, which were compiled from the files, are not these.
+        b"preprocessed".as_slice(),
+        &version,
         compiler.program.as_bytes(),
         compiler.flags.join("\0").as_bytes(),
-        &text.stdout,
+        &text,
     ] {
         key.update((part.len() as u64).to_le_bytes());
         key.update(part);
@@ -275,7 +306,7 @@ fn compile(path: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, Buil
     let library = format!("{name}-{}.so", hex(&key.finalize()));
     cache.file(&library, |to| {
         log::info!("build: function {name}: compiling {}", path.display());
-        let out = compiler.run(&["-o".as_ref(), to.as_os_str(), source], tools)?;
+        let out = compiler.compile(path, cache.unnamed(&text)?, to, tools)?;
         let warnings = String::from_utf8_lossy(&out.stderr);
         if !warnings.trim().is_empty() {
             log::warn!("build: function {name}:\n{}", warnings.trim_end());
