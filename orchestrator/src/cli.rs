@@ -7,13 +7,14 @@ mod run;
 mod serve;
 
 use crate::audit::audit;
-use crate::build::{Built, build};
+use crate::build::{BuildError, Built, build};
 use crate::chain_file::{ChainFile, load};
+use crate::printable::{printable_json, printable_lines};
 use crate::scaffold;
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes, as `--help` lists them.
@@ -104,7 +105,7 @@ pub fn main() -> ExitCode {
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
             Ok(made) => {
-                println!("{made}");
+                println!("{}", printable_lines(&made));
                 Ok(())
             }
             Err(e) => {
@@ -119,8 +120,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error for people, on stderr.
+/// An error for people, on stderr. It may quote names, paths and lines of source
+/// that somebody else wrote: nothing in them changes the terminal.
 fn complain(e: &dyn std::fmt::Display) {
+    let e = printable_lines(e.to_string());
     let mut err = std::io::stderr().lock();
     let (on, off) = if colours() {
         ("\x1b[1;31m", "\x1b[0m")
@@ -137,7 +140,18 @@ fn colours() -> bool {
 }
 
 /// Loads and builds a chain file, complaining on the way.
-fn prepare(path: &std::path::Path) -> Result<(ChainFile, BTreeMap<String, Built>), u8> {
+fn prepare(path: &Path) -> Result<Prepared, u8> {
+    prepare_by(path, build)
+}
+
+/// A chain file, and what its functions are built to.
+type Prepared = (ChainFile, BTreeMap<String, Built>);
+
+/// The same, built in another way.
+fn prepare_by(
+    path: &Path,
+    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>>,
+) -> Result<Prepared, u8> {
     let file = match load(path) {
         Ok((file, report)) => {
             eprint!("{}", report.render(colours()));
@@ -178,15 +192,18 @@ fn run_audit(args: &AuditArgs) -> Result<(), u8> {
             }
         }
     }
-    let text = if args.json {
-        serde_json::to_string_pretty(&serde_json::json!({ "holds": holds, "chains": matrices }))
-            .unwrap_or_default()
-            + "\n"
+    if args.json {
+        write_json(&serde_json::json!({ "holds": holds, "chains": matrices }))?;
     } else {
-        matrices.iter().map(|m| m.render() + "\n").collect()
-    };
-    write_out(text.as_bytes())?;
+        let text: String = matrices.iter().map(|m| m.render() + "\n").collect();
+        write_out(printable_lines(text).as_bytes())?;
+    }
     if holds { Ok(()) } else { Err(exit::FAILED) }
+}
+
+/// Writes JSON to stdout, for programs and for terminals.
+fn write_json(value: &serde_json::Value) -> Result<(), u8> {
+    write_out((printable_json(&format!("{value:#}")) + "\n").as_bytes())
 }
 
 /// Writes to stdout; a closed pipe is no crash.

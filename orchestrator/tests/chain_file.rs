@@ -2,10 +2,13 @@
 //! and nothing in one makes the parser panic.
 
 mod common;
+#[path = "chain_file/work.rs"]
+mod work;
 
 use common::{Folder, orchestrator, text};
 use lwc_orchestrator::chain_file::{Isolation, Report, Severity, parse};
 use proptest::prelude::*;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -219,6 +222,167 @@ fn build_errors_name_the_function_and_show_the_compiler() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+}
+
+/// Codes that change a terminal, in eight bits and by format characters too.
+const CODES: &str = "\u{1b}[31m\u{7}\u{9b}32m\u{202e}\u{2028}\u{85}\u{200b}";
+
+/// What a terminal shows is text, lines and tabs.
+#[track_caller]
+fn changes_no_terminal(out: &std::process::Output) {
+    for shown in [&out.stdout, &out.stderr].map(|bytes| text(bytes)) {
+        assert!(
+            !shown
+                .chars()
+                .any(|c| CODES.contains(c) && c > '~' || c.is_control() && c != '\n'),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_file_says_changes_no_terminal() {
+    let quoted = CODES.chars().fold(String::new(), |s, c| {
+        s + &format!("\\U{:08x}", u32::from(c))
+    });
+    for bad in [
+        format!("[functions.f]\nsource = \"{quoted}.c\"\n"),
+        format!("[functions.f]\nlibrary = \"{quoted}\"\nhandler = \"{quoted}\"\n"),
+        format!("[functions.\"{quoted}\"]\n\"{quoted}\" = 1\n"),
+        format!(
+            "[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"{quoted}\"]\nregion = \"{quoted}\"\nheaders = [\"{quoted}\"]\n"
+        ),
+        // In the file itself, where TOML allows them and where not.
+        "# \u{9b}31m\u{202e}\n[\u{9b}31m\u{202e}]\n'\u{202e}' = '\u{2028}\u{200b}'\n".into(),
+        format!("a = '{CODES}'\n"),
+    ] {
+        let folder = folder();
+        folder.write("f.c", "");
+        let named = folder.write(&format!("{CODES}.toml"), &bad);
+        for file in [folder.write("chain.toml", &bad), named] {
+            for options in [
+                &["check"][..],
+                &["check", "--json"],
+                &["-vv", "run", "-i", "f.c"],
+            ] {
+                let out = orchestrator().args(options).arg(&file).output().unwrap();
+                assert_eq!(out.status.code(), Some(2), "{bad}");
+                changes_no_terminal(&out);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_compiler_or_the_log_quotes_changes_no_terminal() {
+    let source = format!("{CODES}.c");
+    let quoted = source.chars().fold(String::new(), |s, c| {
+        s + &format!("\\U{:08x}", u32::from(c))
+    });
+    let folder = Folder::new(&format!(
+        "[functions.f]\nsource = \"{quoted}\"\n[chains.c]\nsteps = [\"f\"]\n"
+    ));
+    folder.write(
+        &source,
+        format!("int f(void *x) {{ return 0; }} // {CODES}\n"),
+    );
+    for format in ["text", "json"] {
+        let mut check = orchestrator();
+        check.args(["-vv", "--log-format", format, "check"]);
+        check.env("LWC_CACHE", folder.path(format));
+        let out = check.arg(folder.path("chain.toml")).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        assert!(text(&out.stderr).contains("202e"), "{}", text(&out.stderr));
+        changes_no_terminal(&out);
+    }
+    folder.write(&source, format!("int f(void) {{ return x; }} // {CODES}\n"));
+    for options in [&["check"][..], &["check", "--json"]] {
+        let mut check = orchestrator();
+        let out = check.args(options).arg(folder.path("chain.toml")).output();
+        let out = out.unwrap();
+        assert_eq!(out.status.code(), Some(3));
+        changes_no_terminal(&out);
+    }
+}
+
+#[test]
+fn json_names_the_file_as_it_is() {
+    let folder = folder();
+    let file = folder.write(&format!("{CODES}.toml"), "[functions.f]\n");
+    let out = orchestrator().args(["check", "--json"]).arg(&file).output();
+    let v: serde_json::Value = serde_json::from_slice(&out.unwrap().stdout).unwrap();
+    assert_eq!(v["diagnostics"][0]["file"], file.to_str().unwrap());
+}
+
+/// A compiler that changes the source as soon as it has read it once.
+#[test]
+fn a_source_that_changes_while_it_is_built_is_not_taken_for_another() {
+    let folder = Folder::new("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n");
+    let answer = |word: &str| {
+        format!(
+            "#include \"lwc_function.h\"\nLWC_HANDLER(f) {{ return lwc_append(inv, \"{word}\", 4); }}\n"
+        )
+    };
+    let (good, evil) = (answer("good"), answer("evil"));
+    folder.write("evil.c", &evil);
+    folder.write("input", "x");
+    let compiler = folder.write(
+        "cc.sh",
+        "#!/bin/sh\ncc \"$@\" || exit\ncase \" $* \" in *' -E '*) cp \"$EVIL\" \"$SOURCE\" ;; esac\n",
+    );
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |cc: &Path| {
+        let out = orchestrator()
+            .env("CC", cc)
+            .env("LWC_CACHE", folder.path("cache"))
+            .env("EVIL", folder.path("evil.c"))
+            .env("SOURCE", folder.path("f.c"))
+            .arg("run")
+            .arg(folder.path("chain.toml"))
+            .arg("--input")
+            .arg(folder.path("input"))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    folder.write("f.c", &good);
+    assert_eq!(run(&compiler), "good");
+    assert_eq!(std::fs::read_to_string(folder.path("f.c")).unwrap(), evil);
+    assert_eq!(run(&compiler), "evil");
+    folder.write("f.c", &good);
+    assert_eq!(run(&compiler), "good");
+}
+
+#[test]
+fn warnings_of_a_build_are_those_of_the_source() {
+    let folder = Folder::new("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n");
+    folder.write(
+        "f.c",
+        "#include \"lwc_function.h\"
+LWC_HANDLER(f)
+{
+    int unused;
+    switch (inv->input_len) {
+    case 0:
+        lwc_append(inv, \"a\", 1);
+        /* fall through */
+    default:
+        return 0;
+    }
+}
+",
+    );
+    let check = |folder: &Folder| {
+        let mut check = orchestrator();
+        check.env("LWC_CACHE", folder.path("cache"));
+        let out = check.arg("check").arg(folder.path("chain.toml")).output();
+        text(&out.unwrap().stderr)
+    };
+    let said = check(&folder);
+    assert!(said.contains("f.c:4:9: warning: unused variable"), "{said}");
+    assert_eq!(said.matches("warning:").count(), 1, "{said}");
+    assert_eq!(check(&folder), "", "it is built once");
 }
 
 const VALID: &str = r#"[functions.f]

@@ -4,6 +4,8 @@
 //! can write is refused.
 
 use super::BuildError;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -76,10 +78,22 @@ impl Cache {
                 continue;
             }
             let mut file = tempfile::NamedTempFile::new_in(&dir).map_err(|e| self.error(e))?;
-            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|e| self.error(e))?;
+            file.write_all(text.as_bytes()).map_err(|e| self.error(e))?;
             file.persist(&path).map_err(|e| self.error(e.error))?;
         }
         Ok(dir)
+    }
+
+    /// An open file with this text, at its beginning, which no name leads to:
+    /// nobody changes it.
+    pub(super) fn unnamed(&self, text: &[u8]) -> Result<File, BuildError> {
+        let written = || {
+            let mut file = tempfile::tempfile_in(&self.dir)?;
+            file.write_all(text)?;
+            file.rewind()?;
+            Ok(file)
+        };
+        written().map_err(|e: std::io::Error| self.error(e))
     }
 
     /// A file, made by `make` under another name if it is not there yet, so

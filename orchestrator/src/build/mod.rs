@@ -7,14 +7,18 @@
 
 mod cache;
 mod symbols;
+mod tool;
 
 pub use cache::Cache;
+pub use tool::Stop;
 
 use crate::chain_file::{ChainFile, Function, Origin};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use tool::Tools;
 
 /// The headers of the function ABI, for functions built on machines that have
 /// the binary alone.
@@ -67,6 +71,12 @@ pub enum BuildError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// It was asked to stop.
+    #[error("function {function:?}: not built, the build was stopped")]
+    Stopped {
+        /// The function's name.
+        function: String,
+    },
     /// The library lacks the handler.
     #[error("function {function:?}: {library} has no symbol {symbol:?}; {hint}")]
     NoSymbol {
@@ -104,11 +114,34 @@ pub enum BuildError {
 /// # Errors
 /// All functions that cannot be built, not only the first.
 pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+    build_all(file, None)
+}
+
+/// The same, until `stop` ends it: for a build beside something else, which must
+/// be able to end while a compiler does not.
+///
+/// # Errors
+/// All functions that cannot be built, not only the first.
+pub fn build_until(
+    file: &ChainFile,
+    stop: &Stop,
+) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+    build_all(file, Some(stop))
+}
+
+fn build_all(
+    file: &ChainFile,
+    stop: Option<&Stop>,
+) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
     let cache = Cache::open().map_err(|e| vec![e])?;
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for (name, function) in &file.functions {
-        match build_one(function, &cache) {
+        let tools = Tools {
+            function: name,
+            stop,
+        };
+        match build_one(function, &cache, tools) {
             Ok(Some(b)) => {
                 log::debug!("build: function {name}: {}", b.library.display());
                 built.insert(name.clone(), b);
@@ -125,10 +158,14 @@ pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError
 }
 
 /// `None` for a function that another node runs.
-fn build_one(function: &Function, cache: &Cache) -> Result<Option<Built>, BuildError> {
+fn build_one(
+    function: &Function,
+    cache: &Cache,
+    tools: Tools<'_>,
+) -> Result<Option<Built>, BuildError> {
     let library = match &function.origin {
-        Origin::Source(path) => compile(function, path, cache)?,
-        Origin::Crate(path) => cargo(function, path, cache)?,
+        Origin::Source(path) => compile(path, cache, tools)?,
+        Origin::Crate(path) => cargo(path, cache, tools)?,
         Origin::Remote(_) => return Ok(None),
         Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
             function: function.name.clone(),
@@ -165,105 +202,114 @@ struct Compiler {
     program: String,
     variable: &'static str,
     flags: Vec<String>,
+    /// What `-x` calls its language, once it is preprocessed.
+    preprocessed: &'static str,
 }
 
 impl Compiler {
-    fn of(path: &Path, include: &Path) -> Self {
+    fn of(path: &Path) -> Self {
         let c = path.extension().is_some_and(|e| e == "c");
-        let (variable, default, std) = if c {
-            ("CC", "cc", "-std=c11")
+        let (variable, default, std, preprocessed) = if c {
+            ("CC", "cc", "-std=c11", "cpp-output")
         } else {
-            ("CXX", "c++", "-std=c++17")
+            ("CXX", "c++", "-std=c++17", "c++-cpp-output")
         };
         let program = std::env::var(variable)
             .ok()
             .filter(|p| !p.trim().is_empty())
             .unwrap_or_else(|| default.into());
-        let mut flags: Vec<String> = [
-            std, "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-I",
-        ]
-        .map(String::from)
-        .into();
-        flags.push(include.display().to_string());
+        let flags = [std, "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra"]
+            .map(String::from)
+            .into();
         Self {
             program,
             variable,
             flags,
+            preprocessed,
         }
     }
 
-    fn run(&self, function: &str, extra: &[&std::ffi::OsStr]) -> Result<Output, BuildError> {
+    /// Its first words.
+    fn command(&self) -> Command {
         let mut words = self.program.split_whitespace();
-        let program = words.next().unwrap_or("cc");
-        let mut command = Command::new(program);
-        command.args(words).args(&self.flags).args(extra);
-        run(function, &mut command, self.variable)
+        let mut command = Command::new(words.next().unwrap_or("cc"));
+        command.args(words).args(&self.flags);
+        command
     }
-}
 
-fn run(
-    function: &str,
-    command: &mut Command,
-    variable: &'static str,
-) -> Result<Output, BuildError> {
-    let shown = format!("{command:?}");
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|error| BuildError::Missing {
-            function: function.to_owned(),
-            command: command.get_program().to_string_lossy().into_owned(),
-            variable,
-            error,
-        })?;
-    if !output.status.success() {
-        return Err(BuildError::Compiler {
-            function: function.to_owned(),
-            command: shown,
-            status: output.status.to_string(),
-            output: String::from_utf8_lossy(&output.stderr).into_owned(),
-        });
+    /// Its name and its number, as it says them.
+    fn version(&self, tools: Tools<'_>) -> Result<Vec<u8>, BuildError> {
+        let program = self.program.split_whitespace().next().unwrap_or("cc");
+        let mut command = Command::new(program);
+        command.arg("--version").stdin(Stdio::null());
+        let shown = format!("{command:?}");
+        Ok(tools.run(&mut command, self.variable, shown)?.stdout)
     }
-    Ok(output)
+
+    /// The text of a source with all that it includes.
+    fn preprocess(
+        &self,
+        source: &Path,
+        include: &Path,
+        tools: Tools<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
+        let mut command = self.command();
+        command.arg("-I").arg(include).arg("-E").arg(source);
+        let shown = format!("{command:?}");
+        let output = tools.run(command.stdin(Stdio::null()), self.variable, shown)?;
+        Ok(output.stdout)
+    }
+
+    /// Compiles such a text, and reads nothing else: no file that may be another
+    /// by now. What it says names the places of the source.
+    fn compile(
+        &self,
+        source: &Path,
+        text: File,
+        to: &Path,
+        tools: Tools<'_>,
+    ) -> Result<Output, BuildError> {
+        let mut command = self.command();
+        command
+            // The comments that silence this warning are gone from the text.
+            .arg("-Wno-implicit-fallthrough")
+            .args(["-x", self.preprocessed, "-o"])
+            .arg(to)
+            .arg("-");
+        let shown = format!("{command:?} on the preprocessed {}", source.display());
+        tools.run(command.stdin(text), self.variable, shown)
+    }
 }
 
 /// A C or C++ file. The key covers the preprocessed text (so every header),
-/// the compiler's version and the flags.
-fn compile(function: &Function, path: &Path, cache: &Cache) -> Result<PathBuf, BuildError> {
+/// the compiler's version and the flags, and that text is what is compiled: a
+/// file that changes meanwhile, or is half written, is never found under the key
+/// of another.
+fn compile(path: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
+    let name = tools.function;
     let include = cache.include(&HEADERS)?;
-    let compiler = Compiler::of(path, &include);
-    let version = run(
-        &function.name,
-        Command::new(compiler.program.split_whitespace().next().unwrap_or("cc")).arg("--version"),
-        compiler.variable,
-    )?;
-    let source = path.as_os_str();
-    let text = compiler.run(&function.name, &["-E".as_ref(), source])?;
+    let compiler = Compiler::of(path);
+    let version = compiler.version(tools)?;
+    let text = compiler.preprocess(path, &include, tools)?;
     let mut key = Sha256::new();
     for part in [
-        version.stdout.as_slice(),
+        // Libraries of before, which were compiled from the files, are not these.
+        b"preprocessed".as_slice(),
+        &version,
         compiler.program.as_bytes(),
         compiler.flags.join("\0").as_bytes(),
-        &text.stdout,
+        &text,
     ] {
         key.update((part.len() as u64).to_le_bytes());
         key.update(part);
     }
-    let name = format!("{}-{}.so", function.name, hex(&key.finalize()));
-    cache.file(&name, |to| {
-        log::info!(
-            "build: function {}: compiling {}",
-            function.name,
-            path.display()
-        );
-        let out = compiler.run(&function.name, &["-o".as_ref(), to.as_os_str(), source])?;
+    let library = format!("{name}-{}.so", hex(&key.finalize()));
+    cache.file(&library, |to| {
+        log::info!("build: function {name}: compiling {}", path.display());
+        let out = compiler.compile(path, cache.unnamed(&text)?, to, tools)?;
         let warnings = String::from_utf8_lossy(&out.stderr);
         if !warnings.trim().is_empty() {
-            log::warn!(
-                "build: function {}:\n{}",
-                function.name,
-                warnings.trim_end()
-            );
+            log::warn!("build: function {name}:\n{}", warnings.trim_end());
         }
         Ok(())
     })
@@ -274,9 +320,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A crate: cargo decides what has to be built.
-fn cargo(function: &Function, dir: &Path, cache: &Cache) -> Result<PathBuf, BuildError> {
+fn cargo(dir: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
     let file_error = |what: String| BuildError::File {
-        function: function.name.clone(),
+        function: tools.function.to_owned(),
         path: dir.display().to_string(),
         what,
     };
@@ -287,24 +333,25 @@ fn cargo(function: &Function, dir: &Path, cache: &Cache) -> Result<PathBuf, Buil
     ))?;
     log::info!(
         "build: function {}: cargo build in {}",
-        function.name,
+        tools.function,
         dir.display()
     );
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = run(
-        &function.name,
-        Command::new(program)
-            .args([
-                "build",
-                "--release",
-                "--lib",
-                "--message-format=json-render-diagnostics",
-            ])
-            .arg("--target-dir")
-            .arg(&target)
-            .current_dir(&dir),
-        "CARGO",
-    )?;
+    let mut command = Command::new(program);
+    command
+        .args([
+            "build",
+            "--release",
+            "--lib",
+            "--message-format=json-render-diagnostics",
+            "--color=never",
+        ])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(&dir)
+        .stdin(Stdio::null());
+    let shown = format!("{command:?}");
+    let output = tools.run(&mut command, "CARGO", shown)?;
     let manifest = dir.join("Cargo.toml");
     // One JSON object a line; ours is the artifact of this manifest.
     String::from_utf8_lossy(&output.stdout)

@@ -1,9 +1,13 @@
 //! Chain files: which functions there are and in what order they run.
 //!
 //! [`load`] reads, parses and validates a file and reports everything that is
-//! wrong with it at once, each error with its place and a hint.
+//! wrong with it at once, each error with its place and a hint. The work grows
+//! with the file and no faster, whatever it says: `serve` reads files that
+//! somebody may be writing just now.
 
 mod diagnostics;
+mod excerpt;
+mod expand;
 mod headers;
 mod model;
 mod validate;
@@ -17,6 +21,7 @@ pub use validate::parse;
 pub(crate) use headers::is_hop_by_hop;
 pub(crate) use values::is_name;
 
+use diagnostics::Findings;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
@@ -31,9 +36,9 @@ const MAX_BYTES: u64 = 1 << 20;
 /// says something it cannot mean.
 pub fn load(path: &Path) -> Result<(ChainFile, Report), Report> {
     let unreadable = |what: String, hint: &str| {
-        let mut report = Report::new(path, String::new());
-        report.error(0..0, "unreadable", what, hint);
-        report
+        let mut findings = Findings::default();
+        findings.error(0..0, "unreadable", what, hint);
+        findings.report(path, String::new())
     };
     let file = std::fs::File::open(path).map_err(|e| {
         unreadable(
@@ -72,5 +77,8 @@ pub fn load(path: &Path) -> Result<(ChainFile, Report), Report> {
 
 /// The name among `names` that `name` was likely meant to be.
 pub(crate) fn nearest_name(name: &str, names: &BTreeSet<String>) -> Option<String> {
-    values::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+    values::nearest(name, names.iter().map(String::as_str), &mut {
+        values::NEAR_WORK
+    })
+    .map(str::to_owned)
 }

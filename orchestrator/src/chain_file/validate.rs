@@ -1,9 +1,10 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
-use super::diagnostics::Report;
+use super::diagnostics::{Findings, Report};
+use super::expand::{Length, Lengths, Step};
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
-use super::values::{duration, is_identifier, is_name, is_subject, nearest, size};
+use super::values::{NEAR_WORK, duration, is_identifier, is_name, is_subject, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,13 @@ const FUNCTION_KEYS: [&str; 8] = [
 ];
 const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
-const MAX_STEPS: usize = 256;
+const MAX_STEPS: u64 = 256;
+/// Steps in all chains of a file at most, for the same reason.
+const MAX_ALL_STEPS: u64 = 16_384;
+/// How deep the parser lets keys and values lie in each other.
+const MAX_DEPTH: usize = 80;
+/// Chains named in a message about one that has no end.
+const MAX_PATH: usize = 8;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -25,26 +32,39 @@ type Value<'a> = Spanned<DeValue<'a>>;
 /// # Errors
 /// A report with at least one error.
 pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
-    let mut report = Report::new(path, text.clone());
+    let mut findings = Findings::default();
     let (table, errors) = DeTable::parse_recoverable(&text);
     for e in &errors {
-        report.error(
+        if e.message().contains("recurs") {
+            findings.error(
+                e.span().unwrap_or_else(|| deep_key(&text)),
+                "syntax",
+                format!("keys or values lie more than {MAX_DEPTH} deep in each other"),
+                "a chain file needs four levels",
+            );
+            continue;
+        }
+        findings.error(
             e.span().unwrap_or(0..0),
             "syntax",
-            e.message().to_owned(),
+            e.message(),
             "see https://toml.io for the syntax",
         );
     }
     if !errors.is_empty() {
         // What a broken file seems to say is no ground for more complaints.
-        return Err(report);
+        return Err(findings.report(path, text));
     }
     let dir = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
         .to_owned();
-    let mut reader = Reader { report, dir };
+    let mut reader = Reader {
+        findings,
+        dir,
+        near_work: NEAR_WORK,
+    };
     let mut functions = BTreeMap::new();
     let mut drafts = BTreeMap::new();
     let root = table.get_ref();
@@ -76,7 +96,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     let known_chains = declared("chains");
     for (name, span) in &known_chains {
         if known.contains_key(name) {
-            reader.report.error(
+            reader.findings.error(
                 span.clone(),
                 "duplicate",
                 format!("{name:?} is a function and a chain"),
@@ -85,18 +105,19 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         }
     }
     let chains = reader.expand(&drafts, &known, &known_chains);
-    if chains.is_empty() && !reader.report.has_errors() {
-        reader.report.error(
+    if drafts.is_empty() && reader.findings.errors() == 0 {
+        reader.findings.error(
             0..0,
             "empty",
             "there is no chain",
             "add one: [chains.NAME] with steps = [\"FUNCTION\", ...]",
         );
     }
-    let used: BTreeSet<&String> = chains.values().flat_map(|c| &c.steps).collect();
+    let steps = drafts.values().flat_map(|d| &d.steps);
+    let used: BTreeSet<&str> = steps.map(|(name, _)| name.as_str()).collect();
     for (name, span) in &known {
-        if !used.contains(name) && functions.contains_key(name) && !chains.is_empty() {
-            reader.report.warning(
+        if !used.contains(name.as_str()) && functions.contains_key(name) && !drafts.is_empty() {
+            reader.findings.warning(
                 span.clone(),
                 "unused",
                 format!("no chain uses the function {name:?}"),
@@ -104,8 +125,10 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             );
         }
     }
-    if reader.report.has_errors() {
-        return Err(reader.report);
+    let errors = reader.findings.errors();
+    let report = reader.findings.report(path, text);
+    if errors > 0 {
+        return Err(report);
     }
     Ok((
         ChainFile {
@@ -113,8 +136,16 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             functions,
             chains,
         },
-        reader.report,
+        report,
     ))
+}
+
+/// The first line with a key that is too deep: the parser does not say which.
+fn deep_key(text: &str) -> Range<usize> {
+    let mut lines = text.split_inclusive('\n');
+    let deep = lines.find(|line| line.matches('.').count() >= MAX_DEPTH);
+    let start = deep.map_or(0, |line| line.as_ptr() as usize - text.as_ptr() as usize);
+    start..start + deep.map_or(0, str::len)
 }
 
 /// A chain whose steps are not resolved yet.
@@ -127,22 +158,36 @@ struct Draft {
 }
 
 struct Reader {
-    report: Report,
+    findings: Findings,
     dir: PathBuf,
+    /// What is left of the work that hints may cost.
+    near_work: usize,
 }
 
 impl Reader {
+    /// The nearest of some names, while it is told and has not cost too much.
+    fn near<'a>(
+        &mut self,
+        name: &str,
+        among: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if self.findings.is_full() {
+            return None;
+        }
+        nearest(name, among, &mut self.near_work)
+    }
+
     fn unknown(&mut self, key: &str, span: Range<usize>, known: &[&str]) {
-        let hint = match nearest(key, known.iter().copied()) {
+        let hint = match self.near(key, known.iter().copied()) {
             Some(n) => format!("did you mean {n:?}?"),
             None => format!("known keys here: {}", known.join(", ")),
         };
-        self.report
+        self.findings
             .error(span, "unknown-key", format!("unknown key {key:?}"), hint);
     }
 
     fn wrong_type(&mut self, value: &Value<'_>, want: &str, hint: &str) {
-        self.report.error(
+        self.findings.error(
             value.span(),
             "type",
             format!("expected {want}, found {}", value.get_ref().type_str()),
@@ -164,7 +209,7 @@ impl Reader {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if !is_name(name) {
-                self.report.error(
+                self.findings.error(
                     key.span(),
                     "name",
                     format!("{name:?} is no name for a {what}"),
@@ -194,7 +239,7 @@ impl Reader {
         let what = if want_dir { "folder" } else { "file" };
         match std::fs::metadata(&path) {
             Err(e) => {
-                self.report.error(
+                self.findings.error(
                     value.span(),
                     "missing-file",
                     format!("{}: {e}", path.display()),
@@ -204,7 +249,7 @@ impl Reader {
             }
             Ok(m) if (want_dir && m.is_dir()) || (!want_dir && m.is_file()) => Some(path),
             Ok(_) => {
-                self.report.error(
+                self.findings.error(
                     value.span(),
                     "missing-file",
                     format!("{} is not a {what}", path.display()),
@@ -221,7 +266,7 @@ impl Reader {
         span: Range<usize>,
         table: &DeTable<'_>,
     ) -> Option<Function> {
-        let errors = self.report.diagnostics().len();
+        let errors = self.findings.errors();
         let mut origins: Vec<(Range<usize>, Option<Origin>)> = Vec::new();
         let mut f = Function {
             name: name.to_owned(),
@@ -242,7 +287,7 @@ impl Reader {
                     if let Some(p) = &path
                         && !p.join("Cargo.toml").is_file()
                     {
-                        self.report.error(
+                        self.findings.error(
                             value.span(),
                             "missing-file",
                             format!("{} has no Cargo.toml", p.display()),
@@ -262,7 +307,7 @@ impl Reader {
                 "handler" => {
                     if let Some(text) = self.string(value, "name a symbol of the library") {
                         if !is_identifier(text) {
-                            self.report.error(
+                            self.findings.error(
                                 value.span(),
                                 "name",
                                 format!("{text:?} is no symbol"),
@@ -288,14 +333,14 @@ impl Reader {
         }
         origins.sort_by_key(|o| o.0.start);
         match origins.len() {
-            0 => self.report.error(
+            0 => self.findings.error(
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
                 "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\" or remote = \"SUBJECT\"",
             ),
             1 => {}
-            _ => self.report.error(
+            _ => self.findings.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
@@ -306,7 +351,7 @@ impl Reader {
         if matches!(f.origin, Origin::Remote(_)) {
             for (key, _) in table {
                 if matches!(key.get_ref().as_ref(), "handler" | "secrets" | "memory") {
-                    self.report.error(
+                    self.findings.error(
                         key.span(),
                         "remote",
                         format!("the function {name:?} runs elsewhere"),
@@ -315,7 +360,7 @@ impl Reader {
                 }
             }
         }
-        (self.report.diagnostics().len() == errors).then_some(f)
+        (self.findings.errors() == errors).then_some(f)
     }
 
     fn subject(&mut self, value: &Value<'_>) -> Option<String> {
@@ -324,7 +369,7 @@ impl Reader {
         let text = self.string(value, HINT)?;
         if !is_subject(text) {
             let problem = format!("{text:?} is no subject to send to");
-            self.report.error(value.span(), "name", problem, HINT);
+            self.findings.error(value.span(), "name", problem, HINT);
             return None;
         }
         Some(text.to_owned())
@@ -337,7 +382,7 @@ impl Reader {
             .and_then(|e| e.to_str())
             .is_some_and(|e| known.contains(&e));
         if !ok {
-            self.report.error(
+            self.findings.error(
                 value.span(),
                 "source",
                 format!("{} is neither C nor C++", path.display()),
@@ -357,7 +402,7 @@ impl Reader {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if !is_identifier(name) {
-                self.report.error(
+                self.findings.error(
                     key.span(),
                     "name",
                     format!("{name:?} is no name for a secret"),
@@ -376,7 +421,7 @@ impl Reader {
                         if is_identifier(&s) {
                             return Some(SecretSource::Env(s));
                         }
-                        self.report.error(
+                        self.findings.error(
                             v.span(),
                             "name",
                             format!("{s:?} is no name for a variable"),
@@ -390,7 +435,7 @@ impl Reader {
                     }
                 };
                 if from.is_some() && found.is_some() {
-                    self.report.error(
+                    self.findings.error(
                         k.span(),
                         "origin",
                         format!("the secret {name:?} has more than one source"),
@@ -405,7 +450,7 @@ impl Reader {
                     from,
                 }),
                 None if t.is_empty() => {
-                    self.report
+                    self.findings
                         .error(value.span(), "origin", "the secret has no source", HINT);
                 }
                 None => {}
@@ -423,7 +468,7 @@ impl Reader {
             Ok(_) => format!("{text:?} is out of range"),
             Err(e) => e,
         };
-        self.report.error(value.span(), "range", problem, HINT);
+        self.findings.error(value.span(), "range", problem, HINT);
         None
     }
 
@@ -449,7 +494,7 @@ impl Reader {
             Ok(n) => format!("{n} bytes is out of range"),
             Err(e) => e,
         };
-        self.report.error(value.span(), "range", problem, hint);
+        self.findings.error(value.span(), "range", problem, hint);
         None
     }
 
@@ -471,7 +516,7 @@ impl Reader {
                 "isolation" => match self.string(value, "\"invocation\" or \"chain\"") {
                     Some("invocation") => draft.isolation = Isolation::Invocation,
                     Some("chain") => draft.isolation = Isolation::Chain,
-                    Some(other) => self.report.error(
+                    Some(other) => self.findings.error(
                         value.span(),
                         "range",
                         format!("{other:?} is no isolation"),
@@ -490,7 +535,7 @@ impl Reader {
             }
         }
         if !steps {
-            self.report.error(
+            self.findings.error(
                 span,
                 "empty",
                 format!("the chain {name:?} has no steps"),
@@ -506,7 +551,7 @@ impl Reader {
             return self.wrong_type(value, "an array of strings", HINT);
         };
         if array.is_empty() {
-            self.report
+            self.findings
                 .error(value.span(), "empty", "a chain without steps", HINT);
         }
         for item in array.iter() {
@@ -526,92 +571,131 @@ impl Reader {
         for item in array.iter() {
             match self.string(item, HINT).map(HeaderPattern::parse) {
                 Some(Ok(pattern)) => patterns.push(pattern),
-                Some(Err(why)) => self.report.error(item.span(), "name", why, HINT),
+                Some(Err(why)) => self.findings.error(item.span(), "name", why, HINT),
                 None => {}
             }
         }
         Some(patterns)
     }
 
-    /// Resolves steps: functions as they are, chains in place.
+    /// Resolves steps: functions as they are, chains in place. Nothing where
+    /// there are errors.
     fn expand(
         &mut self,
         drafts: &BTreeMap<String, Draft>,
         functions: &BTreeMap<String, Range<usize>>,
         chains: &BTreeMap<String, Range<usize>>,
     ) -> BTreeMap<String, Chain> {
-        let mut out = BTreeMap::new();
-        for (name, draft) in drafts {
+        let function_names: Vec<&String> = functions.keys().collect();
+        let names: Vec<&String> = drafts.keys().collect();
+        let numbers = |names: &[&String]| -> BTreeMap<String, usize> {
+            let numbered = names.iter().enumerate();
+            numbered.map(|(n, name)| (name.to_string(), n)).collect()
+        };
+        let (function, chain) = (numbers(&function_names), numbers(&names));
+        let mut resolved = Vec::with_capacity(drafts.len());
+        for draft in drafts.values() {
+            let mut steps = Vec::with_capacity(draft.steps.len());
             for (step, span) in &draft.steps {
-                if !functions.contains_key(step) && !chains.contains_key(step) {
-                    let names = functions.keys().chain(chains.keys()).map(String::as_str);
-                    let hint = match nearest(step, names) {
-                        Some(n) => format!("did you mean {n:?}?"),
-                        None => format!("declare it: [functions.{step}]"),
-                    };
-                    self.report.error(
-                        span.clone(),
-                        "unknown-step",
-                        format!("no function is called {step:?}"),
-                        hint,
-                    );
-                }
+                steps.push(match (function.get(step), chain.get(step)) {
+                    (Some(&f), _) => Step::Function(f),
+                    (None, Some(&c)) => Step::Chain(c),
+                    (None, None) => {
+                        if !chains.contains_key(step) {
+                            self.unknown_step(step, span, functions, chains);
+                        }
+                        Step::Unknown
+                    }
+                });
             }
-            let mut steps = Vec::new();
-            match flatten(name, drafts, functions, &mut Vec::new(), &mut steps) {
-                Ok(()) if steps.len() > MAX_STEPS => self.report.error(
+            resolved.push(steps);
+        }
+        let lengths = Lengths::of(&resolved);
+        let mut all = 0u64;
+        for ((name, draft), length) in drafts.iter().zip(&lengths.of) {
+            match *length {
+                Length::Steps(n) if n > MAX_STEPS => self.findings.error(
                     draft.span.clone(),
                     "range",
-                    format!("the chain {name:?} has {} steps", steps.len()),
+                    format!(
+                        "the chain {name:?} has {}{n} steps",
+                        if n == u64::MAX { "at least " } else { "" }
+                    ),
                     format!("at most {MAX_STEPS} are possible"),
                 ),
-                Ok(()) => {
-                    out.insert(
-                        name.clone(),
-                        Chain {
-                            name: name.clone(),
-                            steps,
-                            isolation: draft.isolation,
-                            region: draft.region,
-                            headers: draft.headers.clone(),
-                        },
+                Length::Steps(n) => {
+                    let before = all;
+                    all += n;
+                    if before <= MAX_ALL_STEPS && all > MAX_ALL_STEPS {
+                        self.findings.error(
+                            draft.span.clone(),
+                            "range",
+                            format!("with the chain {name:?} the file has more than {MAX_ALL_STEPS} steps in all"),
+                            format!("at most {MAX_ALL_STEPS} are possible in one file, chains in chains included; take some out, or into a file of their own"),
+                        );
+                    }
+                }
+                Length::Endless(_) if self.findings.is_full() => {
+                    self.findings.error(draft.span.clone(), "cycle", "", "");
+                }
+                Length::Endless(_) => {
+                    let index = chain.get(name).copied().unwrap_or_default();
+                    let path = lengths.path(index, MAX_PATH);
+                    let what = if path.last() == path.first() {
+                        "contains itself"
+                    } else {
+                        "has no end"
+                    };
+                    let path: Vec<&str> = path
+                        .into_iter()
+                        .map(|c| c.map_or("…", |c| names[c].as_str()))
+                        .collect();
+                    self.findings.error(
+                        draft.span.clone(),
+                        "cycle",
+                        format!("the chain {name:?} {what}: {}", path.join(" → ")),
+                        "take one of these steps out",
                     );
                 }
-                Err(path) => self.report.error(
-                    draft.span.clone(),
-                    "cycle",
-                    format!("the chain {name:?} contains itself: {path}"),
-                    "take one of these steps out",
-                ),
             }
         }
-        out
+        if self.findings.errors() > 0 {
+            return BTreeMap::new();
+        }
+        drafts
+            .iter()
+            .zip(lengths.write_out(&resolved))
+            .map(|((name, draft), steps)| {
+                let steps = steps.into_iter().map(|f| function_names[f].clone());
+                let chain = Chain {
+                    name: name.clone(),
+                    steps: steps.collect(),
+                    isolation: draft.isolation,
+                    region: draft.region,
+                    headers: draft.headers.clone(),
+                };
+                (name.clone(), chain)
+            })
+            .collect()
     }
-}
 
-/// The functions of a chain in order, or the path of a cycle.
-fn flatten(
-    name: &str,
-    drafts: &BTreeMap<String, Draft>,
-    functions: &BTreeMap<String, Range<usize>>,
-    path: &mut Vec<String>,
-    out: &mut Vec<String>,
-) -> Result<(), String> {
-    if path.iter().any(|p| p == name) {
-        path.push(name.to_owned());
-        return Err(path.join(" → "));
+    fn unknown_step(
+        &mut self,
+        step: &str,
+        span: &Range<usize>,
+        functions: &BTreeMap<String, Range<usize>>,
+        chains: &BTreeMap<String, Range<usize>>,
+    ) {
+        let names = functions.keys().chain(chains.keys()).map(String::as_str);
+        let hint = match self.near(step, names) {
+            Some(n) => format!("did you mean {n:?}?"),
+            None => format!("declare it: [functions.{step}]"),
+        };
+        self.findings.error(
+            span.clone(),
+            "unknown-step",
+            format!("no function is called {step:?}"),
+            hint,
+        );
     }
-    path.push(name.to_owned());
-    for (step, _) in drafts.get(name).iter().flat_map(|d| &d.steps) {
-        if out.len() > MAX_STEPS {
-            break; // refused anyway; chains of chains grow fast
-        }
-        if functions.contains_key(step) {
-            out.push(step.clone());
-        } else {
-            flatten(step, drafts, functions, path, out)?;
-        }
-    }
-    path.pop();
-    Ok(())
 }

@@ -40,13 +40,39 @@ pub(super) fn is_subject(text: &str) -> bool {
     text.len() <= 255 && text.split('.').all(token)
 }
 
-/// The nearest of some names, if one is near.
-pub(super) fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    among
-        .map(|n| (strsim::damerau_levenshtein(name, n), n))
-        .filter(|&(d, n)| d <= (n.len().max(name.len()) / 3).max(1))
-        .min()
-        .map(|(_, n)| n)
+/// What the search for names that are near may cost, in letters compared with
+/// letters: enough for every file that is written by hand.
+pub(super) const NEAR_WORK: usize = 1 << 22;
+
+/// The nearest of some names, if one is near. `work` pays for each comparison;
+/// where it is used up, no more names are looked at.
+pub(super) fn nearest<'a>(
+    name: &str,
+    among: impl IntoIterator<Item = &'a str>,
+    work: &mut usize,
+) -> Option<&'a str> {
+    let mut best = None;
+    for other in among {
+        let far = (other.len().max(name.len()) / 3).max(1);
+        let near = name.len().abs_diff(other.len()) <= far;
+        let cost = if near {
+            (name.len() + 1) * (other.len() + 1)
+        } else {
+            1
+        };
+        let Some(left) = work.checked_sub(cost) else {
+            *work = 0;
+            break;
+        };
+        *work = left;
+        if near {
+            let found = (strsim::osa_distance(name, other), other);
+            if found.0 <= far && best.is_none_or(|b| found < b) {
+                best = Some(found);
+            }
+        }
+    }
+    best.map(|(_, other)| other)
 }
 
 #[cfg(test)]
@@ -74,7 +100,28 @@ mod tests {
     #[test]
     fn the_nearest_name_is_found_and_a_far_one_is_not() {
         let names = ["verify", "thumbnail", "sign"];
-        assert_eq!(nearest("thumbnial", names.into_iter()), Some("thumbnail"));
-        assert_eq!(nearest("resize", names.into_iter()), None);
+        let near = |name| nearest(name, names, &mut { NEAR_WORK });
+        assert_eq!(near("thumbnial"), Some("thumbnail"));
+        assert_eq!(near("sgin"), Some("sign"));
+        assert_eq!(near("resize"), None);
+        assert_eq!(near(&"sign".repeat(1000)), None);
+    }
+
+    #[test]
+    fn the_search_for_a_near_name_ends_when_its_work_is_used_up() {
+        let names = vec!["thumbnail"; 1000];
+        let mut work = 100 + 100 + 50;
+        let looked_at = std::cell::Cell::new(0);
+        let counted = names
+            .into_iter()
+            .inspect(|_| looked_at.set(looked_at.get() + 1));
+        assert_eq!(nearest("thumbnial", counted, &mut work), Some("thumbnail"));
+        assert_eq!((looked_at.get(), work), (3, 0));
+        assert_eq!(nearest("thumbnial", ["thumbnail"], &mut work), None);
+        // What cannot be near costs next to nothing.
+        let mut work = 10;
+        let long = "x".repeat(1 << 20);
+        assert_eq!(nearest(&long, ["sign", "verify"], &mut work), None);
+        assert_eq!(work, 8);
     }
 }

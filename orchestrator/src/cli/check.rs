@@ -1,8 +1,9 @@
 //! `check`: diagnostics, builds, the plan.
 
-use super::{colours, complain, exit, write_out};
+use super::{colours, complain, exit, write_json, write_out};
 use crate::build::build;
 use crate::chain_file::{ChainFile, load};
+use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
 use std::fmt::Write;
@@ -26,7 +27,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
         Err(report) => {
             if args.json {
                 let v = json!({ "ok": false, "diagnostics": report.to_json() });
-                write_out(format!("{v:#}\n").as_bytes())?;
+                write_json(&v)?;
             } else {
                 eprint!("{}", report.render(colours()));
             }
@@ -44,11 +45,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
             "build": errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "chains": plan_json(&file),
         });
-        write_out(format!("{v:#}\n").as_bytes())?;
+        write_json(&v)?;
     } else {
         eprint!("{}", report.render(colours()));
         errors.iter().for_each(|e| complain(e));
-        write_out(plan(&file).as_bytes())?;
+        write_out(printable_lines(plan(&file)).as_bytes())?;
     }
     if errors.is_empty() {
         Ok(())

@@ -1,5 +1,8 @@
-//! The log: lines on stderr, for people or for programs.
+//! The log: lines on stderr, for people or for programs. They quote callers,
+//! functions and files, and nothing in them changes the terminal that shows
+//! them.
 
+use crate::printable::{printable_json, printable_lines};
 use std::io::Write;
 
 /// How lines are written.
@@ -33,10 +36,42 @@ pub(super) fn start(verbose: u8, format: Format) {
             line.insert("message".into(), record.args().to_string().into());
             // What is no text or number is left out.
             let _ = record.key_values().visit(&mut Members(&mut line));
-            writeln!(out, "{}", serde_json::Value::Object(line))
+            let line = serde_json::Value::Object(line).to_string();
+            writeln!(out, "{}", printable_json(&line))
         });
     }
-    builder.init();
+    let log = builder.build();
+    log::set_max_level(log.filter());
+    let escapes = format == Format::Text;
+    // Nobody else starts a log, and without one there is nowhere to say so.
+    let _ = log::set_boxed_logger(Box::new(Printable { log, escapes }));
+}
+
+/// A log whose lines of text are made printable; JSON has escapes of its own.
+struct Printable {
+    log: env_logger::Logger,
+    escapes: bool,
+}
+
+impl log::Log for Printable {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.log.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.escapes {
+            return self.log.log(record);
+        }
+        if self.log.matches(record) {
+            let text = printable_lines(record.args().to_string());
+            let mut shown = record.to_builder();
+            self.log.log(&shown.args(format_args!("{text}")).build());
+        }
+    }
+
+    fn flush(&self) {
+        self.log.flush();
+    }
 }
 
 /// Members of a line, from what a call of the log names.

@@ -2,6 +2,7 @@
 
 use super::{complain, exit, prepare};
 use crate::life::{self, Hop, LiveChain};
+use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
 use std::fmt::Write as _;
@@ -111,7 +112,7 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
         }
         Err(failure) => {
             if args.json {
-                eprintln!("{}", failure.to_json());
+                eprintln!("{}", printable_json(&failure.to_json().to_string()));
             } else {
                 complain(&failure);
             }

@@ -1,7 +1,8 @@
 //! `serve`: chains over HTTP.
 
 use super::logging::Format;
-use super::{complain, exit, prepare, write_out};
+use super::{complain, exit, prepare, prepare_by, write_out};
+use crate::build::{Stop, build_until};
 use crate::gateway::{self, NatsOptions, Options, Target};
 use clap::Args;
 use std::net::SocketAddr;
@@ -20,6 +21,9 @@ Paths:
   With --target every path and method is the target's, but /robots.txt and
   /favicon.ico (the Functions Framework contract), and the address is
   0.0.0.0:$PORT (8080) unless --listen or --port says otherwise";
+
+/// How long what is left of the gateway may take to end.
+const LEAVE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -192,8 +196,11 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         worker_options,
     };
     let path = args.file.clone();
+    let stop = Stop::default();
+    let until = stop.clone();
     let load = Arc::new(move || {
-        prepare(&path).map_err(|_| "it cannot be loaded and built; see above".to_owned())
+        prepare_by(&path, |file| build_until(file, &until))
+            .map_err(|_| "it cannot be loaded and built; see above".to_owned())
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -206,7 +213,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
             let _ = write_out(format!("for operators: http://{admin}\n").as_bytes());
         }
     };
-    match runtime.block_on(gateway::serve(options, load, ready)) {
+    let served = runtime.block_on(gateway::serve(options, load, ready));
+    // A reload may be under way. Nobody waits for it: its compilers end with us,
+    // and a file system that does not answer keeps no process.
+    stop.stop();
+    runtime.shutdown_timeout(LEAVE);
+    match served {
         Ok(true) => Ok(()),
         Ok(false) => Err(exit::FAILED),
         Err(e) => Err(failed(&e)),

@@ -3,7 +3,8 @@
 
 use super::attributes;
 use super::letter::{HEAD_LEN, Letter};
-use super::text::{printable, put_text, until_nul};
+use super::text::{put_text, until_nul};
+use crate::printable::printable;
 use lwc::{Moment, Region};
 use std::ffi::c_char;
 use std::time::Duration;

@@ -7,7 +7,8 @@
 //! writes and the other reads. Nobody believes a letter of a function's.
 
 use super::attributes::{self, Attributes};
-use super::text::{printable, put_text, until_nul};
+use super::text::{put_text, until_nul};
+use crate::printable::printable;
 use lwc::Region;
 use std::ffi::c_char;
 

@@ -25,16 +25,3 @@ pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
 fn up_to_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&b| b == 0).next().unwrap_or_default()
 }
-
-/// Text from a stranger, for terminals and logs: no control characters.
-pub(super) fn printable(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() && c != '\t' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}

@@ -1,6 +1,9 @@
 //! Workers that die, files that change, servers that end: no request is lost.
 
+use crate::common::{Folder, orchestrator};
 use crate::server::{Server, chains, pair, send};
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[test]
@@ -112,7 +115,8 @@ fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
             server.until("the file is read again", || reloads("ok") == f64::from(n));
             assert_eq!(server.post("more", b"ok").body, b"fine");
         }
-        // No TOML; a function that cannot be built; one that cannot be loaded.
+        // No TOML; 2^40 steps of nothing; a function that cannot be built; one that
+        // cannot be loaded.
         let broken = server.folder.write("broken.c", "this is no C");
         let unloadable = server.folder.write(
             "unloadable.c",
@@ -122,6 +126,9 @@ fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
         );
         for (n, bad) in [
             "[chains.".to_owned(),
+            (0..40).fold("[chains.d40]\nsteps = ['nowhere']\n".into(), |s, n| {
+                s + &format!("[chains.d{n}]\nsteps = ['d{0}', 'd{0}']\n", n + 1)
+            }),
             format!(
                 "[functions.broken]\nsource = \"{}\"\n[chains.c]\nsteps = [\"broken\"]\n",
                 broken.display()
@@ -158,6 +165,43 @@ fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
     assert_eq!(server.post("more", b"ok").body, b"fine");
     server.signal(libc::SIGTERM);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_compiler_that_never_ends_keeps_no_server_from_ending() {
+    let folder = Folder::new(&chains(""));
+    // Once there is a file `hang` the compiler and a process of its own wait for
+    // ever; both hold the pipe open.
+    let pipe = folder.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut held = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(pipe)
+        .unwrap();
+    let compiler = folder.write(
+        "cc.sh",
+        "#!/bin/sh\ncd \"${0%/*}\" || exit\n\
+         test -e hang || exec cc \"$@\"\n\
+         exec 9>pipe\ntouch hanging\nsleep 3600 & sleep 3600\n",
+    );
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = orchestrator();
+    command
+        .env("CC", compiler)
+        .args(["-v", "serve"])
+        .arg(folder.path("chain.toml"))
+        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--no-watch"]);
+    let mut server = Server::spawn(folder, command);
+    server.folder.write("hang", "");
+    server.signal(libc::SIGHUP);
+    server.until("the compiler runs", || {
+        server.folder.path("hanging").exists()
+    });
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    server.until("its tools have ended", || held.read(&mut [0]).is_ok());
 }
 
 #[test]
