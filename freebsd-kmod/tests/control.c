@@ -115,13 +115,24 @@ CASE(control_destroy_is_the_creators, "and nobody's else")
 	REQUIRE(v.a[0] == 1);
 }
 
+static struct timespec
+naps(uint64_t ms)
+{
+	struct timespec ts;
+
+	ms = lenient(ms);
+	ts.tv_sec = ms / 1000;
+	ts.tv_nsec = ms % 1000 * MS;
+	return (ts);
+}
+
 /* Leave for a context that does not come back, with so much patience. */
 static void
 times_out(int fd)
 {
 	struct visit v;
 
-	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(30), &v, 0));
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(lenient(30)), &v, 0));
 }
 
 CASE(control_patience_ends_a_loop, "and the loop can go on")
@@ -188,7 +199,7 @@ CASE(control_patience_ends_a_sleep, "of all that signals interrupt")
 
 CASE(control_patience_is_for_one_switch, "that may well come back in time")
 {
-	struct timespec ts = { 0, 60 * MS };
+	struct timespec ts = naps(60);
 	struct visit v;
 	int fd;
 
@@ -199,16 +210,16 @@ CASE(control_patience_is_for_one_switch, "that may well come back in time")
 				(void)nanosleep(&ts, NULL);
 			go(v.src, &v, 0, 0);
 		}
-	REQUIRE(go_until(fd, after(30), &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(lenient(30)), &v, 0) == LWC_SWITCHED);
 	gogo(fd, &v, 1, 0);		/* without any now */
 	/* Nothing fires later, in the one that asked. */
-	REQUIRE(go_until(fd, after(30), &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(lenient(30)), &v, 0) == LWC_SWITCHED);
 	REQUIRE(nanosleep(&ts, NULL) == 0);
 }
 
 CASE(control_patience_changes, "from switch to switch: no end is missed")
 {
-	struct timespec ts = { 0, 60 * MS };
+	struct timespec ts = naps(60);
 	struct visit v;
 	uint64_t begun, due;
 	int fd, i;
@@ -224,20 +235,20 @@ CASE(control_patience_changes, "from switch to switch: no end is missed")
 			go(v.src, &v, 0, 0);
 		}
 	/* A timer set for an early end is there when a late one is waited for. */
-	REQUIRE(go_until(fd, after(20), &v, 0) == LWC_SWITCHED);
-	REQUIRE(go_until(fd, after(10000), &v, 1) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(lenient(20)), &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(lenient(10000)), &v, 1) == LWC_SWITCHED);
 	/* And one set for a late end does not do for an early one. */
 	REQUIRE(go_until(fd, UINT64_MAX, &v, 0) == LWC_SWITCHED);
-	REQUIRE(go_until(fd, after(10000), &v, 0) == LWC_SWITCHED);
+	REQUIRE(go_until(fd, after(lenient(10000)), &v, 0) == LWC_SWITCHED);
 	/* Ends all about the time at which the timer goes off. */
-	due = after(30);
+	due = after(lenient(30));
 	for (i = 0; after(0) < due + 5 * MS; i++)
-		REQUIRE(go_until(fd, after(20), &v, 0) == LWC_SWITCHED);
+		REQUIRE(go_until(fd, after(lenient(20)), &v, 0) == LWC_SWITCHED);
 	REQUIRE(i > 0);
 	begun = after(0);
-	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(30), &v, 2));
-	due = after(0) - begun;
-	REQUIRE(due >= 30 * MS && due < 5000 * MS);
+	due = after(lenient(30));
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, due, &v, 2));
+	REQUIRE(after(0) >= due && after(0) - begun < lenient(5000) * MS);
 	/* It is over already: whoever was switched to does not get far. */
 	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, 0, &v, 0));
 	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(0) - 1, &v, 0));
@@ -344,7 +355,7 @@ CASE(control_patience_and_the_end, "of a context that has some left")
 		*(volatile int *)1 = 1;
 		_exit(9);
 	}
-	REQUIRE(go_until(fd, after(10000), &v, 0) == LWC_TRAPPED &&
+	REQUIRE(go_until(fd, after(lenient(10000)), &v, 0) == LWC_TRAPPED &&
 	    v.a[0] == SIGSEGV);
 }
 

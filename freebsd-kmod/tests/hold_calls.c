@@ -278,7 +278,7 @@ CASE(hold_calls_lwsyscall_is_traced, "ktrace(2) sees the call that is made")
 	REQUIRE(ktrace(NULL, KTROP_CLEAR, KTRFAC_SYSCALL | KTRFAC_SYSRET,
 	    getpid()) == 0);
 	/* Another process writes it. */
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < (int)lenient(100); i++) {
 		calls = traced(file, KTR_SYSCALL, SYS_getpgrp);
 		returns = traced(file, KTR_SYSRET, SYS_getpgrp);
 		if (calls >= 8 && returns >= 8)
@@ -298,7 +298,8 @@ audited(int pipe, u_int event, int want)
 	u_int size;
 	int seen, try;
 
-	for (seen = try = 0; seen < want && try < 100; try++) {
+	for (seen = try = 0; seen < want && try < (int)lenient(100);
+	    try++) {
 		/* Records: each a header token, its size, version, event. */
 		while ((n = read(pipe, buf, sizeof(buf))) > 8)
 			for (p = buf; p + 8 < buf + n && p[0] == 0x14;

@@ -376,7 +376,7 @@ all_of_it(void)
 	int a, b, c, f, i;
 	char *p, *q;
 
-	(void)alarm(20);
+	(void)alarm((u_int)lenient(20));
 	f = scratch();
 	p = page();
 	q = shared_page();

@@ -116,7 +116,7 @@ CASE(hold_files_resolve_beneath_elsewhere, "in contexts made since, in the whole
 		for (;;)
 			go(home, &v, 0, 0);
 	}
-	(void)go_until(c, after(2000), &v, 0);
+	(void)go_until(c, after(lenient(2000)), &v, 0);
 	s = files(0, d, LWC_COPY);
 	REQUIRE(lwOverlay(c, &s, 1) == 0);
 	is_confined(d);

@@ -155,7 +155,7 @@ many_specs(u_int option)
 	for (slide = 0; slide < 2; slide++) {
 		many = time_of_create(specify(p, LWC_MAX_SPECS, slide,
 		    option));
-		if (many < 5 * one + 300 * MS)
+		if (many < 5 * one + lenient(300) * MS)
 			continue;
 		fprintf(stderr, "one: %ju ms, many: %ju ms\n",
 		    (uintmax_t)(one / MS), (uintmax_t)(many / MS));
@@ -207,7 +207,7 @@ CASE(hold_limits_create_is_killed, "at once, whatever it is at")
 	begun = after(0);
 	REQUIRE(kill(pid, SIGKILL) == 0);
 	REQUIRE(waitpid(pid, &status, 0) == pid);
-	REQUIRE(after(0) - begun < 1000 * MS);
+	REQUIRE(after(0) - begun < lenient(1000) * MS);
 }
 
 /* Size of the current context's address space. */

@@ -35,13 +35,17 @@
 
 #include "lwc_test.h"
 
-#define	CASE_SECONDS	90	/* and then it is killed */
+#define	CASE_SECONDS	60	/* and then it is killed */
+#define	FORK_US		4000	/* fork and end, where these are seconds */
+#define	FORKS		8
+#define	SLOWEST		40
 
 static struct lwc_case *cases, **tail = &cases;
 
 /* What a case tells the harness, from whatever context or child. */
 static struct verdict {
 	char	skipped[80];		/* why */
+	u_int	slow;			/* times slower than an idle machine */
 	u_int	nset;
 	struct {
 		char	name[40];
@@ -118,6 +122,33 @@ after(uint64_t ms)
 
 	REQUIRE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
 	return (ts.tv_sec * 1000000000ULL + ts.tv_nsec + ms * 1000000);
+}
+
+/* Never less than what it was found to be before. */
+static void
+measure(void)
+{
+	uint64_t begun;
+	u_int i, slow;
+	pid_t pid;
+
+	begun = after(0);
+	for (i = 0; i < FORKS; i++) {
+		pid = fork();
+		if (pid == 0)
+			_exit(0);
+		if (pid > 0)
+			(void)waitpid(pid, NULL, 0);
+	}
+	slow = 1 + (after(0) - begun) / (FORKS * FORK_US * 1000ULL);
+	verdict->slow = MAX(verdict->slow, MIN(slow, SLOWEST));
+}
+
+uint64_t
+lenient(uint64_t ms)
+{
+
+	return (ms * verdict->slow);
 }
 
 struct lwc_spec
@@ -271,7 +302,7 @@ settles(const char *name, long value)
 	u_int try;
 
 	for (try = 0; counter(name) != value; try++) {
-		if (try == 100)
+		if (try == lenient(100))
 			return (false);
 		usleep(20000);
 	}
@@ -295,24 +326,33 @@ status_of(void (*f)(void *), void *arg)
 	return (status);
 }
 
-/* Wait for its end or its being stopped, so many seconds at most. */
+/*
+ * Wait for its end or its being stopped, so many seconds at most, or more if
+ * the machine turns out to be slow.
+ */
 static int
 wait_for(pid_t pid, u_int seconds)
 {
 	struct timespec nap = { 0, 50000 };
-	uint64_t until;
+	uint64_t begun;
+	bool again;
 	pid_t r;
 	int status;
 
-	until = after(seconds * 1000);
+	begun = after(0);
+	again = true;
 	for (;;) {
 		r = waitpid(pid, &status, WNOHANG | WUNTRACED);
 		if (r == pid)
 			return (status);
 		if (r == -1 && errno != EINTR)
 			return (STUCK);
-		if (after(0) >= until)
-			return (STUCK);
+		if (after(0) - begun >= lenient(seconds * 1000) * 1000000) {
+			if (!again)
+				return (STUCK);
+			again = false;
+			measure();
+		}
 		(void)nanosleep(&nap, NULL);
 		nap.tv_nsec = MIN(nap.tv_nsec * 2, 10000000);
 	}
@@ -428,7 +468,6 @@ run_body(struct lwc_case *c, int turn)
 	(void)setpgid(0, 0);
 	(void)procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &sig);
 	(void)setrlimit(RLIMIT_CORE, &none);
-	(void)alarm(60);
 	c->body();
 	_exit(0);
 }
@@ -453,9 +492,9 @@ clear_up(bool hurry)
 	struct procctl_reaper_kill rk;
 	u_int i, left, n;
 
-	for (i = 0; (left = descendants()) != 0 && !hurry && i < 100; i++)
+	for (i = 0; (left = descendants()) != 0 && !hurry && i < lenient(100); i++)
 		usleep(20000);
-	for (i = 0, n = left; n != 0 && i < 250; i++) {
+	for (i = 0, n = left; n != 0 && i < lenient(250); i++) {
 		memset(&rk, 0, sizeof(rk));
 		rk.rk_sig = SIGKILL;
 		(void)procctl(P_PID, 0, PROC_REAP_KILL, &rk);
@@ -478,14 +517,17 @@ run(struct lwc_case *c, char *why, size_t size)
 {
 	long before[nitems(leaky)];
 	enum result result;
-	u_int i, left;
+	u_int i, left, slow;
 	int status, turn;
 	pid_t pid;
 
 	turn = take_turn();
+	slow = verdict->slow;
 	for (i = 0; i < nitems(leaky); i++)
 		before[i] = counter(leaky[i]);
 	memset(verdict, 0, sizeof(*verdict));
+	verdict->slow = slow;
+	measure();
 	why[0] = '\0';
 	fflush(NULL);
 	pid = fork();
@@ -493,7 +535,8 @@ run(struct lwc_case *c, char *why, size_t size)
 		run_body(c, turn);
 	status = pid > 0 ? wait_for(pid, CASE_SECONDS) : STUCK;
 	if (status == STUCK)
-		snprintf(why, size, "not over after %d seconds", CASE_SECONDS);
+		snprintf(why, size, "not over after %ju seconds",
+		    (uintmax_t)lenient(CASE_SECONDS));
 	else if (WIFSTOPPED(status))
 		snprintf(why, size, "stopped by signal %d", WSTOPSIG(status));
 	else if (WIFSIGNALED(status))
