@@ -9,12 +9,14 @@ mod serve;
 use crate::audit::audit;
 use crate::build::{Built, build};
 use crate::chain_file::{ChainFile, load};
-use crate::scaffold;
+use crate::life::{StartError, Variables};
+use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// Exit codes, as `--help` lists them.
 mod exit {
@@ -70,6 +72,13 @@ enum Cmd {
     Worker,
 }
 
+impl Cmd {
+    /// Whether it comes to hold secrets, messages or contexts.
+    fn has_something_to_protect(&self) -> bool {
+        !matches!(self, Self::Check(_) | Self::New(_))
+    }
+}
+
 #[derive(Debug, Args)]
 struct AuditArgs {
     /// The chain file
@@ -94,7 +103,15 @@ struct NewArgs {
 /// Runs the program; returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Programs that make contexts have no environment later.
+    colours();
     logging::start(cli.verbose, cli.log_format);
+    if cli.command.has_something_to_protect()
+        && let Err(e) = protect::this_process()
+    {
+        complain(&e);
+        return ExitCode::from(exit::START);
+    }
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
@@ -133,7 +150,10 @@ fn complain(e: &dyn std::fmt::Display) {
 
 /// Whether stderr shows colours (no-color.org).
 fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| {
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    })
 }
 
 /// Loads and builds a chain file, complaining on the way.
@@ -160,7 +180,10 @@ fn prepare(path: &std::path::Path) -> Result<(ChainFile, BTreeMap<String, Built>
 fn run_audit(args: &AuditArgs) -> Result<(), u8> {
     let (file, built) = prepare(&args.file)?;
     let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
-    let (mut live, _, secrets) = crate::life::start(&file, &names, &built, true).map_err(|e| {
+    let started = Variables::of_environment(&file, &names)
+        .map_err(StartError::from)
+        .and_then(|variables| crate::life::start(&file, &names, &built, variables, true));
+    let (mut live, _, secrets) = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;

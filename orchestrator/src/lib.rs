@@ -18,5 +18,6 @@ pub mod chain_file;
 pub mod cli;
 pub mod gateway;
 pub mod life;
+mod protect;
 pub mod scaffold;
 pub mod worker;

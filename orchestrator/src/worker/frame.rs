@@ -77,11 +77,15 @@ pub(crate) fn begin<T: Serialize>(
 }
 
 /// Head of `START`: the chain file as the gateway understood it, so that a
-/// worker that starts later, when the file has changed, is like the others.
+/// worker that starts later, when the file has changed, is like the others. The
+/// payload is the values of `variables`, one behind the other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) file: ChainFile,
     pub(crate) built: BTreeMap<String, Built>,
+    /// Variables of the gateway's environment that functions take secrets from:
+    /// names, and lengths of their values. A worker has no environment.
+    pub(crate) variables: Vec<(String, usize)>,
 }
 
 /// Head of `INVOKE`; the payload is the input.

@@ -6,9 +6,9 @@
 
 pub(crate) mod frame;
 
-use crate::life::{About, Cause, Hop, LiveChain};
+use crate::life::{About, Cause, Hop, LiveChain, Variables};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
-use lwc::{Moment, Region};
+use lwc::{Moment, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,11 +40,12 @@ pub fn run() -> io::Result<()> {
         unsafe { signal(s, SigHandler::SigIgn) }?;
     }
     let mut socket = take_socket()?;
-    let Some((frame::START, head, 0)) = begin(&mut socket)? else {
+    let Some((frame::START, head, len)) = begin(&mut socket)? else {
         return Err(breach("its first frame is not START"));
     };
     let start: Start = serde_json::from_slice(&head)?;
-    let mut chains = match bring_to_life(&start) {
+    let variables = take_variables(&mut socket, &start.variables, len)?;
+    let mut chains = match bring_to_life(&start, variables) {
         Ok((mut chains, took)) => {
             let state = State {
                 text: String::new(),
@@ -166,11 +167,37 @@ fn take_socket() -> io::Result<UnixStream> {
     Ok(socket)
 }
 
-fn bring_to_life(start: &Start) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
+/// Reads the values of variables onto pages of their own: they are nowhere
+/// else in this process.
+fn take_variables(
+    socket: &mut UnixStream,
+    named: &[(String, usize)],
+    len: usize,
+) -> io::Result<Variables> {
+    let mut all = Variables::default();
+    let mut left = len;
+    for (name, len) in named {
+        left = left
+            .checked_sub(*len)
+            .ok_or_else(|| breach("variables longer than their frame"))?;
+        let mut value = Secret::zeroed(*len).map_err(io::Error::other)?;
+        socket.read_exact(&mut value)?;
+        all.insert(name.clone(), value);
+    }
+    match left {
+        0 => Ok(all),
+        _ => Err(breach("a frame longer than its variables")),
+    }
+}
+
+fn bring_to_life(
+    start: &Start,
+    variables: Variables,
+) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
     let begun = Instant::now();
     let names: Vec<&str> = start.file.chains.keys().map(String::as_str).collect();
-    let (live, _, _) =
-        crate::life::start(&start.file, &names, &start.built, false).map_err(|e| e.to_string())?;
+    let (live, _, _) = crate::life::start(&start.file, &names, &start.built, variables, false)
+        .map_err(|e| e.to_string())?;
     let mut chains = BTreeMap::new();
     for (name, mut chain) in names.into_iter().zip(live) {
         chain.prepare().map_err(|e| e.to_string())?;

@@ -1,0 +1,75 @@
+//! What a context may take of what the system counts for all of a user.
+//!
+//! The process backend makes a context of a process, and some limits are
+//! compared with what all processes of the user have together: one that fills
+//! such an account fills it for everybody. A function needs nothing of these;
+//! its context starts without them, and the sandbox leaves it no call to raise
+//! a limit. Not among them: processes, descriptors and files, which a snapshot
+//! needs to make copies, and of which a copy can make none; memory, which
+//! `memory` limits, and processor time, which `timeout` does.
+
+/// Before anything of the function's runs.
+///
+/// * `SIGPENDING`: signals that wait. A context sends itself none; those that
+///   the kernel sends for a fault need no place in the queue.
+/// * `MSGQUEUE`: bytes in message queues.
+/// * `CORE`: a core would hold the secrets.
+///
+/// # Errors
+/// What setrlimit(2) says.
+#[cfg(target_os = "linux")]
+pub(super) fn before_the_function() -> Result<(), String> {
+    for limit in [
+        libc::RLIMIT_SIGPENDING,
+        libc::RLIMIT_MSGQUEUE,
+        libc::RLIMIT_CORE,
+    ] {
+        most(limit, 0)?;
+    }
+    Ok(())
+}
+
+/// Once its initialiser has run.
+///
+/// * `MEMLOCK`: pages of its secrets, which each copy locks anew, no more.
+///
+/// # Errors
+/// What setrlimit(2) says.
+#[cfg(target_os = "linux")]
+pub(super) fn before_the_sandbox(locked: usize) -> Result<(), String> {
+    most(libc::RLIMIT_MEMLOCK, locked)
+}
+
+#[cfg(target_os = "linux")]
+fn most(limit: libc::__rlimit_resource_t, value: usize) -> Result<(), String> {
+    let most = libc::rlimit {
+        rlim_cur: value as libc::rlim_t,
+        rlim_max: value as libc::rlim_t,
+    };
+    // SAFETY: setrlimit reads the struct.
+    if unsafe { libc::setrlimit(limit, &raw const most) } != 0 {
+        let e = std::io::Error::last_os_error();
+        return Err(format!("setting limit {limit} of its context: {e}"));
+    }
+    Ok(())
+}
+
+/// Elsewhere all contexts are one process, and a limit would be everybody's.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps)] // the same shape on both
+pub(super) fn before_the_function() -> Result<(), String> {
+    Ok(())
+}
+
+/// As [`before_the_function`].
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps)] // the same shape on both
+pub(super) fn before_the_sandbox(_locked: usize) -> Result<(), String> {
+    Ok(())
+}
