@@ -162,6 +162,7 @@ impl Worker {
         job.answer(answer);
         match timeout(PATIENCE, self.read::<State>()).await {
             Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state),
+            Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
             Err(_) => Handed::Lost("it cannot make copies of its functions".into()),

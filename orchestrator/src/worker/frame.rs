@@ -9,7 +9,8 @@
 //!
 //! The gateway sends `START` once, then one `INVOKE` at a time. The worker
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
-//! `FAILED`, then, when it is ready for the next, `IDLE`.
+//! `FAILED`, then, when it is ready for the next, `IDLE`; or `SPENT` when it
+//! can serve no more, and ends.
 
 use crate::build::Built;
 use crate::chain_file::ChainFile;
@@ -23,6 +24,7 @@ pub(crate) const IDLE: u8 = 10;
 pub(crate) const REFUSED: u8 = 11;
 pub(crate) const ANSWER: u8 = 12;
 pub(crate) const FAILED: u8 = 13;
+pub(crate) const SPENT: u8 = 14;
 
 pub(crate) const PREFIX: usize = 16;
 /// The longest head: a chain file is at most 1 MiB.
@@ -131,10 +133,10 @@ pub(crate) struct Failed {
     pub(crate) hops: Vec<Took>,
 }
 
-/// Head of `IDLE` and `REFUSED`.
+/// Head of `IDLE`, `REFUSED` and `SPENT`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Why not, for `REFUSED`.
+    /// Why not, for `REFUSED` and `SPENT`.
     pub(crate) text: String,
     /// Microseconds that bringing all chains to life, or making the used
     /// copies anew, took.

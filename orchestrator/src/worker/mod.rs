@@ -2,7 +2,8 @@
 //!
 //! Its socket to the gateway is descriptor 0 when it starts. No context ever
 //! has it: all are made without descriptors. It ends when the gateway closes
-//! its end, and its contexts with it.
+//! its end, and its contexts with it. It ends of itself when it can serve no
+//! more, which the gateway mends by another.
 
 pub(crate) mod frame;
 
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// How often the contexts' memory is counted at most.
 const WEIGHED_EVERY: Duration = Duration::from_secs(2);
+/// So many invocations in a row that the backend failed end the worker: once
+/// may be the machine's passing want of memory or descriptors.
+const BACKEND_FAILURES: u32 = 2;
 
 /// Serves the gateway until it hangs up.
 ///
@@ -66,6 +70,7 @@ pub fn run() -> io::Result<()> {
     };
     drop(start);
     let mut weighed = Instant::now();
+    let mut failures = 0;
     while let Some((kind, head, len)) = begin(&mut socket)? {
         if kind != frame::INVOKE {
             return Err(breach("a frame that is not INVOKE"));
@@ -84,6 +89,7 @@ pub fn run() -> io::Result<()> {
         };
         match chain.invoke_as(len, about, &invoke.id, Some(due)) {
             Ok((n, about)) => {
+                failures = 0;
                 let answer = Answer {
                     content_type: about.content_type,
                     attributes: about.attributes,
@@ -93,6 +99,10 @@ pub fn run() -> io::Result<()> {
                 transmit(&socket, chain.output(), n)?;
             }
             Err(failure) => {
+                failures = match *failure.cause {
+                    ref cause if cause.is_of_the_backend() => failures + 1,
+                    _ => 0,
+                };
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
@@ -109,11 +119,20 @@ pub fn run() -> io::Result<()> {
         }
         // The answer is on its way; the next request finds its copies made.
         let begun = Instant::now();
-        if let Err(e) = chain.prepare() {
-            // The next invocation tries again, and tells its caller.
-            log::error!("making copies ready: {e}");
-        }
+        let spent = match chain.prepare() {
+            Err(e) => Some(format!("making copies ready: {e}")),
+            Ok(()) if failures >= BACKEND_FAILURES => Some(format!(
+                "the backend failed {failures} invocations in a row"
+            )),
+            Ok(()) => None,
+        };
         let took = micros(begun.elapsed());
+        if let Some(text) = spent {
+            // Contexts are not mended in place: what broke them is not known.
+            let tally = weigh(&mut chains, false);
+            let state = State { text, took, tally };
+            return send(&mut socket, frame::SPENT, &state);
+        }
         let due = weighed.elapsed() >= WEIGHED_EVERY;
         let state = State {
             text: String::new(),

@@ -12,6 +12,7 @@ mod common;
 
 mod environment;
 mod outside;
+mod replaced;
 
 use common::home;
 use common::server::{Response, Server};
