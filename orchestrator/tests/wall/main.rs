@@ -10,7 +10,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacks;
 mod environment;
+mod kept;
 mod outside;
 mod replaced;
 
