@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 pub struct Moment(u64);
 
 impl Moment {
+    /// One that does not come: to wait until it is to wait without a deadline.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The present one.
     #[inline]
     pub fn now() -> Self {

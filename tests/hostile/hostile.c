@@ -76,7 +76,8 @@ LWC_HANDLER(hostile)
 	if (is(inv, "signal ")) {
 		/* As a fault of its own would: default action. */
 		signal(atoi((const char *)inv->input + 7), SIG_DFL);
-		raise(atoi((const char *)inv->input + 7));
+		if (raise(atoi((const char *)inv->input + 7)) != 0)
+			return (say(inv, "refused"));
 		return (say(inv, "survived"));
 	}
 	if (is(inv, "null"))
@@ -170,7 +171,7 @@ LWC_HANDLER(hostile)
 	if (is(inv, "clone bomb")) {
 #ifdef SYS_clone
 		/* The very flags its host makes contexts with. */
-		int flags = 0x8000 | 0x01000000 | 0x00200000 | (SIGRTMAX - 2);
+		int flags = 0x8000 | 0x01000000 | 0x00200000 | SIGSTKFLT;
 
 		for (;;)
 			(void)syscall(SYS_clone, flags, 0, 0, 0, 0);
