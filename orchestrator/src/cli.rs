@@ -6,7 +6,7 @@ mod logging;
 mod run;
 mod serve;
 
-use crate::audit::audit;
+use crate::audit::{Matrix, audit};
 use crate::build::{Built, build};
 use crate::chain_file::{ChainFile, load};
 use crate::life::{StartError, Variables};
@@ -187,20 +187,11 @@ fn run_audit(args: &AuditArgs) -> Result<(), u8> {
         complain(&e);
         exit::START
     })?;
-    let mut holds = true;
-    let mut matrices = Vec::new();
-    for chain in &mut live {
-        match audit(&file, chain, &secrets) {
-            Ok(matrix) => {
-                holds &= matrix.holds();
-                matrices.push(matrix);
-            }
-            Err(e) => {
-                complain(&e);
-                return Err(exit::FAILED);
-            }
-        }
-    }
+    let matrices = audit(&file, &mut live, &secrets).map_err(|e| {
+        complain(&e);
+        exit::FAILED
+    })?;
+    let holds = matrices.iter().all(Matrix::holds);
     let text = if args.json {
         serde_json::to_string_pretty(&serde_json::json!({ "holds": holds, "chains": matrices }))
             .unwrap_or_default()

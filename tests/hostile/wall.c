@@ -10,6 +10,7 @@
 	for (struct page *p = pages; p < pages + n_pages; p++)		\
 		if (p->writable)
 
+static void ask_late(void);
 static lwc_invocation *mine;
 static size_t said;
 static unsigned seed = 2463534242u;
@@ -193,6 +194,7 @@ static const struct {
 	{ "killed", killed },
 	{ "current", quit_as_current },
 	{ "churn", churn },
+	{ "ask", ask_late },
 };
 
 /* While it runs. */
@@ -287,6 +289,108 @@ find(lwc_invocation *inv)
 	return (say(inv, "found %d of %d pages%s", n, n_pages, text));
 }
 
+/*
+ * Requests, as the backend makes them: the one attack that knows a layout, that
+ * of lwc/src/backend/process/wire/pair.rs.  It tells how many were answered, so
+ * that a case can see that it still does.
+ */
+struct half {
+	volatile uint32_t seq, kind, count, error;
+	volatile uint64_t turn;
+	volatile uint32_t flags[6];
+	volatile uint64_t fault[2], words[16];
+	volatile uint8_t payload[30 * 1024];
+};
+#define REQUEST 4
+#define UNHOLD 8
+
+static unsigned answered, served, first_served;
+
+static void
+wake_all(void)
+{
+
+	for (int i = 0; i < n_pages; i++)
+		for (int w = 0; w < 16 && !pages[i].writable; w++)
+			bare(SYS_futex, (long)&pages[i].words[w], FUTEX_WAKE,
+			    1 << 30, 0, 0, 0);
+}
+
+static int
+request(struct half *pair, int side, uint64_t op, uint64_t a, uint64_t b)
+{
+	struct half *out = &pair[side], *in = &pair[!side];
+	uint32_t before = in->seq;
+	uint64_t end = now_ns() + 20000000;
+
+	out->words[0] = op;
+	out->words[1] = a;
+	out->words[2] = b;
+	out->count = 0;
+	out->kind = REQUEST;
+	__atomic_fetch_add(&out->seq, 1, __ATOMIC_SEQ_CST);
+	wake_all();
+	while (in->seq == before) {
+		if (now_ns() > end)
+			return (0);
+		wake_all();
+		bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
+	answered++;
+	if (in->error == 0 && op != UNHOLD) {
+		served++;
+		first_served = (unsigned)op;
+	}
+	return (1);
+}
+
+static int
+request_all(const lwc_invocation *inv, uint64_t how_long)
+{
+	uint64_t end = now_ns() + how_long;
+	struct half *pairs[64];
+	int sides[64], n = 0;
+
+	/* Whose other end answers. */
+	for (int i = 0; i + 15 < n_pages && n < 64; i++) {
+		struct half *pair = (struct half *)(uintptr_t)pages[i].words;
+		int whole = 1;
+
+		for (int k = 0; k < 16; k++)
+			whole &= pages[i + k].writable &&
+			    (uintptr_t)pages[i + k].words ==
+				(uintptr_t)pair + k * PAGE &&
+			    !within(&pages[i + k], inv->output,
+				inv->output_capacity);
+		if (!whole || pair[0].kind > 6 || pair[1].kind > 6)
+			continue;
+		for (int side = 0; side < 2; side++)
+			if (request(pair, side, 9, 1, 0)) {
+				pairs[n] = pair;
+				sides[n++] = side;
+				i += 15;
+				break;
+			}
+	}
+	do {
+		for (int p = 0; p < n; p++)
+			for (uint64_t op = 1; op < 64; op++)
+				for (uint64_t id = 1; id < 12; id += 5)
+					if (!request(pairs[p], sides[p], op, id,
+						1))
+						break;
+	} while (n > 0 && now_ns() < end);
+	return (n);
+}
+
+static void
+ask_late(void)
+{
+
+	for (;;)
+		(void)request_all(mine, (uint64_t)1 << 62);
+}
+
 /* RLIMIT_SIGPENDING counts what all processes of a user have not taken yet. */
 static long
 queue(void)
@@ -357,6 +461,12 @@ LWC_HANDLER(wall)
 		return (fill(inv, a, 1));
 	if (sscanf(command, "poke %u %u", &a, &b) == 2)
 		return (poke(inv, a % 1024, b));
+	if (is(inv, "ask")) {
+		int n = request_all(inv, 1500000000u);
+
+		return (say(inv, "%d pairs, %u answered, %u served (%u)", n,
+		    answered, served, first_served));
+	}
 	if (is(inv, "stash"))
 		return (stash(inv));
 	if (is(inv, "find"))

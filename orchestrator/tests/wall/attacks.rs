@@ -63,7 +63,7 @@ fn whoever_runs_on_after_its_answer_harms_nobody() {
         return;
     }
     for how in [
-        "spin", "scribble", "zeros", "wake", "requeue", "ring", "churn", "quit", "killed",
+        "spin", "scribble", "zeros", "wake", "requeue", "ring", "churn", "ask", "quit", "killed",
         "current",
     ] {
         let server = server(&["--workers", "1", "--circuit", "3"]);
@@ -150,4 +150,35 @@ fn a_full_queue_of_signals_ends_no_worker() {
     all_is_well(&server, "hold the queue");
     assert_eq!(restarts(&server), 0.0, "{}", server.log());
     assert!(!server.log().contains("SIGIO"), "{}", server.log());
+}
+
+/// Whatever a context in its sandbox asks of the root and of its snapshot, it
+/// is refused, and asking costs nobody else.
+#[test]
+fn requests_are_served_to_nobody_in_the_sandbox() {
+    if !here() {
+        return;
+    }
+    let server = server(&["--workers", "2", "--circuit", "3"]);
+    for chain in ["evil", "kept"] {
+        std::thread::scope(|scope| {
+            let asks = scope.spawn(|| text(&server.post(chain, b"ask")));
+            while !asks.is_finished() {
+                let begun = Instant::now();
+                let answer = text(&server.post("good", b"x"));
+                assert_eq!(answer, "200 1 bytes, 0 changes", "{}", server.log());
+                assert!(begun.elapsed() < SOON, "{}", server.log());
+            }
+            let told = asks.join().unwrap();
+            let mut words = told.split([' ', ',']).filter(|w| !w.is_empty());
+            let mut number = || words.find_map(|w| w.parse::<u64>().ok()).unwrap();
+            let (status, pairs, answered, served) = (number(), number(), number(), number());
+            assert_eq!(status, 200, "{told}");
+            // An attack that nobody hears shows nothing.
+            assert!(pairs >= 1 && answered > 100, "{told}");
+            assert_eq!(served, 0, "{told}");
+        });
+        all_is_well(&server, &format!("requests in {chain}"));
+    }
+    assert_eq!(restarts(&server), 0.0, "{}", server.log());
 }

@@ -30,6 +30,7 @@
 
 mod access;
 mod alarm;
+mod attempt;
 mod calls;
 mod confine;
 mod create;
@@ -51,6 +52,8 @@ mod trap;
 mod warden;
 mod window;
 mod wire;
+
+pub(crate) use attempt::served;
 
 pub(crate) use access::{lw_syscall, read_memory, write_memory};
 pub(crate) use confine::{confine, limit_memory};
