@@ -291,7 +291,7 @@ find(lwc_invocation *inv)
 
 /*
  * Requests, as the backend makes them: the one attack that knows a layout, that
- * of lwc/src/backend/process/wire/pair.rs.  It tells how many were answered, so
+ * of pair.rs and message.rs in lwc/src/backend/process/wire.  It tells how many were answered, so
  * that a case can see that it still does.
  */
 struct half {
@@ -302,7 +302,8 @@ struct half {
 	volatile uint8_t payload[30 * 1024];
 };
 #define REQUEST 4
-#define UNHOLD 8
+#define UNHOLD 9
+#define INFO 10
 
 static unsigned answered, served, first_served;
 
@@ -365,7 +366,7 @@ request_all(const lwc_invocation *inv, uint64_t how_long)
 		if (!whole || pair[0].kind > 6 || pair[1].kind > 6)
 			continue;
 		for (int side = 0; side < 2; side++)
-			if (request(pair, side, 9, 1, 0)) {
+			if (request(pair, side, INFO, 1, 0)) {
 				pairs[n] = pair;
 				sides[n++] = side;
 				i += 15;
