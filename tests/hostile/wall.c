@@ -10,7 +10,7 @@
 	for (struct page *p = pages; p < pages + n_pages; p++)		\
 		if (p->writable)
 
-static void ask_late(void);
+static void ask_late(void), forge_late(void);
 static lwc_invocation *mine;
 static size_t said;
 static unsigned seed = 2463534242u;
@@ -195,6 +195,7 @@ static const struct {
 	{ "current", quit_as_current },
 	{ "churn", churn },
 	{ "ask", ask_late },
+	{ "forge", forge_late },
 };
 
 /* While it runs. */
@@ -384,6 +385,48 @@ request_all(const lwc_invocation *inv, uint64_t how_long)
 	return (n);
 }
 
+/* Batons, traps and calls that nobody has given this context to pass. */
+static void
+forge(uint64_t end)
+{
+
+	while (now_ns() < end)
+		for (int i = 0; i + 15 < n_pages; i++) {
+			struct half *pair =
+			    (struct half *)(uintptr_t)pages[i].words;
+			int whole = 1;
+
+			for (int k = 0; k < 16; k++)
+				whole &= pages[i + k].writable &&
+				    !within(&pages[i + k], mine->output,
+					mine->output_capacity) &&
+				    (uintptr_t)pages[i + k].words ==
+					(uintptr_t)pair + k * PAGE;
+			if (!whole)
+				continue;
+			for (int side = 0; side < 2; side++) {
+				struct half *out = &pair[side];
+
+				out->words[0] = any() % 20;
+				out->words[1] = any() % 3;
+				out->count = 2;
+				out->kind = any() % 8;
+				if (any() % 2)
+					out->turn = pair[!side].turn + any() % 3;
+				__atomic_fetch_add(&out->seq, 1,
+				    __ATOMIC_SEQ_CST);
+				wake_all();
+			}
+		}
+}
+
+static void
+forge_late(void)
+{
+
+	forge(~(uint64_t)0);
+}
+
 static void
 ask_late(void)
 {
@@ -462,6 +505,12 @@ LWC_HANDLER(wall)
 		return (fill(inv, a, 1));
 	if (sscanf(command, "poke %u %u", &a, &b) == 2)
 		return (poke(inv, a % 1024, b));
+	if (is(inv, "forge")) {
+		forge(now_ns() + 200000000);
+		return (say(inv, "forged"));
+	}
+	if (is(inv, "ring and never return"))
+		ring();
 	if (is(inv, "ask")) {
 		int n = request_all(inv, 1500000000u);
 

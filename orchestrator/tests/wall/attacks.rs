@@ -41,6 +41,10 @@ fn pages_that_are_overwritten_while_it_runs_harm_nobody() {
             all_is_well(&server, &command);
         }
     }
+    for command in ["forge", "ring and never return"] {
+        server.post("evil", command.as_bytes());
+        all_is_well(&server, command);
+    }
     // One after the other, so that the answer is handed over all the same.
     for word in 0..24 {
         for value in [0, 1, 12_345, 1 << 16] {
@@ -63,8 +67,8 @@ fn whoever_runs_on_after_its_answer_harms_nobody() {
         return;
     }
     for how in [
-        "spin", "scribble", "zeros", "wake", "requeue", "ring", "churn", "ask", "quit", "killed",
-        "current",
+        "spin", "scribble", "zeros", "wake", "requeue", "ring", "churn", "ask", "forge", "quit",
+        "killed", "current",
     ] {
         let server = server(&["--workers", "1", "--circuit", "3"]);
         let command = format!("late {how}");
@@ -181,4 +185,25 @@ fn requests_are_served_to_nobody_in_the_sandbox() {
         all_is_well(&server, &format!("requests in {chain}"));
     }
     assert_eq!(restarts(&server), 0.0, "{}", server.log());
+}
+
+/// Page tables are memory, too: no more of them than its limit has.
+#[test]
+fn page_tables_are_no_way_around_the_limit_of_memory() {
+    if !here() {
+        return;
+    }
+    let server = server(&["--workers", "1"]);
+    let told = text(&server.post("evil", b"spread"));
+    let pages = told
+        .strip_prefix("200 spread ")
+        .and_then(|n| n.parse().ok());
+    // Each page stands in a gigabyte of its own and takes two tables.
+    let pages: u64 = pages.unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        pages * 8 < 1024,
+        "{pages} pages took {} KiB of tables",
+        pages * 8
+    );
+    all_is_well(&server, "spread");
 }
