@@ -245,3 +245,45 @@ pub(crate) fn facts(rt: &mut Runtime, call: &'static str, id: u64) -> Result<Fac
         _ => Err(breach(call)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::process::state::liar::Liar;
+    use crate::backend::process::wire::pair::WORDS;
+
+    #[test]
+    fn answers_that_lie_are_errors() {
+        let mut liar = Liar::new();
+        let mut ask_for = |words: [u64; WORDS]| {
+            liar.answers(&words, b"");
+            ask(&mut liar.rt, "t", liar.index, Request::Fetch { fd: 0 })
+        };
+        // What is no answer, and descriptors that do not come.
+        for what in [0, 7, u64::MAX] {
+            let e = ask_for([what; WORDS]).err().map(|e| e.errno());
+            assert_eq!(e, Some(Errno::EPROTO), "{what}");
+        }
+        for count in [1, fds::MAX_SENT, usize::MAX] {
+            let e = ask_for(Answer::Done.encode(count)).err();
+            assert_eq!(e.map(|e| e.errno()), Some(Errno::EAGAIN), "{count}");
+        }
+        // An answer to another question.
+        let answered = ask_for(Answer::Id(3).encode(0)).unwrap();
+        assert_eq!(answered.returned("t").unwrap_err().errno(), Errno::EPROTO);
+        assert_eq!(answered.number("t").unwrap_err().errno(), Errno::EPROTO);
+        assert_eq!(answered.id("t"), Ok(3));
+        assert_eq!(answered.descriptor("t").unwrap_err().errno(), Errno::EPROTO);
+    }
+
+    #[test]
+    fn descriptors_that_were_not_announced_are_not_taken_for_others() {
+        let mut liar = Liar::new();
+        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let file = [std::os::fd::AsFd::as_fd(&file); 2];
+        fds::send(&liar.sock, &file).unwrap();
+        liar.answers(&Answer::Done.encode(1), b"");
+        let e = ask(&mut liar.rt, "t", liar.index, Request::Fetch { fd: 0 });
+        assert_eq!(e.err().map(|e| e.errno()), Some(Errno::EPROTO));
+    }
+}

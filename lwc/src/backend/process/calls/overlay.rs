@@ -242,3 +242,67 @@ pub(crate) fn drop_own(rt: &mut Runtime, specs: &[Spec]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::process::state::liar::Liar;
+    use crate::backend::process::wire::message::Answer;
+    use proptest::prelude::*;
+
+    /// Whatever a hostile source answers, nothing is mapped beyond what was
+    /// asked for, and its own memory stays where it is.
+    #[test]
+    fn a_source_that_lies_changes_nothing_that_was_not_asked_for() {
+        let page = page_size() as u64;
+        // Three pages, of which the middle one is asked for.
+        // SAFETY: a new mapping at an address the kernel picks.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                3 * page as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        } as u64;
+        let around = |at: u64| {
+            // SAFETY: pages of that mapping, which nobody else uses.
+            unsafe { (at as *mut u64).write_volatile(at) };
+            at
+        };
+        let outside = [around(start), around(start + 2 * page)];
+        let middle = start + page;
+        let specs = [Spec::new(What::Memory(middle, middle + page), Access::Copy)];
+        let near = prop_oneof![
+            4 => (0u64..4).prop_map(move |n| start + n * page),
+            1 => any::<u64>(),
+            2 => Just(page),
+            1 => 0u64..8,
+        ];
+        let parts = proptest::collection::vec((1u64..6, proptest::array::uniform5(near)), 1..4);
+        proptest!(
+            ProptestConfig { cases: if cfg!(miri) { 1 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() },
+            |(parts in parts)| {
+                let mut liar = Liar::new();
+                let words = parts.iter().flat_map(|(k, rest)| std::iter::once(*k).chain(*rest));
+                let bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+                liar.answers(&Answer::Done.encode(0), &bytes);
+                let result = borrow(&mut liar.rt, liar.index, &specs);
+                for at in outside {
+                    // SAFETY: as above.
+                    prop_assert_eq!(unsafe { (at as *const u64).read_volatile() }, at);
+                }
+                if result.is_ok() {
+                    let within = |p: &Part| match p {
+                        Part::Bare { start, len } => (*start, *len) == (middle, page),
+                        Part::Credentials { .. } => true,
+                        _ => false,
+                    };
+                    prop_assert!(Part::decode(&bytes).unwrap().iter().all(within));
+                }
+            }
+        );
+    }
+}

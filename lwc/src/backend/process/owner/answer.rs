@@ -198,37 +198,18 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::process::state::channel::Channel;
-    use crate::backend::process::wire::bell::{Bell, OwnBell, PeerBell};
-    use crate::backend::process::wire::mapped::{Mapped, seal_writes};
-    use crate::backend::process::wire::pair::{Pair, WORDS};
+    use crate::backend::process::state::liar::Liar;
+    use crate::backend::process::wire::pair::WORDS;
     use proptest::prelude::*;
 
-    /// A root, and its channel to a context that is not there: the test writes
-    /// what that one would.
-    fn root_and_liar() -> (Runtime, Mapped<Pair>, OwnBell, usize) {
-        let mut rt = Runtime::root().unwrap();
-        let bell = Mapped::<Bell>::file(c"t").unwrap();
-        let own = OwnBell::new(Mapped::map(&bell).unwrap());
-        seal_writes(&bell).unwrap();
-        let pair = Mapped::<Pair>::file(c"t").unwrap();
-        let (here, _there) = fds::socket_pair().unwrap();
-        let channel = Channel::new(
-            7,
-            Some(here),
-            Mapped::map(&pair).unwrap(),
-            0,
-            PeerBell::map(&bell).unwrap(),
-        );
-        let index = rt.add_channel(channel);
-        (rt, Mapped::map(&pair).unwrap(), own, index)
-    }
-
-    fn send(pair: &Pair, words: &[u64], count: u32) {
-        let half = &pair.halves[1];
-        half.put_words(words);
-        half.count.store(count, Ordering::Relaxed);
-        half.publish(kind::REQUEST);
+    fn asks(liar: &mut Liar, words: &[u64], count: u32) -> u32 {
+        liar.says(kind::REQUEST, words, &[]);
+        // Its length may be a lie as well.
+        liar.claims(count);
+        serve(&mut liar.rt, liar.index);
+        let told = liar.hears();
+        assert_eq!(told.kind.load(Ordering::Relaxed), kind::REPLY);
+        told.errno.load(Ordering::Relaxed)
     }
 
     proptest! {
@@ -240,71 +221,78 @@ mod tests {
                 1..12,
             )
         ) {
-            let (mut rt, pair, _bell, index) = root_and_liar();
+            let mut liar = Liar::new();
             for (what, rest, count) in all {
                 // RUN is among them: without a right it must not be made.
                 let words: Vec<u64> = std::iter::once(what).chain(rest).collect();
-                send(&pair, &words, count);
-                serve(&mut rt, index);
-                let half = &pair.halves[0];
-                let errno = half.errno.load(Ordering::Relaxed);
-                prop_assert_eq!(half.kind.load(Ordering::Relaxed), kind::REPLY);
+                let errno = asks(&mut liar, &words, count);
+                let words = std::array::from_fn(|i| words[i]);
                 if let Some(Request::Peek { len, .. } | Request::Poke { len, .. }) =
-                    Request::decode(&half_words(&words))
+                    Request::decode(&words)
                 {
                     prop_assert!(errno != 0 || len == 0);
                 }
             }
             // Nothing it registered has a process, and one at most is under way.
-            prop_assert!(rt.book.as_ref().unwrap().count() <= 2);
+            prop_assert!(liar.rt.book.as_ref().unwrap().count() <= 2);
         }
-    }
-
-    fn half_words(words: &[u64]) -> [u64; WORDS] {
-        std::array::from_fn(|i| words[i])
     }
 
     #[test]
     fn one_that_is_sealed_is_served_nothing() {
-        let (mut rt, pair, _bell, index) = root_and_liar();
-        let ask = |rt: &mut Runtime, request: Request| {
-            send(&pair, &request.encode(), 0);
-            serve(rt, index);
-            pair.halves[0].errno.load(Ordering::Relaxed)
-        };
-        assert_eq!(ask(&mut rt, Request::Info { id: 1 }), 0);
-        assert_eq!(ask(&mut rt, Request::Seal), 0);
-        let eperm = Errno::EPERM as u32;
-        for words in 0..24u64 {
-            let mut all = [0; WORDS];
-            all[0] = words;
-            let Some(request) = Request::decode(&all) else {
-                continue;
-            };
-            let expected = if matches!(request, Request::Unhold { .. }) {
-                0
-            } else {
-                eperm
-            };
-            assert_eq!(ask(&mut rt, request), expected, "{request:?}");
+        let mut liar = Liar::new();
+        let info = Request::Info { id: 1 }.encode();
+        assert_eq!(asks(&mut liar, &info, 0), 0);
+        assert_eq!(asks(&mut liar, &Request::Seal.encode(), 0), 0);
+        for what in 0..24u64 {
+            let mut words = [0; WORDS];
+            words[0] = what;
+            let gives_up = matches!(Request::decode(&words), Some(Request::Unhold { .. }));
+            let expected = if gives_up { 0 } else { Errno::EPERM as u32 };
+            assert_eq!(asks(&mut liar, &words, 0), expected, "{what}");
         }
-        assert_eq!(rt.book.as_ref().unwrap().count(), 1);
+        assert_eq!(liar.rt.book.as_ref().unwrap().count(), 1);
     }
 
     #[test]
     fn a_registration_that_cannot_be_sent_is_undone() {
-        let (mut rt, pair, _bell, index) = root_and_liar();
+        let mut liar = Liar::new();
+        // It has closed its end.
+        liar.sock = std::fs::File::open("/dev/null").unwrap().into();
         let register = Request::Register {
             flags: 0,
             shared_table: false,
         };
-        // The other end of the socket is closed.
         for _ in 0..3 {
-            send(&pair, &register.encode(), 0);
-            serve(&mut rt, index);
-            let errno = pair.halves[0].errno.load(Ordering::Relaxed);
+            let errno = asks(&mut liar, &register.encode(), 0);
             assert_eq!(errno, Errno::EPIPE as u32);
-            assert_eq!(rt.book.as_ref().unwrap().count(), 1);
+            assert_eq!(liar.rt.book.as_ref().unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn nobody_is_born_by_a_claim() {
+        let mut liar = Liar::new();
+        let register = Request::Register {
+            flags: 0,
+            shared_table: false,
+        };
+        assert_eq!(asks(&mut liar, &register.encode(), 0), 0);
+        let Some((Answer::Id(id), 3)) = Answer::decode(&liar.hears().take_words()) else {
+            panic!("no registration");
+        };
+        // No process has shown itself on the new context's line; one that is no
+        // child of the root's would not do either.
+        for _ in 0..2 {
+            let born = Request::Born { id }.encode();
+            assert_eq!(asks(&mut liar, &born, 0), Errno::EPERM as u32);
+            let line = fds::receive(&liar.sock, 3).map(|mut fds| fds.swap_remove(0));
+            if let Ok(line) = line {
+                fds::show_credentials(&line).unwrap();
+            }
+        }
+        assert_eq!(liar.rt.book.as_ref().unwrap().pid(id), Some(0));
+        assert_eq!(asks(&mut liar, &Request::Unregister { id }.encode(), 0), 0);
+        assert_eq!(liar.rt.book.as_ref().unwrap().count(), 1);
     }
 }

@@ -39,3 +39,49 @@ pub(crate) fn live(rt: &Runtime) -> [u64; 2] {
     let current = baton(rt).0;
     [current, if rt.anchor { current } else { 1 }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::process::state::book::Entry;
+    use crate::backend::process::state::liar::Liar;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_liar_is_followed_to_where_it_says_and_no_further() {
+        let mut liar = Liar::new();
+        let entry = Entry {
+            creator: 1,
+            flags: 0,
+            pid: 0,
+            channel: liar.index,
+            holders: BTreeMap::new(),
+            doomed: false,
+            slots: None,
+            bell: None,
+        };
+        let book = liar.rt.book.as_mut().unwrap();
+        book.entries.insert(7, entry);
+        assert_eq!(baton(&liar.rt).0, 1, "nobody has got it");
+        let number = liar.rt.bell.give(7, 0);
+        // On its way, received, handed on.
+        assert_eq!(baton(&liar.rt), (7, number));
+        liar.bell.receive(number);
+        assert_eq!(baton(&liar.rt), (7, number));
+        assert_eq!(liar.bell.give(9, 0), number + 1);
+        assert_eq!(baton(&liar.rt), (9, number + 1));
+        // It says that it got it back; that it handed it on long ago, or in a
+        // future that nobody reaches.
+        liar.bell.receive(number + 2);
+        assert_eq!(baton(&liar.rt).0, 7);
+        for far in [0, number, u64::MAX, 1 << 40] {
+            liar.bell.redirect(9, far);
+            assert_eq!(baton(&liar.rt).0, 7, "{far}");
+        }
+        // To itself, for ever: the search ends.
+        liar.bell.redirect(7, number + 4);
+        assert_eq!(baton(&liar.rt).0, 7);
+        liar.rt.bell.take_back();
+        assert_eq!(baton(&liar.rt).0, 1);
+    }
+}
