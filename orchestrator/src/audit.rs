@@ -66,6 +66,17 @@ impl Matrix {
         self.rows.iter().flat_map(|r| &r.cells).all(|c| c.ok)
     }
 
+    /// What kinds of resources were tried.
+    fn tried(&self) -> String {
+        let cells = || self.rows.iter().flat_map(|r| &r.cells);
+        let kinds = KINDS.iter().filter(|(name, _)| {
+            let mut cells = cells();
+            cells.any(|c| c.resource.starts_with(name))
+        });
+        let kinds: Vec<&str> = kinds.map(|(_, kind)| *kind).collect();
+        kinds.join(", ")
+    }
+
     /// For people.
     pub fn render(&self) -> String {
         use std::fmt::Write;
@@ -108,7 +119,7 @@ impl Matrix {
             })
         });
         out.extend(breaches);
-        let _ = writeln!(out, "tried: {TRIED}");
+        let _ = writeln!(out, "tried: {}", self.tried());
         out.push_str(if self.holds() {
             "every attempt beyond the grants failed\n"
         } else {
@@ -118,10 +129,19 @@ impl Matrix {
     }
 }
 
-/// What was tried, for people.
-const TRIED: &str = "regions, control pages, every page of the backend's that contexts share, \
-                     secrets, descriptors, overlays, requests of the backend, the environment, \
-                     signals to other processes, files";
+/// Beginnings of resources' names, and what trying such is called.
+const KINDS: [(&str, &str); 10] = [
+    ("region", "regions"),
+    ("control", "control pages"),
+    ("pages of", "every other page that contexts share"),
+    ("secret", "secrets"),
+    ("descriptors", "descriptors"),
+    ("overlay", "overlays"),
+    ("requests", "requests of the backend"),
+    ("environment", "the environment"),
+    ("other processes", "signals to other processes"),
+    ("files", "files"),
+];
 
 /// Something that can be reached or not.
 enum Resource {
@@ -420,12 +440,15 @@ fn entries(
             steps: grant(&|_| 0),
         });
     }
-    for (name, count, root) in [
-        ("requests served", what::REQUESTS, u64::MAX),
-        ("environment", what::ENVIRONMENT, 0),
-        ("other processes", what::SIGNALS, u64::MAX),
-        ("files", what::FILES, u64::MAX),
-    ] {
+    // Where contexts are one process they make no requests, and whoever sends a
+    // signal ends.
+    let counts = [
+        ("requests served", what::REQUESTS, u64::MAX, process),
+        ("environment", what::ENVIRONMENT, 0, true),
+        ("other processes", what::SIGNALS, u64::MAX, process),
+        ("files", what::FILES, u64::MAX, true),
+    ];
+    for (name, count, root, _) in counts.into_iter().filter(|c| c.3) {
         out.push(Entry {
             name: name.into(),
             resource: Resource::Count(count),

@@ -8,6 +8,9 @@
 //! needs to make copies, and of which a copy can make none; memory, which
 //! `memory` limits, and processor time, which `timeout` does.
 
+#[cfg(target_os = "linux")]
+use nix::sys::resource::{Resource, setrlimit};
+
 /// Before anything of the function's runs.
 ///
 /// * `SIGPENDING`: signals that wait. A context sends itself none; those that
@@ -20,9 +23,9 @@
 #[cfg(target_os = "linux")]
 pub(super) fn before_the_function() -> Result<(), String> {
     for limit in [
-        libc::RLIMIT_SIGPENDING,
-        libc::RLIMIT_MSGQUEUE,
-        libc::RLIMIT_CORE,
+        Resource::RLIMIT_SIGPENDING,
+        Resource::RLIMIT_MSGQUEUE,
+        Resource::RLIMIT_CORE,
     ] {
         most(limit, 0)?;
     }
@@ -37,21 +40,13 @@ pub(super) fn before_the_function() -> Result<(), String> {
 /// What setrlimit(2) says.
 #[cfg(target_os = "linux")]
 pub(super) fn before_the_sandbox(locked: usize) -> Result<(), String> {
-    most(libc::RLIMIT_MEMLOCK, locked)
+    most(Resource::RLIMIT_MEMLOCK, locked)
 }
 
 #[cfg(target_os = "linux")]
-fn most(limit: libc::__rlimit_resource_t, value: usize) -> Result<(), String> {
-    let most = libc::rlimit {
-        rlim_cur: value as libc::rlim_t,
-        rlim_max: value as libc::rlim_t,
-    };
-    // SAFETY: setrlimit reads the struct.
-    if unsafe { libc::setrlimit(limit, &raw const most) } != 0 {
-        let e = std::io::Error::last_os_error();
-        return Err(format!("setting limit {limit} of its context: {e}"));
-    }
-    Ok(())
+fn most(limit: Resource, value: usize) -> Result<(), String> {
+    setrlimit(limit, value as u64, value as u64)
+        .map_err(|e| format!("setting {limit:?} of its context to {value}: {e}"))
 }
 
 /// Elsewhere all contexts are one process, and a limit would be everybody's.

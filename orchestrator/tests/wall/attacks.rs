@@ -106,7 +106,7 @@ fn an_answer_does_not_change_while_the_next_reads_it() {
         return;
     }
     let server = server(&["--workers", "1", "--circuit", "3"]);
-    for round in 0..60 {
+    for round in 0..40 {
         let response = text(&server.post("two", b"flip"));
         // Where its answer is refused, that is its own doing.
         let kept = !response.starts_with("200") || response.ends_with(" 0 changes");
@@ -114,7 +114,7 @@ fn an_answer_does_not_change_while_the_next_reads_it() {
     }
     // The kernel's last writes for a process that was killed are over before
     // the next function begins.
-    for round in 0..12 {
+    for round in 0..8 {
         let response = text(&server.post("long", b"robust"));
         let kept = !response.starts_with("200") || response.ends_with(" 0 changes");
         assert!(kept, "robust, round {round}: {response}");
