@@ -197,6 +197,11 @@ step_test() {
 	"$(built "$kmod/tests" lwc_test)"
 	say 'the conformance suite'
 	on_kernel test --release --locked -p lwc-tests
+	say 'the examples of the library'
+	for example in rollback sessions signer monitor; do
+		on_kernel run --release --locked --quiet -p lwc \
+		    --example "$example"
+	done
 	say 'the example: three functions sign a thumbnail'
 	mkdir -p "$root/target"
 	orchestrator run examples/upload/chain.toml \

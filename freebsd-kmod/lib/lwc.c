@@ -6,9 +6,10 @@
 
 /*
  * The calls of <sys/lwc.h> for C programs: find the numbers, make the calls.
+ * What they do is said in docs/contract.md.
  *
- * Numbers of module system calls vary.  They are looked up once, by the
- * names of their modules ("sys/lwCreate", ...), and kept.  When the module is not
+ * Numbers of module system calls vary.  They are looked up once, by the names
+ * of their modules ("sys/lwCreate", ...), and kept.  When the module is not
  * loaded a call fails with ENOSYS; the kernel is not asked for a number that
  * nobody owns, so no SIGSYS is raised.
  *

@@ -14,6 +14,9 @@
  * and Performance", OSDI 2016); everything that is ours has a value of 0x1000
  * or more.  This header compiles as C11 and as C++, in user space and in the
  * FreeBSD kernel.  lwc-sys generates its Rust bindings from it.
+ *
+ * What the calls do is said in docs/contract.md, clause by clause.  Numbers
+ * such as 3.3 in comments, here and in the module, are its clauses.
  */
 
 #ifndef _SYS_LWC_H_
@@ -29,8 +32,8 @@
 #define	LWC_ABI_VERSION		3
 
 /*
- * What lwCreate() and lwSwitch() return: a descriptor (>= 0, lwCreate() in
- * the creator only) or one of these.
+ * What lwCreate() and lwSwitch() return (contract 2.1, 3.2): a descriptor
+ * (>= 0, lwCreate() in the creator only) or one of these.
  */
 #define	LWC_FAILED		(-1)	/* errno says why */
 #define	LWC_SWITCHED		(-2)	/* somebody switched here */
@@ -39,7 +42,7 @@
 /* Instead of a descriptor: the current context. */
 #define	LWC_SELF		(-1)
 
-/* Flags of lwCreate(). */
+/* Flags of lwCreate() (contract 2.6). */
 #define	LWC_TRAP_SYSCALL	0x0080	/* its system calls resume the creator */
 #define	LWC_PREFAULT		0x0100	/* copy writable pages now */
 #define	LWC_TRAP_FAULT		0x1000	/* its faults resume the creator */
@@ -47,7 +50,7 @@
 #define	LWC_CREATE_FLAGS	(LWC_TRAP_SYSCALL | LWC_PREFAULT | \
 				    LWC_TRAP_FAULT | LWC_TRAP_EXIT)
 
-/* A specifier's flags: one type ... */
+/* A specifier's flags (contract 2.3): one type ... */
 #define	LWC_MEMORY		0x001
 #define	LWC_FILES		0x002
 #define	LWC_CREDENTIALS		0x004
@@ -56,7 +59,7 @@
 #define	LWC_COPY		0x000	/* copy-on-write, or dup */
 #define	LWC_SHARE		0x008	/* one memory, one table */
 #define	LWC_UNMAP		0x010	/* absent there */
-/* ... and, in lwCreate() only, a right for the new context over its creator. */
+/* ... and, in lwCreate() only, a right over the creator (contract 2.5). */
 #define	LWC_MAY_OVERLAY		0x020
 #define	LWC_OPTIONS		(LWC_SHARE | LWC_UNMAP | LWC_MAY_OVERLAY)
 
@@ -65,8 +68,8 @@
 /*
  * Beside their number, in lwSwitch():
  *
- * UNTIL: one word more follows them, which does not travel: the end of
- * patience, in nanoseconds of CLOCK_MONOTONIC.  If nobody has resumed the
+ * UNTIL: one word more follows them, which does not travel: a
+ * deadline, in nanoseconds of CLOCK_MONOTONIC.  If nobody has resumed the
  * caller by then the call fails with ETIMEDOUT, and whoever is current is
  * suspended where it was.
  *
@@ -103,7 +106,7 @@ struct lwc_spec {
 };
 
 /*
- * Words of an LWC_TRAPPED event.
+ * Words of an LWC_TRAPPED event (contract 6.2, 7.1).
  *
  * A trapped system call: src is a descriptor of the trapped context, the
  * words are the number and the arguments; answer by switching back with
@@ -133,8 +136,9 @@ struct lwc_spec {
 #define	LWC_STATE_PREEMPTED	5	/* suspended between two instructions */
 
 /*
- * What lwInfo() tells.  li_rights holds the type bits of which the descriptor
- * still carries any right; for LWC_SELF, what others may get at most.
+ * What lwInfo() tells (contract 8.1).  li_rights holds the type bits of which
+ * the descriptor still carries any right; for LWC_SELF, what others may get at
+ * most.
  */
 struct lwc_info {
 	uint64_t	li_id;		/* unique in the process; root is 1 */
@@ -180,40 +184,42 @@ extern "C" {
 #endif
 
 /*
- * Make a context.  Returns its descriptor; or, in the new context, when
- * somebody first switches to it, LWC_SWITCHED with src, src_args and
- * num_args (capacity in, count out) as lwSwitch() gives them.
+ * Make a context (contract 2).  Returns its descriptor; or, in the new
+ * context, when somebody first switches to it, LWC_SWITCHED with src, src_args
+ * and num_args (capacity in, count out) as lwSwitch() gives them.
  */
 int	lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
 	    uint64_t *src_args, int *num_args, int flags);
 
 /*
  * Save the current context and resume another where it last left, handing it
- * n words.  Returns LWC_SWITCHED or LWC_TRAPPED when somebody resumes this
- * one.  The out arguments may be null.  LWC_UNTIL and LWC_ROOM go with n.
+ * n words (contract 3).  Returns LWC_SWITCHED or LWC_TRAPPED when somebody
+ * resumes this one.  The out arguments may be null.  LWC_UNTIL and LWC_ROOM go
+ * with n.
  */
 int	lwSwitch(int to, const uint64_t *to_args, int n, int *src,
 	    uint64_t *src_args, int *num_args);
 
-/* The same, but destroy the current context.  Returns only on failure. */
+/* The same, but destroy the current context (3.4).  Returns only on failure. */
 int	lwDiscardSwitch(int to, const uint64_t *to_args, int n);
 
-/* Take resources out of a descriptor's rights, for ever. */
+/* Take resources out of a descriptor's rights, for ever (contract 4). */
 int	lwRestrict(int lwc, const struct lwc_spec *specs, int nspecs);
 
-/* Bring a source's resources into the current context, at their places. */
+/* Bring a source's resources here, at their places (contract 5). */
 int	lwOverlay(int source, const struct lwc_spec *specs, int nspecs);
 
 /*
  * Run one system call with the target's memory, files or credentials (mask:
- * type bits) and the caller's own for the rest.  Reads LWC_CALL_NARGS words.
+ * type bits) and the caller's own for the rest (contract 7.2).  Reads
+ * LWC_CALL_NARGS words.
  */
 int64_t	lwSyscall(int target, int mask, int number, const uint64_t *args);
 
-/* A descriptor of the current context. */
+/* A descriptor of the current context (contract 1.3). */
 int	lwGetlwc(void);
 
-/* Facts about a context, for people and for tests. */
+/* Facts about a context, for people and for tests (contract 8.1). */
 int	lwInfo(int lwc, struct lwc_info *info);
 
 /* End a context, introduce two, or give up system calls: see above. */

@@ -12,6 +12,10 @@
 //! −1 and errno on failure. Their numbers are found at run time, by the
 //! module's name; without the module, and on every other system, they fail
 //! with ENOSYS.
+//!
+//! What each call does is said clause by clause in `docs/contract.md` of the
+//! repository, which is the module `contract` in the documentation of the `lwc`
+//! crate.
 
 #[allow(missing_docs, non_camel_case_types, unreachable_pub, clippy::all)]
 mod bindings;

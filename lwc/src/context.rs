@@ -14,14 +14,15 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 
 bitflags::bitflags! {
-    /// Flags of lwCreate (contract 2.6).
+    /// Flags of lwCreate ([contract 2.6](crate::contract#c2-6)).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Flags: u32 {
         /// The new context's system calls are not executed but resume its
-        /// creator with [`Event::Called`] (contract 7.1). Contexts that it
-        /// makes are trapped as well, by the same creator if they do not have
-        /// this flag themselves. Best together with `TRAP_FAULT`: a handler
-        /// that it has for faults can do nothing without system calls.
+        /// creator with [`Event::Called`] ([contract
+        /// 7.1](crate::contract#c7-1)). Contexts that it makes are trapped as
+        /// well, by the same creator if they do not have this flag themselves.
+        /// Best together with `TRAP_FAULT`: a handler that it has for faults
+        /// can do nothing without system calls.
         const TRAP_SYSCALL = LWC_TRAP_SYSCALL;
         /// Copy writable pages now, not on first write.
         const PREFAULT = LWC_PREFAULT;
@@ -213,7 +214,7 @@ pub enum Created {
 }
 
 /// Makes a context: a copy of the current one but for what the specifiers say
-/// (lwCreate, contract 2; paper, section 3.1).
+/// (lwCreate, [contract 2](crate::contract#c2); paper, section 3.1).
 ///
 /// # Safety
 /// The call returns twice, on two copies of memory, like fork(2). In the new
@@ -224,8 +225,8 @@ pub enum Created {
 /// [`spawn`], which runs one closure there and nothing after it.
 ///
 /// # Errors
-/// Contract 2.7: EINVAL, E2BIG, ENOMEM, EMFILE, EAGAIN, EBUSY; nothing has
-/// changed then, but that memory to be shared may be shared memory already.
+/// [Contract 2.7](crate::contract#c2-7): EINVAL, E2BIG, ENOMEM, EMFILE, EAGAIN,
+/// EBUSY; nothing has changed then, but that memory to be shared may be shared memory already.
 pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
     Ok(match backend::lw_create(specs, flags.bits())? {
         Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
@@ -299,14 +300,15 @@ impl Handle {
         self.fd
     }
 
-    /// Saves the current context and resumes this one (lwSwitch, contract 3).
+    /// Saves the current context and resumes this one (lwSwitch, [contract
+    /// 3](crate::contract#c3)).
     ///
     /// Returns when somebody switches back, whoever it is, or when a context
     /// created here ends.
     ///
     /// # Errors
-    /// Contract 3.6, still in the caller: EBADF, EINVAL (itself; more than 16
-    /// words), ESRCH (dead, with how it died), EBUSY (threads).
+    /// [Contract 3.6](crate::contract#c3-6), still in the caller: EBADF, EINVAL
+    /// (itself; more than 16 words), ESRCH (dead, with how it died), EBUSY (threads).
     #[inline(always)]
     pub fn switch(&self, args: &[u64]) -> Result<Event> {
         backend::lw_switch(self.fd, args, None)
@@ -326,13 +328,15 @@ impl Handle {
     }
 
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
-    /// contract 3.4). Returns on failure alone, to a caller that is unharmed.
+    /// [contract 3.4](crate::contract#c3-4)). Returns on failure alone, to a
+    /// caller that is unharmed.
     pub fn discard_switch(&self, args: &[u64]) -> Error {
         backend::lw_discard_switch(self.fd, args)
     }
 
     /// Takes resources out of this descriptor's rights, for ever (lwRestrict,
-    /// contract 4). The access of the specifiers is of no account.
+    /// [contract 4](crate::contract#c4)). The access of the specifiers is of no
+    /// account.
     ///
     /// # Errors
     /// EBADF, EINVAL, E2BIG, ESRCH; ETIMEDOUT if the owner does not answer
@@ -342,20 +346,20 @@ impl Handle {
     }
 
     /// Brings resources of this context into the current one, at the same
-    /// addresses and numbers (lwOverlay, contract 5).
+    /// addresses and numbers (lwOverlay, [contract 5](crate::contract#c5)).
     ///
     /// # Safety
     /// Memory mapped at those addresses is replaced: nothing that Rust code
     /// here still uses may live there, but regions that the specifiers name.
     ///
     /// # Errors
-    /// Contract 5.3, nothing changed: EACCES (not within the rights), EINVAL,
-    /// EFAULT (nothing there), EBADF, ESRCH, ENOMEM, EPERM.
+    /// [Contract 5.3](crate::contract#c5-3), nothing changed: EACCES (not within
+    /// the rights), EINVAL, EFAULT (nothing there), EBADF, ESRCH, ENOMEM, EPERM.
     pub unsafe fn overlay(&self, specs: &[Spec]) -> Result<()> {
         backend::lw_overlay(Some(self.fd), specs)
     }
 
-    /// Facts about the context (lwInfo, contract 8).
+    /// Facts about the context (lwInfo, [contract 8](crate::contract#c8)).
     ///
     /// # Errors
     /// EBADF.
@@ -372,7 +376,7 @@ impl Handle {
     }
 
     /// Gives the descriptor up. A suspended context that no descriptor names
-    /// any more is destroyed at once (contract 1.4).
+    /// any more is destroyed at once ([contract 1.4](crate::contract#c1-4)).
     ///
     /// # Errors
     /// EBADF.
@@ -428,7 +432,7 @@ impl Handle {
     /// after it has switched away. In the strict sandbox ([`confine`]) a context
     /// that waits cannot wake by itself: seen parked once, it stays parked until
     /// somebody wakes it who has been introduced to it or is its creator or the
-    /// root. One that is about to wait is given a millisecond.
+    /// root. One that is about to wait is given the time for it.
     ///
     /// # Errors
     /// EBADF, ESRCH (it is dead).
@@ -509,7 +513,8 @@ impl Drop for Context {
     }
 }
 
-/// A descriptor of the current context itself (lwGetlwc, contract 1.3).
+/// A descriptor of the current context itself (lwGetlwc, [contract
+/// 1.3](crate::contract#c1-3)).
 ///
 /// # Errors
 /// EMFILE.
@@ -518,7 +523,7 @@ pub fn getlwc() -> Result<Context> {
 }
 
 /// Narrows what anybody may get of the current context, through any descriptor
-/// (lwRestrict with LWC_SELF, contract 4.1).
+/// (lwRestrict with LWC_SELF, [contract 4.1](crate::contract#c4-1)).
 ///
 /// # Errors
 /// EINVAL, E2BIG.
@@ -527,7 +532,7 @@ pub fn restrict_self(specs: &[Spec]) -> Result<()> {
 }
 
 /// Gives up resources of the current context (lwOverlay of oneself with UNMAP,
-/// contract 5.1).
+/// [contract 5.1](crate::contract#c5-1)).
 ///
 /// # Safety
 /// Nothing that is unmapped may be used again; see [`Spec::memory`].
@@ -564,7 +569,7 @@ pub enum State {
     Preempted,
 }
 
-/// What lwInfo tells (contract 8.1).
+/// What lwInfo tells ([contract 8.1](crate::contract#c8-1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
     /// Unique in the process; the root's is 1.

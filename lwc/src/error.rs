@@ -7,9 +7,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused or failed call.
 ///
-/// The errno is one of those the contract lists for the call (see the man
-/// pages `lwCreate(2)`, `lwSwitch(2)`, `lwRestrict(2)`, `lwOverlay(2)`); the
-/// text says what was asked and, where it helps, how to mend it.
+/// The errno is one of those that the [contract](crate::contract) lists for the
+/// call (see the man pages `lwCreate(2)`, `lwSwitch(2)`, `lwRestrict(2)`,
+/// `lwOverlay(2)`); the text says what was asked and, where it helps, how to
+/// mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{call}: {what} ({errno})")]
 pub struct Error {

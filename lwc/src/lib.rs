@@ -28,10 +28,31 @@
 //! # Ok::<(), lwc::Error>(())
 //! ```
 //!
-//! Two backends keep one contract: the kernel's (FreeBSD with `lwc.ko`) and,
+//! Longer programs, one page each, are in the folder `examples`: `rollback`
+//! (snapshot and rollback), `sessions` (a context per session in an event-driven
+//! server), `signer` (a key that one context alone has) and `monitor` (a
+//! reference monitor). `cargo run -p lwc --example rollback` runs one.
+//!
+//! Two backends keep one [contract]: the kernel's (FreeBSD with `lwc.ko`) and,
 //! everywhere else, one of processes; [`backend`] tells which is in use.
+//! The [glossary] explains the words.
 //!
 #![doc = include_str!("../differences.md")]
+
+// For readers alone: what the documentation of the items above refers to. Links
+// of these texts to other files of the repository lead elsewhere here; of two
+// definitions of a link the first counts.
+
+/// [differences]: crate#what-the-process-backend-does-differently-or-refuses
+/// [glossary]: crate::glossary
+#[cfg(doc)]
+#[doc = include_str!("../contract.md")]
+pub mod contract {}
+
+/// [contract]: crate::contract
+#[cfg(doc)]
+#[doc = include_str!("../glossary.md")]
+pub mod glossary {}
 
 mod backend;
 mod context;

@@ -1,6 +1,7 @@
 //! Resource specifiers: which memory, descriptors or credentials a call means.
 //!
-//! Contract 2.3; paper, section 3 ("resource specifiers").
+//! [Contract 2.3](crate::contract#c2-3); paper, section 3 ("resource
+//! specifiers").
 
 use crate::error::{Error, Result};
 use crate::page_size;
@@ -104,7 +105,8 @@ impl Spec {
     }
 
     /// Lets the new context overlay this resource of its creator (lwCreate
-    /// only): the one right over its creator that a context can have (2.5).
+    /// only): the one right over its creator that a context can have
+    /// ([contract 2.5](crate::contract#c2-5)).
     #[must_use]
     pub fn may_overlay(mut self) -> Self {
         self.may_overlay = true;

@@ -1,4 +1,5 @@
-//! Trapped system calls and acting for another context (contract 7).
+//! Trapped system calls and acting for another context ([contract
+//! 7](crate::contract#c7)).
 
 use crate::backend;
 use crate::context::{Event, Handle};
@@ -9,7 +10,8 @@ use nix::errno::Errno;
 /// Arguments that travel with a trapped call; Linux has six, the rest is zero.
 const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
 
-/// A system call that a context made and that was not executed (contract 7.1).
+/// A system call that a context made and that was not executed ([contract
+/// 7.1](crate::contract#c7-1)).
 ///
 /// The context, made with [`Flags::TRAP_SYSCALL`](crate::Flags::TRAP_SYSCALL),
 /// waits for the answer. Only the context that it resumed may give it; a switch
@@ -106,8 +108,9 @@ bitflags::bitflags! {
 }
 
 impl Handle {
-    /// Makes one system call with a mixture of this context's resources and
-    /// the caller's (lwSyscall, contract 7.2). Returns the call's result.
+    /// Makes one system call with a mixture of this context's resources and the
+    /// caller's (lwSyscall, [contract 7.2](crate::contract#c7-2)). Returns the
+    /// call's result.
     ///
     /// `args` beyond those given are zero. The descriptor must carry every
     /// right over what `with` names. On the process backend a call runs in the

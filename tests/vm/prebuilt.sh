@@ -38,6 +38,7 @@ target=$(of CARGO_TARGET_DIR)/x86_64-unknown-freebsd
 
 rm -rf "$out"
 mkdir -p "$out/vagrant" "$out/bin/tests" "$out/bin/benches" \
+    "$out/bin/examples" \
     "$out/freebsd-kmod/tests" "$out/freebsd-kmod/bench" "$out/examples/upload"
 out=$(cd "$out" && pwd)
 
@@ -93,14 +94,19 @@ copy_programs() {
 		name=${program##*/}
 		name=${name%-*}
 		number=$((number + 1))
-		# Reads the sources where they were built; needs no kernel.
-		[ "$name" != clauses ] || continue
+		# They read the sources where they were built; no kernel is needed.
+		case $name in clauses | links) continue ;; esac
 		bring "$program" "$1/$number-$name"
 	done <"$out/programs"
 	rm "$out/programs"
 }
 programs test --no-run --release --locked -p lwc-tests
 copy_programs "$out/bin/tests"
+cross build --release --locked -p lwc --examples
+for example in "$root"/lwc/examples/*.rs; do
+	example=$(basename "$example" .rs)
+	bring "$target/release/examples/$example" "$out/bin/examples/$example"
+done
 programs bench --no-run --locked -p lwc
 copy_programs "$out/bin/benches"
 
@@ -121,9 +127,13 @@ bin=${0%/*}
 case $1 in
 build) exit 0 ;;
 run)
-	while [ "$1" != -- ]; do shift; done
-	shift
-	exec "$bin/lwc-orchestrator" "$@"
+	program=lwc-orchestrator
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		[ "$1" != --example ] || program=examples/$2
+		shift
+	done
+	[ $# = 0 ] || shift
+	exec "$bin/$program" "$@"
 	;;
 test)
 	for program in "$bin"/tests/*; do

@@ -348,6 +348,18 @@ pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
     Ok(fd)
 }
 
+/// Whether a context waits to be switched to: it does unless it is the current
+/// one, for nobody else runs.
+pub(crate) fn parked(of: RawFd) -> Result<bool> {
+    const CALL: &str = "parked";
+    let state = lw_info(Some(of)).map_err(|e| e.of(CALL))?.state;
+    if state == lwc_sys::LWC_STATE_DEAD {
+        let what = format!("the context of descriptor {of} is dead");
+        return Err(Error::new(CALL, Errno::ESRCH, what));
+    }
+    Ok(state != lwc_sys::LWC_STATE_CURRENT)
+}
+
 /// Shared anonymous memory.
 pub(crate) fn region_map(len: usize) -> Result<NonNull<u8>> {
     // SAFETY: a new mapping at an address the kernel picks.

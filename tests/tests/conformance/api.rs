@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = cases![
     introduce_works_in_the_strict_sandbox,
     parked_is_not_what_runs_on,
     confine_strict_uses_up_nothing_of_the_users,
+    confine_lets_nobody_send_signals,
     confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
     await_switch_ends_its_patience,
@@ -540,16 +541,11 @@ fn confine_strict_uses_up_nothing_of_the_users() {
         let page = lwc::page_size() as u64;
         let all = inside(&[], move || {
             lwc::confine(Confinement::Strict).unwrap();
-            // SAFETY: getpid and gettid have no preconditions.
-            let (pid, tid) = unsafe { (libc::getpid() as u64, libc::gettid() as u64) };
             let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
             let far = 1 << 40;
             let none = u64::MAX;
-            // Signals that queue, or stop it; locked memory; robust lists.
-            let mut good = [40, 64, libc::SIGSTOP, libc::SIGUSR1]
-                .iter()
-                .all(|&signal| refused(libc::SYS_tgkill, [pid, tid, signal as u64, 0, 0, 0]));
-            good &= refused(libc::SYS_mlock, [at, page, 0, 0, 0, 0]);
+            // Locked memory; robust lists; timers.
+            let mut good = refused(libc::SYS_mlock, [at, page, 0, 0, 0, 0]);
             good &= refused(libc::SYS_set_robust_list, [at, 24, 0, 0, 0, 0]);
             good &= refused(libc::SYS_timer_create, [0, 0, at, 0, 0, 0]);
             // A page table for each page.
@@ -579,6 +575,45 @@ fn confine_strict_uses_up_nothing_of_the_users() {
             u64::from(good)
         });
         assert_eq!(all, 1);
+    }
+}
+
+fn confine_lets_nobody_send_signals() {
+    #[cfg(target_os = "linux")]
+    for how in [Confinement::Strict, Confinement::Creator] {
+        // SAFETY: getppid has no preconditions.
+        let me = unsafe { libc::getpid() };
+        let signals = [0, 40, libc::SIGSTOP, libc::SIGUSR1, libc::SIGKILL];
+        for (of, signal) in signals.map(|s| (0, s)).into_iter().chain([(me, 0)]) {
+            let outcome = attempt(&[], move || {
+                lwc::confine(how).unwrap();
+                // SAFETY: is trapped.
+                unsafe {
+                    let pid = if of == 0 { libc::getpid() } else { of };
+                    libc::syscall(libc::SYS_tgkill, pid, pid, signal) as u64
+                }
+            });
+            assert_eq!(outcome.unwrap_err().signal, Some(libc::SIGSYS));
+        }
+        // abort(3) is known for what it is.
+        let outcome = attempt(&[], move || {
+            lwc::confine(how).unwrap();
+            std::process::abort()
+        });
+        assert_eq!(outcome.unwrap_err().signal, Some(libc::SIGABRT));
+        // Nor has the kernel send them.
+        let refused = inside(&[], move || {
+            let fd = std::fs::File::open("/dev/null").unwrap();
+            lwc::confine(how).unwrap();
+            let set = |command: i32, what: i32| {
+                // SAFETY: refused, on a descriptor of our own.
+                let rc =
+                    unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&fd), command, what) };
+                rc == -1 && Errno::last() == Errno::EPERM
+            };
+            u64::from(set(libc::F_SETOWN, me) && set(10, libc::SIGKILL) && set(libc::F_SETFL, 0))
+        });
+        assert_eq!(refused, 1);
     }
 }
 

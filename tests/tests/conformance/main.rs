@@ -1,5 +1,5 @@
 //! The conformance suite: every backend is held to the clauses of the
-//! contract, each case by its name.
+//! contract (`docs/contract.md`), each case by its name.
 //!
 //! ```sh
 //! cargo test -p lwc-tests --test conformance            # all

@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![
     c6_2_its_own_handler_comes_first,
     c6_2_a_trapped_fault_frees_the_context,
     c6_2_without_the_flag_the_process_dies => Signal(libc::SIGSEGV),
+    c6_2_an_end_goes_to_whom_is_left,
     c6_2_deep_without_the_flag_the_process_dies => Signal(libc::SIGFPE),
     c6_2_trap_fault_does_not_trap_exits => Exit(9),
     c6_2_trap_fault_does_not_trap_abort => Signal(libc::SIGABRT),
@@ -212,6 +213,26 @@ fn c6_2_without_the_flag_the_process_dies() {
     call(other.handle(), &[]);
 }
 
+fn c6_2_an_end_goes_to_whom_is_left() {
+    // The creator discards itself into what it made, which faults at once:
+    // whether the root sees its end before or after.
+    for _ in 0..20 {
+        let middle = lwc::spawn(&[], Flags::TRAP_FAULT, |_| {
+            let inner = lwc::spawn(&[], Flags::TRAP_FAULT, |_| {
+                poke(0x1238, 1);
+                std::process::abort()
+            })
+            .unwrap();
+            panic!("{}", inner.into_handle().discard_switch(&[]))
+        })
+        .unwrap();
+        let Ok(Event::Ended(end)) = middle.switch(&[]) else {
+            panic!("not ended");
+        };
+        assert_eq!((end.signal, end.address), (Some(libc::SIGSEGV), 0x1238));
+    }
+}
+
 fn c6_2_deep_without_the_flag_the_process_dies() {
     let middle = answering(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT, |_| {
         let inner = answering(&[], Flags::empty(), |_| {
@@ -222,17 +243,13 @@ fn c6_2_deep_without_the_flag_the_process_dies() {
         call(inner.handle(), &[])
     })
     .unwrap();
-    if of_processes() {
-        call(middle.handle(), &[]);
-    } else {
-        // There a guard is inherited: the inner one ends alone, and the middle
-        // one, which did not expect that, as well.
-        let Ok(Event::Ended(end)) = middle.switch(&[]) else {
-            panic!("not ended");
-        };
-        assert_eq!(end.signal, Some(libc::SIGABRT));
-        nix::sys::signal::raise(Signal::SIGFPE).unwrap();
-    }
+    // A guard is inherited: the inner one ends alone, and the middle one, which
+    // did not expect that, as well.
+    let Ok(Event::Ended(end)) = middle.switch(&[]) else {
+        panic!("not ended");
+    };
+    assert_eq!(end.signal, Some(libc::SIGABRT));
+    nix::sys::signal::raise(Signal::SIGFPE).unwrap();
 }
 
 fn c6_2_trap_fault_does_not_trap_exits() {

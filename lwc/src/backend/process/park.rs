@@ -62,7 +62,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
         // Only now: with both sides on one processor the answer is mostly
         // there before the one who asked comes to wait.
         keep_informed();
-        let slept = rt.sleep(limit, Runtime::any_news);
+        let slept = rt.sleep(limit, true, Runtime::any_news);
         if watch && slept {
             signals::look_again();
         }
@@ -79,10 +79,12 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     c.seen = seq;
     let half = &c.pair.halves[1 - c.side];
     let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
-    let turn = half.turn.load(Ordering::Relaxed);
+    // Only the root can tell whether who says that it is no more is no more.
+    let last = kind == kind::LAST_BATON && c.registered.is_none();
+    let departs = (kind == kind::LAST_BATON && c.registered.is_some()).then_some(c.peer);
     let got = match kind {
         kind::BATON | kind::LAST_BATON => Got::Baton {
-            from: (kind == kind::BATON).then_some(index),
+            from: (!last).then_some(index),
             words: half.take_some_words(count),
             count,
         },
@@ -106,8 +108,16 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
         }
         _ => return None, // an answer nobody waits for any more
     };
-    rt.bell.receive(turn);
-    Some(got)
+    rt.bell.receive();
+    let gone = departs.is_some_and(|id| root::end::departs(rt, id));
+    Some(match got {
+        Got::Baton { words, count, .. } if gone => Got::Baton {
+            from: None,
+            words,
+            count,
+        },
+        got => got,
+    })
 }
 
 /// Before a wait: the user may have blocked the signal that ends it when a

@@ -14,10 +14,13 @@
 //!   ones); on memory that it shares it may wake, and sleep on its own doorbell
 //!   alone, without a limit of time. So it is the kernel's word that whoever
 //!   sleeps there has stopped, and cannot start by itself ([`bell`](crate::backend::process::wire::bell)).
-//! * Signals to itself: those of faults and abort(3), of which one each can be
-//!   pending. No real-time signals, no SIGSTOP, no locked memory.
+//! * No signals, to itself neither (abort(3) ends it all the same, as does a fault
+//!   that it has a handler of ours for: see [`super::faults`]), no locked memory.
 //! * Memory at addresses of its choice only near what it has: page tables are
-//!   memory, too, and no limit counts them.
+//!   memory, too, and no limit counts them. Its doorbell lies apart, where it can
+//!   neither map anything nor take away what is there ([`Layout`]): to sleep at
+//!   its address is to sleep on its own doorbell, not on another's that has been
+//!   mapped there.
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
@@ -26,7 +29,7 @@ use crate::backend::process::guard::Guard;
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
-use crate::backend::process::state::signals::death_signal;
+use crate::backend::process::state::signals::{self, death_signal};
 use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
 use crate::{Confinement, backend::confine_error};
@@ -43,7 +46,6 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
-    libc::SYS_munmap,
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_mincore,
@@ -77,13 +79,13 @@ const COMPUTE: &[i64] = &[
 const CREATE: &[i64] = &[
     libc::SYS_futex,
     libc::SYS_mremap,
+    libc::SYS_munmap,
     libc::SYS_mlock,
     libc::SYS_mlock2,
     libc::SYS_munlock,
     libc::SYS_set_robust_list,
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_socketpair,
     libc::SYS_sendmsg,
@@ -93,18 +95,6 @@ const CREATE: &[i64] = &[
     libc::SYS_dup3,
     libc::SYS_get_robust_list,
     libc::SYS_seccomp,
-];
-
-/// Signals that a context may send itself in the strict sandbox: a fault is
-/// sent again to end as it would have, and abort(3).
-const OWN_SIGNALS: &[i32] = &[
-    libc::SIGABRT,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGSYS,
 ];
 
 /// futex(2) operations on memory that is the context's own.
@@ -123,6 +113,7 @@ const TRAPPED: &[i64] = &[
     libc::SYS_execveat,
     libc::SYS_kill,
     libc::SYS_tkill,
+    libc::SYS_tgkill,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_open,
@@ -208,7 +199,7 @@ fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
         low(1, SeccompCmpOp::Eq, libc::FUTEX_WAIT as u64)?,
         whole(0, SeccompCmpOp::Eq, rt.bell.address())?,
     ];
-    if !rt.shared_table && !rt.is_root() {
+    if !rt.is_root() {
         mode::set_unlimited();
         sleep.push(whole(3, SeccompCmpOp::Eq, 0)?);
     }
@@ -216,53 +207,107 @@ fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
     Ok(rules)
 }
 
+/// Where a context in the strict sandbox maps what it likes, and where not.
+///
+/// ```text
+///   program, heap │ 1 TiB or more │ doorbell │ 1 GiB │ 1 GiB │ libraries, regions … │ 1 GiB │ stack
+///   ◀─ unmaps ──▶ │   nothing     │ nothing │ nothing │◀─ maps where it likes, unmaps ──▶│
+/// ```
+///
+/// Where the kernel chooses an address it takes the highest that is free below
+/// what is mapped already; all of the memory that a context may have does not
+/// reach down to the doorbell. (It could if the sandbox let it unmap what is
+/// there, and nothing limited its addresses.)
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// From here on it maps and unmaps.
+    low: u64,
+    /// Up to here it maps.
+    high: u64,
+    /// Its doorbell.
+    doorbell: u64,
+}
+
 /// Room beside what is mapped in which a context in the strict sandbox chooses
 /// addresses: so much memory has page tables of 2 MiB.
 const NEAR: u64 = 1 << 30;
 
-/// What is mapped between heap and stack, as it was when it could last be read:
-/// in a sandbox it cannot.
-static MAPPED: Mutex<Option<(u64, u64)>> = Mutex::new(None);
-
-/// Notes what is mapped.
-fn note_mapped() -> Result<(u64, u64)> {
-    let mut noted = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    // Libraries, regions and whatever else is mapped lies together, some way
-    // below the stack and far above the program and its heap.
-    let mut found: Option<(u64, u64)> = None;
-    for line in text.lines().take_while(|l| !l.ends_with("[stack]")) {
-        let range = line.split_ascii_whitespace().next();
-        let Some((start, end)) = range.and_then(|range| range.split_once('-')) else {
-            continue;
-        };
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        let (Some(start), Some(end)) = (number(start), number(end)) else {
-            continue;
-        };
-        found = match found {
-            Some((first, last)) if start.saturating_sub(last) <= FAR => Some((first, end)),
-            _ => Some((start, end)),
-        };
-    }
-    if found.is_some() {
-        *noted = found;
-    }
-    noted.ok_or_else(|| confine_error(Errno::EACCES, "reading /proc/self/maps".into()))
-}
+/// Between doorbell and heap at least, and what one call unmaps there at most.
+const APART: u64 = 1 << 40;
 
 /// Mappings further apart than this do not lie together.
 const FAR: u64 = 1 << 34;
 
-/// Rules for calls that map memory: no new code, and addresses either left to
-/// the kernel or near what there is. `at`: the argument that is the address;
-/// `fixed`: the one with flags, and the flag that makes it one.
-fn near(at: u8, others: &[SeccompCondition], mapped: (u64, u64)) -> Result<SeccompRule> {
-    let (first, last) = mapped;
-    let mut conditions = others.to_vec();
-    conditions.push(whole(at, SeccompCmpOp::Ge, first.saturating_sub(NEAR))?);
-    conditions.push(whole(at, SeccompCmpOp::Lt, last.saturating_add(NEAR))?);
-    all(conditions)
+/// The layout as it was when it could last be read: in a sandbox it cannot.
+static LAYOUT: Mutex<Option<Layout>> = Mutex::new(None);
+
+impl Layout {
+    /// Reads it, if it can be read.
+    fn note() -> Result<Self> {
+        let mut noted = LAYOUT.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        if let Some(layout) = Self::of(&text) {
+            *noted = Some(layout);
+        }
+        noted.ok_or_else(|| {
+            confine_error(
+                Errno::ENOTSUP,
+                "the layout of the address space: it is not known, or not as Linux has it".into(),
+            )
+        })
+    }
+
+    /// The one that the lines of /proc/self/maps show. `None`: they are none, or
+    /// show an address space without room.
+    fn of(maps: &str) -> Option<Self> {
+        // Libraries, regions and whatever else is mapped lies together, some way
+        // below the stack and far above the program and its heap.
+        let mut found: Option<(u64, u64)> = None;
+        let mut below = 0;
+        for line in maps.lines().take_while(|l| !l.ends_with("[stack]")) {
+            let range = line.split_ascii_whitespace().next();
+            let Some((start, end)) = range.and_then(|range| range.split_once('-')) else {
+                continue;
+            };
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            let (start, end) = (number(start)?, number(end)?);
+            found = match found {
+                Some((first, last)) if start.saturating_sub(last) <= FAR => Some((first, end)),
+                Some((_, last)) => {
+                    below = last;
+                    Some((start, end))
+                }
+                None => Some((start, end)),
+            };
+        }
+        let (first, last) = found?;
+        let low = first.checked_sub(NEAR)?;
+        let doorbell = low.checked_sub(NEAR)?;
+        (below < doorbell.checked_sub(APART)?).then_some(Self {
+            low,
+            high: last.checked_add(NEAR)?,
+            doorbell,
+        })
+    }
+
+    /// The call, if argument `at` is an address to map something at.
+    fn maps(&self, at: u8, others: &[SeccompCondition]) -> Result<SeccompRule> {
+        let mut conditions = others.to_vec();
+        conditions.push(whole(at, SeccompCmpOp::Ge, self.low)?);
+        conditions.push(whole(at, SeccompCmpOp::Lt, self.high)?);
+        all(conditions)
+    }
+
+    /// The call, if the first two arguments, an address and a length, are not of
+    /// what lies apart.
+    fn takes_away(&self, others: &[SeccompCondition]) -> Result<Vec<SeccompRule>> {
+        let mut above = others.to_vec();
+        above.push(whole(0, SeccompCmpOp::Ge, self.low)?);
+        let mut below = others.to_vec();
+        below.push(whole(0, SeccompCmpOp::Lt, self.doorbell - APART)?);
+        below.push(whole(1, SeccompCmpOp::Lt, APART)?);
+        Ok(vec![all(above)?, all(below)?])
+    }
 }
 
 fn any(calls: &[i64]) -> Rules {
@@ -295,10 +340,16 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         ));
     }
     let creating = how == Confinement::Creator;
-    let mapped = note_mapped();
+    let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
     if !creating {
+        if rt.shared_table && !rt.is_root() {
+            return Err(confine_error(
+                Errno::ENOTSUP,
+                "its descriptor table is one with another context's: it looks around once a second whether that one is there, which the strict sandbox does not let it".into(),
+            ));
+        }
         seal(rt)?;
     }
     let mut allowed = any(COMPUTE);
@@ -308,23 +359,28 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     if creating {
         allowed.insert(libc::SYS_mmap, vec![all(vec![no_exec])?]);
     } else {
-        let mapped = mapped?;
+        let layout = layout?;
+        move_doorbell(rt, layout.doorbell)?;
         let anywhere = whole(0, SeccompCmpOp::Eq, 0)?;
+        // Nor locked, huge, elsewhere, or growing by itself.
+        let flags = libc::MAP_LOCKED | libc::MAP_HUGETLB | libc::MAP_32BIT | libc::MAP_GROWSDOWN;
+        let plain = low(3, SeccompCmpOp::MaskedEq(flags as u64), 0)?;
         allowed.insert(
             libc::SYS_mmap,
             vec![
-                all(vec![no_exec.clone(), anywhere])?,
-                near(0, &[no_exec], mapped)?,
+                all(vec![no_exec.clone(), plain.clone(), anywhere])?,
+                layout.maps(0, &[no_exec, plain])?,
             ],
         );
-        let fixed = libc::MREMAP_FIXED as u64;
-        allowed.insert(
-            libc::SYS_mremap,
-            vec![
-                when(3, SeccompCmpOp::MaskedEq(fixed), 0)?,
-                near(4, &[], mapped)?,
-            ],
-        );
+        let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;
+        let mut moves = layout.takes_away(&[fixed])?;
+        let to = [
+            whole(4, SeccompCmpOp::Ge, layout.low)?,
+            whole(4, SeccompCmpOp::Lt, layout.high)?,
+        ];
+        moves.extend(layout.takes_away(&to)?);
+        allowed.insert(libc::SYS_mremap, moves);
+        allowed.insert(libc::SYS_munmap, layout.takes_away(&[])?);
         allowed.insert(libc::SYS_futex, futexes(rt)?);
         let rt_is_root = rt.is_root();
         let line = rt.channel(0).and_then(|c| c.sock.as_ref());
@@ -340,9 +396,16 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     trapped.extend(any(TRAPPED_HERE));
     if creating {
         allowed.extend(any(CREATE));
-        // The new context is another process: signals to self are checked in
-        // its own, stricter filter.
-        allowed.insert(libc::SYS_tgkill, Vec::new());
+        // Not F_SETOWN and its like, by which the kernel sends signals.
+        let commands = [
+            libc::F_GETFD,
+            libc::F_DUPFD_CLOEXEC,
+            libc::F_ADD_SEALS,
+            libc::F_GET_SEALS,
+        ];
+        let commands = commands.map(|c| when(1, SeccompCmpOp::Eq, c as u64));
+        let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
+        allowed.insert(libc::SYS_fcntl, commands);
         let fork = clone_flags();
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
         trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
@@ -363,19 +426,6 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         ])?);
         allowed.insert(libc::SYS_prctl, rules);
     } else {
-        // SAFETY: getpid has no preconditions.
-        let me = unsafe { libc::getpid() } as u64;
-        let own = OWN_SIGNALS
-            .iter()
-            .map(|&signal| {
-                all(vec![
-                    low(0, SeccompCmpOp::Eq, me)?,
-                    low(2, SeccompCmpOp::Eq, signal as u64)?,
-                ])
-            })
-            .collect::<Result<Vec<_>>>()?;
-        allowed.insert(libc::SYS_tgkill, own);
-        trapped.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Ne, me)?]);
         trapped.insert(libc::SYS_clone, Vec::new());
     }
     install(trapped, SeccompAction::Allow, SeccompAction::Trap)?;
@@ -386,6 +436,14 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     )?;
     mode::set_confined(!creating);
     Ok(())
+}
+
+/// Puts the current context's doorbell where it stays for ever.
+fn move_doorbell(rt: &mut Runtime, to: u64) -> Result<()> {
+    signals::unhear(rt.bell.word());
+    let moved = rt.bell.move_to(to);
+    signals::hear(rt.bell.word());
+    moved.map_err(|e| e.of("confine"))
 }
 
 /// Tells everybody that this context will ask for nothing more.
@@ -435,4 +493,31 @@ pub(crate) fn limit_memory(bytes: u64) -> Result<()> {
         return Err(Error::last("limit_memory", format!("{bytes} bytes more")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doorbell_lies_apart_from_all_that_is_mapped() {
+        let maps = "\
+55d0c0000000-55d0c0001000 r-xp 00000000 00:01 9 /bin/x
+55d0d0000000-55d0e0000000 rw-p 00000000 00:00 0 [heap]
+7f0000000000-7f0000001000 rw-s 00000000 00:01 9 /memfd:x (deleted)
+7f0010000000-7f0020000000 r-xp 00000000 00:01 9 /lib/libc.so
+7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0 [stack]
+7ffd00030000-7ffd00034000 r--p 00000000 00:00 0 [vvar]
+";
+        let layout = Layout::of(maps).unwrap();
+        assert_eq!(layout.low, 0x7f00_0000_0000 - NEAR);
+        assert_eq!(layout.high, 0x7f00_2000_0000 + NEAR);
+        assert_eq!(layout.doorbell, layout.low - NEAR);
+        // No room.
+        let near = maps.replace("55d0e0000000", "7e8000000000");
+        assert!(Layout::of(&near).is_none());
+        assert!(Layout::of("").is_none());
+        // The one that there is.
+        assert!(Layout::note().is_ok());
+    }
 }

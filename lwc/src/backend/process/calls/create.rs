@@ -283,7 +283,9 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
         .iter()
         .enumerate()
         .filter_map(|(i, c)| c.as_ref().map(|c| (i, c)))
-        .filter(|(_, c)| c.held && !c.peer_dead() && !left_out(c.desc))
+        // One in the strict sandbox is served nothing and asked nothing: it could
+        // keep everybody waiting. It has no new holders but by its root's word.
+        .filter(|(_, c)| c.held && !c.sealed && !c.peer_dead() && !left_out(c.desc))
         .map(|(i, c)| (i, c.peer, c.desc))
         .collect();
     for (from, peer, desc) in held {
@@ -294,6 +296,8 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
             Ok(met) => met,
             // It cannot meet anybody but by its monitor, with every right.
             Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.errno()) => continue,
+            // It has ended meanwhile.
+            Err(e) if e.errno() == Errno::ESRCH => continue,
             Err(e) => return Err(e),
         };
         let Some(c) = rt.channel(from) else { continue };

@@ -1,5 +1,6 @@
 //! Code and address of a fault, noted down before it kills its context.
 
+use super::registers::registers;
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::gate;
 use crate::backend::process::wire::pair::Half;
@@ -17,31 +18,42 @@ const SIGNALS: [i32; 6] = [
     libc::SIGSYS,
 ];
 
-pub(crate) extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+pub(crate) extern "C" fn on_fault(
+    signal: i32,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     let note = NOTE.load(Ordering::Relaxed);
-    // SAFETY: the kernel hands a valid siginfo; NOTE points at a mapping that
-    // lives as long as the context; only async-signal-safe calls follow. The
-    // signal is blocked while its handler runs, so the one raised here, at
-    // default action now, kills the context as soon as the handler returns.
+    // SAFETY: the kernel hands a valid siginfo and the interrupted context; NOTE
+    // points at a mapping that lives as long as the context; only
+    // async-signal-safe calls follow. The signal is blocked while its handler
+    // runs, so the one raised here, at default action now, kills the context as
+    // soon as the handler returns.
     unsafe {
-        if !note.is_null() {
-            let address = if signal == libc::SIGSYS {
-                // siginfo's _sigsys: the call's address, then its number.
-                u64::from(info.cast::<u32>().add(6).read())
-            } else {
-                (*info).si_addr() as u64
-            };
-            (*note)
-                .fault_code
-                .store((*info).si_code as i64 as u64, Ordering::Relaxed);
-            (*note).fault_address.store(address, Ordering::Relaxed);
-            (*note).fault_signal.store(signal as u32, Ordering::Relaxed);
+        let mut what = (
+            signal,
+            (*info).si_code as i64 as u64,
+            (*info).si_addr() as u64,
+        );
+        if signal == libc::SIGSYS {
+            // siginfo's _sigsys: the call's address, then its number.
+            what.2 = u64::from(info.cast::<u32>().add(6).read());
+            let (args, _) = registers(&mut *context.cast());
+            if what.2 == libc::SYS_tgkill as u64 && args[2] == libc::SIGABRT as u64 {
+                // abort(3), in a sandbox that lets nobody send signals.
+                what = (libc::SIGABRT, libc::SI_TKILL as i64 as u64, 0);
+            }
         }
-        if mode::is_trapped() {
-            // It may neither raise signals nor change actions but through its
-            // monitor; the root reads the signal in the note.
+        if !note.is_null() {
+            (*note).fault_code.store(what.1, Ordering::Relaxed);
+            (*note).fault_address.store(what.2, Ordering::Relaxed);
+            (*note).fault_signal.store(what.0 as u32, Ordering::Relaxed);
+        }
+        if mode::is_trapped() || mode::is_confined() {
+            // It may neither raise signals nor, where it is trapped, change
+            // actions; the root reads the signal in the note.
             loop {
-                gate::own([libc::SYS_exit_group as u64, signal as u64, 0, 0, 0, 0, 0]);
+                gate::own([libc::SYS_exit_group as u64, what.0 as u64, 0, 0, 0, 0, 0]);
             }
         }
         libc::signal(signal, libc::SIG_DFL);

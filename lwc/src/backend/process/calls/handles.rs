@@ -1,12 +1,11 @@
 //! What is done with the descriptor of a context, but for switching to it.
 
-use super::{create, overlay};
+use super::{create, overlay, parking};
 use crate::backend::Facts;
 use crate::backend::process::ask::{self, alive, ask_with, facts, hold, reap};
 use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::root::end;
 use crate::backend::process::state::channel::Channel;
-use crate::backend::process::state::sleep::{GOING_TO_SLEEP, RINGING};
 use crate::backend::process::state::slots::OWN_NUMBER;
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::mapped::Mapped;
@@ -14,7 +13,6 @@ use crate::backend::process::wire::message::Request;
 use crate::backend::process::wire::pair::Pair;
 use crate::backend::process::wire::parts::encode_specs;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -139,12 +137,13 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(CALL, Errno::EBADF, "no such context"));
     };
-    let (peer, mine, vouched) = (c.peer, c.mine.clone(), c.vouched);
+    let (peer, mine, vouched, sealed) = (c.peer, c.mine.clone(), c.vouched, c.sealed);
     // A second mapping of the peer's doorbell, which the first may outlive.
     let bell = c.peer_bell.again()?;
     bell.inherit(false);
     let mut twin = Channel::new(peer, Some(sock), pair, 0, bell);
     twin.vouched = vouched;
+    twin.sealed = sealed;
     twin.mine = mine;
     twin.booked = true;
     twin.hold(true);
@@ -200,6 +199,13 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     if id == 1 {
         return Err(Error::new(CALL, Errno::EPERM, "the root cannot be ended"));
     }
+    if !rt.channels[index].as_ref().is_some_and(|c| c.vouched) {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "who it is was told by another context, which may lie",
+        ));
+    }
     if rt.is_root() && !wait {
         end::kill(rt, id);
         return Ok(());
@@ -220,20 +226,5 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
     let rt = guard.rt();
     let index = rt.find(CALL, of)?;
     alive(rt, CALL, index)?;
-    let Some(bell) = rt.channel(index).map(|c| &c.peer_bell) else {
-        return Err(Error::new(CALL, Errno::EBADF, "no such context"));
-    };
-    let since = Moment::now();
-    while !bell.is_asleep() {
-        let patience = if bell.is_ringing() {
-            RINGING
-        } else {
-            GOING_TO_SLEEP
-        };
-        if since.elapsed() >= patience {
-            return Ok(false);
-        }
-        std::thread::yield_now();
-    }
-    Ok(true)
+    Ok(parking::parks(rt, index))
 }

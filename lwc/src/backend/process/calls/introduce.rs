@@ -10,6 +10,7 @@
 //!
 //! [`Event::from`]: crate::Event::from
 
+use super::parking::parks;
 use crate::backend::process::ask::{alive, ask, ask_with, breach};
 use crate::backend::process::root::register::channel_of;
 use crate::backend::process::state::runtime::Runtime;
@@ -45,6 +46,14 @@ pub(crate) fn introduce(rt: &mut Runtime, to: RawFd, whom: RawFd) -> Result<RawF
                 CALL,
                 Errno::ENOTSUP,
                 "a context whose system calls are trapped is introduced to nobody, on the process backend",
+            ));
+        }
+        // A hostile one that runs on would keep the root waiting.
+        if !parks(rt, index) {
+            return Err(Error::new(
+                CALL,
+                Errno::EBUSY,
+                "a context runs though it was not switched to",
             ));
         }
         // A request reaches it by the line that the root made for it.

@@ -3,10 +3,10 @@
 //! * [`switch`]: lwSwitch, lwDiscardSwitch, and lwCreate's two returns;
 //! * [`create`] and [`settle`]: lwCreate, before and after there are two; [`birth`]:
 //!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
-//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`];
+//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
-//! * [`trap`], [`filter`]: trapped system calls; [`faults`];
+//! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
 //! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
@@ -20,7 +20,9 @@ pub(crate) mod handles;
 mod introduce;
 mod nested;
 mod overlay;
+mod parking;
 pub(crate) mod regions;
+mod registers;
 mod settle;
 mod supervisor;
 pub(crate) mod switch;

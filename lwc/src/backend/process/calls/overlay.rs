@@ -29,7 +29,7 @@ struct Aside {
 impl Aside {
     /// A piece of a file, once it is seen to be what was asked for.
     fn map(p: &Piece, file: &OwnedFd, flags: i32, asked: bool) -> Result<Self> {
-        if !p.offset.is_multiple_of(page_size() as u64) || !large_enough(file, p.offset, p.len) {
+        if !p.offset.is_multiple_of(page_size() as u64) || !fds::holds(file, p.offset, p.len) {
             return Err(lie("a file that is too short or may shrink"));
         }
         let prot = p.prot & (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
@@ -210,20 +210,6 @@ pub(crate) fn borrow(rt: &mut Runtime, index: usize, specs: &[Spec]) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Whether a file holds the range and can never be cut short.
-fn large_enough(fd: &OwnedFd, offset: u64, len: u64) -> bool {
-    let fd = fd.as_raw_fd();
-    // SAFETY: fstat fills the struct; reading seals changes nothing.
-    unsafe {
-        let mut st: libc::stat = std::mem::zeroed();
-        libc::fstat(fd, &raw mut st) == 0
-            && offset
-                .checked_add(len)
-                .is_some_and(|end| end <= st.st_size as u64)
-            && libc::fcntl(fd, libc::F_GET_SEALS) & libc::F_SEAL_SHRINK != 0
-    }
 }
 
 /// source = self: the current context gives up resources.

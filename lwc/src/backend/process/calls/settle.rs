@@ -9,7 +9,7 @@ use crate::backend::process::state::mode;
 use crate::backend::process::state::ranges::Ranges;
 use crate::backend::process::state::rights::Rights;
 use crate::backend::process::state::runtime::Runtime;
-use crate::backend::process::state::signals::{self, death_signal};
+use crate::backend::process::state::signals;
 use crate::backend::process::state::slots::Slots;
 use crate::backend::process::wire::bell::{OwnBell, PeerBell};
 use crate::backend::process::wire::mapped::Mapped;
@@ -68,9 +68,6 @@ pub(crate) fn report(rt: &mut Runtime, to: usize, done: Result<Option<OwnedFd>>)
             gate::approved([libc::SYS_close as u64, fd as u64, 0, 0, 0, 0, 0]);
         },
         Err(_) => {
-            if let Some(root) = rt.channel(0) {
-                root.out().leaving.store(1, Ordering::Relaxed);
-            }
             // SAFETY: the new context was never switched to and ends here.
             unsafe { libc::_exit(1) };
         }
@@ -127,7 +124,6 @@ fn settle(
     rt.cap = Rights::all();
     (rt.expected, rt.looked) = (0, 0);
     signals::hear(rt.bell.word());
-    fds::alarm(&r.sock, death_signal())?;
     let creator_rights = Rights::granted_by(specs);
     let is_creators = birth.creator.is_none();
     // SAFETY: the root's bell is inherited by every context and owned by

@@ -31,6 +31,9 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
         ));
     }
     let mut guard = Guard::alone(CALL)?;
+    // Who is guarded makes nobody who is not; the root sees to it, too.
+    let guards = lwc_sys::LWC_TRAP_FAULT | lwc_sys::LWC_TRAP_EXIT;
+    let flags = flags | guard.rt().flags & guards;
     let made = if guard.rt().monitor.is_some() {
         nested::create(guard.rt(), specs, flags)?
     } else {
@@ -137,13 +140,12 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
         ));
     }
     rt.expected = index;
-    let peer = rt.channels[index].as_ref().map_or(0, |c| c.peer);
-    let turn = rt.bell.give(peer, 0);
-    let Some(c) = rt.channel(index) else {
+    let (channels, bell) = (&mut rt.channels, &rt.bell);
+    let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
+    bell.give(c.peer, c.peer_bell.baton().received);
     let half = c.out();
-    half.turn.store(turn, Ordering::Relaxed);
     half.put_words(words);
     half.count.store(words.len() as u32, Ordering::Relaxed);
     half.publish(if keep { kind::BATON } else { kind::LAST_BATON });
@@ -163,6 +165,16 @@ fn no_deadline(deadline: Option<Moment>) -> Result<()> {
     Ok(())
 }
 
+/// Whom the current context gave the baton to has not returned it in time.
+fn late(rt: &mut Runtime) {
+    rt.bell.receive();
+    // Who has not been awake to be rung all that time does not mean to be.
+    rt.channels
+        .iter_mut()
+        .flatten()
+        .for_each(|c| c.unrung = false);
+}
+
 /// lwSwitch, with an optional end of patience.
 pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
@@ -172,7 +184,7 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> R
     pass(rt, "lwSwitch", to, words, true)?;
     let got = park(rt, deadline);
     if matches!(got, Got::Timeout) {
-        rt.bell.take_back();
+        late(rt);
     }
     arrive(rt, got)
 }
@@ -199,13 +211,7 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
             park(rt, None);
         }
     }
-    if let Some(root) = rt.channel(0) {
-        root.out().leaving.store(1, Ordering::Relaxed);
-    }
     if let Err(e) = pass(rt, "lwDiscardSwitch", to, words, false) {
-        if let Some(root) = rt.channel(0) {
-            root.out().leaving.store(0, Ordering::Relaxed);
-        }
         return e;
     }
     // SAFETY: this context is no more; its process has nothing left to do.
@@ -220,7 +226,7 @@ pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let rt = guard.rt();
     let got = park(rt, deadline);
     if matches!(got, Got::Timeout) {
-        rt.bell.take_back();
+        late(rt);
     }
     arrive(rt, got)
 }

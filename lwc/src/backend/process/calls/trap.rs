@@ -27,6 +27,7 @@
 
 use super::faults;
 use super::filter::{self, Installed};
+use super::registers::registers;
 use crate::backend::process::guard::STATE;
 use crate::backend::process::park::park;
 use crate::backend::process::state::mode;
@@ -90,24 +91,6 @@ fn catch() -> Result<()> {
 
 /// `si_code` of a signal that a filter sent.
 const SYS_SECCOMP: i32 = 1;
-
-/// Arguments of a call, where the kernel found them, and the place of its
-/// result.
-#[cfg(target_arch = "x86_64")]
-fn registers(context: &mut libc::ucontext_t) -> ([u64; 6], &mut i64) {
-    use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RSI};
-    let g = &mut context.uc_mcontext.gregs;
-    let args = [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| g[r as usize] as u64);
-    (args, &mut g[REG_RAX as usize])
-}
-
-/// See the other one.
-#[cfg(target_arch = "aarch64")]
-fn registers(context: &mut libc::ucontext_t) -> ([u64; 6], &mut u64) {
-    let r = &mut context.uc_mcontext.regs;
-    let args = std::array::from_fn(|i| r[i]);
-    (args, &mut r[0])
-}
 
 extern "C" fn on_sigsys(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel hands a valid siginfo, whose _sigsys part begins at
@@ -210,10 +193,11 @@ fn converse(
             alive(rt, monitor.channel)?;
             rt.bell.set_awaits(monitor.id);
             rt.expected = monitor.channel;
-            let turn = rt.bell.give(monitor.id, 0);
-            let c = rt.channel(monitor.channel).ok_or(Errno::ESRCH)?;
+            let (channels, bell) = (&mut rt.channels, &rt.bell);
+            let c = channels.get_mut(monitor.channel).and_then(Option::as_mut);
+            let c = c.ok_or(Errno::ESRCH)?;
+            bell.give(monitor.id, c.peer_bell.baton().received);
             let half = c.out();
-            half.turn.store(turn, Ordering::Relaxed);
             half.put_words(words);
             half.count.store(LWC_CALL_WORDS, Ordering::Relaxed);
             half.publish(kind::CALL);
@@ -272,12 +256,12 @@ fn send_back(rt: &mut Runtime, index: usize) -> bool {
         return false;
     };
     rt.expected = index;
-    let turn = rt.bell.give(peer, 0);
-    let Some(c) = rt.channel(index) else {
+    let (channels, bell) = (&mut rt.channels, &rt.bell);
+    let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return false;
     };
+    bell.give(peer, c.peer_bell.baton().received);
     let half = c.out();
-    half.turn.store(turn, Ordering::Relaxed);
     half.put_words(&[Errno::EBUSY as u64, 0]);
     half.count.store(2, Ordering::Relaxed);
     half.publish(kind::BATON);

@@ -93,6 +93,9 @@ fn run(rt: &Runtime, index: usize, call: [u64; 7]) -> Result<(Answer, usize), Er
 fn fetch(rt: &Runtime, index: usize, fd: i32) -> Result<(Answer, usize), Errno> {
     let number = fd as u32 as u64;
     may(rt, index, |r| r.files.contains(number, number + 1))?;
+    if rt.is_own_descriptor(fd) {
+        return Err(Errno::EBADF);
+    }
     let c = rt.channels[index].as_ref().ok_or(Errno::EBADF)?;
     let sock = c.sock.as_ref().ok_or(Errno::EPERM)?;
     fds::send_raw(sock, &[fd])?;

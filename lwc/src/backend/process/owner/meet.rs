@@ -42,6 +42,15 @@ pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
     let Some((rights, vouched)) = introduction(rt, index, id) else {
         return refuse(Errno::EBADF, "no such channel");
     };
+    // The root knows everybody: of others than itself a context speaks to it only
+    // while it makes them.
+    if let Some(book) = &rt.book {
+        let asker = rt.channels[index].as_ref().map_or(0, |c| c.peer);
+        let makes = book.origin(id).is_some_and(|o| o.0 == asker) && book.pid(id) == Some(0);
+        if id != asker && !makes {
+            return refuse(Errno::EPERM, "not a context that it makes");
+        }
+    }
     let sock = rt.channel(index).and_then(|c| c.sock.as_ref());
     let Some(sock) = sock else {
         return refuse(Errno::EPERM, "no descriptors pass this way");
@@ -58,6 +67,12 @@ pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
             _ => return refuse(Errno::EPROTO, "no pages came"),
         }
     };
+    // Files of a stranger's: large enough, and so for ever.
+    for (file, len) in [(&pair, Mapped::<Pair>::LEN), (&bell, Mapped::<Bell>::LEN)] {
+        if !fds::holds(file, 0, len as u64) {
+            return refuse(Errno::EINVAL, "no pages that stay");
+        }
+    }
     let pair = Mapped::<Pair>::map(pair).map_err(text)?;
     let bell = PeerBell::map(bell).map_err(text)?;
     acquaint(rt, id, sock, pair, bell, rights, vouched);

@@ -3,20 +3,21 @@
 use crate::backend::process::state::book::Book;
 use crate::backend::process::state::runtime::Runtime;
 
-/// Who has the baton, and the number of the hand-over that brought it there.
+/// Who has the baton, and how many hand-overs that one had received when it was
+/// given to it.
 ///
-/// Each context says on its own doorbell what it received and handed on; we
-/// follow these words from the last hand-over of the root's own. A hostile one
-/// can claim for itself that it has handed on what it has, or has what it
-/// handed on. What the root does on that (tell a creator, end the process)
-/// concerns the death of who is *found* here, and nobody is found here whom
-/// those before have not named.
+/// Each context says on its own doorbell how many hand-overs it has received, and
+/// to whom it gave the baton then; we follow these words from the root on. Who has
+/// received none since it was given to has it on its way. Each step goes to a
+/// later hand-over, so there is an end where nobody lies. A hostile one can claim
+/// that what it has went elsewhere, or that what went on is still with it; what
+/// the root does on that (tell a creator, end the process) concerns the death of
+/// who is *found* here, and nobody is found here whom those before have not named.
 pub(crate) fn baton(rt: &Runtime) -> (u64, u64) {
     let own = rt.bell.baton();
-    if own.turn > own.given {
-        return (rt.id, own.turn);
-    }
-    let (mut at, mut number) = (own.to, own.given);
+    let Some((mut at, mut had)) = own.went_to else {
+        return (rt.id, own.received);
+    };
     for _ in 0..=rt.book.as_ref().map_or(0, Book::count) {
         let says = rt
             .book
@@ -25,12 +26,12 @@ pub(crate) fn baton(rt: &Runtime) -> (u64, u64) {
             .and_then(|e| rt.channels.get(e.channel))
             .and_then(Option::as_ref)
             .map(|c| c.peer_bell.baton());
-        match says.and_then(|b| b.went_on(number)) {
-            Some((to, n)) => (at, number) = (to, n),
+        match says.filter(|b| b.received != had).and_then(|b| b.went_to) {
+            Some(next) => (at, had) = next,
             None => break,
         }
     }
-    (at, number)
+    (at, had)
 }
 
 /// The contexts that live of themselves: the current one, and the root unless
@@ -52,6 +53,7 @@ mod tests {
         let mut liar = Liar::new();
         let entry = Entry {
             creator: 1,
+            heir: 1,
             flags: 0,
             pid: 0,
             channel: liar.index,
@@ -59,29 +61,29 @@ mod tests {
             doomed: false,
             slots: None,
             bell: None,
+            line: None,
         };
         let book = liar.rt.book.as_mut().unwrap();
         book.entries.insert(7, entry);
         assert_eq!(baton(&liar.rt).0, 1, "nobody has got it");
-        let number = liar.rt.bell.give(7, 0);
-        // On its way, received, handed on.
-        assert_eq!(baton(&liar.rt), (7, number));
-        liar.bell.receive(number);
-        assert_eq!(baton(&liar.rt), (7, number));
-        assert_eq!(liar.bell.give(9, 0), number + 1);
-        assert_eq!(baton(&liar.rt), (9, number + 1));
-        // It says that it got it back; that it handed it on long ago, or in a
-        // future that nobody reaches.
-        liar.bell.receive(number + 2);
+        // On its way, received, handed on, back again.
+        liar.rt.bell.give(7, 0);
+        assert_eq!(baton(&liar.rt), (7, 0));
+        liar.bell.receive();
+        assert_eq!(baton(&liar.rt), (7, 0));
+        liar.bell.give(9, 4);
+        assert_eq!(baton(&liar.rt), (9, 4));
+        liar.bell.receive();
         assert_eq!(baton(&liar.rt).0, 7);
-        for far in [0, number, u64::MAX, 1 << 40] {
-            liar.bell.redirect(9, far);
-            assert_eq!(baton(&liar.rt).0, 7, "{far}");
-        }
-        // To itself, for ever: the search ends.
-        liar.bell.redirect(7, number + 4);
-        assert_eq!(baton(&liar.rt).0, 7);
-        liar.rt.bell.take_back();
+        // What it gave before it received this is of no account.
+        liar.rt.bell.receive();
         assert_eq!(baton(&liar.rt).0, 1);
+        liar.bell.give(9, 4);
+        liar.rt.bell.give(7, 2);
+        assert_eq!(baton(&liar.rt), (7, 2));
+        // To itself, for ever: the search ends.
+        liar.bell.receive();
+        liar.bell.give(7, 0);
+        assert_eq!(baton(&liar.rt).0, 7);
     }
 }

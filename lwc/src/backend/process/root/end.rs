@@ -6,8 +6,10 @@ use crate::backend::process::state::book::Book;
 use crate::backend::process::state::runtime::{Got, Runtime};
 use crate::backend::process::wire::bell::{EXITED, SIGNALED};
 use crate::backend::process::wire::pair::{WORDS, kind};
+use crate::moment::Moment;
 use nix::errno::Errno;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Signals that a context brings upon itself (6.1).
 const FAULTS: [i32; 6] = [
@@ -93,6 +95,25 @@ fn finish(rt: &mut Runtime, id: u64) {
     remove(rt, id, SIGNALED | libc::SIGKILL as u32);
 }
 
+/// How long the end of one that has discarded itself may take.
+const DEPARTURE: Duration = Duration::from_secs(1);
+
+/// Whether a context that says that it was its last hand-over ends, as
+/// lwDiscardSwitch does at once. One that only says so is there, and is named.
+pub(crate) fn departs(rt: &Runtime, id: u64) -> bool {
+    let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
+        return true;
+    };
+    let since = Moment::now();
+    while wait_one(pid, libc::WNOHANG | libc::WNOWAIT).is_none() {
+        if since.elapsed() > DEPARTURE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    true
+}
+
 /// Kills a context and leaves it to be collected later.
 pub(crate) fn kill(rt: &mut Runtime, id: u64) {
     if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id))
@@ -115,14 +136,17 @@ pub(crate) fn kill(rt: &mut Runtime, id: u64) {
 /// Takes a dead context out of the book; what only it named dies too.
 fn remove(rt: &mut Runtime, id: u64, dead: u32) {
     // Where the baton went from it is read while its doorbell is known.
-    let (current, number) = baton(rt);
+    let (current, had) = baton(rt);
     if current != id && current != rt.id {
-        rt.bell.redirect(current, number);
+        rt.bell.give(current, had);
     }
     let Some(book) = rt.book.as_mut() else { return };
     let Some(entry) = book.entries.remove(&id) else {
         return;
     };
+    for e in book.entries.values_mut().filter(|e| e.heir == id) {
+        e.heir = entry.heir;
+    }
     let orphans: Vec<u64> = book
         .entries
         .iter_mut()
@@ -193,16 +217,17 @@ fn id_of(rt: &Runtime, pid: i32) -> Option<u64> {
 
 /// A context ended by itself.
 fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
-    let (creator, flags) = rt.book.as_ref()?.origin(id)?;
     let entry = rt.book.as_ref()?.entries.get(&id)?;
+    let (heir, flags) = (entry.heir, entry.flags);
     let (channel, doomed) = (entry.channel, entry.doomed);
     let noted = rt
         .channel(channel)
         .map_or(0, |c| c.inn().fault_signal.load(Ordering::Relaxed)) as i32;
     let signal = if dead & SIGNALED != 0 {
         (dead & 0xff) as i32
-    } else if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 && FAULTS.contains(&noted) {
-        // A trapped context cannot raise a signal: it notes it and exits.
+    } else if noted == libc::SIGABRT || FAULTS.contains(&noted) {
+        // A context that is trapped or in a sandbox cannot raise a signal: it
+        // notes it and exits. (One that only says so could as well have died.)
         dead = SIGNALED | noted as u32;
         noted
     } else {
@@ -210,21 +235,19 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
     };
     let mut code = u64::from(if signal == 0 { dead & 0xff } else { 0 });
     let mut address = 0;
-    let mut leaving = false;
     if let Some(c) = rt.channel(channel) {
         let half = c.inn();
-        leaving = half.leaving.load(Ordering::Relaxed) != 0;
         if signal != 0 && half.fault_signal.load(Ordering::Relaxed) as i32 == signal {
             code = half.fault_code.load(Ordering::Relaxed);
             address = half.fault_address.load(Ordering::Relaxed);
         }
     }
     // Before its doorbell goes.
-    let (current, number) = baton(rt);
+    let (current, _) = baton(rt);
     let was_current = current == id;
     remove(rt, id, dead);
     end_unregistered(rt);
-    if !was_current || leaving || doomed {
+    if !was_current || doomed {
         return None;
     }
     let trapped = (flags & lwc_sys::LWC_TRAP_FAULT != 0 && FAULTS.contains(&signal))
@@ -234,15 +257,12 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
     }
     let mut words = [0; WORDS];
     words[..4].copy_from_slice(&[signal as u64, code, address, id]);
-    if creator == rt.id && !rt.anchor {
-        rt.bell.take_back();
+    let heir = living(rt, heir);
+    if heir == rt.id && !rt.anchor {
+        rt.bell.receive();
         return Some(Got::Ended { words, count: 4 });
     }
-    let to = rt
-        .book
-        .as_ref()
-        .and_then(|b| b.entries.get(&creator))
-        .map(|e| e.channel);
+    let to = rt.book.as_ref().and_then(|b| b.channel(heir));
     let Some(c) = to
         .and_then(|i| rt.channels.get_mut(i))
         .and_then(Option::as_mut)
@@ -250,13 +270,25 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
         die_like(rt, dead); // nobody is left to tell
     };
     // The baton goes on in the name of who is no more.
-    let turn = rt.bell.give(creator, number);
-    c.out().turn.store(turn, Ordering::Relaxed);
+    rt.bell.give(heir, c.peer_bell.baton().received);
     c.out().put_words(&words);
     c.out().count.store(4, Ordering::Relaxed);
     c.out().publish(kind::TRAP);
     c.ring();
     None
+}
+
+/// An heir, or if it has ended meanwhile, without the baton, its own.
+fn living(rt: &mut Runtime, mut heir: u64) -> u64 {
+    while let Some(entry) = rt.book.as_ref().and_then(|b| b.entries.get(&heir)) {
+        let (pid, next) = (entry.pid, entry.heir);
+        let Some((_, dead)) = wait_one(pid, libc::WNOHANG) else {
+            break;
+        };
+        remove(rt, heir, dead);
+        heir = next;
+    }
+    heir
 }
 
 /// The process ends as its current context did (6.2, 6.3).

@@ -40,9 +40,13 @@ pub(crate) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         let bell = Mapped::<Bell>::file(c"lwc-bell")?;
         let pair = Mapped::<Pair>::file(c"lwc-pair")?;
         let (here, there) = fds::socket_pair()?;
-        fds::alarm(&here, death_signal())?;
+        for end in [&here, &there] {
+            fds::alarm(end, death_signal())?;
+        }
+        fds::alarm_goes_to(&here, rt.root_pid)?;
         let registered = Registered::new(Mapped::map(&bell)?);
         let kept = fds::duplicate(&bell)?;
+        let line = fds::duplicate(&there)?;
         if creator == rt.id {
             seal_writes(&bell)?;
         } else {
@@ -67,20 +71,13 @@ pub(crate) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
             bell,
             slots,
         };
-        Ok((registration, channel, kept))
+        Ok((registration, channel, kept, line))
     })();
-    let (mut registration, channel, kept) = made.map_err(|e: Error| e.of(CALL))?;
+    let (mut registration, channel, kept, line) = made.map_err(|e: Error| e.of(CALL))?;
     registration.channel = rt.add_channel(channel);
     let slots = registration.slots.clone();
-    enter(
-        rt,
-        id,
-        creator,
-        flags,
-        registration.channel,
-        slots,
-        Some(kept),
-    );
+    let files = Some((kept, line));
+    enter(rt, id, creator, flags, registration.channel, slots, files);
     Ok(registration)
 }
 
@@ -116,14 +113,19 @@ fn enter(
     flags: u32,
     channel: usize,
     slots: Option<Rc<OwnedFd>>,
-    bell: Option<OwnedFd>,
+    files: Option<(OwnedFd, OwnedFd)>,
 ) {
+    let (bell, line) = files.unzip();
     if let Some(book) = rt.book.as_mut() {
+        // Who is guarded makes nobody who is not: its faults would end all.
+        let guards = lwc_sys::LWC_TRAP_FAULT | lwc_sys::LWC_TRAP_EXIT;
+        let flags = flags | book.origin(creator).map_or(0, |o| o.1) & guards;
         book.next += 1;
         book.entries.insert(
             id,
             Entry {
                 creator,
+                heir: creator,
                 flags,
                 pid: 0,
                 channel,
@@ -131,6 +133,7 @@ fn enter(
                 doomed: false,
                 slots,
                 bell,
+                line,
             },
         );
     }
@@ -140,6 +143,13 @@ fn enter(
 pub(crate) fn born(rt: &mut Runtime, id: u64, pid: i32) {
     if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id)) {
         e.pid = pid;
+        // It hears when we are no more. It cannot say so itself where its sandbox
+        // keeps it from naming processes that are to be sent signals; the end of
+        // ours that is closed here is its line.
+        if let Some(line) = e.line.take() {
+            // A failure is its end that has come already.
+            let _ = fds::alarm_goes_to(&line, pid);
+        }
     }
 }
 

@@ -71,7 +71,16 @@ pub(crate) fn answer(rt: &mut Runtime, index: usize, asker: u64, request: Reques
             done
         }
         Request::Unhold { target } => {
-            end::unhold(rt, asker, target);
+            let sealed = rt.channel(index).is_some_and(|c| c.sealed);
+            if rt.anchor && sealed {
+                // Who is current is what contexts say where there is no root any
+                // more: nobody ends another by that.
+                if let Some(b) = rt.book.as_mut() {
+                    b.release(asker, target);
+                }
+            } else {
+                end::unhold(rt, asker, target);
+            }
             done
         }
         Request::Info { id } => Ok((Answer::Facts(info::facts(rt, id)), Vec::new())),

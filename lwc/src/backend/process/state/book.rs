@@ -10,6 +10,8 @@ pub(crate) const MAX_CONTEXTS: usize = 4096;
 /// A context that is not the root.
 pub(crate) struct Entry {
     pub(crate) creator: u64,
+    /// To whom its end is told: its creator, or the heir of one that has ended.
+    pub(crate) heir: u64,
     pub(crate) flags: u32,
     /// 0 until its creator has reported it.
     pub(crate) pid: i32,
@@ -24,6 +26,8 @@ pub(crate) struct Entry {
     /// Its doorbell's file, for those that are to ring it; none of those that
     /// trapped contexts make.
     pub(crate) bell: Option<OwnedFd>,
+    /// Its end of the line to the root, until it has a process.
+    pub(crate) line: Option<OwnedFd>,
 }
 
 /// The register of contexts.
@@ -73,8 +77,10 @@ impl Book {
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
         let slots = |e: &Entry| e.slots.as_ref().map(|n| n.as_raw_fd());
         let bells = |e: &Entry| e.bell.as_ref().map(AsRawFd::as_raw_fd);
+        let lines = |e: &Entry| e.line.as_ref().map(AsRawFd::as_raw_fd);
         let all = self.entries.values();
-        all.flat_map(move |e| [slots(e), bells(e)]).flatten()
+        all.flat_map(move |e| [slots(e), bells(e), lines(e)])
+            .flatten()
     }
 
     /// Whether a creator has booked a context that has no process yet.

@@ -101,7 +101,7 @@ impl Runtime {
     pub(crate) fn root() -> Result<Self> {
         let fd = Mapped::<Bell>::file(c"lwc-bell")?;
         let (bell, bell_of_creator) = own_bell(&fd)?;
-        bell.receive(1);
+        bell.receive();
         signals::hear(bell.word());
         signals::install();
         Ok(Self {
@@ -132,29 +132,39 @@ impl Runtime {
         })
     }
 
-    /// Numbers that are the backend's, in order, or name contexts: user
-    /// specifiers pass over them.
-    pub(crate) fn own_descriptors(&self) -> Vec<RawFd> {
+    /// Numbers that are the backend's, or name contexts, in no order and some
+    /// more than once.
+    fn each_own_descriptor(&self) -> impl Iterator<Item = RawFd> + '_ {
         let number = |fd: &OwnedFd| fd.as_raw_fd();
-        let mut all: Vec<RawFd> = self.objects.descriptors().collect();
-        for c in self.channels.iter().flatten() {
-            all.push(c.desc);
-            all.extend(c.sock.as_ref().map(number));
-            all.extend(c.trap.listener.as_ref().map(number));
-            all.extend(c.trap.slots.as_deref().map(number));
-        }
-        all.extend(self.book.iter().flat_map(Book::descriptors));
-        all.extend(
-            [&self.bell_fd, &self.line]
-                .into_iter()
-                .flatten()
-                .map(number),
-        );
-        all.push(self.self_desc);
-        all.retain(|&fd| fd >= 0);
+        let channels = self.channels.iter().flatten().flat_map(move |c| {
+            [
+                Some(c.desc),
+                c.sock.as_ref().map(number),
+                c.trap.listener.as_ref().map(number),
+                c.trap.slots.as_deref().map(number),
+            ]
+        });
+        let more = [&self.bell_fd, &self.line];
+        channels
+            .flatten()
+            .chain(self.objects.descriptors())
+            .chain(self.book.iter().flat_map(Book::descriptors))
+            .chain(more.into_iter().flatten().map(number))
+            .chain([self.self_desc])
+            .filter(|&fd| fd >= 0)
+    }
+
+    /// The same in order, once each: user specifiers pass over them.
+    pub(crate) fn own_descriptors(&self) -> Vec<RawFd> {
+        let mut all: Vec<RawFd> = self.each_own_descriptor().collect();
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Whether a number is one of these, without allocating.
+    pub(crate) fn is_own_descriptor(&self, fd: RawFd) -> bool {
+        self.each_own_descriptor().any(|own| own == fd)
     }
 
     pub(crate) fn is_root(&self) -> bool {

@@ -59,24 +59,25 @@ pub(crate) struct Bell {
     /// Not zero while the owner waits for the answer to a trapped call: the
     /// identity of the one context that may give it.
     awaits: AtomicU64,
-    /// The number of the last hand-over that the owner received.
-    turn: AtomicU64,
-    /// The number of the last one that it made, and to whom. While it is
-    /// smaller than `turn` the owner has the baton.
-    given: AtomicU64,
-    given_to: AtomicU64,
+    /// How many hand-overs the owner has received.
+    received: AtomicU64,
+    /// How many it had received when it last handed over: while the two differ it
+    /// has the baton.
+    gave_at: AtomicU64,
+    /// To whom that was, and how many that one had received before.
+    gave_to: AtomicU64,
+    to_had: AtomicU64,
     /// How the owner ended; zero while it lives. The root writes it. The owner
     /// could, to be taken for dead by those who would switch to it; the root
     /// keeps its own book.
     dead: AtomicU32,
 }
 
-/// Times that a ringer tries to wake an owner that is on its way to sleep.
-const TRIES: usize = 100;
-
-/// A hand-over's number may be ahead of its receiver's last one by so much at
-/// most: who lies about it wins nothing, and cannot use numbers up.
-const AHEAD: u64 = 1 << 32;
+/// Times that a ringer tries to wake an owner that is on its way to sleep: some
+/// microseconds, as that way takes where the owner runs meanwhile. It does not
+/// give its processor up for that: on a loaded one others would have it first,
+/// for milliseconds, and the owner be no further.
+const TRIES: usize = 20;
 
 fn futex(word: &AtomicU32, op: i32, value: u64, time: u64, other: u64) -> i64 {
     // SAFETY: futex(2) on a word inside a mapping that the caller holds. WAKE
@@ -105,8 +106,13 @@ impl OwnBell {
         Self(page)
     }
 
-    /// The word that a signal's handler counts up by 2, so that a sleep that is
-    /// about to begin ends at once.
+    /// Moves it to another address, where nothing is.
+    pub(crate) fn move_to(&mut self, to: u64) -> Result<()> {
+        self.0.move_to(to)
+    }
+
+    /// The word that a signal's handler makes even, so that a sleep that is about
+    /// to begin, or goes on when it returns, ends at once.
     pub(crate) fn word(&self) -> *mut AtomicU32 {
         (&raw const self.0.state).cast_mut()
     }
@@ -148,9 +154,9 @@ impl OwnBell {
         );
     }
 
-    /// Awake again.
+    /// Awake again, if no handler of a signal has said so before.
     pub(crate) fn rise(&self, dozed: (u32, bool)) {
-        if dozed.1 {
+        if dozed.1 && self.0.state.load(Ordering::Relaxed) & 1 == 1 {
             self.0.state.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -172,42 +178,18 @@ impl OwnBell {
         self.0.dead.store(how, Ordering::Relaxed);
     }
 
-    /// The owner receives a hand-over that says it has this number.
-    pub(crate) fn receive(&self, number: u64) {
-        let last = self
-            .0
-            .turn
-            .load(Ordering::Relaxed)
-            .max(self.0.given.load(Ordering::Relaxed));
-        let ahead = number.wrapping_sub(last);
-        let number = if (1..AHEAD).contains(&ahead) {
-            number
-        } else {
-            last + 1
-        };
-        self.0.turn.store(number, Ordering::Relaxed);
+    /// The owner receives a hand-over, or takes the baton back of itself: whom it
+    /// gave it to has not returned it in time, or has ended.
+    pub(crate) fn receive(&self) {
+        self.0.received.fetch_add(1, Ordering::Release);
     }
 
-    /// The owner takes the baton back of itself: whom it gave it to has not
-    /// returned it in time, or has ended.
-    pub(crate) fn take_back(&self) {
-        self.receive(self.0.given.load(Ordering::Relaxed) + 1);
-    }
-
-    /// The owner hands over; the number of it, which is larger than `after`.
-    pub(crate) fn give(&self, to: u64, after: u64) -> u64 {
-        let turn = self.0.turn.load(Ordering::Relaxed);
-        let given = self.0.given.load(Ordering::Relaxed);
-        let number = turn.max(given).max(after) + 1;
-        self.0.given_to.store(to, Ordering::Relaxed);
-        self.0.given.store(number, Ordering::Release);
-        number
-    }
-
-    /// The root's: what it gave has come to be there, under this number.
-    pub(crate) fn redirect(&self, to: u64, number: u64) {
-        self.0.given_to.store(to, Ordering::Relaxed);
-        self.0.given.store(number, Ordering::Release);
+    /// The owner hands over to a context that has received so many.
+    pub(crate) fn give(&self, to: u64, had: u64) {
+        self.0.gave_to.store(to, Ordering::Relaxed);
+        self.0.to_had.store(had, Ordering::Relaxed);
+        let received = self.0.received.load(Ordering::Relaxed);
+        self.0.gave_at.store(received, Ordering::Release);
     }
 
     /// Where the baton went from here, as [`PeerBell::baton`].
@@ -216,31 +198,25 @@ impl OwnBell {
     }
 }
 
-/// What a context says of the baton, on its doorbell.
+/// What a context says of the baton, on its doorbell. All counts are its own:
+/// nobody's lie about them moves another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Baton {
-    /// The last hand-over that it received.
-    pub(crate) turn: u64,
-    /// The last one that it made.
-    pub(crate) given: u64,
-    /// To whom.
-    pub(crate) to: u64,
-}
-
-impl Baton {
-    /// Where the baton went on from here, if this context, which received the
-    /// hand-over `number`, has made one since and received none.
-    pub(crate) fn went_on(self, number: u64) -> Option<(u64, u64)> {
-        let since = (1..AHEAD).contains(&self.given.wrapping_sub(number));
-        (since && self.turn < self.given).then_some((self.to, self.given))
-    }
+    /// How many hand-overs it has received.
+    pub(crate) received: u64,
+    /// Where the baton went from here, and how many hand-overs that one had
+    /// received before; none while it is here.
+    pub(crate) went_to: Option<(u64, u64)>,
 }
 
 fn baton(bell: &Bell) -> Baton {
+    let gave_at = bell.gave_at.load(Ordering::Acquire);
+    let to = bell.gave_to.load(Ordering::Relaxed);
+    let had = bell.to_had.load(Ordering::Relaxed);
+    let received = bell.received.load(Ordering::Relaxed);
     Baton {
-        turn: bell.turn.load(Ordering::Relaxed),
-        given: bell.given.load(Ordering::Acquire),
-        to: bell.given_to.load(Ordering::Relaxed),
+        received,
+        went_to: (gave_at == received).then_some((to, had)),
     }
 }
 
@@ -313,8 +289,7 @@ impl PeerBell {
             if futex(&self.0.state, libc::FUTEX_WAKE, i32::MAX as u64, 0, 0) > 0 {
                 return true;
             }
-            // SAFETY: sched_yield(2) takes no arguments and touches no memory.
-            unsafe { gate::own([libc::SYS_sched_yield as u64, 0, 0, 0, 0, 0, 0]) };
+            std::hint::spin_loop();
         }
         false
     }
@@ -418,30 +393,32 @@ mod tests {
     }
 
     #[test]
-    fn turns_go_up_whatever_is_claimed() {
+    fn the_baton_is_here_until_it_is_given() {
         let (own, peer, _) = pair();
-        own.receive(7);
-        assert_eq!(peer.baton().turn, 7);
-        assert_eq!(own.give(3, 0), 8);
+        own.receive();
         assert_eq!(
             peer.baton(),
             Baton {
-                turn: 7,
-                given: 8,
-                to: 3
+                received: 1,
+                went_to: None
             }
         );
-        for lie in [0, u64::MAX, 1 << 63, (1 << 40) + AHEAD] {
-            let before = peer.baton();
-            own.receive(lie);
-            assert_eq!(
-                peer.baton().turn,
-                before.turn.max(before.given) + 1,
-                "{lie}"
-            );
-        }
-        own.give(3, 0);
-        own.take_back();
-        assert!(peer.baton().turn > peer.baton().given);
+        own.give(3, 7);
+        let went_to = Some((3, 7));
+        assert_eq!(
+            peer.baton(),
+            Baton {
+                received: 1,
+                went_to
+            }
+        );
+        own.receive();
+        assert_eq!(
+            peer.baton(),
+            Baton {
+                received: 2,
+                went_to: None
+            }
+        );
     }
 }

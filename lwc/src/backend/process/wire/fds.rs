@@ -79,6 +79,20 @@ pub(crate) fn sealed_memfd(name: &CStr, len: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether a file holds the range and can never be cut short.
+pub(crate) fn holds(fd: &OwnedFd, offset: u64, len: u64) -> bool {
+    let fd = fd.as_raw_fd();
+    // SAFETY: fstat fills the struct; reading seals changes nothing.
+    unsafe {
+        let mut st: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &raw mut st) == 0
+            && offset
+                .checked_add(len)
+                .is_some_and(|end| end <= st.st_size as u64)
+            && libc::fcntl(fd, libc::F_GET_SEALS) & libc::F_SEAL_SHRINK != 0
+    }
+}
+
 /// A socket pair for passing descriptors, one end for each of two contexts.
 pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     const WHAT: &str = "a channel between two contexts";
@@ -96,25 +110,51 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
         return Err(Error::last("socketpair", WHAT));
     }
     let [a, b] = ends.map(|fd| made(fd, "socketpair", WHAT));
-    Ok((duplicate(a?)?, duplicate(b?)?))
+    let (a, b) = (duplicate(a?)?, duplicate(b?)?);
+    for end in [&a, &b] {
+        // As little as there is, for a few messages: descriptors under way are
+        // counted for the user, and who reads too late or never is hostile.
+        let least: libc::c_int = 1;
+        // SAFETY: the option reads an int of the length given.
+        unsafe {
+            libc::setsockopt(
+                end.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                (&raw const least).cast(),
+                size_of_val(&least) as libc::socklen_t,
+            );
+        }
+    }
+    Ok((a, b))
 }
 
 /// `si_code` of the signal that says so.
 pub(crate) const POLL_HUP: i32 = 6;
 
-/// From now on `signal` comes to this process when the other end of a socket
-/// closes, as it does when its context dies or calls execve(2). (Messages send
-/// it too; the handler does not mind.)
+/// From now on `signal` comes to whom [`alarm_goes_to`] names when the other end
+/// of a socket closes, as it does when its context dies or calls execve(2).
+/// (Messages send it too; the handler does not mind.)
 pub(crate) fn alarm(sock: impl AsFd, signal: i32) -> Result<()> {
-    let sock = sock.as_fd().as_raw_fd();
     // F_SETSIG of the C library's header, which the libc crate lacks.
     const F_SETSIG: i32 = 10;
+    let sock = sock.as_fd().as_raw_fd();
     // SAFETY: fcntl with plain numbers on a socket of our own.
     let ok = unsafe {
         libc::fcntl(sock, F_SETSIG, signal) == 0
-            && libc::fcntl(sock, libc::F_SETOWN, libc::getpid()) == 0
             && libc::fcntl(sock, libc::F_SETFL, libc::O_NONBLOCK | libc::O_ASYNC) == 0
     };
+    watching(ok)
+}
+
+/// To a process of this user. It may hold the socket; whoever does sets it.
+pub(crate) fn alarm_goes_to(sock: impl AsFd, pid: i32) -> Result<()> {
+    // SAFETY: as above.
+    let rc = unsafe { libc::fcntl(sock.as_fd().as_raw_fd(), libc::F_SETOWN, pid) };
+    watching(rc == 0)
+}
+
+fn watching(ok: bool) -> Result<()> {
     if ok {
         return Ok(());
     }

@@ -79,6 +79,39 @@ impl<T> Mapped<T> {
             .ok_or_else(|| Error::last("mremap", "a page at address zero"))
     }
 
+    /// Moves the mapping to an address where nothing is.
+    pub(crate) fn move_to(&mut self, to: u64) -> Result<()> {
+        // SAFETY: first a mapping that the kernel makes only where nothing is,
+        // then ours over it, as a whole; the old address is forgotten below.
+        let moved = unsafe {
+            let free = libc::mmap(
+                to as *mut libc::c_void,
+                Self::LEN,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+                -1,
+                0,
+            );
+            if free as u64 != to {
+                return Err(Error::last("mmap", "a place for a page of a context"));
+            }
+            libc::mremap(
+                self.0.as_ptr().cast(),
+                Self::LEN,
+                Self::LEN,
+                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                free,
+            )
+        };
+        match NonNull::new(moved.cast()).filter(|_| moved != libc::MAP_FAILED) {
+            Some(ptr) => {
+                self.0 = ptr;
+                Ok(())
+            }
+            None => Err(Error::last("mremap", "a page of a context")),
+        }
+    }
+
     /// The address, to take over an inherited mapping in a new context.
     pub(crate) fn ptr(&self) -> NonNull<T> {
         self.0

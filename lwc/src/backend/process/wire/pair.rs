@@ -39,10 +39,6 @@ pub(crate) struct Half {
     /// Words, or bytes of payload.
     pub(crate) count: AtomicU32,
     pub(crate) errno: AtomicU32,
-    /// The number of the hand-over ([`super::bell`]).
-    pub(crate) turn: AtomicU64,
-    /// On the root channel: the context means to end (lwDiscardSwitch).
-    pub(crate) leaving: AtomicU32,
     /// On the root channel: somebody has switched to the context.
     pub(crate) entered: AtomicU32,
     /// Whether the one who writes this half holds a descriptor of the other.
