@@ -14,17 +14,17 @@ const LAST: u64 = 48;
 /// Makes each request there is to each context that this one knows, root and
 /// creator among them, past what this end would refuse by itself. Returns the
 /// descriptor of whoever served something, and the request's number. Giving up
-/// what it holds is not tried: everybody may.
+/// what it holds or may ask for is not tried: everybody may.
 ///
 /// A context that is served may have changed what it would rather not.
 pub(crate) fn served() -> Result<Vec<(RawFd, u64)>> {
     const CALL: &str = "an attempt";
-    let [giving_up, ..] = Request::Unhold { target: 0 }.encode();
+    let everybodys = [Request::Unhold { target: 0 }, Request::Seal].map(|r| r.encode()[0]);
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     let mut served = Vec::new();
     for index in 0..rt.channels.len() {
-        for number in (1..=LAST).filter(|&n| n != giving_up) {
+        for number in (1..=LAST).filter(|n| !everybodys.contains(n)) {
             if alive(rt, CALL, index).is_err() {
                 break;
             }

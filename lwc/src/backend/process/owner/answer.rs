@@ -21,13 +21,14 @@ pub(crate) fn serve(rt: &mut Runtime, index: usize) {
     let asker = c.peer;
     let request = Request::decode(&c.inn().take_words());
     // Whoever is in the strict sandbox is served nothing, but may give up what
-    // it holds.
+    // it holds, and say on each of its lines that it is there.
     let sealed = c.sealed
         || asker != 0 && {
             let twins = rt.channels.iter().flatten();
             twins.filter(|o| o.peer == asker).any(|o| o.sealed)
         };
-    let sealed = sealed && !matches!(request, Some(Request::Unhold { .. }));
+    let gives_up = matches!(request, Some(Request::Unhold { .. } | Request::Seal));
+    let sealed = sealed && !gives_up;
     let quick = match request {
         _ if sealed => Some(Err((
             Errno::EPERM,
@@ -254,7 +255,8 @@ mod tests {
         for what in 0..24u64 {
             let mut words = [0; WORDS];
             words[0] = what;
-            let gives_up = matches!(Request::decode(&words), Some(Request::Unhold { .. }));
+            let request = Request::decode(&words);
+            let gives_up = matches!(request, Some(Request::Unhold { .. } | Request::Seal));
             let expected = if gives_up { 0 } else { Errno::EPERM as u32 };
             assert_eq!(asks(&mut liar, &words, 0), expected, "{what}");
         }
