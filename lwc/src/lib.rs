@@ -64,6 +64,8 @@ mod secret;
 mod spec;
 mod trapped;
 
+#[doc(hidden)]
+pub use backend::requests_served;
 pub use backend::{Backend, backend};
 pub use context::{
     Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,

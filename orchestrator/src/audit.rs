@@ -1,10 +1,20 @@
 //! What each context can reach, measured by attempts.
 //!
-//! For every context of a chain, the root among them, and for every region,
-//! control page, secret and descriptor: what an actual attempt to read and to
-//! write it gave, from inside that context, beside what the chain file grants.
+//! For every context of a chain, the root among them: what actual attempts
+//! gave, from inside that context, beside what the chain file grants.
+//!
+//! * Every region, control page and secret: to read and to write it.
+//! * Every other page that a context shares with anybody, the backend's own
+//!   among them (process backend): who else of all chains has it, and whether
+//!   they can write it.
+//! * Descriptors: to use each.
+//! * Overlays, and every request that the backend knows: to be served by
+//!   whoever the context can name.
+//! * The environment, where it once stood.
+//! * Signals to other processes, tracing and naming them; files of the system
+//!   and what /proc has of other processes: to reach them.
 
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, Isolation};
 use crate::life::context::word;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
@@ -56,6 +66,17 @@ impl Matrix {
         self.rows.iter().flat_map(|r| &r.cells).all(|c| c.ok)
     }
 
+    /// What kinds of resources were tried.
+    fn tried(&self) -> String {
+        let cells = || self.rows.iter().flat_map(|r| &r.cells);
+        let kinds = KINDS.iter().filter(|(name, _)| {
+            let mut cells = cells();
+            cells.any(|c| c.resource.starts_with(name))
+        });
+        let kinds: Vec<&str> = kinds.map(|(_, kind)| *kind).collect();
+        kinds.join(", ")
+    }
+
     /// For people.
     pub fn render(&self) -> String {
         use std::fmt::Write;
@@ -98,6 +119,7 @@ impl Matrix {
             })
         });
         out.extend(breaches);
+        let _ = writeln!(out, "tried: {}", self.tried());
         out.push_str(if self.holds() {
             "every attempt beyond the grants failed\n"
         } else {
@@ -107,12 +129,34 @@ impl Matrix {
     }
 }
 
+/// Beginnings of resources' names, and what trying such is called.
+const KINDS: [(&str, &str); 10] = [
+    ("region", "regions"),
+    ("control", "control pages"),
+    ("pages of", "every other page that contexts share"),
+    ("secret", "secrets"),
+    ("descriptors", "descriptors"),
+    ("overlay", "overlays"),
+    ("requests", "requests of the backend"),
+    ("environment", "the environment"),
+    ("other processes", "signals to other processes"),
+    ("files", "files"),
+];
+
 /// Something that can be reached or not.
 enum Resource {
-    Memory(Range<usize>),
+    /// Addresses, and where somebody who is granted it writes: a step, or the
+    /// root.
+    Memory(Range<usize>, Option<usize>),
     Secret(Fingerprint),
     Descriptors,
     Overlay(Range<usize>),
+    /// Shared pages that are neither regions nor control pages: of a step.
+    Pages(usize),
+    /// All shared pages of contexts of other chains.
+    Others,
+    /// What is counted by an attempt of its own.
+    Count(u64),
 }
 
 /// A resource with its name and who is granted what: the root, each step.
@@ -123,55 +167,202 @@ struct Entry {
     steps: Vec<u64>,
 }
 
-/// Makes every attempt on a live chain that was started for an audit.
+/// Makes every attempt on live chains that were started for an audit.
 ///
 /// # Errors
 /// A context that ends under the attempts.
 pub fn audit(
     file: &ChainFile,
-    live: &mut LiveChain,
+    live: &mut [LiveChain],
     secrets: &[Fingerprint],
-) -> Result<Matrix, Failure> {
-    let entries = entries(file, live, secrets);
-    probe::note_areas();
-    let mut rows = vec![Row {
-        context: "root".into(),
-        cells: entries.iter().map(|e| root_cell(e, live)).collect(),
-    }];
-    for i in 0..live.steps.len() {
-        let mut cells = Vec::new();
-        for e in &entries {
-            let reached = attempt(live, i, &e.resource).map_err(|cause| Failure {
-                chain: live.chain().name.clone(),
-                step: i,
-                steps: live.steps.len(),
-                function: live.steps[i].function.name.clone(),
-                cause: Box::new(cause),
-                id: "audit".into(),
-            })?;
-            cells.push(cell(e, reached, e.steps[i]));
-        }
-        rows.push(Row {
-            context: format!("{}:{}", i + 1, live.steps[i].function.name),
-            cells,
-        });
+) -> Result<Vec<Matrix>, Failure> {
+    // All contexts are there, and know whom they are to know.
+    for chain in live.iter_mut() {
+        chain.prepare()?;
     }
-    Ok(Matrix {
-        chain: live.chain().name.clone(),
-        backend: lwc::backend().map_or_else(|_| String::new(), |b| b.to_string()),
-        rows,
-    })
+    probe::note_areas();
+    let mut all = Vec::new();
+    for chain in 0..live.len() {
+        all.push(Audit { live, chain }.matrix(file, secrets)?);
+    }
+    Ok(all)
+}
+
+/// The attempts on one of all chains.
+struct Audit<'a> {
+    live: &'a mut [LiveChain],
+    chain: usize,
+}
+
+/// A mark that no page has by accident.
+fn tag(chain: usize, step: usize) -> u64 {
+    0x6c77_632d_6175_6474 ^ ((chain as u64) << 48) ^ ((step as u64) << 56)
+}
+
+impl Audit<'_> {
+    fn chain(&mut self) -> &mut LiveChain {
+        &mut self.live[self.chain]
+    }
+
+    fn matrix(&mut self, file: &ChainFile, secrets: &[Fingerprint]) -> Result<Matrix, Failure> {
+        let entries = entries(file, &self.live[self.chain], secrets, self.live.len() > 1);
+        let steps = self.chain().steps.len();
+        let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); steps + 1];
+        for e in &entries {
+            let reached = self.reached(&e.resource)?;
+            for (column, &reached) in reached.iter().enumerate() {
+                let granted = match column.checked_sub(1) {
+                    None => e.root,
+                    Some(i) => e.steps[i],
+                };
+                let reached = match &e.resource {
+                    Resource::Memory(range, writer) if reached & !granted != 0 => {
+                        self.confirm(range, *writer, column, reached)?
+                    }
+                    _ => reached,
+                };
+                cells[column].push(cell(e, reached, granted));
+            }
+        }
+        let chain = self.chain();
+        let names = chain
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(i, s)| format!("{}:{}", i + 1, s.function.name));
+        let rows = std::iter::once("root".to_owned())
+            .chain(names)
+            .zip(cells)
+            .map(|(context, cells)| Row { context, cells })
+            .collect();
+        Ok(Matrix {
+            chain: chain.chain().name.clone(),
+            backend: lwc::backend().map_or_else(|_| String::new(), |b| b.to_string()),
+            rows,
+        })
+    }
+
+    /// What the root and each step reach.
+    fn reached(&mut self, resource: &Resource) -> Result<Vec<u64>, Failure> {
+        let (this, steps) = (self.chain, self.chain().steps.len());
+        match resource {
+            Resource::Pages(owner) => {
+                let mut args = vec![word::PROBE, what::MARK, tag(this, *owner), 0];
+                let chain = self.chain();
+                let control = chain.steps[*owner].control.region().range();
+                let regions = chain.region_addresses[*owner..*owner + 2].iter().cloned();
+                for range in regions.chain([control]) {
+                    args.extend([range.start as u64, range.len() as u64]);
+                }
+                self.step(this, *owner, &args)?;
+                let found = self.seek(tag(this, *owner));
+                self.step(this, *owner, &[word::PROBE, what::UNMARK])?;
+                found
+            }
+            Resource::Others => {
+                let others: Vec<(usize, usize)> = (0..self.live.len())
+                    .filter(|&c| c != this)
+                    .flat_map(|c| (0..self.live[c].steps.len()).map(move |i| (c, i)))
+                    .collect();
+                for &(c, i) in &others {
+                    self.step(c, i, &[word::PROBE, what::MARK, tag(this, 255), 0])?;
+                }
+                let found = self.seek(tag(this, 255));
+                for &(c, i) in &others {
+                    self.step(c, i, &[word::PROBE, what::UNMARK])?;
+                }
+                found
+            }
+            _ => {
+                let mut all = vec![self.root(resource)];
+                for i in 0..steps {
+                    all.push(self.step(this, i, &words(resource))?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Who of this chain has a page with a mark.
+    fn seek(&mut self, tag: u64) -> Result<Vec<u64>, Failure> {
+        let mut found = vec![probe::seek(tag)];
+        for i in 0..self.chain().steps.len() {
+            let args = [word::PROBE, what::SEEK, tag];
+            found.push(self.step(self.chain, i, &args)?);
+        }
+        Ok(found)
+    }
+
+    /// Addresses may be another's by now: whether what is there is what one who
+    /// may writes there. Where pages cannot be marked it is believed.
+    fn confirm(
+        &mut self,
+        range: &Range<usize>,
+        writer: Option<usize>,
+        column: usize,
+        reached: u64,
+    ) -> Result<u64, Failure> {
+        let (this, tag) = (self.chain, tag(self.chain, 254));
+        let ours = range.start as u64;
+        let args = [word::PROBE, what::MARK, tag, 1, ours, range.len() as u64];
+        let marked = match writer {
+            None => probe::mark(tag, true, std::slice::from_ref(range)),
+            Some(i) => self.step(this, i, &args)?,
+        };
+        let found = match column.checked_sub(1) {
+            None => probe::seek(tag),
+            Some(i) => self.step(this, i, &[word::PROBE, what::SEEK, tag])?,
+        };
+        match writer {
+            None => probe::unmark(),
+            Some(i) => drop(self.step(this, i, &[word::PROBE, what::UNMARK])?),
+        }
+        Ok(if marked == 0 { reached } else { found })
+    }
+
+    fn root(&self, resource: &Resource) -> u64 {
+        match resource {
+            Resource::Memory(range, _) => probe::memory(range.start, range.len()),
+            Resource::Secret(s) => u64::from(probe::find(s.hash, s.len)) * READ,
+            Resource::Overlay(range) => self.live[self.chain]
+                .steps
+                .iter()
+                .map(|s| probe::overlay(s.snapshot.handle(), range.clone()))
+                .fold(0, |a, b| a | b),
+            Resource::Count(what::ENVIRONMENT) => probe::environment(),
+            // Its own are its own.
+            _ => u64::MAX,
+        }
+    }
+
+    /// One attempt in the context of a step of some chain.
+    fn step(&mut self, chain: usize, i: usize, args: &[u64]) -> Result<u64, Failure> {
+        let live = &mut self.live[chain];
+        attempt(live, i, args).map_err(|cause| Failure {
+            chain: live.chain().name.clone(),
+            step: i,
+            steps: live.steps.len(),
+            function: live.steps[i].function.name.clone(),
+            cause: Box::new(cause),
+            id: "audit".into(),
+        })
+    }
 }
 
 /// All there is to reach, with the grants the chain file implies.
-fn entries(file: &ChainFile, live: &LiveChain, secrets: &[Fingerprint]) -> Vec<Entry> {
+fn entries(
+    file: &ChainFile,
+    live: &LiveChain,
+    secrets: &[Fingerprint],
+    has_others: bool,
+) -> Vec<Entry> {
     let steps = live.steps.len();
     let grant = |f: &dyn Fn(usize) -> u64| (0..steps).map(f).collect::<Vec<u64>>();
     let mut out = Vec::new();
     for (n, range) in live.region_addresses.iter().enumerate() {
         out.push(Entry {
             name: format!("region {n}"),
-            resource: Resource::Memory(range.clone()),
+            resource: Resource::Memory(range.clone(), n.checked_sub(1)),
             root: match n {
                 0 => READ | WRITE,
                 n if n == steps => READ,
@@ -187,7 +378,7 @@ fn entries(file: &ChainFile, live: &LiveChain, secrets: &[Fingerprint]) -> Vec<E
     for (n, step) in live.steps.iter().enumerate() {
         out.push(Entry {
             name: format!("control {}", n + 1),
-            resource: Resource::Memory(step.control.region().range()),
+            resource: Resource::Memory(step.control.region().range(), None),
             root: READ | WRITE,
             steps: grant(&|i| if i == n { READ | WRITE } else { 0 }),
         });
@@ -213,6 +404,32 @@ fn entries(file: &ChainFile, live: &LiveChain, secrets: &[Fingerprint]) -> Vec<E
         root: u64::MAX,
         steps: grant(&|_| 0),
     });
+    // Of the backend: the root has one with each. Where functions hand over to
+    // each other, each has one with its neighbours.
+    let process = lwc::backend() == Ok(lwc::Backend::Process);
+    let handing_over = live.chain().isolation == Isolation::Chain;
+    for (n, step) in live.steps.iter().enumerate().filter(|_| process) {
+        out.push(Entry {
+            name: format!("pages of {}:{}", n + 1, step.function.name),
+            resource: Resource::Pages(n),
+            root: READ | WRITE,
+            steps: grant(&|i| {
+                if i == n || handing_over && i.abs_diff(n) == 1 {
+                    READ | WRITE
+                } else {
+                    0
+                }
+            }),
+        });
+    }
+    if process && has_others {
+        out.push(Entry {
+            name: "pages of other chains".into(),
+            resource: Resource::Others,
+            root: READ | WRITE,
+            steps: grant(&|_| 0),
+        });
+    }
     // By asking: the root its functions, each function whomever it can name:
     // the root, its snapshot, its neighbours.
     for (n, range) in live.region_addresses.iter().enumerate() {
@@ -223,11 +440,27 @@ fn entries(file: &ChainFile, live: &LiveChain, secrets: &[Fingerprint]) -> Vec<E
             steps: grant(&|_| 0),
         });
     }
+    // Where contexts are one process they make no requests, and whoever sends a
+    // signal ends.
+    let counts = [
+        ("requests served", what::REQUESTS, u64::MAX, process),
+        ("environment", what::ENVIRONMENT, 0, true),
+        ("other processes", what::SIGNALS, u64::MAX, process),
+        ("files", what::FILES, u64::MAX, true),
+    ];
+    for (name, count, root, _) in counts.into_iter().filter(|c| c.3) {
+        out.push(Entry {
+            name: name.into(),
+            resource: Resource::Count(count),
+            root,
+            steps: grant(&|_| 0),
+        });
+    }
     out
 }
 
 fn cell(e: &Entry, reached: u64, granted: u64) -> Cell {
-    let counts = matches!(e.resource, Resource::Descriptors);
+    let counts = matches!(e.resource, Resource::Descriptors | Resource::Count(_));
     let show = |bits: u64| match bits {
         u64::MAX => "own".to_owned(),
         n if counts => n.to_string(),
@@ -249,37 +482,30 @@ fn cell(e: &Entry, reached: u64, granted: u64) -> Cell {
     }
 }
 
-fn root_cell(e: &Entry, live: &LiveChain) -> Cell {
-    let reached = match &e.resource {
-        Resource::Memory(range) => probe::memory(range.start, range.len()),
-        Resource::Secret(s) => u64::from(probe::find(s.hash, s.len)) * READ,
-        // Its own are its own.
-        Resource::Descriptors => u64::MAX,
-        Resource::Overlay(range) => live
-            .steps
-            .iter()
-            .map(|s| probe::overlay(s.snapshot.handle(), range.clone()))
-            .fold(0, |a, b| a | b),
-    };
-    cell(e, reached, e.root)
+/// What a step's context is told to try.
+fn words(resource: &Resource) -> Vec<u64> {
+    match resource {
+        Resource::Memory(r, _) => vec![word::PROBE, what::MEMORY, r.start as u64, r.len() as u64],
+        Resource::Secret(s) => vec![word::PROBE, what::SECRET, s.hash, s.len as u64],
+        Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
+        Resource::Count(what) => vec![word::PROBE, *what],
+        // Pages are found by marks.
+        Resource::Descriptors | Resource::Pages(_) | Resource::Others => {
+            vec![word::PROBE, what::DESCRIPTORS, DESCRIPTORS]
+        }
+    }
 }
 
 /// One attempt in a step's context.
-fn attempt(live: &mut LiveChain, i: usize, resource: &Resource) -> Result<u64, Cause> {
-    let args = match resource {
-        Resource::Memory(r) => vec![word::PROBE, what::MEMORY, r.start as u64, r.len() as u64],
-        Resource::Secret(s) => vec![word::PROBE, what::SECRET, s.hash, s.len as u64],
-        Resource::Descriptors => vec![word::PROBE, what::DESCRIPTORS, DESCRIPTORS],
-        Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
-    };
+fn attempt(live: &mut LiveChain, i: usize, args: &[u64]) -> Result<u64, Cause> {
     let copy = live.ready(i)?;
-    let reply = live
-        .call(i, copy, &args, Moment::now() + PATIENCE)
-        .map_err(|cause| match cause {
-            // The function's own is for invocations.
-            Cause::Timeout(_) => Cause::Timeout(PATIENCE),
-            other => other,
-        })?;
+    let reply =
+        live.call(i, copy, args, Moment::now() + PATIENCE)
+            .map_err(|cause| match cause {
+                // The function's own is for invocations.
+                Cause::Timeout(_) => Cause::Timeout(PATIENCE),
+                other => other,
+            })?;
     match &*reply {
         [word::DONE, found, ..] => Ok(*found),
         _ => Err(Cause::Misbehaved("it does not answer to an audit".into())),

@@ -6,16 +6,18 @@ mod logging;
 mod run;
 mod serve;
 
-use crate::audit::audit;
+use crate::audit::{Matrix, audit};
 use crate::build::{BuildError, Built, build};
 use crate::chain_file::{ChainFile, load};
+use crate::life::{StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
-use crate::scaffold;
+use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// Exit codes, as `--help` lists them.
 mod exit {
@@ -71,6 +73,13 @@ enum Cmd {
     Worker,
 }
 
+impl Cmd {
+    /// Whether it comes to hold secrets, messages or contexts.
+    fn has_something_to_protect(&self) -> bool {
+        !matches!(self, Self::Check(_) | Self::New(_))
+    }
+}
+
 #[derive(Debug, Args)]
 struct AuditArgs {
     /// The chain file
@@ -95,7 +104,15 @@ struct NewArgs {
 /// Runs the program; returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Programs that make contexts have no environment later.
+    colours();
     logging::start(cli.verbose, cli.log_format);
+    if cli.command.has_something_to_protect()
+        && let Err(e) = protect::this_process()
+    {
+        complain(&e);
+        return ExitCode::from(exit::START);
+    }
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
@@ -136,7 +153,10 @@ fn complain(e: &dyn std::fmt::Display) {
 
 /// Whether stderr shows colours (no-color.org).
 fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| {
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    })
 }
 
 /// Loads and builds a chain file, complaining on the way.
@@ -174,24 +194,18 @@ fn prepare_by(
 fn run_audit(args: &AuditArgs) -> Result<(), u8> {
     let (file, built) = prepare(&args.file)?;
     let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
-    let (mut live, _, secrets) = crate::life::start(&file, &names, &built, true).map_err(|e| {
+    let started = Variables::of_environment(&file, &names)
+        .map_err(StartError::from)
+        .and_then(|variables| crate::life::start(&file, &names, &built, variables, true));
+    let (mut live, _, secrets) = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;
-    let mut holds = true;
-    let mut matrices = Vec::new();
-    for chain in &mut live {
-        match audit(&file, chain, &secrets) {
-            Ok(matrix) => {
-                holds &= matrix.holds();
-                matrices.push(matrix);
-            }
-            Err(e) => {
-                complain(&e);
-                return Err(exit::FAILED);
-            }
-        }
-    }
+    let matrices = audit(&file, &mut live, &secrets).map_err(|e| {
+        complain(&e);
+        exit::FAILED
+    })?;
+    let holds = matrices.iter().all(Matrix::holds);
     if args.json {
         write_json(&serde_json::json!({ "holds": holds, "chains": matrices }))?;
     } else {

@@ -19,5 +19,6 @@ pub mod cli;
 pub mod gateway;
 pub mod life;
 mod printable;
+mod protect;
 pub mod scaffold;
 pub mod worker;

@@ -108,6 +108,24 @@ fn choose(wish: Option<&str>) -> Result<Backend> {
     }
 }
 
+/// Requests that other contexts serve the current one, whoever it is; not those
+/// that its end of the backend refuses by itself, which hostile code would not.
+/// Who is served (by the descriptor), and the request's number. For an audit: it
+/// makes all of them. On the kernel backend contexts make no requests.
+///
+/// # Errors
+/// EBUSY when another thread is in a call.
+#[doc(hidden)]
+pub fn requests_served() -> Result<Vec<(RawFd, u64)>> {
+    match backend()? {
+        Backend::Kernel => Ok(Vec::new()),
+        #[cfg(target_os = "linux")]
+        Backend::Process => process::served(),
+        #[cfg(not(target_os = "linux"))]
+        Backend::Process => Ok(Vec::new()),
+    }
+}
+
 /// In whom lwCreate returned.
 pub(crate) enum Birth {
     /// The creator, with the new context's descriptor.

@@ -2,7 +2,7 @@
 
 use crate::build::{Built, build};
 use crate::chain_file::{Chain, ChainFile, Function, Isolation, Origin};
-use crate::life::{self, LiveChain};
+use crate::life::{self, LiveChain, Variables};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -91,8 +91,8 @@ impl Work {
             file.chains.insert(name.clone(), chain);
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (mut live, _, _) =
-            life::start(&file, &names, &self.built, false).map_err(|e| e.to_string())?;
+        let (mut live, _, _) = life::start(&file, &names, &self.built, Variables::default(), false)
+            .map_err(|e| e.to_string())?;
         for chain in &mut live {
             chain.prepare().map_err(|e| e.to_string())?;
         }

@@ -1,7 +1,7 @@
 //! `run`: a chain on inputs.
 
 use super::{complain, exit, prepare};
-use crate::life::{self, Hop, LiveChain};
+use crate::life::{self, Hop, LiveChain, StartError, Variables};
 use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
@@ -56,7 +56,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
             return Err(exit::USAGE);
         }
     };
-    let (mut live, erase, _) = life::start(&file, &[name], &built, false).map_err(|e| {
+    let started = Variables::of_environment(&file, &[name])
+        .map_err(StartError::from)
+        .and_then(|variables| life::start(&file, &[name], &built, variables, false));
+    let (mut live, erase, _) = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;

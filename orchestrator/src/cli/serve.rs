@@ -4,7 +4,7 @@ use super::logging::Format;
 use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::gateway::{self, NatsOptions, Options, Target};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,17 +42,13 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
     /// Serve this chain, or function, alone, at every path
-    #[arg(long, value_name = "NAME", env = "FUNCTION_TARGET")]
+    /// [env: FUNCTION_TARGET]
+    #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// What the target takes, where its code does not say
-    #[arg(
-        long,
-        value_name = "TYPE",
-        env = "FUNCTION_SIGNATURE_TYPE",
-        default_value = "http",
-        requires = "target"
-    )]
-    signature_type: Signature,
+    /// [default: http] [env: FUNCTION_SIGNATURE_TYPE]
+    #[arg(long, value_name = "TYPE")]
+    signature_type: Option<Signature>,
     /// Worker processes; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -84,14 +80,15 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     no_watch: bool,
     /// Send spans to an OpenTelemetry collector, by OTLP over HTTP
-    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    /// [env: OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
     otlp: Option<String>,
     /// Join other machines by this NATS server: offer the chains there, and reach
-    /// the steps that are marked `remote`
-    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
+    /// the steps that are marked `remote` [env: NATS_URL]
+    #[arg(long, value_name = "URL")]
     nats: Option<String>,
     /// Credentials for it
-    #[arg(long, value_name = "FILE", requires = "nats")]
+    #[arg(long, value_name = "FILE")]
     nats_creds: Option<PathBuf>,
     /// The queue group whose nodes share the requests
     #[arg(long, value_name = "NAME", default_value = "q")]
@@ -101,7 +98,7 @@ pub(super) struct ServeArgs {
     nats_prefix: String,
     /// Take work from this JetStream stream too, each message at least once:
     /// subjects as lwc.work.NAME
-    #[arg(long, value_name = "STREAM", requires = "nats")]
+    #[arg(long, value_name = "STREAM")]
     nats_stream: Option<String>,
     /// Serve each function alone too, at /functions/NAME. Whoever may call can
     /// then leave out the steps before it: a signer without its verifier
@@ -120,15 +117,86 @@ enum Signature {
     Typed,
 }
 
+/// What is said on the command line, else by a variable. Read here and not by
+/// clap, which would copy the variables of this command into the memory of
+/// every other: a `run` has no use for the password in NATS_URL, its functions
+/// may.
+struct Said {
+    target: Option<Target>,
+    otlp: Option<String>,
+    nats: Option<NatsOptions>,
+}
+
+fn variable(name: &str) -> Result<Option<String>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(e) => Err(format!("{name}: {e}")),
+    }
+}
+
+impl Said {
+    fn of(args: &ServeArgs) -> Result<Self, String> {
+        let or = |given: &Option<String>, name| match given {
+            Some(given) => Ok(Some(given.clone())),
+            None => variable(name),
+        };
+        let signature = match args.signature_type {
+            Some(given) => Some(given),
+            None => variable("FUNCTION_SIGNATURE_TYPE")?
+                .map(|v| {
+                    Signature::from_str(&v, false).map_err(|_| {
+                        format!("FUNCTION_SIGNATURE_TYPE={v:?}: give http, cloudevent or typed")
+                    })
+                })
+                .transpose()?,
+        };
+        let target = match (or(&args.target, "FUNCTION_TARGET")?, signature) {
+            (Some(name), signature) => Some(Target {
+                name,
+                events: signature == Some(Signature::Cloudevent),
+            }),
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(
+                    "a signature type is a target's: say --target NAME or FUNCTION_TARGET".into(),
+                );
+            }
+        };
+        let nats = match or(&args.nats, "NATS_URL")? {
+            Some(url) => Some(NatsOptions {
+                url,
+                credentials: args.nats_creds.clone(),
+                queue: args.nats_queue.clone(),
+                prefix: args.nats_prefix.clone(),
+                stream: args.nats_stream.clone(),
+            }),
+            None if args.nats_creds.is_some() || args.nats_stream.is_some() => {
+                return Err(
+                    "--nats-creds and --nats-stream are of a server: say --nats URL or NATS_URL"
+                        .into(),
+                );
+            }
+            None => None,
+        };
+        Ok(Self {
+            target,
+            // OpenTelemetry has it that a variable without a value is none.
+            otlp: or(&args.otlp, "OTEL_EXPORTER_OTLP_ENDPOINT")?.filter(|url| !url.is_empty()),
+            nats,
+        })
+    }
+}
+
 impl ServeArgs {
     /// Where to listen: what is said, else as the contract has it for a target,
     /// else nowhere that others reach.
-    fn address(&self) -> Result<SocketAddr, String> {
+    fn address(&self, has_target: bool) -> Result<SocketAddr, String> {
         let all = |port| SocketAddr::from(([0, 0, 0, 0], port));
         if let Some(address) = self.listen.or(self.port.map(all)) {
             return Ok(address);
         }
-        if self.target.is_none() {
+        if !has_target {
             return Ok(SocketAddr::from(([127, 0, 0, 1], 8080)));
         }
         match std::env::var("PORT") {
@@ -155,10 +223,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         complain(e);
         exit::START
     };
-    let listen = args.address().map_err(|e| {
+    let usage = |e: String| {
         complain(&e);
         exit::USAGE
-    })?;
+    };
+    let said = Said::of(args).map_err(usage)?;
+    let listen = args.address(said.target.is_some()).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
@@ -170,10 +240,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     let options = Options {
         listen,
         admin: args.admin,
-        target: args.target.as_ref().map(|name| Target {
-            name: name.clone(),
-            events: args.signature_type == Signature::Cloudevent,
-        }),
+        target: said.target,
         workers: args.workers.map_or(cores, usize::from),
         queue: args.queue,
         timeout: args.timeout,
@@ -184,15 +251,8 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         circuit_pause: args.circuit_pause,
         functions: args.functions,
         watch: !args.no_watch,
-        nats: args.nats.as_ref().map(|url| NatsOptions {
-            url: url.clone(),
-            credentials: args.nats_creds.clone(),
-            queue: args.nats_queue.clone(),
-            prefix: args.nats_prefix.clone(),
-            stream: args.nats_stream.clone(),
-        }),
-        // OpenTelemetry has it that a variable without a value is none.
-        otlp: args.otlp.clone().filter(|url| !url.is_empty()),
+        nats: said.nats,
+        otlp: said.otlp,
         worker_options,
     };
     let path = args.file.clone();

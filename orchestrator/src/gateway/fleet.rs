@@ -8,6 +8,7 @@ use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
+use crate::life::environment::handed_on;
 use crate::worker::frame;
 use hyper::StatusCode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
 
 /// The first pause before a worker is started again; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,7 +44,8 @@ pub(super) struct Fleet {
     /// Functions that take CloudEvents alone.
     pub(super) take_events: BTreeSet<String>,
     pub(super) queues: Queues,
-    start: Vec<u8>,
+    /// The first frame of each worker, secrets of the environment in it.
+    start: Zeroizing<Vec<u8>>,
     options: Vec<String>,
     patience: Duration,
     /// Workers that are ready or at work.
@@ -75,11 +78,17 @@ impl Fleet {
             .sum::<Duration>()
             + Duration::from_secs(15);
         let (local, routes) = route::cut(&plan.file);
+        let chains: Vec<&str> = local.chains.keys().map(String::as_str).collect();
+        let (variables, values) = handed_on(&local, &chains);
         let start = frame::Start {
             file: local,
             built: plan.built,
+            variables,
         };
-        let text = frame::begin(frame::START, &start, 0).map_err(|e| e.to_string())?;
+        let head = frame::begin(frame::START, &start, values.len()).map_err(|e| e.to_string())?;
+        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
+        text.extend_from_slice(&head);
+        text.extend_from_slice(&values);
         let fleet = Arc::new(Self {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
             file: plan.file,

@@ -380,6 +380,8 @@ async fn attempt(
     pass.outcome = match &result {
         Ok(_) => Outcome::Ran,
         Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
+        // Not the function's doing, and nobody knows what it would have done.
+        Err(p) if p.cause == "backend" => Outcome::Unknown,
         Err(p) if p.place.is_some() => Outcome::Ran,
         Err(_) => Outcome::Unknown,
     };

@@ -65,6 +65,9 @@ impl Worker {
             .arg("worker")
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            // What is in a process's environment is in reach of its functions.
+            .env_clear()
+            .envs(inherited())
             // A terminal's ^C is for the gateway, which drains first.
             .process_group(0)
             .kill_on_drop(true)
@@ -159,6 +162,7 @@ impl Worker {
         job.answer(answer);
         match timeout(PATIENCE, self.read::<State>()).await {
             Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state),
+            Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
             Err(_) => Handed::Lost("it cannot make copies of its functions".into()),
@@ -237,6 +241,22 @@ fn command() -> io::Result<Command> {
         return Ok(command);
     }
     std::env::current_exe().map(Command::new)
+}
+
+/// Variables of the gateway's own environment that a worker has, until it makes
+/// its first context: what the loader, the log and the backend are told by.
+fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    const NAMES: [&str; 6] = [
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "LWC_BACKEND",
+        "NO_COLOR",
+        "RUST_BACKTRACE",
+        "RUST_LOG",
+    ];
+    NAMES
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 /// The status that a function's failure deserves.

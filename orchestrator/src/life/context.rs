@@ -8,7 +8,7 @@
 use super::control::Control;
 use super::host::{CALLS, HostState};
 use super::letter::Letter;
-use super::{probe, serve};
+use super::{limits, probe, serve};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::convert::Infallible;
@@ -106,6 +106,7 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
 fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     let text = |e: lwc::Error| e.to_string();
     lwc::limit_memory(parts.memory).map_err(text)?;
+    limits::before_the_function()?;
     parts.input.make_read_only().map_err(text)?;
     for (_, secret) in &state.secrets {
         secret.lock().map_err(text)?;
@@ -144,6 +145,8 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     if parts.audit {
         probe::note_areas();
     }
+    let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
+    limits::before_the_sandbox(locked)?;
     lwc::confine(Confinement::Creator).map_err(text)?;
     Ok(Loaded {
         handler,

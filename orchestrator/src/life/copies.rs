@@ -23,11 +23,18 @@ impl LiveChain {
         // Another chain's, which holds the descriptor and finds it dead.
     }
 
-    /// A copy of the step's snapshot that waits for an invocation.
+    /// A copy of the step's snapshot that waits for an invocation. That there
+    /// is none is never the function's doing: its handler has not run in a
+    /// copy that is being made, nor ever in its snapshot.
     pub(crate) fn ready(&mut self, i: usize) -> Result<Handle, Cause> {
         if let Some(copy) = &self.steps[i].copy {
             return Ok(copy.handle());
         }
+        self.make_copy(i)
+            .map_err(|cause| Cause::NoCopy(Box::new(cause)))
+    }
+
+    fn make_copy(&mut self, i: usize) -> Result<Handle, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let known: Vec<Handle> = self
             .steps

@@ -37,9 +37,17 @@ pub enum Cause {
     /// The backend failed.
     #[error("{0}")]
     Backend(#[from] lwc::Error),
+    /// The backend has no context for it to run in.
+    #[error("no copy of it can be made ready: {0}")]
+    NoCopy(Box<Cause>),
 }
 
 impl Cause {
+    /// Whether it is nothing that the function did.
+    pub fn is_of_the_backend(&self) -> bool {
+        matches!(self, Self::Backend(_) | Self::NoCopy(_))
+    }
+
     /// What a step's snapshot wakes the root for, in an invocation.
     pub(super) fn of_snapshot(args: &[u64]) -> Self {
         match args.first() {
@@ -68,7 +76,7 @@ impl Cause {
             Self::Deadline => "deadline",
             Self::TooBig { .. } => "too-big",
             Self::Misbehaved(_) => "misbehaved",
-            Self::Backend(_) => "backend",
+            Self::Backend(_) | Self::NoCopy(_) => "backend",
         }
     }
 }

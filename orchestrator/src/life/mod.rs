@@ -28,9 +28,11 @@ pub mod chain;
 pub(crate) mod context;
 pub(crate) mod control;
 mod copies;
+pub(crate) mod environment;
 mod error;
 mod host;
 mod letter;
+mod limits;
 pub(crate) mod probe;
 mod relay;
 mod secrets;
@@ -38,10 +40,11 @@ mod serve;
 mod start;
 mod syscalls;
 mod text;
-mod untraced;
+pub(crate) mod untraced;
 
 pub use attributes::{Attributes, Unfit};
 pub use chain::{About, Counts, Hop, LiveChain, SetupTimings};
+pub use environment::Variables;
 pub use error::{Cause, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 
@@ -53,12 +56,16 @@ use std::time::{Duration, Instant};
 /// Brings chains of a file to life, secrets erased and rights given up.
 /// Returns them with the time that erasing took.
 ///
+/// This process has no environment afterwards: what functions take from it is
+/// in `variables`.
+///
 /// # Errors
 /// The first chain that cannot be started; everything made is gone again.
 pub fn start(
     file: &ChainFile,
     names: &[&str],
     built: &BTreeMap<String, Built>,
+    variables: Variables,
     audit: bool,
 ) -> Result<(Vec<LiveChain>, Duration, Vec<Fingerprint>), StartError> {
     let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
@@ -72,7 +79,10 @@ pub fn start(
         }
     }
     untraced::forbid().map_err(StartError::Traced)?;
-    let vault = Vault::open(functions)?;
+    let vault = Vault::open(functions, variables)?;
+    // Chosen by a variable, once.
+    lwc::backend()?;
+    environment::erase();
     let mut live: Vec<LiveChain> = Vec::new();
     for name in names {
         let chain = LiveChain::start(file, name, built, &vault, &live, audit)?;

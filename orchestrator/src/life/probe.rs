@@ -6,7 +6,11 @@
 //! allowed in the sandbox, and what hostile code could reach by a load, it
 //! reaches.
 
+mod others;
+mod pages;
+
 use super::syscalls::{SIGNAL_SET, SIGPROCMASK};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// What to attempt: the second word of a probe.
@@ -21,6 +25,22 @@ pub(crate) mod what {
     /// Addresses, length: overlay them from whomever it can name. Answer:
     /// [`super::READ`] if anybody lent them.
     pub(crate) const OVERLAY: u64 = 4;
+    /// Mark, then 1 to mark shared pages inside the ranges that follow, 0 to
+    /// mark all others: addresses and lengths. Answer: how many were marked.
+    pub(crate) const MARK: u64 = 5;
+    /// Take all marks back.
+    pub(crate) const UNMARK: u64 = 6;
+    /// Mark: answer is [`super::READ`] and so on if a page here has it.
+    pub(crate) const SEEK: u64 = 7;
+    /// Make every request of the backend to everybody: answer is how many were
+    /// served.
+    pub(crate) const REQUESTS: u64 = 8;
+    /// Answer: how much is left of the environment.
+    pub(crate) const ENVIRONMENT: u64 = 9;
+    /// Answer: how many other processes could be sent a signal.
+    pub(crate) const SIGNALS: u64 = 10;
+    /// Answer: how many files could be opened.
+    pub(crate) const FILES: u64 = 11;
 }
 
 /// The attempt to read succeeded.
@@ -28,20 +48,32 @@ pub(crate) const READ: u64 = 1;
 /// The attempt to write succeeded.
 pub(crate) const WRITE: u64 = 2;
 
+/// A part of the address space that can be read.
+#[derive(Clone)]
+struct Area {
+    range: Range<usize>,
+    /// Whether it is one that others may have, too.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // no such pages there
+    shared: bool,
+}
+
 /// The address space when the snapshot was made; a sandboxed context cannot
 /// look itself.
-static AREAS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+static AREAS: Mutex<Vec<Area>> = Mutex::new(Vec::new());
 
-/// Notes the readable parts of the address space, for later searches.
+/// Notes what only a context outside of a sandbox can see, for later searches:
+/// the readable parts of the address space, and where the strings of the
+/// environment stood.
 pub(crate) fn note_areas() {
     if let Ok(mut areas) = AREAS.lock() {
-        *areas = readable_areas();
+        *areas = areas_now();
     }
+    others::note_strings();
 }
 
 /// sysctl kern.proc.vmmap: entries of their own size each, one after another.
 #[cfg(target_os = "freebsd")]
-fn readable_areas() -> Vec<(usize, usize)> {
+fn areas_now() -> Vec<Area> {
     const READABLE: i32 = 1; // KVME_PROT_READ
     let name = [
         libc::CTL_KERN,
@@ -78,7 +110,10 @@ fn readable_areas() -> Vec<(usize, usize)> {
             break;
         }
         if entry.kve_protection & READABLE != 0 {
-            found.push((entry.kve_start as usize, entry.kve_end as usize));
+            found.push(Area {
+                range: entry.kve_start as usize..entry.kve_end as usize,
+                shared: false,
+            });
         }
         let Some(next) = rest.get(entry.kve_structsize as usize..) else {
             break;
@@ -89,19 +124,20 @@ fn readable_areas() -> Vec<(usize, usize)> {
 }
 
 #[cfg(not(target_os = "freebsd"))]
-fn readable_areas() -> Vec<(usize, usize)> {
+fn areas_now() -> Vec<Area> {
     let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     text.lines()
         .filter_map(|line| {
             let mut parts = line.split_ascii_whitespace();
             let (start, end) = parts.next()?.split_once('-')?;
-            let readable = parts.next()?.starts_with('r');
+            let modes = parts.next()?;
             let special = line.contains("[vvar") || line.contains("[vsyscall");
-            Some((
-                usize::from_str_radix(start, 16).ok()?,
-                usize::from_str_radix(end, 16).ok()?,
-            ))
-            .filter(|_| readable && !special)
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            Some(Area {
+                range: number(start)?..number(end)?,
+                shared: modes.ends_with('s'),
+            })
+            .filter(|_| modes.starts_with('r') && !special)
         })
         .collect()
 }
@@ -117,8 +153,46 @@ pub(crate) fn run(args: &[u64]) -> u64 {
             let range = at(2) as usize..(at(2) + at(3)) as usize;
             names().fold(0, |found, from| found | overlay(from, range.clone()))
         }
+        what::MARK => {
+            let ranges: Vec<Range<usize>> = args
+                .get(4..)
+                .unwrap_or_default()
+                .chunks_exact(2)
+                .map(|r| r[0] as usize..(r[0] + r[1]) as usize)
+                .collect();
+            mark(at(2), at(3) != 0, &ranges)
+        }
+        what::UNMARK => {
+            unmark();
+            0
+        }
+        what::SEEK => seek(at(2)),
+        what::REQUESTS => lwc::requests_served().map_or(u64::MAX, |all| all.len() as u64),
+        what::ENVIRONMENT => environment(),
+        what::SIGNALS => others::signals(),
+        what::FILES => others::files(),
         _ => 0,
     }
+}
+
+/// See [`what::MARK`].
+pub(crate) fn mark(tag: u64, inside: bool, ranges: &[Range<usize>]) -> u64 {
+    pages::mark(tag, inside, ranges)
+}
+
+/// See [`what::UNMARK`].
+pub(crate) fn unmark() {
+    pages::unmark();
+}
+
+/// See [`what::SEEK`].
+pub(crate) fn seek(tag: u64) -> u64 {
+    pages::seek(tag)
+}
+
+/// See [`what::ENVIRONMENT`].
+pub(crate) fn environment() -> u64 {
+    others::environment()
 }
 
 /// READ or WRITE for a range, if either succeeds at the start of any page.
@@ -204,7 +278,7 @@ pub(crate) fn find(wanted: u64, len: usize) -> bool {
     let areas = AREAS.lock().map(|a| a.clone()).unwrap_or_default();
     areas
         .into_iter()
-        .any(|(start, end)| find_in(start, end, wanted, len))
+        .any(|a| find_in(a.range.start, a.range.end, wanted, len))
 }
 
 fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
@@ -271,7 +345,7 @@ fn names() -> impl Iterator<Item = lwc::Handle> {
 }
 
 /// READ if a context lends a range.
-pub(crate) fn overlay(from: lwc::Handle, range: std::ops::Range<usize>) -> u64 {
+pub(crate) fn overlay(from: lwc::Handle, range: Range<usize>) -> u64 {
     // SAFETY: the range is one that this context was denied, so nothing here
     // uses memory there; a success is a finding and the context goes.
     let lent = unsafe { from.overlay(&[lwc::Spec::memory(range, lwc::Access::Share)]) };

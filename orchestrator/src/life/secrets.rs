@@ -1,6 +1,7 @@
 //! Secrets on their way into a function's context: read straight onto locked
 //! pages, left out of every other context, wiped from the root.
 
+use super::environment::Variables;
 use super::error::StartError;
 use super::probe::fingerprint;
 use crate::chain_file::{Function, SecretRef, SecretSource};
@@ -24,17 +25,19 @@ struct Held {
 }
 
 impl Vault {
-    /// Reads the secrets of functions. Variables of the environment are wiped
-    /// where they stood, for every context starts as a copy of this one.
+    /// Reads the secrets of functions. The variables are wiped, for every
+    /// context starts as a copy of this one.
     ///
     /// # Errors
     /// The first secret that cannot be had.
-    pub fn open<'a>(functions: impl Iterator<Item = &'a Function>) -> Result<Self, StartError> {
+    pub fn open<'a>(
+        functions: impl Iterator<Item = &'a Function>,
+        variables: Variables,
+    ) -> Result<Self, StartError> {
         let mut vault = Self::default();
-        let mut variables = Vec::new();
         for f in functions {
             for s in &f.secrets {
-                let secret = read(s, &mut variables).map_err(|what| StartError::Secret {
+                let secret = read(s, &variables).map_err(|what| StartError::Secret {
                     name: s.name.clone(),
                     function: f.name.clone(),
                     what,
@@ -46,9 +49,7 @@ impl Vault {
                 });
             }
         }
-        for name in variables {
-            wipe_variable(&name);
-        }
+        drop(variables);
         Ok(vault)
     }
 
@@ -95,7 +96,7 @@ pub struct Fingerprint {
     pub(crate) len: usize,
 }
 
-fn read(s: &SecretRef, variables: &mut Vec<String>) -> Result<Secret, String> {
+fn read(s: &SecretRef, variables: &Variables) -> Result<Secret, String> {
     match &s.from {
         SecretSource::File(path) => {
             let shown = path.display();
@@ -111,38 +112,13 @@ fn read(s: &SecretRef, variables: &mut Vec<String>) -> Result<Secret, String> {
             Ok(secret)
         }
         SecretSource::Env(name) => {
-            let bytes = variable(name).ok_or_else(|| {
+            let value = variables.get(name).ok_or_else(|| {
                 format!("the environment variable {name} is not set; export it for this program")
             })?;
-            let mut secret = Secret::zeroed(bytes.len()).map_err(|e| e.to_string())?;
-            secret.copy_from_slice(bytes);
-            variables.push(name.clone());
+            // Pages of this function's alone: another may take the same.
+            let mut secret = Secret::zeroed(value.len()).map_err(|e| e.to_string())?;
+            secret.copy_from_slice(value);
             Ok(secret)
         }
     }
-}
-
-/// The bytes of a variable, where they stand in the environment.
-fn variable(name: &str) -> Option<&'static mut [u8]> {
-    let name = std::ffi::CString::new(name).ok()?;
-    // SAFETY: getenv returns a NUL-terminated string inside the environment,
-    // which this single-threaded program changes nowhere but in
-    // `wipe_variable`, when no other slice of it is alive.
-    unsafe {
-        let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            return None;
-        }
-        let len = libc::strlen(value);
-        Some(std::slice::from_raw_parts_mut(value.cast::<u8>(), len))
-    }
-}
-
-/// Overwrites a variable's bytes where the kernel put them and removes it.
-fn wipe_variable(name: &str) {
-    if let Some(bytes) = variable(name) {
-        zeroize::Zeroize::zeroize(bytes);
-    }
-    // SAFETY: the program has one thread, so nobody reads the environment now.
-    unsafe { std::env::remove_var(name) };
 }

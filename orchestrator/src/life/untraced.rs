@@ -1,10 +1,15 @@
-//! Nobody looks into a worker.
+//! Nobody looks into a process that holds secrets or messages.
 //!
-//! On the process backend each context sees to that for itself. On the kernel
-//! backend all contexts are one process: it forbids debuggers, ktrace(1) and
-//! core dumps for itself before it reads the first secret (procctl(2)).
+//! Gateway, worker and every program that makes contexts forbid it for
+//! themselves before they read the first secret. Linux: such a process is not
+//! dumpable (prctl(2)), so that the kernel refuses other processes of the same
+//! user its memory, its descriptors, tracing and copies of its descriptors
+//! (/proc/PID/mem, /proc/PID/fd, ptrace(2), process_vm_readv(2),
+//! pidfd_getfd(2)). FreeBSD: debuggers, ktrace(1) and core dumps are forbidden
+//! (procctl(2)). Contexts of the process backend see to it again, each for
+//! itself.
 
-/// Forbids tracing of this process where its contexts would be traced with it.
+/// Forbids tracing of this process, for good: execve(2) alone undoes it.
 ///
 /// # Errors
 /// What procctl(2) says: EBUSY when a debugger is there already.
@@ -19,13 +24,19 @@ pub(crate) fn forbid() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Nothing to do: contexts are processes, which forbid it for themselves.
+/// Forbids tracing of this process, for good: execve(2) alone undoes it. What
+/// the process itself does with its entries of /proc goes on to work, but for
+/// those that only their owner may open (`mem`, `pagemap`, `environ`): they are
+/// root's from now on.
 ///
 /// # Errors
-/// None.
-#[cfg(not(target_os = "freebsd"))]
-#[allow(clippy::unnecessary_wraps)] // the same shape on both
+/// None that prctl(2) documents for these arguments.
+#[cfg(target_os = "linux")]
 pub(crate) fn forbid() -> std::io::Result<()> {
+    // SAFETY: the option has one argument, a number, and touches no memory.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
     Ok(())
 }
 

@@ -9,7 +9,8 @@
 //!
 //! The gateway sends `START` once, then one `INVOKE` at a time. The worker
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
-//! `FAILED`, then, when it is ready for the next, `IDLE`.
+//! `FAILED`, then, when it is ready for the next, `IDLE`; or `SPENT` when it
+//! can serve no more, and ends.
 
 use crate::build::Built;
 use crate::chain_file::ChainFile;
@@ -23,6 +24,7 @@ pub(crate) const IDLE: u8 = 10;
 pub(crate) const REFUSED: u8 = 11;
 pub(crate) const ANSWER: u8 = 12;
 pub(crate) const FAILED: u8 = 13;
+pub(crate) const SPENT: u8 = 14;
 
 pub(crate) const PREFIX: usize = 16;
 /// The longest head: a chain file is at most 1 MiB.
@@ -77,11 +79,15 @@ pub(crate) fn begin<T: Serialize>(
 }
 
 /// Head of `START`: the chain file as the gateway understood it, so that a
-/// worker that starts later, when the file has changed, is like the others.
+/// worker that starts later, when the file has changed, is like the others. The
+/// payload is the values of `variables`, one behind the other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) file: ChainFile,
     pub(crate) built: BTreeMap<String, Built>,
+    /// Variables of the gateway's environment that functions take secrets from:
+    /// names, and lengths of their values. A worker has no environment.
+    pub(crate) variables: Vec<(String, usize)>,
 }
 
 /// Head of `INVOKE`; the payload is the input.
@@ -127,10 +133,10 @@ pub(crate) struct Failed {
     pub(crate) hops: Vec<Took>,
 }
 
-/// Head of `IDLE` and `REFUSED`.
+/// Head of `IDLE`, `REFUSED` and `SPENT`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Why not, for `REFUSED`.
+    /// Why not, for `REFUSED` and `SPENT`.
     pub(crate) text: String,
     /// Microseconds that bringing all chains to life, or making the used
     /// copies anew, took.

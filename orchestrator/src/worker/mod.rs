@@ -2,13 +2,14 @@
 //!
 //! Its socket to the gateway is descriptor 0 when it starts. No context ever
 //! has it: all are made without descriptors. It ends when the gateway closes
-//! its end, and its contexts with it.
+//! its end, and its contexts with it. It ends of itself when it can serve no
+//! more, which the gateway mends by another.
 
 pub(crate) mod frame;
 
-use crate::life::{About, Cause, Hop, LiveChain};
+use crate::life::{About, Cause, Hop, LiveChain, Variables};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
-use lwc::{Moment, Region};
+use lwc::{Moment, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// How often the contexts' memory is counted at most.
 const WEIGHED_EVERY: Duration = Duration::from_secs(2);
+/// So many invocations in a row that the backend failed end the worker: once
+/// may be the machine's passing want of memory or descriptors.
+const BACKEND_FAILURES: u32 = 2;
 
 /// Serves the gateway until it hangs up.
 ///
@@ -40,11 +44,12 @@ pub fn run() -> io::Result<()> {
         unsafe { signal(s, SigHandler::SigIgn) }?;
     }
     let mut socket = take_socket()?;
-    let Some((frame::START, head, 0)) = begin(&mut socket)? else {
+    let Some((frame::START, head, len)) = begin(&mut socket)? else {
         return Err(breach("its first frame is not START"));
     };
     let start: Start = serde_json::from_slice(&head)?;
-    let mut chains = match bring_to_life(&start) {
+    let variables = take_variables(&mut socket, &start.variables, len)?;
+    let mut chains = match bring_to_life(&start, variables) {
         Ok((mut chains, took)) => {
             let state = State {
                 text: String::new(),
@@ -65,6 +70,7 @@ pub fn run() -> io::Result<()> {
     };
     drop(start);
     let mut weighed = Instant::now();
+    let mut failures = 0;
     while let Some((kind, head, len)) = begin(&mut socket)? {
         if kind != frame::INVOKE {
             return Err(breach("a frame that is not INVOKE"));
@@ -83,6 +89,7 @@ pub fn run() -> io::Result<()> {
         };
         match chain.invoke_as(len, about, &invoke.id, Some(due)) {
             Ok((n, about)) => {
+                failures = 0;
                 let answer = Answer {
                     content_type: about.content_type,
                     attributes: about.attributes,
@@ -92,6 +99,10 @@ pub fn run() -> io::Result<()> {
                 transmit(&socket, chain.output(), n)?;
             }
             Err(failure) => {
+                failures = match *failure.cause {
+                    ref cause if cause.is_of_the_backend() => failures + 1,
+                    _ => 0,
+                };
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
@@ -108,11 +119,20 @@ pub fn run() -> io::Result<()> {
         }
         // The answer is on its way; the next request finds its copies made.
         let begun = Instant::now();
-        if let Err(e) = chain.prepare() {
-            // The next invocation tries again, and tells its caller.
-            log::error!("making copies ready: {e}");
-        }
+        let spent = match chain.prepare() {
+            Err(e) => Some(format!("making copies ready: {e}")),
+            Ok(()) if failures >= BACKEND_FAILURES => Some(format!(
+                "the backend failed {failures} invocations in a row"
+            )),
+            Ok(()) => None,
+        };
         let took = micros(begun.elapsed());
+        if let Some(text) = spent {
+            // Contexts are not mended in place: what broke them is not known.
+            let tally = weigh(&mut chains, false);
+            let state = State { text, took, tally };
+            return send(&mut socket, frame::SPENT, &state);
+        }
         let due = weighed.elapsed() >= WEIGHED_EVERY;
         let state = State {
             text: String::new(),
@@ -166,11 +186,37 @@ fn take_socket() -> io::Result<UnixStream> {
     Ok(socket)
 }
 
-fn bring_to_life(start: &Start) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
+/// Reads the values of variables onto pages of their own: they are nowhere
+/// else in this process.
+fn take_variables(
+    socket: &mut UnixStream,
+    named: &[(String, usize)],
+    len: usize,
+) -> io::Result<Variables> {
+    let mut all = Variables::default();
+    let mut left = len;
+    for (name, len) in named {
+        left = left
+            .checked_sub(*len)
+            .ok_or_else(|| breach("variables longer than their frame"))?;
+        let mut value = Secret::zeroed(*len).map_err(io::Error::other)?;
+        socket.read_exact(&mut value)?;
+        all.insert(name.clone(), value);
+    }
+    match left {
+        0 => Ok(all),
+        _ => Err(breach("a frame longer than its variables")),
+    }
+}
+
+fn bring_to_life(
+    start: &Start,
+    variables: Variables,
+) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
     let begun = Instant::now();
     let names: Vec<&str> = start.file.chains.keys().map(String::as_str).collect();
-    let (live, _, _) =
-        crate::life::start(&start.file, &names, &start.built, false).map_err(|e| e.to_string())?;
+    let (live, _, _) = crate::life::start(&start.file, &names, &start.built, variables, false)
+        .map_err(|e| e.to_string())?;
     let mut chains = BTreeMap::new();
     for (name, mut chain) in names.into_iter().zip(live) {
         chain.prepare().map_err(|e| e.to_string())?;

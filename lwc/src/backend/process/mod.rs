@@ -42,6 +42,7 @@ mod shapes;
 mod state;
 mod wire;
 
+pub(crate) use calls::attempt::served;
 pub(crate) use calls::confine::{confine, limit_memory};
 pub(crate) use calls::handles::{
     destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, parked,

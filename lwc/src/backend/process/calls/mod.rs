@@ -7,8 +7,9 @@
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes.
+//! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
 
+pub(crate) mod attempt;
 mod birth;
 pub(crate) mod confine;
 mod create;

@@ -1,0 +1,141 @@
+//! The environment: read for what the chain file names, then gone.
+//!
+//! A context starts as a copy of the process that makes it, so whatever that
+//! process was started with is in reach of every function: the strings that
+//! the kernel put on its stack, `environ`, /proc/self/environ, which shows
+//! the same bytes. They are overwritten before the first context is made.
+
+use crate::chain_file::{ChainFile, SecretSource};
+use lwc::Secret;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
+use zeroize::Zeroize;
+
+unsafe extern "C" {
+    static mut environ: *mut *mut c_char;
+}
+
+/// Values of variables that functions take secrets from, by name, on pages of
+/// their own.
+#[derive(Debug, Default)]
+pub struct Variables(BTreeMap<String, Secret>);
+
+impl Variables {
+    /// Those that functions of some chains name, as far as they are set in this
+    /// process's environment.
+    ///
+    /// # Errors
+    /// When a page for one cannot be had.
+    pub fn of_environment(file: &ChainFile, chains: &[&str]) -> lwc::Result<Self> {
+        let mut all = Self::default();
+        for name in named(file, chains) {
+            if let Some(value) = value(name) {
+                let mut secret = Secret::zeroed(value.len())?;
+                secret.copy_from_slice(value);
+                all.0.insert(name.to_owned(), secret);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Adds one that came another way.
+    pub(crate) fn insert(&mut self, name: String, value: Secret) {
+        self.0.insert(name, value);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
+        self.0.get(name)
+    }
+}
+
+/// The variables that functions of some chains take secrets from, each once.
+fn named<'a>(file: &'a ChainFile, chains: &[&str]) -> Vec<&'a str> {
+    let steps = chains.iter().flat_map(|&c| &file.chains[c].steps);
+    let secrets = steps.flat_map(|f| &file.functions[f].secrets);
+    let mut names: Vec<&str> = secrets
+        .filter_map(|s| match &s.from {
+            SecretSource::Env(name) => Some(name.as_str()),
+            SecretSource::File(_) => None,
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Copies of the variables that functions of some chains take secrets from,
+/// for a process that makes no contexts and hands them on: names, and values
+/// one behind the other.
+pub(crate) fn handed_on(
+    file: &ChainFile,
+    chains: &[&str],
+) -> (Vec<(String, usize)>, zeroize::Zeroizing<Vec<u8>>) {
+    let (mut names, mut values) = (Vec::new(), zeroize::Zeroizing::new(Vec::new()));
+    for name in named(file, chains) {
+        if let Some(value) = value(name) {
+            names.push((name.to_owned(), value.len()));
+            // A vector that grows leaves the bytes where they were before.
+            let mut grown = zeroize::Zeroizing::new(Vec::with_capacity(values.len() + value.len()));
+            grown.extend_from_slice(&values);
+            grown.extend_from_slice(value);
+            values = grown;
+        }
+    }
+    (names, values)
+}
+
+/// The bytes of a variable, where they stand in the environment.
+fn value(name: &str) -> Option<&'static [u8]> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: getenv returns a NUL-terminated string inside the environment,
+    // which this program changes nowhere but in `erase`; no slice of it is
+    // kept across that.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
+    }
+}
+
+/// Leaves this process without an environment: every string of it is
+/// overwritten where it stands, and `environ` is empty.
+///
+/// Whoever needs a variable later must have read it before.
+pub(crate) fn erase() {
+    // SAFETY: `environ` is null or points to pointers to NUL-terminated
+    // strings, the last pointer null. All of it is writable memory: the
+    // kernel's strings on the stack, or the C library's copies. The program
+    // that calls this has one thread, as making contexts demands, so nobody
+    // else reads the environment meanwhile.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            let len = libc::strlen(*at);
+            std::slice::from_raw_parts_mut((*at).cast::<u8>(), len).zeroize();
+            *at = std::ptr::null_mut();
+            at = at.add(1);
+        }
+    }
+    // A variable that was set anew or removed is not among `environ` any more,
+    // its first value still stands.
+    #[cfg(target_os = "linux")]
+    if let Some(area) = area() {
+        // SAFETY: the kernel's own account of where it put the strings, on this
+        // process's stack; nothing but `environ` points into it, which is
+        // empty now.
+        unsafe {
+            std::slice::from_raw_parts_mut(area.start as *mut u8, area.len()).zeroize();
+        }
+    }
+}
+
+/// Where the kernel put the strings of the environment.
+#[cfg(target_os = "linux")]
+pub(super) fn area() -> Option<std::ops::Range<usize>> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may hold anything, stands field 3; the area is
+    // fields 50 and 51 (proc_pid_stat(5)).
+    let mut rest = stat.rsplit_once(") ")?.1.split_ascii_whitespace().skip(47);
+    let mut next = || rest.next()?.parse::<usize>().ok();
+    let (start, end) = (next()?, next()?);
+    (start != 0 && start < end).then_some(start..end)
+}
