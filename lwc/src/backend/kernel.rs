@@ -366,6 +366,14 @@ pub(crate) fn region_map(len: usize) -> Result<NonNull<u8>> {
         .ok_or_else(|| Error::last("Region::new", format!("a region of {len} bytes")))
 }
 
+/// All of it: mincore(2) tells of what is mapped here or in memory, and a page
+/// may be neither and have bytes.
+pub(crate) fn region_erase(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: the region's own bytes, which nobody has a reference to.
+    unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
+    Ok(())
+}
+
 /// Nothing to do: a right to write is gained by lwOverlay alone, and that is
 /// never more than the source's own.
 pub(crate) fn region_seal(_: usize, _: usize) -> Result<()> {

@@ -164,6 +164,7 @@ dispatch! {
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
+    region_erase(addr: usize, len: usize) -> Result<()>;
     region_seal(addr: usize, len: usize) -> Result<()>;
     region_read_only(addr: usize, len: usize) -> Result<()>;
 }

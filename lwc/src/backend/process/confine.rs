@@ -69,6 +69,7 @@ const COMPUTE: &[i64] = &[
 const CREATE: &[i64] = &[
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
+    libc::SYS_lseek,
     libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_socketpair,
