@@ -60,8 +60,6 @@ pub(crate) struct Step {
     pub(crate) copy: Option<Context>,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
-    /// So many bytes of its answers may lie in its region.
-    pub(super) left: usize,
     pub(crate) setup: SetupTimings,
 }
 
@@ -88,8 +86,6 @@ pub struct LiveChain {
     /// to be made.
     pub(super) ran: Option<Ran>,
     pub(super) waits: Vec<Duration>,
-    /// Whether contexts are processes, which run whoever is current.
-    pub(super) apart: bool,
     /// Whether functions hand over to each other.
     pub(super) relay: bool,
     /// Whether they know their neighbours, as these are now.
@@ -262,10 +258,8 @@ impl LiveChain {
                     self.hops.push(hop);
                 }
                 Err(cause) => {
-                    // A failed function's state is not trusted again, nor is
-                    // what it may have said of its answer.
+                    // A failed function's state is not trusted again.
                     self.retire(i);
-                    self.steps[i].left = self.last.len();
                     self.hops.push(Hop {
                         at: times.now.since(begun),
                         run: times.now.elapsed(),
@@ -280,11 +274,13 @@ impl LiveChain {
         Ok((len, about))
     }
 
-    /// With rollback a function sees nothing of earlier inputs behind this one.
+    /// A fresh copy sees nothing of earlier inputs behind this one.
     fn clear_input(&mut self, len: usize) {
-        if self.chain.isolation == Isolation::Invocation {
+        if self.chain.isolation == Isolation::Invocation || self.steps[0].copy.is_none() {
             self.first.clear(len, self.left.saturating_sub(len));
             self.left = len;
+        } else {
+            self.left = self.left.max(len);
         }
     }
 
@@ -366,9 +362,8 @@ impl LiveChain {
             Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
-        let claimed = self.steps[i].control.reply().len();
         if rolled_back {
-            self.roll_back(i, claimed as usize);
+            self.roll_back(i);
         }
         let (len, about) = self.take_reply(i)?;
         times.now = begin + run;
@@ -407,17 +402,18 @@ impl LiveChain {
             return Err(Cause::Reported { code, message });
         }
         let letter = control.reply();
-        let (claimed, capacity) = (letter.len(), self.capacity() as u64);
+        let head = letter.head();
+        let (claimed, capacity) = (head.len(), self.capacity() as u64);
         if claimed > capacity {
             return Err(Cause::TooBig { claimed, capacity });
         }
-        let Some(attributes) = letter.attributes() else {
+        let Some(attributes) = letter.attributes(&head) else {
             return Err(Cause::Misbehaved(
                 "it left attributes that no function can set".into(),
             ));
         };
         let about = About {
-            content_type: letter.kind(),
+            content_type: head.kind(),
             attributes,
         };
         Ok((claimed as usize, about))

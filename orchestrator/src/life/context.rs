@@ -11,14 +11,14 @@ use super::letter::Letter;
 use super::{probe, serve};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::c_char;
 use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
-    /// Root to snapshot: make a copy, which clears so many bytes of its output
-    /// region first.
+    /// Root to snapshot: make a copy, which clears its output region first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy: run the handler; the rest is on the control page.
     pub(crate) const INVOKE: u64 = 2;
@@ -67,8 +67,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) from_function: bool,
     /// Whether functions hand over to each other.
     pub(crate) relay: bool,
-    /// Whether a small input is copied before the handler sees it: who wrote it
-    /// may still run, and write.
+    /// Whether an input is copied before the handler sees it: who wrote it may
+    /// still run, and write.
     pub(crate) keep_input: bool,
     /// Whether copies answer probes; set for audits alone.
     pub(crate) audit: bool,
@@ -77,6 +77,9 @@ pub(crate) struct Parts<'a> {
 /// The loaded function.
 pub(super) struct Loaded {
     pub(super) handler: Handler,
+    /// Room for an input that is kept: addresses alone, until a copy of this
+    /// context uses them.
+    pub(super) kept: Cell<Vec<u8>>,
     /// Never unloaded: it is the context's whole content.
     _library: libloading::Library,
 }
@@ -105,6 +108,12 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
 /// Step 3 of the life: load, initialise, enter the sandbox.
 fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     let text = |e: lwc::Error| e.to_string();
+    let mut kept = Vec::new();
+    if parts.keep_input {
+        // Before the limit, which is the function's own.
+        kept.try_reserve_exact(parts.capacity)
+            .map_err(|e| format!("{} bytes of addresses for inputs: {e}", parts.capacity))?;
+    }
     lwc::limit_memory(parts.memory).map_err(text)?;
     parts.input.make_read_only().map_err(text)?;
     for (_, secret) in &state.secrets {
@@ -147,6 +156,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     lwc::confine(Confinement::Creator).map_err(text)?;
     Ok(Loaded {
         handler,
+        kept: Cell::new(kept),
         _library: library,
     })
 }
@@ -172,10 +182,9 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 if let Some(last) = copy.take().filter(|_| parts.relay) {
                     let _ = last.destroy();
                 }
-                let left = args.get(1).map_or(0, |&n| n as usize);
                 match args.first() {
                     Some(&word::DISMISS) => [word::READY, 0, 0, 0],
-                    Some(&word::COPY) => match copy_self(root, parts, state, loaded, left) {
+                    Some(&word::COPY) => match copy_self(root, parts, state, loaded) {
                         Ok(made) => {
                             to = made.handle();
                             copy = Some(made);
@@ -218,14 +227,19 @@ fn copy_self(
     parts: &Parts<'_>,
     state: &HostState<'_>,
     loaded: &Loaded,
-    left: usize,
 ) -> lwc::Result<Context> {
     // SAFETY: the copy runs `serve` and never returns here.
     match unsafe { lwc::create(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT)? } {
         Created::Creator(context) => Ok(context),
         Created::New(_) => {
-            // Of answers that other copies gave to others.
-            parts.output.clear(0, left.min(parts.capacity));
+            // What other copies wrote there for others, answers or not. Those
+            // that served have ended: nobody writes it again.
+            if let Err(e) = parts.output.erase() {
+                let errno = e.errno() as i32 as u64;
+                loop {
+                    let _ = root.switch(&[word::FAILED, errno]);
+                }
+            }
             serve::serve(root, parts, state, loaded)
         }
     }

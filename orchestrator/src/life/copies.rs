@@ -3,8 +3,6 @@
 use super::chain::{LiveChain, NOT_TRAPPED};
 use super::context::{end_of, word};
 use super::error::{Cause, EndText};
-use super::serve::KEPT_INPUT;
-use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Moment};
 use std::time::Duration;
 
@@ -42,14 +40,13 @@ impl LiveChain {
             .collect();
         let deadline = Moment::now() + COPY_PATIENCE;
         self.counts.switches += 1;
-        let left = match self.chain.isolation {
-            Isolation::Invocation => {
-                self.steps[i].control.forget();
-                self.steps[i].left
-            }
-            Isolation::Chain => 0,
-        };
-        let mut event = snapshot.switch_until(&[word::COPY, left as u64], deadline);
+        // Whoever served before has ended, not only been told to: a process that
+        // dies still writes (robust futexes), and what it wrote is cleared now.
+        if let Some(used) = self.steps[i].used.take() {
+            let _ = used.destroy();
+        }
+        self.steps[i].control.forget();
+        let mut event = snapshot.switch_until(&[word::COPY], deadline);
         loop {
             match event {
                 Ok(Event::Switched {
@@ -62,7 +59,6 @@ impl LiveChain {
                     if mine && args.first() == Some(&word::COPY_READY) {
                         let copy = Context::own(from);
                         self.counts.copies += 1;
-                        self.steps[i].left = 0;
                         // There and back once more, now that it is in its
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
@@ -105,31 +101,22 @@ impl LiveChain {
         }
     }
 
-    /// Step 7 of the life, once the copy has given an answer of `len` bytes:
-    /// it serves no more. It ends off the path of the invocation, but for one
-    /// that could change behind the next function's back what that one reads.
-    /// In one process it runs only if somebody switches to it, and nobody does;
-    /// and little is read from a page of the reader's own.
-    pub(super) fn roll_back(&mut self, i: usize, len: usize) {
-        let is_read_in_place = i + 1 < self.steps.len() && len > KEPT_INPUT;
+    /// Step 7 of the life, once the copy has given its answer: it serves no more.
+    /// It ends off the path of the invocation. Until then it may run on, where
+    /// contexts are processes; what it said was read once, and the next function
+    /// reads a copy of what it wrote (`serve.rs`).
+    pub(super) fn roll_back(&mut self, i: usize) {
         let step = &mut self.steps[i];
-        step.left = step.left.max(len);
         log::debug!("roll back: {}", step.function.name);
         self.counts.rollbacks += 1;
-        if let Some(used) = step.copy.take() {
-            if self.apart && is_read_in_place {
-                let _ = used.kill();
-            }
-            step.used = Some(used);
-        }
+        step.used = step.copy.take();
     }
 
-    /// Ends the copies that have served.
+    /// Ends the copies that have served, all at once: each is waited for before
+    /// the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
-        for step in &mut self.steps {
-            if let Some(used) = step.used.take() {
-                let _ = used.kill();
-            }
+        for used in self.steps.iter().filter_map(|s| s.used.as_ref()) {
+            let _ = used.kill();
         }
     }
 

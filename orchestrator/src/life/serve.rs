@@ -11,13 +11,16 @@ use lwc::{Confinement, Event, Handle};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
 
-/// Bytes of an input that are worth a copy rather than the end of who wrote it.
-pub(crate) const KEPT_INPUT: usize = 4096;
+/// So much of the place for an input that is kept has its memory before the
+/// first invocation, whatever inputs are like: a copy must not be able to tell
+/// what others were given.
+const TOUCHED_INPUT: usize = 16 * 1024;
 
 /// What a copy has for its invocations, one after the other.
 struct Room {
     raw: RawInvocation,
-    /// For an input that is kept; written to, so that its pages are there.
+    /// For an input that is kept. It grows within what was reserved for it and
+    /// is used again, with an earlier input of this copy's behind a short one.
     input: Vec<u8>,
     /// A content type that a function wrote, checked; ends in a NUL.
     kind: Vec<u8>,
@@ -26,11 +29,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(parts: &Parts<'_>) -> Self {
-        let mut input = Vec::new();
+    fn new(parts: &Parts<'_>, mut input: Vec<u8>) -> Self {
         if parts.keep_input {
-            input.resize(KEPT_INPUT.min(parts.capacity), 1);
-            input.fill(0);
+            input.resize(TOUCHED_INPUT.min(parts.capacity), 0);
         }
         // SAFETY: integers, pointers and characters may all be zero.
         let raw = unsafe { std::mem::zeroed() };
@@ -42,16 +43,22 @@ impl Room {
         }
     }
 
-    /// Where the handler finds an input of so many bytes.
+    /// Where the handler finds an input of so many bytes, at most the capacity.
+    ///
+    /// In one process who wrote it runs only if somebody switches to it, so it
+    /// stays as it is. Where contexts are processes the writer may go on writing:
+    /// there the handler gets a copy, of any input that a function wrote.
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
-        match self.input.get_mut(..len) {
-            Some(kept) if !kept.is_empty() => {
-                parts.input.read(0, kept);
-                kept.as_ptr()
-            }
-            _ => parts.input.as_ptr().cast_const(),
+        if !parts.keep_input {
+            return parts.input.as_ptr().cast_const();
         }
+        if self.input.len() < len {
+            self.input.resize(len, 0);
+        }
+        let kept = &mut self.input[..len];
+        parts.input.read(0, kept);
+        kept.as_ptr()
     }
 
     /// The length of the input, its type and its attributes; `None` when the
@@ -63,19 +70,20 @@ impl Room {
         state: &HostState<'_>,
     ) -> Option<(usize, *const c_char)> {
         let letter = &parts.request;
-        let len = letter.len() as usize;
-        if !parts.from_function {
-            state.attributes.set(letter.attributes_in_place());
-            return Some((len.min(parts.capacity), letter.kind_in_place()));
-        }
+        let head = letter.head();
+        let len = usize::try_from(head.len()).ok()?;
         if len > parts.capacity {
             return None;
         }
-        if letter.has_attributes() || !self.attributes.as_bytes().is_empty() {
-            self.attributes = letter.attributes()?.for_the_next_step();
+        if !parts.from_function {
+            state.attributes.set(letter.attributes_in_place());
+            return Some((len, letter.kind_in_place()));
+        }
+        if head.has_attributes() || !self.attributes.as_bytes().is_empty() {
+            self.attributes = letter.attributes(&head)?.for_the_next_step();
         }
         state.attributes.set(self.attributes.as_bytes());
-        let kind = letter.kind();
+        let kind = head.kind();
         if kind.is_empty() {
             return Some((len, c"".as_ptr()));
         }
@@ -114,7 +122,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         handler: loaded.handler,
         before: None,
         after: None,
-        room: Room::new(parts),
+        room: Room::new(parts, loaded.kept.take()),
     };
     warm_up(parts, loaded);
     copy.answer(&[word::REHEARSE]);
@@ -275,7 +283,7 @@ mod tests {
     use lwc::Region;
     use std::path::Path;
 
-    const CAPACITY: usize = 16384;
+    const CAPACITY: usize = 65536;
 
     /// Parts of a context with a region for its input, and an empty output.
     fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
@@ -308,32 +316,39 @@ mod tests {
     #[test]
     fn an_input_that_is_kept_is_the_readers_alone() {
         with_parts(true, false, |parts| {
-            parts.input.write(0, &[7; 8192]);
-            let mut room = Room::new(parts);
-            for len in [1, KEPT_INPUT] {
+            let mut room = Room::new(parts, Vec::new());
+            for len in [1, 4096, CAPACITY, 4097, 0] {
+                parts.input.write(0, &[7; CAPACITY]);
                 let kept = room.input(parts, len);
                 assert!(!parts.input.range().contains(&(kept as usize)));
                 // Who wrote it goes on writing.
-                parts.input.write(0, &[8; 8192]);
+                parts.input.write(0, &[8; CAPACITY]);
                 // SAFETY: `kept` points to `len` bytes of the room's.
                 let kept = unsafe { std::slice::from_raw_parts(kept, len) };
                 assert!(kept.iter().all(|&b| b == 7), "{len}");
-                parts.input.write(0, &[7; 8192]);
             }
-            let place = parts.input.as_ptr().cast_const();
-            assert_eq!(room.input(parts, KEPT_INPUT + 1), place);
-            assert_eq!(room.input(parts, 0), place);
         });
         with_parts(false, false, |parts| {
             let place = parts.input.as_ptr().cast_const();
-            assert_eq!(Room::new(parts).input(parts, 1), place);
+            assert_eq!(Room::new(parts, Vec::new()).input(parts, 1), place);
+        });
+    }
+
+    #[test]
+    fn an_input_that_is_kept_stays_where_room_was_reserved() {
+        with_parts(true, false, |parts| {
+            let reserved = Vec::with_capacity(CAPACITY);
+            let place = reserved.as_ptr();
+            let mut room = Room::new(parts, reserved);
+            assert_eq!(room.input(parts, CAPACITY), place);
+            assert_eq!(room.input(parts, 1), place);
         });
     }
 
     #[test]
     fn what_a_function_hands_over_is_checked() {
         with_parts(false, true, |parts| {
-            let (mut room, state) = (Room::new(parts), HostState::new(parts));
+            let (mut room, state) = (Room::new(parts, Vec::new()), HostState::new(parts));
             let letter = &parts.request;
             letter.put(CAPACITY as u64, b"text/\x1bplain");
             assert!(letter.put_attribute(b"x-one", b"1"));

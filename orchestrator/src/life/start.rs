@@ -130,7 +130,6 @@ impl LiveChain {
                 snapshot,
                 copy: None,
                 used: None,
-                left: 0,
                 setup,
             })
             .collect();
@@ -148,7 +147,6 @@ impl LiveChain {
             hops: Vec::new(),
             ran: None,
             waits: Vec::new(),
-            apart,
             relay,
             linked: false,
         })
