@@ -406,12 +406,49 @@ impl Handle {
     /// [`Handle::from_raw`], a name of `whom`; here it is only a number. When
     /// `whom` switches there, [`Event::from`] has the same number.
     ///
+    /// On the process backend both may be in the strict sandbox ([`confine`]),
+    /// and neither asks anything of the other from then on but to be switched
+    /// to. Contexts are processes there, and one that is hostile can hand over
+    /// again after its turn: whoever introduces two has them tell turns apart,
+    /// and looks whether each is [`parked`](Self::parked) when it should be.
+    ///
     /// # Errors
     /// EBADF, EINVAL (the same context twice; the current one), ESRCH (either
-    /// is dead), EPERM (another process's), EMFILE (no room in this context's
-    /// table), EBUSY. ENOTSUP on the process backend, always.
+    /// is dead), EPERM (another process's; on the process backend unless the
+    /// root calls), EMFILE (no room in this context's table), EBUSY. ENOTSUP on
+    /// the process backend where system calls of either are trapped.
     pub fn introduce(&self, whom: Self) -> Result<RawFd> {
         backend::introduce(self.fd, whom.fd)
+    }
+
+    /// Whether the context waits to be switched to, by the kernel's word (ours).
+    ///
+    /// Contexts do not run until they are switched to: on the kernel backend
+    /// this is always so. On the process backend a hostile one can go on running
+    /// after it has switched away. In the strict sandbox ([`confine`]) a context
+    /// that waits cannot wake by itself: seen parked once, it stays parked until
+    /// somebody wakes it who has been introduced to it or is its creator or the
+    /// root. One that is about to wait is given a millisecond.
+    ///
+    /// # Errors
+    /// EBADF, ESRCH (it is dead).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Flags;
+    ///
+    /// let child = lwc::spawn(&[], Flags::empty(), |event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     loop {
+    ///         let _ = parent.switch(&[]);
+    ///     }
+    /// })?;
+    /// child.switch(&[])?;
+    /// assert!(child.parked()?);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn parked(&self) -> Result<bool> {
+        backend::parked(self.fd)
     }
 }
 

@@ -170,7 +170,7 @@ LWC_HANDLER(hostile)
 	if (is(inv, "clone bomb")) {
 #ifdef SYS_clone
 		/* The very flags its host makes contexts with. */
-		int flags = 0x8000 | 0x01000000 | 0x00200000 | (SIGRTMAX - 2);
+		int flags = 0x8000 | 0x01000000 | 0x00200000 | SIGSTKFLT;
 
 		for (;;)
 			(void)syscall(SYS_clone, flags, 0, 0, 0, 0);

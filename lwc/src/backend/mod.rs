@@ -161,6 +161,7 @@ dispatch! {
     await_switch(deadline: Moment) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
+    parked(of: RawFd) -> Result<bool>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

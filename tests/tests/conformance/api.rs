@@ -429,10 +429,6 @@ fn introduce_lets_two_switch_to_each_other() {
         goer(),
         answering(&[], Flags::empty(), |w| vec![w[0] + 1]).unwrap(),
     );
-    if of_processes() {
-        refused(a.introduce(b.handle()), Errno::ENOTSUP);
-        return;
-    }
     let before = lwc::info().unwrap().contexts;
     let (there, back) = (
         a.introduce(b.handle()).unwrap(),
@@ -450,10 +446,6 @@ fn introduce_lets_two_switch_to_each_other() {
 
 fn introduce_refuses_what_makes_no_sense() {
     let (a, b) = (goer(), goer());
-    if of_processes() {
-        refused(a.introduce(a.handle()), Errno::ENOTSUP);
-        return;
-    }
     let me = lwc::getlwc().unwrap();
     refused(a.introduce(a.handle()), Errno::EINVAL);
     refused(a.introduce(me.handle()), Errno::EINVAL);

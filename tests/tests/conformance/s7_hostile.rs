@@ -264,7 +264,7 @@ mod here {
         let flags = (libc::CLONE_PARENT
             | libc::CLONE_CHILD_SETTID
             | libc::CLONE_CHILD_CLEARTID
-            | (libc::SIGRTMAX() - 2)) as u64;
+            | (libc::SIGSTKFLT)) as u64;
         let child = trapped(Flags::empty(), || {
             let mut tid = [0u64; 2];
             let pid = jump(

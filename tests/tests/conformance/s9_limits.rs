@@ -275,7 +275,7 @@ fn clone_strangers() -> u64 {
         let flags = libc::CLONE_PARENT
             | libc::CLONE_CHILD_SETTID
             | libc::CLONE_CHILD_CLEARTID
-            | (libc::SIGRTMAX() - 2);
+            | (libc::SIGSTKFLT);
         let mut tid = 0i32;
         for i in 0..4 {
             let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, &raw mut tid, 0);

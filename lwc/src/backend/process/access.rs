@@ -13,11 +13,13 @@
 
 use super::calls::{Known, Shape, known};
 use super::fds;
-use super::page::{Bell, Half, Mapped, PAYLOAD, Pair, WORDS, kind};
 use super::runtime::Runtime;
 use super::serve::{ask, op};
 use super::warden;
 use super::window;
+use super::wire::bell::Bell;
+use super::wire::mapped::Mapped;
+use super::wire::pair::{Half, PAYLOAD, Pair, WORDS, kind};
 use crate::error::{Error, Result};
 use crate::spec::USER_END;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY, LWC_TYPES};
@@ -102,7 +104,7 @@ fn act(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> std::result::Res
         }
         _ => {
             all(LWC_FILES)?;
-            let fd = fds::receive_one(c.sock, words[1] != 0)?;
+            let [fd] = fds::receive_low(c.sock, words[1] != 0)?;
             out.words[0].store(fd as u64, Ordering::Relaxed);
             Ok(())
         }
@@ -518,27 +520,28 @@ fn give(rt: &mut Runtime, index: usize, fd: RawFd) -> Result<u64> {
     Ok(answer.words[0])
 }
 
-/// Has a trapped context meet a new holder: puts there what it takes. `who`:
-/// identity, its channel's number; `files`: socket, pair page, doorbell.
+/// Has a trapped context meet a new holder, `who`: puts there what it takes.
+/// `files`: socket, pair page, doorbell.
 pub(super) fn introduce(
     rt: &mut Runtime,
     index: usize,
-    who: [u64; 2],
+    who: u64,
     files: [RawFd; 3],
 ) -> Result<super::serve::Answer> {
     let [sock, pair, bell] = files;
     let close = |rt: &mut Runtime, fd| run(rt, index, libc::SYS_close, &[fd, 0, 0, 0, 0, 0]);
-    let place = |rt: &mut Runtime, fd, len: usize| -> Result<u64> {
+    let place = |rt: &mut Runtime, fd, len: usize, prot: i32| -> Result<u64> {
         let there = give(rt, index, fd)?;
-        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let prot = prot as u64;
         let shared = libc::MAP_SHARED as u64;
         let args = [0, len as u64, prot, shared, there, 0];
         let mapped = run(rt, index, libc::SYS_mmap, &args).and_then(value);
         close(rt, there)?;
         mapped
     };
-    let pair = place(rt, pair, Mapped::<Pair>::LEN)?;
-    let bell = place(rt, bell, Mapped::<Bell>::LEN)?;
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let pair = place(rt, pair, Mapped::<Pair>::LEN, both)?;
+    let bell = place(rt, bell, Mapped::<Bell>::LEN, libc::PROT_READ)?;
     let low = give(rt, index, sock)?;
     let up = [
         low,
@@ -550,7 +553,7 @@ pub(super) fn introduce(
     ];
     let high = run(rt, index, libc::SYS_fcntl, &up).and_then(value);
     close(rt, low)?;
-    let words = [op::MEET_AT, who[0], who[1], pair, bell, high?];
+    let words = [op::MEET_AT, who, pair, bell, high?];
     ask(rt, "lwCreate", index, &words, &[], &[])
 }
 

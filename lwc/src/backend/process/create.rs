@@ -2,13 +2,15 @@
 
 use super::fds;
 use super::memory;
-use super::page::{Bell, Mapped, Pair, kind};
 use super::ranges::Ranges;
 use super::registrar::{self, Registration};
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime, death_signal};
 use super::serve::{ask, op};
-use super::trap::{self, Bond};
+use super::trap;
+use super::wire::bell::{Bell, OwnBell, PeerBell, Registered};
+use super::wire::mapped::{Mapped, seal_writes};
+use super::wire::pair::{Pair, kind};
 use super::{memory::File, warden, window};
 use crate::error::{Error, Result};
 use crate::spec::{Access, Spec, What};
@@ -29,7 +31,6 @@ struct Heirloom {
     bell: NonNull<Bell>,
     /// Our channel that it comes from, to have its doorbell inherited.
     from: usize,
-    there: u32,
     rights: Rights,
 }
 
@@ -38,8 +39,10 @@ struct Birth {
     registration: Registration,
     /// Socket and pair page to the creator, unless that is the root.
     creator: Option<(RawFd, RawFd)>,
-    /// The creator's channel number for it.
-    there: u32,
+    /// Its doorbell, to be written by it alone: inherited. Unmapped here
+    /// afterwards, but by the root.
+    bell: NonNull<Bell>,
+    own: Option<Registered>,
     heirlooms: Vec<Heirloom>,
     shared_table: bool,
 }
@@ -92,22 +95,15 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     whole_files(rt, specs)?;
     rt.sweep();
     let (mut birth, index) = prepare(rt, specs, flags, shared_table)?;
-    for h in &birth.heirlooms {
-        if let Some(c) = rt.channel(h.from) {
-            c.peer_bell.inherit(true);
-        }
-    }
+    inherit_bells(rt, &birth, index, true);
     let pid = super::fork::fork(shared_table);
     if pid == 0 {
         become_new(rt, birth, specs, flags);
         return Ok(Forked::New);
     }
     let fork_error = Errno::last();
-    for h in &birth.heirlooms {
-        if let Some(c) = rt.channel(h.from) {
-            c.peer_bell.inherit(false);
-        }
-    }
+    inherit_bells(rt, &birth, index, false);
+    birth.own = None;
     let id = birth.registration.id;
     if pid < 0 {
         birth.descriptors().iter().for_each(|&fd| fds::close(fd));
@@ -135,11 +131,9 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     rt.shared_table |= shared_table;
     if !rt.is_root() {
-        let reported = ask(rt, CALL, 0, &[op::BORN, id, pid as u64], &[], &[]);
+        let reported = ask(rt, CALL, 0, &[op::BORN, id], &[], &[]);
         if let Err(e) = reported {
-            // SAFETY: a process this call made and nobody has reaped: its
-            // parent, the root, waits in our own code.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+            // Its line to the root is cut with that, and it goes.
             abandon(rt, index, id);
             return Err(e);
         }
@@ -163,6 +157,24 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     c.mine = Rights::all();
     c.granted = Rights::granted_by(specs);
     Ok(Forked::Creator(c.desc))
+}
+
+/// Which doorbells the fork to come takes along: the new context's own, and of
+/// those that it is to hold.
+fn inherit_bells(rt: &mut Runtime, birth: &Birth, index: usize, yes: bool) {
+    if let Some(own) = &birth.own {
+        own.inherit(yes);
+    } else if let Some(c) = rt.channel(index)
+        && let Some(own) = &c.registered
+    {
+        own.inherit(yes);
+    }
+    // Every context has the root's, at all times.
+    for h in birth.heirlooms.iter().filter(|h| h.peer != 1) {
+        if let Some(c) = rt.channel(h.from) {
+            c.peer_bell.inherit(yes);
+        }
+    }
 }
 
 /// A memory file is shared with the new context whole or not at all: hostile
@@ -221,10 +233,10 @@ fn prepare(
     flags: u32,
     shared_table: bool,
 ) -> Result<(Birth, usize)> {
-    let (registration, creator, index) = if rt.is_root() {
+    let (registration, creator, own, index) = if rt.is_root() {
         let r = registrar::register(rt, rt.id, flags)?;
         let index = r.channel;
-        (r, None, index)
+        (r, None, None, index)
     } else {
         let answer = ask(
             rt,
@@ -250,7 +262,7 @@ fn prepare(
             nursery: nursery.map(|&fd| Rc::new(File(fd))),
         };
         let mine = own_channel(rt, &r);
-        let (creator, index) = match mine {
+        let (creator, own, index) = match mine {
             Ok(mine) => mine,
             Err(e) => {
                 [sock, pair, bell].iter().for_each(|&fd| fds::close(fd));
@@ -258,12 +270,21 @@ fn prepare(
                 return Err(e);
             }
         };
-        (r, Some(creator), index)
+        (r, Some(creator), Some(own), index)
+    };
+    let registered = rt.channel(index).and_then(|c| c.registered.as_ref());
+    let Some(bell) = own.as_ref().or(registered).map(Registered::ptr) else {
+        return Err(Error::new(
+            CALL,
+            Errno::EBADF,
+            "the new context has no doorbell",
+        ));
     };
     let mut birth = Birth {
         registration,
         creator,
-        there: index as u32,
+        bell,
+        own,
         heirlooms: Vec::new(),
         shared_table,
     };
@@ -277,44 +298,29 @@ fn prepare(
     }
 }
 
-/// The channel between a creator that is not the root and its new context.
-fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), usize)> {
+/// The channel between a creator that is not the root and its new context, and
+/// the new context's doorbell as it will write it.
+fn own_channel(rt: &mut Runtime, r: &Registration) -> Result<((RawFd, RawFd), Registered, usize)> {
     let pair = Mapped::<Pair>::file(c"lwc-pair")?;
     let made = fds::socket_pair().and_then(|(here, there)| {
         let mapped = Mapped::<Pair>::map(pair).and_then(|p| {
-            let bell = Mapped::<Bell>::map(r.bell)?;
-            Ok((p, bell))
+            let own = Registered::new(Mapped::map(r.bell)?);
+            seal_writes(r.bell)?;
+            let bell = PeerBell::map(r.bell)?;
+            bell.inherit(false);
+            Ok((p, own, bell))
         });
         mapped.map(|m| (here, there, m)).inspect_err(|_| {
             fds::close(here);
             fds::close(there);
         })
     });
-    let (here, there, (mapped, bell)) = made.map_err(|e| {
+    let (here, there, (mapped, own, bell)) = made.map_err(|e| {
         fds::close(pair);
         e.of(CALL)
     })?;
-    mapped.inherit(false);
-    bell.inherit(false);
-    let index = rt.add_channel(Channel {
-        peer: r.id,
-        desc: here,
-        sock: here,
-        held: false,
-        root_line: false,
-        lent: false,
-        vouched: true,
-        pair: mapped,
-        side: 0,
-        seen: 0,
-        peer_bell: bell,
-        there: 1,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond::default(),
-    });
-    Ok(((there, pair), index))
+    let index = rt.add_channel(Channel::new(r.id, here, mapped, 0, bell));
+    Ok(((there, pair), own, index))
 }
 
 /// Copies of the table copy the contexts in it (4.1): each is introduced.
@@ -337,20 +343,10 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
         .filter(|(_, c)| c.held && !c.peer_dead() && !left_out(c.desc))
         .map(|(i, c)| (i, c.peer, c.desc))
         .collect();
-    // Channel numbers in the new context: the root, the creator, the rest.
-    let first = if birth.creator.is_some() { 2 } else { 1 };
-    for (n, (from, peer, desc)) in held.into_iter().enumerate() {
-        let trapped = rt
-            .channel(from)
-            .is_some_and(|c| c.peer_bell.trapped.load(Ordering::Relaxed) != 0);
-        let met = introduce(
-            rt,
-            from,
-            birth.registration.id,
-            (first + n) as u64,
-            birth.registration.bell,
-        );
-        let (sock, pair, there) = match met {
+    for (from, peer, desc) in held {
+        let trapped = rt.channel(from).is_some_and(|c| c.peer_bell.is_trapped());
+        let met = introduce(rt, from, birth.registration.id, birth.registration.bell);
+        let (sock, pair) = match met {
             Ok(met) => met,
             // It cannot meet anybody but by its monitor, with every right.
             Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.errno()) => continue,
@@ -364,7 +360,6 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
             pair,
             bell: c.peer_bell.ptr(),
             from,
-            there,
             rights: c.mine.clone(),
         });
         super::hold(rt, birth.registration.id, peer)?;
@@ -372,36 +367,26 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
     Ok(())
 }
 
-/// Has the peer of `from` meet a new holder, `id`, which will know it as
-/// channel `number`. Returns the holder's socket, the pair page and its number
-/// in the peer's table.
+/// Has the peer of `from` meet a new holder, `id`. Returns the holder's socket
+/// and the pair page.
 pub(super) fn introduce(
     rt: &mut Runtime,
     from: usize,
     id: u64,
-    number: u64,
     bell: RawFd,
-) -> Result<(RawFd, RawFd, u32)> {
+) -> Result<(RawFd, RawFd)> {
     let pair = Mapped::<Pair>::file(c"lwc-pair")?;
     let (here, there) = fds::socket_pair().inspect_err(|_| fds::close(pair))?;
-    let trapped = rt
-        .channel(from)
-        .is_some_and(|c| c.peer_bell.trapped.load(Ordering::Relaxed) != 0);
+    let trapped = rt.channel(from).is_some_and(|c| c.peer_bell.is_trapped());
     let asked = if trapped {
-        super::access::introduce(rt, from, [id, number], [there, pair, bell])
+        super::access::introduce(rt, from, id, [there, pair, bell])
     } else {
-        ask(
-            rt,
-            CALL,
-            from,
-            &[op::INTRODUCE, id, number],
-            &[],
-            &[there, pair, bell],
-        )
+        let words = [op::INTRODUCE, id];
+        ask(rt, CALL, from, &words, &[], &[there, pair, bell])
     };
     fds::close(there);
     match asked {
-        Ok(answer) => Ok((here, pair, answer.words[0] as u32)),
+        Ok(_) => Ok((here, pair)),
         Err(e) => {
             fds::close(here);
             fds::close(pair);
@@ -459,7 +444,7 @@ pub(super) fn report(rt: &mut Runtime, to: usize, done: Result<Option<RawFd>>) {
     }
 }
 
-fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<Option<RawFd>> {
+fn settle(rt: &mut Runtime, mut birth: Birth, specs: &[Spec], flags: u32) -> Result<Option<RawFd>> {
     let root_pid = rt.root_pid;
     let creator = rt.id;
     let shared = birth.shared_table;
@@ -470,7 +455,7 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
         if !shared {
             fds::close(c.sock);
         }
-        std::mem::forget((c.pair, c.peer_bell));
+        std::mem::forget((c.pair, c.peer_bell, c.registered));
         if shared {
             std::mem::forget(c.bond);
         }
@@ -487,8 +472,13 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
         rt.objects.leave_open();
     }
     let r = &birth.registration;
-    let bell = Mapped::<Bell>::map(r.bell)?;
-    let creator_bell = std::mem::replace(&mut rt.bell, bell);
+    // SAFETY: the mapping was inherited for this purpose (`inherit_bells`), and
+    // what the creator's values of it own is the creator's memory.
+    let bell = OwnBell::new(unsafe { Mapped::adopt(birth.bell) });
+    std::mem::forget(birth.own.take());
+    // The creator's own was not inherited.
+    std::mem::forget(std::mem::replace(&mut rt.bell, bell));
+    let creator_bell = std::mem::replace(&mut rt.bell_of_creator, PeerBell::map(r.bell)?);
     let (root_bell, creator_bell) = match rt.root_bell.take() {
         // The creator is a context: its bell and the root's are two.
         Some(root) => (root, Some(creator_bell)),
@@ -502,75 +492,34 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
     rt.flags = flags;
     rt.self_desc = -1;
     rt.cap = Rights::all();
+    rt.expected = 0;
     rt.hear_own_bell();
     fds::alarm(r.sock, death_signal())?;
-    rt.heard = rt.bell.word.load(Ordering::Relaxed).wrapping_sub(2);
     let creator_rights = Rights::granted_by(specs);
     let is_creators = birth.creator.is_none();
-    let pair = Mapped::<Pair>::map(r.pair)?;
-    pair.inherit(false);
-    rt.put_channel(
-        0,
-        Channel {
-            peer: 1,
-            desc: r.sock,
-            sock: r.sock,
-            held: false,
-            root_line: true,
-            lent: shared,
-            vouched: true,
-            pair,
-            side: 1,
-            seen: 0,
-            // SAFETY: the root's bell is inherited by every context and owned
-            // by `root_bell`, which lives as long as this context; dropping
-            // this second owner is prevented, for channel 0 is never closed.
-            peer_bell: unsafe { Mapped::adopt(root_ptr) },
-            there: r.channel as u32,
-            granted: if is_creators {
-                Rights::all()
-            } else {
-                Rights::none()
-            },
-            mine: if is_creators {
-                creator_rights.clone()
-            } else {
-                Rights::none()
-            },
-            foreign: Vec::new(),
-            bond: Bond::default(),
-        },
-    );
+    // SAFETY: the root's bell is inherited by every context and owned by
+    // `root_bell`, which lives as long as this context; dropping this second
+    // owner is prevented, for channel 0 is never closed.
+    let bell = PeerBell::new(unsafe { Mapped::adopt(root_ptr) });
+    let mut root = Channel::new(1, r.sock, Mapped::map(r.pair)?, 1, bell);
+    root.root_line = true;
+    root.lent = shared;
+    if is_creators {
+        root.granted = Rights::all();
+        root.mine = creator_rights.clone();
+    }
+    rt.put_channel(0, root);
     if let (Some((sock, page)), Some(bell)) = (birth.creator, creator_bell) {
-        let pair = Mapped::<Pair>::map(page)?;
-        pair.inherit(false);
         bell.inherit(false);
-        rt.put_channel(
-            1,
-            Channel {
-                peer: creator,
-                desc: sock,
-                sock,
-                held: false,
-                root_line: false,
-                lent: shared,
-                vouched: true,
-                pair,
-                side: 1,
-                seen: 0,
-                peer_bell: bell,
-                there: birth.there,
-                granted: Rights::all(),
-                mine: creator_rights,
-                foreign: Vec::new(),
-                bond: Bond::default(),
-            },
-        );
+        let mut c = Channel::new(creator, sock, Mapped::map(page)?, 1, bell);
+        c.lent = shared;
+        c.granted = Rights::all();
+        c.mine = creator_rights;
+        rt.put_channel(1, c);
+        fds::show_credentials(r.sock)?;
     }
     let first = if birth.creator.is_some() { 2 } else { 1 };
     for (n, h) in birth.heirlooms.iter().enumerate() {
-        let pair = Mapped::<Pair>::map(h.pair)?;
-        pair.inherit(false);
         let mut sock = h.sock;
         if !shared {
             // The number the creator had it under, as a copied table has.
@@ -584,34 +533,17 @@ fn settle(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) -> Result<
         // The root's bell has one owner more, as above.
         // SAFETY: this bell was inherited for this channel (prepare), or is
         // the root's.
-        let bell = unsafe { Mapped::adopt(h.bell) };
+        let bell = PeerBell::new(unsafe { Mapped::adopt(h.bell) });
         if h.peer != 1 {
             bell.inherit(false);
         }
-        rt.put_channel(
-            first + n,
-            Channel {
-                peer: h.peer,
-                desc: h.desc,
-                sock,
-                held: true,
-                root_line: false,
-                lent: shared,
-                vouched: true,
-                pair,
-                side: 0,
-                seen: 0,
-                peer_bell: bell,
-                there: h.there,
-                granted: Rights::none(),
-                mine: h.rights.clone(),
-                foreign: Vec::new(),
-                bond: Bond::default(),
-            },
-        );
-        if let Some(c) = rt.channel(first + n) {
-            c.hold(true);
-        }
+        let mut c = Channel::new(h.peer, sock, Mapped::map(h.pair)?, 0, bell);
+        c.desc = h.desc;
+        c.lent = shared;
+        c.mine = h.rights.clone();
+        c.booked = true;
+        c.hold(true);
+        rt.put_channel(first + n, c);
     }
     if !shared {
         fds::close(r.pair);

@@ -1,6 +1,6 @@
 //! Code and address of a fault, noted down before it kills its context.
 
-use super::page::Half;
+use super::wire::pair::Half;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Our half of the root channel, where the root looks for it.

@@ -146,6 +146,93 @@ pub(super) fn alarm(sock: RawFd, signal: i32) -> Result<()> {
     ))
 }
 
+/// One more number for a descriptor, among our own.
+pub(super) fn duplicate(fd: RawFd) -> Result<RawFd> {
+    // SAFETY: duplicates a descriptor of the caller's.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, base()) };
+    if copy < 0 {
+        return Err(Error::last("fcntl", "a descriptor for a context"));
+    }
+    Ok(copy)
+}
+
+/// Whether what comes through a socket from now on says who sent it.
+pub(super) fn ask_credentials(sock: RawFd, yes: bool) -> Result<()> {
+    let yes = libc::c_int::from(yes);
+    // SAFETY: the option reads an int of the length given.
+    let rc = unsafe {
+        libc::setsockopt(
+            sock,
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const yes).cast(),
+            size_of_val(&yes) as libc::socklen_t,
+        )
+    };
+    if rc != 0 {
+        return Err(Error::last("setsockopt", "asking who a context is"));
+    }
+    Ok(())
+}
+
+/// Sends a byte, for the other end to see who we are.
+pub(super) fn show_credentials(sock: RawFd) -> Result<()> {
+    let mut byte = 0u8;
+    // SAFETY: the message points at locals that live across the call.
+    let rc = unsafe {
+        let mut iov = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        // Not send(2): sandboxes know this one.
+        libc::sendmsg(sock, &raw const msg, libc::MSG_NOSIGNAL)
+    };
+    if rc != 1 {
+        return Err(Error::last("sendmsg", "telling the root who a context is"));
+    }
+    Ok(())
+}
+
+/// The process that has sent the next byte, as the kernel has it. Descriptors
+/// that come with it are dropped: there is no room for them.
+pub(super) fn receive_credentials(sock: RawFd) -> Result<i32> {
+    let mut byte = 0u8;
+    // Room for the credentials alone: CMSG_SPACE(12) = 32 bytes.
+    let mut control = [0u64; 4];
+    // SAFETY: the message points at locals that live across the call; the one
+    // header is read where the kernel says that there is one, and its data if
+    // it is as long as the structure, which any bytes are a value of.
+    unsafe {
+        let mut iov = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.as_mut_ptr().cast();
+        msg.msg_controllen = size_of_val(&control) as _;
+        let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+        if libc::recvmsg(sock, &raw mut msg, flags) < 0 {
+            return Err(Error::last("recvmsg", "who a context is"));
+        }
+        let head = libc::CMSG_FIRSTHDR(&raw const msg);
+        let size = size_of::<libc::ucred>();
+        if head.is_null()
+            || (*head).cmsg_level != libc::SOL_SOCKET
+            || (*head).cmsg_type != libc::SCM_CREDENTIALS
+            || (*head).cmsg_len as usize != libc::CMSG_LEN(size as u32) as usize
+        {
+            return Err(Error::new("recvmsg", Errno::EPROTO, "no credentials came"));
+        }
+        let who = libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned();
+        Ok(who.pid)
+    }
+}
+
 /// A control buffer, aligned as cmsghdr wants it.
 #[repr(C, align(8))]
 struct Control([u8; 1088]);
@@ -189,15 +276,22 @@ pub(super) fn send_raw(sock: RawFd, fds: &[RawFd]) -> std::result::Result<(), Er
     Errno::result(rc).map(drop)
 }
 
-/// Receives one descriptor, at the lowest number, without allocating.
-pub(super) fn receive_one(sock: RawFd, cloexec: bool) -> std::result::Result<RawFd, Errno> {
+/// Receives so many descriptors, two at most, at the lowest numbers, without
+/// allocating.
+pub(super) fn receive_low<const N: usize>(
+    sock: RawFd,
+    cloexec: bool,
+) -> std::result::Result<[RawFd; N], Errno> {
+    const { assert!(N > 0 && N <= 2) };
     let mut byte = 0u8;
-    // Room for one: the kernel discards what else a peer may send.
+    // Room for two (CMSG_LEN(8) = 24 bytes), and no more than the kernel is
+    // told: it discards what else a peer may send.
     let mut control = [0u64; 3];
+    let bytes = (N * size_of::<RawFd>()) as u32;
     let flags = libc::MSG_DONTWAIT | if cloexec { libc::MSG_CMSG_CLOEXEC } else { 0 };
     // SAFETY: the message points at locals that live across the call; the one
-    // header is read where the kernel says that there is one, and has room
-    // for one descriptor (CMSG_LEN(4) = 20 bytes of 24).
+    // header is read where the kernel says that there is one, and descriptors
+    // as many as its length says, which were room for.
     unsafe {
         let mut iov = libc::iovec {
             iov_base: (&raw mut byte).cast(),
@@ -207,17 +301,29 @@ pub(super) fn receive_one(sock: RawFd, cloexec: bool) -> std::result::Result<Raw
         msg.msg_iov = &raw mut iov;
         msg.msg_iovlen = 1;
         msg.msg_control = control.as_mut_ptr().cast();
-        msg.msg_controllen = libc::CMSG_LEN(4) as _;
+        msg.msg_controllen = libc::CMSG_LEN(bytes) as _;
         Errno::result(libc::recvmsg(sock, &raw mut msg, flags))?;
         let head = libc::CMSG_FIRSTHDR(&raw const msg);
         if head.is_null()
             || (*head).cmsg_level != libc::SOL_SOCKET
             || (*head).cmsg_type != libc::SCM_RIGHTS
-            || (*head).cmsg_len as usize != libc::CMSG_LEN(4) as usize
         {
             return Err(Errno::EPROTO);
         }
-        Ok(libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned())
+        let came = ((*head).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize) / 4;
+        let data = libc::CMSG_DATA(head).cast::<RawFd>();
+        let fds: [RawFd; N] = std::array::from_fn(|i| {
+            if i < came {
+                data.add(i).read_unaligned()
+            } else {
+                -1
+            }
+        });
+        if came != N {
+            fds.iter().for_each(|&fd| close(fd));
+            return Err(Errno::EPROTO);
+        }
+        Ok(fds)
     }
 }
 

@@ -11,8 +11,8 @@
 //! # What the list is worth to hostile code that jumps to `window::own`
 //! It is read as if all code could use it, for all code can: whatever it lets
 //! through must be of no use against anybody else.
-//! * futex(2) wait and wake on shared words: rings bells of those it shares
-//!   memory with, which it may write anyhow.
+//! * futex(2) wait and wake on shared words: wakes those whose doorbells it has,
+//!   for nothing.
 //! * Its own memory, without new code and without files: mmap(2) of anonymous
 //!   pages, munmap, mremap, madvise, brk, mprotect. It can waste what its
 //!   limits let it waste, as any computation can.
@@ -125,6 +125,7 @@ fn rules() -> Vec<Rule> {
             libc::SYS_exit_group,
             libc::SYS_getppid,
             libc::SYS_getpid,
+            libc::SYS_sched_yield,
         ]
         .map(|n| rule(n, Vec::new())),
     );

@@ -55,6 +55,10 @@ pub(super) fn fork(shared_table: bool) -> i32 {
         flags |= libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
     }
     let pid = own(libc::SYS_clone, clone_args(flags as u64, tid));
+    if pid == 0 {
+        // Before a signal comes: the doorbell that its handler knows is not here.
+        super::runtime::Runtime::forget_root();
+    }
     if pid == 0 && head != 0 {
         own(libc::SYS_set_robust_list, [head, len, 0, 0, 0]);
     }

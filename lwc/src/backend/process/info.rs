@@ -1,12 +1,12 @@
 //! lwInfo: what the root's book and /proc know of a context.
 
-use super::page::WORDS;
 use super::runtime::Runtime;
+use super::wire::pair::WORDS;
 use std::sync::atomic::Ordering;
 
 /// creator, flags, state, contexts, resident, private, known, process.
 pub(super) fn info_words(rt: &Runtime, id: u64) -> [u64; 8] {
-    let current = rt.current().load(Ordering::Relaxed);
+    let current = super::registrar::baton(rt).0;
     let book = rt.book.as_ref();
     // A root that discarded itself is none any more.
     let contexts = book.map_or(0, super::registrar::Book::count) as u64 - u64::from(rt.anchor);

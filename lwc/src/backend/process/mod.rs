@@ -9,7 +9,7 @@
 //!     └── …
 //! ```
 //!
-//! * [`page`]: doorbells and pair pages; handing over is one futex wake and
+//! * [`wire`]: doorbells and pair pages; handing over is one futex wake and
 //!   one futex wait.
 //! * [`runtime`]: the current context's state and the loop it parks in.
 //! * [`registrar`]: the root's book of identities, holders and deaths.
@@ -38,10 +38,10 @@ mod fds;
 mod filter;
 mod fork;
 mod info;
+mod introduce;
 mod memory;
 mod nested;
 mod overlay;
-mod page;
 mod ranges;
 mod registrar;
 mod rights;
@@ -50,6 +50,7 @@ mod serve;
 mod trap;
 mod warden;
 mod window;
+mod wire;
 
 pub(crate) use access::{lw_syscall, read_memory, write_memory};
 pub(crate) use confine::{confine, limit_memory};
@@ -61,8 +62,6 @@ use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use create::{Forked, create};
 use nix::errno::Errno;
-use page::{WORDS, kind};
-use rights::Rights;
 use runtime::{Channel, Got, Runtime};
 use serve::{ask, op};
 use std::mem::MaybeUninit;
@@ -70,7 +69,11 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
-use trap::Bond;
+use wire::mapped::Mapped;
+use wire::pair::{Pair, WORDS, kind};
+
+/// How long a context may take from its hand-over to its sleep.
+const GOING_TO_SLEEP: std::time::Duration = std::time::Duration::from_millis(1);
 
 static STATE: Mutex<Option<Box<Runtime>>> = Mutex::new(None);
 /// Whether this process is the root: clone(2) needs to know.
@@ -234,15 +237,9 @@ fn arrive(rt: &mut Runtime, got: Got) -> Result<Event> {
             Errno::ETIMEDOUT,
             "nobody switched back in time",
         )),
-        Got::Called { from, words } => {
-            let id = rt.id;
-            rt.current().store(id, Ordering::Relaxed);
-            Ok(Event::called(known_as(rt, from)?, &words))
-        }
+        Got::Called { from, words } => Ok(Event::called(known_as(rt, from)?, &words)),
         Got::Ended { words, count } => Ok(Event::ended(&words[..count])),
         Got::Baton { from, words, count } => {
-            let id = rt.id;
-            rt.current().store(id, Ordering::Relaxed);
             let from = match from {
                 Some(index) => Some(known_as(rt, index)?),
                 None => None,
@@ -259,7 +256,7 @@ fn known_as(rt: &mut Runtime, index: usize) -> Result<RawFd> {
     if c.held {
         return Ok(c.desc);
     }
-    let peer = c.peer;
+    let (peer, booked) = (c.peer, c.booked);
     // A better descriptor of the same context serves (3.3); only where its
     // identity is beyond doubt, that is, was not told by a third party.
     if c.vouched {
@@ -272,9 +269,12 @@ fn known_as(rt: &mut Runtime, index: usize) -> Result<RawFd> {
             return Ok(better.desc);
         }
     }
-    let id = rt.id;
-    hold(rt, id, peer)?;
+    if !booked {
+        let id = rt.id;
+        hold(rt, id, peer)?;
+    }
     let c = rt.channel(index).ok_or_else(gone)?;
+    c.booked = true;
     c.hold(true);
     Ok(c.desc)
 }
@@ -309,9 +309,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
     }
     let index = rt.find(call, to)?;
     rt.alive(call, index)?;
-    let awaits = rt
-        .channel(index)
-        .map_or(0, |c| c.peer_bell.awaits.load(Ordering::Relaxed));
+    let awaits = rt.channel(index).map_or(0, |c| c.peer_bell.awaits());
     if awaits != 0 && awaits != rt.id {
         return Err(Error::new(
             call,
@@ -321,12 +319,14 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
             ),
         ));
     }
+    rt.expected = index;
     let peer = rt.channels[index].as_ref().map_or(0, |c| c.peer);
-    rt.current().store(peer, Ordering::Relaxed);
+    let turn = rt.bell.give(peer, 0);
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
     let half = c.out();
+    half.turn.store(turn, Ordering::Relaxed);
     half.put_words(words);
     half.count.store(words.len() as u32, Ordering::Relaxed);
     half.publish(if keep { kind::BATON } else { kind::LAST_BATON });
@@ -341,8 +341,7 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> R
     pass(rt, "lwSwitch", to, words, true)?;
     let got = rt.park(deadline);
     if matches!(got, Got::Timeout) {
-        let id = rt.id;
-        rt.current().store(id, Ordering::Relaxed);
+        rt.bell.take_back();
     }
     arrive(rt, got)
 }
@@ -360,9 +359,7 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
         }
         // The root's process stays, as the shell around the others.
         rt.anchor = true;
-        rt.bell
-            .dead
-            .store(registrar::EXITED | registrar::ANCHORED, Ordering::Relaxed);
+        rt.bell.set_dead(registrar::EXITED | registrar::ANCHORED);
         loop {
             if rt.book.as_ref().is_none_or(|b| b.count() <= 1) {
                 // SAFETY: no context is left.
@@ -505,42 +502,22 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     rt.sweep();
     let number = rt.free_channel();
     let (id, bell) = (rt.id, rt.bell_fd);
-    let (sock, page, there) = create::introduce(rt, index, id, number as u64, bell)?;
-    let pair = page::Mapped::<page::Pair>::map(page);
+    let (sock, page) = create::introduce(rt, index, id, bell)?;
+    let pair = Mapped::<Pair>::map(page);
     fds::close(page);
     let pair = pair.inspect_err(|_| fds::close(sock))?;
-    pair.inherit(false);
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(CALL, Errno::EBADF, "no such context"));
     };
-    let (peer, mine) = (c.peer, c.mine.clone());
+    let (peer, mine, vouched) = (c.peer, c.mine.clone(), c.vouched);
     // A second mapping of the peer's doorbell, which the first may outlive.
-    let peer_bell = c.peer_bell.again()?;
-    let vouched = c.vouched;
-    rt.put_channel(
-        number,
-        Channel {
-            peer,
-            desc: sock,
-            sock,
-            held: true,
-            root_line: false,
-            lent: false,
-            vouched,
-            pair,
-            side: 0,
-            seen: 0,
-            peer_bell,
-            there,
-            granted: Rights::none(),
-            mine,
-            foreign: Vec::new(),
-            bond: Bond::default(),
-        },
-    );
-    if let Some(c) = rt.channel(number) {
-        c.hold(true);
-    }
+    let bell = c.peer_bell.again().inspect_err(|_| fds::close(sock))?;
+    bell.inherit(false);
+    let mut twin = Channel::new(peer, sock, pair, 0, bell);
+    twin.vouched = vouched;
+    twin.mine = mine;
+    twin.hold(true);
+    rt.put_channel(number, twin);
     hold(rt, id, peer)?;
     Ok(sock)
 }
@@ -587,8 +564,7 @@ pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let rt = guard.rt();
     let got = rt.park(Some(deadline));
     if matches!(got, Got::Timeout) {
-        let id = rt.id;
-        rt.current().store(id, Ordering::Relaxed);
+        rt.bell.take_back();
     }
     arrive(rt, got)
 }
@@ -611,15 +587,29 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     destroy_id(rt, id)
 }
 
-/// Refused. Contexts are processes, which run whenever they like: two that had
-/// a page with each other could hand the baton over out of turn, and only a
-/// root can tell that and end them.
-pub(crate) fn introduce(_to: RawFd, _whom: RawFd) -> Result<RawFd> {
-    Err(Error::new(
-        "introduce",
-        Errno::ENOTSUP,
-        "the process backend introduces nobody: go through the context that knows both",
-    ))
+/// Introduces two contexts to each other.
+pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
+    let mut guard = Guard::alone("introduce")?;
+    introduce::introduce(guard.rt(), to, whom)
+}
+
+/// Whether a context waits to be switched to, by the kernel's word.
+pub(crate) fn parked(of: RawFd) -> Result<bool> {
+    const CALL: &str = "parked";
+    let mut guard = Guard::get(CALL)?;
+    let rt = guard.rt();
+    let index = rt.find(CALL, of)?;
+    rt.alive(CALL, index)?;
+    let until = Moment::now() + GOING_TO_SLEEP;
+    loop {
+        if rt.channel(index).is_some_and(|c| c.peer_bell.is_asleep()) {
+            return Ok(true);
+        }
+        if Moment::now() >= until {
+            return Ok(false);
+        }
+        std::thread::yield_now();
+    }
 }
 
 fn destroy_id(rt: &mut Runtime, id: u64) -> Result<()> {

@@ -20,13 +20,15 @@
 
 use super::create::{self};
 use super::fds;
-use super::page::{Bell, Mapped, Pair};
 use super::registrar;
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime};
 use super::serve::{ask, op};
-use super::trap::{Bond, Monitor};
+use super::trap::Monitor;
 use super::window;
+use super::wire::bell::{Bell, OwnBell, PeerBell, Registered};
+use super::wire::mapped::Mapped;
+use super::wire::pair::Pair;
 use crate::error::{Error, Result};
 use crate::spec::{Access, Spec, What};
 use lwc_sys::LWC_TRAP_SYSCALL;
@@ -135,12 +137,10 @@ impl Nursery {
 struct Birth {
     id: u64,
     slot: usize,
-    /// Our channel at the root, and the number it has for the new context.
-    root_there: u32,
-    /// The maker's number for it.
-    there: u32,
-    /// The monitor's number for it, where they are to meet.
-    meets: Option<u32>,
+    /// The maker's channel to it.
+    index: usize,
+    /// Whether it and the monitor have met.
+    meets: bool,
     /// The descriptor that the maker has of the monitor.
     desc: Option<RawFd>,
     /// Its calls go to the maker.
@@ -192,33 +192,16 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<cre
         &[],
         &[],
     )?;
-    let (id, root_there) = (answer.words[0], answer.words[1] as u32);
+    let id = answer.words[0];
     let Some(n) = rt.nursery.as_ref() else {
         return Err(Error::new(CALL, Errno::EPERM, "no nursery"));
     };
     let (pair, bell) = (n.pair(slot, With::Maker), n.bell(slot));
     // Whatever the slot has been written, nobody has read it.
-    let index = rt.add_channel(Channel {
-        peer: id,
-        desc: -1,
-        sock: -1,
-        held: false,
-        root_line: false,
-        lent: false,
-        vouched: true,
-        pair,
-        side: 0,
-        seen: 0,
-        peer_bell: bell,
-        there: 1,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond {
-            ward: own_trap,
-            ..Bond::default()
-        },
-    });
+    let mut c = Channel::new(id, -1, pair, 0, PeerBell::new(bell));
+    c.pair.inherit(true);
+    c.bond.ward = own_trap;
+    let index = rt.add_channel(c);
     let held = rt
         .channel(monitor.channel)
         .filter(|c| c.held)
@@ -226,18 +209,17 @@ pub(super) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<cre
     let mut birth = Birth {
         id,
         slot,
-        root_there,
-        there: index as u32,
-        meets: None,
+        index,
+        meets: false,
         desc: held,
         own_trap,
     };
     let made = meet(rt, monitor, &mut birth).and_then(|()| fork(rt, &birth, specs, flags));
     match made {
         Ok(0) => Ok(create::Forked::New),
-        Ok(pid) => {
+        Ok(_) => {
             let ready = rt.answer(CALL, index, false);
-            let reported = ask(rt, CALL, 0, &[op::BORN, id, pid as u64], &[], &[]);
+            let reported = ask(rt, CALL, 0, &[op::BORN, id], &[], &[]);
             if let Err(e) = ready.and(reported.map(drop)) {
                 let _ = super::destroy_id(rt, id);
                 create::abandon(rt, index, id);
@@ -305,12 +287,11 @@ fn meet(rt: &mut Runtime, monitor: Monitor, birth: &mut Birth) -> Result<()> {
     let words = [
         op::MEET,
         birth.id,
-        2,
         birth.slot as u64,
         (!birth.own_trap).into(),
     ];
-    let answer = ask(rt, CALL, monitor.channel, &words, &[], &[])?;
-    birth.meets = Some(answer.words[0] as u32);
+    ask(rt, CALL, monitor.channel, &words, &[], &[])?;
+    birth.meets = true;
     Ok(())
 }
 
@@ -324,7 +305,8 @@ fn fork(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result<i
             c.peer_bell.inherit(yes);
         }
     };
-    // The maker's own doorbell is inherited by every context it makes.
+    // The maker's own doorbell, as others have it, is inherited by every
+    // context it makes.
     inherit(rt, true);
     let pid = super::fork::fork(false);
     if pid == 0 {
@@ -342,7 +324,7 @@ fn fork(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result<i
         n.pair(birth.slot, With::Root),
         n.pair(birth.slot, With::Monitor),
     ));
-    if let Some(c) = rt.channel(birth.there as usize) {
+    if let Some(c) = rt.channel(birth.index) {
         c.pair.inherit(false);
         c.peer_bell.inherit(false);
     }
@@ -373,12 +355,16 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
             // SAFETY: inherited for this purpose; the old owner is forgotten.
             monitor_bell = Some(unsafe { Mapped::adopt(c.peer_bell.ptr()) });
         }
-        std::mem::forget((c.pair, c.peer_bell));
+        std::mem::forget((c.pair, c.peer_bell, c.registered));
     }
     fds::close(rt.bell_fd);
     rt.bell_fd = -1;
-    let maker_bell = std::mem::replace(&mut rt.bell, nursery.bell(birth.slot));
-    let Some(root_ptr) = rt.root_bell.as_ref().map(Mapped::ptr) else {
+    let own = OwnBell::new(nursery.bell(birth.slot));
+    let twin = PeerBell::new(nursery.bell(birth.slot));
+    // The maker's own was not inherited.
+    std::mem::forget(std::mem::replace(&mut rt.bell, own));
+    let maker_bell = std::mem::replace(&mut rt.bell_of_creator, twin);
+    let Some(root_ptr) = rt.root_bell.as_ref().map(PeerBell::ptr) else {
         return Err(no("no root"));
     };
     rt.id = birth.id;
@@ -387,52 +373,24 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
     rt.self_desc = -1;
     rt.cap = Rights::all();
     rt.hear_own_bell();
-    rt.heard = rt.bell.word.load(Ordering::Relaxed).wrapping_sub(2);
-    let blank = |peer, pair, peer_bell, there, granted| Channel {
-        peer,
-        desc: -1,
-        sock: -1,
-        held: false,
-        root_line: false,
-        lent: false,
-        vouched: true,
-        pair,
-        side: 1,
-        seen: 0,
-        peer_bell,
-        there,
-        granted,
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond::default(),
-    };
+    rt.expected = 0;
+    fds::show_credentials(rt.line)?;
     let at = |with| nursery.pair(birth.slot, with);
     // SAFETY: the root's bell is owned by `root_bell` for ever, and channel 0
     // is never closed.
-    let root_bell = unsafe { Mapped::adopt(root_ptr) };
-    let mut root = blank(
-        1,
-        at(With::Root),
-        root_bell,
-        birth.root_there,
-        Rights::none(),
-    );
+    let root_bell = PeerBell::new(unsafe { Mapped::adopt(root_ptr) });
+    let mut root = Channel::new(1, -1, at(With::Root), 1, root_bell);
     root.root_line = true;
     root.desc = number_of(0);
     rt.put_channel(0, root);
-    let mut creator = blank(
-        maker,
-        at(With::Maker),
-        maker_bell,
-        birth.there,
-        Rights::all(),
-    );
+    let mut creator = Channel::new(maker, -1, at(With::Maker), 1, maker_bell);
     creator.desc = number_of(1);
+    creator.granted = Rights::all();
     creator.mine = Rights::granted_by(specs);
     rt.put_channel(1, creator);
-    match (birth.meets, monitor_bell) {
-        (Some(there), Some(bell)) => {
-            let mut c = blank(monitor.id, at(With::Monitor), bell, there, Rights::none());
+    match monitor_bell.filter(|_| birth.meets) {
+        Some(bell) => {
+            let mut c = Channel::new(monitor.id, -1, at(With::Monitor), 1, PeerBell::new(bell));
             c.desc = number_of(2);
             rt.put_channel(2, c);
         }
@@ -450,7 +408,7 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
         (known, monitor.id)
     };
     rt.watched_by(channel, id);
-    rt.bell.trapped.store(1, Ordering::Relaxed);
+    rt.bell.set_trapped();
     // SAFETY: getppid has no preconditions.
     if unsafe { window::own([libc::SYS_getppid as u64, 0, 0, 0, 0, 0, 0]) }
         != i64::from(rt.root_pid)
@@ -467,8 +425,8 @@ pub(super) fn meet_slot(
     rt: &mut Runtime,
     index: usize,
     words: &[u64],
-) -> std::result::Result<usize, (Errno, &'static str)> {
-    let (id, number, slot, ward) = (words[1], words[2], words[3] as usize, words[4] != 0);
+) -> std::result::Result<(), (Errno, &'static str)> {
+    let (id, slot, ward) = (words[1], words[2] as usize, words[3] != 0);
     let bond = rt.channel(index).map(|c| &mut c.bond);
     let Some((bond, nursery)) = bond.and_then(|b| b.nursery.clone().map(|n| (b, n))) else {
         return Err((Errno::EPERM, "not a context whose calls come here"));
@@ -479,78 +437,54 @@ pub(super) fn meet_slot(
         return Err((Errno::EEXIST, "met already"));
     }
     bond.met |= bit;
-    let (pair, peer_bell) =
-        pages(nursery.0, slot, With::Monitor).ok_or((Errno::ENOMEM, "its pages"))?;
+    let (pair, bell) = pages(nursery.0, slot, With::Monitor).ok_or((Errno::ENOMEM, "its pages"))?;
     rt.sweep();
-    let seen = pair.halves[1].seq.load(Ordering::Acquire);
-    Ok(rt.add_channel(Channel {
-        peer: id,
-        desc: -1,
-        sock: -1,
-        held: false,
-        root_line: false,
-        lent: false,
-        vouched: false,
-        pair,
-        side: 0,
-        seen,
-        peer_bell,
-        there: number as u32,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond {
-            ward,
-            ..Bond::default()
-        },
-    }))
+    let mut c = Channel::new(id, -1, pair, 0, PeerBell::new(bell));
+    c.seen = c.inn().seq.load(Ordering::Acquire);
+    c.vouched = false;
+    c.bond.ward = ward;
+    rt.add_channel(c);
+    Ok(())
 }
 
 /// Makes the root's end of a context that a trapped one makes. `ward`: its
-/// calls come to the root. Returns its identity and our channel to it.
+/// calls come to the root. Returns its identity.
 pub(super) fn register_slot(
     rt: &mut Runtime,
     creator: u64,
     flags: u32,
     slot: usize,
     ward: bool,
-) -> Result<(u64, usize)> {
+) -> Result<u64> {
     rt.sweep();
     let id = registrar::next(rt)?;
     let nursery = rt.book.as_ref().and_then(|b| b.nursery(creator));
     let no = |why| Error::new(CALL, Errno::EPERM, why);
     let nursery = nursery.ok_or_else(|| no("its creator has no place for it"))?;
-    let (pair, peer_bell) =
+    let (pair, bell) =
         pages(nursery.0, slot, With::Root).ok_or_else(|| no("no such place for it"))?;
+    // Its maker's line tells who it is (`born_elsewhere`).
+    let line = registrar::channel_of(rt, creator).ok_or_else(|| no("its creator has no line"))?;
+    let line = rt
+        .channel(line)
+        .ok_or_else(|| no("its creator has no line"))?;
+    fds::ask_credentials(line.sock, true)?;
+    let registered = Registered::new(bell);
+    registered.set_dead(0);
+    let twin = Mapped::<Bell>::map_at(nursery.0, bell_at(slot))?;
+    twin.inherit(false);
+    let mut c = Channel::new(id, -1, pair, 0, PeerBell::new(twin));
     // Whatever the pages hold, nothing of it is a message yet.
-    let seen = pair.halves[1].seq.load(Ordering::Acquire);
-    peer_bell.dead.store(0, Ordering::Relaxed);
-    let channel = rt.add_channel(Channel {
-        peer: id,
-        desc: -1,
-        sock: -1,
-        held: false,
-        root_line: true,
-        lent: false,
-        vouched: true,
-        pair,
-        side: 0,
-        seen,
-        peer_bell,
-        there: 0,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond {
-            ward,
-            ..Bond::default()
-        },
-    });
+    c.seen = c.inn().seq.load(Ordering::Acquire);
+    c.registered = Some(registered);
+    c.root_line = true;
+    c.bond.ward = ward;
+    let channel = rt.add_channel(c);
     if let Some(c) = rt.channel(channel) {
         c.desc = number_of(channel);
     }
     registrar::enter(rt, id, creator, flags | LWC_TRAP_SYSCALL, channel, None);
-    Ok((id, channel))
+    Ok(id)
 }
 
 /// The pages of a slot, mapped by one who is not its maker. `None` if there is

@@ -7,10 +7,10 @@
 
 use super::fds;
 use super::memory::File;
-use super::page::{Bell, Mapped, Pair, WORDS, kind};
-use super::rights::Rights;
 use super::runtime::{Channel, Got, Runtime};
-use super::trap::Bond;
+use super::wire::bell::{Bell, PeerBell, Registered};
+use super::wire::mapped::{Mapped, seal_writes};
+use super::wire::pair::{Pair, WORDS, kind};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,9 @@ struct Entry {
     doomed: bool,
     /// Pages for the contexts that it will make, if it is trapped.
     nursery: Option<Rc<File>>,
+    /// Its doorbell's file, for those that are to ring it; none of those that
+    /// trapped contexts make.
+    bell: Option<File>,
 }
 
 /// The register of contexts.
@@ -89,6 +92,16 @@ impl Book {
         self.entries.get(&id).map(|e| e.pid)
     }
 
+    /// The file of a live context's doorbell.
+    pub(super) fn bell(&self, id: u64) -> Option<RawFd> {
+        self.entries.get(&id)?.bell.as_ref().map(|b| b.0)
+    }
+
+    /// The root's channel to a live context.
+    fn channel(&self, id: u64) -> Option<usize> {
+        self.entries.get(&id).map(|e| e.channel)
+    }
+
     /// Creator and flags of a live context.
     pub(super) fn origin(&self, id: u64) -> Option<(u64, u32)> {
         self.entries.get(&id).map(|e| (e.creator, e.flags))
@@ -99,10 +112,12 @@ impl Book {
         self.entries.get(&id)?.nursery.clone()
     }
 
-    /// The nurseries of trapped contexts.
+    /// The nurseries of trapped contexts, and doorbells of the unborn.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let nurseries = |e: &Entry| e.nursery.as_ref().map(|n| n.0);
+        let bells = |e: &Entry| e.bell.as_ref().map(|b| b.0);
         let all = self.entries.values();
-        all.filter_map(|e| e.nursery.as_ref().map(|n| n.0))
+        all.flat_map(move |e| [nurseries(e), bells(e)]).flatten()
     }
 
     /// Whether a creator has booked a context that has no process yet.
@@ -149,11 +164,40 @@ impl Book {
     }
 }
 
+/// Who has the baton, and the number of the hand-over that brought it there.
+///
+/// Each context says on its own doorbell what it received and handed on; we
+/// follow these words from the last hand-over of the root's own. A hostile one
+/// can claim for itself that it has handed on what it has, or has what it
+/// handed on. What the root does on that (tell a creator, end the process)
+/// concerns the death of who is *found* here, and nobody is found here whom
+/// those before have not named.
+pub(super) fn baton(rt: &Runtime) -> (u64, u64) {
+    let own = rt.bell.baton();
+    if own.turn > own.given {
+        return (rt.id, own.turn);
+    }
+    let (mut at, mut number) = (own.to, own.given);
+    for _ in 0..=rt.book.as_ref().map_or(0, Book::count) {
+        let says = rt
+            .book
+            .as_ref()
+            .and_then(|b| b.entries.get(&at))
+            .and_then(|e| rt.channels.get(e.channel))
+            .and_then(Option::as_ref)
+            .map(|c| c.peer_bell.baton());
+        match says.and_then(|b| b.went_on(number)) {
+            Some((to, n)) => (at, number) = (to, n),
+            None => break,
+        }
+    }
+    (at, number)
+}
+
 /// The contexts that live of themselves: the current one, and the root unless
-/// it discarded itself. `current` is what contexts say; one that lies can keep
-/// a context or lose itself.
+/// it discarded itself.
 fn live(rt: &Runtime) -> [u64; 2] {
-    let current = rt.current().load(Ordering::Relaxed);
+    let current = baton(rt).0;
     [current, if rt.anchor { current } else { 1 }]
 }
 
@@ -180,40 +224,36 @@ pub(super) fn register(rt: &mut Runtime, creator: u64, flags: u32) -> Result<Reg
         let (here, there) = fds::socket_pair()?;
         open.extend([here, there]);
         fds::alarm(here, super::runtime::death_signal())?;
-        let peer_bell = Mapped::<Bell>::map(bell)?;
+        let registered = Registered::new(Mapped::map(bell)?);
+        let kept = File(fds::duplicate(bell)?);
+        if creator == rt.id {
+            seal_writes(bell)?;
+        } else {
+            // Its creator maps it for it, and its process says who it is.
+            fds::ask_credentials(here, true)?;
+        }
+        let peer_bell = PeerBell::map(bell)?;
+        peer_bell.inherit(false);
         let mapped = Mapped::<Pair>::map(pair)?;
         let nursery = if flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
             Some(Rc::new(File(super::nested::file()?)))
         } else {
             None
         };
-        Ok((bell, pair, here, there, peer_bell, mapped, nursery))
+        let mut channel = Channel::new(id, here, mapped, 0, peer_bell);
+        channel.registered = Some(registered);
+        Ok((bell, pair, there, channel, nursery, kept))
     })();
-    let (bell, pair, here, there, peer_bell, mapped, nursery) = made.map_err(|e: Error| {
+    let (bell, pair, there, mut channel, nursery, kept) = made.map_err(|e: Error| {
         open.iter().for_each(|&fd| fds::close(fd));
         e.of(CALL)
     })?;
-    peer_bell.inherit(false);
-    mapped.inherit(false);
-    let channel = rt.add_channel(Channel {
-        peer: id,
-        desc: here,
-        sock: here,
-        held: false,
-        root_line: true,
-        lent: false,
-        vouched: true,
-        pair: mapped,
-        side: 0,
-        seen: 0,
-        peer_bell,
-        there: 0,
-        granted: Rights::none(),
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond::default(),
-    });
+    channel.root_line = true;
+    let channel = rt.add_channel(channel);
     enter(rt, id, creator, flags, channel, nursery.clone());
+    if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id)) {
+        e.bell = Some(kept);
+    }
     Ok(Registration {
         id,
         channel,
@@ -243,6 +283,11 @@ pub(super) fn next(rt: &Runtime) -> Result<u64> {
     Ok(book.next)
 }
 
+/// The root's channel to a live context.
+pub(super) fn channel_of(rt: &Runtime, id: u64) -> Option<usize> {
+    rt.book.as_ref()?.channel(id)
+}
+
 /// Enters a context into the book.
 pub(super) fn enter(
     rt: &mut Runtime,
@@ -264,6 +309,7 @@ pub(super) fn enter(
                 holders: BTreeMap::from([(creator, 1)]),
                 doomed: false,
                 nursery,
+                bell: None,
             },
         );
     }
@@ -276,22 +322,42 @@ pub(super) fn born(rt: &mut Runtime, id: u64, pid: i32) {
     }
 }
 
-/// The same, reported by a creator that may lie: the process must be a child
-/// of ours that no other context is.
+/// The same, reported by a creator that may lie. Which process it is says the
+/// kernel: the new context has sent a byte through the socket that is its line
+/// to us, with the credentials of who sent it. It must be a child of ours, as
+/// contexts are, that no other context is.
 pub(super) fn born_elsewhere(
     rt: &mut Runtime,
     creator: u64,
     id: u64,
-    pid: i32,
 ) -> std::result::Result<(), Errno> {
-    let known = |b: &Book| b.entries.values().any(|e| e.pid == pid);
-    let ok = rt.book.as_ref().is_some_and(|b| {
-        b.entries
-            .get(&id)
-            .is_some_and(|e| e.creator == creator && e.pid == 0)
-            && !known(b)
-    }) && context_of_ours(pid);
-    if !ok {
+    let entry = rt.book.as_ref().and_then(|b| b.entries.get(&id));
+    let Some(entry) = entry.filter(|e| e.creator == creator && e.pid == 0) else {
+        return Err(Errno::EPERM);
+    };
+    let (channel, bell) = (entry.channel, entry.bell.as_ref().map(|b| b.0));
+    // One that a trapped context made has its maker's line, and no file.
+    let line = match &bell {
+        Some(_) => Some(channel),
+        None => channel_of(rt, creator),
+    };
+    let line = line.and_then(|i| rt.channel(i)).map(|c| c.sock);
+    let pid = line.and_then(|line| {
+        let pid = fds::receive_credentials(line);
+        fds::ask_credentials(line, false).ok()?;
+        pid.ok()
+    });
+    if let (Some(bell), Some(c)) = (bell, rt.channel(channel)) {
+        let sealed = seal_writes(bell).and_then(|()| PeerBell::map(bell));
+        c.peer_bell = sealed.map_err(|e| e.errno())?;
+        c.peer_bell.inherit(false);
+    }
+    let pid = pid.ok_or(Errno::EPERM)?;
+    let known = rt
+        .book
+        .as_ref()
+        .is_none_or(|b| b.entries.values().any(|e| e.pid == pid));
+    if known || !context_of_ours(pid) {
         return Err(Errno::EPERM);
     }
     born(rt, id, pid);
@@ -439,6 +505,11 @@ pub(super) fn kill(rt: &mut Runtime, id: u64) {
 
 /// Takes a dead context out of the book; what only it named dies too.
 fn strike(rt: &mut Runtime, id: u64, dead: u32) {
+    // Where the baton went from it is read while its doorbell is known.
+    let (current, number) = baton(rt);
+    if current != id && current != rt.id {
+        rt.bell.redirect(current, number);
+    }
     let Some(book) = rt.book.as_mut() else { return };
     let Some(entry) = book.entries.remove(&id) else {
         return;
@@ -459,7 +530,10 @@ fn strike(rt: &mut Runtime, id: u64, dead: u32) {
     if let Some(slot) = rt.channels.get_mut(entry.channel)
         && let Some(c) = slot
     {
-        c.peer_bell.dead.store(dead, Ordering::Relaxed);
+        c.dead = Some(dead);
+        if let Some(bell) = &c.registered {
+            bell.set_dead(dead);
+        }
         if !c.held
             && let Some(c) = slot.take()
         {
@@ -570,12 +644,9 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
             address = half.fault_address.load(Ordering::Relaxed);
         }
     }
-    // `current` is written by whoever passes the baton, hostile ones too. A
-    // lie can make its author's end look like that of a parked context (then
-    // nobody is told, and who waits with a deadline gets it), or a parked
-    // one's end like the author's, which ends the process: denial of service,
-    // not a breach.
-    let was_current = rt.current().load(Ordering::Relaxed) == id;
+    // Before its doorbell goes.
+    let (current, number) = baton(rt);
+    let was_current = current == id;
     strike(rt, id, dead);
     end_strangers(rt);
     if !was_current || leaving || doomed {
@@ -589,7 +660,7 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
     let mut words = [0; WORDS];
     words[..4].copy_from_slice(&[signal as u64, code, address, id]);
     if creator == rt.id && !rt.anchor {
-        rt.current().store(rt.id, Ordering::Relaxed);
+        rt.bell.take_back();
         return Some(Got::Ended { words, count: 4 });
     }
     let to = rt
@@ -597,12 +668,17 @@ fn ended(rt: &mut Runtime, id: u64, mut dead: u32) -> Option<Got> {
         .as_ref()
         .and_then(|b| b.entries.get(&creator))
         .map(|e| e.channel);
-    let Some(c) = to.and_then(|i| rt.channels.get(i)).and_then(Option::as_ref) else {
+    let Some(c) = to
+        .and_then(|i| rt.channels.get_mut(i))
+        .and_then(Option::as_mut)
+    else {
         die_like(rt, dead); // nobody is left to tell
     };
+    // The baton goes on in the name of who is no more.
+    let turn = rt.bell.give(creator, number);
+    c.out().turn.store(turn, Ordering::Relaxed);
     c.out().put_words(&words);
     c.out().count.store(4, Ordering::Relaxed);
-    rt.current().store(creator, Ordering::Relaxed);
     c.out().publish(kind::TRAP);
     c.ring();
     None
@@ -649,7 +725,7 @@ pub(super) fn kill_all(rt: &mut Runtime) {
 /// others go and the root becomes the shell around it: it waits, and ends as
 /// it ends.
 pub(super) fn follow_exec(rt: &mut Runtime) {
-    let current = rt.current().load(Ordering::Relaxed);
+    let current = baton(rt).0;
     let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(current)) else {
         return;
     };

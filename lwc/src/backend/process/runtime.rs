@@ -4,11 +4,13 @@ use super::alarm::Alarm;
 use super::fds;
 use super::memory::Objects;
 use super::nested::Nursery;
-use super::page::{Bell, Half, Mapped, Pair, WORDS, kind};
 use super::registrar::Book;
 use super::rights::Rights;
 use super::trap::{Bond, Monitor};
 use super::window;
+use super::wire::bell::{OwnBell, PeerBell, Registered};
+use super::wire::mapped::{Mapped, seal_writes};
+use super::wire::pair::{Half, Pair, WORDS, kind};
 use crate::error::{Error, Result};
 use crate::moment::Moment;
 use nix::errno::Errno;
@@ -22,10 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// close with the context that it is of: they look around this often instead.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How long until one that was on its way to sleep is rung again.
+const RING_AGAIN: Duration = Duration::from_millis(1);
+
 /// The signal that tells the root of the end of a context: not SIGCHLD, so
-/// that the user's own children and handlers are left alone.
+/// that the user's own children and handlers are left alone, and no real-time
+/// signal: those are lost, or turned into SIGIO, which ends a process, when the
+/// user has as many signals pending as RLIMIT_SIGPENDING allows. Nothing else
+/// on Linux sends this one (signal(7): "unused").
 pub(super) fn death_signal() -> i32 {
-    libc::SIGRTMAX() - 2
+    libc::SIGSTKFLT
 }
 
 /// One end of a pair: what this context knows of another.
@@ -49,9 +57,17 @@ pub(super) struct Channel {
     pub(super) side: usize,
     /// Sequence number of the last message read.
     pub(super) seen: u32,
-    pub(super) peer_bell: Mapped<Bell>,
-    /// This channel's number in the peer's table.
-    pub(super) there: u32,
+    pub(super) peer_bell: PeerBell,
+    /// The root's: where it writes that the peer is dead.
+    pub(super) registered: Option<Registered>,
+    /// How the peer ended, as the root's own book has it.
+    pub(super) dead: Option<u32>,
+    /// The peer is in the strict sandbox: it is served nothing any more.
+    pub(super) sealed: bool,
+    /// The root has booked that we hold the peer, whether the user does or not.
+    pub(super) booked: bool,
+    /// The peer was on its way to sleep when it was rung, all the time.
+    pub(super) unrung: bool,
     /// What the peer may get of me by this channel.
     pub(super) granted: Rights,
     /// What I may get of the peer, as far as I know; the peer decides.
@@ -63,17 +79,59 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// A channel to `peer` that the user does not hold, without rights.
+    pub(super) fn new(
+        peer: u64,
+        sock: RawFd,
+        pair: Mapped<Pair>,
+        side: usize,
+        bell: PeerBell,
+    ) -> Self {
+        pair.inherit(false);
+        Self {
+            peer,
+            desc: sock,
+            sock,
+            held: false,
+            root_line: false,
+            lent: false,
+            vouched: true,
+            pair,
+            side,
+            seen: 0,
+            peer_bell: bell,
+            registered: None,
+            dead: None,
+            sealed: false,
+            booked: false,
+            unrung: false,
+            granted: Rights::none(),
+            mine: Rights::none(),
+            foreign: Vec::new(),
+            bond: Bond::default(),
+        }
+    }
     pub(super) fn out(&self) -> &Half {
         &self.pair.halves[self.side]
     }
     pub(super) fn inn(&self) -> &Half {
         &self.pair.halves[1 - self.side]
     }
-    pub(super) fn ring(&self) {
-        self.peer_bell.ring(self.there);
+    /// Wakes the peer for what has just been published.
+    pub(super) fn ring(&mut self) {
+        self.unrung = !self.peer_bell.ring();
+    }
+    /// How the peer ended; 0 while it lives. In the root its book's word, else
+    /// what stands on the peer's doorbell.
+    pub(super) fn end(&self) -> u32 {
+        match (self.dead, &self.registered) {
+            (Some(how), _) => how,
+            (None, Some(_)) => 0,
+            (None, None) => self.peer_bell.dead(),
+        }
     }
     pub(super) fn peer_dead(&self) -> bool {
-        self.peer_bell.dead.load(Ordering::Relaxed) != 0
+        self.end() != 0
     }
     /// The user holds a descriptor here now, or no longer.
     pub(super) fn hold(&mut self, yes: bool) {
@@ -115,11 +173,14 @@ pub(super) struct Runtime {
     pub(super) creator: u64,
     pub(super) flags: u32,
     pub(super) root_pid: i32,
-    pub(super) bell: Mapped<Bell>,
-    /// The root's bell; none in the root itself.
-    pub(super) root_bell: Option<Mapped<Bell>>,
-    /// The doorbell's count when we last looked around.
-    pub(super) heard: u32,
+    pub(super) bell: OwnBell,
+    /// The same as others have it: contexts made here inherit it.
+    pub(super) bell_of_creator: PeerBell,
+    /// The root's bell, which contexts made here inherit, too; none in the root
+    /// itself.
+    pub(super) root_bell: Option<PeerBell>,
+    /// The channel that was last handed over to: its news is looked for first.
+    pub(super) expected: usize,
     /// By number; in a context other than the root, 0 is the root.
     pub(super) channels: Vec<Option<Channel>>,
     /// What anybody may get of this context at most (LWC_SELF).
@@ -174,8 +235,10 @@ extern "C" fn on_death(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void)
     if !word.is_null() {
         // SAFETY: points into the context's own bell, which is never unmapped
         // while this is not null; an atomic add is safe in a signal handler. It
-        // makes a FUTEX_WAIT that is about to begin return at once.
-        unsafe { (*word).fetch_add(1, Ordering::Release) };
+        // makes a FUTEX_WAIT that is about to begin return at once, and leaves
+        // the count odd, as it is then. (While the owner is awake it stays
+        // even.)
+        unsafe { (*word).fetch_add(2, Ordering::Release) };
     }
 }
 
@@ -198,10 +261,10 @@ pub(super) enum Got {
 impl Runtime {
     /// The root context of this process.
     pub(super) fn root() -> Result<Self> {
-        let fd = Mapped::<Bell>::file(c"lwc-bell")?;
-        let bell = Mapped::<Bell>::map(fd).inspect_err(|_| fds::close(fd))?;
-        bell.current.store(1, Ordering::Relaxed);
-        OWN_WORD.store(bell.word.as_ptr().cast(), Ordering::Relaxed);
+        let fd = Mapped::<super::wire::bell::Bell>::file(c"lwc-bell")?;
+        let (bell, bell_of_creator) = own_bell(fd).inspect_err(|_| fds::close(fd))?;
+        bell.receive(1);
+        OWN_WORD.store(bell.word(), Ordering::Relaxed);
         // SAFETY: installs a handler that touches atomics alone; the struct is
         // fully initialised.
         unsafe {
@@ -215,7 +278,6 @@ impl Runtime {
                 libc::atexit(at_exit);
             }
         }
-        let heard = bell.word.load(Ordering::Relaxed);
         Ok(Self {
             id: 1,
             creator: 0,
@@ -223,8 +285,9 @@ impl Runtime {
             // SAFETY: getpid has no preconditions.
             root_pid: unsafe { libc::getpid() },
             bell,
+            bell_of_creator,
             root_bell: None,
-            heard,
+            expected: 0,
             channels: Vec::new(),
             cap: Rights::all(),
             objects: Objects::default(),
@@ -250,15 +313,7 @@ impl Runtime {
 
     /// The bell has been replaced by a new context's own.
     pub(super) fn hear_own_bell(&self) {
-        OWN_WORD.store(self.bell.word.as_ptr().cast(), Ordering::Relaxed);
-    }
-
-    /// Who has the baton, as last written by whoever passed it.
-    pub(super) fn current(&self) -> &std::sync::atomic::AtomicU64 {
-        match &self.root_bell {
-            Some(bell) => &bell.current,
-            None => &self.bell.current,
-        }
+        OWN_WORD.store(self.bell.word(), Ordering::Relaxed);
     }
 
     /// Numbers that are the backend's, in order, or name contexts: user
@@ -317,7 +372,7 @@ impl Runtime {
         for half in &channel.pair.halves {
             half.seq.load(Ordering::Relaxed);
         }
-        channel.peer_bell.asleep.load(Ordering::Relaxed);
+        channel.peer_bell.touch();
         self.channels[index] = Some(channel);
     }
 
@@ -348,7 +403,7 @@ impl Runtime {
         let Some(c) = self.channel(index) else {
             return Err(Error::new(call, Errno::EBADF, "no such context"));
         };
-        match c.peer_bell.dead.load(Ordering::Relaxed) {
+        match c.end() {
             0 => Ok(()),
             status if book && status & super::registrar::ANCHORED != 0 => Ok(()),
             status => Err(Error::new(
@@ -380,8 +435,17 @@ impl Runtime {
     /// Whether the message in a channel's half is new, and of what kind.
     fn news(&self, index: usize) -> Option<(u32, u32)> {
         let c = self.channels.get(index)?.as_ref()?;
-        let seq = c.inn().seq.load(Ordering::Acquire);
+        // In one order with the writer's count of its doorbell ([`Bell`]).
+        let seq = c.inn().seq.load(Ordering::SeqCst);
         (seq != c.seen).then(|| (seq, c.inn().kind.load(Ordering::Relaxed)))
+    }
+
+    /// A channel with news, the one that is waited for first.
+    fn any_news(&self) -> Option<usize> {
+        let new = |i: &usize| self.news(*i).is_some();
+        Some(self.expected)
+            .filter(new)
+            .or_else(|| (0..self.channels.len()).find(new))
     }
 
     /// Takes one message if there is one: a baton, an end, or a request, which
@@ -393,65 +457,56 @@ impl Runtime {
         c.seen = seq;
         let half = &c.pair.halves[1 - c.side];
         let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
-        match kind {
-            kind::BATON | kind::LAST_BATON => Some(Got::Baton {
+        let turn = half.turn.load(Ordering::Relaxed);
+        let got = match kind {
+            kind::BATON | kind::LAST_BATON => Got::Baton {
                 from: (kind == kind::BATON).then_some(index),
                 words: half.take_some_words(count),
                 count,
-            }),
-            kind::CALL if c.bond.ward => Some(Got::Called {
+            },
+            kind::CALL if c.bond.ward => Got::Called {
                 from: index,
                 words: half.take_words(),
-            }),
+            },
             // From one whose calls are not ours it is a switch like any other.
-            kind::CALL => Some(Got::Baton {
+            kind::CALL => Got::Baton {
                 from: Some(index),
                 words: half.take_some_words(count),
                 count,
-            }),
-            kind::TRAP if index == 0 && not_root => Some(Got::Ended {
+            },
+            kind::TRAP if index == 0 && not_root => Got::Ended {
                 words: half.take_words(),
                 count,
-            }),
+            },
             kind::REQUEST => {
                 super::serve::serve(self, index);
-                None
+                return None;
             }
-            _ => None, // an answer nobody waits for any more
-        }
+            _ => return None, // an answer nobody waits for any more
+        };
+        self.bell.receive(turn);
+        Some(got)
     }
 
     /// Waits for the baton. Requests are served meanwhile; deaths are seen to
     /// if this is the root.
     pub(super) fn park(&mut self, deadline: Option<Moment>) -> Got {
         loop {
-            let word = self.bell.word.load(Ordering::Acquire);
             if DEATHS.load(Ordering::Relaxed)
                 && DEATHS.swap(false, Ordering::Acquire)
                 && let Some(got) = self.look_around()
             {
                 return got;
             }
-            if word != self.heard {
-                let rings = word.wrapping_sub(self.heard);
-                self.heard = word;
-                let hint = self.bell.hint.load(Ordering::Relaxed) as usize;
-                let quick = rings == 1 && self.news(hint).is_some();
-                let found = if quick {
-                    self.take(hint)
-                } else {
-                    (0..self.channels.len()).find_map(|i| self.take(i))
-                };
-                if let Some(got) = found {
-                    // Others may have rung too: look again next time.
-                    self.heard = if quick { word } else { word.wrapping_sub(2) };
+            if let Some(index) = self.any_news() {
+                if let Some(got) = self.take(index) {
                     return got;
                 }
                 continue;
             }
             let watch = self.shared_table || self.is_nested();
             let heartbeat = watch.then_some(HEARTBEAT);
-            let limit = match deadline {
+            let mut limit = match deadline {
                 None => heartbeat,
                 Some(d) => {
                     let now = Moment::now();
@@ -465,14 +520,38 @@ impl Runtime {
                     }
                 }
             };
+            if self.ring_again() {
+                limit = Some(limit.unwrap_or(RING_AGAIN).min(RING_AGAIN));
+            }
             // Only now: with both sides on one processor the answer is mostly
             // there before the one who asked comes to wait.
             self.keep_informed();
-            self.bell.wait(word, limit);
-            if watch && word == self.bell.word.load(Ordering::Relaxed) {
+            let slept = self.sleep(limit, Self::any_news);
+            if watch && slept {
                 DEATHS.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Says that we sleep, looks once more, and sleeps. False: there was news.
+    fn sleep<T>(&self, limit: Option<Duration>, news: impl Fn(&Self) -> Option<T>) -> bool {
+        let dozed = self.bell.doze();
+        let quiet = !DEATHS.load(Ordering::SeqCst) && news(self).is_none();
+        if quiet {
+            self.bell.sleep(dozed, limit);
+        }
+        self.bell.rise(dozed);
+        quiet
+    }
+
+    /// Rings those again that were on their way to sleep. True: some still are.
+    fn ring_again(&mut self) -> bool {
+        let mut any = false;
+        for c in self.channels.iter_mut().flatten().filter(|c| c.unrung) {
+            c.ring();
+            any |= c.unrung && !c.peer_dead();
+        }
+        any
     }
 
     /// Before a wait: the user may have blocked the signal that ends it when a
@@ -522,15 +601,12 @@ impl Runtime {
     pub(super) fn answer(&mut self, call: &'static str, index: usize, book: bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let word = self.bell.word.load(Ordering::Acquire);
             if let Some((seq, kind::REPLY)) = self.news(index) {
                 let Some(c) = self.channel(index) else {
                     return Err(Error::new(call, Errno::EBADF, "no such context"));
                 };
                 c.seen = seq;
-                // What else rang meanwhile is looked for at the next park.
                 let errno = c.inn().errno.load(Ordering::Relaxed);
-                self.heard = word.wrapping_sub(2);
                 if errno == 0 {
                     return Ok(());
                 }
@@ -558,10 +634,24 @@ impl Runtime {
                     ),
                 ));
             }
-            self.bell
-                .wait(word, Some((deadline - now).min(Duration::from_millis(200))));
+            let mut limit = (deadline - now).min(Duration::from_millis(200));
+            if self.ring_again() {
+                limit = limit.min(RING_AGAIN);
+            }
+            // What else comes meanwhile is looked for at the next park.
+            self.sleep(Some(limit), |rt| match rt.news(index) {
+                Some((_, kind::REPLY)) => Some(()),
+                _ => None,
+            });
         }
     }
+}
+
+/// The owner's doorbell of a new file, and the same as others have it.
+pub(super) fn own_bell(fd: RawFd) -> Result<(OwnBell, PeerBell)> {
+    let bell = OwnBell::new(Mapped::map(fd)?);
+    seal_writes(fd)?;
+    Ok((bell, PeerBell::map(fd)?))
 }
 
 /// How a context ended, from its bell's `dead` word: bit 16 with an exit

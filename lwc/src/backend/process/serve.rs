@@ -9,11 +9,12 @@
 
 use super::fds;
 use super::overlay;
-use super::page::{Bell, Mapped, PAYLOAD, Pair, WORDS, kind};
 use super::registrar;
 use super::rights::Rights;
 use super::runtime::{Channel, Runtime};
-use super::trap::Bond;
+use super::wire::bell::{Bell, PeerBell};
+use super::wire::mapped::Mapped;
+use super::wire::pair::{PAYLOAD, Pair, WORDS, kind};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use nix::errno::Errno;
@@ -25,14 +26,14 @@ pub(super) mod op {
     pub(in super::super) const RESTRICT: u64 = 1;
     /// Lend resources. Bytes: specifiers. Answer: see [`super::overlay`].
     pub(in super::super) const OVERLAY: u64 = 2;
-    /// Meet a new holder, who gets the asker's rights. Words: its identity,
-    /// its channel's number. Descriptors: socket, pair page, doorbell.
+    /// Meet a new holder, who gets the asker's rights. Words: its identity.
+    /// Descriptors: socket, pair page, doorbell.
     pub(in super::super) const INTRODUCE: u64 = 3;
     /// Root: book a new context. Words: flags, whether it shares its creator's
-    /// table. Answer: identity, channel;
+    /// table. Answer: identity;
     /// descriptors: socket, pair page, doorbell.
     pub(in super::super) const REGISTER: u64 = 4;
-    /// Root: it has a process now. Words: identity, pid.
+    /// Root: it has a process now. Words: identity.
     pub(in super::super) const BORN: u64 = 5;
     /// Root: creation failed. Words: identity.
     pub(in super::super) const UNREGISTER: u64 = 6;
@@ -46,7 +47,7 @@ pub(super) mod op {
     pub(in super::super) const DESTROY: u64 = 10;
     /// Root: book a context that a trapped one makes. Words: flags, its slot
     /// in the maker's nursery, whether its calls go to its maker. Answer:
-    /// identity, channel.
+    /// identity.
     pub(in super::super) const REGISTER_SLOT: u64 = 11;
     /// Read memory. Words: address, length. Answer: bytes.
     pub(in super::super) const PEEK: u64 = 20;
@@ -60,13 +61,21 @@ pub(super) mod op {
     /// Answer: its number.
     pub(in super::super) const TAKE: u64 = 24;
     /// Meet a context that the asker, whose calls come here, makes. Words: its
-    /// identity, its channel's number, its slot, whether its calls come here.
-    /// Answer: channel.
+    /// identity, its slot, whether its calls come here.
     pub(in super::super) const MEET: u64 = 25;
     /// Meet a new holder, as [`INTRODUCE`] has it, by what the asker, our
-    /// monitor, has put here. Words: identity, channel's number, addresses of
-    /// pair page and doorbell, number of the socket.
+    /// monitor, has put here. Words: identity, addresses of pair page and
+    /// doorbell, number of the socket.
     pub(in super::super) const MEET_AT: u64 = 26;
+    /// The asker is about to enter the strict sandbox, and will ask for nothing
+    /// more.
+    pub(in super::super) const SEAL: u64 = 27;
+    /// From the root: hold a context, if it is known here. Words: its identity.
+    /// Answer: the number of its descriptor, or all bits.
+    pub(in super::super) const KNOW: u64 = 28;
+    /// From the root: meet another context. Words: its identity, whether to hold
+    /// it. Descriptors: pair page, doorbell. Answer: the descriptor's number.
+    pub(in super::super) const GREET: u64 = 29;
 
     /// Whether the root is asked as the keeper of the book.
     pub(super) fn is_book(op: u64) -> bool {
@@ -178,11 +187,20 @@ pub(super) fn serve(rt: &mut Runtime, index: usize) {
     let Some(c) = rt.channel(index) else { return };
     let asker = c.peer;
     let words = c.inn().take_words();
-    let quick = super::access::quick(rt, index, &words);
+    // Whoever is in the strict sandbox is served nothing, but may give up what
+    // it holds.
+    let sealed = c.sealed && words[0] != op::UNHOLD;
+    let quick = if sealed {
+        Some(Errno::EPERM as i32 as u32)
+    } else {
+        super::access::quick(rt, index, &words)
+    };
     let fragile = rt.fragile.then_some(Errno::EAGAIN as i32 as u32);
     if let Some(errno) = quick.or(fragile) {
         if let Some(c) = rt.channel(index) {
-            if quick.is_none() {
+            if sealed {
+                c.out().put_payload(b"who asks is in the strict sandbox");
+            } else if quick.is_none() {
                 c.out()
                     .put_payload(b"it is getting memory; answer that call of it first");
             }
@@ -197,20 +215,30 @@ pub(super) fn serve(rt: &mut Runtime, index: usize) {
     let Some(c) = rt.channel(index) else { return };
     let bytes = c.inn().payload();
     let result = run(rt, index, asker, &words, &bytes);
-    let Some(c) = rt.channel(index) else {
-        if let Ok(reply) = result
-            && reply.close
-        {
-            reply.fds.iter().for_each(|&fd| fds::close(fd));
-        }
-        return;
+    let registered = match &result {
+        Ok(reply) if words[0] == op::REGISTER => Some(reply.words[0]),
+        _ => None,
     };
+    let sock = rt.channel(index).map_or(-1, |c| c.sock);
     let result = result.and_then(|reply| {
-        let sent = fds::send(c.sock, &reply.fds);
+        let sent = fds::send(sock, &reply.fds);
         if reply.close {
             reply.fds.iter().for_each(|&fd| fds::close(fd));
         }
-        sent.map_err(|e| (e.errno(), "its owner is in a sandbox".into()))?;
+        sent.map(|()| reply).map_err(|e| {
+            // Nobody makes what nobody has been told of.
+            if let Some(id) = registered {
+                registrar::unregister(rt, id);
+            }
+            (
+                e.errno(),
+                "its owner cannot send descriptors: it is in a sandbox, or too many are under way"
+                    .to_owned(),
+            )
+        })
+    });
+    let Some(c) = rt.channel(index) else { return };
+    let result = result.and_then(|reply| {
         if !c.out().put_payload(&reply.bytes) {
             return Err((Errno::E2BIG, "too many parts".to_owned()));
         }
@@ -264,13 +292,21 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
         op::INTRODUCE => introduce(rt, index, words),
         op::MEET_AT => meet_at(rt, index, words),
         op::MEET => match super::nested::meet_slot(rt, index, words) {
-            Ok(at) => {
-                let mut reply = Reply::default();
-                reply.words[0] = at as u64;
-                Ok(reply)
-            }
+            Ok(()) => done,
             Err((errno, why)) => refuse(errno, why),
         },
+        op::SEAL => {
+            if let Some(c) = rt.channel(index) {
+                c.sealed = true;
+            }
+            done
+        }
+        op::KNOW | op::GREET if index != 0 || rt.is_root() || rt.monitor.is_some() => refuse(
+            Errno::EPERM,
+            "only the root introduces contexts to each other, and none whose system calls are trapped",
+        ),
+        op::KNOW => super::introduce::know(rt, words[1]),
+        op::GREET => super::introduce::greet(rt, words[1], words[2] != 0),
         _ if !rt.is_root() => refuse(Errno::EPERM, "only the root keeps the book"),
         op::REGISTER => {
             // An honest creator makes one context at a time. A hostile one
@@ -299,7 +335,6 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
                 ..Reply::default()
             };
             reply.words[0] = r.id;
-            reply.words[1] = r.channel as u64;
             Ok(reply)
         }
         op::REGISTER_SLOT => {
@@ -307,15 +342,14 @@ fn run(rt: &mut Runtime, index: usize, asker: u64, words: &[u64; WORDS], bytes: 
                 return refuse(Errno::EAGAIN, "its creator has one under way");
             }
             let ward = words[3] == 0 && rt.channel(index).is_some_and(|c| c.bond.ward);
-            let (id, channel) =
+            let id =
                 super::nested::register_slot(rt, asker, words[1] as u32, words[2] as usize, ward)
                     .map_err(|e| (e.errno(), e.to_string()))?;
             let mut reply = Reply::default();
             reply.words[0] = id;
-            reply.words[1] = channel as u64;
             Ok(reply)
         }
-        op::BORN => match registrar::born_elsewhere(rt, asker, words[1], words[2] as i32) {
+        op::BORN => match registrar::born_elsewhere(rt, asker, words[1]) {
             Ok(()) => done,
             Err(e) => refuse(e, "no new context of this creator"),
         },
@@ -373,11 +407,12 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
         return refuse(Errno::EBADF, "no such channel");
     };
     let rights: Rights = c.granted.clone();
-    // A context that introduces itself anew is who it is.
-    let vouched = c.vouched && c.peer == words[1];
+    // A context that introduces itself anew is who it is, and the root, which
+    // keeps the book, says of others who they are.
+    let vouched = c.vouched && (c.peer == words[1] || c.peer == 1);
     let got = fds::receive(c.sock, 3).map_err(|e| (e.errno(), e.to_string()))?;
     let (sock, pair, bell) = (got[0], got[1], got[2]);
-    let made = Mapped::<Pair>::map(pair).and_then(|p| Mapped::<Bell>::map(bell).map(|b| (p, b)));
+    let made = Mapped::<Pair>::map(pair).and_then(|p| PeerBell::map(bell).map(|b| (p, b)));
     fds::close(pair);
     fds::close(bell);
     let (pair, peer_bell) = match made {
@@ -387,9 +422,8 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
             return Err((e.errno(), e.to_string()));
         }
     };
-    pair.inherit(false);
-    peer_bell.inherit(false);
-    Ok(acquaint(rt, words, sock, pair, peer_bell, rights, vouched))
+    acquaint(rt, words[1], sock, pair, peer_bell, rights, vouched);
+    Ok(Reply::default())
 }
 
 /// The same in a trapped context, which can map nothing: its monitor has.
@@ -406,7 +440,7 @@ fn meet_at(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
         std::ptr::NonNull::new(address as *mut u8)
             .filter(|_| address.is_multiple_of(crate::page_size() as u64))
     };
-    let (Some(pair), Some(bell)) = (at(words[3]), at(words[4])) else {
+    let (Some(pair), Some(bell)) = (at(words[2]), at(words[3])) else {
         return refuse(Errno::EINVAL, "no address");
     };
     // SAFETY: who asks is the creator, with every right over this memory; it
@@ -414,44 +448,27 @@ fn meet_at(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
     let (pair, bell) = unsafe {
         (
             Mapped::<Pair>::adopt(pair.cast()),
-            Mapped::<Bell>::adopt(bell.cast()),
+            PeerBell::new(Mapped::<Bell>::adopt(bell.cast())),
         )
     };
-    pair.inherit(false);
-    bell.inherit(false);
-    let sock = words[5] as RawFd;
-    Ok(acquaint(rt, words, sock, pair, bell, rights, vouched))
+    let sock = words[4] as RawFd;
+    acquaint(rt, words[1], sock, pair, bell, rights, vouched);
+    Ok(Reply::default())
 }
 
 fn acquaint(
     rt: &mut Runtime,
-    words: &[u64; WORDS],
+    id: u64,
     sock: RawFd,
     pair: Mapped<Pair>,
-    peer_bell: Mapped<Bell>,
+    bell: PeerBell,
     rights: Rights,
     vouched: bool,
-) -> Reply {
+) {
     rt.sweep();
-    let at = rt.add_channel(Channel {
-        peer: words[1],
-        desc: sock,
-        sock,
-        held: false,
-        root_line: false,
-        lent: false,
-        vouched,
-        pair,
-        side: 1,
-        seen: 0,
-        peer_bell,
-        there: words[2] as u32,
-        granted: rights,
-        mine: Rights::none(),
-        foreign: Vec::new(),
-        bond: Bond::default(),
-    });
-    let mut reply = Reply::default();
-    reply.words[0] = at as u64;
-    reply
+    bell.inherit(false);
+    let mut c = Channel::new(id, sock, pair, 1, bell);
+    c.vouched = vouched;
+    c.granted = rights;
+    rt.add_channel(c);
 }

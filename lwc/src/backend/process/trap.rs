@@ -26,8 +26,8 @@
 //! work and makes them in its name.
 
 use super::filter::{self, Installed};
-use super::page::{WORDS, kind};
 use super::runtime::{Got, Runtime};
+use super::wire::pair::{WORDS, kind};
 use super::{STATE, fds, window};
 use crate::error::{Error, Result};
 use lwc_sys::{LWC_CALL_ARGS, LWC_CALL_NUMBER, LWC_CALL_WORDS, LWC_REPLY_ERRNO, LWC_REPLY_VALUE};
@@ -86,7 +86,7 @@ pub(super) fn enter(rt: &Runtime, listener: bool) -> Result<Option<RawFd>> {
         .collect();
     catch()?;
     TRAPPED.store(true, Ordering::Relaxed);
-    rt.bell.trapped.store(1, Ordering::Relaxed);
+    rt.bell.set_trapped();
     Ok(
         match filter::install(&(floor..=ceiling), &excepted, listener)? {
             Installed::Listened(fd) => Some(fd),
@@ -235,28 +235,28 @@ fn converse(
     loop {
         if again {
             alive(rt, monitor.channel)?;
-            rt.bell.awaits.store(monitor.id, Ordering::Relaxed);
-            rt.current().store(monitor.id, Ordering::Relaxed);
+            rt.bell.set_awaits(monitor.id);
+            rt.expected = monitor.channel;
+            let turn = rt.bell.give(monitor.id, 0);
             let c = rt.channel(monitor.channel).ok_or(Errno::ESRCH)?;
             let half = c.out();
+            half.turn.store(turn, Ordering::Relaxed);
             half.put_words(words);
             half.count.store(LWC_CALL_WORDS, Ordering::Relaxed);
             half.publish(kind::CALL);
             c.ring();
         }
         let got = rt.park(None);
-        let id = rt.id;
-        rt.current().store(id, Ordering::Relaxed);
         let from = match got {
             Got::Baton { from, words, .. } if from == Some(monitor.channel) => {
-                rt.bell.awaits.store(0, Ordering::Relaxed);
+                rt.bell.set_awaits(0);
                 return Ok(answer(&words));
             }
             Got::Baton { from, words, .. } => {
                 // A second descriptor of the monitor's will do as well.
                 let peer = from.and_then(|i| rt.channel(i));
                 if peer.is_some_and(|c| c.vouched && c.peer == monitor.id) {
-                    rt.bell.awaits.store(0, Ordering::Relaxed);
+                    rt.bell.set_awaits(0);
                     return Ok(answer(&words));
                 }
                 from
@@ -298,11 +298,13 @@ fn send_back(rt: &mut Runtime, index: usize) -> bool {
     let Some(peer) = rt.channel(index).map(|c| c.peer) else {
         return false;
     };
-    rt.current().store(peer, Ordering::Relaxed);
+    rt.expected = index;
+    let turn = rt.bell.give(peer, 0);
     let Some(c) = rt.channel(index) else {
         return false;
     };
     let half = c.out();
+    half.turn.store(turn, Ordering::Relaxed);
     half.put_words(&[Errno::EBUSY as u64, 0]);
     half.count.store(2, Ordering::Relaxed);
     half.publish(kind::BATON);

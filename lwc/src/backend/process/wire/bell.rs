@@ -1,0 +1,423 @@
+//! Doorbells: how a context sleeps, and how others wake it.
+//!
+//! A doorbell is a page that its owner alone writes (but for one word of the
+//! root's). Everybody who may wake the owner has it mapped to read, from a
+//! memory file that nobody can map writable any more. So nothing that many can
+//! reach carries anything that anybody relies on: what others have to say is
+//! in the pages of pairs ([`super::pair`]), and on the doorbell they can only
+//! call FUTEX_WAKE, which for nothing costs the owner a look around.
+//!
+//! # No wake-up is lost
+//! The owner says on its doorbell that it sleeps (an odd count), *then* looks at
+//! every page of a pair, then sleeps if the count is still what it said. Who
+//! has written to a pair page looks at the count *afterwards*. Both are in one
+//! order for all (SeqCst). If the count is even, the owner has yet to look and
+//! will see what was written. If it is odd, the owner is woken; if it was not
+//! asleep yet, it is on its way, and is woken again a moment later.
+//!
+//! # Who sleeps there
+//! futex(2) tells how many it has woken. In the sandbox a context may sleep on
+//! its own doorbell alone, so that number is the kernel's word that the owner
+//! was asleep, which [`PeerBell::is_asleep`] asks for without waking it.
+
+use super::mapped::Mapped;
+use crate::backend::process::window;
+use crate::error::Result;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The page. Each word has one writer, the owner, but for `dead`.
+#[repr(C)]
+pub(in super::super) struct Bell {
+    /// What futex(2) waits on: even while the owner is awake, odd while it
+    /// sleeps or is about to.
+    state: AtomicU32,
+    /// Not zero if the owner's system calls are trapped.
+    trapped: AtomicU32,
+    /// Not zero while the owner waits for the answer to a trapped call: the
+    /// identity of the one context that may give it.
+    awaits: AtomicU64,
+    /// The number of the last hand-over that the owner received.
+    turn: AtomicU64,
+    /// The number of the last one that it made, and to whom. While it is
+    /// smaller than `turn` the owner has the baton.
+    given: AtomicU64,
+    given_to: AtomicU64,
+    /// How the owner ended; zero while it lives. The root writes it. The owner
+    /// could, to be taken for dead by those who would switch to it; the root
+    /// keeps its own book.
+    dead: AtomicU32,
+}
+
+/// Times that a ringer tries to wake an owner that is on its way to sleep.
+const TRIES: usize = 100;
+
+/// A hand-over's number may be ahead of its receiver's last one by so much at
+/// most: who lies about it wins nothing, and cannot use numbers up.
+const AHEAD: u64 = 1 << 32;
+
+fn futex(word: &AtomicU32, op: i32, value: u64, time: u64, other: u64) -> i64 {
+    // SAFETY: futex(2) on a word inside a mapping that the caller holds. WAKE
+    // and REQUEUE of nothing read and write no memory; WAIT reads the word and
+    // the timespec that `time` points at, which lives across the call.
+    unsafe {
+        window::own([
+            libc::SYS_futex as u64,
+            word.as_ptr() as u64,
+            op as u64,
+            value,
+            time,
+            other,
+            0,
+        ])
+    }
+}
+
+/// The owner's view.
+pub(in super::super) struct OwnBell(Mapped<Bell>);
+
+impl OwnBell {
+    /// By a mapping that can be written.
+    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+        page.inherit(false);
+        Self(page)
+    }
+
+    /// The word that a signal's handler counts up by 2, so that a sleep that is
+    /// about to begin ends at once.
+    pub(in super::super) fn word(&self) -> *mut AtomicU32 {
+        (&raw const self.0.state).cast_mut()
+    }
+
+    /// Where the owner may sleep.
+    pub(in super::super) fn address(&self) -> u64 {
+        self.0.state.as_ptr() as u64
+    }
+
+    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
+        self.0.ptr()
+    }
+
+    /// Says that the owner sleeps, before it looks around for the last time.
+    /// A handler of a signal that sleeps in the middle of this sleep leaves
+    /// the count odd and larger.
+    pub(in super::super) fn doze(&self) -> (u32, bool) {
+        let was = self.0.state.load(Ordering::Relaxed);
+        let step = if was & 1 == 1 { 2 } else { 1 };
+        (
+            self.0
+                .state
+                .fetch_add(step, Ordering::SeqCst)
+                .wrapping_add(step),
+            step == 1,
+        )
+    }
+
+    /// Sleeps until woken, a signal, or `limit`, unless the count is no longer
+    /// the one that [`doze`](Self::doze) gave.
+    pub(in super::super) fn sleep(&self, dozed: (u32, bool), limit: Option<Duration>) {
+        let ts = limit.map(|limit| libc::timespec {
+            tv_sec: limit.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+        });
+        let until = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        futex(
+            &self.0.state,
+            libc::FUTEX_WAIT,
+            dozed.0.into(),
+            until as u64,
+            0,
+        );
+    }
+
+    /// Awake again.
+    pub(in super::super) fn rise(&self, dozed: (u32, bool)) {
+        if dozed.1 {
+            self.0.state.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(in super::super) fn set_trapped(&self) {
+        self.0.trapped.store(1, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn set_awaits(&self, id: u64) {
+        self.0.awaits.store(id, Ordering::Relaxed);
+    }
+
+    /// The root discarded itself.
+    pub(in super::super) fn set_dead(&self, how: u32) {
+        self.0.dead.store(how, Ordering::Relaxed);
+    }
+
+    /// The owner receives a hand-over that says it has this number.
+    pub(in super::super) fn receive(&self, number: u64) {
+        let last = self
+            .0
+            .turn
+            .load(Ordering::Relaxed)
+            .max(self.0.given.load(Ordering::Relaxed));
+        let ahead = number.wrapping_sub(last);
+        let number = if (1..AHEAD).contains(&ahead) {
+            number
+        } else {
+            last + 1
+        };
+        self.0.turn.store(number, Ordering::Relaxed);
+    }
+
+    /// The owner takes the baton back of itself: whom it gave it to has not
+    /// returned it in time, or has ended.
+    pub(in super::super) fn take_back(&self) {
+        self.receive(self.0.given.load(Ordering::Relaxed) + 1);
+    }
+
+    /// The owner hands over; the number of it, which is larger than `after`.
+    pub(in super::super) fn give(&self, to: u64, after: u64) -> u64 {
+        let turn = self.0.turn.load(Ordering::Relaxed);
+        let given = self.0.given.load(Ordering::Relaxed);
+        let number = turn.max(given).max(after) + 1;
+        self.0.given_to.store(to, Ordering::Relaxed);
+        self.0.given.store(number, Ordering::Release);
+        number
+    }
+
+    /// The root's: what it gave has come to be there, under this number.
+    pub(in super::super) fn redirect(&self, to: u64, number: u64) {
+        self.0.given_to.store(to, Ordering::Relaxed);
+        self.0.given.store(number, Ordering::Release);
+    }
+
+    /// Where the baton went from here, as [`PeerBell::baton`].
+    pub(in super::super) fn baton(&self) -> Baton {
+        baton(&self.0)
+    }
+}
+
+/// What a context says of the baton, on its doorbell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Baton {
+    /// The last hand-over that it received.
+    pub(in super::super) turn: u64,
+    /// The last one that it made.
+    pub(in super::super) given: u64,
+    /// To whom.
+    pub(in super::super) to: u64,
+}
+
+impl Baton {
+    /// Where the baton went on from here, if this context, which received the
+    /// hand-over `number`, has made one since and received none.
+    pub(in super::super) fn went_on(self, number: u64) -> Option<(u64, u64)> {
+        let since = (1..AHEAD).contains(&self.given.wrapping_sub(number));
+        (since && self.turn < self.given).then_some((self.to, self.given))
+    }
+}
+
+fn baton(bell: &Bell) -> Baton {
+    Baton {
+        turn: bell.turn.load(Ordering::Relaxed),
+        given: bell.given.load(Ordering::Acquire),
+        to: bell.given_to.load(Ordering::Relaxed),
+    }
+}
+
+/// Another's doorbell, to be read and rung.
+pub(in super::super) struct PeerBell(Mapped<Bell>);
+
+impl PeerBell {
+    /// By the doorbell's file, under [`super::mapped::seal_writes`].
+    pub(in super::super) fn map(fd: RawFd) -> Result<Self> {
+        Mapped::map_to_read(fd).map(Self)
+    }
+
+    /// By a mapping that there is.
+    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+        Self(page)
+    }
+
+    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
+        self.0.ptr()
+    }
+
+    pub(in super::super) fn inherit(&self, yes: bool) {
+        self.0.inherit(yes);
+    }
+
+    pub(in super::super) fn again(&self) -> Result<Self> {
+        self.0.again().map(Self)
+    }
+
+    /// The first use costs a fault: now, not at a switch.
+    pub(in super::super) fn touch(&self) {
+        self.0.state.load(Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn is_trapped(&self) -> bool {
+        self.0.trapped.load(Ordering::Relaxed) != 0
+    }
+
+    /// The one context that the owner takes an answer from; zero: any.
+    pub(in super::super) fn awaits(&self) -> u64 {
+        self.0.awaits.load(Ordering::Relaxed)
+    }
+
+    /// How it ended; zero while it lives.
+    pub(in super::super) fn dead(&self) -> u32 {
+        self.0.dead.load(Ordering::Relaxed)
+    }
+
+    pub(in super::super) fn baton(&self) -> Baton {
+        baton(&self.0)
+    }
+
+    /// Wakes the owner, for which something has been written to a pair page
+    /// ([`super::pair::Half::publish`]). False: it was on its way to sleep all
+    /// the time, and is to be rung again in a while.
+    #[must_use]
+    pub(in super::super) fn ring(&self) -> bool {
+        let first = self.0.state.load(Ordering::SeqCst);
+        for _ in 0..TRIES {
+            let state = self.0.state.load(Ordering::SeqCst);
+            if state & 1 == 0 || state != first {
+                return true;
+            }
+            if futex(&self.0.state, libc::FUTEX_WAKE, i32::MAX as u64, 0, 0) > 0 {
+                return true;
+            }
+            // SAFETY: sched_yield(2) takes no arguments and touches no memory.
+            unsafe { window::own([libc::SYS_sched_yield as u64, 0, 0, 0, 0, 0, 0]) };
+        }
+        false
+    }
+
+    /// Whether somebody sleeps on this doorbell, by the kernel's word: it would
+    /// move so many sleepers to where they are.
+    pub(in super::super) fn is_asleep(&self) -> bool {
+        let word = &self.0.state;
+        let all = i32::MAX as u64;
+        futex(word, libc::FUTEX_REQUEUE, 0, all, word.as_ptr() as u64) > 0
+    }
+}
+
+/// The root's view of a context's doorbell beside its [`PeerBell`].
+pub(in super::super) struct Registered(Mapped<Bell>);
+
+impl Registered {
+    /// By a mapping that can be written.
+    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+        page.inherit(false);
+        Self(page)
+    }
+
+    /// For the fork of a new context, whose own doorbell it becomes.
+    pub(in super::super) fn inherit(&self, yes: bool) {
+        self.0.inherit(yes);
+    }
+
+    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
+        self.0.ptr()
+    }
+
+    pub(in super::super) fn set_dead(&self, how: u32) {
+        self.0.dead.store(how, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mapped::seal_writes;
+    use super::*;
+
+    fn pair() -> (OwnBell, PeerBell, RawFd) {
+        let fd = Mapped::<Bell>::file(c"t").unwrap();
+        let own = OwnBell::new(Mapped::map(fd).unwrap());
+        seal_writes(fd).unwrap();
+        (own, PeerBell::map(fd).unwrap(), fd)
+    }
+
+    #[test]
+    fn nobody_but_the_owner_can_write() {
+        let (_own, peer, fd) = pair();
+        assert!(Mapped::<Bell>::map(fd).is_err());
+        // SAFETY: asks for more rights to a mapping of our own.
+        let rc = unsafe {
+            libc::mprotect(
+                peer.ptr().as_ptr().cast(),
+                Mapped::<Bell>::LEN,
+                libc::PROT_READ | libc::PROT_WRITE,
+            )
+        };
+        assert_eq!(rc, -1);
+        // SAFETY: writes a local byte to a descriptor of our own.
+        let rc = unsafe { libc::pwrite(fd, [1u8].as_ptr().cast(), 1, 0) };
+        assert_eq!(rc, -1);
+        super::super::super::fds::close(fd);
+    }
+
+    #[test]
+    fn a_sleeper_is_seen_and_woken() {
+        let (own, peer, fd) = pair();
+        assert!(!peer.is_asleep());
+        assert!(peer.ring(), "one that is awake needs no waking");
+        struct Owner(OwnBell);
+        // SAFETY: atomics in a shared mapping, which stays where it is.
+        unsafe impl Send for Owner {}
+        let owner = Owner(own);
+        let sleeper = std::thread::spawn(move || {
+            let Owner(own) = &{ owner };
+            let dozed = own.doze();
+            own.sleep(dozed, None);
+            own.rise(dozed);
+        });
+        while !peer.is_asleep() {
+            std::thread::yield_now();
+        }
+        assert!(peer.is_asleep(), "asking wakes nobody");
+        assert!(peer.ring());
+        sleeper.join().unwrap();
+        assert!(!peer.is_asleep());
+        super::super::super::fds::close(fd);
+    }
+
+    #[test]
+    fn one_that_never_sleeps_is_given_up_and_one_that_rose_is_not() {
+        let (own, peer, fd) = pair();
+        let dozed = own.doze();
+        assert!(!peer.ring());
+        own.rise(dozed);
+        assert!(peer.ring());
+        super::super::super::fds::close(fd);
+    }
+
+    #[test]
+    fn turns_go_up_whatever_is_claimed() {
+        let (own, peer, fd) = pair();
+        own.receive(7);
+        assert_eq!(peer.baton().turn, 7);
+        assert_eq!(own.give(3, 0), 8);
+        assert_eq!(
+            peer.baton(),
+            Baton {
+                turn: 7,
+                given: 8,
+                to: 3
+            }
+        );
+        for lie in [0, u64::MAX, 1 << 63, (1 << 40) + AHEAD] {
+            let before = peer.baton();
+            own.receive(lie);
+            assert_eq!(
+                peer.baton().turn,
+                before.turn.max(before.given) + 1,
+                "{lie}"
+            );
+        }
+        own.give(3, 0);
+        own.take_back();
+        assert!(peer.baton().turn > peer.baton().given);
+        super::super::super::fds::close(fd);
+    }
+}
