@@ -46,7 +46,7 @@ mod trapped;
 pub use backend::{Backend, backend};
 pub use context::{
     Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
-    confine, create, getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
+    confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
 };
 pub use error::{Error, Result};
 pub use moment::Moment;

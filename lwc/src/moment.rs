@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 pub struct Moment(u64);
 
 impl Moment {
+    /// A deadline that does not come.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The present one.
     #[inline]
     pub fn now() -> Self {

@@ -326,6 +326,13 @@ pub(crate) fn await_switch(_: Moment) -> Result<Event> {
     ))
 }
 
+/// Contexts are never scheduled: whoever lives waits.
+pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
+    of.iter()
+        .map(|&fd| Ok(lw_info(Some(fd))?.state != lwc_sys::LWC_STATE_DEAD))
+        .collect()
+}
+
 /// lwControl, LWC_CONTROL_DESTROY; it always waits.
 pub(crate) fn destroy(fd: RawFd, _wait: bool) -> Result<()> {
     // SAFETY: the command has no argument.

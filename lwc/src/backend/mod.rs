@@ -162,6 +162,7 @@ dispatch! {
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
+    parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

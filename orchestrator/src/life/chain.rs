@@ -58,6 +58,11 @@ pub(crate) struct Step {
     pub(crate) control: Control,
     pub(crate) snapshot: Context,
     pub(crate) copy: Option<Context>,
+    /// The identity of the copy made last.
+    pub(super) id: u64,
+    /// The copy has done what it must not, or who is next to it has: it serves no
+    /// more, though nobody else needs to know.
+    pub(super) wrong: bool,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
     pub(crate) setup: SetupTimings,
@@ -86,10 +91,16 @@ pub struct LiveChain {
     /// to be made.
     pub(super) ran: Option<Ran>,
     pub(super) waits: Vec<Duration>,
+    /// Whether contexts are processes, which can run whoever's turn it is.
+    pub(super) apart: bool,
     /// Whether functions hand over to each other.
     pub(super) relay: bool,
     /// Whether they know their neighbours, as these are now.
     pub(super) linked: bool,
+    /// The number of the last request that went from function to function.
+    pub(super) turn: u64,
+    /// Whether all copies have come to rest since the last request.
+    pub(super) settled: bool,
 }
 
 /// What a chain has done.
@@ -166,14 +177,16 @@ impl LiveChain {
         &self.last
     }
 
-    /// Ends the copies that have served, clears what is left of their messages
-    /// and makes ready a copy of each function that has none. Between an
-    /// invocation and this a hostile copy may run on, where contexts are
-    /// processes.
+    /// Ends the copies that have served, and those that run though it is nobody's
+    /// turn; clears what is left of their messages and makes ready a copy of each
+    /// function that has none. Between an invocation and this a hostile copy may
+    /// run on, where contexts are processes; without it the next invocation does
+    /// the same first.
     ///
     /// # Errors
     /// As [`invoke`](Self::invoke).
     pub fn prepare(&mut self) -> Result<(), Failure> {
+        self.settle();
         self.clear_away();
         self.clear_input(0);
         for i in 0..self.steps.len() {
@@ -226,6 +239,8 @@ impl LiveChain {
         id: &str,
         due: Option<Moment>,
     ) -> Result<(usize, About), Failure> {
+        self.settle();
+        self.settled = false;
         self.clear_away();
         self.hops.clear();
         self.ran = None;
@@ -354,7 +369,7 @@ impl LiveChain {
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, about);
         self.counts.switches += 1;
-        let event = self.call(i, copy, &[word::INVOKE], until);
+        let event = self.call(i, copy, &[word::INVOKE, 0, 0], until);
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -436,15 +451,14 @@ impl LiveChain {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
                     return Ok(args);
                 }
-                Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
+                Ok(Event::Switched { from, args })
+                    if from == Some(snapshot) && !self.is_old_news(i, &args) =>
+                {
                     return Err(Cause::of_snapshot(&args));
                 }
                 Ok(Event::Switched { from, .. }) => {
-                    // Out of turn: code that was to wait runs. It runs no more.
-                    if let Some(stranger) = from {
-                        log::warn!("a context passed control out of turn and is killed");
-                        self.kill_stranger(stranger);
-                    }
+                    // Out of turn: code that was to wait runs.
+                    self.end_stranger(from);
                     event = lwc::await_switch(deadline);
                 }
                 Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),

@@ -16,6 +16,7 @@ const DEADLINE: usize = REQUEST + HEAD_LEN;
 const TIMEOUT: usize = DEADLINE + 8;
 const ID: usize = TIMEOUT + 8;
 const ID_LEN: usize = 64;
+const TURN: usize = ID + ID_LEN;
 
 // The function's context writes these.
 const REPLY: usize = 1024;
@@ -24,6 +25,18 @@ const LOG_USED: usize = STATUS + 8;
 const BEGAN: usize = LOG_USED + 8;
 const ERROR: usize = BEGAN + 8;
 pub(crate) const ERROR_LEN: usize = 256;
+const TAKEN: usize = ERROR + ERROR_LEN;
+const STRAY: usize = TAKEN + 8;
+
+const _: () = assert!(TURN + 8 <= REPLY && STRAY + 8 <= REQUEST_ATTRIBUTES);
+
+/// A hand-over that was not for this turn: from whom, as bits of a note.
+pub(super) mod stray {
+    /// The function before, or nobody that can be named.
+    pub(in super::super) const BEFORE: u64 = 1;
+    /// The function after.
+    pub(in super::super) const AFTER: u64 = 2;
+}
 
 // So far every invocation goes; from here on only those that need more: a
 // page that is not touched costs nothing after a switch.
@@ -76,6 +89,49 @@ impl Control {
     pub(crate) fn put_invocation(&self, id: &str, deadline: u64) {
         self.put_u64(DEADLINE, deadline);
         put_text(&self.0, ID, ID_LEN, id.as_bytes());
+    }
+
+    /// Root: the number of the request for which the function may take over, from
+    /// the one before it; 0: none. No number comes twice.
+    #[inline]
+    pub(crate) fn put_turn(&self, number: u64) {
+        self.put_u64(TURN, number);
+    }
+
+    /// Function: the same.
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.u64(TURN)
+    }
+
+    /// Function: it has taken over for this request.
+    #[inline]
+    pub(crate) fn put_taken(&self, number: u64) {
+        self.put_u64(TAKEN, number);
+    }
+
+    /// Root: the same, in the function's own words.
+    pub(crate) fn taken(&self) -> u64 {
+        self.u64(TAKEN)
+    }
+
+    /// Function: somebody handed over who should not have.
+    #[cold]
+    pub(crate) fn put_stray(&self, from: u64) {
+        self.put_u64(STRAY, self.u64(STRAY) | from);
+    }
+
+    /// Root: whether the function says so.
+    #[inline]
+    pub(crate) fn has_stray(&self) -> bool {
+        self.u64(STRAY) != 0
+    }
+
+    /// Root: from whom, in the function's own words, and from nobody afterwards.
+    pub(crate) fn take_stray(&self) -> u64 {
+        let noted = self.u64(STRAY);
+        self.put_u64(STRAY, 0);
+        noted
     }
 
     /// Root: from now on the function's context takes its own time.
@@ -230,6 +286,25 @@ mod tests {
         assert_eq!(deadline, c.began().nanos() + 1_000_000_000);
         c.put_invocation("id", before.nanos());
         assert_eq!(c.begin(), before.nanos());
+    }
+
+    #[test]
+    fn turns_and_strays_have_places_of_their_own() {
+        let c = Control::new().unwrap();
+        c.put_invocation(&"i".repeat(200), 7);
+        c.put_turn(u64::MAX);
+        c.put_status(1, &[b'e'; 999]);
+        c.put_taken(u64::MAX);
+        c.put_stray(stray::BEFORE);
+        c.put_stray(stray::AFTER);
+        assert_eq!((c.turn(), c.taken()), (u64::MAX, u64::MAX));
+        assert_eq!(c.take_stray(), stray::BEFORE | stray::AFTER);
+        assert_eq!(c.take_stray(), 0);
+        assert_eq!((c.status(), c.error().len()), (1, ERROR_LEN - 1));
+        // SAFETY: a text that ends in a NUL, as just put.
+        let id = unsafe { std::ffi::CStr::from_ptr(c.id()) };
+        assert_eq!(id.to_bytes().len(), ID_LEN - 1);
+        assert_eq!(c.begin(), 7);
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod introduce;
 mod memory;
 mod nested;
 mod overlay;
+mod parked;
 mod ranges;
 mod registrar;
 mod rights;
@@ -562,7 +563,9 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
-    let got = rt.park(Some(deadline));
+    rt.bell.wait_on();
+    // In the sandbox nobody sleeps with a limit.
+    let got = rt.park(Some(deadline).filter(|&d| d != Moment::NEVER));
     if matches!(got, Got::Timeout) {
         rt.bell.take_back();
     }
@@ -591,6 +594,12 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
 pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
     let mut guard = Guard::alone("introduce")?;
     introduce::introduce(guard.rt(), to, whom)
+}
+
+/// Whether contexts wait to be switched to, all at one moment.
+pub(crate) fn parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>> {
+    let mut guard = Guard::get("parked")?;
+    parked::parked(guard.rt(), of, patient)
 }
 
 /// Whether a context waits to be switched to, by the kernel's word.

@@ -174,6 +174,15 @@ impl OwnBell {
         self.receive(self.0.given.load(Ordering::Relaxed) + 1);
     }
 
+    /// What the owner received last was nobody's to give: the baton is where it
+    /// had gone from here before.
+    pub(in super::super) fn wait_on(&self) {
+        let given = self.0.given.load(Ordering::Relaxed);
+        self.0
+            .turn
+            .store(given.saturating_sub(1), Ordering::Relaxed);
+    }
+
     /// The owner hands over; the number of it, which is larger than `after`.
     pub(in super::super) fn give(&self, to: u64, after: u64) -> u64 {
         let turn = self.0.turn.load(Ordering::Relaxed);
@@ -293,6 +302,19 @@ impl PeerBell {
         false
     }
 
+    /// Moves whoever sleeps on this doorbell to a word of the caller's own, which
+    /// nobody else can wake at. Whether somebody was asleep.
+    pub(in super::super) fn hold(&self, place: &AtomicU32) -> bool {
+        let (from, to) = (&self.0.state, place.as_ptr() as u64);
+        futex(from, libc::FUTEX_REQUEUE, 0, i32::MAX as u64, to) > 0
+    }
+
+    /// Moves it back.
+    pub(in super::super) fn release(&self, place: &AtomicU32) {
+        let to = self.0.state.as_ptr() as u64;
+        futex(place, libc::FUTEX_REQUEUE, 0, i32::MAX as u64, to);
+    }
+
     /// Whether somebody sleeps on this doorbell, by the kernel's word: it would
     /// move so many sleepers to where they are.
     pub(in super::super) fn is_asleep(&self) -> bool {
@@ -376,6 +398,12 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(peer.is_asleep(), "asking wakes nobody");
+        let place = AtomicU32::new(0);
+        assert!(peer.hold(&place));
+        assert!(!peer.ring(), "one that is held cannot be woken");
+        assert!(!peer.hold(&place));
+        peer.release(&place);
+        assert!(peer.is_asleep());
         assert!(peer.ring());
         sleeper.join().unwrap();
         assert!(!peer.is_asleep());
