@@ -471,10 +471,11 @@ pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
 ///
 /// For one that got the baton from a context that had no business to pass it: on
 /// this backend hostile code can do so out of turn. The baton counts as being
-/// where it was. In a sandbox the deadline is [`Moment::NEVER`].
+/// where it was. A context in the strict sandbox ([`confine`]) waits until
+/// [`Moment::NEVER`].
 ///
 /// # Errors
-/// ETIMEDOUT when the deadline passes.
+/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.
 pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
     backend::await_switch(deadline.into())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Moment(u64);
 
 impl Moment {
-    /// A deadline that does not come.
+    /// One that does not come: to wait until it is to wait without a deadline.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// The present one.

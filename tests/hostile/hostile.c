@@ -76,7 +76,8 @@ LWC_HANDLER(hostile)
 	if (is(inv, "signal ")) {
 		/* As a fault of its own would: default action. */
 		signal(atoi((const char *)inv->input + 7), SIG_DFL);
-		raise(atoi((const char *)inv->input + 7));
+		if (raise(atoi((const char *)inv->input + 7)) != 0)
+			return (say(inv, "refused"));
 		return (say(inv, "survived"));
 	}
 	if (is(inv, "null"))

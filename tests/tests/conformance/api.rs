@@ -30,6 +30,10 @@ pub(crate) const CASES: &[Case] = cases![
     kill_does_not_wait,
     introduce_lets_two_switch_to_each_other,
     introduce_refuses_what_makes_no_sense,
+    introduce_works_in_the_strict_sandbox,
+    parked_is_not_what_runs_on,
+    confine_strict_uses_up_nothing_of_the_users,
+    confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
     await_switch_ends_its_patience,
     errors_name_the_call_and_say_why,
@@ -266,11 +270,12 @@ fn found_elsewhere(needle: &[u8], own: usize) -> bool {
 
 fn confine_strict_forbids_files_and_lets_compute() {
     let there = inside(&[], || {
+        let pages = Pages::new(1);
         lwc::confine(Confinement::Strict).unwrap();
         let sum: u64 = (0..100_000u64).collect::<Vec<_>>().iter().sum();
         let no_file = std::fs::read("/bin/sh").is_err();
         // Capability mode does not forbid code that was data.
-        let no_code = !of_processes() || protect(Pages::new(1).range(), libc::PROT_EXEC).is_err();
+        let no_code = !of_processes() || protect(pages.range(), libc::PROT_EXEC).is_err();
         u64::from(sum == 4_999_950_000 && no_file && no_code)
     });
     assert_eq!(there, 1);
@@ -458,6 +463,140 @@ fn introduce_refuses_what_makes_no_sense() {
     b.destroy().unwrap();
     refused(a.introduce(b.handle()), Errno::ESRCH);
     refused(b.introduce(a.handle()), Errno::ESRCH);
+}
+
+/// Enters the sandbox, says so, then goes where it is told and back, adding one.
+fn strict_goer() -> lwc::Context {
+    let context = lwc::spawn(&[], Flags::empty(), |event| {
+        let home = event.from().unwrap();
+        lwc::confine(Confinement::Strict).unwrap();
+        let mut event = home.switch(&[1]).unwrap();
+        loop {
+            let from = event.from().unwrap();
+            let words: Vec<u64> = event.args().to_vec();
+            event = match words[..] {
+                [to, n] if from == home => {
+                    let there = lwc::Handle::from_raw(to as i32);
+                    let back = there.switch(&[n]).unwrap();
+                    home.switch(&[back.args()[0], u64::from(back.from() == Some(there))])
+                }
+                _ => from.switch(&[words[0] + 1]),
+            }
+            .unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!(call(context.handle(), &[]), [1]);
+    context
+}
+
+fn introduce_works_in_the_strict_sandbox() {
+    let (a, b) = (strict_goer(), strict_goer());
+    for _ in 0..2 {
+        let there = a.introduce(b.handle()).unwrap();
+        let back = b.introduce(a.handle()).unwrap();
+        assert_eq!(call(a.handle(), &[there as u64, 41]), [42, 1]);
+        assert_eq!(call(b.handle(), &[back as u64, 6]), [7, 1]);
+        assert!(a.parked().unwrap() && b.parked().unwrap());
+    }
+    // One that is gone is a stranger's place afterwards.
+    let back = b.introduce(a.handle()).unwrap();
+    a.destroy().unwrap();
+    let c = strict_goer();
+    let there = b.introduce(c.handle()).unwrap();
+    assert_ne!(there, back);
+    assert_eq!(call(b.handle(), &[there as u64, 1]), [2, 1]);
+}
+
+fn parked_is_not_what_runs_on() {
+    let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
+    call(other.handle(), &[]);
+    assert_eq!(other.parked(), Ok(true));
+    let busy = lwc::spawn(&[], Flags::empty(), |_| {
+        loop {
+            std::hint::spin_loop();
+        }
+    })
+    .unwrap();
+    refused(busy.switch_until(&[], soon()), Errno::ETIMEDOUT);
+    // On the kernel backend nobody runs who is not switched to.
+    assert_eq!(busy.parked(), Ok(!of_processes()));
+    busy.destroy().unwrap();
+    refused(busy.parked(), Errno::ESRCH);
+    refused(lwc::Handle::from_raw(-1).parked(), Errno::EBADF);
+}
+
+fn confine_strict_uses_up_nothing_of_the_users() {
+    #[cfg(target_os = "linux")]
+    {
+        use lwc_tests::calls::raw;
+        let refused = |number, args: [u64; 6]| {
+            // SAFETY: each is refused; what they are given is not touched.
+            let result = unsafe { raw(number, args) };
+            result == -1 && Errno::last() == Errno::EPERM
+        };
+        let word = Region::new(1).unwrap();
+        let at = word.as_ptr() as u64;
+        let page = lwc::page_size() as u64;
+        let all = inside(&[], move || {
+            lwc::confine(Confinement::Strict).unwrap();
+            // SAFETY: getpid and gettid have no preconditions.
+            let (pid, tid) = unsafe { (libc::getpid() as u64, libc::gettid() as u64) };
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+            let far = 1 << 40;
+            let none = u64::MAX;
+            // Signals that queue, or stop it; locked memory; robust lists.
+            let mut good = [40, 64, libc::SIGSTOP, libc::SIGUSR1]
+                .iter()
+                .all(|&signal| refused(libc::SYS_tgkill, [pid, tid, signal as u64, 0, 0, 0]));
+            good &= refused(libc::SYS_mlock, [at, page, 0, 0, 0, 0]);
+            good &= refused(libc::SYS_set_robust_list, [at, 24, 0, 0, 0, 0]);
+            good &= refused(libc::SYS_timer_create, [0, 0, at, 0, 0, 0]);
+            // A page table for each page.
+            good &= refused(libc::SYS_mmap, [far, page, 1, flags, none, 0]);
+            let fixed = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+            good &= refused(libc::SYS_mremap, [at, page, page, fixed, far, 0]);
+            // Waiting where others do, and moving those who wait.
+            for op in [
+                libc::FUTEX_WAIT,
+                libc::FUTEX_REQUEUE,
+                libc::FUTEX_CMP_REQUEUE,
+                libc::FUTEX_WAKE_OP,
+                libc::FUTEX_LOCK_PI,
+                libc::FUTEX_WAIT_BITSET,
+            ] {
+                good &= refused(libc::SYS_futex, [at, op as u64, 0, 0, 0, 0]);
+            }
+            // What an honest one needs.
+            let near = at - 64 * page;
+            // SAFETY: new memory, at most instead of nothing.
+            unsafe {
+                good &= raw(libc::SYS_mmap, [0, page, 3, flags, none, 0]) > 0;
+                good &= raw(libc::SYS_mmap, [near, page, 3, flags, none, 0]) > 0;
+                let wake = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as u64;
+                good &= raw(libc::SYS_futex, [at, wake, 1, 0, 0, 0]) == 0;
+            }
+            u64::from(good)
+        });
+        assert_eq!(all, 1);
+    }
+}
+
+fn confine_strict_is_served_nothing() {
+    if !of_processes() {
+        return; // there capability mode decides, and no context serves another
+    }
+    let there = inside(&[], || {
+        let root = lwc::getlwc().unwrap();
+        let me = root.handle().info().unwrap();
+        lwc::confine(Confinement::Strict).unwrap();
+        let errno = |e: lwc::Error| e.errno() as i32 as u64;
+        let info = lwc::info().map_or_else(errno, |_| 0);
+        // SAFETY: nothing is made.
+        let made = unsafe { lwc::create(&[], Flags::empty()) }.map_or_else(errno, |_| 0);
+        u64::from(me.id > 1 && [info, made] == [Errno::EPERM as u64; 2])
+    });
+    assert_eq!(there, 1);
 }
 
 fn preempted_is_a_state_and_no_end() {

@@ -6,8 +6,23 @@
 //! descriptor. The second traps (SIGSYS) what no honest function tries: making
 //! or killing processes, tracing, other programs, the network, the kernel's
 //! administration.
+//!
+//! # The strict sandbox
+//! Whatever a call lets through is of no use against anybody else, and of no use
+//! against what the system counts for a user:
+//! * futex(2): among the context's own threads of control as it likes (private
+//!   ones); on memory that it shares it may wake, and sleep on its own doorbell
+//!   alone, without a limit of time. So it is the kernel's word that whoever
+//!   sleeps there has stopped, and cannot start by itself ([`super::wire::bell`]).
+//! * Signals to itself: those of faults and abort(3), of which one each can be
+//!   pending. No real-time signals, no SIGSTOP, no locked memory.
+//! * Memory at addresses of its choice only near what it has: page tables are
+//!   memory, too, and no limit counts them.
+//! * What its root sends it down its line ([`super::introduce`]), and closing.
+//! * Its peers serve it nothing from then on ([`op::SEAL`]).
 
-use super::runtime::death_signal;
+use super::runtime::{Runtime, death_signal};
+use super::serve::{ask, op};
 use crate::error::{Error, Result};
 use crate::{Confinement, backend::confine_error};
 use nix::errno::Errno;
@@ -17,6 +32,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Whether the current context is in a sandbox.
 static CONFINED: AtomicBool = AtomicBool::new(false);
@@ -25,19 +41,21 @@ pub(super) fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)
 }
 
+/// Whether it is in the strict one.
+static STRICT: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_strict() -> bool {
+    STRICT.load(Ordering::Relaxed)
+}
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Computing, memory, time, own signals, and the futex the baton needs.
+/// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
-    libc::SYS_futex,
     libc::SYS_munmap,
-    libc::SYS_mremap,
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_mincore,
-    libc::SYS_mlock,
-    libc::SYS_mlock2,
-    libc::SYS_munlock,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
@@ -61,12 +79,17 @@ const COMPUTE: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    libc::SYS_set_robust_list,
     libc::SYS_rseq,
 ];
 
 /// What making a copy of the current context takes beyond that.
 const CREATE: &[i64] = &[
+    libc::SYS_futex,
+    libc::SYS_mremap,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_munlock,
+    libc::SYS_set_robust_list,
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
     libc::SYS_lseek,
@@ -80,6 +103,27 @@ const CREATE: &[i64] = &[
     libc::SYS_dup3,
     libc::SYS_get_robust_list,
     libc::SYS_seccomp,
+];
+
+/// Signals that a context may send itself in the strict sandbox: a fault is
+/// sent again to end as it would have, and abort(3).
+const OWN_SIGNALS: &[i32] = &[
+    libc::SIGABRT,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+/// futex(2) operations on memory that is the context's own.
+const PRIVATE_FUTEXES: &[i32] = &[
+    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+    libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+    libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME,
+    libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG,
 ];
 
 /// Never tried by an honest function.
@@ -138,11 +182,106 @@ const TRAPPED_HERE: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const TRAPPED_HERE: &[i64] = &[];
 
+fn invalid(e: impl std::fmt::Display) -> Error {
+    confine_error(Errno::EINVAL, e.to_string())
+}
+
+/// That the 32 low bits of argument `arg`, which are all that the kernel looks
+/// at in these, satisfy `op` `value`.
+fn low(arg: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(arg, SeccompCmpArgLen::Dword, op, value).map_err(invalid)
+}
+
+/// The same of all 64: an address.
+fn whole(arg: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(arg, SeccompCmpArgLen::Qword, op, value).map_err(invalid)
+}
+
+/// The call, when all of these hold.
+fn all(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
+    SeccompRule::new(conditions).map_err(invalid)
+}
+
 /// The call, when the 32 low bits of argument `arg` satisfy `op` `value`.
 fn when(arg: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule> {
-    SeccompCondition::new(arg, SeccompCmpArgLen::Dword, op, value)
-        .and_then(|c| SeccompRule::new(vec![c]))
-        .map_err(|e| confine_error(Errno::EINVAL, e.to_string()))
+    all(vec![low(arg, op, value)?])
+}
+
+/// Whether the current context may sleep on its doorbell with a limit of time:
+/// not in the strict sandbox, but for a root, and a context whose table is one
+/// with others and that looks around once a second.
+static UNLIMITED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn sleeps_unlimited() -> bool {
+    UNLIMITED.load(Ordering::Relaxed)
+}
+
+/// What futex(2) does for the strict sandbox.
+fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
+    let mut rules = PRIVATE_FUTEXES
+        .iter()
+        .chain(&[libc::FUTEX_WAKE])
+        .map(|&op| when(1, SeccompCmpOp::Eq, op as u64))
+        .collect::<Result<Vec<_>>>()?;
+    let mut sleep = vec![
+        low(1, SeccompCmpOp::Eq, libc::FUTEX_WAIT as u64)?,
+        whole(0, SeccompCmpOp::Eq, rt.bell.address())?,
+    ];
+    if !rt.shared_table && !rt.is_root() {
+        UNLIMITED.store(true, Ordering::Relaxed);
+        sleep.push(whole(3, SeccompCmpOp::Eq, 0)?);
+    }
+    rules.push(all(sleep)?);
+    Ok(rules)
+}
+
+/// Room beside what is mapped in which a context in the strict sandbox chooses
+/// addresses: so much memory has page tables of 2 MiB.
+const NEAR: u64 = 1 << 30;
+
+/// What is mapped between heap and stack, as it was when it could last be read:
+/// in a sandbox it cannot.
+static MAPPED: Mutex<Option<(u64, u64)>> = Mutex::new(None);
+
+/// Notes what is mapped.
+fn note_mapped() -> Result<(u64, u64)> {
+    let mut noted = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    // Libraries, regions and whatever else is mapped lies together, some way
+    // below the stack and far above the program and its heap.
+    let mut found: Option<(u64, u64)> = None;
+    for line in text.lines().take_while(|l| !l.ends_with("[stack]")) {
+        let range = line.split_ascii_whitespace().next();
+        let Some((start, end)) = range.and_then(|range| range.split_once('-')) else {
+            continue;
+        };
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let (Some(start), Some(end)) = (number(start), number(end)) else {
+            continue;
+        };
+        found = match found {
+            Some((first, last)) if start.saturating_sub(last) <= FAR => Some((first, end)),
+            _ => Some((start, end)),
+        };
+    }
+    if found.is_some() {
+        *noted = found;
+    }
+    noted.ok_or_else(|| confine_error(Errno::EACCES, "reading /proc/self/maps".into()))
+}
+
+/// Mappings further apart than this do not lie together.
+const FAR: u64 = 1 << 34;
+
+/// Rules for calls that map memory: no new code, and addresses either left to
+/// the kernel or near what there is. `at`: the argument that is the address;
+/// `fixed`: the one with flags, and the flag that makes it one.
+fn near(at: u8, others: &[SeccompCondition], mapped: (u64, u64)) -> Result<SeccompRule> {
+    let (first, last) = mapped;
+    let mut conditions = others.to_vec();
+    conditions.push(whole(at, SeccompCmpOp::Ge, first.saturating_sub(NEAR))?);
+    conditions.push(whole(at, SeccompCmpOp::Lt, last.saturating_add(NEAR))?);
+    all(conditions)
 }
 
 fn any(calls: &[i64]) -> Rules {
@@ -156,7 +295,7 @@ fn install(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Re
     let arch = TargetArch::aarch64;
     let program: BpfProgram = SeccompFilter::new(rules, otherwise, matched, arch)
         .and_then(TryInto::try_into)
-        .map_err(|e| confine_error(Errno::EINVAL, e.to_string()))?;
+        .map_err(invalid)?;
     seccompiler::apply_filter(&program).map_err(|e| {
         Error::new(
             "confine",
@@ -175,11 +314,48 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         ));
     }
     let creating = how == Confinement::Creator;
+    let mapped = note_mapped();
+    let mut guard = super::Guard::get("confine")?;
+    let rt = guard.rt();
+    if !creating {
+        seal(rt)?;
+    }
     let mut allowed = any(COMPUTE);
-    let no_exec = libc::PROT_EXEC as u64;
     // Memory yes, new code no.
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        allowed.insert(call, vec![when(2, SeccompCmpOp::MaskedEq(no_exec), 0)?]);
+    let no_exec = low(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
+    allowed.insert(libc::SYS_mprotect, vec![all(vec![no_exec.clone()])?]);
+    if creating {
+        allowed.insert(libc::SYS_mmap, vec![all(vec![no_exec])?]);
+    } else {
+        let mapped = mapped?;
+        let anywhere = whole(0, SeccompCmpOp::Eq, 0)?;
+        allowed.insert(
+            libc::SYS_mmap,
+            vec![
+                all(vec![no_exec.clone(), anywhere])?,
+                near(0, &[no_exec], mapped)?,
+            ],
+        );
+        let fixed = libc::MREMAP_FIXED as u64;
+        allowed.insert(
+            libc::SYS_mremap,
+            vec![
+                when(3, SeccompCmpOp::MaskedEq(fixed), 0)?,
+                near(4, &[], mapped)?,
+            ],
+        );
+        allowed.insert(libc::SYS_futex, futexes(rt)?);
+        if let Some(line) = rt
+            .channel(0)
+            .map(|c| c.sock)
+            .filter(|&fd| fd >= 0 && !rt.is_root())
+        {
+            allowed.insert(
+                libc::SYS_recvmsg,
+                vec![when(0, SeccompCmpOp::Eq, line as u64)?],
+            );
+        }
+        allowed.insert(libc::SYS_close, Vec::new());
     }
     let mut trapped = any(TRAPPED);
     trapped.extend(any(TRAPPED_HERE));
@@ -202,20 +378,24 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             .collect();
         let mut rules = rules?;
         // To die with the root, yes; to outlive it, no.
-        let death = |arg, value: i32| {
-            SeccompCondition::new(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)
-                .map_err(|e| confine_error(Errno::EINVAL, e.to_string()))
-        };
-        let dying = vec![death(0, libc::PR_SET_PDEATHSIG)?, death(1, libc::SIGKILL)?];
-        rules.push(
-            SeccompRule::new(dying).map_err(|e| confine_error(Errno::EINVAL, e.to_string()))?,
-        );
+        rules.push(all(vec![
+            low(0, SeccompCmpOp::Eq, libc::PR_SET_PDEATHSIG as u64)?,
+            low(1, SeccompCmpOp::Eq, libc::SIGKILL as u64)?,
+        ])?);
         allowed.insert(libc::SYS_prctl, rules);
     } else {
         // SAFETY: getpid has no preconditions.
         let me = unsafe { libc::getpid() } as u64;
-        // abort(3) and raise(3).
-        allowed.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, me)?]);
+        let own = OWN_SIGNALS
+            .iter()
+            .map(|&signal| {
+                all(vec![
+                    low(0, SeccompCmpOp::Eq, me)?,
+                    low(2, SeccompCmpOp::Eq, signal as u64)?,
+                ])
+            })
+            .collect::<Result<Vec<_>>>()?;
+        allowed.insert(libc::SYS_tgkill, own);
         trapped.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Ne, me)?]);
         trapped.insert(libc::SYS_clone, Vec::new());
     }
@@ -226,6 +406,30 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         SeccompAction::Allow,
     )?;
     CONFINED.store(true, Ordering::Relaxed);
+    STRICT.store(!creating, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Tells everybody that this context will ask for nothing more.
+fn seal(rt: &mut Runtime) -> Result<()> {
+    if rt.is_root() {
+        return Ok(());
+    }
+    for index in 0..rt.channels.len() {
+        let alive = |c: &super::runtime::Channel| !c.peer_dead() && !c.sealed;
+        if !rt.channel(index).is_some_and(|c| alive(c)) {
+            continue;
+        }
+        let told = ask(rt, "confine", index, &[op::SEAL], &[], &[]);
+        // One that has ended meanwhile serves nobody.
+        told.map(drop).or_else(|e| {
+            if e.errno() == Errno::ESRCH {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })?;
+    }
     Ok(())
 }
 

@@ -276,17 +276,17 @@ pub(super) fn send_raw(sock: RawFd, fds: &[RawFd]) -> std::result::Result<(), Er
     Errno::result(rc).map(drop)
 }
 
-/// Receives so many descriptors, two at most, at the lowest numbers, without
+/// Receives so many descriptors, three at most, at the lowest numbers, without
 /// allocating.
 pub(super) fn receive_low<const N: usize>(
     sock: RawFd,
     cloexec: bool,
 ) -> std::result::Result<[RawFd; N], Errno> {
-    const { assert!(N > 0 && N <= 2) };
+    const { assert!(N > 0 && N <= 3) };
     let mut byte = 0u8;
-    // Room for two (CMSG_LEN(8) = 24 bytes), and no more than the kernel is
+    // Room for three (CMSG_LEN(12) = 28 bytes), and no more than the kernel is
     // told: it discards what else a peer may send.
-    let mut control = [0u64; 3];
+    let mut control = [0u64; 4];
     let bytes = (N * size_of::<RawFd>()) as u32;
     let flags = libc::MSG_DONTWAIT | if cloexec { libc::MSG_CMSG_CLOEXEC } else { 0 };
     // SAFETY: the message points at locals that live across the call; the one

@@ -73,9 +73,6 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use wire::mapped::Mapped;
 use wire::pair::{Pair, WORDS, kind};
 
-/// How long a context may take from its hand-over to its sleep.
-const GOING_TO_SLEEP: std::time::Duration = std::time::Duration::from_millis(1);
-
 static STATE: Mutex<Option<Box<Runtime>>> = Mutex::new(None);
 /// Whether this process is the root: clone(2) needs to know.
 static ROOT: AtomicBool = AtomicBool::new(true);
@@ -335,10 +332,24 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
     Ok(())
 }
 
+/// ENOTSUP for a deadline where the sandbox knows no sleep with one.
+fn no_deadline(deadline: Option<Moment>) -> Result<()> {
+    if deadline.is_some() && confine::sleeps_unlimited() {
+        return Err(Error::new(
+            "lwSwitch",
+            Errno::ENOTSUP,
+            "in the strict sandbox, on the process backend, a context waits without a deadline; let whoever switched to it have one",
+        ));
+    }
+    Ok(())
+}
+
 /// lwSwitch, with an optional end of patience.
 pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
+    let deadline = deadline.filter(|&d| d != Moment::NEVER);
+    no_deadline(deadline)?;
     pass(rt, "lwSwitch", to, words, true)?;
     let got = rt.park(deadline);
     if matches!(got, Got::Timeout) {
@@ -562,10 +573,11 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 /// Waits for a switch here, once more.
 pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
+    let deadline = Some(deadline).filter(|&d| d != Moment::NEVER);
+    no_deadline(deadline)?;
     let rt = guard.rt();
     rt.bell.wait_on();
-    // In the sandbox nobody sleeps with a limit.
-    let got = rt.park(Some(deadline).filter(|&d| d != Moment::NEVER));
+    let got = rt.park(deadline);
     if matches!(got, Got::Timeout) {
         rt.bell.take_back();
     }
@@ -609,16 +621,22 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
     let rt = guard.rt();
     let index = rt.find(CALL, of)?;
     rt.alive(CALL, index)?;
-    let until = Moment::now() + GOING_TO_SLEEP;
-    loop {
-        if rt.channel(index).is_some_and(|c| c.peer_bell.is_asleep()) {
-            return Ok(true);
-        }
-        if Moment::now() >= until {
+    let Some(bell) = rt.channel(index).map(|c| &c.peer_bell) else {
+        return Err(Error::new(CALL, Errno::EBADF, "no such context"));
+    };
+    let since = Moment::now();
+    while !bell.is_asleep() {
+        let patience = if bell.is_ringing() {
+            runtime::RINGING
+        } else {
+            runtime::GOING_TO_SLEEP
+        };
+        if since.elapsed() >= patience {
             return Ok(false);
         }
         std::thread::yield_now();
     }
+    Ok(true)
 }
 
 fn destroy_id(rt: &mut Runtime, id: u64) -> Result<()> {

@@ -24,8 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// close with the context that it is of: they look around this often instead.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How long until one that was on its way to sleep is rung again.
+/// How long until one that was on its way to sleep is rung again, and how often.
 const RING_AGAIN: Duration = Duration::from_millis(1);
+const RINGS: u32 = 20;
+/// How long a context may take from its hand-over to its sleep, and how long if
+/// it says that it rings.
+pub(super) const GOING_TO_SLEEP: Duration = Duration::from_millis(1);
+pub(super) const RINGING: Duration = Duration::from_millis(25);
 
 /// The signal that tells the root of the end of a context: not SIGCHLD, so
 /// that the user's own children and handlers are left alone, and no real-time
@@ -521,6 +526,10 @@ impl Runtime {
                 }
             };
             if self.ring_again() {
+                if super::confine::sleeps_unlimited() {
+                    self.ring_on();
+                    continue;
+                }
                 limit = Some(limit.unwrap_or(RING_AGAIN).min(RING_AGAIN));
             }
             // Only now: with both sides on one processor the answer is mostly
@@ -531,6 +540,24 @@ impl Runtime {
                 DEATHS.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Rings those again that were on their way to sleep, in a sandbox that
+    /// knows no sleep with a limit. Whoever says all the time that it sleeps and
+    /// does not is hostile, and not worth waiting for.
+    fn ring_on(&mut self) {
+        self.bell.set_ringing(true);
+        for _ in 0..RINGS {
+            std::thread::sleep(RING_AGAIN);
+            if self.any_news().is_some() || !self.ring_again() {
+                break;
+            }
+        }
+        self.channels
+            .iter_mut()
+            .flatten()
+            .for_each(|c| c.unrung = false);
+        self.bell.set_ringing(false);
     }
 
     /// Says that we sleep, looks once more, and sleeps. False: there was news.
@@ -639,7 +666,8 @@ impl Runtime {
                 limit = limit.min(RING_AGAIN);
             }
             // What else comes meanwhile is looked for at the next park.
-            self.sleep(Some(limit), |rt| match rt.news(index) {
+            let limit = (!super::confine::sleeps_unlimited()).then_some(limit);
+            self.sleep(limit, |rt| match rt.news(index) {
                 Some((_, kind::REPLY)) => Some(()),
                 _ => None,
             });

@@ -410,8 +410,20 @@ fn introduce(rt: &mut Runtime, index: usize, words: &[u64; WORDS]) -> Served {
     // A context that introduces itself anew is who it is, and the root, which
     // keeps the book, says of others who they are.
     let vouched = c.vouched && (c.peer == words[1] || c.peer == 1);
-    let got = fds::receive(c.sock, 3).map_err(|e| (e.errno(), e.to_string()))?;
-    let (sock, pair, bell) = (got[0], got[1], got[2]);
+    let strict = super::confine::is_strict();
+    let (mut sock, pair, bell) = if strict {
+        let [sock, pair, bell] =
+            fds::receive_low(c.sock, true).map_err(|e| (e, "no pages came".to_owned()))?;
+        (sock, pair, bell)
+    } else {
+        let got = fds::receive(c.sock, 3).map_err(|e| (e.errno(), e.to_string()))?;
+        (got[0], got[1], got[2])
+    };
+    if strict {
+        // It neither sends nor receives any more but from its root.
+        fds::close(sock);
+        sock = -1;
+    }
     let made = Mapped::<Pair>::map(pair).and_then(|p| PeerBell::map(bell).map(|b| (p, b)));
     fds::close(pair);
     fds::close(bell);
@@ -470,5 +482,8 @@ fn acquaint(
     let mut c = Channel::new(id, sock, pair, 1, bell);
     c.vouched = vouched;
     c.granted = rights;
-    rt.add_channel(c);
+    let index = rt.add_channel(c);
+    if let Some(c) = rt.channel(index).filter(|c| c.sock < 0) {
+        c.desc = super::nested::number_of(index);
+    }
 }

@@ -36,6 +36,8 @@ pub(in super::super) struct Bell {
     state: AtomicU32,
     /// Not zero if the owner's system calls are trapped.
     trapped: AtomicU32,
+    /// Not zero while the owner rings one that does not wake.
+    ringing: AtomicU32,
     /// Not zero while the owner waits for the answer to a trapped call: the
     /// identity of the one context that may give it.
     awaits: AtomicU64,
@@ -96,10 +98,6 @@ impl OwnBell {
         self.0.state.as_ptr() as u64
     }
 
-    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
-        self.0.ptr()
-    }
-
     /// Says that the owner sleeps, before it looks around for the last time.
     /// A handler of a signal that sleeps in the middle of this sleep leaves
     /// the count odd and larger.
@@ -141,6 +139,10 @@ impl OwnBell {
 
     pub(in super::super) fn set_trapped(&self) {
         self.0.trapped.store(1, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn set_ringing(&self, yes: bool) {
+        self.0.ringing.store(yes.into(), Ordering::Relaxed);
     }
 
     pub(in super::super) fn set_awaits(&self, id: u64) {
@@ -271,6 +273,12 @@ impl PeerBell {
     /// The one context that the owner takes an answer from; zero: any.
     pub(in super::super) fn awaits(&self) -> u64 {
         self.0.awaits.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is about to sleep, but for one that it rings: by its own word,
+    /// which wins a hostile one some time.
+    pub(in super::super) fn is_ringing(&self) -> bool {
+        self.0.ringing.load(Ordering::Relaxed) != 0
     }
 
     /// How it ended; zero while it lives.
