@@ -59,6 +59,12 @@ impl LiveChain {
     ///
     /// In one process nobody runs but the current context.
     pub(super) fn settle(&mut self) {
+        self.settle_and(Self::end_strays);
+    }
+
+    /// The same, with what becomes of the strays that copies have noted: which of
+    /// them have been ended is known then.
+    pub(super) fn settle_and(&mut self, strays: impl FnOnce(&mut Self, &[bool])) {
         if std::mem::replace(&mut self.settled, true) || !self.apart {
             return;
         }
@@ -90,7 +96,7 @@ impl LiveChain {
             self.end_out_of_turn(i);
         }
         if self.relay {
-            self.end_strays(&ended);
+            strays(self, &ended);
         }
     }
 
@@ -146,6 +152,7 @@ impl LiveChain {
                         self.call(i, from, &[word::REHEARSE], deadline)?;
                         self.steps[i].copy = Some(copy);
                         self.linked = false;
+                        self.settled = false;
                         return Ok(from);
                     }
                     let _ = copy.destroy();

@@ -120,7 +120,15 @@ impl LiveChain {
             // Fresh copies have run nothing of a function but its initialiser.
             (0..self.steps.len()).for_each(|i| self.retire(i));
             self.link_all()
-        })
+        })?;
+        // Those that have just answered are on their way to sleep. What they
+        // noted is of neighbours that are no more: no request has been since.
+        self.settle_and(|chain, _| {
+            for step in &chain.steps {
+                step.control.take_stray();
+            }
+        });
+        Ok(())
     }
 
     fn link_all(&mut self) -> Result<(), (usize, Cause)> {
@@ -133,6 +141,7 @@ impl LiveChain {
             self.link_step(i, &copies).map_err(|cause| (i, cause))?;
         }
         self.linked = true;
+        self.settled = false;
         Ok(())
     }
 
@@ -157,6 +166,9 @@ impl LiveChain {
     }
 
     /// Makes the copies that are missing, and notes how long that took.
+    ///
+    /// Then all copies are parked: if one had to be ended for it, the request is
+    /// not begun.
     fn make_ready(&mut self) -> Result<(), (usize, Cause)> {
         self.waits.clear();
         if self.linked {
@@ -172,7 +184,14 @@ impl LiveChain {
                 Duration::ZERO
             });
         }
-        self.link()
+        self.link()?;
+        let gone = self.steps.iter().position(|s| s.copy.is_none());
+        gone.map_or(Ok(()), |i| {
+            Err((
+                i,
+                Cause::Misbehaved("its context does not come to rest".into()),
+            ))
+        })
     }
 
     /// Runs the chain from end to end.
@@ -193,6 +212,7 @@ impl LiveChain {
             if due.is_some_and(|due| due <= left) {
                 return Err((0, Cause::Deadline));
             }
+            self.settled = false;
             self.turn += 1;
             for step in &self.steps {
                 let due = due.map_or(u64::MAX, Moment::nanos);
@@ -305,13 +325,57 @@ impl LiveChain {
                 event = lwc::await_switch(watch.until);
                 continue;
             }
-            return Err(match who {
-                Some(Worker::Copy(i)) => self.stopped_at(i, &args),
-                Some(Worker::Snapshot(i)) => (i, Cause::of_snapshot(&args)),
-                None if from.is_none() => self.discarded(),
-                None => (0, Cause::Misbehaved("a stranger took control".into())),
-            });
+            let failure = self.stopped(who, from, &args);
+            return if self.apart {
+                self.last_word(failure, &done)
+            } else {
+                Err(failure)
+            };
         }
+    }
+
+    /// Why the chain was not run through, by a switch to the root.
+    fn stopped(
+        &mut self,
+        who: Option<Worker>,
+        from: Option<Handle>,
+        args: &[u64],
+    ) -> (usize, Cause) {
+        match who {
+            Some(Worker::Copy(i)) => self.stopped_at(i, args),
+            Some(Worker::Snapshot(i)) => (i, Cause::of_snapshot(args)),
+            None if from.is_none() => self.discarded(),
+            None => (0, Cause::Misbehaved("a stranger took control".into())),
+        }
+    }
+
+    /// Where contexts are processes more than one may have switched here before
+    /// the root has looked. Who is further on in the chain was handed over to by
+    /// those before, and what these say is nothing.
+    fn last_word(
+        &mut self,
+        mut failure: (usize, Cause),
+        done: &[u64],
+    ) -> Result<(), (usize, Cause)> {
+        /// What is there is taken, and nothing is waited for.
+        const AT_ONCE: Moment = Moment::from_nanos(0);
+        let last = Worker::Copy(self.steps.len() - 1);
+        for _ in 0..2 * self.steps.len() {
+            let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
+                break;
+            };
+            let who = from.and_then(|from| self.find(|h| h == from));
+            if who == Some(last) && *args == *done {
+                self.steps[failure.0].wrong = true;
+                return Ok(());
+            }
+            let further = who.is_some_and(|who| who.step() > failure.0);
+            if self.counts_now(who, from, &args) && further {
+                self.steps[failure.0].wrong = true;
+                failure = self.stopped(who, from, &args);
+            }
+        }
+        Err(failure)
     }
 
     /// Who is no more without its snapshot's having told of it.
@@ -343,7 +407,7 @@ impl LiveChain {
             (Worker::Snapshot(_), _) if self.is_old_news(i, args) => return false,
             _ => {}
         }
-        if self.awake(i + 1).is_empty() {
+        if self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty() {
             return true;
         }
         // It has handed over. If it has ended that is found out, too.

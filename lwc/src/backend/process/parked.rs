@@ -94,6 +94,12 @@ pub(super) fn parked(rt: &mut Runtime, of: &[RawFd], patient: bool) -> Result<Ve
         let waited = begun.elapsed();
         for a in std::iter::once(first).chain(awake) {
             a.given_up = a.is_hopeless(waited);
+            // It may have come to its rest while we looked at it.
+            if a.given_up
+                && let Some(c) = rt.channel(a.channel)
+            {
+                a.held = c.peer_bell.hold(&a.place);
+            }
         }
         std::thread::sleep(PAUSE);
     }
