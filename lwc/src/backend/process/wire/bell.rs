@@ -20,17 +20,35 @@
 //! its own doorbell alone, so that number is the kernel's word that the owner
 //! was asleep, which [`PeerBell::is_asleep`] asks for without waking it.
 
+use super::gate;
 use super::mapped::Mapped;
-use crate::backend::process::window;
 use crate::error::Result;
-use std::os::fd::RawFd;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Bits of the word that tells how a context ended: with an exit status, by a
+/// signal, or, of the root, discarded while its process keeps the book.
+pub(crate) const EXITED: u32 = 1 << 16;
+pub(crate) const SIGNALED: u32 = 1 << 17;
+pub(crate) const ANCHORED: u32 = 1 << 18;
+
+/// The same in words.
+pub(crate) fn describe_end(dead: u32) -> String {
+    let low = (dead & 0xffff) as i32;
+    if dead & SIGNALED == 0 {
+        return format!("exited with status {low}");
+    }
+    match nix::sys::signal::Signal::try_from(low) {
+        Ok(signal) => format!("killed by {signal}"),
+        Err(_) => format!("killed by signal {low}"),
+    }
+}
+
 /// The page. Each word has one writer, the owner, but for `dead`.
 #[repr(C)]
-pub(in super::super) struct Bell {
+pub(crate) struct Bell {
     /// What futex(2) waits on: even while the owner is awake, odd while it
     /// sleeps or is about to.
     state: AtomicU32,
@@ -65,7 +83,7 @@ fn futex(word: &AtomicU32, op: i32, value: u64, time: u64, other: u64) -> i64 {
     // and REQUEUE of nothing read and write no memory; WAIT reads the word and
     // the timespec that `time` points at, which lives across the call.
     unsafe {
-        window::own([
+        gate::own([
             libc::SYS_futex as u64,
             word.as_ptr() as u64,
             op as u64,
@@ -78,30 +96,30 @@ fn futex(word: &AtomicU32, op: i32, value: u64, time: u64, other: u64) -> i64 {
 }
 
 /// The owner's view.
-pub(in super::super) struct OwnBell(Mapped<Bell>);
+pub(crate) struct OwnBell(Mapped<Bell>);
 
 impl OwnBell {
     /// By a mapping that can be written.
-    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+    pub(crate) fn new(page: Mapped<Bell>) -> Self {
         page.inherit(false);
         Self(page)
     }
 
     /// The word that a signal's handler counts up by 2, so that a sleep that is
     /// about to begin ends at once.
-    pub(in super::super) fn word(&self) -> *mut AtomicU32 {
+    pub(crate) fn word(&self) -> *mut AtomicU32 {
         (&raw const self.0.state).cast_mut()
     }
 
     /// Where the owner may sleep.
-    pub(in super::super) fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.0.state.as_ptr() as u64
     }
 
     /// Says that the owner sleeps, before it looks around for the last time.
     /// A handler of a signal that sleeps in the middle of this sleep leaves
     /// the count odd and larger.
-    pub(in super::super) fn doze(&self) -> (u32, bool) {
+    pub(crate) fn doze(&self) -> (u32, bool) {
         let was = self.0.state.load(Ordering::Relaxed);
         let step = if was & 1 == 1 { 2 } else { 1 };
         (
@@ -115,7 +133,7 @@ impl OwnBell {
 
     /// Sleeps until woken, a signal, or `limit`, unless the count is no longer
     /// the one that [`doze`](Self::doze) gave.
-    pub(in super::super) fn sleep(&self, dozed: (u32, bool), limit: Option<Duration>) {
+    pub(crate) fn sleep(&self, dozed: (u32, bool), limit: Option<Duration>) {
         let ts = limit.map(|limit| libc::timespec {
             tv_sec: limit.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(limit.subsec_nanos()),
@@ -131,31 +149,31 @@ impl OwnBell {
     }
 
     /// Awake again.
-    pub(in super::super) fn rise(&self, dozed: (u32, bool)) {
+    pub(crate) fn rise(&self, dozed: (u32, bool)) {
         if dozed.1 {
             self.0.state.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    pub(in super::super) fn set_trapped(&self) {
+    pub(crate) fn set_trapped(&self) {
         self.0.trapped.store(1, Ordering::Relaxed);
     }
 
-    pub(in super::super) fn set_ringing(&self, yes: bool) {
+    pub(crate) fn set_ringing(&self, yes: bool) {
         self.0.ringing.store(yes.into(), Ordering::Relaxed);
     }
 
-    pub(in super::super) fn set_awaits(&self, id: u64) {
+    pub(crate) fn set_awaits(&self, id: u64) {
         self.0.awaits.store(id, Ordering::Relaxed);
     }
 
     /// The root discarded itself.
-    pub(in super::super) fn set_dead(&self, how: u32) {
+    pub(crate) fn set_dead(&self, how: u32) {
         self.0.dead.store(how, Ordering::Relaxed);
     }
 
     /// The owner receives a hand-over that says it has this number.
-    pub(in super::super) fn receive(&self, number: u64) {
+    pub(crate) fn receive(&self, number: u64) {
         let last = self
             .0
             .turn
@@ -172,7 +190,7 @@ impl OwnBell {
 
     /// The owner takes the baton back of itself: whom it gave it to has not
     /// returned it in time, or has ended.
-    pub(in super::super) fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         self.receive(self.0.given.load(Ordering::Relaxed) + 1);
     }
 
@@ -186,7 +204,7 @@ impl OwnBell {
     }
 
     /// The owner hands over; the number of it, which is larger than `after`.
-    pub(in super::super) fn give(&self, to: u64, after: u64) -> u64 {
+    pub(crate) fn give(&self, to: u64, after: u64) -> u64 {
         let turn = self.0.turn.load(Ordering::Relaxed);
         let given = self.0.given.load(Ordering::Relaxed);
         let number = turn.max(given).max(after) + 1;
@@ -196,32 +214,32 @@ impl OwnBell {
     }
 
     /// The root's: what it gave has come to be there, under this number.
-    pub(in super::super) fn redirect(&self, to: u64, number: u64) {
+    pub(crate) fn redirect(&self, to: u64, number: u64) {
         self.0.given_to.store(to, Ordering::Relaxed);
         self.0.given.store(number, Ordering::Release);
     }
 
     /// Where the baton went from here, as [`PeerBell::baton`].
-    pub(in super::super) fn baton(&self) -> Baton {
+    pub(crate) fn baton(&self) -> Baton {
         baton(&self.0)
     }
 }
 
 /// What a context says of the baton, on its doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Baton {
+pub(crate) struct Baton {
     /// The last hand-over that it received.
-    pub(in super::super) turn: u64,
+    pub(crate) turn: u64,
     /// The last one that it made.
-    pub(in super::super) given: u64,
+    pub(crate) given: u64,
     /// To whom.
-    pub(in super::super) to: u64,
+    pub(crate) to: u64,
 }
 
 impl Baton {
     /// Where the baton went on from here, if this context, which received the
     /// hand-over `number`, has made one since and received none.
-    pub(in super::super) fn went_on(self, number: u64) -> Option<(u64, u64)> {
+    pub(crate) fn went_on(self, number: u64) -> Option<(u64, u64)> {
         let since = (1..AHEAD).contains(&self.given.wrapping_sub(number));
         (since && self.turn < self.given).then_some((self.to, self.given))
     }
@@ -236,57 +254,57 @@ fn baton(bell: &Bell) -> Baton {
 }
 
 /// Another's doorbell, to be read and rung.
-pub(in super::super) struct PeerBell(Mapped<Bell>);
+pub(crate) struct PeerBell(Mapped<Bell>);
 
 impl PeerBell {
     /// By the doorbell's file, under [`super::mapped::seal_writes`].
-    pub(in super::super) fn map(fd: RawFd) -> Result<Self> {
+    pub(crate) fn map(fd: impl AsFd) -> Result<Self> {
         Mapped::map_to_read(fd).map(Self)
     }
 
     /// By a mapping that there is.
-    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+    pub(crate) fn new(page: Mapped<Bell>) -> Self {
         Self(page)
     }
 
-    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
+    pub(crate) fn ptr(&self) -> NonNull<Bell> {
         self.0.ptr()
     }
 
-    pub(in super::super) fn inherit(&self, yes: bool) {
+    pub(crate) fn inherit(&self, yes: bool) {
         self.0.inherit(yes);
     }
 
-    pub(in super::super) fn again(&self) -> Result<Self> {
+    pub(crate) fn again(&self) -> Result<Self> {
         self.0.again().map(Self)
     }
 
     /// The first use costs a fault: now, not at a switch.
-    pub(in super::super) fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.0.state.load(Ordering::Relaxed);
     }
 
-    pub(in super::super) fn is_trapped(&self) -> bool {
+    pub(crate) fn is_trapped(&self) -> bool {
         self.0.trapped.load(Ordering::Relaxed) != 0
     }
 
     /// The one context that the owner takes an answer from; zero: any.
-    pub(in super::super) fn awaits(&self) -> u64 {
+    pub(crate) fn awaits(&self) -> u64 {
         self.0.awaits.load(Ordering::Relaxed)
     }
 
     /// Whether it is about to sleep, but for one that it rings: by its own word,
     /// which wins a hostile one some time.
-    pub(in super::super) fn is_ringing(&self) -> bool {
+    pub(crate) fn is_ringing(&self) -> bool {
         self.0.ringing.load(Ordering::Relaxed) != 0
     }
 
     /// How it ended; zero while it lives.
-    pub(in super::super) fn dead(&self) -> u32 {
+    pub(crate) fn dead(&self) -> u32 {
         self.0.dead.load(Ordering::Relaxed)
     }
 
-    pub(in super::super) fn baton(&self) -> Baton {
+    pub(crate) fn baton(&self) -> Baton {
         baton(&self.0)
     }
 
@@ -294,7 +312,7 @@ impl PeerBell {
     /// ([`super::pair::Half::publish`]). False: it was on its way to sleep all
     /// the time, and is to be rung again in a while.
     #[must_use]
-    pub(in super::super) fn ring(&self) -> bool {
+    pub(crate) fn ring(&self) -> bool {
         let first = self.0.state.load(Ordering::SeqCst);
         for _ in 0..TRIES {
             let state = self.0.state.load(Ordering::SeqCst);
@@ -305,7 +323,7 @@ impl PeerBell {
                 return true;
             }
             // SAFETY: sched_yield(2) takes no arguments and touches no memory.
-            unsafe { window::own([libc::SYS_sched_yield as u64, 0, 0, 0, 0, 0, 0]) };
+            unsafe { gate::own([libc::SYS_sched_yield as u64, 0, 0, 0, 0, 0, 0]) };
         }
         false
     }
@@ -325,7 +343,7 @@ impl PeerBell {
 
     /// Whether somebody sleeps on this doorbell, by the kernel's word: it would
     /// move so many sleepers to where they are.
-    pub(in super::super) fn is_asleep(&self) -> bool {
+    pub(crate) fn is_asleep(&self) -> bool {
         let word = &self.0.state;
         let all = i32::MAX as u64;
         futex(word, libc::FUTEX_REQUEUE, 0, all, word.as_ptr() as u64) > 0
@@ -333,25 +351,25 @@ impl PeerBell {
 }
 
 /// The root's view of a context's doorbell beside its [`PeerBell`].
-pub(in super::super) struct Registered(Mapped<Bell>);
+pub(crate) struct Registered(Mapped<Bell>);
 
 impl Registered {
     /// By a mapping that can be written.
-    pub(in super::super) fn new(page: Mapped<Bell>) -> Self {
+    pub(crate) fn new(page: Mapped<Bell>) -> Self {
         page.inherit(false);
         Self(page)
     }
 
     /// For the fork of a new context, whose own doorbell it becomes.
-    pub(in super::super) fn inherit(&self, yes: bool) {
+    pub(crate) fn inherit(&self, yes: bool) {
         self.0.inherit(yes);
     }
 
-    pub(in super::super) fn ptr(&self) -> NonNull<Bell> {
+    pub(crate) fn ptr(&self) -> NonNull<Bell> {
         self.0.ptr()
     }
 
-    pub(in super::super) fn set_dead(&self, how: u32) {
+    pub(crate) fn set_dead(&self, how: u32) {
         self.0.dead.store(how, Ordering::Relaxed);
     }
 }
@@ -360,18 +378,20 @@ impl Registered {
 mod tests {
     use super::super::mapped::seal_writes;
     use super::*;
+    use std::os::fd::{AsRawFd, OwnedFd};
 
-    fn pair() -> (OwnBell, PeerBell, RawFd) {
+    fn pair() -> (OwnBell, PeerBell, OwnedFd) {
         let fd = Mapped::<Bell>::file(c"t").unwrap();
-        let own = OwnBell::new(Mapped::map(fd).unwrap());
-        seal_writes(fd).unwrap();
-        (own, PeerBell::map(fd).unwrap(), fd)
+        let own = OwnBell::new(Mapped::map(&fd).unwrap());
+        seal_writes(&fd).unwrap();
+        let peer = PeerBell::map(&fd).unwrap();
+        (own, peer, fd)
     }
 
     #[test]
     fn nobody_but_the_owner_can_write() {
         let (_own, peer, fd) = pair();
-        assert!(Mapped::<Bell>::map(fd).is_err());
+        assert!(Mapped::<Bell>::map(&fd).is_err());
         // SAFETY: asks for more rights to a mapping of our own.
         let rc = unsafe {
             libc::mprotect(
@@ -382,14 +402,13 @@ mod tests {
         };
         assert_eq!(rc, -1);
         // SAFETY: writes a local byte to a descriptor of our own.
-        let rc = unsafe { libc::pwrite(fd, [1u8].as_ptr().cast(), 1, 0) };
+        let rc = unsafe { libc::pwrite(fd.as_raw_fd(), [1u8].as_ptr().cast(), 1, 0) };
         assert_eq!(rc, -1);
-        super::super::super::fds::close(fd);
     }
 
     #[test]
     fn a_sleeper_is_seen_and_woken() {
-        let (own, peer, fd) = pair();
+        let (own, peer, _) = pair();
         assert!(!peer.is_asleep());
         assert!(peer.ring(), "one that is awake needs no waking");
         struct Owner(OwnBell);
@@ -415,22 +434,20 @@ mod tests {
         assert!(peer.ring());
         sleeper.join().unwrap();
         assert!(!peer.is_asleep());
-        super::super::super::fds::close(fd);
     }
 
     #[test]
     fn one_that_never_sleeps_is_given_up_and_one_that_rose_is_not() {
-        let (own, peer, fd) = pair();
+        let (own, peer, _) = pair();
         let dozed = own.doze();
         assert!(!peer.ring());
         own.rise(dozed);
         assert!(peer.ring());
-        super::super::super::fds::close(fd);
     }
 
     #[test]
     fn turns_go_up_whatever_is_claimed() {
-        let (own, peer, fd) = pair();
+        let (own, peer, _) = pair();
         own.receive(7);
         assert_eq!(peer.baton().turn, 7);
         assert_eq!(own.give(3, 0), 8);
@@ -454,6 +471,5 @@ mod tests {
         own.give(3, 0);
         own.take_back();
         assert!(peer.baton().turn > peer.baton().given);
-        super::super::super::fds::close(fd);
     }
 }

@@ -1,38 +1,39 @@
 //! Shared mappings of memory files.
 
+use super::fds::sealed_memfd;
 use crate::error::{Error, Result};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// A shared mapping of a `T` that is atomics alone; unmapped on drop.
-pub(in super::super) struct Mapped<T>(NonNull<T>);
+pub(crate) struct Mapped<T>(NonNull<T>);
 
 impl<T> Mapped<T> {
     /// Bytes of the mapping.
-    pub(in super::super) const LEN: usize = size_of::<T>().next_multiple_of(4096);
+    pub(crate) const LEN: usize = size_of::<T>().next_multiple_of(4096);
 
     /// Makes a memory file for a `T`, zeroed, of a size that nobody can change.
-    pub(in super::super) fn file(name: &std::ffi::CStr) -> Result<RawFd> {
-        super::super::fds::sealed_memfd(name, Self::LEN)
+    pub(crate) fn file(name: &std::ffi::CStr) -> Result<OwnedFd> {
+        sealed_memfd(name, Self::LEN)
     }
 
     /// Maps a file made by [`Mapped::file`], to read and write.
-    pub(in super::super) fn map(fd: RawFd) -> Result<Self> {
+    pub(crate) fn map(fd: impl AsFd) -> Result<Self> {
         Self::map_at(fd, 0)
     }
 
     /// Maps a part of a larger file, from a page boundary on.
-    pub(in super::super) fn map_at(fd: RawFd, offset: usize) -> Result<Self> {
+    pub(crate) fn map_at(fd: impl AsFd, offset: usize) -> Result<Self> {
         Self::map_as(fd, offset, libc::PROT_READ | libc::PROT_WRITE)
     }
 
     /// Maps a file to be read. What is stored through it is a fault; of a
     /// file under [`seal_writes`] nobody can make the mapping writable.
-    pub(in super::super) fn map_to_read(fd: RawFd) -> Result<Self> {
+    pub(crate) fn map_to_read(fd: impl AsFd) -> Result<Self> {
         Self::map_as(fd, 0, libc::PROT_READ)
     }
 
-    fn map_as(fd: RawFd, offset: usize, prot: i32) -> Result<Self> {
+    fn map_as(fd: impl AsFd, offset: usize, prot: i32) -> Result<Self> {
         // SAFETY: a new shared mapping at an address the kernel picks; `T` is
         // made of atomics, for which any bytes are a value.
         let ptr = unsafe {
@@ -41,7 +42,7 @@ impl<T> Mapped<T> {
                 Self::LEN,
                 prot,
                 libc::MAP_SHARED,
-                fd,
+                fd.as_fd().as_raw_fd(),
                 offset as libc::off_t,
             )
         };
@@ -54,7 +55,7 @@ impl<T> Mapped<T> {
     }
 
     /// Whether contexts forked from now on have the mapping too.
-    pub(in super::super) fn inherit(&self, yes: bool) {
+    pub(crate) fn inherit(&self, yes: bool) {
         let advice = if yes {
             libc::MADV_DOFORK
         } else {
@@ -65,7 +66,7 @@ impl<T> Mapped<T> {
     }
 
     /// A second mapping of the same memory, with the same protection.
-    pub(in super::super) fn again(&self) -> Result<Self> {
+    pub(crate) fn again(&self) -> Result<Self> {
         // SAFETY: with an old size of 0, mremap(2) maps a shared mapping once
         // more elsewhere and leaves the first alone.
         let ptr =
@@ -79,7 +80,7 @@ impl<T> Mapped<T> {
     }
 
     /// The address, to take over an inherited mapping in a new context.
-    pub(in super::super) fn ptr(&self) -> NonNull<T> {
+    pub(crate) fn ptr(&self) -> NonNull<T> {
         self.0
     }
 
@@ -88,7 +89,7 @@ impl<T> Mapped<T> {
     /// # Safety
     /// `ptr` must be a mapping made here that the current context has and that
     /// no other `Mapped` of it owns.
-    pub(in super::super) unsafe fn adopt(ptr: NonNull<T>) -> Self {
+    pub(crate) unsafe fn adopt(ptr: NonNull<T>) -> Self {
         Self(ptr)
     }
 }
@@ -112,9 +113,16 @@ impl<T> Drop for Mapped<T> {
 
 /// From now on nobody can map the file writable, write(2) to it, or make a
 /// mapping of it writable; the writable mappings that there are stay so.
-pub(in super::super) fn seal_writes(fd: RawFd) -> Result<()> {
+pub(crate) fn seal_writes(fd: impl AsFd) -> Result<()> {
     // SAFETY: adds a seal to a memory file of our own.
-    if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) } != 0 {
+    if unsafe {
+        libc::fcntl(
+            fd.as_fd().as_raw_fd(),
+            libc::F_ADD_SEALS,
+            libc::F_SEAL_FUTURE_WRITE,
+        )
+    } != 0
+    {
         return Err(Error::last("fcntl", "sealing a page of a context"));
     }
     Ok(())

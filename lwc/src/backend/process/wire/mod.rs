@@ -1,9 +1,19 @@
-//! What crosses between contexts: pages and descriptors.
+//! What crosses between contexts: pages, descriptors, messages.
+//!
+//! Nothing here knows what a context is for. Whatever is read here was written
+//! by somebody who may be hostile; it is copied first and checked on the copy.
 //!
 //! * [`bell`]: a context's doorbell, which it alone writes;
 //! * [`pair`]: the page of two contexts, one half for each to write;
-//! * [`mapped`]: shared mappings of either.
+//! * [`mapped`]: shared mappings of either;
+//! * [`message`], [`parts`]: requests and answers, encoded and decoded;
+//! * [`fds`]: the backend's own descriptors, and passing them;
+//! * [`gate`]: the two places from which a trapped context calls the system.
 
-pub(super) mod bell;
-pub(super) mod mapped;
-pub(super) mod pair;
+pub(crate) mod bell;
+pub(crate) mod fds;
+pub(crate) mod gate;
+pub(crate) mod mapped;
+pub(crate) mod message;
+pub(crate) mod pair;
+pub(crate) mod parts;

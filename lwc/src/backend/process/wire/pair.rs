@@ -10,64 +10,64 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Words in a half: the arguments of a switch.
-pub(in super::super) const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
+pub(crate) const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
 
 /// Bytes of a half that requests and replies carry beside their words.
-pub(in super::super) const PAYLOAD: usize = 30 * 1024;
+pub(crate) const PAYLOAD: usize = 30 * 1024;
 
 /// What a half holds.
-pub(in super::super) mod kind {
+pub(crate) mod kind {
     /// The baton: whoever reads it is the current context.
-    pub(in super::super::super) const BATON: u32 = 1;
+    pub(crate) const BATON: u32 = 1;
     /// The same, from a context that is no more.
-    pub(in super::super::super) const LAST_BATON: u32 = 2;
+    pub(crate) const LAST_BATON: u32 = 2;
     /// A context that the reader created has ended (root channel alone).
-    pub(in super::super::super) const TRAP: u32 = 3;
+    pub(crate) const TRAP: u32 = 3;
     /// A request to the owner.
-    pub(in super::super::super) const REQUEST: u32 = 4;
+    pub(crate) const REQUEST: u32 = 4;
     /// The answer to the last request.
-    pub(in super::super::super) const REPLY: u32 = 5;
+    pub(crate) const REPLY: u32 = 5;
     /// The baton, with a system call that was trapped.
-    pub(in super::super::super) const CALL: u32 = 6;
+    pub(crate) const CALL: u32 = 6;
 }
 
 /// What one end of a pair writes and the other reads.
 #[repr(C)]
-pub(in super::super) struct Half {
-    pub(in super::super) seq: AtomicU32,
-    pub(in super::super) kind: AtomicU32,
+pub(crate) struct Half {
+    pub(crate) seq: AtomicU32,
+    pub(crate) kind: AtomicU32,
     /// Words, or bytes of payload.
-    pub(in super::super) count: AtomicU32,
-    pub(in super::super) errno: AtomicU32,
+    pub(crate) count: AtomicU32,
+    pub(crate) errno: AtomicU32,
     /// The number of the hand-over ([`super::bell`]).
-    pub(in super::super) turn: AtomicU64,
+    pub(crate) turn: AtomicU64,
     /// On the root channel: the context means to end (lwDiscardSwitch).
-    pub(in super::super) leaving: AtomicU32,
+    pub(crate) leaving: AtomicU32,
     /// On the root channel: somebody has switched to the context.
-    pub(in super::super) entered: AtomicU32,
+    pub(crate) entered: AtomicU32,
     /// Whether the one who writes this half holds a descriptor of the other.
-    pub(in super::super) held: AtomicU32,
+    pub(crate) held: AtomicU32,
     /// Whether it has closed its end for good.
-    pub(in super::super) gone: AtomicU32,
+    pub(crate) gone: AtomicU32,
     /// On the root channel: signal of the last fault recorded, then code and
     /// address.
-    pub(in super::super) fault_signal: AtomicU32,
-    pub(in super::super) fault_code: AtomicU64,
-    pub(in super::super) fault_address: AtomicU64,
-    pub(in super::super) words: [AtomicU64; WORDS],
+    pub(crate) fault_signal: AtomicU32,
+    pub(crate) fault_code: AtomicU64,
+    pub(crate) fault_address: AtomicU64,
+    pub(crate) words: [AtomicU64; WORDS],
     payload: [AtomicU32; PAYLOAD / 4],
 }
 
 impl Half {
     /// Writes words; more than fit are the caller's mistake and left out.
-    pub(in super::super) fn put_words(&self, words: &[u64]) {
+    pub(crate) fn put_words(&self, words: &[u64]) {
         for (cell, &word) in self.words.iter().zip(words) {
             cell.store(word, Ordering::Relaxed);
         }
     }
 
     /// Writes bytes for a request or a reply. False: they do not fit.
-    pub(in super::super) fn put_payload(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn put_payload(&self, bytes: &[u8]) -> bool {
         if bytes.len() > PAYLOAD {
             return false;
         }
@@ -81,7 +81,7 @@ impl Half {
     }
 
     /// Copies the payload out, once, with its length checked.
-    pub(in super::super) fn payload(&self) -> Vec<u8> {
+    pub(crate) fn payload(&self) -> Vec<u8> {
         let len = (self.count.load(Ordering::Relaxed) as usize).min(PAYLOAD);
         let mut out = Vec::with_capacity(len.next_multiple_of(4));
         for cell in &self.payload[..len.div_ceil(4)] {
@@ -92,13 +92,13 @@ impl Half {
     }
 
     /// One byte of a payload, without allocating.
-    pub(in super::super) fn byte(&self, i: usize) -> u8 {
+    pub(crate) fn byte(&self, i: usize) -> u8 {
         let word = self.payload[i / 4].load(Ordering::Relaxed);
         word.to_ne_bytes()[i % 4]
     }
 
     /// Writes one byte of a payload; whoever does sets `count` at the end.
-    pub(in super::super) fn put_byte(&self, i: usize, byte: u8) {
+    pub(crate) fn put_byte(&self, i: usize, byte: u8) {
         let cell = &self.payload[i / 4];
         let mut bytes = cell.load(Ordering::Relaxed).to_ne_bytes();
         bytes[i % 4] = byte;
@@ -106,12 +106,12 @@ impl Half {
     }
 
     /// Copies all words out.
-    pub(in super::super) fn take_words(&self) -> [u64; WORDS] {
+    pub(crate) fn take_words(&self) -> [u64; WORDS] {
         std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
     }
 
     /// Copies the first words out; the rest is zero.
-    pub(in super::super) fn take_some_words(&self, count: usize) -> [u64; WORDS] {
+    pub(crate) fn take_some_words(&self, count: usize) -> [u64; WORDS] {
         let mut words = [0; WORDS];
         for (word, cell) in words.iter_mut().zip(&self.words).take(count) {
             *word = cell.load(Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl Half {
     /// Makes what was written visible as one message; the doorbell is rung
     /// afterwards. In one order for all with the reader's look at `seq` after
     /// it has said that it sleeps ([`super::bell`]).
-    pub(in super::super) fn publish(&self, kind: u32) {
+    pub(crate) fn publish(&self, kind: u32) {
         self.kind.store(kind, Ordering::Relaxed);
         self.seq.fetch_add(1, Ordering::SeqCst);
     }
@@ -130,6 +130,6 @@ impl Half {
 
 /// The page of a pair: half 0 belongs to the end that made it.
 #[repr(C)]
-pub(in super::super) struct Pair {
-    pub(in super::super) halves: [Half; 2],
+pub(crate) struct Pair {
+    pub(crate) halves: [Half; 2],
 }

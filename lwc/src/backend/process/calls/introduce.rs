@@ -1,0 +1,80 @@
+//! Contexts that the root introduces to each other (ours; lwControl(2) on the
+//! kernel backend): they may switch to each other, and nothing else.
+//!
+//! The root makes a page for the two and sends it, with each one's doorbell, to
+//! the other. Both are parked; a context in the strict sandbox still receives on
+//! its line to the root and maps what comes, for that is no more than the root
+//! gives it. Identities are the root's word, so that [`Event::from`] of a switch
+//! that comes this way is beyond doubt. What either asks of the other is refused.
+//! The other side is `meet` in [`owner`](crate::backend::process::owner).
+//!
+//! [`Event::from`]: crate::Event::from
+
+use crate::backend::process::ask::{alive, ask, ask_with, breach};
+use crate::backend::process::root::register::channel_of;
+use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::wire::fds;
+use crate::backend::process::wire::mapped::Mapped;
+use crate::backend::process::wire::message::Request;
+use crate::backend::process::wire::pair::Pair;
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, RawFd};
+
+const CALL: &str = "introduce";
+
+/// `to` gets a descriptor of `whom`. Its number there.
+pub(crate) fn introduce(rt: &mut Runtime, to: RawFd, whom: RawFd) -> Result<RawFd> {
+    if !rt.is_root() {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "only the root introduces contexts to each other, on the process backend",
+        ));
+    }
+    if rt.self_desc >= 0 && [to, whom].contains(&rt.self_desc) {
+        return Err(Error::new(CALL, Errno::EINVAL, "the current context"));
+    }
+    let mut ends = [(0, 0); 2];
+    for (end, desc) in ends.iter_mut().zip([to, whom]) {
+        let index = rt.find(CALL, desc)?;
+        alive(rt, CALL, index)?;
+        let peer = rt.channel(index).map_or(0, |c| c.peer);
+        if rt.channel(index).is_some_and(|c| c.peer_bell.is_trapped()) {
+            return Err(Error::new(
+                CALL,
+                Errno::ENOTSUP,
+                "a context whose system calls are trapped is introduced to nobody, on the process backend",
+            ));
+        }
+        // A request reaches it by the line that the root made for it.
+        let line = channel_of(rt, peer).unwrap_or(index);
+        *end = (line, peer);
+    }
+    let [(to_line, to_id), (whom_line, whom_id)] = ends;
+    if to_id == whom_id {
+        return Err(Error::new(CALL, Errno::EINVAL, "a context knows itself"));
+    }
+    let known = ask(rt, CALL, to_line, Request::Know { id: whom_id })?;
+    if let Some(number) = known.number(CALL)? {
+        return Ok(number);
+    }
+    let page = Mapped::<Pair>::file(c"lwc-pair")?;
+    let bell = |rt: &Runtime, id| {
+        let bell = rt.book.as_ref().and_then(|b| b.bell(id));
+        let bell = bell.ok_or_else(|| Error::new(CALL, Errno::EBADF, "no doorbell"))?;
+        fds::duplicate(bell).map_err(|e| e.of(CALL))
+    };
+    let (to_bell, whom_bell) = (bell(rt, to_id)?, bell(rt, whom_id)?);
+    let greet = |id, hold| Request::Greet { id, hold };
+    let files = [page.as_fd(), to_bell.as_fd()];
+    ask_with(rt, CALL, whom_line, greet(to_id, false), &[], &files)?;
+    let files = [page.as_fd(), whom_bell.as_fd()];
+    let greeted = ask_with(rt, CALL, to_line, greet(whom_id, true), &[], &files)?;
+    if let Some(book) = rt.book.as_mut() {
+        // Each may come to hold the other by being switched to.
+        book.hold(to_id, whom_id);
+        book.hold(whom_id, to_id);
+    }
+    greeted.number(CALL)?.ok_or_else(|| breach(CALL))
+}

@@ -1,0 +1,29 @@
+//! The calls, on the side of who makes them.
+//!
+//! * [`switch`]: lwSwitch, lwDiscardSwitch, and lwCreate's two returns;
+//! * [`create`] and [`settle`]: lwCreate, before and after there are two; [`birth`]:
+//!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
+//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`];
+//! * [`overlay`]: lwOverlay; [`regions`];
+//! * [`parked`]: who waits, all at one moment;
+//! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
+//! * [`trap`], [`filter`]: trapped system calls; [`faults`];
+//! * [`confine`]: the sandboxes.
+
+mod birth;
+pub(crate) mod confine;
+mod create;
+pub(crate) mod faults;
+pub(crate) mod filter;
+mod fork;
+pub(crate) mod handles;
+mod introduce;
+mod nested;
+mod overlay;
+pub(crate) mod parked;
+pub(crate) mod regions;
+mod settle;
+mod supervisor;
+pub(crate) mod switch;
+pub(crate) mod syscall;
+pub(crate) mod trap;

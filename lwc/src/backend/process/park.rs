@@ -1,0 +1,154 @@
+//! The wait for the baton: the one place where a context does something for
+//! others.
+
+use super::owner;
+use super::root;
+use super::state::mode;
+use super::state::runtime::{Got, Runtime};
+use super::state::signals::{self, death_signal};
+use super::state::sleep::RING_AGAIN;
+use super::wire::gate;
+use super::wire::pair::{WORDS, kind};
+use crate::moment::Moment;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Where one table belongs to several contexts, an end of a channel does not
+/// close with the context that it is of: they look around this often instead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Waits for the baton. Requests are served meanwhile; deaths are seen to
+/// if this is the root.
+pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
+    loop {
+        if signals::take_deaths()
+            && let Some(got) = look_around(rt)
+        {
+            return got;
+        }
+        if let Some(index) = rt.any_news() {
+            if let Some(got) = take(rt, index) {
+                return got;
+            }
+            // Who asks and asks keeps nobody from noticing that it is late.
+            if deadline.is_some_and(|d| Moment::now() >= d) {
+                return Got::Timeout;
+            }
+            continue;
+        }
+        let watch = rt.shared_table || rt.is_nested();
+        let heartbeat = watch.then_some(HEARTBEAT);
+        let mut limit = match deadline {
+            None => heartbeat,
+            Some(d) => {
+                let now = Moment::now();
+                if now >= d {
+                    return Got::Timeout;
+                }
+                if rt.is_root() && rt.alarm.covers(now, d) {
+                    heartbeat
+                } else {
+                    Some(d.since(now).min(heartbeat.unwrap_or(Duration::MAX)))
+                }
+            }
+        };
+        if rt.ring_again() {
+            if mode::sleeps_unlimited() {
+                rt.ring_on();
+                continue;
+            }
+            limit = Some(limit.unwrap_or(RING_AGAIN).min(RING_AGAIN));
+        }
+        // Only now: with both sides on one processor the answer is mostly
+        // there before the one who asked comes to wait.
+        keep_informed();
+        let slept = rt.sleep(limit, Runtime::any_news);
+        if watch && slept {
+            signals::look_again();
+        }
+    }
+}
+
+/// Takes one message if there is one: a baton, an end, or a request, which
+/// is answered here and now.
+fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
+    let (seq, kind) = rt.news(index)?;
+    rt.looked = index;
+    let not_root = !rt.is_root();
+    let c = rt.channels[index].as_mut()?;
+    c.seen = seq;
+    let half = &c.pair.halves[1 - c.side];
+    let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
+    let turn = half.turn.load(Ordering::Relaxed);
+    let got = match kind {
+        kind::BATON | kind::LAST_BATON => Got::Baton {
+            from: (kind == kind::BATON).then_some(index),
+            words: half.take_some_words(count),
+            count,
+        },
+        kind::CALL if c.trap.supervised => Got::Called {
+            from: index,
+            words: half.take_words(),
+        },
+        // From one whose calls are not ours it is a switch like any other.
+        kind::CALL => Got::Baton {
+            from: Some(index),
+            words: half.take_some_words(count),
+            count,
+        },
+        kind::TRAP if index == 0 && not_root => Got::Ended {
+            words: half.take_words(),
+            count,
+        },
+        kind::REQUEST => {
+            owner::answer::serve(rt, index);
+            return None;
+        }
+        _ => return None, // an answer nobody waits for any more
+    };
+    rt.bell.receive(turn);
+    Some(got)
+}
+
+/// Before a wait: the user may have blocked the signal that ends it when a
+/// context dies. Changed credentials make the kernel forget the other one,
+/// with which a context dies as its root does; then the first tells of
+/// that, too.
+fn keep_informed() {
+    // The kernel's own set, not the C library's: one system call is most
+    // of what a switch costs beside the two of the futex.
+    let set = 1u64 << (death_signal() - 1);
+    // SAFETY: reads the local set, of the size given, and changes the mask.
+    unsafe {
+        gate::own([
+            libc::SYS_rt_sigprocmask as u64,
+            libc::SIG_UNBLOCK as u64,
+            &raw const set as u64,
+            0,
+            size_of::<u64>() as u64,
+            0,
+            0,
+        ]);
+    }
+}
+
+/// The signal has come: somebody has died or replaced its program.
+fn look_around(rt: &mut Runtime) -> Option<Got> {
+    if rt.is_root() {
+        let got = root::end::reap(rt);
+        if got.is_some() {
+            // Signals do not queue: there may be more.
+            signals::look_again();
+        } else {
+            root::end::follow_exec(rt);
+        }
+        return got;
+    }
+    // SAFETY: getppid has no preconditions.
+    let orphan = unsafe { libc::getppid() } != rt.root_pid || rt.line_is_cut();
+    if orphan || signals::root_hung_up() {
+        // SAFETY: the process this context belongs to is gone.
+        unsafe { libc::_exit(0) };
+    }
+    None
+}

@@ -1,0 +1,44 @@
+//! What the current context is under, for ever: a trap, a sandbox. Handlers of
+//! signals ask, too, so these are atomics.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static TRAPPED: AtomicBool = AtomicBool::new(false);
+static CONFINED: AtomicBool = AtomicBool::new(false);
+static STRICT: AtomicBool = AtomicBool::new(false);
+static UNLIMITED: AtomicBool = AtomicBool::new(false);
+
+/// Whether its system calls are trapped.
+pub(crate) fn is_trapped() -> bool {
+    TRAPPED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_trapped() {
+    TRAPPED.store(true, Ordering::Relaxed);
+}
+
+/// Whether it is in a sandbox.
+pub(crate) fn is_confined() -> bool {
+    CONFINED.load(Ordering::Relaxed)
+}
+
+/// Whether it is in the strict one.
+pub(crate) fn is_strict() -> bool {
+    STRICT.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_confined(strict: bool) {
+    CONFINED.store(true, Ordering::Relaxed);
+    STRICT.store(strict, Ordering::Relaxed);
+}
+
+/// Whether it sleeps on its doorbell without a limit of time alone: in the
+/// strict sandbox, but for a root, and a context whose table is one with others
+/// and that looks around once a second.
+pub(crate) fn sleeps_unlimited() -> bool {
+    UNLIMITED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_unlimited() {
+    UNLIMITED.store(true, Ordering::Relaxed);
+}
