@@ -37,7 +37,8 @@ fn attempt(folder: &Folder, input: &str) -> Outcome {
     let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
     assert!(
         stdout.ends_with("fine"),
-        "{input}: the next invocation: {stdout} {stderr}"
+        "{input}: the next invocation: {stdout} {stderr} ({})",
+        out.status
     );
     let failure: Option<serde_json::Value> =
         stderr.lines().find_map(|l| serde_json::from_str(l).ok());
