@@ -327,6 +327,14 @@ pub(crate) fn await_switch(_: Moment) -> Result<Event> {
 }
 
 /// Contexts are never scheduled: whoever lives waits.
+pub(crate) fn parked(of: RawFd) -> Result<bool> {
+    if lw_info(Some(of))?.state == lwc_sys::LWC_STATE_DEAD {
+        return Err(Error::new("parked", Errno::ESRCH, "the context is dead"));
+    }
+    Ok(true)
+}
+
+/// The same of several.
 pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
     of.iter()
         .map(|&fd| Ok(lw_info(Some(fd))?.state != lwc_sys::LWC_STATE_DEAD))

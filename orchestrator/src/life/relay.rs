@@ -166,31 +166,31 @@ impl LiveChain {
     }
 
     /// Makes the copies that are missing, and notes how long that took.
-    ///
-    /// Then all copies are parked: if one had to be ended for it, the request is
-    /// not begun.
+    /// Then all are parked.
     fn make_ready(&mut self) -> Result<(), (usize, Cause)> {
+        /// An old copy that does not come to rest when it has taken its new
+        /// neighbours is replaced. A fresh one does.
+        const TRIES: usize = 3;
         self.waits.clear();
-        if self.linked {
-            return Ok(());
+        for _ in 0..TRIES {
+            if self.linked {
+                return Ok(());
+            }
+            self.waits.resize(self.steps.len(), Duration::ZERO);
+            for i in 0..self.steps.len() {
+                let begin = Moment::now();
+                let waits = self.steps[i].copy.is_none();
+                self.ready(i).map_err(|cause| (i, cause))?;
+                if waits {
+                    self.waits[i] += begin.elapsed();
+                }
+            }
+            self.link()?;
         }
-        for i in 0..self.steps.len() {
-            let begin = Moment::now();
-            let waits = self.steps[i].copy.is_none();
-            self.ready(i).map_err(|cause| (i, cause))?;
-            self.waits.push(if waits {
-                begin.elapsed()
-            } else {
-                Duration::ZERO
-            });
-        }
-        self.link()?;
         let gone = self.steps.iter().position(|s| s.copy.is_none());
         gone.map_or(Ok(()), |i| {
-            Err((
-                i,
-                Cause::Misbehaved("its context does not come to rest".into()),
-            ))
+            let cause = "its context does not come to rest";
+            Err((i, Cause::Misbehaved(cause.into())))
         })
     }
 
