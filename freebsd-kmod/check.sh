@@ -168,6 +168,9 @@ warnings='-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes
 		    -o "$(object "$source")"
 	done
 
+	zcc $kernel $warnings "-I$headers/release" -c fuzz/kernel/lwc_ran.c \
+	    -o "$out/ran.o"
+
 	step 'compile: kernel options for debugging'
 	for source; do
 		zcc $kernel $warnings "-I$headers/debug" -c "$source" \

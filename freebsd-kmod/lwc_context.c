@@ -98,9 +98,14 @@ lwc_ctx_strip(struct lwc_ctx *lc)
 	lc->lc_allow = NULL;
 }
 
+/*
+ * The last one lets go of the process's record as well, and without records the
+ * module may go (lwc_process_close_gate()): it is the last thing done.
+ */
 void
 lwc_ctx_rele(struct lwc_ctx *lc)
 {
+	struct lwc_proc *lp;
 
 	if (!refcount_release(&lc->lc_refs))
 		return;
@@ -116,9 +121,10 @@ lwc_ctx_rele(struct lwc_ctx *lc)
 	lwc_rights_free(lc->lc_back);
 	lwc_rights_free(lc->lc_self);
 	lwc_user_rele(lc->lc_user);
-	lwc_proc_rele(lc->lc_lp);
+	lp = lc->lc_lp;
 	uma_zfree(lwc_ctx_zone, lc);
 	atomic_subtract_int(&lwc_nctxs, 1);
+	lwc_proc_rele(lp);
 }
 
 /* One name less.  May destroy the context, so the caller has a reference. */
@@ -236,7 +242,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	mtx_unlock(&lp->lp_mtx);
 	if (lc->lc_creator_id != 0) {
 		atomic_subtract_int(&lwc_live, 1);
-		(void)lwc_user_contexts(lc->lc_user, -1);
+		(void)lwc_user_contexts(lc->lc_user, -1 - lc->lc_extra);
 	}
 	if (lc->lc_vm != NULL) {
 		lwc_vm_free(lc->lc_vm);

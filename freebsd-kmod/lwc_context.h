@@ -48,6 +48,9 @@ struct lwc_out {
 	int		ou_cap;
 };
 
+/* What a small context takes of kernel memory, nearly all for page tables. */
+#define	LWC_PAGES	35
+
 /* Internal states, beyond LWC_STATE_*. */
 #define	LWC_STATE_REPLY		100	/* waits for an answer to its trap */
 
@@ -65,6 +68,7 @@ struct lwc_ctx {
 	uint64_t	lc_creator_id;	/* (c) the root's is 0 */
 	struct lwc_proc	*lc_lp;		/* (c) counted */
 	struct lwc_user	*lc_user;	/* (c) counted */
+	int		lc_extra;	/* (c) counts for so many more there */
 	/*
 	 * Who is told of its end: its creator, or the nearest of those before
 	 * that lives.  Not counted: replaced when that is destroyed.

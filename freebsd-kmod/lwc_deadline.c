@@ -222,6 +222,7 @@ lwc_deadline_check(struct thread *td, struct lwc_proc *lp)
 	error = lwc_proc_check(td);
 	if (error == 0 && lp->lp_shared)
 		error = EBUSY;
+	LWC_FAIL(deadline, error);
 	if (error == 0) {
 		ev.ev_kind = LWC_SWITCHED;
 		ev.ev_n = 0;

@@ -273,11 +273,11 @@ lwc_fo_close(struct file *fp, struct thread *td __unused)
 	LIST_REMOVE(ld, ld_hash);
 	mtx_unlock(&lp->lp_mtx);
 	(void)lwc_user_descriptors(lp->lp_user, -1);
-	lwc_ctx_unname(lc);
-	lwc_ctx_rele(lc);
 	lwc_rights_free(ld->ld_rights);
 	uma_zfree(lwc_desc_zone, ld);
 	atomic_subtract_int(&lwc_ndescs, 1);
+	lwc_ctx_unname(lc);
+	lwc_ctx_rele(lc);	/* last: see there */
 	return (0);
 }
 

@@ -34,6 +34,12 @@
 #include <sys/syscallsubr.h>
 #include <sys/sx.h>
 
+/*
+ * A table with so many slots takes as much memory as all else that a small
+ * context has (LWC_PAGES): its context counts twice for its user, and so on.
+ */
+#define	LWC_SLOTS	(LWC_PAGES * PAGE_SIZE / sizeof(struct filedescent))
+
 static const struct lwc_spec *
 lwc_files_whole_spec(const struct lwc_specs *sp)
 {
@@ -94,7 +100,7 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
     struct filedesc **newp)
 {
 	struct filedesc *new;
-	int n;
+	int error, n;
 
 	n = lwc_desc_count(lp, fdp);
 	if (!lwc_user_descriptors(lp->lp_user, n))
@@ -111,12 +117,13 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 	lp->lp_reserved = 0;
 	/* It takes the first file left out for the lowest free number. */
 	new->fd_freefile = MIN(new->fd_freefile, fdp->fd_freefile);
-	if (lwc_desc_count(lp, new) != n) {
+	error = lwc_desc_count(lp, new) == n ? 0 : ENFILE;
+	LWC_FAIL(files_copy, error);
+	if (error == 0)
+		*newp = new;
+	else
 		lwc_table_free(lp, new, NULL);
-		return (ENFILE);
-	}
-	*newp = new;
-	return (0);
+	return (error);
 }
 
 /*
@@ -197,9 +204,14 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		lwc_files_mark(old, sp, bits, nbits, false);
 		free(bits, M_LWCSTAGE);
 	}
-	if (error == 0)
-		lc->lc_pd = pdcopy(oldpd);
-	return (error);
+	if (error != 0)
+		return (error);
+	lc->lc_pd = pdcopy(oldpd);
+	i = lc->lc_fd->fd_nfiles / LWC_SLOTS;
+	if (!lwc_user_contexts(lc->lc_user, i))
+		return (EAGAIN);
+	lc->lc_extra = i;
+	return (0);
 }
 
 /* One descriptor of an overlay. */
@@ -386,8 +398,11 @@ lwc_fpart_install(struct thread *td, struct lwc_fpart *fp)
 	int error, fd;
 
 	fdp = td->td_proc->p_fd;
+	error = 0;
+	LWC_FAIL(file_install, error);
 	FILEDESC_XLOCK(fdp);
-	error = fdalloc(td, fp->fp_fd, &fd);
+	if (error == 0)
+		error = fdalloc(td, fp->fp_fd, &fd);
 	if (error == 0)
 		_finstall(fdp, fp->fp_file, fd, fp->fp_flags, &fp->fp_caps);
 	FILEDESC_XUNLOCK(fdp);

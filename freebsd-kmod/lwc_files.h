@@ -18,6 +18,7 @@ struct lwc_table {
 	STAILQ_ENTRY(lwc_table) ta_link;
 	struct filedesc	*ta_fd;
 	struct pwddesc	*ta_pd;
+	bool		ta_last;	/* nobody else has the table */
 };
 
 /* lwc_files.c */
@@ -31,6 +32,8 @@ void	lwc_files_unstage(struct thread *td, struct lwc_proc *lp,
 	    struct lwc_fstage *st);
 
 /* lwc_table.c: how a table goes. */
+struct lwc_nobody *lwc_nobody_new(void);
+void	lwc_nobody_free(struct lwc_nobody *nb);
 void	lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp,
 	    struct pwddesc *pdp);
 void	lwc_tables_drain(struct lwc_proc *lp, bool all);

@@ -35,16 +35,17 @@ MALLOC_DEFINE(M_LWCRIGHTS, "lwcrights",
 MALLOC_DEFINE(M_LWCSTAGE, "lwcstage", "light-weight contexts: calls under way");
 SDT_PROVIDER_DEFINE(lwc);
 
-int lwc_max_per_proc = 4096;
-int lwc_max_contexts = 65536;
+/* Those that are 0 are set by lwc_scale(), if nobody has. */
+int lwc_max_per_proc;
+int lwc_max_contexts;
 int lwc_max_specs = LWC_MAX_SPECS;
-int lwc_max_per_user = 16384;
-int lwc_max_descriptors_per_user;	/* by kern.maxfiles, if not set */
-int lwc_max_ranges_per_user = 1 << 18;	/* 4 MiB */
+int lwc_max_per_user;
+int lwc_max_descriptors_per_user;
+int lwc_max_ranges_per_user;
 volatile u_int lwc_live, lwc_ndescs, lwc_nctxs, lwc_nprocs, lwc_nrights;
 counter_u64_t lwc_ncreate, lwc_nswitch, lwc_nfault, lwc_ntrap;
 
-static SYSCTL_NODE(_kern, OID_AUTO, lwc, CTLFLAG_RW | CTLFLAG_MPSAFE, NULL,
+SYSCTL_NODE(_kern, OID_AUTO, lwc, CTLFLAG_RW | CTLFLAG_MPSAFE, NULL,
     "Light-weight contexts");
 SYSCTL_INT(_kern_lwc, OID_AUTO, max_per_proc, CTLFLAG_RWTUN,
     &lwc_max_per_proc, 0, "Contexts a process may have");
@@ -81,6 +82,29 @@ SYSCTL_COUNTER_U64(_kern_lwc, OID_AUTO, traps, CTLFLAG_RD,
 
 static bool lwc_up;
 
+/*
+ * Limits of what costs kernel memory follow the size of that, as kern.maxproc
+ * and kern.maxfiles do.  All contexts together take about a third of memory, if
+ * they are small (LWC_PAGES), those of a user half of that.  A range is 16 bytes:
+ * those of a user 1/256 of memory.
+ */
+static void
+lwc_scale(void)
+{
+
+	if (lwc_max_contexts <= 0)
+		lwc_max_contexts = MAX(MIN(physmem /
+		    (3 * LWC_PAGES), 65536), 256);
+	if (lwc_max_per_user <= 0)
+		lwc_max_per_user = MAX(lwc_max_contexts / 2, 64);
+	if (lwc_max_per_proc <= 0)
+		lwc_max_per_proc = MIN(lwc_max_per_user, 4096);
+	if (lwc_max_descriptors_per_user <= 0)
+		lwc_max_descriptors_per_user = MAX(maxfiles / 4, 64);
+	if (lwc_max_ranges_per_user <= 0)
+		lwc_max_ranges_per_user = MAX(MIN(physmem, 1 << 18), 1 << 14);
+}
+
 static void
 lwc_init(void *arg __unused)
 {
@@ -89,8 +113,7 @@ lwc_init(void *arg __unused)
 	lwc_nswitch = counter_u64_alloc(M_WAITOK);
 	lwc_nfault = counter_u64_alloc(M_WAITOK);
 	lwc_ntrap = counter_u64_alloc(M_WAITOK);
-	if (lwc_max_descriptors_per_user == 0)
-		lwc_max_descriptors_per_user = MAX(maxfiles / 4, 64);
+	lwc_scale();
 	lwc_user_init();
 	lwc_context_init();
 	lwc_desc_init();

@@ -75,9 +75,11 @@ lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 	struct lwc_stage *st;
 	int error, i;
 
-	if (src != NULL &&
-	    !lwc_cred_jailed_alike(src->lc_cred, td->td_proc->p_ucred))
-		return (EPERM);
+	error = src != NULL && !lwc_cred_jailed_alike(src->lc_cred,
+	    td->td_proc->p_ucred) ? EPERM : 0;
+	LWC_FAIL(cred, error);
+	if (error != 0)
+		return (error);
 	fs = NULL;
 	st = NULL;
 	error = lwc_vm_stage(lp, src == NULL ? NULL : src->lc_vm, sp,

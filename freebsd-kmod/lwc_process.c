@@ -44,6 +44,7 @@
 #include <sys/sysent.h>
 
 #define	LWC_PROC_HASH	256
+#define	LWC_TRIES	100	/* of lwc_vm_shared() */
 
 static struct rwlock lwc_hash_lock;
 static LIST_HEAD(, lwc_proc) lwc_hash[LWC_PROC_HASH]; /* (g) */
@@ -119,27 +120,34 @@ lwc_proc_find(struct proc *p)
 /*
  * Is there another process with this address space?  vm_refcnt counts those who
  * just look at it, too; a daemon of the kernel's that works for this process
- * has it as its own for a moment.
+ * has it as its own for a moment.  A process that is being made has been counted
+ * and may not have it yet: it is waited for.
  */
 static bool
 lwc_vm_shared(struct proc *p)
 {
 	struct proc *q;
-	bool shared;
+	int try;
+	bool new;
 
-	if (refcount_load(&p->p_vmspace->vm_refcnt) == 1)
-		return (false);
-	shared = false;
-	sx_slock(&allproc_lock);
-	FOREACH_PROC_IN_SYSTEM(q) {
-		if (q != p && q->p_vmspace == p->p_vmspace &&
-		    (q->p_flag & P_SYSTEM) == 0) {
-			shared = true;
-			break;
+	for (try = 0; refcount_load(&p->p_vmspace->vm_refcnt) != 1; try++) {
+		new = false;
+		sx_slock(&allproc_lock);
+		FOREACH_PROC_IN_SYSTEM(q) {
+			if (q->p_state == PRS_NEW)
+				new = true;
+			if (q != p && q->p_vmspace == p->p_vmspace &&
+			    (q->p_flag & P_SYSTEM) == 0)
+				break;
 		}
+		sx_sunlock(&allproc_lock);
+		if (q != NULL || try == LWC_TRIES)
+			return (true);
+		if (!new)
+			return (false);
+		pause("lwcnew", 1);
 	}
-	sx_sunlock(&allproc_lock);
-	return (shared);
+	return (false);
 }
 
 /*
@@ -175,6 +183,7 @@ lwc_proc_make(struct thread *td)
 	STAILQ_INIT(&lp->lp_dead);
 	STAILQ_INIT(&lp->lp_tables);
 	lwc_deadline_init(lp);
+	lp->lp_nobody = lwc_nobody_new();
 	lp->lp_proc = p;
 	lp->lp_sysent = p->p_sysent;
 	lp->lp_user = lwc_user_get(td->td_ucred->cr_ruid);
@@ -217,7 +226,7 @@ lwc_proc_get(struct thread *td, struct lwc_proc **lpp)
 {
 	struct lwc_proc *lp;
 	struct proc *p;
-	bool closed;
+	int error;
 
 	p = td->td_proc;
 	lp = lwc_proc_find(p);
@@ -229,21 +238,23 @@ lwc_proc_get(struct thread *td, struct lwc_proc **lpp)
 		return (EBUSY);
 	lp = lwc_proc_make(td);
 	/* Another system's calls cannot be looked at. */
-	if (!lwc_sysent_install(lp, lp->lp_current, false)) {
+	error = lwc_sysent_install(lp, lp->lp_current, false) ? 0 : EINVAL;
+	if (error != 0) {
 		lwc_proc_unmake(lp);
-		return (EINVAL);
+		return (error);
 	}
 	rw_wlock(&lwc_hash_lock);
-	closed = lwc_gate_closed;
-	if (!closed)
+	error = lwc_gate_closed ? EBUSY : 0;
+	LWC_FAIL(process, error);
+	if (error == 0)
 		LIST_INSERT_HEAD(&lwc_hash[lwc_hash_slot(p)], lp, lp_link);
 	rw_wunlock(&lwc_hash_lock);
-	if (closed) {
+	if (error != 0) {
 		PROC_LOCK(p);
 		p->p_sysent = lp->lp_sysent;
 		PROC_UNLOCK(p);
 		lwc_proc_unmake(lp);
-		return (EBUSY);
+		return (error);
 	}
 	*lpp = lp;
 	return (0);
@@ -258,9 +269,37 @@ lwc_proc_rele(struct lwc_proc *lp)
 	KASSERT(lp->lp_proc == NULL && LIST_EMPTY(&lp->lp_ctxs) &&
 	    STAILQ_EMPTY(&lp->lp_tables), ("lwc: a record is freed in use"));
 	lwc_user_rele(lp->lp_user);
+	lwc_nobody_free(lp->lp_nobody);
 	mtx_destroy(&lp->lp_mtx);
 	free(lp, M_LWC);
 	atomic_subtract_int(&lwc_nprocs, 1);
+}
+
+/*
+ * All records that there are at this moment, referenced each; whoever made more
+ * meanwhile is not among them.  To be freed (M_LWCSTAGE).
+ */
+struct lwc_proc **
+lwc_proc_all(u_int *np)
+{
+	struct lwc_proc *lp, **lps;
+	u_int i, n, room;
+
+	room = lwc_nprocs + 1;
+	lps = mallocarray(room, sizeof(lps[0]), M_LWCSTAGE, M_WAITOK);
+	n = 0;
+	rw_rlock(&lwc_hash_lock);
+	for (i = 0; i < LWC_PROC_HASH; i++) {
+		LIST_FOREACH(lp, &lwc_hash[i], lp_link) {
+			if (n == room)
+				break;
+			refcount_acquire(&lp->lp_refs);
+			lps[n++] = lp;
+		}
+	}
+	rw_runlock(&lwc_hash_lock);
+	*np = n;
+	return (lps);
 }
 
 /* May the module go?  From then on nobody gets a record. */
@@ -313,13 +352,41 @@ lwc_proc_check_slow(struct thread *td)
 	    (td->td_proc->p_flag & P_PROFIL) != 0 ? EBUSY : 0);
 }
 
-/* Is the caller all that runs of its process? */
+/*
+ * The process is about to have, for a moment, what is not the current context's:
+ * a table to be filled, a table or a space to be freed.  Nobody looks at it
+ * meanwhile whom the current context's credentials would let: p_candebug(9)
+ * refuses and execve_block(9) waits, as during execve(2).  Whoever is looking
+ * already is waited for; the process lock is let go for that.
+ */
 bool
-lwc_proc_single(struct proc *p)
+lwc_borrow(struct thread *td)
+{
+	struct proc *p;
+	bool inexec;
+
+	p = td->td_proc;
+	PROC_LOCK_ASSERT(p, MA_OWNED);
+	execve_block_pass(td);
+	inexec = (p->p_flag & P_INEXEC) != 0;
+	p->p_flag |= P_INEXEC;
+	return (inexec);
+}
+
+/* It is over; inexec is what lwc_borrow() said: in execve(2) it goes on. */
+void
+lwc_borrow_end(struct proc *p, bool inexec)
 {
 
-	KASSERT(p == curproc, ("lwc: the threads of another process"));
-	return (p->p_numthreads == 1 || p->p_singlethread == curthread);
+	PROC_LOCK_ASSERT(p, MA_OWNED);
+	KASSERT((p->p_flag & P_INEXEC) != 0, ("lwc: nothing was borrowed"));
+	if (inexec)
+		return;
+	p->p_flag &= ~P_INEXEC;
+	if ((p->p_flag & P_INEXEC_WAIT) != 0) {
+		p->p_flag &= ~P_INEXEC_WAIT;
+		wakeup(&p->p_execblock);
+	}
 }
 
 /* Have the process look after lp_dead.  lp_mtx is held. */

@@ -21,6 +21,7 @@
 struct filedesc;
 struct lwc_ctx;
 struct lwc_desc;
+struct lwc_nobody;
 struct lwc_rights;
 struct lwc_table;
 struct lwc_user;
@@ -62,6 +63,8 @@ struct lwc_proc {
 	struct thread	*lp_reaper;	/* (l) who destroys them */
 	STAILQ_HEAD(, lwc_ctx) lp_dead;	/* (l) */
 	STAILQ_HEAD(, lwc_table) lp_tables; /* (l) empty, to be freed */
+	int		lp_ntables;	/* (l) */
+	struct lwc_nobody *lp_nobody;	/* (c) who frees them */
 
 	segsz_t		lp_data;	/* (t) vm_dsize was never more */
 	struct rlimit	lp_limits[RLIM_NLIMITS]; /* (l) if there is no root */
@@ -74,11 +77,13 @@ bool	lwc_process_close_gate(void);
 struct lwc_proc *lwc_proc_find(struct proc *p);
 int	lwc_proc_get(struct thread *td, struct lwc_proc **lpp);
 void	lwc_proc_rele(struct lwc_proc *lp);
+struct lwc_proc **lwc_proc_all(u_int *np);
 bool	lwc_aio_active(struct proc *p);
 int	lwc_proc_check_slow(struct thread *td);
 void	lwc_reap(struct lwc_proc *lp, struct lwc_ctx *lc);
 void	lwc_reap_pending(struct lwc_proc *lp);
-bool	lwc_proc_single(struct proc *p);
+bool	lwc_borrow(struct thread *td);
+void	lwc_borrow_end(struct proc *p, bool inexec);
 
 /*
  * 1.5: may this process change contexts now?  p_vmspace is one for all threads;

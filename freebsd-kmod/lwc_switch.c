@@ -231,6 +231,7 @@ lwc_claim(struct lwc_proc *lp, struct lwc_ctx *to, const struct lwc_event *ev,
 	if (error == 0 &&
 	    !lwc_cred_jailed_alike(to->lc_cred, curproc->p_ucred))
 		error = EPERM;
+	LWC_FAIL(claim, error);
 	if (error == 0) {
 		to->lc_state = LWC_STATE_CURRENT;
 		if (known)
@@ -268,6 +269,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	struct lwc_rights *rg;
 	struct proc *p;
 	int error;
+	bool inexec;
 
 	*srcp = lwc_desc_find(lp, to->lc_fd, from);
 	if (*srcp >= 0)
@@ -276,12 +278,14 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	    lwc_rights_none();
 	p = td->td_proc;
 	PROC_LOCK(p);
+	inexec = lwc_borrow(td);
 	fdp = p->p_fd;
 	atomic_store_ptr(&p->p_fd, to->lc_fd);
 	PROC_UNLOCK(p);
 	error = lwc_desc_install(td, from, rg, srcp);
 	PROC_LOCK(p);
 	atomic_store_ptr(&p->p_fd, fdp);
+	lwc_borrow_end(p, inexec);
 	PROC_UNLOCK(p);
 	if (error != 0)
 		return (error);

@@ -31,6 +31,7 @@
 #include "lwc_trap.h"
 
 #include <sys/capsicum.h>
+#include <sys/imgact.h>
 #ifdef KTRACE
 #include <sys/ktrace.h>
 #endif
@@ -53,7 +54,12 @@ lwc_syscall_allowed(const struct lwc_rights *rg, int mask)
 	return ((mask & LWC_CREDENTIALS) == 0 || rg->rg_cred);
 }
 
-/* Exchange what the mask names between the process and the target. */
+/*
+ * Exchange what the mask names between the process and the target.  Whoever
+ * relies on what the process has (execve_block(9)) is let pass first.  Who looks
+ * at it during the call, with the caller's credentials, sees what the caller has
+ * every right to.
+ */
 static void
 lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 {
@@ -64,6 +70,7 @@ lwc_mix(struct thread *td, struct lwc_ctx *lc, int mask)
 
 	p = td->td_proc;
 	PROC_LOCK(p);
+	execve_block_pass(td);
 	if ((mask & LWC_MEMORY) != 0) {
 		vm = p->p_vmspace;
 		p->p_vmspace = lc->lc_vm;

@@ -15,19 +15,21 @@
  * and they would outlive the process.
  *
  * The files are taken out one by one first; closing one may sleep.  What is
- * left is freed by fdescfree() and pdescfree(), which work on p_fd and p_pd:
- * exchanged for that moment, for which the process must have one thread.  If it
- * has more, the empty table waits on lp_tables.  So it does while a kernel
- * queue of it is still open, since somebody else looks at it (kcmp(2), a reader
- * of kern.proc.kqueue): a queue points to its table and does not hold it.
+ * left is freed by fdescfree() and pdescfree().  The empty table waits on
+ * lp_tables while a kernel queue of it is still open, since somebody else looks
+ * at it (kcmp(2), a reader of kern.proc.kqueue): a queue points to its table and
+ * does not hold it.  So it does while somebody may look at the directory.
  */
 
 #include "lwc_files.h"
 
+#include <sys/event.h>
 #include <sys/fcntl.h>
 #include <sys/filedesc.h>
 #include <sys/mount.h>
 #include <sys/racct.h>
+#include <sys/socket.h>
+#include <sys/socketvar.h>
 #include <sys/sx.h>
 #include <sys/vnode.h>
 
@@ -97,6 +99,84 @@ lwc_vnode_open(struct lwc_proc *lp, struct filedesc *fdp,
 	return (has);
 }
 
+/*
+ * A process and a thread that nobody knows, for functions of the kernel's that
+ * work on p_fd and p_pd of the thread that they are given: fdescfree(),
+ * pdescfree(), knote_fdclose().  The process's own pointers stay as they are
+ * meanwhile, since others follow them (kern.proc.umask with a PHOLD() and no
+ * more).  One a record: whoever frees tables of a process is alone at it, its
+ * single thread or lp_reaper.
+ */
+struct lwc_nobody {
+	struct proc	nb_proc;
+	struct thread	nb_thread;
+#ifdef RACCT
+	struct racct	nb_racct;
+#endif
+};
+
+struct lwc_nobody *
+lwc_nobody_new(void)
+{
+	struct lwc_nobody *nb;
+
+	nb = malloc(sizeof(*nb), M_LWC, M_WAITOK | M_ZERO);
+	mtx_init(&nb->nb_proc.p_mtx, "lwc nobody", NULL, MTX_DEF);
+	nb->nb_thread.td_proc = &nb->nb_proc;
+#ifdef RACCT
+	/* It is told that it has no files, as it has none. */
+	nb->nb_proc.p_racct = &nb->nb_racct;
+#endif
+	return (nb);
+}
+
+void
+lwc_nobody_free(struct lwc_nobody *nb)
+{
+
+	KASSERT(nb->nb_proc.p_fd == NULL && nb->nb_proc.p_pd == NULL,
+	    ("lwc: nobody has something"));
+	mtx_destroy(&nb->nb_proc.p_mtx);
+	free(nb, M_LWC);
+}
+
+/*
+ * A number of a table is about to be empty: no kernel queue of the table waits
+ * for it any more, as after close(2).  Two queues that wait for each other
+ * would hold each other for ever.  The caller holds the file.
+ */
+static void
+lwc_table_unqueue(struct lwc_nobody *nb, struct filedesc *fdp, int fd)
+{
+
+	FILEDESC_XLOCK_ASSERT(fdp);
+	if (TAILQ_EMPTY(&fdp->fd_kqlist))
+		return;
+	KASSERT(nb->nb_proc.p_fd == NULL, ("lwc: nobody is busy"));
+	nb->nb_proc.p_fd = fdp;
+	knote_fdclose(&nb->nb_thread, fd);
+	nb->nb_proc.p_fd = NULL;
+}
+
+/*
+ * A socket whose last name this is: what it has to send is sent without anybody
+ * waiting for it (SO_LINGER), who would be whoever ends the context.
+ */
+static void
+lwc_unlinger(struct file *fp)
+{
+	struct socket *so;
+
+	if (fp->f_type != DTYPE_SOCKET || refcount_load(&fp->f_count) != 1)
+		return;
+	so = fp->f_data;
+	SOCK_LOCK(so);
+	/* None at all would throw away what is not sent yet. */
+	if (so->so_linger != 0)
+		so->so_options &= ~SO_LINGER;
+	SOCK_UNLOCK(so);
+}
+
 /* Release a file that was taken out of a table. */
 static void
 lwc_file_release(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
@@ -105,6 +185,7 @@ lwc_file_release(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 	struct mount *mp;
 	struct vnode *vp;
 
+	lwc_unlinger(fp);
 	/* Local file systems keep their locks there: none were ever set. */
 	if (fp->f_type == DTYPE_VNODE &&
 	    (td->td_proc->p_leader->p_flag & P_ADVLOCK) != 0) {
@@ -137,6 +218,7 @@ lwc_table_empty(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp)
 		fde = &fdp->fd_ofiles[fd];
 		fp = fde->fde_file;
 		if (fp != NULL) {
+			lwc_table_unqueue(lp->lp_nobody, fdp, fd);
 			fde->fde_file = NULL;
 			filecaps_free(&fde->fde_caps);
 		}
@@ -169,45 +251,48 @@ lwc_table_queues(struct filedesc *fdp)
 	return (has);
 }
 
-/* Free an empty table; nothing here sleeps for long. */
+/* Free an empty table. */
 static void
-lwc_table_drop(struct thread *td, struct filedesc *fdp, struct pwddesc *pdp)
+lwc_table_drop(struct lwc_nobody *nb, struct filedesc *fdp,
+    struct pwddesc *pdp)
 {
-	struct filedesc *myfd;
-	struct filedesc_to_leader *tol;
-	struct proc *p;
-	struct pwddesc *mypd;
-#ifdef RACCT
-	uint64_t nofile;
-#endif
 
-	p = td->td_proc;
-	/* It goes with the process's own table, if lp_shared. */
-	tol = p->p_fdtol;
-	p->p_fdtol = NULL;
-#ifdef RACCT
-	/* fdescfree() says that the process has no files any more. */
-	nofile = RACCT_ENABLED() ? p->p_racct->r_resources[RACCT_NOFILE] : 0;
-#endif
+	KASSERT(nb->nb_proc.p_fd == NULL && nb->nb_proc.p_pd == NULL,
+	    ("lwc: nobody is busy"));
+	nb->nb_proc.p_ucred = curthread->td_ucred;
+	nb->nb_proc.p_fd = fdp;
+	fdescfree(&nb->nb_thread);
+	if (pdp != NULL) {
+		nb->nb_proc.p_pd = pdp;
+		pdescfree(&nb->nb_thread);
+	}
+	nb->nb_proc.p_ucred = NULL;
+}
+
+#define	LWC_TABLES	64	/* wait for holders of a directory */
+
+/*
+ * May others still have what this table or directory was when the process had
+ * it?  A queue, once it is open, points to the table; and a reader of
+ * kern.proc.umask, which does not sleep, to the directory, with a PHOLD().
+ */
+static bool
+lwc_table_seen(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp,
+    bool last)
+{
+	struct proc *p;
+	bool held;
+
+	if (last && lwc_table_queues(fdp))
+		return (true);
+	/* Who holds it for long does something else. */
+	if (pdp == NULL || lp->lp_ntables >= LWC_TABLES)
+		return (false);
+	p = lp->lp_proc;
 	PROC_LOCK(p);
-	myfd = p->p_fd;
-	mypd = p->p_pd;
-	atomic_store_ptr(&p->p_fd, fdp);
-	if (pdp != NULL)
-		atomic_store_ptr(&p->p_pd, pdp);
+	held = p->p_lock != 0;
 	PROC_UNLOCK(p);
-	fdescfree(td);
-	if (pdp != NULL)
-		pdescfree(td);
-	PROC_LOCK(p);
-	atomic_store_ptr(&p->p_fd, myfd);
-	atomic_store_ptr(&p->p_pd, mypd);
-	PROC_UNLOCK(p);
-	p->p_fdtol = tol;
-#ifdef RACCT
-	if (RACCT_ENABLED())
-		(void)racct_set_unlocked(p, RACCT_NOFILE, nofile);
-#endif
+	return (held);
 }
 
 /*
@@ -219,6 +304,7 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 {
 	struct lwc_table *ta;
 	struct thread *td;
+	int wait;
 	bool last;
 
 	td = curthread;
@@ -227,15 +313,19 @@ lwc_table_free(struct lwc_proc *lp, struct filedesc *fdp, struct pwddesc *pdp)
 	last = fdp->fd_refcnt == 1;
 	if (last)
 		lwc_table_empty(td, lp, fdp);
-	if (lwc_proc_single(td->td_proc) && !(last && lwc_table_queues(fdp))) {
-		lwc_table_drop(td, fdp, pdp);
+	wait = lwc_table_seen(lp, fdp, pdp, last);
+	LWC_FAIL(table, wait);
+	if (!wait) {
+		lwc_table_drop(lp->lp_nobody, fdp, pdp);
 		return;
 	}
 	ta = malloc(sizeof(*ta), M_LWC, M_WAITOK);
 	ta->ta_fd = fdp;
 	ta->ta_pd = pdp;
+	ta->ta_last = last;
 	mtx_lock(&lp->lp_mtx);
 	STAILQ_INSERT_TAIL(&lp->lp_tables, ta, ta_link);
+	lp->lp_ntables++;
 	mtx_unlock(&lp->lp_mtx);
 }
 
@@ -247,32 +337,45 @@ lwc_tables_take(struct lwc_proc *lp)
 
 	mtx_lock(&lp->lp_mtx);
 	ta = STAILQ_FIRST(&lp->lp_tables);
-	if (ta != NULL)
+	if (ta != NULL) {
 		STAILQ_REMOVE_HEAD(&lp->lp_tables, ta_link);
+		lp->lp_ntables--;
+	}
 	mtx_unlock(&lp->lp_mtx);
 	return (ta);
 }
 
+/* How long the end of a process waits for others, in ticks. */
+#define	LWC_WAIT	(10 * hz)
+
 /*
- * Free what had to wait, in a process with one thread.  What has to wait on is
- * put back; at the end of the process (all) it is waited for.
+ * Free what had to wait.  What has to wait on is put back.  At the end of the
+ * process (all) it is waited for, but not for ever: a table with a queue that is
+ * not closed by then stays, as the kernel's own stay with their queues.
  */
 void
 lwc_tables_drain(struct lwc_proc *lp, bool all)
 {
 	struct lwc_table *ta;
+	int i, n;
 
-	while (lwc_proc_single(lp->lp_proc) &&
-	    (ta = lwc_tables_take(lp)) != NULL) {
-		while (all && lwc_table_queues(ta->ta_fd))
+	mtx_lock(&lp->lp_mtx);
+	n = lp->lp_ntables;
+	mtx_unlock(&lp->lp_mtx);
+	for (; n > 0 && (ta = lwc_tables_take(lp)) != NULL; n--) {
+		for (i = 0; all && i < LWC_WAIT && lwc_table_seen(lp,
+		    ta->ta_fd, ta->ta_pd, ta->ta_last); i++)
 			pause("lwckq", 1);
-		if (lwc_table_queues(ta->ta_fd)) {
+		if (!all && lwc_table_seen(lp, ta->ta_fd, ta->ta_pd,
+		    ta->ta_last)) {
 			mtx_lock(&lp->lp_mtx);
 			STAILQ_INSERT_TAIL(&lp->lp_tables, ta, ta_link);
+			lp->lp_ntables++;
 			mtx_unlock(&lp->lp_mtx);
-			break;
+			continue;
 		}
-		lwc_table_drop(curthread, ta->ta_fd, ta->ta_pd);
+		if (!ta->ta_last || !lwc_table_queues(ta->ta_fd))
+			lwc_table_drop(lp->lp_nobody, ta->ta_fd, ta->ta_pd);
 		free(ta, M_LWC);
 	}
 }

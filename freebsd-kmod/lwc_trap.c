@@ -313,6 +313,7 @@ lwc_end(struct thread *td, struct lwc_proc *lp, int sig, int code,
 	error = lwc_proc_check(td);
 	if (error == 0 && lp->lp_shared)
 		error = EBUSY;
+	LWC_FAIL(end, error);
 	if (error != 0)
 		return (error);
 	heir = lwc_heir(lp, cur);
@@ -451,6 +452,7 @@ lwc_call_trap(struct thread *td, void *uap __unused)
 	error = lwc_proc_check(td);
 	if (error == 0 && lp->lp_shared)
 		error = EBUSY;
+	LWC_FAIL(trap, error);
 	if (error != 0)
 		return (error);
 	monitor = lp->lp_current->lc_monitor;
@@ -523,9 +525,12 @@ lwc_sysent_install(struct lwc_proc *lp, struct lwc_ctx *lc, bool traps)
 	struct lwc_sysent *ls;
 	struct proc *p;
 	struct sysentvec *sv;
+	int error;
 
 	ls = lwc_sysent_get(lp->lp_sysent);
-	if (ls == NULL)
+	error = ls == NULL ? EINVAL : 0;
+	LWC_FAIL(sysent, error);
+	if (error != 0)
 		return (false);
 	sv = traps ? &ls->ls_sv : &ls->ls_plain;
 	lc->lc_sysent = sv;

@@ -103,18 +103,30 @@ lwc_user_add(int *count, int n, int limit)
 	return (ok);
 }
 
+/* No more of anything, if a fail point says so. */
+static bool
+lwc_user_full(int n)
+{
+	int error;
+
+	error = 0;
+	if (n > 0)
+		LWC_FAIL(user, error);
+	return (error != 0);
+}
+
 bool
 lwc_user_contexts(struct lwc_user *us, int n)
 {
 
-	return (lwc_user_add(&us->us_contexts, n, lwc_max_per_user));
+	return (!lwc_user_full(n) && lwc_user_add(&us->us_contexts, n, lwc_max_per_user));
 }
 
 bool
 lwc_user_descriptors(struct lwc_user *us, int n)
 {
 
-	return (lwc_user_add(&us->us_descriptors, n,
+	return (!lwc_user_full(n) && lwc_user_add(&us->us_descriptors, n,
 	    lwc_max_descriptors_per_user));
 }
 
@@ -122,7 +134,7 @@ bool
 lwc_user_ranges(struct lwc_user *us, int n)
 {
 
-	return (lwc_user_add(&us->us_ranges, n, lwc_max_ranges_per_user));
+	return (!lwc_user_full(n) && lwc_user_add(&us->us_ranges, n, lwc_max_ranges_per_user));
 }
 
 void

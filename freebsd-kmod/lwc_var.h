@@ -24,13 +24,21 @@
  * own mark of a shared table is p_fdtol.  So no table of such a process needs a
  * lock against others to be read, as long as the process has one thread.
  *
+ * That is about owners.  Foreign processes look at what the process has, holding
+ * it or blocking execve(2), and one of them writes: kern.proc.rlimit replaces
+ * p_limit, and with RLIMIT_STACK changes protections in the map that p_vmspace
+ * is.  lwc_cow_sync() says what that means for p_limit, lwc_vm.c for maps and
+ * who else looks at them.
+ *
  * Locks, named in the comments beside the fields:
  *  (g) lwc_hash_lock, rwlock: the table from process to struct lwc_proc.
  *  (l) lp_mtx: contexts, descriptors and rights of one process.  The last
  *      reference to an open file may be dropped by any process (kcmp(2), a
  *      reader of kern.proc.kqueue), so lwc_fo_close() runs anywhere.
  *  (t) the process's single thread, which is in the kernel: lwc_proc_check()
- *      has been asked, and nobody else runs in the process meanwhile.
+ *      has been asked, and nobody else runs in the process meanwhile.  Fields of
+ *      a suspended context alone: what the process has, p_vmspace and p_limit
+ *      above all, others read and kern.proc.rlimit changes, see above.
  *  (u) lwc_user_mtx.
  *  (c) constant after creation.
  *  (a) atomic.

@@ -25,11 +25,27 @@
  * in the range of the stack, and cuts and merges entries.  So what is read of a
  * map is read under its lock, objects are referenced there, and nothing relies
  * on entries that were read before.
+ *
+ * Who uses the memory of a process from outside finds it by p_vmspace, which a
+ * switch, lwSyscall() and the end of a context exchange.  They all do so under
+ * the process lock and while nobody blocks execve(2) (p_execblock), as
+ * execve(2) does itself.  So what was exchanged can be freed at any time
+ * afterwards:
+ *  kinfo, SIGINFO of a terminal, linprocfs(4)	have the process lock.
+ *  vmspace_acquire_ref(): ptrace(2), procfs(4), kern.proc.*, procctl(2), the
+ *	pageout daemon	counts, then looks whether it is p_vmspace still; memory
+ *	of a struct vmspace is never given back.
+ *  kern.proc.rlimit	without a count, under execve_block(9).
+ *  ptrace(2) of PT_READ_D, PT_VM_ENTRY and the like	without a count, or
+ *	without a look at the outcome, in a process that is stopped: its thread
+ *	is not here until the request is over (P2_PTRACEREQ).
+ *  aio(4)	counts p_vmspace late: lwc_proc_check(), lwc_vm_free().
+ *  ioctl(2) of dtrace(1)'s helpers	root's; with execve(2) it is no better.
+ * getrlimitusage(2), membarrier(2) and all else look at their own process.
  */
 
 #include "lwc_vm.h"
 
-#include <sys/imgact.h>
 #include <sys/rwlock.h>
 
 #include <vm/vm_param.h>
@@ -58,17 +74,25 @@ lwc_kern_errno(int rv)
 	}
 }
 
-/* May the pages of this entry be copied like memory? */
+/* Are the pages of this entry memory, which can be copied? */
 static bool
 lwc_entry_copies(vm_map_entry_t entry)
 {
 	vm_object_t object;
 
-	if ((entry->max_protection & VM_PROT_WRITE) == 0)
-		return (false);
 	object = entry->object.vm_object;
 	return (object == NULL || object->type == OBJT_VNODE ||
-	    (object->flags & OBJ_SWAP) != 0);
+	    object->type == OBJT_PHYS || (object->flags & OBJ_SWAP) != 0);
+}
+
+/* Does a fork share this entry, so that its pages would change for both? */
+static bool
+lwc_entry_shared(vm_map_entry_t entry)
+{
+
+	return ((entry->eflags & MAP_ENTRY_GUARD) == 0 &&
+	    entry->inheritance == VM_INHERIT_SHARE &&
+	    (entry->max_protection & VM_PROT_WRITE) != 0);
 }
 
 /* Append what a map has in [start, end). */
@@ -94,10 +118,10 @@ again:
 			pc->pc_inherit = entry->inheritance;
 			pc->pc_prot = entry->protection;
 			pc->pc_max = entry->max_protection;
-			pc->pc_snapshot =
-			    (entry->eflags & MAP_ENTRY_GUARD) == 0 &&
-			    entry->inheritance == VM_INHERIT_SHARE &&
-			    lwc_entry_copies(entry);
+			if (lwc_entry_shared(entry)) {
+				pc->pc_snapshot = lwc_entry_copies(entry);
+				pc->pc_device = !pc->pc_snapshot;
+			}
 		}
 		n++;
 	}
@@ -241,6 +265,9 @@ lwc_vm_prepare(vm_map_t map, const struct lwc_spec *s, struct lwc_pieces *ps)
 	lwc_pieces_add(ps, map, start, end);
 	for (i = first; i < ps->ps_n && rv == KERN_SUCCESS; i++) {
 		ps->ps_piece[i].pc_restore = true;
+		/* To share it instead would be to say yes and do no. */
+		if (ps->ps_piece[i].pc_device)
+			return (EFAULT);
 		if (ps->ps_piece[i].pc_snapshot)
 			rv = vm_map_inherit(map, ps->ps_piece[i].pc_start,
 			    ps->ps_piece[i].pc_end, VM_INHERIT_NONE);
@@ -281,9 +308,10 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 			lz = lwc_lazy_take(&vm->vm_map);
 		charge = 0;
 		new = vmspace_fork(vm, &charge);
+		LWC_FAIL(vm_charge, error);
 		if (new == NULL) {
 			error = ENOMEM;
-		} else if (!swap_reserve_by_cred(charge,
+		} else if (error != 0 || !swap_reserve_by_cred(charge,
 		    curthread->td_ucred)) {
 			/* What it holds is given back with it. */
 			swap_reserve_force_by_cred(charge,
@@ -302,8 +330,10 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
 		if (pc->pc_snapshot)
 			error = lwc_vm_snapshot(&vm->vm_map, &new->vm_map, pc);
 	}
-	if (error == 0 && (flags & LWC_PREFAULT) != 0)
+	if (error == 0 && (flags & LWC_PREFAULT) != 0) {
 		error = lwc_vm_prefault(vm, new);
+		LWC_FAIL(vm_prefault, error);
+	}
 	/* Backwards: of pieces that overlap, the first saw the truth. */
 	for (i = ps.ps_n; i > 0; i--) {
 		pc = &ps.ps_piece[i - 1];
@@ -328,9 +358,10 @@ lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,
  *
  * As in vmspace_exit() nobody has a reference then, and nobody gets one:
  * vmspace_acquire_ref() finds none to add to.  Who takes p_vmspace as it is
- * under execve_block(9) (kern.proc.rlimit) or p_candebug(9) is kept out as by
- * exec.  An AIO daemon would take it as well, another thread would run in it:
- * with either it goes the slow way.
+ * under execve_block(9) or p_candebug(9) is kept out by lwc_borrow().  An AIO
+ * daemon would take it as well, another thread would run in it: with either it
+ * goes the slow way.  Nobody is left in it then who found it in p_vmspace: see
+ * the top of this file.
  */
 void
 lwc_vm_free(struct vmspace *vm)
@@ -347,10 +378,7 @@ lwc_vm_free(struct vmspace *vm)
 	    (p->p_aioinfo == NULL || !lwc_aio_active(p)) &&
 	    refcount_release_if_last(&vm->vm_refcnt)) {
 		PROC_LOCK(p);
-		if (p->p_execblock != 0)
-			execve_block_pass(td);
-		inexec = (p->p_flag & P_INEXEC) != 0;
-		p->p_flag |= P_INEXEC;
+		inexec = lwc_borrow(td);
 		mine = p->p_vmspace;
 		p->p_vmspace = vm;
 		PROC_UNLOCK(p);
@@ -358,13 +386,7 @@ lwc_vm_free(struct vmspace *vm)
 		pmap_remove_pages(vmspace_pmap(vm));
 		PROC_LOCK(p);
 		p->p_vmspace = mine;
-		if (!inexec) {
-			p->p_flag &= ~P_INEXEC;
-			if ((p->p_flag & P_INEXEC_WAIT) != 0) {
-				p->p_flag &= ~P_INEXEC_WAIT;
-				wakeup(&p->p_execblock);
-			}
-		}
+		lwc_borrow_end(p, inexec);
 		PROC_UNLOCK(p);
 		pmap_activate(td);
 		/* Who found it there a moment ago looks again, and lets go. */

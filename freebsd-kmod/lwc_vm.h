@@ -24,6 +24,7 @@ struct lwc_piece {
 	vm_prot_t	pc_max;
 	bool		pc_restore;	/* put pc_inherit back on success too */
 	bool		pc_snapshot;	/* shared, to be copied */
+	bool		pc_device;	/* shared, and no memory */
 };
 
 struct lwc_pieces {

@@ -121,7 +121,7 @@ lwc_lazy_take(vm_map_t map)
 	struct lwc_lazy *lz;
 	struct lwc_lazy_part *pt;
 	vm_map_entry_t entry, last, prev;
-	int i;
+	int error, i;
 
 	lz = lwc_lazy_room(map);
 	last = NULL;
@@ -157,7 +157,11 @@ lwc_lazy_take(vm_map_t map)
 	vm_map_unlock(map);
 	for (i = 0; i < lz->lz_n; i++) {
 		pt = &lz->lz_part[i];
-		if (pt->lz_clip && vm_map_inherit(map, pt->lz_start,
+		if (!pt->lz_clip)
+			continue;
+		error = 0;
+		LWC_FAIL(lazy_take, error);
+		if (error != 0 || vm_map_inherit(map, pt->lz_start,
 		    pt->lz_end, VM_INHERIT_NONE) != KERN_SUCCESS) {
 			/* Then it goes through the fork as it is. */
 			vm_object_deallocate(pt->lz_object);
@@ -195,7 +199,7 @@ int
 lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz, struct vmspace *new)
 {
 	struct lwc_lazy_part *pt;
-	int i, rv;
+	int error, i, rv;
 
 	/* By range: kern.proc.rlimit may have cut an entry in two since. */
 	for (i = 0; i < lz->lz_n; i++) {
@@ -206,7 +210,9 @@ lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz, struct vmspace *new)
 		    ("lwc: inheritance at %#jx stays changed: %d",
 		    (uintmax_t)pt->lz_start, rv));
 	}
-	rv = KERN_SUCCESS;
+	error = 0;
+	LWC_FAIL(lazy_give, error);
+	rv = error == 0 ? KERN_SUCCESS : KERN_NO_SPACE;
 	if (new != NULL)
 		vm_map_lock(&new->vm_map);
 	for (i = 0; i < lz->lz_n; i++) {

@@ -16,6 +16,7 @@
  *
  * What it cannot do: procstat(1), ps(1), RLIMIT_RSS, racct(4) and the choice of
  * a process to be killed for want of memory know p_vmspace alone.
+ * kern.lwc.usage tells the sum (lwc_usage.c).
  */
 
 #include "lwc_context.h"

@@ -255,6 +255,7 @@ lwc_vm_stage(struct lwc_proc *lp, struct vmspace *src,
 			error = lwc_kern_errno(vm_map_inherit(&src->vm_map,
 			    pt->pt_start, pt->pt_end, VM_INHERIT_SHARE));
 	}
+	LWC_FAIL(stage_share, error);
 	if (error != 0) {
 		lwc_vm_unstage(st);
 		return (error);

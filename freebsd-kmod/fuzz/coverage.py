@@ -3,10 +3,11 @@
 # Copyright (c) 2026 The lwc authors
 """Say which lines of lwc.ko never ran.
 
-    coverage.py lwc.ko.full PCS [PCS ...] [--source FOLDER] [--all]
+    coverage.py lwc.ko.full [PCS ...] [--ran FILE ...] [--source FOLDER] [--all]
 
 lwc.ko.full is the module before its debugging information was taken out; PCS
-are files that lwc_fuzz -o wrote.  What could have been seen are the call sites
+are files that lwc_fuzz -o wrote, --ran what kern.lwc.ran told (a console with
+other lines among it will do).  What could have been seen are the call sites
 of __sanitizer_cov_trace_pc(), which the relocations name; a line never ran when
 it has some and none of them was seen.  Wants llvm-readelf and llvm-addr2line.
 """
@@ -46,6 +47,16 @@ def sites(module):
     return found
 
 
+def hook(module):
+    """Where the module's own __sanitizer_cov_trace_pc() lies (LWC_COVERAGE)."""
+    text = subprocess.run([tool("llvm-readelf"), "-s", "-W", module], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    for words in (line.split() for line in text.splitlines()):
+        if len(words) == 8 and words[7] == "__sanitizer_cov_trace_pc" and words[6] != "UND":
+            return int(words[1], 16)
+    sys.exit("%s does not tell what ran: build it with LWC_COVERAGE=yes" % module)
+
+
 def places(module, addresses):
     """address -> (function, file, line), the innermost inlined one."""
     # The call itself: the return address may belong to the next line.
@@ -81,7 +92,9 @@ def ranges(numbers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("module")
-    parser.add_argument("pcs", nargs="+")
+    parser.add_argument("pcs", nargs="*")
+    parser.add_argument("--ran", action="append", default=[],
+                        help="what kern.lwc.ran told, of a module with LWC_COVERAGE=yes")
     parser.add_argument("--source", help="folder of the sources: show the lines")
     parser.add_argument("--all", action="store_true", help="also lines of the kernel's headers")
     args = parser.parse_args()
@@ -90,6 +103,10 @@ def main():
     for name in args.pcs:
         with open(name, encoding="utf-8") as text:
             ran |= {int(word, 16) for word in text.read().split()}
+    for name in args.ran:
+        base = hook(args.module)
+        with open(name, encoding="utf-8", errors="replace") as text:
+            ran |= {base + int(line) for line in text if re.fullmatch(r"-?\d+\s*", line)}
     strange = ran - could
     if strange:
         print("%d addresses are no call sites: another module's?" % len(strange))

@@ -201,7 +201,7 @@ bool	prog_excluded(const struct op *);
 int	prog_end(const struct prog *, int);
 uint64_t choice(const struct table *, uint8_t);
 
-/* lwc_fuzz_ops.c */
+/* lwc_fuzz_ops.c, lwc_fuzz_processes.c, lwc_fuzz_args.c */
 void	interpret(struct me *) __dead2;
 void	worker(struct slot *) __dead2;
 void	after_exec(void) __dead2;

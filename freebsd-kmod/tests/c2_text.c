@@ -9,6 +9,7 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 #include <sys/sysctl.h>
+#include <sys/user.h>
 
 #include <fcntl.h>
 
@@ -121,4 +122,54 @@ CASE(c2_2_creating_splits_nothing_twice, "the map does not grow")
 			before = entries();
 	}
 	REQUIRE(entries() == before);
+}
+
+/* The entry of the map that has this address. */
+static struct lwc_spec
+entry_of(const void *at, u_int option)
+{
+	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_VMMAP, getpid() };
+	struct kinfo_vmentry *kv;
+	char *buf, *p;
+	size_t size;
+
+	REQUIRE(sysctl(mib, 4, NULL, &size, NULL, 0) == 0);
+	size *= 2;
+	REQUIRE((buf = malloc(size)) != NULL);
+	REQUIRE(sysctl(mib, 4, buf, &size, NULL, 0) == 0);
+	for (p = buf; p < buf + size; p += kv->kve_structsize) {
+		kv = (struct kinfo_vmentry *)(void *)p;
+		if (kv->kve_start <= (uintptr_t)at &&
+		    (uintptr_t)at < kv->kve_end)
+			return (mem((void *)(uintptr_t)kv->kve_start,
+			    kv->kve_end - kv->kve_start, option));
+	}
+	lwc_fail(__FILE__, __LINE__, "no entry");
+}
+
+CASE(c5_1_text_of_another, "is run from there, and its program stays busy")
+{
+	char path[MAXPATHLEN];
+	struct lwc_spec s;
+	struct visit v;
+	int fd, i;
+
+	own_path(path, sizeof(path));
+	REQUIRE(open(path, O_WRONLY) == -1);
+	SKIP_UNLESS(errno != EACCES && errno != EROFS,
+	    "may not write to lwc_test");
+	for (i = 0; i < 2; i++) {
+		fd = create(&v, NULL, 0, 0);
+		if (fd == LWC_SWITCHED)
+			_exit(9);
+		REQUIRE(fd >= 0);
+		s = entry_of((const void *)(uintptr_t)entry_of,
+		    i == 0 ? LWC_SHARE : LWC_COPY);
+		REQUIRE(lwOverlay(fd, &s, 1) == 0);
+		REQUIRE(close(fd) == 0);
+		REQUIRE(open(path, O_WRONLY) == -1);
+		/* A copy is memory, and no file's any more. */
+		if (i == 0)
+			REQUIRE(errno == ETXTBSY);
+	}
 }

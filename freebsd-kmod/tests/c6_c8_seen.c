@@ -205,3 +205,20 @@ CASE(c9_1_contexts_of_the_system, "are limited: EAGAIN, and nothing is left")
 	fds[1] = create(&v, NULL, 0, 0);
 	REQUIRE(fds[0] >= 0 && fds[1] >= 0);
 }
+
+CASE(c8_1_fstat, "tells which context a descriptor names, and nothing else")
+{
+	struct lwc_info li;
+	struct stat sb;
+	struct visit v;
+	int fd;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		_exit(9);
+	REQUIRE(fd >= 0);
+	REQUIRE(lwInfo(fd, &li) == 0);
+	REQUIRE(fstat(fd, &sb) == 0);
+	REQUIRE(sb.st_ino == li.li_id && sb.st_uid == geteuid());
+	REQUIRE(sb.st_size == 0 && sb.st_nlink == 0);
+}

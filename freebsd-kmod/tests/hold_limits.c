@@ -471,3 +471,38 @@ CASE(hold_limits_device_memory, "is not copied: EFAULT")
 	}
 	REQUIRE(close(fd) == 0);
 }
+
+#define	LARGE	(2UL << 20)
+
+CASE(hold_limits_large_pages, "COPY of large pages is a copy, or fails")
+{
+	struct lwc_spec s;
+	struct visit v;
+	int f, fd, i;
+	char *p;
+
+	f = shm_create_largepage(SHM_ANON, O_RDWR, 1,
+	    SHM_LARGEPAGE_ALLOC_DEFAULT, 0600);
+	SKIP_UNLESS(f >= 0 && ftruncate(f, 2 * LARGE) == 0, "no large pages");
+	p = mmap(NULL, 2 * LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+	REQUIRE(p != MAP_FAILED);
+	for (i = 0; i < 3; i++) {
+		p[0] = p[LARGE] = 'r';
+		/* All of it, one of two, a part of one. */
+		s = mem(p, i == 0 ? 2 * LARGE : i == 1 ? LARGE : PAGE,
+		    LWC_COPY);
+		fd = create(&v, &s, 1, 0);
+		if (fd == LWC_SWITCHED) {
+			p[0] = 'h';
+			for (;;)
+				go(v.src, &v, p[0], 0);
+		}
+		if (fd == -1) {
+			REQUIRE(i == 2 && errno == EINVAL);
+			continue;
+		}
+		gogo(fd, &v, 0, 0);
+		REQUIRE(v.a[0] == 'h' && p[0] == 'r' && p[LARGE] == 'r');
+		REQUIRE(close(fd) == 0);
+	}
+}

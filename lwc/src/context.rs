@@ -428,7 +428,7 @@ impl Handle {
     /// after it has switched away. In the strict sandbox ([`confine`]) a context
     /// that waits cannot wake by itself: seen parked once, it stays parked until
     /// somebody wakes it who has been introduced to it or is its creator or the
-    /// root. One that is about to wait is given a millisecond.
+    /// root. One that is about to wait is given the time for it.
     ///
     /// # Errors
     /// EBADF, ESRCH (it is dead).

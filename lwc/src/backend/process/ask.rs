@@ -174,7 +174,9 @@ pub(crate) fn answer(
         }
         // What else comes meanwhile is looked for at the next park.
         let limit = (!mode::sleeps_unlimited()).then_some(limit);
-        rt.sleep(limit, |rt| match rt.news(index) {
+        // So is a signal that the root is no more, in a context.
+        let deaths = rt.is_root();
+        rt.sleep(limit, deaths, |rt| match rt.news(index) {
             Some((_, kind::REPLY)) => Some(()),
             _ => None,
         });

@@ -62,7 +62,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
         // Only now: with both sides on one processor the answer is mostly
         // there before the one who asked comes to wait.
         keep_informed();
-        let slept = rt.sleep(limit, Runtime::any_news);
+        let slept = rt.sleep(limit, true, Runtime::any_news);
         if watch && slept {
             signals::look_again();
         }

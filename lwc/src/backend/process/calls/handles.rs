@@ -1,12 +1,11 @@
 //! What is done with the descriptor of a context, but for switching to it.
 
-use super::{create, overlay};
+use super::{create, overlay, parking};
 use crate::backend::Facts;
 use crate::backend::process::ask::{self, alive, ask_with, facts, hold, reap};
 use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::root::end;
 use crate::backend::process::state::channel::Channel;
-use crate::backend::process::state::sleep::{GOING_TO_SLEEP, RINGING};
 use crate::backend::process::state::slots::OWN_NUMBER;
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::mapped::Mapped;
@@ -14,7 +13,6 @@ use crate::backend::process::wire::message::Request;
 use crate::backend::process::wire::pair::Pair;
 use crate::backend::process::wire::parts::encode_specs;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
 use crate::spec::{For, Spec, validate};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -220,20 +218,12 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
     let rt = guard.rt();
     let index = rt.find(CALL, of)?;
     alive(rt, CALL, index)?;
-    let Some(bell) = rt.channel(index).map(|c| &c.peer_bell) else {
+    let Some(c) = rt.channels[index].as_ref() else {
         return Err(Error::new(CALL, Errno::EBADF, "no such context"));
     };
-    let since = Moment::now();
-    while !bell.is_asleep() {
-        let patience = if bell.is_ringing() {
-            RINGING
-        } else {
-            GOING_TO_SLEEP
-        };
-        if since.elapsed() >= patience {
-            return Ok(false);
-        }
-        std::thread::yield_now();
+    if c.peer_bell.is_asleep() {
+        return Ok(true);
     }
-    Ok(true)
+    let pid = rt.book.as_ref().and_then(|b| b.pid(c.peer));
+    Ok(parking::parks(&c.peer_bell, pid))
 }

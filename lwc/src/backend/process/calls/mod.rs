@@ -3,7 +3,7 @@
 //! * [`switch`]: lwSwitch, lwDiscardSwitch, and lwCreate's two returns;
 //! * [`create`] and [`settle`]: lwCreate, before and after there are two; [`birth`]:
 //!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
-//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`];
+//! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
@@ -21,6 +21,7 @@ mod introduce;
 mod nested;
 mod overlay;
 pub(crate) mod parked;
+mod parking;
 pub(crate) mod regions;
 mod settle;
 mod supervisor;

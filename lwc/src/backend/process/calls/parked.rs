@@ -16,6 +16,7 @@
 //! elsewhere, from both. Between two looks nobody is held: whoever is at work may
 //! want to wake one.
 
+use super::parking::{time_of, waits};
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::runtime::Runtime;
@@ -113,36 +114,12 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
 impl Asked {
     /// Whether one that is found awake does not mean to sleep.
     fn is_hopeless(&mut self, waited: Duration) -> bool {
-        let Some(used) = processor_time(self.pid) else {
+        let Some(used) = time_of(self.pid) else {
             return true;
         };
         let before = *self.used.get_or_insert(used);
         used.saturating_sub(before) > RUNS
             || waited > LONGEST
-            || waited > DAWDLES && sleeps(self.pid)
+            || waited > DAWDLES && waits(self.pid)
     }
-}
-
-/// What a process has used of the processor.
-fn processor_time(pid: i32) -> Option<Duration> {
-    // SAFETY: both calls write to the local values alone.
-    unsafe {
-        let mut clock = 0;
-        let mut time: libc::timespec = std::mem::zeroed();
-        if libc::clock_getcpuclockid(pid, &raw mut clock) != 0
-            || libc::clock_gettime(clock, &raw mut time) != 0
-        {
-            return None;
-        }
-        Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-    }
-}
-
-/// Whether a process waits for something that is not the processor: "S" of
-/// /proc/PID/stat, "T" for one that has stopped itself.
-fn sleeps(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // "pid (comm) state …"; comm may hold anything.
-    stat.rsplit_once(") ")
-        .is_none_or(|(_, rest)| !rest.starts_with(['R', 'D']))
 }

@@ -30,11 +30,15 @@ extern "C" fn on_death(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void)
     let word = OWN_WORD.load(Ordering::Relaxed);
     if !word.is_null() {
         // SAFETY: points into the context's own bell, which is never unmapped
-        // while this is not null; an atomic add is safe in a signal handler. It
-        // makes a FUTEX_WAIT that is about to begin return at once, and leaves
-        // the count odd, as it is then. (While the owner is awake it stays
-        // even.)
-        unsafe { (*word).fetch_add(2, Ordering::Release) };
+        // while this is not null; atomics are safe in a signal handler. This
+        // context alone writes the word, and its thread is here. An even count
+        // says that it is awake, as it will be: a FUTEX_WAIT that is about to
+        // begin or to go on finds another count, and returns.
+        unsafe {
+            if (*word).load(Ordering::Relaxed) & 1 == 1 {
+                (*word).fetch_add(1, Ordering::SeqCst);
+            }
+        }
     }
 }
 

@@ -8,11 +8,7 @@ use std::time::Duration;
 /// How long until one that was on its way to sleep is rung again, and how often.
 pub(crate) const RING_AGAIN: Duration = Duration::from_millis(1);
 const RINGS: u32 = 20;
-/// How long a context may take from its hand-over to its sleep, and how long if
-/// it says that it rings.
-pub(crate) const GOING_TO_SLEEP: Duration = Duration::from_millis(1);
-pub(crate) const RINGING: Duration = Duration::from_millis(25);
-
+const FIRST_RING: Duration = Duration::from_micros(50);
 impl Runtime {
     /// Whether the message in a channel's half is new, and of what kind.
     pub(crate) fn news(&self, index: usize) -> Option<(u32, u32)> {
@@ -38,8 +34,8 @@ impl Runtime {
     /// does not is hostile, and not worth waiting for.
     pub(crate) fn ring_on(&mut self) {
         self.bell.set_ringing(true);
-        for _ in 0..RINGS {
-            std::thread::sleep(RING_AGAIN);
+        for i in 0..RINGS {
+            std::thread::sleep(RING_AGAIN.min(FIRST_RING * (1 << i.min(8))));
             if self.any_news().is_some() || !self.ring_again() {
                 // News goes first; whoever is not awake yet is rung afterwards.
                 return self.bell.set_ringing(false);
@@ -52,14 +48,16 @@ impl Runtime {
         self.bell.set_ringing(false);
     }
 
-    /// Says that we sleep, looks once more, and sleeps. False: there was news.
+    /// Says that we sleep, looks once more, and sleeps. False: there was news, or
+    /// one may have died, if that is to be looked at.
     pub(crate) fn sleep<T>(
         &self,
         limit: Option<Duration>,
+        deaths: bool,
         news: impl Fn(&Self) -> Option<T>,
     ) -> bool {
         let dozed = self.bell.doze();
-        let quiet = !signals::deaths() && news(self).is_none();
+        let quiet = !(deaths && signals::deaths()) && news(self).is_none();
         if quiet {
             self.bell.sleep(dozed, limit);
         }

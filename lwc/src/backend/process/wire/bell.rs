@@ -71,8 +71,11 @@ pub(crate) struct Bell {
     dead: AtomicU32,
 }
 
-/// Times that a ringer tries to wake an owner that is on its way to sleep.
-const TRIES: usize = 100;
+/// Times that a ringer tries to wake an owner that is on its way to sleep: some
+/// microseconds, as that way takes where the owner runs meanwhile. It does not
+/// give its processor up for that: on a loaded one others would have it first,
+/// for milliseconds, and the owner be no further.
+const TRIES: usize = 20;
 
 /// A hand-over's number may be ahead of its receiver's last one by so much at
 /// most: who lies about it wins nothing, and cannot use numbers up.
@@ -105,8 +108,8 @@ impl OwnBell {
         Self(page)
     }
 
-    /// The word that a signal's handler counts up by 2, so that a sleep that is
-    /// about to begin ends at once.
+    /// The word that a signal's handler makes even, so that a sleep that is about
+    /// to begin, or goes on when it returns, ends at once.
     pub(crate) fn word(&self) -> *mut AtomicU32 {
         (&raw const self.0.state).cast_mut()
     }
@@ -148,9 +151,9 @@ impl OwnBell {
         );
     }
 
-    /// Awake again.
+    /// Awake again, if no handler of a signal has said so before.
     pub(crate) fn rise(&self, dozed: (u32, bool)) {
-        if dozed.1 {
+        if dozed.1 && self.0.state.load(Ordering::Relaxed) & 1 == 1 {
             self.0.state.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -322,8 +325,7 @@ impl PeerBell {
             if futex(&self.0.state, libc::FUTEX_WAKE, i32::MAX as u64, 0, 0) > 0 {
                 return true;
             }
-            // SAFETY: sched_yield(2) takes no arguments and touches no memory.
-            unsafe { gate::own([libc::SYS_sched_yield as u64, 0, 0, 0, 0, 0, 0]) };
+            std::hint::spin_loop();
         }
         false
     }
