@@ -37,10 +37,13 @@ const RUNS: Duration = Duration::from_millis(1);
 const DAWDLES: Duration = Duration::from_millis(100);
 /// The machine is too busy for anybody to be told from anybody.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Between two looks, once some have shown that it takes longer.
+/// Looks at one that is on another processor, perhaps, and there in a moment.
+const LOOKS: u32 = 8;
+/// Then the processor is given up to one that waits for it: on a busy machine
+/// others may have it first, for milliseconds, so that this is not done often.
+const YIELDS: u32 = 2;
+/// Between two looks, once these have shown that it takes longer.
 const PAUSE: Duration = Duration::from_micros(50);
-/// Looks before that.
-const LOOKS: u32 = 32;
 
 /// A context that is asked about.
 struct Asked {
@@ -87,8 +90,10 @@ pub(crate) fn parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>> 
         if awake.peek().is_none() || !patient {
             break;
         }
-        if look <= LOOKS {
-            std::thread::yield_now();
+        if look <= LOOKS + YIELDS {
+            if look > LOOKS {
+                std::thread::yield_now();
+            }
             continue;
         }
         let waited = begun.elapsed();
