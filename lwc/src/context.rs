@@ -456,12 +456,27 @@ impl Handle {
     }
 }
 
+/// Whether each of these contexts waits to be switched to, all of them at one
+/// moment, by the kernel's word (ours); see [`Handle::parked`]. Contexts that know
+/// each other could wake each other between two questions about one of them.
+///
+/// A dead one waits for nothing. With patience one that has just handed over is
+/// given the time that it needs to come to its rest, however busy the machine is;
+/// without, everybody is asked once.
+///
+/// # Errors
+/// EBADF; EPERM unless the root asks (process backend).
+pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
+    let numbers: Vec<RawFd> = of.iter().map(Handle::as_raw).collect();
+    backend::parked_together(&numbers, patient)
+}
+
 /// Waits for a switch here without passing the baton (ours; process backend).
 ///
-/// For a root that got the baton from a context that had no business to pass
-/// it: on this backend hostile code can do so out of turn. [`Handle::kill`] it
-/// and wait on for the right one. A context in the strict sandbox ([`confine`])
-/// waits until [`Moment::NEVER`].
+/// For one that got the baton from a context that had no business to pass it: on
+/// this backend hostile code can do so out of turn. The baton counts as being
+/// where it was. A context in the strict sandbox ([`confine`]) waits until
+/// [`Moment::NEVER`].
 ///
 /// # Errors
 /// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.

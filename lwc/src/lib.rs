@@ -69,7 +69,7 @@ pub use backend::requests_served;
 pub use backend::{Backend, backend};
 pub use context::{
     Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
-    confine, create, getlwc, info, limit_memory, restrict_self, spawn, unmap_self,
+    confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
 };
 pub use error::{Error, Result};
 pub use moment::Moment;

@@ -30,7 +30,7 @@ impl Moment {
 
     /// The one of a reading in nanoseconds.
     #[inline]
-    pub fn from_nanos(nanos: u64) -> Self {
+    pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 

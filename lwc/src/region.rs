@@ -6,6 +6,7 @@ use crate::page_size;
 use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Page-aligned, zeroed memory, mapped shared: every context made while it is
 /// mapped sees the same bytes, unless a specifier says otherwise.
@@ -60,7 +61,8 @@ impl Region {
         start..start + self.len
     }
 
-    /// Copies `out.len()` bytes from `offset` on out of the region.
+    /// Copies `out.len()` bytes from `offset` on out of the region. Each byte is
+    /// read once: `out` is what was copied, whoever goes on writing.
     ///
     /// # Panics
     /// When the bytes asked for are not all in the region.
@@ -77,6 +79,9 @@ impl Region {
                 out.len(),
             );
         }
+        // Who writes here may do so at any moment: the compiler must not take
+        // the bytes from the region a second time, instead of from `out`.
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// Copies `bytes` into the region at `offset`.
@@ -104,6 +109,18 @@ impl Region {
         assert!(offset <= self.len && len <= self.len - offset);
         // SAFETY: as in `write`; zeros come from nowhere.
         unsafe { std::ptr::write_bytes(self.as_ptr().add(offset), 0, len) };
+    }
+
+    /// Writes zeros over all that was ever written to the region, by whomever,
+    /// also to what the system has moved out to swap. Pages that nobody ever
+    /// used stay without memory where the system tells which these are.
+    ///
+    /// The context faults (SIGSEGV) when the region is read-only in it.
+    ///
+    /// # Errors
+    /// None on a region that the current context has.
+    pub fn erase(&self) -> Result<()> {
+        backend::region_erase(self.as_ptr() as usize, self.len)
     }
 
     /// From now on nobody can gain the right to write the region: mappings

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Folder, home, text};
 
-/// Where functions hand over to each other, the root at both ends alone.
-fn relays() -> bool {
+/// Where contexts are the kernel's, and numbers of the switches are known.
+fn of_the_kernel() -> bool {
     lwc::backend().unwrap() == lwc::Backend::Kernel
 }
 
@@ -37,7 +37,8 @@ fn attempt(folder: &Folder, input: &str) -> Outcome {
     let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
     assert!(
         stdout.ends_with("fine"),
-        "{input}: the next invocation: {stdout} {stderr}"
+        "{input}: the next invocation: {stdout} {stderr} ({})",
+        out.status
     );
     let failure: Option<serde_json::Value> =
         stderr.lines().find_map(|l| serde_json::from_str(l).ok());
@@ -74,7 +75,7 @@ fn the_step_that_failed_is_named() {
             );
         }
         assert_eq!(attempt(&folder, "keep keep ok").unwrap(), "fine");
-        if relays() && isolation == "chain" {
+        if of_the_kernel() && isolation == "chain" {
             let (step, cause, _) = attempt(&folder, "keep close all").unwrap_err();
             assert_eq!((step, cause.as_str()), (2, "crash"));
         }
@@ -150,7 +151,7 @@ fn attributes_go_to_the_next_function_and_no_further() {
 /// chain comes to an end, and the next invocation works.
 #[test]
 fn a_function_that_switches_by_itself_gets_nowhere() {
-    if !relays() {
+    if !of_the_kernel() {
         return;
     }
     let folder = chain("switcher", "chain", ["2s"; 3]);
@@ -182,18 +183,171 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
 
 #[test]
 fn a_forged_letter_is_refused_by_the_next_function() {
-    if !relays() {
-        return;
-    }
     let folder = chain("switcher", "chain", ["2s"; 3]);
     let malformed = "the function before it left a length or attributes that none can";
     let (step, cause, message) = attempt(&folder, "forge").unwrap_err();
     assert_eq!((step, cause.as_str()), (2, "misbehaved"));
     assert!(message.contains(malformed), "{message}");
+    if !of_the_kernel() {
+        return;
+    }
     // Past its host: whoever of those it can name is next refuses it as well.
     let refused = (0..8)
         .filter_map(|fd| attempt(&folder, &format!("keep forge {fd}")).err())
         .filter(|(step, _, message)| *step == 3 && message.contains(malformed))
         .count();
     assert!(refused > 0);
+}
+
+/// Functions that go on running after their turn, where contexts are processes.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod out_of_turn {
+    use super::*;
+
+    const WATCH: &str = "watch 60";
+
+    /// What came of each input, in one chain of three: the answers, one after the
+    /// other, and the failures.
+    fn outcomes(isolation: &str, inputs: &[&str]) -> (String, Vec<(u64, String, String)>) {
+        let folder = chain("runner", isolation, ["20s", "20s", "20s"]);
+        let out = folder.run(&["--json"], inputs);
+        let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+        let failures = stderr
+            .lines()
+            .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
+            .map(|v| {
+                (
+                    v["step"].as_u64().unwrap(),
+                    v["cause"].as_str().unwrap().to_owned(),
+                    v["message"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        (stdout, failures)
+    }
+
+    /// Which of three functions are the ones that they were before, after two
+    /// requests that count and one that does this. Its answer, too.
+    fn after(isolation: &str, input: &str) -> (String, [bool; 3]) {
+        let (answers, failures) = outcomes(isolation, &["counts", "counts", input, "counts"]);
+        assert_eq!(failures, [], "{isolation}: {input}: {answers}");
+        let all: Vec<&str> = answers.split("counts").collect();
+        let [_, _, second, last] = all.as_slice() else {
+            panic!("{isolation}: {input}: {answers}")
+        };
+        let numbers = |text: &str| -> Vec<u32> {
+            let words = text.split_ascii_whitespace();
+            words.map_while(|n| n.parse().ok()).collect()
+        };
+        let answer = second.trim_start_matches([' ', '1', '2', '3']).to_owned();
+        let counts: [u32; 3] = numbers(last).try_into().expect(&answers);
+        (answer, counts.map(|n| n > 1))
+    }
+
+    #[test]
+    fn what_its_successor_reads_stays_as_it_was() {
+        for isolation in ["chain", "invocation"] {
+            for how in ["scribble", "scribble all"] {
+                let (answer, _) = after(isolation, &format!("do {how};{WATCH}"));
+                assert_eq!(answer, "same", "{isolation}: {how}");
+                let (answer, _) = after(isolation, &format!("keep do {how};{WATCH}"));
+                assert_eq!(answer, "same", "{isolation}: {how}, in the middle");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_ended_before_the_next_request() {
+        for how in ["run on", "scribble"] {
+            let (_, same) = after("chain", &format!("do {how};{WATCH}"));
+            assert_eq!(same, [false, true, true], "{how}");
+            let (_, same) = after("chain", &format!("keep do {how};{WATCH}"));
+            assert_eq!(same, [true, false, true], "{how}, in the middle");
+            let (_, same) = after("chain", &format!("keep keep do {how};"));
+            assert_eq!(same, [true, true, false], "{how}, at the end");
+        }
+    }
+
+    #[test]
+    fn a_hand_over_that_is_not_its_turn_changes_nothing() {
+        for how in ["again", "number 1", "number -1", "number -1000"] {
+            let (answer, same) = after("chain", &format!("do {how};{WATCH}"));
+            // Either end of the edge may be the liar.
+            assert_eq!(
+                (answer.as_str(), same),
+                ("same", [false, false, true]),
+                "{how}"
+            );
+            let (answer, same) = after("chain", &format!("keep do {how};{WATCH}"));
+            assert_eq!(
+                (answer.as_str(), same),
+                ("same", [true, false, false]),
+                "{how}"
+            );
+        }
+    }
+
+    #[test]
+    fn to_strangers_neither() {
+        for before in ["", "keep ", "keep keep "] {
+            let input = format!("{before}do strangers;{WATCH}");
+            let (answer, same) = after("chain", &input);
+            let at = before.len() / 5;
+            assert_eq!(answer, if at == 2 { WATCH } else { "same" }, "{input}");
+            assert!(!same[at], "{input}: {same:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_one_is_nobodys() {
+        let inputs = ["counts", "do late;fine", "counts", "counts"];
+        let (answers, failures) = outcomes("chain", &inputs);
+        let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
+        assert_eq!(all, [(1, "error")], "{answers}");
+        assert!(answers.starts_with("counts 1 1 1counts 1 "), "{answers}");
+        assert!(answers.contains("counts 2 "), "{answers}");
+    }
+
+    #[test]
+    fn its_end_is_not_its_successors() {
+        for how in ["die", "die as current"] {
+            for before in ["", "keep "] {
+                let (answer, same) = after("chain", &format!("{before}do {how};{WATCH}"));
+                let at = before.len() / 5;
+                let mut all = [true; 3];
+                all[at] = false;
+                assert_eq!((answer.as_str(), same), ("same", all), "{before}{how}");
+            }
+        }
+        // Nor its snapshot's: there is a new copy each time.
+        let inputs: Vec<&str> = ["do die;fine"].into_iter().cycle().take(20).collect();
+        let (answers, failures) = outcomes("chain", &inputs);
+        assert_eq!((answers, failures), ("fine".repeat(20), Vec::new()));
+    }
+
+    #[test]
+    fn one_that_nobody_asked_ends_a_request_and_harms_nobody_else() {
+        let inputs = [
+            "counts",
+            "keep do doze;fine",
+            "wake and loop 1000",
+            "counts",
+            "counts",
+        ];
+        let (answers, failures) = outcomes("chain", &inputs);
+        assert_eq!(failures, [], "{answers}");
+        assert_eq!(answers, "counts 1 1 1fineunaskedcounts 1 1 4counts 2 2 5",);
+    }
+
+    #[test]
+    fn a_function_alone_that_runs_on_is_ended_as_well() {
+        let path = home().join("tests/hostile/runner.c");
+        let folder = Folder::new(&format!(
+            "[functions.f]\nsource = \"{}\"\nhandler = \"runner\"\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"chain\"\n",
+            path.display()
+        ));
+        let out = folder.run(&[], &["counts", "counts", "do run on;", "counts"]);
+        let stdout = text(&out.stdout);
+        assert_eq!(stdout, "counts 1counts 2counts 1", "{}", text(&out.stderr));
+    }
 }

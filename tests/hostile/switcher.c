@@ -140,15 +140,17 @@ LWC_HANDLER(switcher)
 				(void)syscall(lw_control, a, 3L, b);
 		return (say(inv, "keep keep fine"));
 	}
+#endif
 	if (is(inv, "forge")) {
 		/* The letter to the next is behind the bytes of the answer. */
 		memset(inv->output + inv->output_capacity, 0xff, 8192);
+#ifdef __FreeBSD__
 		/* And past the host, which would write the length anew. */
 		if (is(inv, "forge "))
 			(void)syscall(lw_switch, strtol(text + 6, NULL, 10),
 			    NULL, 0L, NULL, NULL, NULL);
+#endif
 		return (0);
 	}
-#endif
 	return (say(inv, "fine"));
 }

@@ -326,6 +326,21 @@ pub(crate) fn await_switch(_: Moment) -> Result<Event> {
     ))
 }
 
+/// Contexts are never scheduled: whoever lives waits.
+pub(crate) fn parked(of: RawFd) -> Result<bool> {
+    if lw_info(Some(of))?.state == lwc_sys::LWC_STATE_DEAD {
+        return Err(Error::new("parked", Errno::ESRCH, "the context is dead"));
+    }
+    Ok(true)
+}
+
+/// The same of several.
+pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
+    of.iter()
+        .map(|&fd| Ok(lw_info(Some(fd))?.state != lwc_sys::LWC_STATE_DEAD))
+        .collect()
+}
+
 /// lwControl, LWC_CONTROL_DESTROY; it always waits.
 pub(crate) fn destroy(fd: RawFd, _wait: bool) -> Result<()> {
     // SAFETY: the command has no argument.
@@ -376,6 +391,14 @@ pub(crate) fn region_map(len: usize) -> Result<NonNull<u8>> {
     NonNull::new(ptr.cast::<u8>())
         .filter(|_| ptr != libc::MAP_FAILED)
         .ok_or_else(|| Error::last("Region::new", format!("a region of {len} bytes")))
+}
+
+/// All of it: mincore(2) tells of what is mapped here or in memory, and a page
+/// may be neither and have bytes.
+pub(crate) fn region_erase(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: the region's own bytes, which nobody has a reference to.
+    unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
+    Ok(())
 }
 
 /// Nothing to do: a right to write is gained by lwOverlay alone, and that is

@@ -180,9 +180,11 @@ dispatch! {
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
+    parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
+    region_erase(addr: usize, len: usize) -> Result<()>;
     region_seal(addr: usize, len: usize) -> Result<()>;
     region_read_only(addr: usize, len: usize) -> Result<()>;
 }

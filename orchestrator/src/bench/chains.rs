@@ -15,6 +15,20 @@ use std::time::{Duration, Instant};
 /// Bytes of a small payload.
 const SMALL: usize = 64;
 
+/// An invocation of a chain whose copies have come to rest, again and again, as a
+/// worker serves them; what comes before the next one is left out, for nobody
+/// waits for it.
+fn served(chain: &mut LiveChain, len: usize, n: u32) -> Result<Duration, String> {
+    let mut took = Duration::ZERO;
+    for _ in 0..n {
+        chain.prepare().map_err(text)?;
+        let started = Instant::now();
+        invoke(chain, len)?;
+        took += started.elapsed();
+    }
+    Ok(took)
+}
+
 /// An invocation whose copies are ready, again and again; what making them
 /// ready takes is left out.
 fn from_the_pool(chain: &mut LiveChain, len: usize, n: u32) -> Result<Duration, String> {
@@ -33,33 +47,39 @@ fn from_the_pool(chain: &mut LiveChain, len: usize, n: u32) -> Result<Duration, 
 
 /// Functions of a long chain.
 const LONG: usize = 10;
-/// What a hop may cost, in switches.
-const HOP: f64 = 2.2;
+/// What a hop may cost, in switches: of a chain of one, which are two; and of a
+/// longer one, whose functions hand over to each other.
+const ALONE: f64 = 2.2;
+const HOP: f64 = 1.25;
 
 /// A hop beside a switch, and what rollback adds.
 pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
-    // Where functions hand over to each other one alone has no hop.
-    let relays = lwc::backend().map_err(text)? == lwc::Backend::Kernel;
+    // The kernel's contexts are so cheap beside the root's part that a chain of
+    // one is nothing but that; and there are no processes to be compared with.
+    let apart = lwc::backend().map_err(text)? == lwc::Backend::Process;
+    let aim = |aim: f64| apart.then_some(aim);
     let first = cpu::processors()[0];
     cpu::pin(first);
     let work = Work::new()?;
     // Started before any context: each is forked from a small process.
     let mut pipes = Processes::new(&work, What::Relay, 1, Over::Pipes)?;
+    let mut long_pipes = Processes::new(&work, What::Relay, LONG, Over::Pipes)?;
     let mut live = work.start(&[
         (What::Relay, 1, Isolation::Chain),
         (What::Relay, 1, Isolation::Invocation),
         (What::Relay, 1, Isolation::Chain),
         (What::Relay, 1, Isolation::Invocation),
         (What::Relay, LONG, Isolation::Chain),
+        (What::Relay, LONG, Isolation::Chain),
     ])?;
-    let [one, pool, again, cycle, long] = live.as_mut_slice() else {
+    let [one, pool, again, cycle, long, whole] = live.as_mut_slice() else {
         return Err("a chain is missing".into());
     };
     let context = answering(first, first)?;
     let contexts: Vec<Context> = (0..LONG)
         .map(|_| answering(first, first))
         .collect::<Result<_, _>>()?;
-    let (input, mut output) = ([1; SMALL], [0; SMALL]);
+    let (input, mut output, mut long_output) = ([1; SMALL], [0; SMALL], [0; SMALL]);
     let samples = measure(
         plan,
         vec![
@@ -80,11 +100,21 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
                 }
                 Ok(started.elapsed() / (2 * LONG as u32))
             }),
-            Case::fallible("a chain of one function", || invoke(one, SMALL)),
+            Case::timed("a chain of one function", |n| served(one, SMALL, n)),
             Case::timed(format!("each of a chain of {LONG}"), |n| {
+                Ok(served(long, SMALL, n)? / LONG as u32)
+            }),
+            Case::timed("the same, with all before the next request", |n| {
                 let started = Instant::now();
                 for _ in 0..n {
-                    invoke(long, SMALL)?;
+                    invoke(whole, SMALL)?;
+                }
+                Ok(started.elapsed() / LONG as u32)
+            }),
+            Case::timed(format!("each of {LONG} processes, over pipes"), |n| {
+                let started = Instant::now();
+                for _ in 0..n {
+                    long_pipes.exchange(&input, &mut long_output)?;
                 }
                 Ok(started.elapsed() / LONG as u32)
             }),
@@ -104,14 +134,29 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
             }),
         ],
     )?;
-    let [switch, in_turn, one, each, plain, pool, cycle, pipes] = samples.as_slice() else {
+    let [
+        switch,
+        in_turn,
+        one,
+        each,
+        whole_long,
+        long_pipes,
+        plain,
+        pool,
+        cycle,
+        pipes,
+    ] = samples.as_slice()
+    else {
         return Err("a figure is missing".into());
     };
     let rows = vec![
         Row::of(switch),
         Row::beside(in_turn, switch, None),
-        Row::beside(one, switch, (!relays).then_some(HOP)),
-        Row::beside(each, in_turn, Some(HOP)),
+        Row::beside(one, switch, aim(ALONE)),
+        Row::beside(each, in_turn, Some(if apart { HOP } else { ALONE })),
+        Row::beside(each, long_pipes, aim(1.0)),
+        Row::beside(whole_long, in_turn, None),
+        Row::of(long_pipes),
         Row::of(plain),
         Row::beside(pool, plain, Some(1.5)),
         Row::beside(cycle, plain, None),
@@ -123,12 +168,8 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
             rows,
         }],
         notes: vec![
-            if relays {
-                "A hop is a function's switch to the next one; the root's, at both ends, are a chain's."
-            } else {
-                "A hop is the root's switch to a function and the function's back."
-            }
-            .into(),
+            "A hop is a function's switch to the next one; the root's, at both ends, are a chain's."
+                .into(),
         ],
         ..Section::default()
     })
@@ -229,6 +270,7 @@ pub(super) fn length(plan: &Plan) -> Result<Section, String> {
         add_points(&mut lines, steps as f64, &samples, 1e3);
     }
     Ok(Section {
+        tables: vec![three(plan, &work)?],
         series: vec![Series {
             name: "chain-length".into(),
             title: format!("A chain of functions that copy {SMALL} bytes"),
@@ -237,5 +279,45 @@ pub(super) fn length(plan: &Plan) -> Result<Section, String> {
             lines,
         }],
         ..Section::default()
+    })
+}
+
+/// Three functions beside three processes, little and more to pass on.
+fn three(plan: &Plan, work: &Work) -> Result<Table, String> {
+    const STEPS: usize = 3;
+    let apart = lwc::backend().map_err(text)? == lwc::Backend::Process;
+    let mut rows = Vec::new();
+    for (len, aim) in [(SMALL, 1.0), (16 << 10, 0.5)] {
+        let mut pipes = Processes::new(work, What::Copy, STEPS, Over::Pipes)?;
+        let mut chain = work.chain(What::Copy, STEPS, Isolation::Chain)?;
+        let input = vec![1u8; len];
+        let [mut a, mut b] = [vec![0u8; len], vec![0u8; len]];
+        let samples = measure(
+            plan,
+            vec![
+                Case::fallible(format!("{STEPS} processes over pipes, {len} bytes"), || {
+                    pipes.exchange(&input, &mut a).map(drop)
+                }),
+                Case::timed(format!("a chain of {STEPS}, {len} bytes"), |n| {
+                    let mut took = Duration::ZERO;
+                    for _ in 0..n {
+                        chain.prepare().map_err(text)?;
+                        let started = Instant::now();
+                        exchange(&mut chain, &input, &mut b)?;
+                        took += started.elapsed();
+                    }
+                    Ok(took)
+                }),
+            ],
+        )?;
+        let [pipes, chain] = samples.as_slice() else {
+            return Err("a figure is missing".into());
+        };
+        rows.push(Row::of(pipes));
+        rows.push(Row::beside(chain, pipes, apart.then_some(aim)));
+    }
+    Ok(Table {
+        title: "Functions that copy their input, beside processes".into(),
+        rows,
     })
 }

@@ -58,10 +58,13 @@ pub(crate) struct Step {
     pub(crate) control: Control,
     pub(crate) snapshot: Context,
     pub(crate) copy: Option<Context>,
+    /// The identity of the copy made last.
+    pub(super) id: u64,
+    /// The copy has done what it must not, or who is next to it has: it serves no
+    /// more, though nobody else needs to know.
+    pub(super) wrong: bool,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
-    /// So many bytes of its answers may lie in its region.
-    pub(super) left: usize,
     pub(crate) setup: SetupTimings,
 }
 
@@ -88,12 +91,16 @@ pub struct LiveChain {
     /// to be made.
     pub(super) ran: Option<Ran>,
     pub(super) waits: Vec<Duration>,
-    /// Whether contexts are processes, which run whoever is current.
+    /// Whether contexts are processes, which can run whoever's turn it is.
     pub(super) apart: bool,
     /// Whether functions hand over to each other.
     pub(super) relay: bool,
     /// Whether they know their neighbours, as these are now.
     pub(super) linked: bool,
+    /// The number of the last request that went from function to function.
+    pub(super) turn: u64,
+    /// Whether all copies have come to rest since the last request.
+    pub(super) settled: bool,
 }
 
 /// What a chain has done.
@@ -170,20 +177,26 @@ impl LiveChain {
         &self.last
     }
 
-    /// Ends the copies that have served, clears what is left of their messages
-    /// and makes ready a copy of each function that has none. Between an
-    /// invocation and this a hostile copy may run on, where contexts are
-    /// processes.
+    /// Ends the copies that have served, and those that run though it is nobody's
+    /// turn; clears what is left of their messages and makes ready a copy of each
+    /// function that has none. Between an invocation and this a hostile copy may
+    /// run on, where contexts are processes; without it the next invocation does
+    /// the same first.
     ///
     /// # Errors
     /// As [`invoke`](Self::invoke).
     pub fn prepare(&mut self) -> Result<(), Failure> {
+        self.settle();
         self.clear_away();
         self.clear_input(0);
         for i in 0..self.steps.len() {
             self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
         }
-        self.link().map_err(|(i, cause)| self.failure(i, cause, ""))
+        self.link()
+            .map_err(|(i, cause)| self.failure(i, cause, ""))?;
+        // A copy that has just been made is on its way to sleep.
+        self.settle();
+        Ok(())
     }
 
     /// What each hop of the last invocation took, the one that failed included.
@@ -230,6 +243,8 @@ impl LiveChain {
         id: &str,
         due: Option<Moment>,
     ) -> Result<(usize, About), Failure> {
+        self.settle();
+        self.settled = false;
         self.clear_away();
         self.hops.clear();
         self.ran = None;
@@ -262,10 +277,8 @@ impl LiveChain {
                     self.hops.push(hop);
                 }
                 Err(cause) => {
-                    // A failed function's state is not trusted again, nor is
-                    // what it may have said of its answer.
+                    // A failed function's state is not trusted again.
                     self.retire(i);
-                    self.steps[i].left = self.last.len();
                     self.hops.push(Hop {
                         at: times.now.since(begun),
                         run: times.now.elapsed(),
@@ -280,11 +293,13 @@ impl LiveChain {
         Ok((len, about))
     }
 
-    /// With rollback a function sees nothing of earlier inputs behind this one.
+    /// A fresh copy sees nothing of earlier inputs behind this one.
     fn clear_input(&mut self, len: usize) {
-        if self.chain.isolation == Isolation::Invocation {
+        if self.chain.isolation == Isolation::Invocation || self.steps[0].copy.is_none() {
             self.first.clear(len, self.left.saturating_sub(len));
             self.left = len;
+        } else {
+            self.left = self.left.max(len);
         }
     }
 
@@ -358,7 +373,7 @@ impl LiveChain {
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, about);
         self.counts.switches += 1;
-        let event = self.call(i, copy, &[word::INVOKE], until);
+        let event = self.call(i, copy, &[word::INVOKE, 0, 0], until);
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -366,9 +381,8 @@ impl LiveChain {
             Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
         }
-        let claimed = self.steps[i].control.reply().len();
         if rolled_back {
-            self.roll_back(i, claimed as usize);
+            self.roll_back(i);
         }
         let (len, about) = self.take_reply(i)?;
         times.now = begin + run;
@@ -407,17 +421,18 @@ impl LiveChain {
             return Err(Cause::Reported { code, message });
         }
         let letter = control.reply();
-        let (claimed, capacity) = (letter.len(), self.capacity() as u64);
+        let head = letter.head();
+        let (claimed, capacity) = (head.len(), self.capacity() as u64);
         if claimed > capacity {
             return Err(Cause::TooBig { claimed, capacity });
         }
-        let Some(attributes) = letter.attributes() else {
+        let Some(attributes) = letter.attributes(&head) else {
             return Err(Cause::Misbehaved(
                 "it left attributes that no function can set".into(),
             ));
         };
         let about = About {
-            content_type: letter.kind(),
+            content_type: head.kind(),
             attributes,
         };
         Ok((claimed as usize, about))
@@ -440,15 +455,14 @@ impl LiveChain {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
                     return Ok(args);
                 }
-                Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
+                Ok(Event::Switched { from, args })
+                    if from == Some(snapshot) && !self.is_old_news(i, &args) =>
+                {
                     return Err(Cause::of_snapshot(&args));
                 }
                 Ok(Event::Switched { from, .. }) => {
-                    // Out of turn: code that was to wait runs. It runs no more.
-                    if let Some(stranger) = from {
-                        log::warn!("a context passed control out of turn and is killed");
-                        self.kill_stranger(stranger);
-                    }
+                    // Out of turn: code that was to wait runs.
+                    self.end_stranger(from);
                     event = lwc::await_switch(deadline);
                 }
                 Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),

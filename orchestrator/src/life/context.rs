@@ -11,16 +11,17 @@ use super::letter::Letter;
 use super::{limits, probe, serve};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::c_char;
 use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
-    /// Root to snapshot: make a copy, which clears so many bytes of its output
-    /// region first.
+    /// Root to snapshot: make a copy, which clears its output region first.
     pub(crate) const COPY: u64 = 1;
-    /// Root to copy: run the handler; the rest is on the control page.
+    /// Root to copy, and copy to the next: run the handler. The number of the
+    /// request; the rest is on the control page or behind the bytes.
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
@@ -36,14 +37,16 @@ pub(crate) mod word {
     /// Copy: in the sandbox.
     pub(crate) const COPY_READY: u64 = 11;
     /// Copy: the handler has returned and nobody is next, or it gave no answer
-    /// to hand over; the rest is on the control page.
+    /// to hand over. The number of the request; the rest is on the control page.
     pub(crate) const DONE: u64 = 12;
-    /// Snapshot or copy: it could not; words are an errno, text is on the
-    /// control page.
+    /// Snapshot or copy: it could not. An errno, the number of the request; text
+    /// is on the control page.
     pub(crate) const FAILED: u64 = 13;
-    /// Snapshot: a copy has ended. Words: signal, code, address.
+    /// Snapshot: a copy has ended. Words: signal, code, address, its identity.
     pub(crate) const ENDED: u64 = 14;
-    /// Snapshot or copy: somebody switched here who has no business to.
+    /// Snapshot or copy: somebody switched here who has no business to. (A copy
+    /// tells it only where contexts run in turn, and the control must go
+    /// somewhere.)
     pub(crate) const STRANGER: u64 = 15;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
@@ -67,8 +70,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) from_function: bool,
     /// Whether functions hand over to each other.
     pub(crate) relay: bool,
-    /// Whether a small input is copied before the handler sees it: who wrote it
-    /// may still run, and write.
+    /// Whether contexts are processes, which can run whoever's turn it is.
+    pub(crate) apart: bool,
+    /// Whether an input is copied before the handler sees it: who wrote it may
+    /// still run, and write.
     pub(crate) keep_input: bool,
     /// Whether copies answer probes; set for audits alone.
     pub(crate) audit: bool,
@@ -77,6 +82,9 @@ pub(crate) struct Parts<'a> {
 /// The loaded function.
 pub(super) struct Loaded {
     pub(super) handler: Handler,
+    /// Room for an input that is kept: addresses alone, until a copy of this
+    /// context uses them.
+    pub(super) kept: Cell<Vec<u8>>,
     /// Never unloaded: it is the context's whole content.
     _library: libloading::Library,
 }
@@ -105,6 +113,12 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
 /// Step 3 of the life: load, initialise, enter the sandbox.
 fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     let text = |e: lwc::Error| e.to_string();
+    let mut kept = Vec::new();
+    if parts.keep_input {
+        // Before the limit, which is the function's own.
+        kept.try_reserve_exact(parts.capacity)
+            .map_err(|e| format!("{} bytes of addresses for inputs: {e}", parts.capacity))?;
+    }
     lwc::limit_memory(parts.memory).map_err(text)?;
     limits::before_the_function()?;
     parts.input.make_read_only().map_err(text)?;
@@ -150,6 +164,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     lwc::confine(Confinement::Creator).map_err(text)?;
     Ok(Loaded {
         handler,
+        kept: Cell::new(kept),
         _library: library,
     })
 }
@@ -163,7 +178,7 @@ fn field(chars: &[c_char]) -> String {
 /// The parked snapshot: makes copies of itself, and tells of their ends.
 fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
     let mut copy: Option<Context> = None;
-    let mut reply: [u64; 4] = [word::READY, 0, 0, 0];
+    let mut reply: [u64; 5] = [word::READY, 0, 0, 0, 0];
     let mut to = root;
     loop {
         let event = to.switch(&reply);
@@ -171,35 +186,36 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
         reply = match event {
             Ok(Event::Switched { from, args }) if from == Some(root) => {
                 // The last copy's descriptor goes; it is dead, or dies, though
-                // its neighbours may still name it.
-                if let Some(last) = copy.take().filter(|_| parts.relay) {
+                // its neighbours may still name it. A root whose contexts are
+                // processes has seen to that itself.
+                if let Some(last) = copy.take().filter(|_| parts.relay && !parts.apart) {
                     let _ = last.destroy();
                 }
-                let left = args.get(1).map_or(0, |&n| n as usize);
                 match args.first() {
-                    Some(&word::DISMISS) => [word::READY, 0, 0, 0],
-                    Some(&word::COPY) => match copy_self(root, parts, state, loaded, left) {
+                    Some(&word::DISMISS) => [word::READY, 0, 0, 0, 0],
+                    Some(&word::COPY) => match copy_self(root, parts, state, loaded) {
                         Ok(made) => {
                             to = made.handle();
                             copy = Some(made);
-                            [0; 4]
+                            [0; 5]
                         }
                         Err(e) => {
                             parts.control.put_status(1, e.to_string().as_bytes());
-                            [word::FAILED, e.errno() as i32 as u64, 0, 0]
+                            [word::FAILED, e.errno() as i32 as u64, 0, 0, 0]
                         }
                     },
-                    _ => [word::FAILED, libc::EINVAL as u64, 0, 0],
+                    _ => [word::FAILED, libc::EINVAL as u64, 0, 0, 0],
                 }
             }
-            Ok(Event::Switched { .. } | Event::Called(_)) => [word::STRANGER, 0, 0, 0],
+            Ok(Event::Switched { .. } | Event::Called(_)) => [word::STRANGER, 0, 0, 0, 0],
             Ok(Event::Ended(end)) => [
                 word::ENDED,
                 end.signal.unwrap_or(0) as u64,
                 end.code as u64,
                 end.address,
+                end.id,
             ],
-            Err(e) => [word::FAILED, e.errno() as i32 as u64, 0, 0],
+            Err(e) => [word::FAILED, e.errno() as i32 as u64, 0, 0, 0],
         };
     }
 }
@@ -209,7 +225,7 @@ pub(crate) fn end_of(args: &[u64]) -> End {
     let at = |i: usize| args.get(i).copied().unwrap_or(0);
     let signal = at(1) as i32;
     End {
-        id: 0,
+        id: at(4),
         signal: (signal != 0).then_some(signal),
         code: at(2) as i32,
         address: at(3),
@@ -221,14 +237,19 @@ fn copy_self(
     parts: &Parts<'_>,
     state: &HostState<'_>,
     loaded: &Loaded,
-    left: usize,
 ) -> lwc::Result<Context> {
     // SAFETY: the copy runs `serve` and never returns here.
     match unsafe { lwc::create(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT)? } {
         Created::Creator(context) => Ok(context),
         Created::New(_) => {
-            // Of answers that other copies gave to others.
-            parts.output.clear(0, left.min(parts.capacity));
+            // What other copies wrote there for others, answers or not. Those
+            // that served have ended: nobody writes it again.
+            if let Err(e) = parts.output.erase() {
+                let errno = e.errno() as i32 as u64;
+                loop {
+                    let _ = root.switch(&[word::FAILED, errno]);
+                }
+            }
             serve::serve(root, parts, state, loaded)
         }
     }

@@ -17,6 +17,7 @@ const DEADLINE: usize = REQUEST + HEAD_LEN;
 const TIMEOUT: usize = DEADLINE + 8;
 const ID: usize = TIMEOUT + 8;
 const ID_LEN: usize = 64;
+const TURN: usize = ID + ID_LEN;
 
 // The function's context writes these.
 const REPLY: usize = 1024;
@@ -25,6 +26,18 @@ const LOG_USED: usize = STATUS + 8;
 const BEGAN: usize = LOG_USED + 8;
 const ERROR: usize = BEGAN + 8;
 pub(crate) const ERROR_LEN: usize = 256;
+const TAKEN: usize = ERROR + ERROR_LEN;
+const STRAY: usize = TAKEN + 8;
+
+const _: () = assert!(TURN + 8 <= REPLY && STRAY + 8 <= REQUEST_ATTRIBUTES);
+
+/// A hand-over that was not for this turn: from whom, as bits of a note.
+pub(super) mod stray {
+    /// The function before, or nobody that can be named.
+    pub(in super::super) const BEFORE: u64 = 1;
+    /// The function after.
+    pub(in super::super) const AFTER: u64 = 2;
+}
 
 // So far every invocation goes; from here on only those that need more: a
 // page that is not touched costs nothing after a switch.
@@ -77,6 +90,49 @@ impl Control {
     pub(crate) fn put_invocation(&self, id: &str, deadline: u64) {
         self.put_u64(DEADLINE, deadline);
         put_text(&self.0, ID, ID_LEN, id.as_bytes());
+    }
+
+    /// Root: the number of the request for which the function may take over, from
+    /// the one before it; 0: none. No number comes twice.
+    #[inline]
+    pub(crate) fn put_turn(&self, number: u64) {
+        self.put_u64(TURN, number);
+    }
+
+    /// Function: the same.
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.u64(TURN)
+    }
+
+    /// Function: it has taken over for this request.
+    #[inline]
+    pub(crate) fn put_taken(&self, number: u64) {
+        self.put_u64(TAKEN, number);
+    }
+
+    /// Root: the same, in the function's own words.
+    pub(crate) fn taken(&self) -> u64 {
+        self.u64(TAKEN)
+    }
+
+    /// Function: somebody handed over who should not have.
+    #[cold]
+    pub(crate) fn put_stray(&self, from: u64) {
+        self.put_u64(STRAY, self.u64(STRAY) | from);
+    }
+
+    /// Root: whether the function says so.
+    #[inline]
+    pub(crate) fn has_stray(&self) -> bool {
+        self.u64(STRAY) != 0
+    }
+
+    /// Root: from whom, in the function's own words, and from nobody afterwards.
+    pub(crate) fn take_stray(&self) -> u64 {
+        let noted = self.u64(STRAY);
+        self.put_u64(STRAY, 0);
+        noted
     }
 
     /// Root: from now on the function's context takes its own time.
@@ -133,15 +189,11 @@ impl Control {
         printable(until_nul(&bytes))
     }
 
-    /// Root: nothing of this invocation is left for whoever serves the next.
+    /// Root: nothing is left for whoever serves next. All of it goes, also what
+    /// is between the fields and behind what a length admits: a function can
+    /// write anywhere here.
     pub(crate) fn forget(&self) {
-        for (letter, attributes) in [
-            (self.request(), REQUEST_ATTRIBUTES),
-            (self.reply(), REPLY_ATTRIBUTES),
-        ] {
-            self.0.clear(attributes, letter.attributes_len());
-        }
-        self.0.clear(0, ERROR + ERROR_LEN);
+        self.0.clear(0, LEN);
     }
 
     /// Function: a line for the log, dropped when there is no room.
@@ -189,7 +241,6 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attributes::Attributes;
     use super::*;
     use std::ffi::CStr;
 
@@ -205,7 +256,7 @@ mod tests {
         // No field is in another's place.
         c.request().put(1, &[b'r'; 999]);
         c.reply().put(2, &[b'a'; 999]);
-        assert_eq!((c.request().len(), c.reply().len()), (1, 2));
+        assert_eq!((c.request().head().len(), c.reply().head().len()), (1, 2));
         assert_eq!((c.begin(), c.status()), (12, -3));
         // SAFETY: as above.
         assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");
@@ -214,17 +265,11 @@ mod tests {
     #[test]
     fn nothing_of_an_invocation_is_left_when_it_is_forgotten() {
         let c = Control::new().unwrap();
-        let long = [b'x'; 999];
-        c.put_invocation("id", 12);
-        let mut all = Attributes::default();
-        all.set("x-one", "1").unwrap();
-        c.request().put(1, &long);
-        c.request().put_attributes(&all);
-        c.reply().put(1, &long);
-        assert!(c.reply().put_attribute(b"x-two", b"2"));
-        c.put_status(1, &long);
-        c.put_log(1, &long);
-        assert_eq!(c.take_log().len(), 1);
+        // Whatever the lengths say.
+        c.region().write(0, &[b'x'; LEN]);
+        c.request().put(0, b"");
+        c.reply().put(0, b"");
+        c.put_u64(LOG_USED, 0);
         c.forget();
         let mut bytes = vec![1; LEN];
         c.region().read(0, &mut bytes);
@@ -242,6 +287,25 @@ mod tests {
         assert_eq!(deadline, c.began().nanos() + 1_000_000_000);
         c.put_invocation("id", before.nanos());
         assert_eq!(c.begin(), before.nanos());
+    }
+
+    #[test]
+    fn turns_and_strays_have_places_of_their_own() {
+        let c = Control::new().unwrap();
+        c.put_invocation(&"i".repeat(200), 7);
+        c.put_turn(u64::MAX);
+        c.put_status(1, &[b'e'; 999]);
+        c.put_taken(u64::MAX);
+        c.put_stray(stray::BEFORE);
+        c.put_stray(stray::AFTER);
+        assert_eq!((c.turn(), c.taken()), (u64::MAX, u64::MAX));
+        assert_eq!(c.take_stray(), stray::BEFORE | stray::AFTER);
+        assert_eq!(c.take_stray(), 0);
+        assert_eq!((c.status(), c.error().len()), (1, ERROR_LEN - 1));
+        // SAFETY: a text that ends in a NUL, as just put.
+        let id = unsafe { std::ffi::CStr::from_ptr(c.id()) };
+        assert_eq!(id.to_bytes().len(), ID_LEN - 1);
+        assert_eq!(c.begin(), 7);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
-use super::chain::{LiveChain, NOT_TRAPPED};
+use super::chain::{LiveChain, NOT_TRAPPED, Step};
 use super::context::{end_of, word};
 use super::error::{Cause, EndText};
-use super::serve::KEPT_INPUT;
-use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Moment};
 use std::time::Duration;
 
@@ -12,15 +10,94 @@ use std::time::Duration;
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
 
 impl LiveChain {
-    pub(super) fn kill_stranger(&mut self, stranger: Handle) {
-        let _ = stranger.kill();
-        for step in &mut self.steps {
-            if step.copy.as_ref().map(Context::handle) == Some(stranger) {
-                step.copy = None;
-                return;
-            }
+    /// Somebody has switched to the root whose turn it was not. A copy that does
+    /// so runs no more. A snapshot runs nobody's code but ours, and is not ended
+    /// for what copies do: it tells of one that has ended, late.
+    pub(super) fn end_stranger(&mut self, from: Option<Handle>) {
+        // One that discarded itself is gone.
+        let Some(stranger) = from else { return };
+        let is = |c: &Context| c.handle() == stranger;
+        if self.steps.iter().any(|s| is(&s.snapshot)) {
+            return;
         }
-        // Another chain's, which holds the descriptor and finds it dead.
+        let own = |s: &Step| s.copy.as_ref().is_some_and(is);
+        if let Some(i) = self.steps.iter().position(own) {
+            return self.end_out_of_turn(i);
+        }
+        // Of another chain, which finds it dead; or one that has served. The
+        // root has made the snapshots, and these the copies.
+        let (root, creator) = (lwc::info(), stranger.info());
+        if let (Ok(root), Ok(stranger_is)) = (root, creator)
+            && stranger_is.creator != root.id
+        {
+            log::warn!("a context passed control out of turn and is ended");
+            let _ = stranger.kill();
+        }
+    }
+
+    /// A copy that runs, or acts, when it should not: it ends, and is told of
+    /// nowhere but in the log. The request may be served well all the same.
+    pub(super) fn end_out_of_turn(&mut self, i: usize) {
+        log::warn!(
+            "chain {:?}, step {}, function {:?}: its context ran out of turn and is ended",
+            self.chain.name,
+            i + 1,
+            self.steps[i].function.name
+        );
+        self.retire(i);
+    }
+
+    /// Whether a step's snapshot tells of a copy that is no longer the step's.
+    pub(super) fn is_old_news(&self, i: usize, args: &[u64]) -> bool {
+        self.apart && args.first() == Some(&word::ENDED) && end_of(args).id != self.steps[i].id
+    }
+
+    /// Before a request, whatever the last one was like: every copy that there is
+    /// waits to be switched to, by the kernel's word, all of them at one moment;
+    /// one that does not is ended, and another one will be made. What it could
+    /// still write is cleared for the next copy, or is read by nobody.
+    ///
+    /// In one process nobody runs but the current context.
+    pub(super) fn settle(&mut self) {
+        self.settle_and(Self::end_strays);
+    }
+
+    /// The same, with what becomes of the strays that copies have noted: which of
+    /// them have been ended is known then.
+    pub(super) fn settle_and(&mut self, strays: impl FnOnce(&mut Self, &[bool])) {
+        if std::mem::replace(&mut self.settled, true) || !self.apart {
+            return;
+        }
+        if self.relay {
+            self.withdraw();
+        }
+        let there = |s: &Step| s.copy.as_ref().map(Context::handle);
+        let copies: Vec<Handle> = self.steps.iter().filter_map(there).collect();
+        let parked = lwc::parked_together(&copies, true);
+        let quiet = parked.as_ref().is_ok_and(|all| all.iter().all(|&p| p));
+        let noted = |s: &Step| s.wrong || self.relay && s.control.has_stray();
+        if quiet && !self.steps.iter().any(noted) {
+            return;
+        }
+        // Whoever cannot be asked about is not trusted either.
+        let parked = parked.unwrap_or_else(|_| vec![false; copies.len()]);
+        let awake: Vec<Handle> = copies
+            .into_iter()
+            .zip(parked)
+            .filter_map(|(copy, parked)| (!parked).then_some(copy))
+            .collect();
+        let ends = |s: &mut Step| {
+            let wrong = std::mem::take(&mut s.wrong);
+            let runs = |c: &Context| awake.contains(&c.handle());
+            s.copy.as_ref().is_some_and(|c| wrong || runs(c))
+        };
+        let ended: Vec<bool> = self.steps.iter_mut().map(ends).collect();
+        for (i, _) in ended.iter().enumerate().filter(|(_, ended)| **ended) {
+            self.end_out_of_turn(i);
+        }
+        if self.relay {
+            strays(self, &ended);
+        }
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there
@@ -36,6 +113,7 @@ impl LiveChain {
 
     fn make_copy(&mut self, i: usize) -> Result<Handle, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
+        let last = self.steps[i].id;
         let known: Vec<Handle> = self
             .steps
             .iter()
@@ -49,14 +127,13 @@ impl LiveChain {
             .collect();
         let deadline = Moment::now() + COPY_PATIENCE;
         self.counts.switches += 1;
-        let left = match self.chain.isolation {
-            Isolation::Invocation => {
-                self.steps[i].control.forget();
-                self.steps[i].left
-            }
-            Isolation::Chain => 0,
-        };
-        let mut event = snapshot.switch_until(&[word::COPY, left as u64], deadline);
+        // Whoever served before has ended, not only been told to: a process that
+        // dies still writes (robust futexes), and what it wrote is cleared now.
+        if let Some(used) = self.steps[i].used.take() {
+            let _ = used.destroy();
+        }
+        self.steps[i].control.forget();
+        let mut event = snapshot.switch_until(&[word::COPY], deadline);
         loop {
             match event {
                 Ok(Event::Switched {
@@ -64,43 +141,50 @@ impl LiveChain {
                     args,
                 }) if !known.contains(&from) => {
                     // The book of contexts knows who made whom.
-                    let mine =
-                        snapshot.info().map(|s| s.id).ok() == from.info().map(|c| c.creator).ok();
-                    if mine && args.first() == Some(&word::COPY_READY) {
-                        let copy = Context::own(from);
+                    let maker = snapshot.info().map(|s| s.id).ok();
+                    let made = from.info().ok().filter(|c| Some(c.creator) == maker);
+                    let Some(made) = made else {
+                        self.end_stranger(Some(from));
+                        event = lwc::await_switch(deadline);
+                        continue;
+                    };
+                    let copy = Context::own(from);
+                    if args.first() == Some(&word::COPY_READY) {
                         self.counts.copies += 1;
-                        self.steps[i].left = 0;
+                        self.steps[i].id = made.id;
+                        self.steps[i].wrong = false;
                         // There and back once more, now that it is in its
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
                         self.call(i, from, &[word::REHEARSE], deadline)?;
                         self.steps[i].copy = Some(copy);
                         self.linked = false;
+                        self.settled = false;
                         return Ok(from);
                     }
-                    if mine {
-                        let _ = Context::own(from).destroy();
-                        return Err(Cause::Misbehaved(format!(
-                            "its copy could not enter the sandbox: {}",
-                            Errno::from_raw(args.get(1).copied().unwrap_or(0) as i32)
-                        )));
-                    }
-                    self.kill_stranger(from);
+                    let _ = copy.destroy();
+                    return Err(Cause::Misbehaved(format!(
+                        "its copy could not enter the sandbox: {}",
+                        Errno::from_raw(args.get(1).copied().unwrap_or(0) as i32)
+                    )));
                 }
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
-                    return Err(match args.first() {
-                        Some(&word::ENDED) => Cause::Ended(EndText::from(end_of(&args))),
-                        _ => Cause::Misbehaved(format!(
-                            "its snapshot cannot copy itself: {}",
-                            self.steps[i].control.error()
-                        )),
-                    });
-                }
-                Ok(Event::Switched { from, .. }) => {
-                    if let Some(stranger) = from {
-                        self.kill_stranger(stranger);
+                    match args.first() {
+                        // Of the copy before.
+                        Some(&word::STRANGER) if self.apart => {}
+                        Some(&word::ENDED) if self.apart && end_of(&args).id == last => {}
+                        Some(&word::ENDED) => {
+                            return Err(Cause::Ended(EndText::from(end_of(&args))));
+                        }
+                        _ => {
+                            return Err(Cause::Misbehaved(format!(
+                                "its snapshot cannot copy itself: {}",
+                                self.steps[i].control.error()
+                            )));
+                        }
                     }
                 }
+                Ok(Event::Switched { from, .. }) => self.end_stranger(from),
                 Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
@@ -112,31 +196,22 @@ impl LiveChain {
         }
     }
 
-    /// Step 7 of the life, once the copy has given an answer of `len` bytes:
-    /// it serves no more. It ends off the path of the invocation, but for one
-    /// that could change behind the next function's back what that one reads.
-    /// In one process it runs only if somebody switches to it, and nobody does;
-    /// and little is read from a page of the reader's own.
-    pub(super) fn roll_back(&mut self, i: usize, len: usize) {
-        let is_read_in_place = i + 1 < self.steps.len() && len > KEPT_INPUT;
+    /// Step 7 of the life, once the copy has given its answer: it serves no more.
+    /// It ends off the path of the invocation. Until then it may run on, where
+    /// contexts are processes; what it said was read once, and the next function
+    /// reads a copy of what it wrote (`serve.rs`).
+    pub(super) fn roll_back(&mut self, i: usize) {
         let step = &mut self.steps[i];
-        step.left = step.left.max(len);
         log::debug!("roll back: {}", step.function.name);
         self.counts.rollbacks += 1;
-        if let Some(used) = step.copy.take() {
-            if self.apart && is_read_in_place {
-                let _ = used.kill();
-            }
-            step.used = Some(used);
-        }
+        step.used = step.copy.take();
     }
 
-    /// Ends the copies that have served.
+    /// Ends the copies that have served, all at once: each is waited for before
+    /// the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
-        for step in &mut self.steps {
-            if let Some(used) = step.used.take() {
-                let _ = used.kill();
-            }
+        for used in self.steps.iter().filter_map(|s| s.used.as_ref()) {
+            let _ = used.kill();
         }
     }
 
@@ -146,7 +221,7 @@ impl LiveChain {
             return;
         };
         self.linked = false;
-        if self.relay {
+        if self.relay && !self.apart {
             // Its creator's to end; to close its descriptor is not enough.
             let patience = Moment::now() + COPY_PATIENCE;
             let snapshot = &self.steps[i].snapshot;

@@ -88,6 +88,14 @@ pub struct EndText {
     text: String,
 }
 
+impl EndText {
+    /// As the backend tells it of one that it finds dead.
+    pub(super) fn told(e: &lwc::Error) -> Self {
+        let text = format!("has ended while nobody waited for it: {e}");
+        Self { text }
+    }
+}
+
 impl From<lwc::End> for EndText {
     fn from(end: lwc::End) -> Self {
         let hint = match end.signal {

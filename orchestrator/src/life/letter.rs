@@ -4,7 +4,8 @@
 //! Where the root is one of the two, the letter is on a control page
 //! (`control.rs`). Between two functions that hand over to each other
 //! (`relay.rs`) it is behind the bytes, at the end of their region, where one
-//! writes and the other reads. Nobody believes a letter of a function's.
+//! writes and the other reads. Nobody believes a letter of a function's, and
+//! each word of it is read once.
 
 use super::attributes::{self, Attributes};
 use super::text::{put_text, until_nul};
@@ -101,24 +102,13 @@ impl<'a> Letter<'a> {
         true
     }
 
-    /// Reader: how many bytes the message has.
+    /// Reader: all but the attributes themselves, taken out at once. The writer
+    /// may go on writing: what it says is what it said then.
     #[inline]
-    pub(super) fn len(&self) -> u64 {
-        self.u64(LEN)
-    }
-
-    /// Reader: their type, made printable. Most are empty: then one byte is all
-    /// that is read.
-    #[inline]
-    pub(super) fn kind(&self) -> String {
-        let mut first = [0];
-        self.region.read(self.head + TYPE, &mut first);
-        if first == [0] {
-            return String::new();
-        }
-        let mut bytes = [0; TYPE_LEN];
-        self.region.read(self.head + TYPE, &mut bytes);
-        printable(until_nul(&bytes))
+    pub(super) fn head(&self) -> Head {
+        let mut bytes = [0; HEAD_LEN];
+        self.region.read(self.head, &mut bytes);
+        Head(bytes)
     }
 
     /// Reader of a letter of the root's, which changes it only while no
@@ -144,29 +134,57 @@ impl<'a> Letter<'a> {
         unsafe { std::slice::from_raw_parts(self.region.as_ptr().add(self.attributes), len) }
     }
 
-    /// Reader: whether there are any.
+    /// So many bytes, as far as there is room.
+    #[inline]
+    fn attributes_len(&self) -> usize {
+        (self.u64(ATTRIBUTES_LEN) as usize).min(attributes::ROOM)
+    }
+
+    /// Reader: the attributes of a letter with this head, checked; `None` when
+    /// they are malformed.
+    #[inline]
+    pub(super) fn attributes(&self, head: &Head) -> Option<Attributes> {
+        match head.u64(ATTRIBUTES_LEN) {
+            0 => Some(Attributes::default()),
+            used if used > attributes::ROOM as u64 => None,
+            used => {
+                let mut bytes = vec![0; used as usize];
+                self.region.read(self.attributes, &mut bytes);
+                Attributes::parse(&bytes)
+            }
+        }
+    }
+}
+
+/// The head of a letter, in memory of the reader's own.
+pub(super) struct Head([u8; HEAD_LEN]);
+
+impl Head {
+    #[inline]
+    fn u64(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[at..at + 8]);
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// How many bytes the message has, as the writer says.
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        self.u64(LEN)
+    }
+
+    /// Whether the writer says that there are attributes.
     #[inline]
     pub(super) fn has_attributes(&self) -> bool {
         self.u64(ATTRIBUTES_LEN) != 0
     }
 
-    /// So many bytes, as far as there is room.
+    /// Their type, made printable. Most are empty: then one byte is looked at.
     #[inline]
-    pub(super) fn attributes_len(&self) -> usize {
-        (self.u64(ATTRIBUTES_LEN) as usize).min(attributes::ROOM)
-    }
-
-    /// Reader: the attributes, checked; `None` when they are malformed.
-    #[inline]
-    pub(super) fn attributes(&self) -> Option<Attributes> {
-        match self.u64(ATTRIBUTES_LEN) as usize {
-            0 => Some(Attributes::default()),
-            used if used > attributes::ROOM => None,
-            used => {
-                let mut bytes = vec![0; used];
-                self.region.read(self.attributes, &mut bytes);
-                Attributes::parse(&bytes)
-            }
+    pub(super) fn kind(&self) -> String {
+        match until_nul(&self.0[TYPE..]) {
+            [] => String::new(),
+            kind => printable(kind),
         }
     }
 }
@@ -184,18 +202,26 @@ mod tests {
         all.set("x-one", "1").unwrap();
         letter.put(7, b"text/plain\0more");
         letter.put_attributes(&all);
-        assert_eq!(letter.len(), 7);
+        assert_eq!(letter.head().len(), 7);
         // SAFETY: it points into the region and ends in a NUL, as just put.
         let kind = unsafe { CStr::from_ptr(letter.kind_in_place()) };
         assert_eq!(kind, c"text/plain");
         assert_eq!(letter.attributes_in_place(), all.as_bytes());
         assert!(letter.put_attribute(b"x-one", b"2"));
-        let read = letter.attributes().unwrap();
+        let read = letter.attributes(&letter.head()).unwrap();
         assert_eq!(read.iter().collect::<Vec<_>>(), [("x-one", "2")]);
         letter.put(1, b"a\x1b[0m");
-        assert_eq!(letter.kind(), "a\\u{1b}[0m");
+        let head = letter.head();
+        assert_eq!((head.len(), head.has_attributes()), (1, true));
+        assert_eq!(head.kind(), "a\\u{1b}[0m");
+        // What the writer says now is not what it said.
+        letter.put(2, b"b");
         letter.clear_attributes();
-        assert_eq!(letter.attributes().unwrap().iter().count(), 0);
+        assert_eq!((head.len(), head.has_attributes()), (1, true));
+        assert_eq!(head.kind(), "a\\u{1b}[0m");
+        assert_eq!(letter.attributes(&head).unwrap().iter().count(), 1);
+        let head = letter.head();
+        assert_eq!(letter.attributes(&head).unwrap().iter().count(), 0);
     }
 
     #[test]
@@ -205,7 +231,7 @@ mod tests {
         assert!(letter.put_attribute(b"a", b"1"));
         for bad in [1, 3, 1 << 20, u64::MAX] {
             letter.put_u64(ATTRIBUTES_LEN, bad);
-            assert_eq!(letter.attributes(), None, "{bad}");
+            assert_eq!(letter.attributes(&letter.head()), None, "{bad}");
         }
         let full = vec![b'x'; attributes::ROOM];
         letter.clear_attributes();

@@ -9,25 +9,63 @@
 //! ([`LiveChain::link`]); they carry the right to switch and nothing else. A
 //! function that gives no answer switches to the root instead of its neighbour.
 //!
-//! This is for the kernel backend, whose contexts run only when somebody
-//! switches to them, and for copies that serve again and again. Where contexts
-//! are processes a hostile one could hand over again while the next is at work;
-//! there the root stands between (`chain.rs`).
+//! This is for copies that serve again and again: a fresh one of each function
+//! costs hundreds of switches.
 //!
-//! What the root sees is the kernel's word: who switched to it, and whose time
-//! was over while it ran. What it is told is each function's own: when it began.
-//! So it looks in at least as often as the shortest timeout of the chain, gives
-//! each function that it finds at work one end of its time and no second one,
-//! and a function that lies about when it began gains that shortest timeout.
+//! # Turns
+//! In one process a context runs only when somebody switches to it. Where
+//! contexts are processes a hostile function goes on running when it likes, and
+//! whom it can name it can hand over to again. So each request has a number. Before
+//! it the root has verified, by the kernel's word and for one moment, that every
+//! copy of the chain waits ([`LiveChain::settle`]); then it writes the number into
+//! each function's control page, which nobody else has. A hand-over carries it. A
+//! function takes over once for one number, from the function before it alone; it
+//! knows that one by the page that the two have been given, not by what is said.
+//! Everything else is a stray: it is noted on the control page, for the root to
+//! read afterwards, and the function waits on (`serve.rs`). Who is the liar then,
+//! the one that notes or the one that is noted, the root cannot know, unless it
+//! finds one of them running. So both ends of that edge are replaced, and the
+//! request is served or fails by its answer alone.
+//!
+//! # Who is at work
+//! When it takes long the root must know who is at work, whose time it is that
+//! runs out. In one process the kernel says so ([`State::Preempted`]). Where contexts
+//! are processes it is found like this. All copies were parked at one moment
+//! before the request. From then on
+//!
+//! 1. a parked one is woken by the root, its snapshot or its neighbours alone:
+//!    nobody else has its doorbell, and it has no timer and gets no signal;
+//! 2. the root wakes step 0, snapshots wake nobody by themselves, and an honest
+//!    function wakes the one after it, when its own work is done.
+//!
+//! So while an honest function i is at work nobody above it is awake: i + 1 could
+//! be woken by i, which does not, or by i + 2, which sleeps as well, and so on. Of
+//! those that are awake the one with the highest step is at work, then. Those below
+//! have handed over: the ones that are awake run out of turn, and are ended there
+//! and then. (Where all above i are awake because i is hostile and wakes them, i is
+//! below them and is ended.) All are asked about at one moment, or a hand-over in
+//! between would make it look as if nobody were at work.
+//!
+//! A switch to the root counts as the chain's if nobody above its author is awake.
+//! If somebody is, the author has handed over already, and what it says is a stray.
+//!
+//! # Time
+//! What the root is told of time is each function's own: when it began. So it looks
+//! in at least as often as the shortest timeout of the chain, gives each function
+//! that it finds at work one end of its time and no second one, and a function that
+//! lies about when it began gains that shortest timeout.
 
-use super::chain::{About, Hop, LiveChain, NOT_TRAPPED};
+use super::chain::{About, Hop, LiveChain, NOT_TRAPPED, Step};
 use super::context::word;
-use super::error::{Cause, Failure};
+use super::control::stray;
+use super::error::{Cause, EndText, Failure};
 use lwc::{Errno, Event, Handle, Moment, State};
 use std::time::Duration;
 
 /// How long a copy may take to note who its neighbours are.
 const LINK_PATIENCE: Duration = Duration::from_secs(5);
+/// It has no more than its own timeout for it, but so much at least.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// When the last invocation was, and how many steps it reached.
 #[derive(Debug, Clone, Copy)]
@@ -55,14 +93,17 @@ impl Worker {
     }
 }
 
-/// The ends of everybody's time in one invocation. It is used from the first
-/// time that somebody takes long.
+/// The ends of everybody's time in one invocation.
 struct Watch {
     /// The shortest timeout.
     every: Duration,
     /// When the root last looked.
     looked: Moment,
-    /// Of those seen at work.
+    /// When it looks next.
+    until: Moment,
+    /// The end of the first function's time.
+    first: Moment,
+    /// Of those seen at work, from the first time that somebody takes long.
     ends: Vec<(Worker, Moment)>,
 }
 
@@ -73,19 +114,34 @@ impl LiveChain {
         if self.linked || !self.relay {
             return Ok(());
         }
+        self.link_all().or_else(|_| {
+            // A copy that has served may be hostile and not answer, and who is
+            // introduced to it must not be blamed; or its table has no room.
+            // Fresh copies have run nothing of a function but its initialiser.
+            (0..self.steps.len()).for_each(|i| self.retire(i));
+            self.link_all()
+        })?;
+        // Those that have just answered are on their way to sleep. What they
+        // noted is of neighbours that are no more: no request has been since.
+        self.settle_and(|chain, _| {
+            for step in &chain.steps {
+                step.control.take_stray();
+            }
+        });
+        Ok(())
+    }
+
+    fn link_all(&mut self) -> Result<(), (usize, Cause)> {
         let all = 0..self.steps.len();
         let copies = all
             .clone()
             .map(|i| self.ready(i).map_err(|cause| (i, cause)))
             .collect::<Result<Vec<Handle>, _>>()?;
         for i in all {
-            self.link_step(i, &copies).map_err(|cause| {
-                // A table without room, say, is mended by a new copy.
-                self.retire(i);
-                (i, cause)
-            })?;
+            self.link_step(i, &copies).map_err(|cause| (i, cause))?;
         }
         self.linked = true;
+        self.settled = false;
         Ok(())
     }
 
@@ -101,7 +157,8 @@ impl LiveChain {
             .control
             .put_timeout(self.steps[i].function.timeout);
         self.counts.switches += 1;
-        let reply = self.call(i, copy, &words, Moment::now() + LINK_PATIENCE)?;
+        let patience = LINK_PATIENCE.min(SHORTEST_PATIENCE.max(self.steps[i].function.timeout));
+        let reply = self.call(i, copy, &words, Moment::now() + patience)?;
         match reply.first() {
             Some(&word::DONE) => Ok(()),
             _ => Err(Cause::Misbehaved("it does not take neighbours".into())),
@@ -109,22 +166,32 @@ impl LiveChain {
     }
 
     /// Makes the copies that are missing, and notes how long that took.
+    /// Then all are parked.
     fn make_ready(&mut self) -> Result<(), (usize, Cause)> {
+        /// An old copy that does not come to rest when it has taken its new
+        /// neighbours is replaced. A fresh one does.
+        const TRIES: usize = 3;
         self.waits.clear();
-        if self.linked {
-            return Ok(());
+        for _ in 0..TRIES {
+            if self.linked {
+                return Ok(());
+            }
+            self.waits.resize(self.steps.len(), Duration::ZERO);
+            for i in 0..self.steps.len() {
+                let begin = Moment::now();
+                let waits = self.steps[i].copy.is_none();
+                self.ready(i).map_err(|cause| (i, cause))?;
+                if waits {
+                    self.waits[i] += begin.elapsed();
+                }
+            }
+            self.link()?;
         }
-        for i in 0..self.steps.len() {
-            let begin = Moment::now();
-            let waits = self.steps[i].copy.is_none();
-            self.ready(i).map_err(|cause| (i, cause))?;
-            self.waits.push(if waits {
-                begin.elapsed()
-            } else {
-                Duration::ZERO
-            });
-        }
-        self.link()
+        let gone = self.steps.iter().position(|s| s.copy.is_none());
+        gone.map_or(Ok(()), |i| {
+            let cause = "its context does not come to rest";
+            Err((i, Cause::Misbehaved(cause.into())))
+        })
     }
 
     /// Runs the chain from end to end.
@@ -145,15 +212,21 @@ impl LiveChain {
             if due.is_some_and(|due| due <= left) {
                 return Err((0, Cause::Deadline));
             }
+            self.settled = false;
+            self.turn += 1;
             for step in &self.steps {
                 let due = due.map_or(u64::MAX, Moment::nanos);
                 step.control.put_invocation(id, due);
+                step.control.put_turn(self.turn);
             }
             self.put_request(0, len, about);
             (1..=last).for_each(|i| self.log_invoke(i));
             self.counts.switches += 1;
             self.run_through(left, due)
         });
+        if result.is_err() {
+            self.withdraw();
+        }
         let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
         self.ran = Some(Ran {
             begun,
@@ -169,10 +242,44 @@ impl LiveChain {
             .map_err(|(i, cause)| self.failed(i, cause, id))
     }
 
+    /// From now on nobody takes over.
+    pub(super) fn withdraw(&self) {
+        for step in &self.steps {
+            step.control.put_turn(0);
+        }
+    }
+
+    /// Ends both ends of each edge where a stray was noted, unless one of them
+    /// has been ended already for what the kernel says of it.
+    pub(super) fn end_strays(&mut self, ended: &[bool]) {
+        for i in 0..self.steps.len() {
+            let noted = self.steps[i].control.take_stray();
+            if noted == 0 {
+                continue;
+            }
+            let before = (noted & stray::BEFORE != 0).then(|| i.checked_sub(1));
+            let after = (noted & stray::AFTER != 0).then_some(i + 1);
+            let edge: Vec<usize> = [Some(i), before.flatten(), after]
+                .into_iter()
+                .flatten()
+                .filter(|&j| j < self.steps.len())
+                .collect();
+            if !edge.iter().any(|&j| ended[j]) {
+                log::warn!(
+                    "chain {:?}: steps {:?} handed over out of turn, or say so; they are replaced",
+                    self.chain.name,
+                    edge.iter().map(|j| j + 1).collect::<Vec<_>>()
+                );
+                edge.into_iter().for_each(|j| self.retire(j));
+            }
+        }
+    }
+
     /// A step that gave no answer. Its state is not trusted again, nor is
-    /// anybody's where the control went a way that it should not.
+    /// anybody's where the control went a way that it should not. (Where
+    /// contexts are processes it goes nowhere: see [`LiveChain::settle`].)
     fn failed(&mut self, i: usize, cause: Cause, id: &str) -> Failure {
-        if matches!(cause, Cause::Misbehaved(_)) {
+        if matches!(cause, Cause::Misbehaved(_)) && !self.apart {
             (0..self.steps.len()).for_each(|j| self.retire(j));
         }
         self.retire(i);
@@ -190,37 +297,187 @@ impl LiveChain {
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
-        let mut event = first.switch_until(&[word::INVOKE], until);
-        let mut watch = None;
+        let done = [word::DONE, self.turn, 0];
+        let mut event = first.switch_until(&[word::INVOKE, self.turn, 0], until);
+        let mut watch = Watch {
+            every,
+            looked: begun,
+            until,
+            first: end,
+            ends: Vec::new(),
+        };
         loop {
             let (from, args) = match event {
-                Ok(Event::Switched {
-                    from: Some(from),
-                    args,
-                }) => (from, args),
+                Ok(Event::Switched { from, args }) => (from, args),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
-                    let watch = watch.get_or_insert_with(|| Watch {
-                        every,
-                        looked: begun,
-                        ends: vec![(Worker::Copy(0), end)],
-                    });
-                    event = self.look_in(watch, due)?;
+                    event = self.look_in(&mut watch, due)?;
                     continue;
                 }
                 Err(e) => return Err((0, Cause::Backend(e))),
                 Ok(Event::Called(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
-                Ok(Event::Switched { from: None, .. } | Event::Ended(_)) => {
-                    let i = self.in_state(State::Dead).map_or(0, Worker::step);
-                    return Err((i, Cause::Misbehaved("it discarded itself".into())));
-                }
+                Ok(Event::Ended(_)) => return Err(self.discarded()),
             };
-            return match self.find(|h| h == from) {
-                Some(Worker::Copy(i)) if i == last && args.first() == Some(&word::DONE) => Ok(()),
-                Some(Worker::Copy(i)) => Err((i, self.stopped_at(i, &args))),
-                Some(Worker::Snapshot(i)) => Err((i, Cause::of_snapshot(&args))),
-                None => Err((0, Cause::Misbehaved("a stranger took control".into()))),
+            let who = from.and_then(|from| self.find(|h| h == from));
+            if who == Some(Worker::Copy(last)) && *args == done {
+                return Ok(());
+            }
+            if self.apart && !self.counts_now(who, from, &args) {
+                event = lwc::await_switch(watch.until);
+                continue;
+            }
+            let failure = self.stopped(who, from, &args);
+            return if self.apart {
+                self.last_word(failure, &done)
+            } else {
+                Err(failure)
             };
         }
+    }
+
+    /// Why the chain was not run through, by a switch to the root.
+    fn stopped(
+        &mut self,
+        who: Option<Worker>,
+        from: Option<Handle>,
+        args: &[u64],
+    ) -> (usize, Cause) {
+        match who {
+            Some(Worker::Copy(i)) => self.stopped_at(i, args),
+            Some(Worker::Snapshot(i)) => (i, Cause::of_snapshot(args)),
+            None if from.is_none() => self.discarded(),
+            None => (0, Cause::Misbehaved("a stranger took control".into())),
+        }
+    }
+
+    /// Where contexts are processes more than one may have switched here before
+    /// the root has looked. Who is further on in the chain was handed over to by
+    /// those before, and what these say is nothing.
+    fn last_word(
+        &mut self,
+        mut failure: (usize, Cause),
+        done: &[u64],
+    ) -> Result<(), (usize, Cause)> {
+        /// What is there is taken, and nothing is waited for.
+        const AT_ONCE: Moment = Moment::from_nanos(0);
+        let last = Worker::Copy(self.steps.len() - 1);
+        for _ in 0..2 * self.steps.len() {
+            let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
+                break;
+            };
+            let who = from.and_then(|from| self.find(|h| h == from));
+            if who == Some(last) && *args == *done {
+                self.steps[failure.0].wrong = true;
+                return Ok(());
+            }
+            let further = who.is_some_and(|who| who.step() > failure.0);
+            if self.counts_now(who, from, &args) && further {
+                self.steps[failure.0].wrong = true;
+                failure = self.stopped(who, from, &args);
+            }
+        }
+        Err(failure)
+    }
+
+    /// Who is no more without its snapshot's having told of it.
+    fn discarded(&self) -> (usize, Cause) {
+        let i = self.in_state(State::Dead).map_or(0, Worker::step);
+        (i, Cause::Misbehaved("it discarded itself".into()))
+    }
+
+    /// Whether a switch to the root has to do with this request. Where contexts
+    /// are processes one that has had its turn, or has none yet, can switch as
+    /// well, and what it says may have waited here for long.
+    fn counts_now(&mut self, who: Option<Worker>, from: Option<Handle>, args: &[u64]) -> bool {
+        let Some(worker) = who else {
+            if from.is_some() {
+                self.end_stranger(from);
+                return false;
+            }
+            // It discarded itself. If nobody is at work now, it was.
+            return self.awake(0).is_empty();
+        };
+        let i = worker.step();
+        match (worker, args) {
+            // Honest, perhaps: the root had given up that request before.
+            (Worker::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
+                if *number != self.turn =>
+            {
+                return false;
+            }
+            (Worker::Snapshot(_), _) if self.is_old_news(i, args) => return false,
+            _ => {}
+        }
+        if self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty() {
+            return true;
+        }
+        // It has handed over. If it has ended that is found out, too.
+        self.steps[i].wrong = true;
+        false
+    }
+
+    /// The copies from a step on that do not wait, at one moment: dead ones are
+    /// not among them.
+    fn awake(&self, from: usize) -> Vec<usize> {
+        self.awake_of(from, false)
+    }
+
+    fn awake_of(&self, from: usize, patient: bool) -> Vec<usize> {
+        let steps = self.steps.iter().enumerate().skip(from);
+        let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps
+            .filter_map(|(i, s)| Some((i, s.copy.as_ref()?.handle())))
+            .unzip();
+        // None that can be asked about: none that could be at work.
+        let parked = lwc::parked_together(&copies, patient).unwrap_or_default();
+        let awake = |&(_, (copy, parked)): &(usize, (Handle, bool))| {
+            !parked && copy.info().is_ok_and(|info| info.state != State::Dead)
+        };
+        numbers
+            .into_iter()
+            .zip(copies.into_iter().zip(parked))
+            .filter(awake)
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    /// Who is at work, where contexts are processes; the argument is above. Who
+    /// runs below runs no more.
+    fn at_work(&mut self) -> Result<Worker, (usize, Cause)> {
+        let mut awake = self.awake(0);
+        if awake.len() > 1 {
+            // Or have they just handed over, and are on their way to sleep?
+            awake = self.awake_of(0, true);
+        }
+        match awake.pop() {
+            Some(highest) => {
+                awake.into_iter().for_each(|i| self.end_out_of_turn(i));
+                Ok(Worker::Copy(highest))
+            }
+            None => Err(self.lost()),
+        }
+    }
+
+    /// Nobody is at work, and nobody has said so.
+    fn lost(&mut self) -> (usize, Cause) {
+        let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
+        let dead = |(i, s): (usize, &Step)| Some((i, ended(s)?));
+        if let Some((i, e)) = self.steps.iter().enumerate().rev().find_map(dead) {
+            return (i, Cause::Ended(EndText::told(&e)));
+        }
+        // By their own words; one that lies here is one of the two.
+        let taken = |s: &Step| s.control.taken() == self.turn;
+        let i = self.steps.iter().rposition(taken).unwrap_or(0);
+        self.steps[i].wrong = true;
+        let cause = match self.steps.get_mut(i + 1) {
+            None => "it stopped without an answer".into(),
+            Some(next) => {
+                next.wrong = true;
+                format!(
+                    "it stopped without handing over, or {:?} after it did not take over; either is hostile",
+                    next.function.name
+                )
+            }
+        };
+        (i, Cause::Misbehaved(cause))
     }
 
     fn find(&self, is: impl Fn(Handle) -> bool) -> Option<Worker> {
@@ -239,10 +496,11 @@ impl LiveChain {
         self.find(|h| h.info().is_ok_and(|info| info.state == state))
     }
 
-    /// Why a copy switched to the root before the chain was through.
-    fn stopped_at(&self, i: usize, args: &[u64]) -> Cause {
+    /// Why a copy switched to the root before the chain was through, and who is
+    /// told to have failed.
+    fn stopped_at(&mut self, i: usize, args: &[u64]) -> (usize, Cause) {
         let misbehaved = |text: &str| Cause::Misbehaved(text.into());
-        match args {
+        let cause = match args {
             [word::DONE, ..] => match self.take_reply(i) {
                 Ok(_) => misbehaved("it did not hand over to the next function"),
                 Err(cause) => cause,
@@ -251,26 +509,42 @@ impl LiveChain {
                 misbehaved("control came to it out of turn; it or a neighbour is hostile")
             }
             [word::FAILED, errno, ..] if *errno == libc::EBADMSG as u64 => {
+                if let Some(before) = i.checked_sub(1) {
+                    self.steps[before].wrong = true;
+                }
                 misbehaved("the function before it left a length or attributes that none can")
             }
-            [word::FAILED, errno, ..] => Cause::Misbehaved(format!(
-                "it cannot hand over to the next function: {}",
-                Errno::from_raw(*errno as i32)
-            )),
+            [word::FAILED, errno, ..] => {
+                let next = self.steps.get(i + 1).and_then(|s| s.copy.as_ref());
+                if let Some(e) = next.and_then(|c| c.parked().err()) {
+                    return (i + 1, Cause::Ended(EndText::told(&e)));
+                }
+                Cause::Misbehaved(format!(
+                    "it cannot hand over to the next function: {}",
+                    Errno::from_raw(*errno as i32)
+                ))
+            }
             _ => Cause::no_answer(args),
-        }
+        };
+        (i, cause)
     }
 
     /// Somebody is still at work. May it go on?
     fn look_in(
-        &self,
+        &mut self,
         watch: &mut Watch,
         due: Option<Moment>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = Moment::now();
-        let Some(worker) = self.in_state(State::Preempted) else {
-            return Err((0, Cause::Misbehaved("nobody was at work".into())));
+        let worker = if self.apart {
+            self.at_work()?
+        } else {
+            let nobody = || (0, Cause::Misbehaved("nobody was at work".into()));
+            self.in_state(State::Preempted).ok_or_else(nobody)?
         };
+        if watch.ends.is_empty() {
+            watch.ends.push((Worker::Copy(0), watch.first));
+        }
         let i = worker.step();
         let step = &self.steps[i];
         if due.is_some_and(|due| due <= now) {
@@ -291,6 +565,10 @@ impl LiveChain {
         }
         watch.looked = now;
         let until = end.min(now + watch.every).min(due.unwrap_or(end));
+        watch.until = until;
+        if self.apart {
+            return Ok(lwc::await_switch(until));
+        }
         let handle = match (worker, &step.copy) {
             (Worker::Copy(_), Some(copy)) => copy.handle(),
             _ => step.snapshot.handle(),

@@ -2,22 +2,31 @@
 //!
 //! Whoever is allowed to switches to it, the root or the function before it,
 //! and the control goes on to the function after it or back to the root.
+//!
+//! From the function before it takes over once in a request, and only in the one
+//! whose number its root has put on its control page. Anything else from there,
+//! and whatever comes from others, is a stray: where contexts are processes the
+//! copy notes it on that page and waits on, as if nothing had been.
 
 use super::attributes::Attributes;
 use super::context::{Loaded, Parts, bytes, word};
+use super::control::stray;
 use super::host::{CALLS, HostState};
 use super::probe;
-use lwc::{Confinement, Event, Handle};
+use lwc::{Confinement, Event, Handle, Moment};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
 
-/// Bytes of an input that are worth a copy rather than the end of who wrote it.
-pub(crate) const KEPT_INPUT: usize = 4096;
+/// So much of the place for an input that is kept has its memory before the
+/// first invocation, whatever inputs are like: a copy must not be able to tell
+/// what others were given.
+const TOUCHED_INPUT: usize = 16 * 1024;
 
 /// What a copy has for its invocations, one after the other.
 struct Room {
     raw: RawInvocation,
-    /// For an input that is kept; written to, so that its pages are there.
+    /// For an input that is kept. It grows within what was reserved for it and
+    /// is used again, with an earlier input of this copy's behind a short one.
     input: Vec<u8>,
     /// A content type that a function wrote, checked; ends in a NUL.
     kind: Vec<u8>,
@@ -26,11 +35,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(parts: &Parts<'_>) -> Self {
-        let mut input = Vec::new();
+    fn new(parts: &Parts<'_>, mut input: Vec<u8>) -> Self {
         if parts.keep_input {
-            input.resize(KEPT_INPUT.min(parts.capacity), 1);
-            input.fill(0);
+            input.resize(TOUCHED_INPUT.min(parts.capacity), 0);
         }
         // SAFETY: integers, pointers and characters may all be zero.
         let raw = unsafe { std::mem::zeroed() };
@@ -42,16 +49,22 @@ impl Room {
         }
     }
 
-    /// Where the handler finds an input of so many bytes.
+    /// Where the handler finds an input of so many bytes, at most the capacity.
+    ///
+    /// In one process who wrote it runs only if somebody switches to it, so it
+    /// stays as it is. Where contexts are processes the writer may go on writing:
+    /// there the handler gets a copy, of any input that a function wrote.
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
-        match self.input.get_mut(..len) {
-            Some(kept) if !kept.is_empty() => {
-                parts.input.read(0, kept);
-                kept.as_ptr()
-            }
-            _ => parts.input.as_ptr().cast_const(),
+        if !parts.keep_input {
+            return parts.input.as_ptr().cast_const();
         }
+        if self.input.len() < len {
+            self.input.resize(len, 0);
+        }
+        let kept = &mut self.input[..len];
+        parts.input.read(0, kept);
+        kept.as_ptr()
     }
 
     /// The length of the input, its type and its attributes; `None` when the
@@ -63,19 +76,20 @@ impl Room {
         state: &HostState<'_>,
     ) -> Option<(usize, *const c_char)> {
         let letter = &parts.request;
-        let len = letter.len() as usize;
-        if !parts.from_function {
-            state.attributes.set(letter.attributes_in_place());
-            return Some((len.min(parts.capacity), letter.kind_in_place()));
-        }
+        let head = letter.head();
+        let len = usize::try_from(head.len()).ok()?;
         if len > parts.capacity {
             return None;
         }
-        if letter.has_attributes() || !self.attributes.as_bytes().is_empty() {
-            self.attributes = letter.attributes()?.for_the_next_step();
+        if !parts.from_function {
+            state.attributes.set(letter.attributes_in_place());
+            return Some((len, letter.kind_in_place()));
+        }
+        if head.has_attributes() || !self.attributes.as_bytes().is_empty() {
+            self.attributes = letter.attributes(&head)?.for_the_next_step();
         }
         state.attributes.set(self.attributes.as_bytes());
-        let kind = letter.kind();
+        let kind = head.kind();
         if kind.is_empty() {
             return Some((len, c"".as_ptr()));
         }
@@ -85,11 +99,13 @@ impl Room {
     }
 }
 
-/// A switch to come: to whom, and what to say.
-struct Next {
-    to: Handle,
-    words: [u64; 2],
-    count: usize,
+/// What a copy does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Switch to somebody, and what to say.
+    Switch(Handle, [u64; 3]),
+    /// Wait, for the control was nobody's to give.
+    Wait,
 }
 
 /// A copy that is there.
@@ -102,6 +118,8 @@ struct Serving<'a> {
     /// all.
     before: Option<Handle>,
     after: Option<Handle>,
+    /// The last request in which the one before handed over.
+    taken: u64,
     room: Room,
 }
 
@@ -114,28 +132,33 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         handler: loaded.handler,
         before: None,
         after: None,
-        room: Room::new(parts),
+        taken: 0,
+        room: Room::new(parts, loaded.kept.take()),
     };
     warm_up(parts, loaded);
     copy.answer(&[word::REHEARSE]);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
-        Ok(()) => copy.tell_root([word::COPY_READY, 0]),
-        Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64]),
+        Ok(()) => copy.tell_root([word::COPY_READY, 0, 0]),
+        Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64, 0]),
     };
     loop {
-        let event = next.to.switch(&next.words[..next.count]);
-        next = match event {
-            Ok(Event::Switched { from, args }) if from == Some(root) => copy.answer(&args),
-            Ok(Event::Switched { from, .. }) if from.is_some() && from == copy.before => {
-                copy.answer(&[word::INVOKE])
-            }
-            Ok(_) => copy.tell_root([word::STRANGER, 0]),
+        let event = match next {
+            Next::Switch(to, words) => to.switch(&words),
+            Next::Wait => lwc::await_switch(Moment::NEVER),
+        };
+        next = match (event, next) {
+            (Ok(Event::Switched { from, args }), _) if from == Some(root) => copy.answer(&args),
+            (Ok(Event::Switched { from, args }), _) => copy.take_over(from, &args),
+            (Ok(_), _) => copy.stray(stray::BEFORE),
             // There is no way back any more, as after a function closed it on
-            // the kernel backend.
-            Err(_) if next.to == root => std::process::abort(),
-            Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64]),
+            // the kernel backend; or nothing can be waited for.
+            (Err(_), Next::Wait) => std::process::abort(),
+            (Err(_), Next::Switch(to, _)) if to == root => std::process::abort(),
+            (Err(e), Next::Switch(_, words)) => {
+                copy.tell_root([word::FAILED, e.errno() as i32 as u64, words[1]])
+            }
         };
     }
 }
@@ -165,12 +188,34 @@ unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
 }
 
 impl Serving<'_> {
-    fn tell_root(&self, words: [u64; 2]) -> Next {
-        Next {
-            to: self.root,
-            words,
-            count: 2,
+    fn tell_root(&self, words: [u64; 3]) -> Next {
+        Next::Switch(self.root, words)
+    }
+
+    /// Somebody other than the root has switched here.
+    fn take_over(&mut self, from: Option<Handle>, args: &[u64]) -> Next {
+        if from.is_none() || from != self.before {
+            let after = from.is_some() && from == self.after;
+            return self.stray(if after { stray::AFTER } else { stray::BEFORE });
         }
+        // Read once: the root can take the number back at any moment.
+        let turn = self.parts.control.turn();
+        if turn == 0 || turn == self.taken || *args != [word::INVOKE, turn, 0] {
+            return self.stray(stray::BEFORE);
+        }
+        self.taken = turn;
+        self.answer(args)
+    }
+
+    /// Nothing has happened. In one process the control has come all the same,
+    /// and the root is told.
+    #[cold]
+    fn stray(&self, from: u64) -> Next {
+        if !self.parts.apart {
+            return self.tell_root([word::STRANGER, 0, 0]);
+        }
+        self.parts.control.put_stray(from);
+        Next::Wait
     }
 
     /// Does what is asked for. One copy of the code, so that one call warms it
@@ -178,27 +223,27 @@ impl Serving<'_> {
     #[inline(never)]
     fn answer(&mut self, asked: &[u64]) -> Next {
         let words = match asked.first() {
-            Some(&word::INVOKE) => match (self.invoke(self.handler), self.after) {
-                (Some(true), Some(after)) => {
-                    return Next {
-                        to: after,
-                        words: [0; 2],
-                        count: 0,
-                    };
+            Some(&word::INVOKE) => {
+                let number = asked.get(1).copied().unwrap_or(0);
+                self.parts.control.put_taken(number);
+                match (self.invoke(self.handler), self.after) {
+                    (Some(true), Some(after)) => {
+                        return Next::Switch(after, [word::INVOKE, number, 0]);
+                    }
+                    (Some(_), _) => [word::DONE, number, 0],
+                    (None, _) => [word::FAILED, libc::EBADMSG as u64, number],
                 }
-                (Some(_), _) => [word::DONE, 0],
-                (None, _) => [word::FAILED, libc::EBADMSG as u64],
-            },
+            }
             Some(&word::REHEARSE) => {
                 self.invoke(nothing);
-                [word::DONE, 0]
+                [word::DONE, 0, 0]
             }
             Some(&word::LINK) => {
                 self.link(asked);
-                [word::DONE, 0]
+                [word::DONE, 0, 0]
             }
-            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked)],
-            _ => [word::FAILED, libc::EINVAL as u64],
+            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked), 0],
+            _ => [word::FAILED, libc::EINVAL as u64, 0],
         };
         self.tell_root(words)
     }
@@ -275,7 +320,7 @@ mod tests {
     use lwc::Region;
     use std::path::Path;
 
-    const CAPACITY: usize = 16384;
+    const CAPACITY: usize = 65536;
 
     /// Parts of a context with a region for its input, and an empty output.
     fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
@@ -300,6 +345,7 @@ mod tests {
             reply: control.reply(),
             from_function,
             relay: from_function,
+            apart: true,
             keep_input,
             audit: false,
         });
@@ -308,32 +354,95 @@ mod tests {
     #[test]
     fn an_input_that_is_kept_is_the_readers_alone() {
         with_parts(true, false, |parts| {
-            parts.input.write(0, &[7; 8192]);
-            let mut room = Room::new(parts);
-            for len in [1, KEPT_INPUT] {
+            let mut room = Room::new(parts, Vec::new());
+            for len in [1, 4096, CAPACITY, 4097, 0] {
+                parts.input.write(0, &[7; CAPACITY]);
                 let kept = room.input(parts, len);
                 assert!(!parts.input.range().contains(&(kept as usize)));
                 // Who wrote it goes on writing.
-                parts.input.write(0, &[8; 8192]);
+                parts.input.write(0, &[8; CAPACITY]);
                 // SAFETY: `kept` points to `len` bytes of the room's.
                 let kept = unsafe { std::slice::from_raw_parts(kept, len) };
                 assert!(kept.iter().all(|&b| b == 7), "{len}");
-                parts.input.write(0, &[7; 8192]);
             }
-            let place = parts.input.as_ptr().cast_const();
-            assert_eq!(room.input(parts, KEPT_INPUT + 1), place);
-            assert_eq!(room.input(parts, 0), place);
         });
         with_parts(false, false, |parts| {
             let place = parts.input.as_ptr().cast_const();
-            assert_eq!(Room::new(parts).input(parts, 1), place);
+            assert_eq!(Room::new(parts, Vec::new()).input(parts, 1), place);
+        });
+    }
+
+    #[test]
+    fn an_input_that_is_kept_stays_where_room_was_reserved() {
+        with_parts(true, false, |parts| {
+            let reserved = Vec::with_capacity(CAPACITY);
+            let place = reserved.as_ptr();
+            let mut room = Room::new(parts, reserved);
+            assert_eq!(room.input(parts, CAPACITY), place);
+            assert_eq!(room.input(parts, 1), place);
+        });
+    }
+
+    unsafe extern "C" fn counting(raw: *mut RawInvocation) -> c_int {
+        // SAFETY: the invocation is the caller's, and whole.
+        unsafe { (*raw).output_len = 1 };
+        0
+    }
+
+    #[test]
+    fn one_hand_over_is_taken_for_one_number_from_one_context() {
+        with_parts(false, true, |parts| {
+            let state = HostState::new(parts);
+            let [root, before, after, other] = [3, 4, 5, 6].map(Handle::from_raw);
+            let mut copy = Serving {
+                root,
+                parts,
+                state: &state,
+                handler: counting,
+                before: Some(before),
+                after: Some(after),
+                taken: 0,
+                room: Room::new(parts, Vec::new()),
+            };
+            let control = parts.control;
+            let words = |number| [word::INVOKE, number, 0];
+            let on = |number| Next::Switch(after, words(number));
+            // Before there is a turn, and with no number at all.
+            assert_eq!(copy.take_over(Some(before), &words(0)), Next::Wait);
+            assert_eq!(control.take_stray(), stray::BEFORE);
+            control.put_turn(7);
+            for (from, words, noted) in [
+                (Some(other), &words(7)[..], stray::BEFORE),
+                (None, &words(7), stray::BEFORE),
+                (Some(after), &words(7), stray::AFTER),
+                (Some(before), &words(6), stray::BEFORE),
+                (Some(before), &words(8), stray::BEFORE),
+                (Some(before), &[], stray::BEFORE),
+                (Some(before), &[word::INVOKE, 7], stray::BEFORE),
+                (Some(before), &[word::REHEARSE, 7, 0], stray::BEFORE),
+                (Some(before), &[word::LINK, 7, 0], stray::BEFORE),
+            ] {
+                assert_eq!(copy.take_over(from, words), Next::Wait, "{words:?}");
+                assert_eq!(control.take_stray(), noted, "{words:?}");
+                assert_eq!(control.taken(), 0);
+            }
+            assert_eq!(copy.take_over(Some(before), &words(7)), on(7));
+            assert_eq!((control.taken(), control.take_stray()), (7, 0));
+            // A second one, and a late one.
+            assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
+            control.put_turn(0);
+            assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
+            control.put_turn(8);
+            assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
+            assert_eq!(control.take_stray(), stray::BEFORE);
+            assert_eq!(copy.take_over(Some(before), &words(8)), on(8));
         });
     }
 
     #[test]
     fn what_a_function_hands_over_is_checked() {
         with_parts(false, true, |parts| {
-            let (mut room, state) = (Room::new(parts), HostState::new(parts));
+            let (mut room, state) = (Room::new(parts, Vec::new()), HostState::new(parts));
             let letter = &parts.request;
             letter.put(CAPACITY as u64, b"text/\x1bplain");
             assert!(letter.put_attribute(b"x-one", b"1"));

@@ -35,7 +35,7 @@ impl LiveChain {
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
         // is nothing beside.
-        let relay = !apart && chain.isolation == Isolation::Chain && count > 1;
+        let relay = chain.isolation == Isolation::Chain && count > 1;
         let len = chain.region as usize;
         // Whether the letter of a message is in its region: the root has no part
         // in it then.
@@ -95,6 +95,7 @@ impl LiveChain {
                 },
                 from_function: between(i),
                 relay,
+                apart,
                 keep_input: apart && i > 0,
                 audit,
             };
@@ -129,8 +130,9 @@ impl LiveChain {
                 control,
                 snapshot,
                 copy: None,
+                id: 0,
+                wrong: false,
                 used: None,
-                left: 0,
                 setup,
             })
             .collect();
@@ -151,6 +153,8 @@ impl LiveChain {
             apart,
             relay,
             linked: false,
+            turn: 0,
+            settled: true,
         })
     }
 

@@ -47,6 +47,9 @@ pub(crate) use calls::confine::{confine, limit_memory};
 pub(crate) use calls::handles::{
     destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, parked,
 };
-pub(crate) use calls::regions::{region_map, region_read_only, region_seal, region_unmap};
+pub(crate) use calls::parked::parked_together;
+pub(crate) use calls::regions::{
+    region_erase, region_map, region_read_only, region_seal, region_unmap,
+};
 pub(crate) use calls::switch::{await_switch, lw_create, lw_discard_switch, lw_switch};
 pub(crate) use calls::syscall::{lw_syscall, read_memory, write_memory};

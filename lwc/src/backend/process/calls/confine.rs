@@ -86,6 +86,7 @@ const CREATE: &[i64] = &[
     libc::SYS_set_robust_list,
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
+    libc::SYS_lseek,
     libc::SYS_fstat,
     libc::SYS_socketpair,
     libc::SYS_sendmsg,

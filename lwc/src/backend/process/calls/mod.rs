@@ -5,6 +5,7 @@
 //!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
 //! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
+//! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
 //! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
@@ -20,6 +21,7 @@ pub(crate) mod handles;
 mod introduce;
 mod nested;
 mod overlay;
+pub(crate) mod parked;
 mod parking;
 pub(crate) mod regions;
 mod registers;

@@ -70,7 +70,7 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
 }
 
 /// What a process has had of processors (clock_getcpuclockid(3)).
-fn time_of(pid: i32) -> Option<Duration> {
+pub(super) fn time_of(pid: i32) -> Option<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -85,7 +85,7 @@ fn time_of(pid: i32) -> Option<Duration> {
 }
 
 /// Whether a process waits for something, and not for a processor.
-fn waits(pid: i32) -> bool {
+pub(super) fn waits(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // "pid (comm) state …"; comm may hold anything.
     let state = stat

@@ -24,6 +24,13 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     unsafe { libc::munmap(addr as *mut libc::c_void, len) };
 }
 
+/// See [`Region::erase`](crate::Region::erase).
+pub(crate) fn region_erase(addr: usize, len: usize) -> Result<()> {
+    let mut guard = Guard::get("Region::erase")?;
+    memory::erase(&guard.rt().objects, addr as u64, (addr + len) as u64);
+    Ok(())
+}
+
 /// See [`Region::seal`](crate::Region::seal).
 pub(crate) fn region_seal(addr: usize, len: usize) -> Result<()> {
     let mut guard = Guard::get("Region::seal")?;

@@ -224,6 +224,7 @@ pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
     let deadline = Some(deadline).filter(|&d| d != Moment::NEVER);
     no_deadline(deadline)?;
     let rt = guard.rt();
+    rt.bell.wait_on();
     let got = park(rt, deadline);
     if matches!(got, Got::Timeout) {
         late(rt);

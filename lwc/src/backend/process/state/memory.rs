@@ -459,6 +459,36 @@ pub(crate) fn make_private(
     Ok(())
 }
 
+/// Zeros over all that has bytes. lseek(2) tells where in a memory file that is,
+/// what is in swap included; mincore(2) would leave that out, and whoever wrote
+/// a page can have it moved there (`MADV_PAGEOUT`).
+pub(crate) fn erase(objects: &Objects, start: u64, end: u64) {
+    for o in objects.within(start, end) {
+        let last = o.offset + (o.end - o.start);
+        let mut at = o.offset;
+        while at < last {
+            let data = seek(o.file.as_raw_fd(), at, libc::SEEK_DATA, last);
+            let hole = seek(o.file.as_raw_fd(), data, libc::SEEK_HOLE, last);
+            let bytes = (o.start + (data - o.offset)) as *mut u8;
+            // SAFETY: inside the mapping of this object, whose bytes nobody has
+            // a reference to.
+            unsafe { std::ptr::write_bytes(bytes, 0, (hole - data) as usize) };
+            at = hole.max(at + 1);
+        }
+    }
+}
+
+/// The next data or hole at or behind an offset, at most `last`. An answer that
+/// makes no sense takes all that is left for data.
+fn seek(fd: RawFd, from: u64, what: i32, last: u64) -> u64 {
+    // SAFETY: moves the file's offset, which nobody uses.
+    let at = unsafe { libc::lseek(fd, from as libc::off_t, what) };
+    if at < 0 && (what == libc::SEEK_HOLE || Errno::last() == Errno::ENXIO) {
+        return last;
+    }
+    u64::try_from(at).unwrap_or(from).clamp(from, last)
+}
+
 /// No new writable mapping of the region, ever.
 pub(crate) fn seal(objects: &Objects, start: u64, end: u64) -> Result<()> {
     for o in objects.within(start, end) {
@@ -518,6 +548,47 @@ mod tests {
         assert_eq!((a.start, a.end, a.shared), (0x7f00, 0x8f00, true));
         assert_eq!(a.prot, libc::PROT_READ | libc::PROT_EXEC);
         assert!(parse_area("nonsense").is_none());
+    }
+
+    #[test]
+    fn what_was_written_is_erased_and_nothing_else_gets_memory() {
+        let page = page_size();
+        let mut objects = Objects::default();
+        let ptr = map_region(&mut objects, 64 * page).unwrap().as_ptr();
+        let (start, len) = (ptr as u64, 64 * page as u64);
+        seal(&objects, start, start + len).unwrap();
+        let written = [0, 1, 7 * page, 20 * page - 1, 64 * page - 1];
+        for at in written {
+            // SAFETY: inside the mapping, which nobody else knows.
+            unsafe { ptr.add(at).write_volatile(9) };
+        }
+        let blocks = |objects: &Objects| {
+            // SAFETY: fstat fills the struct.
+            unsafe {
+                let mut st: libc::stat = std::mem::zeroed();
+                libc::fstat(objects.iter().next().unwrap().file.as_raw_fd(), &raw mut st);
+                st.st_blocks
+            }
+        };
+        let before = blocks(&objects);
+        erase(&objects, start, start + len);
+        assert_eq!(blocks(&objects), before);
+        for at in written {
+            // SAFETY: as above.
+            assert_eq!(unsafe { ptr.add(at).read_volatile() }, 0, "{at}");
+        }
+        // Of a part, only that.
+        // SAFETY: as above.
+        unsafe { std::ptr::write_bytes(ptr, 9, 64 * page) };
+        erase(&objects, start + page as u64, start + 2 * page as u64);
+        let at = |i: usize| {
+            // SAFETY: as above.
+            unsafe { ptr.add(i).read_volatile() }
+        };
+        assert_eq!(
+            [at(page - 1), at(page), at(2 * page - 1), at(2 * page)],
+            [9, 0, 0, 9]
+        );
     }
 
     #[test]

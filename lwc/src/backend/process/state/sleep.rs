@@ -37,7 +37,8 @@ impl Runtime {
         for i in 0..RINGS {
             std::thread::sleep(RING_AGAIN.min(FIRST_RING * (1 << i.min(8))));
             if self.any_news().is_some() || !self.ring_again() {
-                break;
+                // News goes first; whoever is not awake yet is rung afterwards.
+                return self.bell.set_ringing(false);
             }
         }
         self.channels

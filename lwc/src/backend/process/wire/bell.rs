@@ -192,6 +192,13 @@ impl OwnBell {
         self.0.gave_at.store(received, Ordering::Release);
     }
 
+    /// What the owner received last was nobody's to give: the baton is where it
+    /// had gone from here before.
+    pub(crate) fn wait_on(&self) {
+        let received = self.0.received.load(Ordering::Relaxed);
+        self.0.gave_at.store(received, Ordering::Release);
+    }
+
     /// Where the baton went from here, as [`PeerBell::baton`].
     pub(crate) fn baton(&self) -> Baton {
         baton(&self.0)
@@ -294,6 +301,19 @@ impl PeerBell {
         false
     }
 
+    /// Moves whoever sleeps on this doorbell to a word of the caller's own, which
+    /// nobody else can wake at. Whether somebody was asleep.
+    pub(crate) fn hold(&self, place: &AtomicU32) -> bool {
+        let (from, to) = (&self.0.state, place.as_ptr() as u64);
+        futex(from, libc::FUTEX_REQUEUE, 0, i32::MAX as u64, to) > 0
+    }
+
+    /// Moves it back.
+    pub(crate) fn release(&self, place: &AtomicU32) {
+        let to = self.0.state.as_ptr() as u64;
+        futex(place, libc::FUTEX_REQUEUE, 0, i32::MAX as u64, to);
+    }
+
     /// Whether somebody sleeps on this doorbell, by the kernel's word: it would
     /// move so many sleepers to where they are.
     pub(crate) fn is_asleep(&self) -> bool {
@@ -378,6 +398,12 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(peer.is_asleep(), "asking wakes nobody");
+        let place = AtomicU32::new(0);
+        assert!(peer.hold(&place));
+        assert!(!peer.ring(), "one that is held cannot be woken");
+        assert!(!peer.hold(&place));
+        peer.release(&place);
+        assert!(peer.is_asleep());
         assert!(peer.ring());
         sleeper.join().unwrap();
         assert!(!peer.is_asleep());
@@ -420,5 +446,7 @@ mod tests {
                 went_to: None
             }
         );
+        own.wait_on();
+        assert_eq!(peer.baton().went_to, Some((3, 7)));
     }
 }
