@@ -59,7 +59,7 @@ fn a_quick_run_measures_everything_and_writes_json_and_plots() {
         "scaling-chains",
         "scaling-processors",
     ];
-    check(&report, 5, &series);
+    check(&report, 6, &series);
     for name in series {
         let svg = std::fs::read_to_string(plots.join(format!("{name}.svg"))).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

@@ -23,13 +23,16 @@
 #define	PAGE	4096UL
 /* So far from shared memory are pages that a copy got at its birth. */
 #define	NEAR	(64UL << 20)
+/* Libraries and the like lie above. */
+#define	HIGH	0x700000000000UL
+/* The copy's own doorbell lies so far below them. */
+#define	APART	(2UL << 30)
 /* Pages that are looked at. */
 #define	MOST	1024
 
 struct half {
 	volatile uint32_t	seq, kind, count, error;
-	volatile uint64_t	turn;
-	volatile uint32_t	leaving, entered, held, gone, fault, pad;
+	volatile uint32_t	entered, held, gone, fault;
 	volatile uint64_t	code, address, words[16];
 	volatile uint32_t	payload[30 * 1024 / 4];
 };
@@ -40,7 +43,7 @@ struct pair {
 
 struct bell {
 	volatile uint32_t	state, trapped, ringing, pad;
-	volatile uint64_t	awaits, turn, given, given_to;
+	volatile uint64_t	awaits, received, gave_at, gave_to, to_had;
 	volatile uint32_t	dead;
 };
 
@@ -61,10 +64,12 @@ static struct area {
 } areas[512];
 static int nareas;
 static uintptr_t lowest = UINTPTR_MAX, highest;
+/* Where libraries and the like begin. */
+static uintptr_t first = UINTPTR_MAX;
 
 static struct pair *pairs[32];
-static struct bell *bells[MOST], *writables[MOST];
-static int npairs, nbells, nwritables;
+static struct bell *bells[MOST];
+static int npairs, nbells;
 
 /* Invocations of this copy. */
 static int count;
@@ -96,6 +101,8 @@ LWC_INIT(runner)
 		    perms) != 3)
 			continue;
 		a->shared = perms[3] == 's';
+		if (a->start >= HIGH && a->start < first)
+			first = a->start;
 		if (a->shared && a->start < lowest)
 			lowest = a->start;
 		if (a->shared && a->end > highest)
@@ -151,17 +158,15 @@ look_at(uintptr_t p)
 			bells[nbells++] = (struct bell *)p;
 		return;
 	}
-	if (nwritables < MOST)
-		writables[nwritables++] = (struct bell *)p;
 	for (uintptr_t o = PAGE; o < sizeof(*q); o += PAGE)
 		if (!readable(p + o))
 			return;
 	for (int i = 0; i < 2; i++) {
 		struct half *h = &q->half[i];
 
-		if (h->kind > 6 || h->count > 30 * 1024 || h->leaving > 1 ||
+		if (h->kind > 6 || h->count > 30 * 1024 ||
 		    h->entered > 1 || h->held > 1 || h->gone > 1 ||
-		    h->pad != 0 || h->seq > 1000000)
+		    h->seq > 1000000)
 			return;
 		known |= h->kind != 0 || h->held != 0;
 	}
@@ -174,7 +179,12 @@ static void
 find(void)
 {
 
-	npairs = nbells = nwritables = 0;
+	npairs = nbells = 0;
+	own = NULL;
+	for (uintptr_t p = first - APART - NEAR; p < first - APART + NEAR;
+	    p += PAGE)
+		if (readable(p) && writable(p))
+			own = (struct bell *)p;
 	/* Those of the root and of its snapshot were there already. */
 	for (int i = 0; i < nareas; i++)
 		if (areas[i].shared && areas[i].end - areas[i].start == PAGE &&
@@ -276,7 +286,7 @@ static void
 until_read(uint32_t state, uint64_t last)
 {
 
-	while (next->turn == last &&
+	while (next->received == last &&
 	    (next->state % 2 == 0 || next->state - state < 2)) {
 		wake(next);
 		(void)call(SYS_sched_yield, 0, 0, 0, 0);
@@ -305,7 +315,7 @@ attack(void)
 			hand_over_to_all(turn);
 	if (says("die")) {
 		if (says("die as current"))
-			own->turn = own->given + 1;
+			own->received = own->gave_at + 1;
 		(void)signal(SIGSEGV, SIG_DFL);
 		*(volatile int *)NULL = 1;
 	}
@@ -330,7 +340,7 @@ static void
 at_wake(struct bell *bell)
 {
 	uint32_t state = bell->state;
-	uint64_t last = bell->turn;
+	uint64_t last = bell->received;
 
 	for (int i = 0; i < npairs; i++)
 		for (int k = 0; k < 2; k++) {
@@ -343,9 +353,6 @@ at_wake(struct bell *bell)
 	/* So that a test does not pass for want of an attack. */
 	if (out == NULL)
 		abort();
-	for (int i = 0; i < nwritables; i++)
-		if (writables[i]->given == out->turn)
-			own = writables[i];
 	if (own == NULL)
 		abort();
 	next = bell;
@@ -440,7 +447,6 @@ LWC_HANDLER(runner)
 	control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
 	turn = *(volatile uint64_t *)(control + TURN);
 	out = NULL;
-	own = NULL;
 	find();
 	for (int i = 0; i < npairs; i++)
 		for (int k = 0; k < 2; k++)

@@ -3,7 +3,7 @@
 use super::chain::{LiveChain, NOT_TRAPPED, Step};
 use super::context::{end_of, word};
 use super::error::{Cause, EndText};
-use lwc::{Context, Errno, Event, Handle, Moment};
+use lwc::{Context, Errno, Event, Handle, Info, Moment};
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
@@ -142,7 +142,9 @@ impl LiveChain {
                 }) if !known.contains(&from) => {
                     // The book of contexts knows who made whom.
                     let maker = snapshot.info().map(|s| s.id).ok();
-                    let made = from.info().ok().filter(|c| Some(c.creator) == maker);
+                    // The copy before may have left a message as its last.
+                    let is_new = |c: &Info| Some(c.creator) == maker && c.id != last;
+                    let made = from.info().ok().filter(is_new);
                     let Some(made) = made else {
                         self.end_stranger(Some(from));
                         event = lwc::await_switch(deadline);

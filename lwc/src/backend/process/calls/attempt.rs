@@ -1,9 +1,9 @@
 //! Every request to everybody, for an audit: what is this context served?
 
-use super::super::ask::{alive, answer};
-use super::super::guard::Guard;
-use super::super::wire::message::Request;
-use super::super::wire::pair::{WORDS, kind};
+use crate::backend::process::ask::{alive, answer};
+use crate::backend::process::guard::Guard;
+use crate::backend::process::wire::message::Request;
+use crate::backend::process::wire::pair::{WORDS, kind};
 use crate::error::Result;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
