@@ -636,9 +636,13 @@ impl Info {
 /// How much [`confine`] leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// Computing, memory, time, and switching.
+    /// Computing, memory, time, and switching: for hostile code.
     Strict,
-    /// The same, and making copies of itself with lwCreate.
+    /// The same, and making copies of itself with lwCreate: for code that is one's
+    /// own still, such as a snapshot that is copied. On the process backend what it
+    /// takes to make a context is within reach there, and counted for the user:
+    /// processes, descriptors under way, the root's descriptors; and what it shares
+    /// it can seal. It cannot signal, trace or open anything.
     Creator,
 }
 
@@ -655,6 +659,9 @@ pub fn confine(how: Confinement) -> Result<()> {
 }
 
 /// Limits how many bytes the current context may add to its address space.
+///
+/// What the kernel needs to map them comes on top: on Linux, where no limit counts
+/// page tables, hostile code that maps a page here and there makes it as much again.
 ///
 /// # Errors
 /// What the system says (setrlimit(2)).
