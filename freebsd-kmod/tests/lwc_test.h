@@ -32,6 +32,10 @@
 #ifndef SYS_pdrfork
 #define	SYS_pdrfork		600
 #endif
+#if SYS_MAXSYSCALL < 603
+#undef	SYS_MAXSYSCALL
+#define	SYS_MAXSYSCALL		603
+#endif
 
 #include "../sys/lwc.h"
 
