@@ -326,21 +326,6 @@ pub(crate) fn await_switch(_: Moment) -> Result<Event> {
     ))
 }
 
-/// Contexts are never scheduled: whoever lives waits.
-pub(crate) fn parked(of: RawFd) -> Result<bool> {
-    if lw_info(Some(of))?.state == lwc_sys::LWC_STATE_DEAD {
-        return Err(Error::new("parked", Errno::ESRCH, "the context is dead"));
-    }
-    Ok(true)
-}
-
-/// The same of several.
-pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
-    of.iter()
-        .map(|&fd| Ok(lw_info(Some(fd))?.state != lwc_sys::LWC_STATE_DEAD))
-        .collect()
-}
-
 /// lwControl, LWC_CONTROL_DESTROY; it always waits.
 pub(crate) fn destroy(fd: RawFd, _wait: bool) -> Result<()> {
     // SAFETY: the command has no argument.
@@ -373,6 +358,18 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
         return Err(Error::new(CALL, Errno::ESRCH, what));
     }
     Ok(state != lwc_sys::LWC_STATE_CURRENT)
+}
+
+/// The same of several.
+pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
+    const WAITS: [u32; 3] = [
+        lwc_sys::LWC_STATE_SUSPENDED,
+        lwc_sys::LWC_STATE_NEW,
+        lwc_sys::LWC_STATE_PREEMPTED,
+    ];
+    of.iter()
+        .map(|&fd| Ok(WAITS.contains(&lw_info(Some(fd))?.state)))
+        .collect()
 }
 
 /// Shared anonymous memory.
