@@ -1,9 +1,9 @@
 //! Contexts: making them, switching to them, taking rights away.
 
-use crate::backend::{self, Birth};
+use crate::backend::{self, Returned};
 use crate::error::{Error, Result};
-use crate::moment::Moment;
 use crate::spec::Spec;
+use crate::time::MonotonicTime;
 use crate::trapped::TrappedCall;
 use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
 use std::convert::Infallible;
@@ -229,8 +229,8 @@ pub enum Created {
 /// EBUSY; nothing has changed then, but that memory to be shared may be shared memory already.
 pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
     Ok(match backend::lw_create(specs, flags.bits())? {
-        Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
-        Birth::New(event) => Created::New(event),
+        Returned::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
+        Returned::New(event) => Created::New(event),
     })
 }
 
@@ -314,7 +314,7 @@ impl Handle {
         backend::lw_switch(self.fd, args, None)
     }
 
-    /// The same with an end of patience (ours).
+    /// The same until a deadline (ours).
     ///
     /// When the deadline passes the call fails with ETIMEDOUT and the caller
     /// is the current context again. Whoever had the baton may still run:
@@ -323,7 +323,7 @@ impl Handle {
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
     #[inline(always)]
-    pub fn switch_until(&self, args: &[u64], deadline: impl Into<Moment>) -> Result<Event> {
+    pub fn switch_until(&self, args: &[u64], deadline: impl Into<MonotonicTime>) -> Result<Event> {
         backend::lw_switch(self.fd, args, Some(deadline.into()))
     }
 
@@ -460,15 +460,15 @@ impl Handle {
 /// moment, by the kernel's word (ours); see [`Handle::parked`]. Contexts that know
 /// each other could wake each other between two questions about one of them.
 ///
-/// A dead one waits for nothing. With patience one that has just handed over is
+/// A dead one waits for nothing. With `wait` one that has just handed over is
 /// given the time that it needs to come to its rest, however busy the machine is;
 /// without, everybody is asked once.
 ///
 /// # Errors
 /// EBADF; EPERM unless the root asks (process backend).
-pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
+pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
     let numbers: Vec<RawFd> = of.iter().map(Handle::as_raw).collect();
-    backend::parked_together(&numbers, patient)
+    backend::parked_together(&numbers, wait)
 }
 
 /// Waits for a switch here without passing the baton (ours; process backend).
@@ -476,11 +476,11 @@ pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
 /// For one that got the baton from a context that had no business to pass it: on
 /// this backend hostile code can do so out of turn. The baton counts as being
 /// where it was. A context in the strict sandbox ([`confine`]) waits until
-/// [`Moment::NEVER`].
+/// [`MonotonicTime::NEVER`].
 ///
 /// # Errors
 /// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.
-pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
+pub fn await_switch(deadline: impl Into<MonotonicTime>) -> Result<Event> {
     backend::await_switch(deadline.into())
 }
 
@@ -577,7 +577,7 @@ pub enum State {
     New,
     /// Only its descriptor is left.
     Dead,
-    /// It was current when somebody's patience ended
+    /// It was current when somebody's deadline passed
     /// ([`Handle::switch_until`]): suspended between two instructions, where it
     /// goes on when it is switched to. Never on the process backend, where it
     /// runs on meanwhile and is [`State::Suspended`].

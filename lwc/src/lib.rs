@@ -57,11 +57,11 @@ pub mod glossary {}
 mod backend;
 mod context;
 mod error;
-mod moment;
 mod page;
 mod region;
 mod secret;
 mod spec;
+mod time;
 mod trapped;
 
 #[doc(hidden)]
@@ -72,10 +72,10 @@ pub use context::{
     confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
 };
 pub use error::{Error, Result};
-pub use moment::Moment;
 pub use nix::errno::Errno;
 pub use page::page_size;
 pub use region::Region;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
+pub use time::MonotonicTime;
 pub use trapped::{Resources, TrappedCall};

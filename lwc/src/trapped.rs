@@ -4,7 +4,7 @@
 use crate::backend;
 use crate::context::{Event, Handle};
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 
 /// Arguments that travel with a trapped call; Linux has six, the rest is zero.
@@ -70,14 +70,14 @@ impl TrappedCall {
         self.from.switch(&words(result))
     }
 
-    /// The same with an end of patience, as [`Handle::switch_until`].
+    /// The same until a deadline, as [`Handle::switch_until`].
     ///
     /// # Errors
     /// As [`Handle::switch_until`].
     pub fn answer_until(
         &self,
         result: std::result::Result<u64, Errno>,
-        deadline: impl Into<Moment>,
+        deadline: impl Into<MonotonicTime>,
     ) -> Result<Event> {
         self.from.switch_until(&words(result), deadline)
     }

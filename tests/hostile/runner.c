@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define	PAGE	4096UL
-/* So far from shared memory are pages that a copy got at its birth. */
+/* So far from shared memory are pages that a copy got when it was made. */
 #define	NEAR	(64UL << 20)
 /* Libraries and the like lie above. */
 #define	HIGH	0x700000000000UL
@@ -255,7 +255,7 @@ says(const char *command)
 static void
 scribble(int pages)
 {
-	volatile uint64_t *letter = (volatile uint64_t *)(now->output +
+	volatile uint64_t *header = (volatile uint64_t *)(now->output +
 	    now->output_capacity);
 	int relay = *(volatile uint64_t *)(control + TURN) != 0;
 
@@ -263,7 +263,7 @@ scribble(int pages)
 		size_t len = now->output_capacity / (1 + n % 2);
 
 		if (relay)
-			*letter = len;
+			*header = len;
 		*(volatile uint64_t *)(control + REPLY) = len;
 		for (size_t i = STAYS / 8; i < now->output_capacity / 8; i += 7)
 			((volatile uint64_t *)now->output)[i] = n;

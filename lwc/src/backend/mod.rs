@@ -18,8 +18,8 @@ use process as kernel;
 
 use crate::context::Event;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
 use crate::spec::Spec;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -127,7 +127,7 @@ pub fn requests_served() -> Result<Vec<(RawFd, u64)>> {
 }
 
 /// In whom lwCreate returned.
-pub(crate) enum Birth {
+pub(crate) enum Returned {
     /// The creator, with the new context's descriptor.
     Creator(RawFd),
     /// The new context, at the first switch to it.
@@ -165,8 +165,8 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
-    lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event>;
+    lw_create(specs: &[Spec], flags: u32) -> Result<Returned>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<MonotonicTime>) -> Result<Event>;
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
@@ -176,11 +176,11 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    await_switch(deadline: Moment) -> Result<Event>;
+    await_switch(deadline: MonotonicTime) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
-    parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
+    parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

@@ -6,7 +6,7 @@ use super::control::Control;
 use super::error::{Cause, EndText, Failure};
 use super::relay::Ran;
 use crate::chain_file::{Chain, Function, Isolation};
-use lwc::{Args, Context, Errno, Event, Handle, Moment, Region};
+use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
@@ -46,10 +46,10 @@ pub struct Hop {
 /// The clock of an invocation. It is read once for each step: a hop is a few
 /// microseconds.
 struct Times {
-    begun: Moment,
+    begun: MonotonicTime,
     /// When the last step was done.
-    now: Moment,
-    due: Option<Moment>,
+    now: MonotonicTime,
+    due: Option<MonotonicTime>,
 }
 
 /// One step of a live chain.
@@ -241,7 +241,7 @@ impl LiveChain {
         input_len: usize,
         about: About,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, About), Failure> {
         self.settle();
         self.settled = false;
@@ -254,7 +254,7 @@ impl LiveChain {
             return self.relay(len, &about, id, due);
         }
         let mut about = about;
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let mut times = Times {
             begun,
             now: begun,
@@ -355,7 +355,7 @@ impl LiveChain {
         let copy = self.ready(i)?;
         let rolled_back = self.chain.isolation == Isolation::Invocation;
         let begin = if waits || rolled_back {
-            Moment::now()
+            MonotonicTime::now()
         } else {
             now
         };
@@ -445,7 +445,7 @@ impl LiveChain {
         i: usize,
         copy: Handle,
         args: &[u64],
-        deadline: Moment,
+        deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;

@@ -3,7 +3,7 @@
 use super::chain::{LiveChain, NOT_TRAPPED, Step};
 use super::context::{end_of, word};
 use super::error::{Cause, EndText};
-use lwc::{Context, Errno, Event, Handle, Info, Moment};
+use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
@@ -125,7 +125,7 @@ impl LiveChain {
             })
             .flatten()
             .collect();
-        let deadline = Moment::now() + COPY_PATIENCE;
+        let deadline = MonotonicTime::now() + COPY_PATIENCE;
         self.counts.switches += 1;
         // Whoever served before has ended, not only been told to: a process that
         // dies still writes (robust futexes), and what it wrote is cleared now.
@@ -225,7 +225,7 @@ impl LiveChain {
         self.linked = false;
         if self.relay && !self.apart {
             // Its creator's to end; to close its descriptor is not enough.
-            let patience = Moment::now() + COPY_PATIENCE;
+            let patience = MonotonicTime::now() + COPY_PATIENCE;
             let snapshot = &self.steps[i].snapshot;
             let _ = snapshot.switch_until(&[word::DISMISS], patience);
         } else {

@@ -13,7 +13,7 @@ use super::context::{Loaded, Parts, bytes, word};
 use super::control::stray;
 use super::host::{CALLS, HostState};
 use super::probe;
-use lwc::{Confinement, Event, Handle, Moment};
+use lwc::{Confinement, Event, Handle, MonotonicTime};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
 
@@ -146,7 +146,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
     loop {
         let event = match next {
             Next::Switch(to, words) => to.switch(&words),
-            Next::Wait => lwc::await_switch(Moment::NEVER),
+            Next::Wait => lwc::await_switch(MonotonicTime::NEVER),
         };
         next = match (event, next) {
             (Ok(Event::Switched { from, args }), _) if from == Some(root) => copy.answer(&args),

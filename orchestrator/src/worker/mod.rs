@@ -9,7 +9,7 @@ pub(crate) mod frame;
 
 use crate::life::{About, Cause, Hop, LiveChain, Variables};
 use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
-use lwc::{Moment, Region, Secret};
+use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ pub fn run() -> io::Result<()> {
         if kind != frame::INVOKE {
             return Err(breach("a frame that is not INVOKE"));
         }
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let invoke: Invoke = serde_json::from_slice(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)

@@ -1,5 +1,5 @@
-//! What `lwc` offers beside the calls: regions, secrets, sandbox, limits, end
-//! of patience.
+//! What `lwc` offers beside the calls: regions, secrets, sandbox, limits,
+//! deadlines.
 
 use lwc::{Access, Confinement, Errno, Event, Flags, Region, Secret, Spec};
 use lwc_tests::cases;
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = cases![
     confine_lets_nobody_send_signals,
     confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
-    await_switch_ends_its_patience,
+    await_switch_ends_at_its_deadline,
     errors_name_the_call_and_say_why,
 ];
 
@@ -500,7 +500,7 @@ fn introduce_works_in_the_strict_sandbox() {
         assert_eq!(call(b.handle(), &[back as u64, 6]), [7, 1]);
         assert!(a.parked().unwrap() && b.parked().unwrap());
     }
-    // One that is gone is a stranger's place afterwards.
+    // The number of one that is gone is free for another context.
     let back = b.introduce(a.handle()).unwrap();
     a.destroy().unwrap();
     let c = strict_goer();
@@ -656,7 +656,7 @@ fn preempted_is_a_state_and_no_end() {
     assert_eq!(other.info().unwrap().state, lwc::State::Suspended);
 }
 
-fn await_switch_ends_its_patience() {
+fn await_switch_ends_at_its_deadline() {
     let started = Instant::now();
     refused(lwc::await_switch(soon()), Errno::ETIMEDOUT);
     // Nobody could come on the kernel backend: it does not wait there.

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long an owner may take to answer a request before it counts as hostile.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often to look meanwhile whether somebody has died.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -140,7 +140,7 @@ pub(crate) fn answer(
     index: usize,
     book: bool,
 ) -> Result<Words> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some((seq, kind::REPLY)) = rt.news(index) {
             let Some(c) = rt.channel(index) else {
@@ -162,10 +162,7 @@ pub(crate) fn answer(
             return Err(Error::new(
                 call,
                 Errno::ETIMEDOUT,
-                format!(
-                    "the context does not answer within {} s",
-                    PATIENCE.as_secs()
-                ),
+                format!("the context does not answer within {} s", TIMEOUT.as_secs()),
             ));
         }
         let mut limit = (deadline - now).min(GLANCE);

@@ -9,7 +9,7 @@ use super::state::signals::{self, death_signal};
 use super::state::sleep::RING_AGAIN;
 use super::wire::gate;
 use super::wire::pair::{WORDS, kind};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Waits for the baton. Requests are served meanwhile; deaths are seen to
 /// if this is the root.
-pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
+pub(crate) fn park(rt: &mut Runtime, deadline: Option<MonotonicTime>) -> Got {
     loop {
         if signals::take_deaths()
             && let Some(got) = look_around(rt)
@@ -31,7 +31,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
                 return got;
             }
             // Who asks and asks keeps nobody from noticing that it is late.
-            if deadline.is_some_and(|d| Moment::now() >= d) {
+            if deadline.is_some_and(|d| MonotonicTime::now() >= d) {
                 return Got::Timeout;
             }
             continue;
@@ -41,7 +41,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
         let mut limit = match deadline {
             None => heartbeat,
             Some(d) => {
-                let now = Moment::now();
+                let now = MonotonicTime::now();
                 if now >= d {
                     return Got::Timeout;
                 }

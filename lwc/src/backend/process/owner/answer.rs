@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn a_stranger_without_rights_gets_nothing_whatever_it_writes(
+        fn a_peer_without_rights_gets_nothing_whatever_it_writes(
             all in proptest::collection::vec(
                 (0u64..24, proptest::collection::vec(prop_oneof![0u64..16, any::<u64>()], WORDS - 1), any::<u32>()),
                 1..12,
