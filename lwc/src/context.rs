@@ -107,6 +107,7 @@ impl Eq for Args {}
 
 /// How a context ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct End {
     /// Its [`Info::id`].
     pub id: u64,
@@ -117,6 +118,18 @@ pub struct End {
     /// Where it faulted, as far as known; for SIGSYS the number of the system
     /// call.
     pub address: u64,
+}
+
+impl End {
+    /// The end that these facts describe, as one context tells another of it.
+    pub fn new(id: u64, signal: Option<i32>, code: i32, address: u64) -> Self {
+        Self {
+            id,
+            signal,
+            code,
+            address,
+        }
+    }
 }
 
 impl fmt::Display for End {
@@ -140,6 +153,7 @@ impl fmt::Display for End {
 
 /// What resumed the current context.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// `LWC_SWITCHED`: somebody switched here.
     Switched {
@@ -204,7 +218,7 @@ impl Event {
     }
 }
 
-/// lwCreate returns twice.
+/// lwCreate returns twice, and in no third way: `match` needs no other arm.
 #[derive(Debug)]
 pub enum Created {
     /// In the creator, at once.
@@ -568,6 +582,7 @@ pub fn info() -> Result<Info> {
 
 /// Where a context is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// It is the one that runs.
     Current,
@@ -586,6 +601,7 @@ pub enum State {
 
 /// What lwInfo tells ([contract 8.1](crate::contract#c8-1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// Unique in the process; the root's is 1.
     pub id: u64,
@@ -635,6 +651,7 @@ impl Info {
 
 /// How much [`confine`] leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Confinement {
     /// Computing, memory, time, and switching: for hostile code.
     Strict,

@@ -56,6 +56,7 @@ pub mod glossary {}
 
 mod backend;
 mod context;
+mod errno;
 mod error;
 mod page;
 mod region;
@@ -71,8 +72,8 @@ pub use context::{
     Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
     confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
 };
+pub use errno::Errno;
 pub use error::{Error, Result};
-pub use nix::errno::Errno;
 pub use page::page_size;
 pub use region::Region;
 pub use secret::Secret;

@@ -3,9 +3,10 @@
 
 use crate::backend;
 use crate::context::{Event, Handle};
+use crate::errno::Errno;
 use crate::error::{Error, Result};
 use crate::time::MonotonicTime;
-use nix::errno::Errno;
+use nix::errno::Errno as Known;
 
 /// Arguments that travel with a trapped call; Linux has six, the rest is zero.
 const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
@@ -37,6 +38,7 @@ const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
 /// # Ok::<(), lwc::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TrappedCall {
     /// The context that made it: as in a switch, one descriptor however often
     /// it calls, which its creator has already.
@@ -88,8 +90,8 @@ fn words(result: std::result::Result<u64, Errno>) -> [u64; 2] {
     match result {
         Ok(value) => [0, value],
         // An errno of 0 would be no error.
-        Err(Errno::UnknownErrno) => [Errno::EINVAL as i32 as u64, 0],
-        Err(errno) => [errno as i32 as u64, 0],
+        Err(errno) if errno.raw() <= 0 => [Errno::EINVAL.raw() as u64, 0],
+        Err(errno) => [errno.raw() as u64, 0],
     }
 }
 
@@ -138,7 +140,7 @@ impl Handle {
         let Some(places) = all.get_mut(..args.len()) else {
             return Err(Error::new(
                 CALL,
-                Errno::EINVAL,
+                Known::EINVAL,
                 format!("{} arguments, at most {ARGS}", args.len()),
             ));
         };
@@ -188,7 +190,7 @@ impl Handle {
         }
         Err(Error::new(
             "read_memory",
-            Errno::ENAMETOOLONG,
+            Known::ENAMETOOLONG,
             format!("no end of the string within {limit} bytes"),
         ))
     }

@@ -200,14 +200,14 @@ pub(super) fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
 #[cold]
 fn named(call: &'static str, fd: RawFd) -> Error {
     let error = Error::last(call, format!("to descriptor {fd}"));
-    let what = match error.errno() {
+    let what = match error.cause() {
         Errno::EBADF => format!("descriptor {fd} names no context"),
         Errno::ESRCH => format!("the context of descriptor {fd} is dead"),
         Errno::EPERM => format!("descriptor {fd} names a context that another one created"),
         Errno::ETIMEDOUT => "nobody switched back before the deadline".into(),
         _ => return error,
     };
-    Error::new(call, error.errno(), what)
+    Error::new(call, error.cause(), what)
 }
 
 /// lwDiscardSwitch. Returns on failure alone.

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where contexts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// `lwc.ko`: a context is an address space, a descriptor table and
     /// credentials inside one process; a switch is a system call.
@@ -213,8 +214,8 @@ mod tests {
     fn a_forced_backend_that_is_missing_says_how_to_get_it() {
         assert_eq!(choose(None).unwrap(), Backend::Process);
         let e = choose(Some("kernel")).unwrap_err();
-        assert_eq!(e.errno(), Errno::ENOSYS);
+        assert_eq!(e.cause(), Errno::ENOSYS);
         assert!(e.to_string().contains("kldload lwc"), "{e}");
-        assert_eq!(choose(Some("vm")).unwrap_err().errno(), Errno::EINVAL);
+        assert_eq!(choose(Some("vm")).unwrap_err().cause(), Errno::EINVAL);
     }
 }

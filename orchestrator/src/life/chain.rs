@@ -465,8 +465,8 @@ impl LiveChain {
                     self.end_stranger(from);
                     event = lwc::await_switch(deadline);
                 }
-                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     let _ = copy.destroy();
                     return Err(Cause::Timeout(timeout));

@@ -187,8 +187,8 @@ impl LiveChain {
                     }
                 }
                 Ok(Event::Switched { from, .. }) => self.end_stranger(from),
-                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     return Err(Cause::Timeout(COPY_PATIENCE));
                 }

@@ -318,8 +318,8 @@ impl LiveChain {
                     continue;
                 }
                 Err(e) => return Err((0, Cause::Backend(e))),
-                Ok(Event::Called(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Ok(Event::Ended(_)) => return Err(self.discarded()),
+                Ok(_) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
             };
             let who = from.and_then(|from| self.find(|h| h == from));
             if who == Some(Worker::Copy(last)) && *args == done {

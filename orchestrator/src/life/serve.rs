@@ -141,7 +141,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
         Ok(()) => copy.tell_root([word::COPY_READY, 0, 0]),
-        Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64, 0]),
+        Err(e) => copy.tell_root([word::FAILED, e.errno().raw() as u64, 0]),
     };
     loop {
         let event = match next {
@@ -157,7 +157,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
             (Err(_), Next::Wait) => std::process::abort(),
             (Err(_), Next::Switch(to, _)) if to == root => std::process::abort(),
             (Err(e), Next::Switch(_, words)) => {
-                copy.tell_root([word::FAILED, e.errno() as i32 as u64, words[1]])
+                copy.tell_root([word::FAILED, e.errno().raw() as u64, words[1]])
             }
         };
     }

@@ -202,7 +202,6 @@ fn start_step(
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
         Ok(Event::Switched { .. }) => return Err(parts.control.error()),
-        Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
         Ok(Event::Ended(end)) => {
             return Err(format!(
                 "its constructors or initialiser: {}",
@@ -216,6 +215,7 @@ fn start_step(
                 humantime::format_duration(patience)
             ));
         }
+        Ok(_) => return Err(NOT_TRAPPED.into()),
         Err(e) => return Err(text(e)),
     }
     let initialise = begin.elapsed();

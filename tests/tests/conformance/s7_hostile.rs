@@ -81,7 +81,7 @@ mod here {
         gates()[1]
     }
 
-    const EPERM: i64 = -(Errno::EPERM as i64);
+    const EPERM: i64 = -(libc::EPERM as i64);
 
     fn trapped(flags: Flags, body: impl FnOnce() -> u64) -> Context {
         lwc::spawn(&[], Flags::TRAP_SYSCALL | flags, |event| -> Infallible {

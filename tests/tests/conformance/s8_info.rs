@@ -120,6 +120,7 @@ fn c8_1_a_third_partys_state() {
         State::Current => 3,
         State::Dead => 4,
         State::Preempted => 5,
+        _ => 6,
     };
     let second = answering(&[], Flags::empty(), |_| {
         let info = first.info().unwrap();

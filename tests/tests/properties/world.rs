@@ -2,7 +2,7 @@
 
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
+use lwc::{Access, Context, Event, Flags, Handle, Spec};
 use lwc_tests::kit::{Pages, errno_of, eventually, is_open, of_processes, serve};
 use std::os::fd::AsRawFd;
 
@@ -158,8 +158,7 @@ impl World {
         let (_, context) = self.slots[slot].as_ref()?;
         match context.switch(words) {
             Ok(Event::Switched { args, .. }) => Some(args.to_vec()),
-            Ok(Event::Called(call)) => panic!("slot {slot} called {call:?}"),
-            Ok(Event::Ended(end)) => panic!("slot {slot} ended: {end}"),
+            Ok(other) => panic!("slot {slot}: {other:?}"),
             Err(e) => panic!("slot {slot}: {e}"),
         }
     }
@@ -353,11 +352,11 @@ impl World {
         let pages = start..start + n;
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if rights.pages[pages.clone()].contains(&false) {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.pages[pages.clone()].contains(&None) {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };
@@ -383,11 +382,11 @@ impl World {
         };
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if !rights.files[file] {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.files[file].is_none() {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };

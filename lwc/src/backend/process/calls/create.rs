@@ -295,9 +295,9 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], prepared: &mut Prepared) -> R
         let (sock, pair) = match met {
             Ok(met) => met,
             // It cannot meet anybody but by its monitor, with every right.
-            Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.errno()) => continue,
+            Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.cause()) => continue,
             // It has ended meanwhile.
-            Err(e) if e.errno() == Errno::ESRCH => continue,
+            Err(e) if e.cause() == Errno::ESRCH => continue,
             Err(e) => return Err(e),
         };
         let Some(c) = rt.channel(from) else { continue };

@@ -52,8 +52,8 @@ pub(crate) fn report(rt: &mut Runtime, to: usize, done: Result<Option<OwnedFd>>)
     let errno = match &done {
         Ok(_) => 0,
         Err(e) => {
-            c.out().put_payload(e.to_string().as_bytes());
-            e.errno() as i32 as u32
+            c.out().put_payload(e.for_peer().as_bytes());
+            e.cause() as i32 as u32
         }
     };
     c.out().errno.store(errno, Ordering::Relaxed);

@@ -100,7 +100,7 @@ fn request(
     send: &[BorrowedFd<'_>],
 ) -> Result<Answered> {
     ask_with(rt, call, index, request, bytes, send)
-        .map_err(|e| Error::new(call, e.errno(), why(e.errno())))
+        .map_err(|e| Error::new(call, e.cause(), why(e.cause())))
 }
 
 /// Reads memory of another context. All of it, or EFAULT.
@@ -283,7 +283,7 @@ fn run(rt: &mut Runtime, index: usize, number: i64, a: &[u64; 6]) -> Result<i64>
         news && c.inn().kind.load(Ordering::Relaxed) == kind::REPLY || c.peer_dead()
     })?;
     let words =
-        answer(rt, CALL, index, false).map_err(|e| Error::new(CALL, e.errno(), why(e.errno())))?;
+        answer(rt, CALL, index, false).map_err(|e| Error::new(CALL, e.cause(), why(e.cause())))?;
     match Answer::decode(&words) {
         Some((Answer::Returned(value), _)) => Ok(value),
         _ => Err(breach(CALL)),

@@ -26,7 +26,7 @@ fn refuse(errno: Errno, why: &str) -> Met {
 }
 
 fn text(e: Error) -> (Errno, String) {
-    (e.errno(), e.to_string())
+    (e.cause(), e.for_peer())
 }
 
 /// What a new holder gets by the channel of who introduces it, and whether its
