@@ -5,8 +5,8 @@
 //! descriptor: dup(2) and close(2) are what they are.
 
 use super::{Facts, Returned};
-use crate::context::{Args, Event, Room, WORDS};
 use crate::error::{Error, Result};
+use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
 use crate::time::MonotonicTime;
 use lwc_sys::{
@@ -308,6 +308,11 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
         return Err(Error::last("dup", format!("descriptor {fd}")));
     }
     Ok(new)
+}
+
+/// Whether a number is a context's descriptor.
+pub(crate) fn names(fd: RawFd) -> Result<()> {
+    lw_info(Some(fd)).map(drop)
 }
 
 /// close(2), of a context's descriptor alone.

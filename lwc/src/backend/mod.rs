@@ -16,8 +16,8 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
-use crate::context::Event;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::spec::Spec;
 use crate::time::MonotonicTime;
 use nix::errno::Errno;
@@ -177,6 +177,7 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
+    names(fd: RawFd) -> Result<()>;
     await_switch(deadline: MonotonicTime) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;

@@ -150,7 +150,7 @@ impl LiveChain {
         let mut words = [word::LINK, word::NOBODY, word::NOBODY];
         for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
             if let Some(&neighbour) = neighbour.and_then(|j| copies.get(j)) {
-                words[at] = copy.introduce(neighbour)? as u64;
+                words[at] = copy.introduce(neighbour)?;
             }
         }
         self.steps[i]

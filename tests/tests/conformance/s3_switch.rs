@@ -269,7 +269,7 @@ fn c3_3_a_closed_callers_descriptor_comes_back() {
             // Keeps none between two calls.
             let from = event.from().unwrap();
             let twin = from.duplicate().unwrap();
-            from.close().unwrap();
+            Context::own(from).close().unwrap();
             // The twin is what the next call comes from.
             event = twin
                 .into_handle()
@@ -303,13 +303,13 @@ fn c3_4_discard_destroys_the_caller() {
 
 fn c3_4_discard_that_fails_leaves_the_caller() {
     let there = inside(&[], || {
-        let error = Handle::from_raw(9999).discard_switch(&[]);
+        let error = named(9999).discard_switch(&[]);
         error.errno().raw() as u64
     });
     assert_eq!(there, libc::EBADF as u64);
-    let error = Handle::from_raw(9999).discard_switch(&[]);
+    let error = named(9999).discard_switch(&[]);
     assert_eq!(error.errno(), Errno::EBADF);
-    let error = Handle::from_raw(0).discard_switch(&[0; 17]);
+    let error = named(0).discard_switch(&[0; 17]);
     assert_eq!(error.errno(), Errno::EINVAL);
     assert_eq!(lwc::info().unwrap().state, State::Current);
 }
@@ -460,9 +460,9 @@ fn c3_6_ebadf() {
     let file = scratch_file();
     let plain = std::os::fd::AsRawFd::as_raw_fd(&file);
     for fd in [-1, -5, 0, plain, 12_345, i32::MAX, i32::MIN] {
-        refused(Handle::from_raw(fd).switch(&[]), Errno::EBADF);
+        refused(named(fd).switch(&[]), Errno::EBADF);
     }
-    let there = inside(&[], || errno_of(Handle::from_raw(plain).switch(&[])));
+    let there = inside(&[], || errno_of(named(plain).switch(&[])));
     assert_eq!(there, libc::EBADF as u64);
 }
 

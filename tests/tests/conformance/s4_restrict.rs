@@ -217,7 +217,7 @@ fn c4_1_errors() {
         Errno::EINVAL,
     );
     assert!(other.info().unwrap().may_memory, "nothing was taken");
-    refused(Handle::from_raw(0).restrict(&[]), Errno::EBADF);
+    refused(named(0).restrict(&[]), Errno::EBADF);
     other.switch(&[]).unwrap();
     refused(other.restrict(&[Spec::all_memory()]), Errno::ESRCH);
 }
@@ -247,7 +247,7 @@ fn c4_2_everything_taken_leaves_switch_and_close() {
         refused(overlay(other.handle(), &[spec]), Errno::EACCES);
     }
     other.switch(&[]).unwrap();
-    other.into_handle().close().unwrap();
+    other.close().unwrap();
     assert_eq!(lwc::info().unwrap().contexts, 1);
 }
 

@@ -481,7 +481,7 @@ fn c5_3_e2big() {
 fn c5_3_ebadf() {
     let pages = Pages::new(1);
     for fd in [0, -7, 12_345] {
-        let got = overlay(Handle::from_raw(fd), &[pages.spec(Access::Copy)]);
+        let got = overlay(named(fd), &[pages.spec(Access::Copy)]);
         refused(got, Errno::EBADF);
     }
 }

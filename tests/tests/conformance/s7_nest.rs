@@ -1,7 +1,7 @@
 //! Clause 7.1: contexts that trapped contexts make.
 
 use crate::s7_trap::{errno, trapped, trapped_knowing};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Context, Errno, Event, Flags, Region, Spec, State};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -104,7 +104,7 @@ fn c7_1_a_monitor_that_waits_itself_is_busy() {
         let root = lwc::info().unwrap().creator;
         let inner = lwc::spawn(&[], Flags::TRAP_SYSCALL, |event| -> Infallible {
             // A copy of its maker's table names the root, too.
-            let home = Handle::from_raw(event.args()[0] as i32);
+            let home = named(event.args()[0] as i32);
             assert_eq!(home.info().unwrap().id, root);
             let _ = home.switch(&[1]);
             // SAFETY: no arguments, no effect.

@@ -248,7 +248,7 @@ fn c7_2_calls_that_are_refused() {
 }
 
 fn c7_2_bad_targets() {
-    let none = Context::own(lwc::Handle::from_raw(4321));
+    let none = Context::own(named(4321));
     refused(act(&none, FILES, SYS_umask, &[0]), Errno::EBADF);
     let me = lwc::getlwc().unwrap();
     refused(act(&me, FILES, SYS_umask, &[0]), Errno::EINVAL);
@@ -279,7 +279,7 @@ fn c7_2_rights_are_needed() {
     refused(act(&child, with, SYS_getuid, &[]), Errno::EACCES);
     // Nor has a caller, who may switch and nothing else.
     let other = answering(&[], Flags::empty(), |words| {
-        let root = Context::own(lwc::Handle::from_raw(words[0] as i32));
+        let root = Context::own(named(words[0] as i32));
         vec![errno_of(act(&root, FILES, SYS_umask, &[0]))]
     })
     .unwrap();

@@ -1,6 +1,6 @@
 //! Clause 8: lwInfo.
 
-use lwc::{Access, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Errno, Event, Flags, Region, Spec, State};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -136,6 +136,6 @@ fn c8_1_a_third_partys_state() {
 
 fn c8_1_ebadf() {
     for fd in [-1, 0, 9999] {
-        refused(Handle::from_raw(fd).info(), Errno::EBADF);
+        refused(named(fd).info(), Errno::EBADF);
     }
 }

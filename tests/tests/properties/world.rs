@@ -2,8 +2,8 @@
 
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
-use lwc::{Access, Context, Event, Flags, Handle, Spec};
-use lwc_tests::kit::{Pages, errno_of, eventually, is_open, of_processes, serve};
+use lwc::{Access, Context, Event, Flags, Spec};
+use lwc_tests::kit::{Pages, errno_of, eventually, is_open, named, of_processes, serve};
 use std::os::fd::AsRawFd;
 
 /// Where the files are played with, and where each is kept for comparison.
@@ -93,17 +93,13 @@ impl Ground {
                 let chosen = &self.pages[start as usize..(start + n) as usize];
                 let specs: Vec<Spec> = chosen.iter().map(|p| p.spec(access)).collect();
                 // SAFETY: replaces pages of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [BORROW, from, file] => {
                 let number = FIRST + file as i32;
                 let specs = [Spec::files(number..=number, Access::Copy)];
                 // SAFETY: replaces a file of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [PLACE, file, which] => {
                 // SAFETY: replaces a file of the game alone.

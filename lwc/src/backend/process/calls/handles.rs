@@ -153,6 +153,17 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     Ok(desc)
 }
 
+/// Whether a number is a context's descriptor.
+pub(crate) fn names(fd: RawFd) -> Result<()> {
+    const CALL: &str = "lwInfo";
+    let mut guard = Guard::get(CALL)?;
+    let rt = guard.rt();
+    if fd >= 0 && fd == rt.self_desc {
+        return Ok(());
+    }
+    rt.find(CALL, fd).map(drop)
+}
+
 /// close(2) of a context's descriptor.
 pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     const CALL: &str = "close";
