@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::flags::{Confinement, Flags};
 use crate::handle::{self, Handle};
+use crate::rights::Rights;
 use crate::spec::{Access, Spec, What};
 use crate::time::MonotonicTime;
 use std::convert::Infallible;
@@ -148,15 +149,14 @@ impl Handle {
         }
     }
 
-    /// Takes resources out of this descriptor's rights, for ever (lwRestrict,
-    /// [contract 4](crate::contract#c4)). The access of the specifiers is of no
-    /// account.
+    /// Takes rights out of those that this descriptor carries, for ever
+    /// (lwRestrict, [contract 4](crate::contract#c4)).
     ///
     /// # Errors
     /// EBADF, EINVAL, E2BIG, ESRCH; ETIMEDOUT if the owner does not answer
     /// (process backend).
-    pub fn restrict(&self, specs: &[Spec]) -> Result<()> {
-        backend::lw_restrict(Some(self.number("lwRestrict")?), specs)
+    pub fn restrict(&self, rights: &Rights) -> Result<()> {
+        backend::lw_restrict(Some(self.number("lwRestrict")?), &rights.specs())
     }
 
     /// Brings resources of this context into the current one, at the same
@@ -417,8 +417,8 @@ pub fn getlwc() -> Result<Context> {
 ///
 /// # Errors
 /// EINVAL, E2BIG.
-pub fn restrict_self(specs: &[Spec]) -> Result<()> {
-    backend::lw_restrict(None, specs)
+pub fn restrict_self(rights: &Rights) -> Result<()> {
+    backend::lw_restrict(None, &rights.specs())
 }
 
 /// Gives up resources of the current context (lwOverlay of oneself with UNMAP,

@@ -54,7 +54,7 @@ impl Pages {
     }
 
     /// A specifier of all pages.
-    pub fn spec(&self, access: lwc::Access) -> Spec {
+    pub fn spec(&self, access: lwc::Access) -> Spec<'static> {
         memory(self.range(), access)
     }
 
@@ -75,7 +75,7 @@ impl Pages {
 }
 
 /// A specifier of memory that the cases use by volatile access alone.
-pub fn memory(range: Range<usize>, access: lwc::Access) -> Spec {
+pub fn memory(range: Range<usize>, access: lwc::Access) -> Spec<'static> {
     // SAFETY: the ranges are of `Pages` or of regions, which are read and
     // written by volatile access alone and hold no Rust object.
     unsafe { Spec::memory(range, access) }

@@ -8,7 +8,7 @@ use super::letter::{Letter, TAIL_LEN};
 use super::secrets::Vault;
 use crate::build::Built;
 use crate::chain_file::{ChainFile, Function, Isolation};
-use lwc::{Access, Context, Errno, Event, Flags, Region, Spec};
+use lwc::{Access, Context, Errno, Event, Flags, Region, Rights, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -166,11 +166,7 @@ impl LiveChain {
     pub fn restrict(&mut self) -> Result<(), StartError> {
         for step in &mut self.steps {
             let begin = Instant::now();
-            step.snapshot.restrict(&[
-                Spec::all_memory(),
-                Spec::all_files(Access::Copy),
-                Spec::credentials(Access::Copy),
-            ])?;
+            step.snapshot.restrict(&Rights::all())?;
             step.setup.restrict = begin.elapsed();
             log::debug!("restrict: function {}", step.function.name);
         }

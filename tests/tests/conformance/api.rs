@@ -1,7 +1,7 @@
 //! What `lwc` offers beside the calls: regions, secrets, sandbox, limits,
 //! deadlines.
 
-use lwc::{Access, Confinement, Context, Errno, Event, Flags, Region, Secret, Spec};
+use lwc::{Access, Confinement, Context, Errno, Event, Flags, Region, Rights, Secret, Spec};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -43,6 +43,8 @@ pub(crate) const CASES: &[Case] = cases![
     handle_survives_no_fork,
     context_with_two_owners_is_closed_by_the_last,
     context_introduced_is_no_guess,
+    region_values_and_descriptors,
+    builder_keeps_the_files_that_are_named,
 ];
 
 fn region_is_zeroed_aligned_and_rounded_up() {
@@ -697,7 +699,7 @@ fn handle_of_a_closed_descriptor_names_nobody_else() {
     refused(handle.switch(&[]), Errno::EBADF);
     refused(handle.info(), Errno::EBADF);
     refused(handle.destroy(), Errno::EBADF);
-    refused(handle.restrict(&[]), Errno::EBADF);
+    refused(handle.restrict(&Rights::default()), Errno::EBADF);
     refused(handle.duplicate(), Errno::EBADF);
     refused(handle.parked(), Errno::EBADF);
     refused(second.introduce(handle), Errno::EBADF);
@@ -773,4 +775,65 @@ fn context_introduced_is_no_guess() {
     }
     let there = inside(&[], || errno_of(Context::introduced(plain)));
     assert_eq!(there, libc::EBADF as u64);
+}
+
+fn region_values_and_descriptors() {
+    let page = lwc::page_size();
+    let region = Region::new(page).unwrap();
+    region.set(3, [0x0102_0304_u32, 5]);
+    assert_eq!(region.get::<[u32; 2]>(3), [0x0102_0304, 5]);
+    assert_eq!(region.get::<u64>(11), 0);
+    for beyond in [page - 7, page, usize::MAX] {
+        let panics = |f: &dyn Fn()| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("no panic");
+        };
+        panics(&|| drop(region.get::<u64>(beyond)));
+        panics(&|| region.set(beyond, 1u64));
+        panics(&|| drop(region.read_from(beyond, 8, std::io::stdin())));
+        panics(&|| drop(region.write_to(beyond, 8, std::io::stdout())));
+    }
+    // Into the region and out of it, past any one call's transfer.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let child = lwc::spawn(&[], Flags::empty(), |event| {
+        let home = event.from().unwrap();
+        loop {
+            let done = region.write_to(0, 16, &writer).is_ok();
+            let _ = home.switch(&[done.into()]);
+        }
+    })
+    .unwrap();
+    assert_eq!(call(child.handle(), &[]), [1]);
+    assert_eq!(region.read_from(100, 16, &reader), Ok(16));
+    let (mut from, mut to) = ([1; 16], [2; 16]);
+    region.read(0, &mut from);
+    region.read(100, &mut to);
+    assert_eq!(from, to);
+    drop(child);
+    drop(writer);
+    assert_eq!(region.read_from(0, page, &reader), Ok(0), "the end");
+    refused(region.write_to(0, 1, &reader), Errno::EBADF);
+}
+
+fn builder_keeps_the_files_that_are_named() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let (a, b, c) = (scratch_file(), scratch_file(), scratch_file());
+    let fds = [a.as_raw_fd(), b.as_raw_fd(), c.as_raw_fd()];
+    for kept in [&[&c, &a][..], &[&b], &[&b, &b], &[]] {
+        let kept: Vec<_> = kept.iter().map(|f| f.as_fd()).collect();
+        let other = lwc::Builder::new()
+            .only_files(&kept)
+            .trap_faults()
+            .spawn(|event| {
+                let home = event.from().unwrap();
+                let open = fds.map(|fd| u64::from(is_open(fd)));
+                let all = u64::from(is_open(0) || is_open(2));
+                loop {
+                    let _ = home.switch(&[open[0], open[1], open[2], all]);
+                }
+            })
+            .unwrap();
+        let there = |fd: &i32| u64::from(kept.iter().any(|k| k.as_raw_fd() == *fd));
+        let [x, y, z] = fds.each_ref().map(there);
+        assert_eq!(call(other.handle(), &[]), [x, y, z, 0]);
+    }
 }

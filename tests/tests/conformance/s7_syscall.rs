@@ -1,6 +1,6 @@
 //! Clause 7.2: lwSyscall, and a trapped context's memory.
 
-use lwc::{Access, Context, Errno, Event, Flags, Region, Resources, Spec};
+use lwc::{Context, Errno, Event, Flags, Region, Resources, Rights};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -267,15 +267,15 @@ fn c7_2_rights_are_needed() {
     let umask = || act(&child, FILES, SYS_umask, &[0o022]);
     umask().unwrap();
     // A part is enough to lose the right to all of it.
-    child.restrict(&[Spec::files(7..=7, Access::Copy)]).unwrap();
+    child.restrict(&Rights::files(7..=7)).unwrap();
     refused(umask(), Errno::EACCES);
     let munmap = || act(&child, MEMORY, SYS_munmap, &[4096, 0]);
     refused(munmap(), Errno::EINVAL);
-    child.restrict(&[Spec::all_memory()]).unwrap();
+    child.restrict(&Rights::all_memory()).unwrap();
     refused(munmap(), Errno::EACCES);
     let with = Resources::CREDENTIALS;
     act(&child, with, SYS_getuid, &[]).unwrap();
-    child.restrict(&[Spec::credentials(Access::Copy)]).unwrap();
+    child.restrict(&Rights::credentials()).unwrap();
     refused(act(&child, with, SYS_getuid, &[]), Errno::EACCES);
     // Nor has a caller, who may switch and nothing else.
     let other = answering(&[], Flags::empty(), |words| {
@@ -523,7 +523,7 @@ fn c7_2_memory_rights_are_needed() {
     let at = pages.range().start as u64;
     let mut bytes = [0; 8];
     child.read_memory(at, &mut bytes).unwrap();
-    child.restrict(&[Spec::addresses(pages.page(0))]).unwrap();
+    child.restrict(&Rights::memory(pages.page(0))).unwrap();
     refused(child.read_memory(at, &mut bytes), Errno::EACCES);
     refused(child.write_memory(at, &bytes), Errno::EACCES);
     // Whoever calls is named by a descriptor with no right at all.

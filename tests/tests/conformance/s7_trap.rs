@@ -1,6 +1,6 @@
 //! Clause 7.1: trapped system calls.
 
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Rights, Spec, State};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -239,7 +239,7 @@ fn c7_1_lw_calls_are_not_trapped() {
         let good = lwc::info().is_ok_and(|i| i.id > 1)
             && home.info().is_ok_and(|i| i.id == 1 && !i.may_memory)
             && lwc::getlwc().is_ok_and(|me| me.info().is_ok_and(|i| i.state == State::Current))
-            && lwc::restrict_self(&[Spec::all_files(Access::Copy)]).is_ok();
+            && lwc::restrict_self(&Rights::all_files()).is_ok();
         region.write(0, &[u8::from(good)]);
         loop {
             let _ = home.switch(&[1, 2, 3]);

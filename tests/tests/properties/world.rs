@@ -224,15 +224,15 @@ impl World {
                 let end = (start + c % PAGES + 1).min(PAGES);
                 let pages = self.ground.pages;
                 let range = pages[start].range().start..pages[end - 1].range().end;
-                self.restrict(slot, &Spec::addresses(range), |r| {
+                self.restrict(slot, &lwc::Rights::memory(range), |r| {
                     r.pages[start..end].fill(false);
                 });
             }
             "withhold" => {
                 let file = b % FILES;
                 let number = FIRST + file as i32;
-                let spec = Spec::files(number..=number, Access::Copy);
-                self.restrict(slot, &spec, |r| r.files[file] = false);
+                let file_there = lwc::Rights::files(number..=number);
+                self.restrict(slot, &file_there, |r| r.files[file] = false);
             }
             "discard" if slot > 0 => {
                 if let Some(id) = self.id(slot) {
@@ -395,16 +395,14 @@ impl World {
         }
     }
 
-    fn restrict(&mut self, slot: usize, spec: &Spec, how: impl FnOnce(&mut Rights)) {
+    fn restrict(&mut self, slot: usize, rights: &lwc::Rights, how: impl FnOnce(&mut Rights)) {
         if self.id(slot).is_none() || slot == 0 {
             return;
         }
         let Some((_, context)) = &self.slots[slot] else {
             return;
         };
-        context
-            .restrict(std::slice::from_ref(spec))
-            .expect("lwRestrict");
+        context.restrict(rights).expect("lwRestrict");
         let number = context.as_raw();
         if let Some((_, rights)) = self.model.views[0].holds.get_mut(&number) {
             how(rights);

@@ -126,7 +126,7 @@ pub(crate) fn encode_specs(specs: &[Spec]) -> Vec<u8> {
 }
 
 /// The specifiers in bytes that another context wrote. `None`: not specifiers.
-pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
+pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec<'static>>> {
     let size = size_of::<lwc_sys::lwc_spec>();
     if !bytes.len().is_multiple_of(size) {
         return None;
@@ -199,7 +199,10 @@ mod tests {
         let bytes = Part::encode(&parts);
         assert_eq!(Part::decode(&bytes).as_deref(), Some(&parts[..]));
         assert_eq!(Part::decode(&bytes[1..]), None);
-        let specs = [Spec::files(3..=4, Access::Copy), Spec::all_memory()];
+        let specs = [
+            Spec::files(3..=4, Access::Copy),
+            Spec::credentials(Access::Share),
+        ];
         assert_eq!(decode_specs(&encode_specs(&specs)), Some(specs.to_vec()));
         assert_eq!(decode_specs(&encode_specs(&specs)[1..]), None);
     }
