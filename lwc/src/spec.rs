@@ -4,7 +4,7 @@
 //! specifiers").
 
 use crate::error::{Error, Result};
-use crate::page_size;
+use crate::page::page_size;
 use lwc_sys::{
     LWC_COPY, LWC_CREDENTIALS, LWC_FILES, LWC_MAY_OVERLAY, LWC_MEMORY, LWC_SHARE, LWC_UNMAP,
 };

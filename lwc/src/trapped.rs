@@ -122,7 +122,7 @@ impl Handle {
     /// As [`read_memory`](Self::read_memory); ENAMETOOLONG if there is no zero
     /// within `limit` bytes.
     pub fn read_c_string(&self, address: u64, limit: usize) -> Result<Vec<u8>> {
-        let page = crate::page_size() as u64;
+        let page = crate::page::page_size() as u64;
         let mut out = Vec::new();
         while out.len() < limit {
             let at = address + out.len() as u64;

@@ -1,11 +1,8 @@
 //! Which backend is in use, and what both have in common.
 
+mod answers;
 #[cfg(target_os = "freebsd")]
 mod kernel;
-#[cfg(target_os = "freebsd")]
-mod kernel_act;
-#[cfg(target_os = "freebsd")]
-mod kernel_confine;
 #[cfg(target_os = "linux")]
 mod process;
 
@@ -16,8 +13,11 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
+pub(crate) use answers::{Facts, Returned};
+
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::flags::Confinement;
 use crate::spec::Spec;
 use crate::time::MonotonicTime;
 use nix::errno::Errno;
@@ -80,14 +80,12 @@ fn first_choice() -> Result<Backend> {
     choice.clone()
 }
 
-const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
-
 /// Why there is no kernel backend here, if there is none.
 fn kernel_missing() -> Option<&'static str> {
     #[cfg(target_os = "freebsd")]
     return kernel::missing();
     #[cfg(not(target_os = "freebsd"))]
-    Some(NO_MODULE)
+    Some(answers::NO_MODULE)
 }
 
 fn choose(wish: Option<&str>) -> Result<Backend> {
@@ -127,31 +125,6 @@ pub fn requests_served() -> Result<Vec<(RawFd, u64)>> {
     }
 }
 
-/// In whom lwCreate returned.
-pub(crate) enum Returned {
-    /// The creator, with the new context's descriptor.
-    Creator(RawFd),
-    /// The new context, at the first switch to it.
-    New(Event),
-}
-
-/// lwInfo's answer.
-pub(crate) struct Facts {
-    pub(crate) id: u64,
-    pub(crate) creator: u64,
-    pub(crate) flags: u32,
-    pub(crate) state: u32,
-    pub(crate) rights: u32,
-    pub(crate) contexts: u64,
-    pub(crate) resident: u64,
-    pub(crate) private: u64,
-}
-
-#[cfg(target_os = "linux")]
-pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
-    Error::new("confine", errno, what)
-}
-
 /// One function of each backend under one name.
 macro_rules! dispatch {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
@@ -183,7 +156,7 @@ dispatch! {
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
     parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
-    confine(how: crate::Confinement) -> Result<()>;
+    confine(how: Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
     region_erase(addr: usize, len: usize) -> Result<()>;

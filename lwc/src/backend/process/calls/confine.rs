@@ -32,7 +32,7 @@ use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals::{self, death_signal};
 use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
-use crate::{Confinement, backend::confine_error};
+use crate::flags::Confinement;
 use nix::errno::Errno;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -332,6 +332,10 @@ fn install(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Re
     })
 }
 
+fn confine_error(errno: Errno, what: String) -> Error {
+    Error::new("confine", errno, what)
+}
+
 /// Enters the sandbox, for ever.
 pub(crate) fn confine(how: Confinement) -> Result<()> {
     if mode::is_trapped() {
@@ -484,7 +488,7 @@ pub(crate) fn limit_memory(bytes: u64) -> Result<()> {
         .next()
         .and_then(|n| n.parse().ok())
         .ok_or_else(|| confine_error(Errno::EACCES, "reading /proc/self/statm".into()))?;
-    let now = pages * crate::page_size() as u64;
+    let now = pages * crate::page::page_size() as u64;
     let limit = libc::rlimit {
         rlim_cur: now.saturating_add(bytes),
         rlim_max: now.saturating_add(bytes),

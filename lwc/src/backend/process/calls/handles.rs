@@ -1,7 +1,7 @@
 //! What is done with the descriptor of a context, but for switching to it.
 
 use super::{create, overlay, parking};
-use crate::backend::Facts;
+use crate::backend::answers::Facts;
 use crate::backend::process::ask::{self, alive, ask_with, facts, hold, reap};
 use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::root::end;

@@ -2,7 +2,7 @@
 
 use super::create::{Forked, create};
 use super::nested;
-use crate::backend::Returned;
+use crate::backend::answers::Returned;
 use crate::backend::process::ask::{alive, hold};
 use crate::backend::process::guard::Guard;
 use crate::backend::process::park::park;

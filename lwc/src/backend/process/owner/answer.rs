@@ -135,7 +135,7 @@ fn run(
         })
     };
     let answer = |answer| plain(Ok((answer, Vec::new())));
-    let text = |e: crate::Error| (e.cause(), e.for_peer());
+    let text = |e: crate::error::Error| (e.cause(), e.for_peer());
     if request.is_of_the_root() {
         if !rt.is_root() {
             return refuse(Errno::EPERM, "only the root keeps the book");

@@ -96,7 +96,7 @@ pub(crate) fn placed(
     };
     let at = |address: u64| {
         std::ptr::NonNull::new(address as *mut u8)
-            .filter(|_| address.is_multiple_of(crate::page_size() as u64))
+            .filter(|_| address.is_multiple_of(crate::page::page_size() as u64))
     };
     let (Some(pair), Some(bell)) = (at(pair), at(bell)) else {
         return refuse(Errno::EINVAL, "no address");

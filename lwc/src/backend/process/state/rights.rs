@@ -90,10 +90,10 @@ impl Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
+    use crate::spec::Access;
 
     fn mem(a: u64, b: u64, access: Access) -> Spec<'static> {
-        let p = crate::page_size() as u64;
+        let p = crate::page::page_size() as u64;
         Spec::new(What::Memory(a * p, b * p), access)
     }
 

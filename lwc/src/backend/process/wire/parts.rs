@@ -145,7 +145,7 @@ pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec<'static>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
+    use crate::spec::Access;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,10 +1,7 @@
-//! The kernel backend: contexts by `lwc.ko`, through `lwc-sys`.
-//!
-//! Each call is one system call of the module; what there is here is the
-//! translation of specifiers, words and errors. A context is an ordinary
-//! descriptor: dup(2) and close(2) are what they are.
+//! The module's calls: one system call each.
 
-use super::{Facts, Returned};
+use super::names::number;
+use crate::backend::answers::{Facts, NO_MODULE, Returned};
 use crate::error::{Error, Result};
 use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
@@ -18,9 +15,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
-pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
-pub(crate) use super::kernel_confine::{confine, limit_memory};
-
 /// Why there is no kernel backend: the module does not answer, or speaks
 /// otherwise. A process with threads, such as a gateway, has no contexts and is
 /// told so (EBUSY), by the module.
@@ -29,7 +23,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     let info = unsafe {
         let mut info: lwc_info = std::mem::zeroed();
         if lwc_sys::lwInfo(LWC_SELF, &raw mut info) != 0 {
-            return (Errno::last() != Errno::EBUSY).then_some(super::NO_MODULE);
+            return (Errno::last() != Errno::EBUSY).then_some(NO_MODULE);
         }
         info
     };
@@ -179,20 +173,6 @@ pub(crate) fn lw_switch(
     match arrived(resumed.value, resumed.src, resumed.count, &room) {
         Some(event) => Ok(event),
         None => Err(named(CALL, to)),
-    }
-}
-
-/// The module's number for a descriptor, or for the current context. A number
-/// below zero, which is `LWC_SELF` there, names nothing here.
-pub(super) fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
-    match fd {
-        None => Ok(LWC_SELF),
-        Some(fd) if fd >= 0 => Ok(fd),
-        Some(fd) => Err(Error::new(
-            call,
-            Errno::EBADF,
-            format!("descriptor {fd} names no context"),
-        )),
     }
 }
 
