@@ -87,6 +87,30 @@ fn forget_left_out(specs: &[Spec]) {
 ///
 /// # Errors
 /// As [`create`].
+///
+/// # Examples
+/// ```
+/// use lwc::{Access, Errno, Flags, Region, Spec};
+///
+/// let notes = Region::new(1)?;
+/// let child = lwc::spawn(&[], Flags::TRAP_EXIT, |event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     notes.write(0, b"I was here");
+///     let _ = parent.switch(&[]);
+///     std::process::exit(3)
+/// })?;
+/// child.switch(&[])?;
+/// assert_eq!(notes.get::<[u8; 10]>(0), *b"I was here");
+/// let lwc::Event::Ended(end) = child.switch(&[])? else {
+///     panic!("it ends")
+/// };
+/// assert_eq!((end.signal, end.code), (None, 3));
+///
+/// let too_many = vec![Spec::region(&notes, Access::Share); 2000];
+/// let error = lwc::spawn(&too_many, Flags::empty(), |_| unreachable!()).unwrap_err();
+/// assert_eq!(error.errno(), Errno::E2BIG);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn spawn<F>(specs: &[Spec], flags: Flags, body: F) -> Result<Context>
 where
     F: FnOnce(Event) -> Infallible,
@@ -121,6 +145,27 @@ impl Handle {
     /// # Errors
     /// [Contract 3.6](crate::contract#c3-6), still in the caller: EBADF, EINVAL
     /// (itself; more than 16 words), ESRCH (dead, with how it died), EBUSY (threads).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let adder = lwc::Builder::new().spawn(|mut event| {
+    ///     loop {
+    ///         let caller = event.from().expect("it waits for the sum");
+    ///         event = caller.switch(&[event.args().iter().sum()]).expect("another");
+    ///     }
+    /// })?;
+    /// assert_eq!(adder.switch(&[1, 2, 3])?.args(), [6]);
+    /// let event = adder.switch(&[4, 5])?;
+    /// assert_eq!(event.args(), [9]);
+    /// assert_eq!(event.from(), Some(adder.handle()));
+    ///
+    /// let refused = |error: lwc::Error| error.errno() == Errno::EINVAL;
+    /// assert!(adder.switch(&[0; 17]).is_err_and(refused));
+    /// assert!(lwc::getlwc()?.switch(&[]).is_err_and(refused));
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[inline(always)]
     pub fn switch(&self, args: &[u64]) -> Result<Event> {
         backend::lw_switch(self.number(SWITCH)?, args, None)
@@ -134,6 +179,22 @@ impl Handle {
     ///
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, MonotonicTime};
+    /// use std::time::Duration;
+    ///
+    /// let busy = lwc::Builder::new().spawn(|_| loop {
+    ///     std::hint::spin_loop();
+    /// })?;
+    /// let deadline = MonotonicTime::now() + Duration::from_millis(10);
+    /// let error = busy.switch_until(&[], deadline).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::ETIMEDOUT);
+    /// busy.destroy()?;
+    /// assert_eq!(busy.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[inline(always)]
     pub fn switch_until(&self, args: &[u64], deadline: impl Into<MonotonicTime>) -> Result<Event> {
         backend::lw_switch(self.number(SWITCH)?, args, Some(deadline.into()))
@@ -142,6 +203,23 @@ impl Handle {
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
     /// [contract 3.4](crate::contract#c3-4)). Returns on failure alone, to a
     /// caller that is unharmed.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let once = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     panic!("{}", parent.discard_switch(&[42]))
+    /// })?;
+    /// let event = once.switch(&[])?;
+    /// assert_eq!(event.args(), [42]);
+    /// assert_eq!(event.from(), None, "it is no more");
+    /// assert_eq!(once.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// // Nor can one go to it, and is still there.
+    /// assert_eq!(once.discard_switch(&[]).errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn discard_switch(&self, args: &[u64]) -> Error {
         match self.number("lwDiscardSwitch") {
             Ok(fd) => backend::lw_discard_switch(fd, args),
@@ -155,6 +233,27 @@ impl Handle {
     /// # Errors
     /// EBADF, EINVAL, E2BIG, ESRCH; ETIMEDOUT if the owner does not answer
     /// (process backend).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, Rights};
+    ///
+    /// let text = String::from("copied");
+    /// let address = text.as_ptr() as u64; // the same in a copy
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let mut bytes = [0; 6];
+    /// child.read_memory(address, &mut bytes)?;
+    /// assert_eq!(bytes, *b"copied");
+    /// child.restrict(&Rights::all())?;
+    /// let error = child.read_memory(address, &mut bytes).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EACCES);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn restrict(&self, rights: &Rights) -> Result<()> {
         backend::lw_restrict(Some(self.number("lwRestrict")?), &rights.specs())
     }
@@ -169,6 +268,29 @@ impl Handle {
     /// # Errors
     /// [Contract 5.3](crate::contract#c5-3), nothing changed: EACCES (not within
     /// the rights), EINVAL, EFAULT (nothing there), EBADF, ESRCH, ENOMEM, EPERM.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Access, Builder, Errno, Region, Rights, Spec};
+    ///
+    /// let region = Region::new(1)?;
+    /// let child = Builder::new().copy(&region).spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     region.set(0, 42u8);
+    ///     loop {
+    ///         let _ = parent.switch(&[]);
+    ///     }
+    /// })?;
+    /// child.switch(&[])?;
+    /// assert_eq!(region.get::<u8>(0), 0);
+    /// // SAFETY: a region holds no Rust object.
+    /// let overlay = || unsafe { child.overlay(&[Spec::region(&region, Access::Copy)]) };
+    /// overlay()?;
+    /// assert_eq!(region.get::<u8>(0), 42);
+    /// child.restrict(&Rights::memory(region.range()))?;
+    /// assert_eq!(overlay().unwrap_err().errno(), Errno::EACCES);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub unsafe fn overlay(&self, specs: &[Spec]) -> Result<()> {
         backend::lw_overlay(Some(self.number("lwOverlay")?), specs)
     }
@@ -177,6 +299,23 @@ impl Handle {
     ///
     /// # Errors
     /// EBADF.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::State;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let info = child.info()?;
+    /// assert_eq!((info.state, info.creator), (State::New, lwc::info()?.id));
+    /// child.destroy()?;
+    /// assert_eq!(child.info()?.state, State::Dead);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn info(&self) -> Result<Info> {
         Info::of(Some(self.number("lwInfo")?))
     }
@@ -185,6 +324,25 @@ impl Handle {
     ///
     /// # Errors
     /// EBADF, ESRCH, EMFILE.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Rights;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// child.restrict(&Rights::credentials())?;
+    /// let twin = child.duplicate()?;
+    /// child.restrict(&Rights::all())?; // its own from here on
+    /// assert!(twin.info()?.may_memory && !twin.info()?.may_credentials);
+    /// drop(child);
+    /// twin.switch(&[])?;
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn duplicate(&self) -> Result<Context> {
         backend::lw_dup(self.number("dup")?).map(Context::of)
     }
@@ -194,11 +352,29 @@ impl Handle {
     ///
     /// # Errors
     /// EBADF, EPERM.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let child = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     let error = parent.destroy().expect_err("not the creator's creator");
+    ///     loop {
+    ///         let _ = parent.switch(&[error.errno().raw() as u64]);
+    ///     }
+    /// })?;
+    /// assert_eq!(child.switch(&[])?.args(), [Errno::EPERM.raw() as u64]);
+    /// child.destroy()?;
+    /// assert_eq!(child.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn destroy(&self) -> Result<()> {
         backend::destroy(self.number("destroy")?, true)
     }
 
-    /// The same without waiting for its memory to be returned.
+    /// The same without waiting for its memory to be returned, where the backend
+    /// need not: on the kernel backend it is at once.
     ///
     /// # Errors
     /// As [`destroy`](Self::destroy).
@@ -226,6 +402,21 @@ impl Handle {
     /// is dead), EPERM (another process's; on the process backend unless the
     /// root calls), EMFILE (no room in this context's table), EBUSY. ENOTSUP on
     /// the process backend where system calls of either are trapped.
+    ///
+    /// # Examples
+    /// See [`Context::introduced`]. Refused is what makes no sense:
+    /// ```
+    /// # use lwc::Errno;
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let error = child.introduce(child.handle()).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EINVAL);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn introduce(&self, whom: Self) -> Result<u64> {
         const CALL: &str = "introduce";
         backend::introduce(self.number(CALL)?, whom.number(CALL)?).map(|fd| fd as u64)
@@ -272,6 +463,27 @@ impl Handle {
 ///
 /// # Errors
 /// EBADF; EPERM unless the root asks (process backend).
+///
+/// # Examples
+/// ```
+/// use lwc::Builder;
+///
+/// let hop = || {
+///     Builder::new().spawn(|event| {
+///         let parent = event.from().expect("switched to by the creator");
+///         loop {
+///             let _ = parent.switch(&[]);
+///         }
+///     })
+/// };
+/// let all = [hop()?, hop()?];
+/// for context in &all {
+///     context.switch(&[])?;
+/// }
+/// let handles: Vec<_> = all.iter().map(|c| c.handle()).collect();
+/// assert_eq!(lwc::parked_together(&handles, true)?, [true, true]);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
     let numbers: Result<Vec<RawFd>> = of.iter().map(|h| h.number("parked")).collect();
     backend::parked_together(&numbers?, wait)
@@ -285,7 +497,8 @@ pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
 /// [`MonotonicTime::NEVER`].
 ///
 /// # Errors
-/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.
+/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox. See
+/// [`MonotonicTime`] for an example.
 pub fn await_switch(deadline: impl Into<MonotonicTime>) -> Result<Event> {
     backend::await_switch(deadline.into())
 }
@@ -314,6 +527,28 @@ impl Context {
 
     /// Becomes an owner of a descriptor, such as a caller's, which is closed
     /// with this value unless it has other owners.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Builder, Context, Errno};
+    ///
+    /// // The child makes a grandchild, which introduces itself to us.
+    /// let child = Builder::new().spawn(|event| {
+    ///     let root = event.from().expect("switched to by the creator");
+    ///     let grandchild = Builder::new().spawn(|_| loop {
+    ///         let _ = root.switch(&[]);
+    ///     });
+    ///     loop {
+    ///         let _ = grandchild.as_ref().map(|there| there.switch(&[]));
+    ///     }
+    /// })?;
+    /// let grandchild = child.switch(&[])?.from().expect("it waits");
+    /// assert_ne!(grandchild, child.handle());
+    /// let owned = Context::own(grandchild);
+    /// owned.close()?;
+    /// assert_eq!(grandchild.switch(&[]).unwrap_err().errno(), Errno::EBADF);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn own(handle: Handle) -> Self {
         handle.own();
         Self(handle)
@@ -408,6 +643,14 @@ impl Drop for Context {
 ///
 /// # Errors
 /// EMFILE.
+///
+/// # Examples
+/// ```
+/// let me = lwc::getlwc()?;
+/// assert_eq!(me.info()?.id, lwc::info()?.id);
+/// assert_eq!(me.switch(&[]).unwrap_err().errno(), lwc::Errno::EINVAL);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn getlwc() -> Result<Context> {
     backend::lw_getlwc().map(Context::of)
 }
@@ -417,6 +660,26 @@ pub fn getlwc() -> Result<Context> {
 ///
 /// # Errors
 /// EINVAL, E2BIG.
+///
+/// # Examples
+/// ```
+/// use lwc::{Errno, Rights};
+///
+/// let secretive = lwc::Builder::new().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     let done = lwc::restrict_self(&Rights::all_memory());
+///     loop {
+///         let _ = parent.switch(&[done.is_ok().into()]);
+///     }
+/// })?;
+/// let local = 7u8;
+/// let address = &raw const local as u64;
+/// secretive.read_memory(address, &mut [0])?;
+/// assert_eq!(secretive.switch(&[])?.args(), [1]);
+/// let error = secretive.read_memory(address, &mut [0]).unwrap_err();
+/// assert_eq!(error.errno(), Errno::EACCES);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn restrict_self(rights: &Rights) -> Result<()> {
     backend::lw_restrict(None, &rights.specs())
 }
@@ -430,6 +693,22 @@ pub fn restrict_self(rights: &Rights) -> Result<()> {
 ///
 /// # Errors
 /// EINVAL for anything but UNMAP.
+///
+/// # Examples
+/// ```
+/// use lwc::{Access, Errno, Spec};
+/// use std::os::fd::IntoRawFd;
+///
+/// let fd = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
+/// // SAFETY: nobody else owns the descriptor.
+/// unsafe { lwc::unmap_self(&[Spec::files(fd..=fd, Access::Unmap)])? };
+/// // SAFETY: only asks.
+/// assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, -1);
+/// // SAFETY: is refused.
+/// let error = unsafe { lwc::unmap_self(&[Spec::files(0..=2, Access::Copy)]) };
+/// assert_eq!(error.unwrap_err().errno(), Errno::EINVAL);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub unsafe fn unmap_self(specs: &[Spec]) -> Result<()> {
     backend::lw_overlay(None, specs)?;
     // On the process backend names of contexts are no descriptors, and stay.
@@ -524,6 +803,27 @@ impl Info {
 ///
 /// # Errors
 /// What the system says (seccomp(2), cap_enter(2)).
+///
+/// # Examples
+/// ```
+/// use lwc::{Confinement, Event};
+///
+/// let child = lwc::Builder::new().trap_faults().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     lwc::confine(Confinement::Strict).expect("a sandbox");
+///     let opened = std::fs::File::open("/dev/null").is_ok();
+///     let _ = parent.switch(&[opened.into()]);
+///     // Nothing of this kind is tried by chance: it ends.
+///     let _ = std::net::TcpListener::bind("127.0.0.1:0");
+///     unreachable!()
+/// })?;
+/// assert_eq!(child.switch(&[])?.args(), [0]);
+/// let Event::Ended(end) = child.switch(&[])? else {
+///     panic!("it made a socket")
+/// };
+/// assert_eq!(end.signal, Some(libc::SIGSYS));
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn confine(how: Confinement) -> Result<()> {
     backend::confine(how)
 }
@@ -535,6 +835,20 @@ pub fn confine(how: Confinement) -> Result<()> {
 ///
 /// # Errors
 /// What the system says (setrlimit(2)).
+///
+/// # Examples
+/// ```
+/// let child = lwc::Builder::new().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     lwc::limit_memory(16 << 20).expect("a limit");
+///     let (little, much) = (lwc::Region::new(1 << 20), lwc::Region::new(64 << 20));
+///     loop {
+///         let _ = parent.switch(&[little.is_ok().into(), much.is_ok().into()]);
+///     }
+/// })?;
+/// assert_eq!(child.switch(&[])?.args(), [1, 0]);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn limit_memory(bytes: u64) -> Result<()> {
     backend::limit_memory(bytes)
 }

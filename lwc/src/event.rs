@@ -80,7 +80,7 @@ impl Eq for Args {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct End {
-    /// Its [`Info::id`].
+    /// Its [`Info::id`](crate::Info::id).
     pub id: u64,
     /// The signal that killed it; `None` after exit(3).
     pub signal: Option<i32>,
@@ -134,12 +134,14 @@ pub enum Event {
         /// What it passed.
         args: Args,
     },
-    /// `LWC_TRAPPED`: a context created here with [`Flags::TRAP_SYSCALL`], or
-    /// one that such a context made, called the system. It waits for
-    /// [`TrappedCall::answer`].
+    /// `LWC_TRAPPED`: a context created here with
+    /// [`Flags::TRAP_SYSCALL`](crate::Flags::TRAP_SYSCALL), or one that such a
+    /// context made, called the system. It waits for [`TrappedCall::answer`].
     Called(TrappedCall),
-    /// `LWC_TRAPPED`: a context created here, with [`Flags::TRAP_FAULT`] or
-    /// [`Flags::TRAP_EXIT`], ended while it was the current one.
+    /// `LWC_TRAPPED`: a context created here, with
+    /// [`Flags::TRAP_FAULT`](crate::Flags::TRAP_FAULT) or
+    /// [`Flags::TRAP_EXIT`](crate::Flags::TRAP_EXIT), ended while it was the
+    /// current one.
     Ended(End),
 }
 

@@ -34,7 +34,7 @@
 //! reference monitor). `cargo run -p lwc --example rollback` runs one.
 //!
 //! Two backends keep one [contract]: the kernel's (FreeBSD with `lwc.ko`) and,
-//! everywhere else, one of processes; [`backend`] tells which is in use.
+//! everywhere else, one of processes; [`backend()`] tells which is in use.
 //! The [glossary] explains the words.
 //!
 #![doc = include_str!("../differences.md")]

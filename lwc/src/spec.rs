@@ -125,7 +125,7 @@ impl Spec<'_> {
         Self::new(What::Files(None), access)
     }
 
-    /// The credentials.
+    /// The credentials, which no context is without ([`Access::Unmap`]: EINVAL).
     pub fn credentials(access: Access) -> Self {
         Self::new(What::Credentials, access)
     }
@@ -133,6 +133,29 @@ impl Spec<'_> {
     /// Lets the new context overlay this resource of its creator (lwCreate
     /// only): the one right over its creator that a context can have
     /// ([contract 2.5](crate::contract#c2-5)).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Access, Builder, Region, Spec};
+    ///
+    /// let (lent, kept) = (Region::new(1)?, Region::new(1)?);
+    /// lent.set(0, 42u8);
+    /// let child = Builder::new()
+    ///     .spec(Spec::region(&lent, Access::Unmap).may_overlay())
+    ///     .unmap(&kept)
+    ///     .spawn(|event| {
+    ///         let parent = event.from().expect("switched to by the creator");
+    ///         // SAFETY: nothing is at these addresses here.
+    ///         let bring = |region| unsafe { parent.overlay(&[Spec::region(region, Access::Copy)]) };
+    ///         let refused = bring(&kept).is_err();
+    ///         let there = bring(&lent).map_or(0, |()| lent.get::<u8>(0));
+    ///         loop {
+    ///             let _ = parent.switch(&[there.into(), refused.into()]);
+    ///         }
+    ///     })?;
+    /// assert_eq!(child.switch(&[])?.args(), [42, 1]);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[must_use]
     pub fn may_overlay(mut self) -> Self {
         self.may_overlay = true;

@@ -82,6 +82,33 @@ impl Handle {
     /// (not within the rights); on the process backend ENOTSUP for a mixture
     /// that Linux does not allow, and ETIMEDOUT for a call that blocks in the
     /// target for ten seconds.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, Resources};
+    /// # #[cfg(target_os = "linux")]
+    /// use libc::{SYS_execve, SYS_umask};
+    /// # #[cfg(target_os = "freebsd")]
+    /// # #[allow(non_upper_case_globals)]
+    /// # const SYS_umask: i64 = 60;
+    /// # #[cfg(target_os = "freebsd")]
+    /// # #[allow(non_upper_case_globals)]
+    /// # const SYS_execve: i64 = 59;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| loop {
+    /// #     let _ = event.from().expect("the creator").switch(&[]);
+    /// # })?;
+    /// // The child's, not ours. It answers with the one before.
+    /// // SAFETY: umask(2) touches no memory.
+    /// let umask = |mask| unsafe { child.syscall(Resources::FILES, SYS_umask as i64, &[mask]) };
+    /// umask(0o027)?;
+    /// assert_eq!(umask(0)?, 0o027);
+    ///
+    /// // SAFETY: is refused.
+    /// let error = unsafe { child.syscall(Resources::FILES, SYS_execve as i64, &[0; 3]) };
+    /// assert_eq!(error.unwrap_err().errno(), Errno::EINVAL);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub unsafe fn syscall(&self, with: Resources, number: i64, args: &[u64]) -> Result<u64> {
         const CALL: &str = "lwSyscall";
         let mut all = [0; CALL_ARGS];
@@ -103,6 +130,30 @@ impl Handle {
     /// EBADF, ESRCH, EINVAL (the current context); EFAULT if a part is not
     /// there or not readable; EACCES if not within the descriptor's rights
     /// (the kernel backend wants the right to all of the memory).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let mut shown = *b"as it is here";
+    /// let child = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     shown = *b"as it's there";
+    ///     loop {
+    ///         let _ = parent.switch(&[shown.as_ptr() as u64]);
+    ///     }
+    /// })?;
+    /// let address = child.switch(&[])?.args()[0];
+    /// let mut text = [0; 13];
+    /// child.read_memory(address, &mut text)?;
+    /// assert_eq!(text, *b"as it's there");
+    /// child.write_memory(address, b"changed")?;
+    /// child.read_memory(address, &mut text)?;
+    /// assert_eq!(text, *b"changed there");
+    /// let error = child.read_memory(8, &mut text).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EFAULT);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<()> {
         backend::read_memory(self.number("read_memory")?, address, into)
     }
@@ -121,6 +172,21 @@ impl Handle {
     /// # Errors
     /// As [`read_memory`](Self::read_memory); ENAMETOOLONG if there is no zero
     /// within `limit` bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let name = c"a name";
+    /// # let child = lwc::Builder::new().spawn(|event| loop {
+    /// #     let _ = event.from().expect("the creator").switch(&[]);
+    /// # })?;
+    /// let address = name.as_ptr() as u64; // the same in a copy
+    /// assert_eq!(child.read_c_string(address, 100)?, b"a name");
+    /// let error = child.read_c_string(address, 3).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::ENAMETOOLONG);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn read_c_string(&self, address: u64, limit: usize) -> Result<Vec<u8>> {
         let page = crate::page::page_size() as u64;
         let mut out = Vec::new();

@@ -53,6 +53,18 @@ impl std::fmt::Display for Backend {
 /// # Errors
 /// ENOSYS when the forced one is missing, with how to get it; EINVAL when
 /// `LWC_BACKEND` says something else.
+///
+/// # Examples
+/// ```
+/// use lwc::Backend;
+///
+/// match lwc::backend()? {
+///     Backend::Kernel => println!("a switch costs a system call"),
+///     Backend::Process => println!("a switch costs a wake-up"),
+///     other => println!("a switch costs what it does on {other}"),
+/// }
+/// # Ok::<(), lwc::Error>(())
+/// ```
 #[inline]
 pub fn backend() -> Result<Backend> {
     // Each call of this crate asks.

@@ -787,7 +787,7 @@ fn region_values_and_descriptors() {
         let panics = |f: &dyn Fn()| {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("no panic");
         };
-        panics(&|| drop(region.get::<u64>(beyond)));
+        panics(&|| _ = region.get::<u64>(beyond));
         panics(&|| region.set(beyond, 1u64));
         panics(&|| drop(region.read_from(beyond, 8, std::io::stdin())));
         panics(&|| drop(region.write_to(beyond, 8, std::io::stdout())));
