@@ -10,7 +10,7 @@ use crate::spec::{Access, Spec, What};
 use crate::time::MonotonicTime;
 use std::convert::Infallible;
 use std::ops::Deref;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// lwCreate returns twice, and in no third way: `match` needs no other arm.
 ///
@@ -598,6 +598,27 @@ impl Context {
     #[inline]
     pub fn handle(&self) -> Handle {
         self.0
+    }
+
+    /// The descriptor itself, where contexts are descriptors of the system: on the
+    /// kernel backend. There it can be looked at, and dup(2) and close(2) are what
+    /// they are; none is made of a descriptor, nor this one given away, for the
+    /// process backend has numbers alone.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Backend;
+    ///
+    /// let me = lwc::getlwc()?;
+    /// let kernel = lwc::backend()? == Backend::Kernel;
+    /// assert_eq!(me.descriptor().is_some(), kernel);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.0.number("descriptor").ok()?;
+        // SAFETY: open for as long as this owner is borrowed, since the last owner
+        // alone closes it; and a descriptor of the system's, on this backend.
+        (backend::backend() == Ok(Backend::Kernel)).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// Gives up the ownership and keeps the descriptor open.
