@@ -288,9 +288,9 @@ mod out_of_turn {
     }
 
     #[test]
-    fn to_strangers_neither() {
+    fn to_other_contexts_neither() {
         for before in ["", "keep ", "keep keep "] {
-            let input = format!("{before}do strangers;{WATCH}");
+            let input = format!("{before}do others;{WATCH}");
             let (answer, same) = after("chain", &input);
             let at = before.len() / 5;
             assert_eq!(answer, if at == 2 { WATCH } else { "same" }, "{input}");

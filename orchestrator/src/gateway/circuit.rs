@@ -32,7 +32,7 @@ pub(super) struct Circuits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Crashed,
-    Ran,
+    Completed,
     /// It never came to a function, or nobody waited for its end.
     Unknown,
 }
@@ -110,7 +110,7 @@ impl Drop for Pass {
         let old = all.get(&self.chain).copied().unwrap_or(Circuit::Closed(0));
         let open = || Circuit::OpenUntil(Instant::now() + pause);
         let new = match (old, self.outcome) {
-            (_, Outcome::Ran) => Circuit::Closed(0),
+            (_, Outcome::Completed) => Circuit::Closed(0),
             (Circuit::Closed(n), Outcome::Crashed) if n + 1 < limit => Circuit::Closed(n + 1),
             (Circuit::Closed(_) | Circuit::Trying, Outcome::Crashed) => {
                 log::warn!(
@@ -145,7 +145,7 @@ mod tests {
         let c = Arc::new(Circuits::new(3, Duration::ZERO));
         for _ in 0..5 {
             assert!(one(&c, Outcome::Crashed) && one(&c, Outcome::Crashed));
-            assert!(one(&c, Outcome::Ran), "not in a row");
+            assert!(one(&c, Outcome::Completed), "not in a row");
         }
         assert!((0..3).all(|_| one(&c, Outcome::Crashed)));
         assert_eq!(c.open(), ["c"]);
@@ -159,7 +159,7 @@ mod tests {
         drop(trial); // nothing is known: the next tries
         assert!(one(&c, Outcome::Crashed));
         assert_eq!(c.open(), ["c"], "open again");
-        assert!(one(&c, Outcome::Ran));
+        assert!(one(&c, Outcome::Completed));
         assert!(c.open().is_empty());
     }
 

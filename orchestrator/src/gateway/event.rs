@@ -10,7 +10,7 @@
 //! count on the bytes its caller sent.
 
 use super::problem::Problem;
-use crate::life::{About, Attributes};
+use crate::life::{Attributes, MessageMeta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -100,7 +100,7 @@ fn unquote(text: &str) -> &str {
 }
 
 /// Attributes and data of an event in structured mode.
-pub(super) fn from_json(body: &[u8]) -> Result<(About, Bytes), Problem> {
+pub(super) fn from_json(body: &[u8]) -> Result<(MessageMeta, Bytes), Problem> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body)
         .map_err(|e| bad(format!("the body is not a JSON object of an event: {e}")))?;
     let mut event = Attributes::default();
@@ -134,11 +134,11 @@ pub(super) fn from_json(body: &[u8]) -> Result<(About, Bytes), Problem> {
             decoded.map_err(|e| bad(format!("data_base64: {e}")))?
         }
     };
-    let about = About {
+    let meta = MessageMeta {
         content_type,
         attributes: event,
     };
-    Ok((about, data.into()))
+    Ok((meta, data.into()))
 }
 
 /// The text of an attribute; `None` for null.
@@ -261,19 +261,19 @@ pub(super) fn encode(value: &str) -> String {
 }
 
 /// An event in structured mode, and its content type.
-pub(super) fn to_json(about: &About, data: &[u8]) -> (Vec<u8>, String) {
+pub(super) fn to_json(meta: &MessageMeta, data: &[u8]) -> (Vec<u8>, String) {
     let mut members = serde_json::Map::new();
-    for (name, value) in about.attributes.iter() {
+    for (name, value) in meta.attributes.iter() {
         if let Some(name) = name.strip_prefix("ce-") {
             members.insert(name.to_owned(), value.into());
         }
     }
     if !data.is_empty() {
-        members.insert("datacontenttype".into(), about.content_type.clone().into());
-        let json = is_json(&about.content_type)
+        members.insert("datacontenttype".into(), meta.content_type.clone().into());
+        let json = is_json(&meta.content_type)
             .then(|| serde_json::from_slice(data).ok())
             .flatten();
-        let text = about.content_type.trim_start().starts_with("text/");
+        let text = meta.content_type.trim_start().starts_with("text/");
         let text = text.then(|| std::str::from_utf8(data).ok()).flatten();
         match (json, text) {
             (Some(value), _) => members.insert("data".into(), value),
@@ -310,7 +310,7 @@ mod tests {
         map.insert("ce-subject", "\"Z%C3%BCrich\"".parse().unwrap());
         assert_eq!(mode(&map).ok(), Some(Mode::Binary));
         let binary = from_headers(&map).unwrap();
-        let (about, data) = from_json(
+        let (meta, data) = from_json(
             r#"{"specversion":"1.0","id":"7","source":"//bucket/a","type":"com.example.made",
                 "time":"2020-09-29T11:32:00.000+02:00","subject":"Zürich",
                 "data": {"a": [1,  2]}}"#
@@ -318,8 +318,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(binary.get("ce-subject"), Some("Zürich"));
-        assert_eq!(about.attributes.get("ce-subject"), Some("Zürich"));
-        assert_eq!(about.content_type, "application/json");
+        assert_eq!(meta.attributes.get("ce-subject"), Some("Zürich"));
+        assert_eq!(meta.content_type, "application/json");
         // Byte for byte as it was sent.
         assert_eq!(&data[..], br#"{"a": [1,  2]}"#);
     }
@@ -332,17 +332,17 @@ mod tests {
                     .as_bytes(),
             )
         };
-        let (about, data) = event(r#""datacontenttype":"text/plain","data":"a\nb""#).unwrap();
+        let (meta, data) = event(r#""datacontenttype":"text/plain","data":"a\nb""#).unwrap();
         assert_eq!(
-            (&*about.content_type, &data[..]),
+            (&*meta.content_type, &data[..]),
             ("text/plain", &b"a\nb"[..])
         );
         let (_, data) = event(r#""datacontenttype":"image/png","data_base64":"AAH/""#).unwrap();
         assert_eq!(&data[..], [0, 1, 255]);
-        let (about, _) = event(r#""number":5,"flag":true,"none":null"#).unwrap();
-        assert_eq!(about.attributes.get("ce-number"), Some("5"));
-        assert_eq!(about.attributes.get("ce-flag"), Some("true"));
-        assert_eq!(about.attributes.get("ce-none"), None);
+        let (meta, _) = event(r#""number":5,"flag":true,"none":null"#).unwrap();
+        assert_eq!(meta.attributes.get("ce-number"), Some("5"));
+        assert_eq!(meta.attributes.get("ce-flag"), Some("true"));
+        assert_eq!(meta.attributes.get("ce-none"), None);
         for bad in [
             r#""data":1,"data_base64":"AA==""#,
             r#""data_base64":"not base64!""#,
@@ -379,11 +379,11 @@ mod tests {
         a.set("ce-type", "com.example.done").unwrap();
         assert!(is_event(&a));
         complete(&mut a, "c", "id-1");
-        let about = About {
+        let meta = MessageMeta {
             content_type: "application/json".into(),
             attributes: a,
         };
-        let (json, kind) = to_json(&about, br#"{"n":1}"#);
+        let (json, kind) = to_json(&meta, br#"{"n":1}"#);
         assert!(kind.starts_with(STRUCTURED));
         let (back, data) = from_json(&json).unwrap();
         assert_eq!(back.attributes.get("ce-source"), Some("/chains/c"));

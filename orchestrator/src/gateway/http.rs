@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use super::circuit::Outcome;
-use super::message::{self, Intake};
+use super::message::{self, ChainInput};
 use super::page::{self, Status};
 use super::problem::Problem;
 use super::queue::Answer;
@@ -26,7 +26,7 @@ type Reply = Response<Full<Bytes>>;
 
 /// By which listener a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum ListenerKind {
     /// Callers'.
     Public,
     /// Operators', where they have one of their own.
@@ -36,15 +36,15 @@ pub(super) enum Door {
 /// Answers one request, whatever it is.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
-    let flight = gateway.fly();
+    let flight = gateway.begin_request();
     let (head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
-    let mut reply = answer(&gateway, door, &head, &mut upload, begun).await;
+    let mut reply = answer(&gateway, kind, &head, &mut upload, begun).await;
     let whole = upload.discard().await;
     let headers = reply.headers_mut();
     headers.insert(
@@ -69,21 +69,21 @@ pub(super) async fn handle(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
 ) -> Reply {
     let path = head.uri.path();
-    if door == Door::Admin {
+    if kind == ListenerKind::Admin {
         let reply = admin(gateway, &head.method, path);
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
-    if let Some((chain, intake)) = gateway.target() {
-        return match (path, intake) {
+    if let Some((chain, input)) = gateway.target() {
+        return match (path, input) {
             // Browsers ask for these of themselves.
             ("/robots.txt" | "/favicon.ico", _) => unknown_path("there is none"),
-            (_, Some(intake)) => call(gateway, head, upload, begun, chain, &intake).await,
+            (_, Some(input)) => call(gateway, head, upload, begun, chain, &input).await,
             // A chain file without the target is never served.
             (_, None) => unknown_path("the target is gone"),
         };
@@ -106,8 +106,8 @@ async fn answer(
     } else {
         name.to_owned()
     };
-    match gateway.intake(&chain) {
-        Some(intake) => call(gateway, head, upload, begun, chain, &intake).await,
+    match gateway.input(&chain) {
+        Some(input) => call(gateway, head, upload, begun, chain, &input).await,
         None => unknown(gateway, name, alone.is_some()).respond(None, None),
     }
 }
@@ -152,12 +152,12 @@ async fn call(
     upload: &mut Upload,
     begun: Instant,
     chain: String,
-    intake: &Intake,
+    input: &ChainInput,
 ) -> Reply {
-    if head.method != Method::POST && !intake.any_method {
+    if head.method != Method::POST && !input.any_method {
         return wrong_method("POST");
     }
-    invoke(gateway, head, Source::Upload(upload), begun, chain, intake).await
+    invoke(gateway, head, Source::Upload(upload), begun, chain, input).await
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
@@ -220,7 +220,7 @@ pub(super) async fn invoke(
     source: Source<'_>,
     begun: Instant,
     chain: String,
-    intake: &Intake,
+    input: &ChainInput,
 ) -> Reply {
     let given = head.extensions.get::<super::nats::InvocationId>();
     let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
@@ -228,7 +228,7 @@ pub(super) async fn invoke(
     let trace = Trace::of(&head.headers, gateway.spans.is_some());
     let call = Call {
         chain: &chain,
-        intake,
+        input,
         id: &id,
         call_id: call_id.unwrap_or(&id),
         trace: &trace,
@@ -252,8 +252,8 @@ pub(super) async fn invoke(
             for (i, (hop, function)) in answer.hops.iter().zip(&steps).enumerate() {
                 gateway.metrics.hop(&chain, i + 1, function, hop.run / 1e6);
             }
-            let (about, body) = (answer.about.clone(), answer.body.clone());
-            message::respond(about, body, &head.headers, &chain, &id)
+            let (meta, body) = (answer.meta.clone(), answer.body.clone());
+            message::respond(meta, body, &head.headers, &chain, &id)
         }
         Err(problem) => problem.respond(Some(&chain), Some(&id)),
     };
@@ -323,7 +323,7 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
 /// What is known of an invocation before its message.
 pub(super) struct Call<'a> {
     pub(super) chain: &'a str,
-    intake: &'a Intake,
+    input: &'a ChainInput,
     pub(super) id: &'a str,
     /// The caller's name for it, or ours again.
     pub(super) call_id: &'a str,
@@ -336,8 +336,8 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    pub(super) fn intake(&self) -> &Intake {
-        self.intake
+    pub(super) fn input(&self) -> &ChainInput {
+        self.input
     }
 }
 
@@ -355,7 +355,7 @@ async fn attempt(
         )
         .retry(5));
     }
-    let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
+    let deadline = call.begun + request_timeout(&head.headers, gateway.options.timeout)?;
     let parent = call.trace.header();
     // Said of this invocation, whatever the caller's headers of these names say.
     let ours = [
@@ -363,8 +363,8 @@ async fn attempt(
         ("tracestate", call.trace.state()),
         ("x-call-id", call.call_id),
     ];
-    let (about, mode) = message::about(head, call.intake, &ours)?;
-    let (limit, region) = (call.intake.body_limit(), call.intake.region);
+    let (meta, mode) = message::meta(head, call.input, &ours)?;
+    let (limit, region) = (call.input.body_limit(), call.input.region);
     let body = match source {
         Source::Upload(upload) => {
             upload
@@ -374,22 +374,22 @@ async fn attempt(
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
         Source::Whole(body) => body,
     };
-    let (about, body) = message::unfold(about, mode, body, call.trace)?;
+    let (meta, body) = message::decode_body(meta, mode, body, call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
-    let result = route::run(gateway, call, about, body, deadline).await;
+    let result = route::run(gateway, call, meta, body, deadline).await;
     pass.outcome = match &result {
-        Ok(_) => Outcome::Ran,
+        Ok(_) => Outcome::Completed,
         Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
         // Not the function's doing, and nobody knows what it would have done.
         Err(p) if p.cause == "backend" => Outcome::Unknown,
-        Err(p) if p.place.is_some() => Outcome::Ran,
+        Err(p) if p.place.is_some() => Outcome::Completed,
         Err(_) => Outcome::Unknown,
     };
     result
 }
 
 /// How long the caller waits: what it says, at most what is configured.
-fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
+fn request_timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
     for name in ["request-timeout", "x-timeout"] {
         let Some(value) = headers.get(name) else {
             continue;

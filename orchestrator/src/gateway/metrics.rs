@@ -3,7 +3,7 @@
 //! are ours (`lwc_…`).
 
 use super::problem::{CAUSES, REMOTE};
-use crate::worker::frame::Tally;
+use crate::worker::frame::WorkerFigures;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -222,14 +222,14 @@ impl Metrics {
     }
 
     /// What a worker says it did and holds.
-    pub(super) fn told(&self, pid: u32, tally: &Tally) {
+    pub(super) fn worker_reported(&self, pid: u32, figures: &WorkerFigures) {
         let mut f = self.lock();
-        f.switches += tally.switches;
-        f.rollbacks += tally.rollbacks;
-        f.copies += tally.copies;
+        f.switches += figures.switches;
+        f.rollbacks += figures.rollbacks;
+        f.copies += figures.copies;
         let held = f.held.entry(pid).or_default();
-        held.0 = tally.contexts;
-        held.1 = tally.private.unwrap_or(held.1);
+        held.0 = figures.contexts;
+        held.1 = figures.private.unwrap_or(held.1);
     }
 
     /// A worker has ended, and its contexts with it.
@@ -448,14 +448,14 @@ mod tests {
         m.invoked("c", Some("crash"), 99.0);
         m.invoked("cc", Some("crash"), 99.0);
         assert_eq!(m.lock().answered("c"), (2, 1));
-        let told = |contexts, private| Tally {
+        let figures = |contexts, private| WorkerFigures {
             contexts,
             private,
-            ..Tally::default()
+            ..WorkerFigures::default()
         };
-        m.told(1, &told(4, Some(4096)));
-        m.told(2, &told(9, Some(1)));
-        m.told(1, &told(7, None));
+        m.worker_reported(1, &figures(4, Some(4096)));
+        m.worker_reported(2, &figures(9, Some(1)));
+        m.worker_reported(1, &figures(7, None));
         m.gone(2);
         let text = m.render(&Now {
             queues: vec![("c".into(), 2)],

@@ -11,11 +11,11 @@
 
 use super::Gateway;
 use super::http::{Call, Source, invoke};
+use super::jetstream::JetStreamWork;
 use super::problem::{Cause, Problem};
 use super::queue::Answer;
-use super::work::Work;
 use crate::chain_file::is_hop_by_hop;
-use crate::life::{About, Attributes};
+use crate::life::{Attributes, MessageMeta};
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
@@ -39,7 +39,7 @@ const STATUS: &str = "Lwc-Status";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long other nodes may take to say what they answer.
-const HEARD: Duration = Duration::from_millis(500);
+const INFO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where and as whom to join.
 #[derive(Debug, Clone)]
@@ -87,13 +87,13 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
 }
 
 /// Our chains as endpoints, until it is stopped.
-pub(super) struct Offer {
+pub(super) struct Endpoints {
     service: Service,
     listeners: JoinSet<()>,
-    work: Option<Work>,
+    work: Option<JetStreamWork>,
 }
 
-impl Offer {
+impl Endpoints {
     /// Offers every chain of the generation that is served now.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Offer {
             .await
             .map_err(|e| said(&e))?;
         let mut listeners = JoinSet::new();
-        let chains: Vec<String> = gateway.fleet().file.chains.keys().cloned().collect();
+        let chains: Vec<String> = gateway.generation().file.chains.keys().cloned().collect();
         for chain in chains {
             // Those of one function have a slash, which is no name in NATS.
             let (kind, name) = match chain.strip_prefix("functions/") {
@@ -135,7 +135,7 @@ impl Offer {
         }
         // What is asked from now on is heard.
         let _ = timeout(FLUSH, client.flush()).await;
-        let work = Work::start(gateway);
+        let work = JetStreamWork::start(gateway);
         Ok(Some(Self {
             service,
             listeners,
@@ -163,17 +163,17 @@ pub(super) async fn leave(client: &Client) {
 
 /// One request of another node's, or of any client of NATS.
 async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
-    let _flight = gateway.fly();
+    let _flight = gateway.begin_request();
     let begun = Instant::now();
     if request.message.reply.is_none() {
         log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
         return;
     }
     let head = head(request.message.headers.as_ref(), &chain);
-    let reply = match gateway.intake(&chain) {
-        Some(intake) => {
+    let reply = match gateway.input(&chain) {
+        Some(input) => {
             let source = Source::Whole(request.message.payload.clone());
-            invoke(gateway, &head, source, begun, chain, &intake).await
+            invoke(gateway, &head, source, begun, chain, &input).await
         }
         None => Problem::new(
             StatusCode::NOT_FOUND,
@@ -192,7 +192,7 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
     let body = body.collect().await;
     let body = body.map(http_body_util::Collected::to_bytes);
     let reply = hyper::Response::from_parts(parts, body.unwrap_or_default());
-    let (headers, said) = told(gateway, reply);
+    let (headers, said) = to_nats(gateway, reply);
     if let Err(e) = request.respond_with_headers(said, headers).await {
         log::warn!("NATS: an answer could not be sent: {e}");
     }
@@ -200,7 +200,7 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
 
 /// What HTTP would answer, in NATS's words: headers, and the body or an error of
 /// the service.
-pub(super) fn told(
+pub(super) fn to_nats(
     gateway: &Gateway,
     reply: hyper::Response<Bytes>,
 ) -> (HeaderMap, Result<Bytes, ServiceError>) {
@@ -281,7 +281,7 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
 /// Whether a node of our group, other than we, answers a subject, by what the
 /// first that is heard of says of itself.
 async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool {
-    let info = timeout(HEARD, client.request("$SRV.INFO.lwc", Bytes::new())).await;
+    let info = timeout(INFO_TIMEOUT, client.request("$SRV.INFO.lwc", Bytes::new())).await;
     let (Ok(Ok(info)), Some(options)) = (info, &gateway.options.nats) else {
         return false;
     };
@@ -295,7 +295,7 @@ pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
     let mut head = hyper::Request::new(()).into_parts().0;
     head.method = hyper::Method::POST;
     head.uri = format!("/chains/{chain}").parse().unwrap_or_default();
-    let mut said = SaidByStep::default();
+    let mut said = AttributesFromStep::default();
     for (name, values) in said_by_caller.into_iter().flat_map(HeaderMap::iter) {
         let lower = name.to_string().to_ascii_lowercase();
         if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
@@ -324,7 +324,7 @@ pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
 /// Attributes that another node's step set for ours. Not headers: a caller of
 /// HTTP must not be able to say them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SaidByStep(pub(super) Vec<(String, String)>);
+pub(super) struct AttributesFromStep(pub(super) Vec<(String, String)>);
 
 /// The identity of an invocation whose message had one before it came.
 #[derive(Debug, Clone)]
@@ -335,7 +335,7 @@ pub(super) async fn ask(
     gateway: &Gateway,
     call: &Call<'_>,
     subject: &str,
-    about: About,
+    meta: MessageMeta,
     body: Bytes,
     until: Instant,
 ) -> Result<Answer, Problem> {
@@ -362,7 +362,7 @@ pub(super) async fn ask(
         return Err(away(StatusCode::GATEWAY_TIMEOUT, "deadline", detail));
     }
     let mut headers = HeaderMap::new();
-    put(&mut headers, "Content-Type", &about.content_type);
+    put(&mut headers, "Content-Type", &meta.content_type);
     put(
         &mut headers,
         "Request-Timeout",
@@ -373,7 +373,7 @@ pub(super) async fn ask(
     if !call.trace.state().is_empty() {
         put(&mut headers, "tracestate", call.trace.state());
     }
-    let said = about.attributes.for_the_next_step();
+    let said = meta.attributes.for_the_next_step();
     for (name, value) in said.iter() {
         put(&mut headers, &format!("{ATTRIBUTE}{name}"), value);
     }
@@ -420,13 +420,13 @@ pub(super) async fn ask(
             format!("{subject}: {what}"),
         )
     };
-    let region = call.intake().region;
+    let region = call.input().region;
     if message.payload.len() as u64 > region {
         return Err(bad(&format!(
             "its answer is larger than the region ({region})"
         )));
     }
-    let content_type = header("content-type").unwrap_or(about.content_type);
+    let content_type = header("content-type").unwrap_or(meta.content_type);
     if content_type.len() > 127 {
         return Err(bad("its content type is longer than 127 bytes"));
     }
@@ -443,13 +443,13 @@ pub(super) async fn ask(
             return Err(bad(&format!("header {name:?} of its answer: {e}")));
         }
     }
-    let hop = crate::worker::frame::Took {
+    let hop = crate::worker::frame::HopTiming {
         at: 0.0,
         copy: 0.0,
         run: begun.elapsed().as_secs_f64() * 1e6,
     };
     Ok(Answer {
-        about: About {
+        meta: MessageMeta {
             content_type,
             attributes,
         },

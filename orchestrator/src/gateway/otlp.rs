@@ -30,9 +30,9 @@ const OPTION: &str = "--otlp (OTEL_EXPORTER_OTLP_ENDPOINT)";
 const QUEUE: usize = 4096;
 /// How often they are sent.
 const EVERY: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last ones may take at the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where spans go.
 pub(super) struct Spans {
@@ -65,7 +65,7 @@ impl Spans {
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(|e| format!("{OPTION}: {e}"))?;
         let config = BatchConfigBuilder::default()
@@ -129,7 +129,7 @@ impl Spans {
         );
         let (handed, hops, problem) = match result {
             Ok(answer) => (answer.handed, &answer.hops, None),
-            Err(p) => match &p.ran {
+            Err(p) => match &p.timings {
                 Some(ran) => (ran.handed, &ran.hops, Some(p)),
                 None => return,
             },
@@ -199,7 +199,7 @@ impl Spans {
 
     /// Sends what is left.
     pub(super) fn close(&self) {
-        if let Err(e) = self.processor.shutdown_with_timeout(FAREWELL) {
+        if let Err(e) = self.processor.shutdown_with_timeout(STOP_TIMEOUT) {
             log::warn!("the last spans are lost: {e}");
         }
     }

@@ -68,10 +68,10 @@ struct StepStatus {
 impl Status {
     pub(super) fn of(gateway: &Gateway) -> Self {
         let now = gateway.now();
-        let fleet = gateway.fleet();
+        let generation = gateway.generation();
         let figures = gateway.metrics.lock();
         let (contexts, private_bytes) = figures.held();
-        let chains = fleet.file.chains.values();
+        let chains = generation.file.chains.values();
         let chains = chains.map(|chain| {
             let name = &chain.name;
             let (invocations, errors) = figures.answered(name);

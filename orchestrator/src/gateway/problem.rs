@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::worker::frame::Took;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -49,15 +49,15 @@ pub(super) struct Problem {
     /// Seconds after which another attempt makes sense.
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
-    pub(super) ran: Option<Box<Ran>>,
+    pub(super) timings: Option<Box<StepTimings>>,
 }
 
 /// What the steps took that were begun.
 #[derive(Debug, Clone)]
-pub(super) struct Ran {
+pub(super) struct StepTimings {
     /// When the first was handed over; their times count from there.
     pub(super) handed: SystemTime,
-    pub(super) hops: Vec<Took>,
+    pub(super) hops: Vec<HopTiming>,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
@@ -81,7 +81,7 @@ impl Problem {
             detail: detail.into(),
             place: None,
             retry_after: None,
-            ran: None,
+            timings: None,
         }
     }
 
@@ -96,7 +96,7 @@ impl Problem {
     fn is_unbegun(&self) -> bool {
         let refused = ["queue-full", "no-worker", "circuit-open", "draining"];
         // A later part of a chain is refused with the same words.
-        refused.contains(&self.cause) && self.ran.is_none()
+        refused.contains(&self.cause) && self.timings.is_none()
     }
 
     /// The document; `chain` and `invocation` where they are known by now.
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn only_what_was_never_begun_may_go_to_another_node() {
-        let of = |cause, ran| Problem {
-            ran,
+        let of = |cause, timings| Problem {
+            timings,
             ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, cause, "")
         };
         assert!(of("queue-full", None).is_unbegun());
@@ -156,10 +156,10 @@ mod tests {
             assert!(!of(begun, None).is_unbegun(), "{begun}");
         }
         // The first part of its chain has run.
-        let ran = Ran {
+        let timings = StepTimings {
             handed: SystemTime::now(),
             hops: Vec::new(),
         };
-        assert!(!of("queue-full", Some(Box::new(ran))).is_unbegun());
+        assert!(!of("queue-full", Some(Box::new(timings))).is_unbegun());
     }
 }

@@ -2,8 +2,8 @@
 //! in turn, so that a busy one does not keep the others waiting.
 
 use super::problem::Problem;
-use crate::life::About;
-use crate::worker::frame::Took;
+use crate::life::MessageMeta;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +19,7 @@ pub(super) struct Job {
     /// The chain, as the workers call it.
     pub(super) chain: String,
     pub(super) id: String,
-    pub(super) about: About,
+    pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) deadline: Instant,
     /// Set once a worker has it.
@@ -30,9 +30,9 @@ pub(super) struct Job {
 /// What a chain answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) about: About,
+    pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
-    pub(super) hops: Vec<Took>,
+    pub(super) hops: Vec<HopTiming>,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
 }

@@ -7,11 +7,11 @@
 
 use super::Gateway;
 use super::http::Call;
-use super::problem::{Problem, Ran};
+use super::problem::{Problem, StepTimings};
 use super::queue::{Answer, Job};
 use crate::chain_file::{Chain, ChainFile, Origin};
-use crate::life::About;
-use crate::worker::frame::Took;
+use crate::life::MessageMeta;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::collections::BTreeMap;
@@ -94,25 +94,25 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
 pub(super) async fn run(
     gateway: &Gateway,
     call: &Call<'_>,
-    about: About,
+    meta: MessageMeta,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Problem> {
-    let Some(parts) = gateway.fleet().routes.get(call.chain).cloned() else {
+    let Some(parts) = gateway.generation().routes.get(call.chain).cloned() else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-chain",
             "the chain file has just been changed and has this chain no more",
         ));
     };
-    let (mut about, mut body) = (about, body);
-    let mut ran: Option<Ran> = None;
+    let (mut meta, mut body) = (meta, body);
+    let mut ran: Option<StepTimings> = None;
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
-            about.attributes = about.attributes.for_the_next_step();
+            meta.attributes = meta.attributes.for_the_next_step();
         }
         let result = match part {
-            Part::Here { chain, first } => local(gateway, call, chain, about, body, deadline)
+            Part::Here { chain, first } => local(gateway, call, chain, meta, body, deadline)
                 .await
                 .map_err(|p| later(p, *first)),
             Part::Elsewhere {
@@ -123,12 +123,12 @@ pub(super) async fn run(
             } => {
                 let until = deadline.min(Instant::now() + *timeout);
                 let (begun, handed) = (Instant::now(), SystemTime::now());
-                let remote = super::nats::ask(gateway, call, subject, about, body, until).await;
+                let remote = super::nats::ask(gateway, call, subject, meta, body, until).await;
                 remote.map_err(|p| Problem {
                     place: Some((step + 1, function.clone())),
-                    ran: Some(Box::new(Ran {
+                    timings: Some(Box::new(StepTimings {
                         handed,
-                        hops: vec![Took {
+                        hops: vec![HopTiming {
                             at: 0.0,
                             copy: 0.0,
                             run: begun.elapsed().as_secs_f64() * 1e6,
@@ -140,24 +140,24 @@ pub(super) async fn run(
         };
         match result {
             Ok(answer) => {
-                (about, body) = (answer.about, answer.body);
+                (meta, body) = (answer.meta, answer.body);
                 join(&mut ran, answer.handed, answer.hops);
             }
             Err(mut problem) => {
-                if let Some(last) = problem.ran.take() {
+                if let Some(last) = problem.timings.take() {
                     join(&mut ran, last.handed, last.hops);
                 }
-                problem.ran = ran.map(Box::new);
+                problem.timings = ran.map(Box::new);
                 return Err(problem);
             }
         }
     }
-    let Ran { handed, hops } = ran.unwrap_or_else(|| Ran {
+    let StepTimings { handed, hops } = ran.unwrap_or_else(|| StepTimings {
         handed: SystemTime::now(),
         hops: Vec::new(),
     });
     Ok(Answer {
-        about,
+        meta,
         body,
         hops,
         handed,
@@ -165,13 +165,13 @@ pub(super) async fn run(
 }
 
 /// Adds the hops of a later part; times of all parts count from the first.
-fn join(ran: &mut Option<Ran>, handed: SystemTime, hops: Vec<Took>) {
-    let all = ran.get_or_insert_with(|| Ran {
+fn join(ran: &mut Option<StepTimings>, handed: SystemTime, hops: Vec<HopTiming>) {
+    let all = ran.get_or_insert_with(|| StepTimings {
         handed,
         hops: Vec::new(),
     });
     let after = handed.duration_since(all.handed).unwrap_or_default();
-    all.hops.extend(hops.into_iter().map(|hop| Took {
+    all.hops.extend(hops.into_iter().map(|hop| HopTiming {
         at: hop.at + after.as_secs_f64() * 1e6,
         ..hop
     }));
@@ -190,7 +190,7 @@ async fn local(
     gateway: &Gateway,
     call: &Call<'_>,
     chain: &str,
-    about: About,
+    meta: MessageMeta,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Problem> {
@@ -199,7 +199,7 @@ async fn local(
     gateway.push(Job {
         chain: chain.to_owned(),
         id: call.id.to_owned(),
-        about,
+        meta,
         body,
         deadline,
         taken: Arc::clone(&taken),
@@ -218,7 +218,7 @@ async fn local(
         }
     };
     // Its sender is gone: nobody runs it any more.
-    result.unwrap_or_else(|_| Err(super::fleet::given_up(taken.load(Ordering::Acquire))))
+    result.unwrap_or_else(|_| Err(super::generation::given_up(taken.load(Ordering::Acquire))))
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes that are thrown away for a client to read its answer.
-const WASTE: usize = 8 << 20;
+const DISCARD_LIMIT: usize = 8 << 20;
 /// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A body on its way.
 pub(super) struct Upload {
@@ -65,7 +65,7 @@ impl Upload {
         if self.body.is_end_stream() {
             return true;
         }
-        if self.waits || self.body.size_hint().lower() > WASTE as u64 {
+        if self.waits || self.body.size_hint().lower() > DISCARD_LIMIT as u64 {
             return false;
         }
         let rest = async {
@@ -73,12 +73,12 @@ impl Upload {
             while let Some(frame) = self.body.frame().await {
                 let Ok(frame) = frame else { return false };
                 thrown += frame.data_ref().map_or(0, Bytes::len);
-                if thrown > WASTE {
+                if thrown > DISCARD_LIMIT {
                     return false;
                 }
             }
             true
         };
-        timeout(PATIENCE, rest).await.unwrap_or(false)
+        timeout(DISCARD_TIMEOUT, rest).await.unwrap_or(false)
     }
 }

@@ -2,7 +2,7 @@
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
 use super::attributes;
-use super::letter::{HEAD_LEN, Letter};
+use super::message_header::{FIXED_LEN, MessageHeader};
 use super::text::{put_text, until_nul};
 use crate::printable::printable;
 use lwc::{Moment, Region};
@@ -13,7 +13,7 @@ const LEN: usize = 32 * 1024;
 
 // The root writes these.
 const REQUEST: usize = 0;
-const DEADLINE: usize = REQUEST + HEAD_LEN;
+const DEADLINE: usize = REQUEST + FIXED_LEN;
 const TIMEOUT: usize = DEADLINE + 8;
 const ID: usize = TIMEOUT + 8;
 const ID_LEN: usize = 64;
@@ -21,7 +21,7 @@ const TURN: usize = ID + ID_LEN;
 
 // The function's context writes these.
 const REPLY: usize = 1024;
-const STATUS: usize = REPLY + HEAD_LEN;
+const STATUS: usize = REPLY + FIXED_LEN;
 const LOG_USED: usize = STATUS + 8;
 const BEGAN: usize = LOG_USED + 8;
 const ERROR: usize = BEGAN + 8;
@@ -61,16 +61,16 @@ impl Control {
         &self.0
     }
 
-    /// The letter of the root to the function.
+    /// The header of the message from the root to the function.
     #[inline]
-    pub(crate) fn request(&self) -> Letter<'_> {
-        Letter::at(&self.0, REQUEST, REQUEST_ATTRIBUTES)
+    pub(crate) fn request(&self) -> MessageHeader<'_> {
+        MessageHeader::at(&self.0, REQUEST, REQUEST_ATTRIBUTES)
     }
 
-    /// The letter of the function to the root.
+    /// The header of the function's answer to the root.
     #[inline]
-    pub(crate) fn reply(&self) -> Letter<'_> {
-        Letter::at(&self.0, REPLY, REPLY_ATTRIBUTES)
+    pub(crate) fn reply(&self) -> MessageHeader<'_> {
+        MessageHeader::at(&self.0, REPLY, REPLY_ATTRIBUTES)
     }
 
     #[inline]
@@ -256,7 +256,7 @@ mod tests {
         // No field is in another's place.
         c.request().put(1, &[b'r'; 999]);
         c.reply().put(2, &[b'a'; 999]);
-        assert_eq!((c.request().head().len(), c.reply().head().len()), (1, 2));
+        assert_eq!((c.request().read().len(), c.reply().read().len()), (1, 2));
         assert_eq!((c.begin(), c.status()), (12, -3));
         // SAFETY: as above.
         assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");

@@ -1,6 +1,6 @@
 //! What can go wrong, named by chain, step, function and cause.
 
-use super::context::{end_of, word};
+use super::snapshot::{end_of, word};
 use std::time::Duration;
 
 /// Why a function gave no answer.
@@ -52,7 +52,7 @@ impl Cause {
     pub(super) fn of_snapshot(args: &[u64]) -> Self {
         match args.first() {
             Some(&word::ENDED) => Self::Ended(EndText::from(end_of(args))),
-            Some(&word::STRANGER) => Self::Misbehaved(
+            Some(&word::UNEXPECTED) => Self::Misbehaved(
                 "it passed control to a context that it has no business with".into(),
             ),
             _ => Self::Misbehaved("its snapshot woke up".into()),
@@ -90,7 +90,7 @@ pub struct EndText {
 
 impl EndText {
     /// As the backend tells it of one that it finds dead.
-    pub(super) fn told(e: &lwc::Error) -> Self {
+    pub(super) fn found_dead(e: &lwc::Error) -> Self {
         let text = format!("has ended while nobody waited for it: {e}");
         Self { text }
     }

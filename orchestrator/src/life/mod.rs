@@ -3,12 +3,12 @@
 //! 1. **build** ([`crate::build`]);
 //! 2. **create** (`start.rs`): a context with the function's own regions and
 //!    secrets, nothing of others, no descriptors;
-//! 3. **initialise** (`context.rs`): load, init, enter the sandbox, park. What
+//! 3. **initialise** (`snapshot.rs`): load, init, enter the sandbox, park. What
 //!    is parked is the snapshot;
 //! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
-//!    (`serve.rs`); the root does so for each step (`chain.rs`), or functions
+//!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes, unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -20,30 +20,30 @@
 //!   control page of f: root ⇄ f        control page of g: root ⇄ g
 //! ```
 //!
-//! What is said of a message (`letter.rs`) is on the control pages (`control.rs`)
+//! What is said of a message (`message_header.rs`) is on the control pages (`control.rs`)
 //! where the root passes it on, else behind the bytes in a middle region.
 
 mod attributes;
 pub mod chain;
-pub(crate) mod context;
 pub(crate) mod control;
 mod copies;
 pub(crate) mod environment;
 mod error;
 mod host;
-mod letter;
+mod invocation;
 mod limits;
+mod message_header;
 pub(crate) mod probe;
 mod relay;
 mod secrets;
-mod serve;
+pub(crate) mod snapshot;
 mod start;
 mod syscalls;
 mod text;
 pub(crate) mod untraced;
 
-pub use attributes::{Attributes, Unfit};
-pub use chain::{About, Counts, Hop, LiveChain, SetupTimings};
+pub use attributes::{AttributeError, Attributes};
+pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};

@@ -56,7 +56,7 @@ impl Vault {
     /// Specifiers that leave all secrets but one function's out of a context.
     pub(crate) fn hide_others(&self, function: &str, specs: &mut Vec<Spec>) {
         for held in self.held.iter().filter(|h| h.function != function) {
-            // SAFETY: the new context runs `context::main`, which touches no
+            // SAFETY: the new context runs `snapshot::main`, which touches no
             // secret but those of its own function, and never drops the rest.
             specs.push(unsafe { Spec::memory(held.secret.pages(), Access::Unmap) });
         }

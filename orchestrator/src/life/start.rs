@@ -1,11 +1,11 @@
 //! How a chain comes to life: steps 2, 3 and 5.
 
 use super::chain::{Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step};
-use super::context::{self, Parts, word};
 use super::control::Control;
 use super::error::{EndText, StartError};
-use super::letter::{Letter, TAIL_LEN};
+use super::message_header::{HEADER_LEN, MessageHeader};
 use super::secrets::Vault;
+use super::snapshot::{self, Parts, word};
 use crate::build::Built;
 use crate::chain_file::{ChainFile, Function, Isolation};
 use lwc::{Access, Context, Errno, Event, Flags, Region, Spec};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
-const SETUP_PATIENCE: Duration = Duration::from_secs(10);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LiveChain {
     /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
@@ -37,13 +37,13 @@ impl LiveChain {
         // is nothing beside.
         let relay = chain.isolation == Isolation::Chain && count > 1;
         let len = chain.region as usize;
-        // Whether the letter of a message is in its region: the root has no part
-        // in it then.
+        // Whether the header of a message is in its region, between two functions:
+        // the root neither reads nor writes it then.
         let between = |region: usize| relay && (1..count).contains(&region);
         let mut regions = Vec::with_capacity(count + 1);
         let mut controls = Vec::with_capacity(count);
         for i in 0..=count {
-            let tail = if between(i) { TAIL_LEN } else { 0 };
+            let tail = if between(i) { HEADER_LEN } else { 0 };
             let region = Region::new(len + tail)?;
             // Whoever maps it anew, the next function first of all, reads.
             region.seal()?;
@@ -57,7 +57,7 @@ impl LiveChain {
         let capacity = regions[0].len();
         for (i, function) in chain.steps.iter().enumerate() {
             let mut specs = vec![Spec::all_files(Access::Unmap)];
-            let strangers = regions
+            let other_regions = regions
                 .iter()
                 .enumerate()
                 .filter(|(r, _)| *r != i && *r != i + 1)
@@ -68,7 +68,7 @@ impl LiveChain {
                 .filter(|(c, _)| *c != i)
                 .map(|(_, c)| c.region());
             let other_chains = others.iter().flat_map(LiveChain::regions);
-            for region in strangers.chain(other_controls).chain(other_chains) {
+            for region in other_regions.chain(other_controls).chain(other_chains) {
                 specs.push(Spec::region(region, Access::Unmap));
             }
             vault.hide_others(function, &mut specs);
@@ -84,12 +84,12 @@ impl LiveChain {
                 capacity,
                 control: &controls[i],
                 request: if between(i) {
-                    Letter::behind(&regions[i], capacity)
+                    MessageHeader::behind(&regions[i], capacity)
                 } else {
                     controls[i].request()
                 },
                 reply: if between(i + 1) {
-                    Letter::behind(&regions[i + 1], capacity)
+                    MessageHeader::behind(&regions[i + 1], capacity)
                 } else {
                     controls[i].reply()
                 },
@@ -187,15 +187,15 @@ fn start_step(
     let text = |e: lwc::Error| e.to_string();
     let begin = Instant::now();
     let snapshot = lwc::spawn(specs, Flags::TRAP_FAULT | Flags::TRAP_EXIT, |event| {
-        context::main(event, parts)
+        snapshot::main(event, parts)
     })
     .map_err(text)?;
     let create = begin.elapsed();
     log::debug!("create: function {}", function.name);
 
     let begin = Instant::now();
-    let patience = SETUP_PATIENCE.max(function.timeout);
-    let event = snapshot.switch_until(&[], begin + patience);
+    let timeout = SETUP_TIMEOUT.max(function.timeout);
+    let event = snapshot.switch_until(&[], begin + timeout);
     for (_, line) in parts.control.take_log() {
         log::info!(target: "function", "{} [init]: {line}", function.name);
     }
@@ -213,7 +213,7 @@ fn start_step(
             let _ = snapshot.destroy();
             return Err(format!(
                 "its constructors and initialiser took more than {}",
-                humantime::format_duration(patience)
+                humantime::format_duration(timeout)
             ));
         }
         Err(e) => return Err(text(e)),

@@ -106,13 +106,13 @@ pub(crate) struct Invoke {
 pub(crate) struct Answer {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
-    pub(crate) hops: Vec<Took>,
+    pub(crate) hops: Vec<HopTiming>,
 }
 
 /// When one hop began, from the beginning of the invocation, and what it took,
 /// in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Took {
+pub(crate) struct HopTiming {
     pub(crate) at: f64,
     pub(crate) copy: f64,
     pub(crate) run: f64,
@@ -130,7 +130,7 @@ pub(crate) struct Failed {
     /// What the function reported, where it did.
     pub(crate) code: Option<i32>,
     /// Of the steps up to this one.
-    pub(crate) hops: Vec<Took>,
+    pub(crate) hops: Vec<HopTiming>,
 }
 
 /// Head of `IDLE`, `REFUSED` and `SPENT`.
@@ -141,12 +141,12 @@ pub(crate) struct State {
     /// Microseconds that bringing all chains to life, or making the used
     /// copies anew, took.
     pub(crate) took: f64,
-    pub(crate) tally: Tally,
+    pub(crate) figures: WorkerFigures,
 }
 
 /// What a worker has done since it last told, and what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tally {
+pub(crate) struct WorkerFigures {
     /// Round trips of lwSwitch between the root and a function's context.
     pub(crate) switches: u64,
     /// Contexts that were used once and thrown away.

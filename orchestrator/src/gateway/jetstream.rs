@@ -14,7 +14,7 @@
 
 use super::Gateway;
 use super::http::{Source, invoke, is_identity};
-use super::nats::{InvocationId, head, put, told};
+use super::nats::{InvocationId, head, put, to_nats};
 use super::problem::{Cause, Problem};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
@@ -34,44 +34,44 @@ use tokio::time::{Instant, interval, sleep, timeout};
 /// How long a node may be silent before a message is given to another.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How often a node says that it is still at work.
-const PULSE: Duration = Duration::from_secs(3);
+const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// How often a message may fail before it is taken out of the stream.
 const TRIES: i64 = 5;
 /// How often it may be given out, whatever became of it: nodes may have died.
 const DELIVERIES: i64 = 10;
 /// How long one asks for a message before one asks again.
-const PULL: Duration = Duration::from_secs(20);
+const PULL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Before a failed message is given out again.
-const REST: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Before what is not there is tried again; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long those who wait for messages may take to end.
-const LEAVE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REPLY_TO: &str = "Lwc-Reply-To";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// The takers of messages, one for each worker and chain.
-pub(super) struct Work {
+/// The tasks that pull messages, one for each worker and chain.
+pub(super) struct JetStreamWork {
     stop: watch::Sender<bool>,
-    takers: JoinSet<()>,
+    pullers: JoinSet<()>,
 }
 
-impl Work {
+impl JetStreamWork {
     /// Takes messages for every chain that is served now, as soon as the stream
     /// is there; makes the stream if nobody has.
     pub(super) fn start(gateway: &Arc<Gateway>) -> Option<Self> {
         let options = gateway.options.nats.as_ref()?;
         let (client, stream) = (gateway.nats.clone()?, options.stream.clone()?);
         let stop = watch::Sender::new(false);
-        let mut takers = JoinSet::new();
-        let fleet = gateway.fleet();
+        let mut pullers = JoinSet::new();
+        let generation = gateway.generation();
         // A chain of one function (`functions/NAME`) is no chain of the file.
-        let chains = fleet.file.chains.keys().filter(|c| !c.contains('/'));
+        let chains = generation.file.chains.keys().filter(|c| !c.contains('/'));
         for chain in chains {
             for _ in 0..gateway.options.workers {
-                let taker = Taker {
+                let puller = Puller {
                     gateway: Arc::clone(gateway),
                     client: client.clone(),
                     prefix: options.prefix.clone(),
@@ -79,24 +79,24 @@ impl Work {
                     chain: chain.clone(),
                     stop: stop.subscribe(),
                 };
-                takers.spawn(taker.run());
+                pullers.spawn(puller.run());
             }
         }
-        Some(Self { stop, takers })
+        Some(Self { stop, pullers })
     }
 
     /// Takes no more; what was taken goes on, and counts as in flight.
     pub(super) async fn stop(mut self) {
         self.stop.send_replace(true);
-        let ended = async { while self.takers.join_next().await.is_some() {} };
-        if timeout(LEAVE, ended).await.is_err() {
+        let ended = async { while self.pullers.join_next().await.is_some() {} };
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
             // They are at work; whoever drains waits for them.
-            self.takers.detach_all();
+            self.pullers.detach_all();
         }
     }
 }
 
-struct Taker {
+struct Puller {
     gateway: Arc<Gateway>,
     client: Client,
     prefix: String,
@@ -115,7 +115,7 @@ enum End {
     Again(Duration),
 }
 
-impl Taker {
+impl Puller {
     async fn run(mut self) {
         let mut pause = PAUSE;
         while !*self.stop.borrow() {
@@ -154,7 +154,7 @@ impl Taker {
         loop {
             let begun = Instant::now();
             let next = async {
-                let batch = consumer.batch().max_messages(1).expires(PULL);
+                let batch = consumer.batch().max_messages(1).expires(PULL_TIMEOUT);
                 let mut messages = batch.messages().await.map_err(text)?;
                 messages.next().await.transpose().map_err(text)
             };
@@ -198,7 +198,7 @@ impl Taker {
     /// One message to its end, or back into the stream.
     async fn serve(&mut self, message: Message) {
         let gateway = Arc::clone(&self.gateway);
-        let _flight = gateway.fly();
+        let _flight = gateway.begin_request();
         let (tries, place) = match message.info() {
             Ok(info) => (
                 info.delivered,
@@ -216,19 +216,19 @@ impl Taker {
         let end = {
             let run = self.attempt(&message, &id, tries);
             tokio::pin!(run);
-            let mut pulse = interval(PULSE);
+            let mut pulse = interval(PROGRESS_EVERY);
             pulse.tick().await;
             loop {
                 tokio::select! {
                     end = &mut run => break end,
-                    _ = pulse.tick() => said(&id, message.ack_with(AckKind::Progress).await),
+                    _ = pulse.tick() => log_unacknowledged(&id, message.ack_with(AckKind::Progress).await),
                 }
             }
         };
         match end {
             End::Done(result) => {
                 self.gateway.metrics.worked(result);
-                said(&id, message.double_ack().await);
+                log_unacknowledged(&id, message.double_ack().await);
             }
             End::Poison => {
                 self.gateway.metrics.worked("poison");
@@ -236,11 +236,11 @@ impl Taker {
                     "NATS: message {id} for {} failed in {tries} deliveries and is taken out of the stream",
                     self.chain
                 );
-                said(&id, message.double_ack_with(AckKind::Term).await);
+                log_unacknowledged(&id, message.double_ack_with(AckKind::Term).await);
             }
             End::Again(after) => {
                 self.gateway.metrics.worked("again");
-                said(&id, message.ack_with(AckKind::Nak(Some(after))).await);
+                log_unacknowledged(&id, message.ack_with(AckKind::Nak(Some(after))).await);
             }
         }
     }
@@ -261,9 +261,9 @@ impl Taker {
         }
         let mut pause = PAUSE;
         loop {
-            let Some(intake) = self.gateway.intake(&self.chain) else {
+            let Some(input) = self.gateway.input(&self.chain) else {
                 // The file has just changed; another node may have the chain.
-                return End::Again(REST);
+                return End::Again(RETRY_PAUSE);
             };
             let mut parts = head(message.headers.as_ref(), &self.chain);
             parts.extensions.insert(InvocationId(id.to_owned()));
@@ -273,7 +273,7 @@ impl Taker {
                 Source::Whole(message.payload.clone()),
                 Instant::now(),
                 self.chain.clone(),
-                &intake,
+                &input,
             )
             .await;
             let status = reply.status();
@@ -289,7 +289,7 @@ impl Taker {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
-                Blame::Perhaps if tries < TRIES => return End::Again(REST),
+                Blame::Perhaps if tries < TRIES => return End::Again(RETRY_PAUSE),
                 _ => {}
             }
             let reply = hyper::Response::from_parts(parts, body);
@@ -297,7 +297,7 @@ impl Taker {
             if let Err(why) = self.publish(message, id, reply).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");
                 if tries < TRIES {
-                    return End::Again(REST);
+                    return End::Again(RETRY_PAUSE);
                 }
             }
             return match (failed, blame(cause, status)) {
@@ -319,7 +319,7 @@ impl Taker {
         let Some(subject) = wanted else {
             return Ok(());
         };
-        if !may_be_told(subject, &self.prefix) {
+        if !may_reply_to(subject, &self.prefix) {
             log::warn!(
                 "NATS: message {id} wants its answer at {subject:?}, which is neither an inbox \
                  nor below {}.results; it is published nowhere",
@@ -327,7 +327,7 @@ impl Taker {
             );
             return Ok(());
         }
-        let (mut headers, result) = told(&self.gateway, reply);
+        let (mut headers, result) = to_nats(&self.gateway, reply);
         put(&mut headers, MESSAGE_ID, id);
         let body = match result {
             Ok(body) => body,
@@ -373,7 +373,7 @@ fn blame(cause: &str, status: StatusCode) -> Blame {
 
 /// Where answers may be published, whoever asks: a node has more rights than
 /// those who give it work, and lends none of them.
-fn may_be_told(subject: &str, prefix: &str) -> bool {
+fn may_reply_to(subject: &str, prefix: &str) -> bool {
     let plain = |token: &str| {
         !token.is_empty()
             && token
@@ -402,7 +402,7 @@ fn own_id(headers: Option<&HeaderMap>) -> Option<String> {
     is_identity(id).then(|| id.to_owned())
 }
 
-fn said(id: &str, result: Result<(), impl Display>) {
+fn log_unacknowledged(id: &str, result: Result<(), impl Display>) {
     if let Err(e) = result {
         log::warn!("NATS: what became of message {id} could not be said: {e}; it may come again");
     }
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn answers_go_to_inboxes_and_results_alone() {
         for good in ["_INBOX.abc.1", "lwc.results.a", "lwc.results.a.b-c"] {
-            assert!(may_be_told(good, "lwc"), "{good}");
+            assert!(may_reply_to(good, "lwc"), "{good}");
         }
         let long = format!("_INBOX.{}", "a".repeat(300));
         for bad in [
@@ -445,7 +445,7 @@ mod tests {
             "other.results.a",
             &long,
         ] {
-            assert!(!may_be_told(bad, "lwc"), "{bad:?}");
+            assert!(!may_reply_to(bad, "lwc"), "{bad:?}");
         }
     }
 

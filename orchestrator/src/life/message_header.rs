@@ -1,11 +1,11 @@
-//! What goes with the bytes of a message, in memory that two contexts share:
-//! how many they are, their content type, attributes.
+//! The header of a message, in memory that two contexts share: the length of
+//! the message, its content type, its attributes.
 //!
-//! Where the root is one of the two, the letter is on a control page
+//! Between the root and a function the header is on the function's control page
 //! (`control.rs`). Between two functions that hand over to each other
-//! (`relay.rs`) it is behind the bytes, at the end of their region, where one
-//! writes and the other reads. Nobody believes a letter of a function's, and
-//! each word of it is read once.
+//! (`relay.rs`) it follows the bytes of the message, at the end of their
+//! region: one of them writes, the other reads. A header that a function wrote
+//! is not trusted: each word of it is read once, and checked.
 
 use super::attributes::{self, Attributes};
 use super::text::{put_text, until_nul};
@@ -15,54 +15,54 @@ use std::ffi::c_char;
 
 const LEN: usize = 0;
 const ATTRIBUTES_LEN: usize = 8;
-const TYPE: usize = 16;
+const CONTENT_TYPE: usize = 16;
 /// Bytes of a content type, with the NUL at its end.
-pub(crate) const TYPE_LEN: usize = 128;
-/// What every message has; attributes are apart from it, for a page that is
-/// not touched costs nothing after a switch.
-pub(super) const HEAD_LEN: usize = TYPE + TYPE_LEN;
+pub(crate) const CONTENT_TYPE_LEN: usize = 128;
+/// Bytes of the fields that every message has. The attributes are elsewhere,
+/// because a page that is not touched costs nothing after a switch.
+pub(super) const FIXED_LEN: usize = CONTENT_TYPE + CONTENT_TYPE_LEN;
 
-/// So many bytes are behind those of a message.
-pub(super) const TAIL_LEN: usize = HEAD_LEN + attributes::ROOM;
+/// Bytes of a header that follows the bytes of its message.
+pub(super) const HEADER_LEN: usize = FIXED_LEN + attributes::ROOM;
 
-/// A place for a letter.
+/// Where the header of a message is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Letter<'a> {
+pub(crate) struct MessageHeader<'a> {
     region: &'a Region,
-    head: usize,
+    fixed: usize,
     attributes: usize,
 }
 
-impl<'a> Letter<'a> {
-    /// Head and attributes at these places of a region.
+impl<'a> MessageHeader<'a> {
+    /// The fixed fields and the attributes at these offsets of a region.
     ///
     /// # Panics
     /// When they do not fit there.
     #[inline]
-    pub(super) fn at(region: &'a Region, head: usize, attributes: usize) -> Self {
-        assert!(head <= region.len() - HEAD_LEN);
+    pub(super) fn at(region: &'a Region, fixed: usize, attributes: usize) -> Self {
+        assert!(fixed <= region.len() - FIXED_LEN);
         assert!(attributes <= region.len() - attributes::ROOM);
         Self {
             region,
-            head,
+            fixed,
             attributes,
         }
     }
 
     /// Behind the bytes, of which there are so many at most.
     pub(super) fn behind(region: &'a Region, capacity: usize) -> Self {
-        Self::at(region, capacity, capacity + HEAD_LEN)
+        Self::at(region, capacity, capacity + FIXED_LEN)
     }
 
     #[inline]
     fn put_u64(&self, at: usize, value: u64) {
-        self.region.write(self.head + at, &value.to_ne_bytes());
+        self.region.write(self.fixed + at, &value.to_ne_bytes());
     }
 
     #[inline]
     fn u64(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
-        self.region.read(self.head + at, &mut bytes);
+        self.region.read(self.fixed + at, &mut bytes);
         u64::from_ne_bytes(bytes)
     }
 
@@ -71,7 +71,12 @@ impl<'a> Letter<'a> {
     #[inline]
     pub(super) fn put(&self, len: u64, kind: &[u8]) {
         self.put_u64(LEN, len);
-        put_text(self.region, self.head + TYPE, TYPE_LEN, until_nul(kind));
+        put_text(
+            self.region,
+            self.fixed + CONTENT_TYPE,
+            CONTENT_TYPE_LEN,
+            until_nul(kind),
+        );
     }
 
     /// Writer: the attributes.
@@ -105,21 +110,21 @@ impl<'a> Letter<'a> {
     /// Reader: all but the attributes themselves, taken out at once. The writer
     /// may go on writing: what it says is what it said then.
     #[inline]
-    pub(super) fn head(&self) -> Head {
-        let mut bytes = [0; HEAD_LEN];
-        self.region.read(self.head, &mut bytes);
-        Head(bytes)
+    pub(super) fn read(&self) -> FixedFields {
+        let mut bytes = [0; FIXED_LEN];
+        self.region.read(self.fixed, &mut bytes);
+        FixedFields(bytes)
     }
 
-    /// Reader of a letter of the root's, which changes it only while no
-    /// function runs: the type, a text that ends in a NUL.
+    /// Reader of a header that the root wrote, and changes only while no
+    /// function runs: the content type, a text that ends in a NUL.
     #[inline]
-    pub(super) fn kind_in_place(&self) -> *const c_char {
+    pub(super) fn content_type_in_place(&self) -> *const c_char {
         // SAFETY: inside the region, as `at` asserted.
         unsafe {
             self.region
                 .as_ptr()
-                .add(self.head + TYPE)
+                .add(self.fixed + CONTENT_TYPE)
                 .cast_const()
                 .cast()
         }
@@ -140,11 +145,11 @@ impl<'a> Letter<'a> {
         (self.u64(ATTRIBUTES_LEN) as usize).min(attributes::ROOM)
     }
 
-    /// Reader: the attributes of a letter with this head, checked; `None` when
-    /// they are malformed.
+    /// Reader: the attributes of the header that `fixed` was read from, checked;
+    /// `None` when they are malformed.
     #[inline]
-    pub(super) fn attributes(&self, head: &Head) -> Option<Attributes> {
-        match head.u64(ATTRIBUTES_LEN) {
+    pub(super) fn attributes(&self, fixed: &FixedFields) -> Option<Attributes> {
+        match fixed.u64(ATTRIBUTES_LEN) {
             0 => Some(Attributes::default()),
             used if used > attributes::ROOM as u64 => None,
             used => {
@@ -156,10 +161,10 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The head of a letter, in memory of the reader's own.
-pub(super) struct Head([u8; HEAD_LEN]);
+/// The fixed fields of a header, copied into memory of the reader's own.
+pub(super) struct FixedFields([u8; FIXED_LEN]);
 
-impl Head {
+impl FixedFields {
     #[inline]
     fn u64(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
@@ -181,8 +186,8 @@ impl Head {
 
     /// Their type, made printable. Most are empty: then one byte is looked at.
     #[inline]
-    pub(super) fn kind(&self) -> String {
-        match until_nul(&self.0[TYPE..]) {
+    pub(super) fn content_type(&self) -> String {
+        match until_nul(&self.0[CONTENT_TYPE..]) {
             [] => String::new(),
             kind => printable(kind),
         }
@@ -196,45 +201,45 @@ mod tests {
 
     #[test]
     fn what_the_writer_puts_the_reader_gets() {
-        let region = Region::new(4096 + TAIL_LEN).unwrap();
-        let letter = Letter::behind(&region, 4096);
+        let region = Region::new(4096 + HEADER_LEN).unwrap();
+        let header = MessageHeader::behind(&region, 4096);
         let mut all = Attributes::default();
         all.set("x-one", "1").unwrap();
-        letter.put(7, b"text/plain\0more");
-        letter.put_attributes(&all);
-        assert_eq!(letter.head().len(), 7);
+        header.put(7, b"text/plain\0more");
+        header.put_attributes(&all);
+        assert_eq!(header.read().len(), 7);
         // SAFETY: it points into the region and ends in a NUL, as just put.
-        let kind = unsafe { CStr::from_ptr(letter.kind_in_place()) };
+        let kind = unsafe { CStr::from_ptr(header.content_type_in_place()) };
         assert_eq!(kind, c"text/plain");
-        assert_eq!(letter.attributes_in_place(), all.as_bytes());
-        assert!(letter.put_attribute(b"x-one", b"2"));
-        let read = letter.attributes(&letter.head()).unwrap();
+        assert_eq!(header.attributes_in_place(), all.as_bytes());
+        assert!(header.put_attribute(b"x-one", b"2"));
+        let read = header.attributes(&header.read()).unwrap();
         assert_eq!(read.iter().collect::<Vec<_>>(), [("x-one", "2")]);
-        letter.put(1, b"a\x1b[0m");
-        let head = letter.head();
-        assert_eq!((head.len(), head.has_attributes()), (1, true));
-        assert_eq!(head.kind(), "a\\u{1b}[0m");
+        header.put(1, b"a\x1b[0m");
+        let fixed = header.read();
+        assert_eq!((fixed.len(), fixed.has_attributes()), (1, true));
+        assert_eq!(fixed.content_type(), "a\\u{1b}[0m");
         // What the writer says now is not what it said.
-        letter.put(2, b"b");
-        letter.clear_attributes();
-        assert_eq!((head.len(), head.has_attributes()), (1, true));
-        assert_eq!(head.kind(), "a\\u{1b}[0m");
-        assert_eq!(letter.attributes(&head).unwrap().iter().count(), 1);
-        let head = letter.head();
-        assert_eq!(letter.attributes(&head).unwrap().iter().count(), 0);
+        header.put(2, b"b");
+        header.clear_attributes();
+        assert_eq!((fixed.len(), fixed.has_attributes()), (1, true));
+        assert_eq!(fixed.content_type(), "a\\u{1b}[0m");
+        assert_eq!(header.attributes(&fixed).unwrap().iter().count(), 1);
+        let fixed = header.read();
+        assert_eq!(header.attributes(&fixed).unwrap().iter().count(), 0);
     }
 
     #[test]
     fn attributes_that_lie_are_refused() {
-        let region = Region::new(TAIL_LEN).unwrap();
-        let letter = Letter::behind(&region, 0);
-        assert!(letter.put_attribute(b"a", b"1"));
+        let region = Region::new(HEADER_LEN).unwrap();
+        let header = MessageHeader::behind(&region, 0);
+        assert!(header.put_attribute(b"a", b"1"));
         for bad in [1, 3, 1 << 20, u64::MAX] {
-            letter.put_u64(ATTRIBUTES_LEN, bad);
-            assert_eq!(letter.attributes(&letter.head()), None, "{bad}");
+            header.put_u64(ATTRIBUTES_LEN, bad);
+            assert_eq!(header.attributes(&header.read()), None, "{bad}");
         }
         let full = vec![b'x'; attributes::ROOM];
-        letter.clear_attributes();
-        assert!(!letter.put_attribute(b"a", &full));
+        header.clear_attributes();
+        assert!(!header.put_attribute(b"a", &full));
     }
 }

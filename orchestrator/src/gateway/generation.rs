@@ -3,9 +3,9 @@
 
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::process::{Handed, Worker};
 use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
+use super::worker_process::{Handed, Worker};
 use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::life::environment::handed_on;
@@ -37,7 +37,7 @@ pub(super) struct Plan {
 }
 
 /// A generation.
-pub(super) struct Fleet {
+pub(super) struct Generation {
     pub(super) file: ChainFile,
     /// The way of each chain's messages.
     pub(super) routes: Routes,
@@ -47,7 +47,7 @@ pub(super) struct Fleet {
     /// The first frame of each worker, secrets of the environment in it.
     start: Zeroizing<Vec<u8>>,
     options: Vec<String>,
-    patience: Duration,
+    start_timeout: Duration,
     /// Workers that are ready or at work.
     alive: AtomicUsize,
     /// Those at work.
@@ -60,9 +60,9 @@ pub(super) struct Fleet {
 }
 
 /// The tasks of a generation, one a worker.
-pub(super) type Crew = JoinSet<()>;
+pub(super) type WorkerTasks = JoinSet<()>;
 
-impl Fleet {
+impl Generation {
     /// Starts all workers and waits until each is ready.
     ///
     /// # Errors
@@ -70,10 +70,10 @@ impl Fleet {
     pub(super) async fn launch(
         plan: Plan,
         metrics: Arc<Metrics>,
-    ) -> Result<(Arc<Self>, Crew), String> {
+    ) -> Result<(Arc<Self>, WorkerTasks), String> {
         let steps = plan.file.chains.values().flat_map(|c| &c.steps);
         // A worker bounds each step itself; this is for one that hangs.
-        let patience = steps
+        let start_timeout = steps
             .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
             + Duration::from_secs(15);
@@ -89,7 +89,7 @@ impl Fleet {
         let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
         text.extend_from_slice(&head);
         text.extend_from_slice(&values);
-        let fleet = Arc::new(Self {
+        let generation = Arc::new(Self {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
             file: plan.file,
             routes,
@@ -100,7 +100,7 @@ impl Fleet {
                 .collect(),
             start: text,
             options: plan.options,
-            patience,
+            start_timeout,
             alive: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             down: watch::Sender::new(None),
@@ -108,9 +108,9 @@ impl Fleet {
             metrics,
         });
         let (tell, mut told) = mpsc::channel(plan.workers);
-        let mut crew = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..plan.workers {
-            crew.spawn(Arc::clone(&fleet).man(tell.clone()));
+            tasks.spawn(Arc::clone(&generation).supervise(tell.clone()));
         }
         drop(tell);
         for _ in 0..plan.workers {
@@ -120,19 +120,19 @@ impl Fleet {
                 Some(Err(why)) => why,
                 None => "a worker's task ended".into(),
             };
-            crew.shutdown().await;
+            tasks.shutdown().await;
             return Err(why);
         }
         // Those of a file that is refused are never heard of.
-        for (name, chain) in &fleet.file.chains {
-            let parts = fleet.routes[name].iter();
+        for (name, chain) in &generation.file.chains {
+            let parts = generation.routes[name].iter();
             let remote = parts
                 .filter(|p| matches!(p, Part::Elsewhere { .. }))
                 .count()
                 > 0;
-            fleet.metrics.know(name, &chain.steps, remote);
+            generation.metrics.know(name, &chain.steps, remote);
         }
-        Ok((fleet, crew))
+        Ok((generation, tasks))
     }
 
     /// Whether a worker is there for requests.
@@ -176,18 +176,18 @@ impl Fleet {
     }
 
     /// One worker after the other, until there is no more work.
-    async fn man(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
+    async fn supervise(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
         // The first start alone is waited for.
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
         let mut abort = self.abort.subscribe();
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, &self.start, self.patience).await {
+            match Worker::start(&self.options, &self.start, self.start_timeout).await {
                 Ok(worker) => {
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
-                    self.metrics.told(worker.pid, &worker.tally);
+                    self.metrics.worker_reported(worker.pid, &worker.figures);
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
                     // Whoever is told of it finds it in the log and the figures.
@@ -250,8 +250,8 @@ impl Fleet {
             self.busy.fetch_sub(1, Ordering::AcqRel);
             match handed? {
                 Handed::Idle(state) => {
-                    self.metrics.copied(state.took, state.tally.copies);
-                    self.metrics.told(worker.pid, &state.tally);
+                    self.metrics.copied(state.took, state.figures.copies);
+                    self.metrics.worker_reported(worker.pid, &state.figures);
                 }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
