@@ -182,7 +182,7 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
 }
 
 #[test]
-fn a_forged_letter_is_refused_by_the_next_function() {
+fn a_forged_header_is_refused_by_the_next_function() {
     let folder = chain("switcher", "chain", ["2s"; 3]);
     let malformed = "the function before it left a length or attributes that none can";
     let (step, cause, message) = attempt(&folder, "forge").unwrap_err();

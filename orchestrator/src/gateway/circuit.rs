@@ -4,8 +4,7 @@
 //! once. When the pause is over one request may try; its end closes the
 //! circuit, or opens it for another pause.
 
-use super::problem::Problem;
-use hyper::StatusCode;
+use super::problem::{Problem, ProblemKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +34,42 @@ pub(super) enum Outcome {
     Completed,
     /// It never came to a function, or nobody waited for its end.
     Unknown,
+}
+
+impl Outcome {
+    /// Of a request that failed.
+    pub(super) fn of(problem: &Problem) -> Self {
+        match problem.kind {
+            ProblemKind::Crash | ProblemKind::Misbehaved | ProblemKind::WorkerLost => Self::Crashed,
+            // Not the function's doing, and nobody knows what it would have done.
+            ProblemKind::Backend => Self::Unknown,
+            ProblemKind::Aborted
+            | ProblemKind::BadBody
+            | ProblemKind::BadContentType
+            | ProblemKind::BadEvent
+            | ProblemKind::BadHeader
+            | ProblemKind::BadTimeout
+            | ProblemKind::CircuitOpen
+            | ProblemKind::Deadline
+            | ProblemKind::Draining
+            | ProblemKind::Error
+            | ProblemKind::GivenUp
+            | ProblemKind::Method
+            | ProblemKind::NoWorker
+            | ProblemKind::QueueFull
+            | ProblemKind::Remote
+            | ProblemKind::SlowBody
+            | ProblemKind::Timeout
+            | ProblemKind::TooBig
+            | ProblemKind::TooLarge
+            | ProblemKind::UnknownChain
+            | ProblemKind::UnknownFunction
+            | ProblemKind::UnknownPath => match problem.place {
+                Some(_) => Self::Completed,
+                None => Self::Unknown,
+            },
+        }
+    }
 }
 
 /// Leave to run, given back with what came of it.
@@ -73,8 +108,7 @@ impl Circuits {
             };
             if let Some(left) = left {
                 return Err(Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "circuit-open",
+                    ProblemKind::CircuitOpen,
                     format!(
                         "this chain crashed {} times in a row and is left alone for a while",
                         self.limit
@@ -151,8 +185,8 @@ mod tests {
         assert_eq!(c.open(), ["c"]);
         let trial = c.admit("c").unwrap();
         assert_eq!(
-            c.admit("c").unwrap_err().cause,
-            "circuit-open",
+            c.admit("c").unwrap_err().kind,
+            ProblemKind::CircuitOpen,
             "one at a time"
         );
         assert!(c.admit("d").is_ok(), "another chain");

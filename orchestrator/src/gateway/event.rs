@@ -9,7 +9,7 @@
 //! as they are, and reads data as JSON and writes it anew, where a function may
 //! count on the bytes its caller sent.
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use crate::life::{Attributes, MessageMeta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -37,7 +37,7 @@ pub(super) enum Mode {
 }
 
 fn bad(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-event", detail)
+    Problem::new(ProblemKind::BadEvent, detail)
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -58,11 +58,8 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         } else {
             "events are taken as application/cloudevents+json, or in binary mode"
         };
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad-event",
-            what,
-        ));
+        return Err(Problem::new(ProblemKind::BadEvent, what)
+            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if headers.contains_key("ce-specversion") {
         return Ok(Mode::Binary);
@@ -351,7 +348,7 @@ mod tests {
             r#""time":"yesterday""#,
             r#""x":"line\nbreak""#,
         ] {
-            assert_eq!(event(bad).unwrap_err().cause, "bad-event", "{bad}");
+            assert_eq!(event(bad).unwrap_err().kind, ProblemKind::BadEvent, "{bad}");
         }
     }
 

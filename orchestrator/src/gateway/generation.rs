@@ -2,7 +2,7 @@
 //! they die.
 
 use super::metrics::Metrics;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
 use super::worker_process::{Handed, Worker};
@@ -10,7 +10,6 @@ use crate::build::Built;
 use crate::chain_file::ChainFile;
 use crate::life::environment::handed_on;
 use crate::worker::frame;
-use hyper::StatusCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -266,8 +265,7 @@ impl Generation {
 fn no_worker(why: &str) -> Problem {
     log::debug!("no worker: {why}");
     Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "no-worker",
+        ProblemKind::NoWorker,
         "no worker process can be started; the server's log says why",
     )
     .retry(5)
@@ -277,11 +275,10 @@ fn no_worker(why: &str) -> Problem {
 /// has a word of its own, and is not asked to come again: nobody knows what it
 /// has done.
 pub(super) fn given_up(begun: bool) -> Problem {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
     if begun {
         let detail = "this server shut down while the invocation ran; it may have been run in part";
-        return Problem::new(status, "aborted", detail);
+        return Problem::new(ProblemKind::Aborted, detail);
     }
     let detail = "this server shut down before the invocation began";
-    Problem::new(status, "draining", detail).retry(5)
+    Problem::new(ProblemKind::Draining, detail).retry(5)
 }

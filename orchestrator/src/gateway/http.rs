@@ -4,7 +4,7 @@ use super::Gateway;
 use super::circuit::Outcome;
 use super::message::{self, ChainInput};
 use super::page::{self, Status};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::route;
 use super::trace::{Trace, random};
@@ -142,7 +142,7 @@ fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
 }
 
 fn unknown_path(detail: &str) -> Reply {
-    Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail).respond(None, None)
+    Problem::new(ProblemKind::UnknownPath, detail).respond(None, None)
 }
 
 /// Invokes a chain, if the method is one it takes.
@@ -161,18 +161,21 @@ async fn call(
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
-    let (cause, detail) = match alone {
+    let (kind, detail) = match alone {
         true if !gateway.options.functions => (
-            "unknown-function",
+            ProblemKind::UnknownFunction,
             "functions are not served outside their chains here (option --functions)".into(),
         ),
         true => (
-            "unknown-function",
+            ProblemKind::UnknownFunction,
             format!("no function is called {name:?}"),
         ),
-        false => ("unknown-chain", format!("no chain is called {name:?}")),
+        false => (
+            ProblemKind::UnknownChain,
+            format!("no chain is called {name:?}"),
+        ),
     };
-    Problem::new(StatusCode::NOT_FOUND, cause, detail)
+    Problem::new(kind, detail)
 }
 
 fn typed(kind: &'static str, body: impl Into<Bytes>) -> Reply {
@@ -193,12 +196,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        format!("this path takes {allowed}"),
-    )
-    .respond(None, None);
+    let mut reply =
+        Problem::new(ProblemKind::Method, format!("this path takes {allowed}")).respond(None, None);
     reply
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allowed));
@@ -241,7 +240,7 @@ pub(super) async fn invoke(
     };
     let result = attempt(gateway, &call, head, source).await;
     let took = begun.elapsed().as_secs_f64();
-    let cause = result.as_ref().err().map(|p| p.cause);
+    let cause = result.as_ref().err().map(|p| p.kind);
     gateway.metrics.invoked(&chain, cause, took);
     let steps = gateway.steps(&chain);
     let mut reply = match &result {
@@ -312,9 +311,9 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
             let function = p.place.as_ref().map_or("", |p| p.1.as_str());
             log::warn!(
                 target: "invocation", invocation_id = id, call_id, chain, trace_id, span_id, status,
-                cause = p.cause, function, duration_ms = ms;
+                cause = p.kind.as_str(), function, duration_ms = ms;
                 "{chain} [{named}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
-                p.cause, p.detail
+                p.kind, p.detail
             );
         }
     }
@@ -348,12 +347,7 @@ async fn attempt(
     source: Source<'_>,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "this server is shutting down",
-        )
-        .retry(5));
+        return Err(Problem::new(ProblemKind::Draining, "this server is shutting down").retry(5));
     }
     let deadline = call.begun + request_timeout(&head.headers, gateway.options.timeout)?;
     let parent = call.trace.header();
@@ -379,11 +373,7 @@ async fn attempt(
     let result = route::run(gateway, call, meta, body, deadline).await;
     pass.outcome = match &result {
         Ok(_) => Outcome::Completed,
-        Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
-        // Not the function's doing, and nobody knows what it would have done.
-        Err(p) if p.cause == "backend" => Outcome::Unknown,
-        Err(p) if p.place.is_some() => Outcome::Completed,
-        Err(_) => Outcome::Unknown,
+        Err(problem) => Outcome::of(problem),
     };
     result
 }
@@ -404,8 +394,7 @@ fn request_timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Prob
         return match given {
             Some(d) if !d.is_zero() => Ok(d.min(most)),
             _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-timeout",
+                ProblemKind::BadTimeout,
                 format!("header {name}: give seconds (5, 0.25) or a duration (250ms), above zero"),
             )),
         };
@@ -415,8 +404,7 @@ fn request_timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Prob
 
 pub(super) fn too_large(limit: u64) -> Problem {
     Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too-large",
+        ProblemKind::TooLarge,
         format!("the chain takes {limit} bytes at most (`region` in its file)"),
     )
 }

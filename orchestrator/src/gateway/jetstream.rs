@@ -15,7 +15,7 @@
 use super::Gateway;
 use super::http::{Source, invoke, is_identity};
 use super::nats::{InvocationId, head, put, to_nats};
-use super::problem::{Cause, Problem};
+use super::problem::{OwnProblem, Problem, ProblemKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{self, AckKind, Message};
@@ -248,8 +248,7 @@ impl Puller {
     async fn attempt(&mut self, message: &Message, id: &str, tries: i64) -> End {
         if tries > DELIVERIES {
             let problem = Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "given-up",
+                ProblemKind::GivenUp,
                 format!("{DELIVERIES} times a node took this message and did not end it"),
             );
             let (parts, body) = problem.respond(Some(&self.chain), Some(id)).into_parts();
@@ -280,9 +279,9 @@ impl Puller {
             let (parts, body) = reply.into_parts();
             let body = collected(body).await;
             // A function may write what looks like a problem; this it cannot.
-            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.word);
+            let failure = parts.extensions.get::<OwnProblem>().map(|p| p.kind);
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
-            match blame(cause, status) {
+            match blame(failure, status) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
                 Blame::Nobody => {
                     self.rest(pause).await;
@@ -293,14 +292,14 @@ impl Puller {
                 _ => {}
             }
             let reply = hyper::Response::from_parts(parts, body);
-            let failed = !cause.is_empty();
+            let failed = failure.is_some();
             if let Err(why) = self.publish(message, id, reply).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");
                 if tries < TRIES {
                     return End::Again(RETRY_PAUSE);
                 }
             }
-            return match (failed, blame(cause, status)) {
+            return match (failed, blame(failure, status)) {
                 (_, Blame::Perhaps) => End::Poison,
                 (true, _) => End::Done("failed"),
                 (false, _) => End::Done("answered"),
@@ -359,15 +358,39 @@ enum Blame {
     Nobody,
 }
 
-fn blame(cause: &str, status: StatusCode) -> Blame {
-    match cause {
-        "queue-full" | "no-worker" | "circuit-open" | "draining" | "aborted" => Blame::Nobody,
-        "remote" if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
-        "remote" if status.is_client_error() => Blame::Final,
-        "crash" | "misbehaved" | "worker-lost" | "timeout" | "deadline" | "backend" | "remote" => {
-            Blame::Perhaps
-        }
-        _ => Blame::Final,
+fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
+    let Some(kind) = failure else {
+        return Blame::Final;
+    };
+    match kind {
+        ProblemKind::Aborted
+        | ProblemKind::CircuitOpen
+        | ProblemKind::Draining
+        | ProblemKind::NoWorker
+        | ProblemKind::QueueFull => Blame::Nobody,
+        ProblemKind::Remote if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
+        ProblemKind::Remote if status.is_client_error() => Blame::Final,
+        ProblemKind::Backend
+        | ProblemKind::Crash
+        | ProblemKind::Deadline
+        | ProblemKind::Misbehaved
+        | ProblemKind::Remote
+        | ProblemKind::Timeout
+        | ProblemKind::WorkerLost => Blame::Perhaps,
+        ProblemKind::BadBody
+        | ProblemKind::BadContentType
+        | ProblemKind::BadEvent
+        | ProblemKind::BadHeader
+        | ProblemKind::BadTimeout
+        | ProblemKind::Error
+        | ProblemKind::GivenUp
+        | ProblemKind::Method
+        | ProblemKind::SlowBody
+        | ProblemKind::TooBig
+        | ProblemKind::TooLarge
+        | ProblemKind::UnknownChain
+        | ProblemKind::UnknownFunction
+        | ProblemKind::UnknownPath => Blame::Final,
     }
 }
 
@@ -465,15 +488,16 @@ mod tests {
 
     #[test]
     fn a_message_is_blamed_only_for_what_it_may_have_done() {
-        let of = |cause, status| blame(cause, StatusCode::from_u16(status).unwrap());
-        assert_eq!(of("", 200), Blame::Final);
-        assert_eq!(of("error", 503), Blame::Final);
-        assert_eq!(of("too-large", 413), Blame::Final);
-        assert_eq!(of("queue-full", 429), Blame::Nobody);
-        assert_eq!(of("remote", 503), Blame::Nobody);
-        assert_eq!(of("aborted", 503), Blame::Nobody);
-        assert_eq!(of("remote", 400), Blame::Final);
-        assert_eq!(of("remote", 502), Blame::Perhaps);
-        assert_eq!(of("crash", 502), Blame::Perhaps);
+        use ProblemKind::{Aborted, Crash, Error, QueueFull, Remote, TooLarge};
+        let of = |kind, status| blame(Some(kind), StatusCode::from_u16(status).unwrap());
+        assert_eq!(blame(None, StatusCode::OK), Blame::Final);
+        assert_eq!(of(Error, 503), Blame::Final);
+        assert_eq!(of(TooLarge, 413), Blame::Final);
+        assert_eq!(of(QueueFull, 429), Blame::Nobody);
+        assert_eq!(of(Remote, 503), Blame::Nobody);
+        assert_eq!(of(Aborted, 503), Blame::Nobody);
+        assert_eq!(of(Remote, 400), Blame::Final);
+        assert_eq!(of(Remote, 502), Blame::Perhaps);
+        assert_eq!(of(Crash, 502), Blame::Perhaps);
     }
 }

@@ -2,7 +2,7 @@
 //! becomes in HTTP.
 
 use super::event::{self, Mode};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::trace::Trace;
 use crate::chain_file::{HeaderPattern, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
@@ -111,11 +111,8 @@ fn http(
     ours: &[(&str, &str)],
 ) -> Result<Attributes, Problem> {
     let too_many = |what: &str, e: crate::life::AttributeError| {
-        Problem::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "bad-header",
-            format!("{what}: {e}"),
-        )
+        Problem::new(ProblemKind::BadHeader, format!("{what}: {e}"))
+            .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     };
     let mut out = Attributes::default();
     for (name, value) in [
@@ -142,8 +139,7 @@ fn http(
         for value in parts.headers.get_all(name) {
             let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
                 Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "bad-header",
+                    ProblemKind::BadHeader,
                     format!("header {name}: it is not UTF-8"),
                 )
             })?;
@@ -166,7 +162,7 @@ fn http(
 }
 
 fn bad_type(what: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-content-type", what)
+    Problem::new(ProblemKind::BadContentType, what)
 }
 
 fn content_type(headers: &HeaderMap) -> Result<String, Problem> {

@@ -2,7 +2,7 @@
 //! OpenTelemetry's FaaS conventions where they have one (`faas_…`); the rest
 //! are ours (`lwc_…`).
 
-use super::problem::{CAUSES, REMOTE};
+use super::problem::ProblemKind;
 use crate::worker::frame::WorkerFigures;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -98,7 +98,7 @@ fn of_chain(chain: &str) -> String {
     format!("chain=\"{chain}\"")
 }
 
-fn of_error(of_chain: &str, cause: &str) -> String {
+fn of_error(of_chain: &str, cause: ProblemKind) -> String {
     format!("{of_chain},cause=\"{cause}\"")
 }
 
@@ -179,7 +179,7 @@ impl Metrics {
     pub(super) fn know(&self, chain: &str, steps: &[String], remote: bool) {
         let mut f = self.lock();
         let label = of_chain(chain);
-        for cause in CAUSES.iter().chain(remote.then_some(&REMOTE)) {
+        for cause in ProblemKind::of_chain(remote) {
             f.errors.entry(of_error(&label, cause)).or_default();
         }
         f.invocations.entry(label.clone()).or_default();
@@ -195,7 +195,7 @@ impl Metrics {
     }
 
     /// An answered request for a chain; `cause` of its failure, if it failed.
-    pub(super) fn invoked(&self, chain: &str, cause: Option<&str>, seconds: f64) {
+    pub(super) fn invoked(&self, chain: &str, cause: Option<ProblemKind>, seconds: f64) {
         let mut f = self.lock();
         let label = of_chain(chain);
         if let Some(cause) = cause {
@@ -445,8 +445,8 @@ mod tests {
         m.know("c", &["f".into()], false);
         m.know("far", &[], true);
         m.invoked("c", None, 0.003);
-        m.invoked("c", Some("crash"), 99.0);
-        m.invoked("cc", Some("crash"), 99.0);
+        m.invoked("c", Some(ProblemKind::Crash), 99.0);
+        m.invoked("cc", Some(ProblemKind::Crash), 99.0);
         assert_eq!(m.lock().answered("c"), (2, 1));
         let figures = |contexts, private| WorkerFigures {
             contexts,

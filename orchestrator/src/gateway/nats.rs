@@ -12,7 +12,7 @@
 use super::Gateway;
 use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
-use super::problem::{Cause, Problem};
+use super::problem::{OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
 use crate::chain_file::is_hop_by_hop;
 use crate::life::{Attributes, MessageMeta};
@@ -176,14 +176,16 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
             invoke(gateway, &head, source, begun, chain, &input).await
         }
         None => Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-chain",
+            ProblemKind::UnknownChain,
             "the chain file has just been changed and has this chain no more",
         )
         .respond(Some(&chain), None),
     };
     // What was begun may have done its work: it is run by nobody else.
-    let unbegun = reply.extensions().get::<Cause>().is_some_and(|c| c.unbegun);
+    let unbegun = reply
+        .extensions()
+        .get::<OwnProblem>()
+        .is_some_and(|c| c.unbegun);
     if unbegun && pass_on(gateway, &request).await {
         return;
     }
@@ -212,7 +214,7 @@ pub(super) fn to_nats(
     }
     let (parts, body) = reply.into_parts();
     let limit = request_limit(gateway);
-    let said = if parts.extensions.get::<Cause>().is_some() {
+    let said = if parts.extensions.get::<OwnProblem>().is_some() {
         let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
         let text = detail["detail"].as_str().unwrap_or("failed");
@@ -339,27 +341,25 @@ pub(super) async fn ask(
     body: Bytes,
     until: Instant,
 ) -> Result<Answer, Problem> {
-    let away = |status, cause, detail: String| Problem::new(status, cause, detail);
     let Some(client) = &gateway.nats else {
-        return Err(away(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "remote",
+        return Err(Problem::new(
+            ProblemKind::Remote,
             format!("the step runs at {subject}, and this server has no --nats"),
-        ));
+        )
+        .with_status(StatusCode::SERVICE_UNAVAILABLE));
     };
     let limit = request_limit(gateway);
     if body.len() > limit && limit > 0 {
         let len = body.len();
-        return Err(away(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
+        return Err(Problem::new(
+            ProblemKind::TooLarge,
             format!("{len} bytes for {subject}, more than NATS carries here ({limit})"),
         ));
     }
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
         let detail = "the deadline passed before the step".to_owned();
-        return Err(away(StatusCode::GATEWAY_TIMEOUT, "deadline", detail));
+        return Err(Problem::new(ProblemKind::Deadline, detail));
     }
     let mut headers = HeaderMap::new();
     put(&mut headers, "Content-Type", &meta.content_type);
@@ -385,18 +385,16 @@ pub(super) async fn ask(
         .timeout(Some(left));
     let message = client.send_request(subject.to_owned(), request).await;
     let message = message.map_err(|e| match e.kind() {
-        RequestErrorKind::TimedOut => away(
-            StatusCode::GATEWAY_TIMEOUT,
-            "timeout",
+        RequestErrorKind::TimedOut => Problem::new(
+            ProblemKind::Timeout,
             format!("{subject} did not answer in time"),
         ),
-        RequestErrorKind::NoResponders => away(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "remote",
-            format!("nobody answers {subject}"),
-        )
-        .retry(5),
-        _ => away(StatusCode::BAD_GATEWAY, "remote", format!("{subject}: {e}")),
+        RequestErrorKind::NoResponders => {
+            Problem::new(ProblemKind::Remote, format!("nobody answers {subject}"))
+                .with_status(StatusCode::SERVICE_UNAVAILABLE)
+                .retry(5)
+        }
+        _ => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
     })?;
     let header = |name: &str| {
         let mut headers = message.headers.iter().flat_map(HeaderMap::iter);
@@ -407,19 +405,13 @@ pub(super) async fn ask(
     if let Some(code) = header("Nats-Service-Error-Code") {
         let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
         let text = header("Nats-Service-Error").unwrap_or_default();
-        return Err(away(
-            status.unwrap_or(StatusCode::BAD_GATEWAY),
-            "remote",
-            format!("{subject}: {text}"),
-        ));
+        let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
+        return Err(match status {
+            Some(status) => problem.with_status(status),
+            None => problem,
+        });
     }
-    let bad = |what: &str| {
-        away(
-            StatusCode::BAD_GATEWAY,
-            "remote",
-            format!("{subject}: {what}"),
-        )
-    };
+    let bad = |what: &str| Problem::new(ProblemKind::Remote, format!("{subject}: {what}"));
     let region = call.input().region;
     if message.payload.len() as u64 > region {
         return Err(bad(&format!(

@@ -108,7 +108,7 @@ impl Spans {
                 Status::Unset
             }
             Err(p) => {
-                attributes.push(KeyValue::new("error.type", p.cause));
+                attributes.push(KeyValue::new("error.type", p.kind.as_str()));
                 if let Some((step, function)) = &p.place {
                     attributes.push(KeyValue::new("lwc.step", *step as i64));
                     attributes.push(KeyValue::new("lwc.function", function.clone()));
@@ -147,7 +147,7 @@ impl Spans {
             let to_blame = problem.filter(|p| p.place.as_ref().is_some_and(|p| p.0 == i + 1));
             let state = match to_blame {
                 Some(p) => {
-                    attributes.push(KeyValue::new("error.type", p.cause));
+                    attributes.push(KeyValue::new("error.type", p.kind.as_str()));
                     Status::error(p.detail.clone())
                 }
                 None => Status::Unset,

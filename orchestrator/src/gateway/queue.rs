@@ -1,11 +1,10 @@
 //! Requests that wait for a worker: one bounded queue per chain, chains served
 //! in turn, so that a busy one does not keep the others waiting.
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,18 +95,13 @@ impl Queues {
     pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let mut w = self.lock();
         if w.phase != Phase::Open {
-            let p = Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining",
-                "this server is shutting down",
-            );
+            let p = Problem::new(ProblemKind::Draining, "this server is shutting down");
             return Err(Box::new((p.retry(5), Some(job))));
         }
         let Waiting { by_chain, turn, .. } = &mut *w;
         let Some(queue) = by_chain.get_mut(&job.chain) else {
             let p = Problem::new(
-                StatusCode::NOT_FOUND,
-                "unknown-chain",
+                ProblemKind::UnknownChain,
                 "the chain file has just been changed and has this chain no more",
             );
             return Err(Box::new((p, None)));
@@ -118,8 +112,7 @@ impl Queues {
         }
         if queue.len() >= self.limit {
             let p = Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "queue-full",
+                ProblemKind::QueueFull,
                 format!("{} requests wait for this chain already", queue.len()),
             );
             return Err(Box::new((p.retry(1), None)));

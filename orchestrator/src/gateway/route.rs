@@ -7,13 +7,12 @@
 
 use super::Gateway;
 use super::http::Call;
-use super::problem::{Problem, StepTimings};
+use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
 use crate::chain_file::{Chain, ChainFile, Origin};
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,8 +99,7 @@ pub(super) async fn run(
 ) -> Result<Answer, Problem> {
     let Some(parts) = gateway.generation().routes.get(call.chain).cloned() else {
         return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-chain",
+            ProblemKind::UnknownChain,
             "the chain file has just been changed and has this chain no more",
         ));
     };
@@ -211,8 +209,7 @@ async fn local(
         Err(_) if taken.load(Ordering::Acquire) => answered.await,
         Err(_) => {
             return Err(Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
+                ProblemKind::Deadline,
                 "the deadline passed before a worker was free",
             ));
         }

@@ -6,10 +6,9 @@
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -47,13 +46,11 @@ impl Upload {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(e)) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-body",
+                ProblemKind::BadBody,
                 format!("the body did not arrive: {e}"),
             )),
             Err(_) => Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "slow-body",
+                ProblemKind::SlowBody,
                 "the body did not arrive within the deadline",
             )),
         }

@@ -1,9 +1,9 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::problem::{Problem, StepTimings};
+use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
-use crate::life::MessageMeta;
+use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, WorkerFigures};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -144,16 +144,14 @@ impl Worker {
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
                 job.answer(Err(Problem::new(
-                    StatusCode::BAD_GATEWAY,
-                    "worker-lost",
+                    ProblemKind::WorkerLost,
                     "the worker process ended while it ran this invocation",
                 )));
                 return Handed::Lost(why);
             }
             Err(_) => {
                 job.answer(Err(Problem::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "deadline",
+                    ProblemKind::Deadline,
                     "the deadline passed and the function could not be stopped; its worker is replaced",
                 )));
                 return Handed::Lost("it does not end a function past its deadline".into());
@@ -261,30 +259,21 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
 
 /// The status that a function's failure deserves.
 fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
-    let (status, cause) = match failed.cause.as_str() {
-        // What a function says in HTTP's words is said in HTTP.
-        "error" => (
-            failed
-                .code
-                .and_then(|c| u16::try_from(c).ok())
-                .filter(|c| (400..=599).contains(c))
-                .and_then(|c| StatusCode::from_u16(c).ok())
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            "error",
-        ),
-        "crash" => (StatusCode::BAD_GATEWAY, "crash"),
-        "timeout" => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-        "deadline" => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
-        "too-big" => (StatusCode::BAD_GATEWAY, "too-big"),
-        "misbehaved" => (StatusCode::BAD_GATEWAY, "misbehaved"),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "backend"),
-    };
+    let problem = Problem::new(failed.cause.into(), failed.message);
+    // What a function says in HTTP's words is said in HTTP.
+    let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
+    let status = said
+        .and_then(|c| u16::try_from(c).ok())
+        .filter(|c| (400..=599).contains(c))
+        .and_then(|c| StatusCode::from_u16(c).ok())
+        .unwrap_or(problem.status);
     Problem {
         place: Some((failed.step, failed.function)),
         timings: Some(Box::new(StepTimings {
             handed,
             hops: failed.hops,
         })),
-        ..Problem::new(status, cause, failed.message)
+        status,
+        ..problem
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong, named by chain, step, function and cause.
 
 use super::snapshot::{end_of, word};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Why a function gave no answer.
@@ -67,18 +68,39 @@ impl Cause {
         ))
     }
 
-    /// A stable word for programs.
-    pub fn kind(&self) -> &'static str {
+    /// Which of the causes it is, without what is known of it.
+    pub fn kind(&self) -> CauseKind {
         match self {
-            Self::Reported { .. } => "error",
-            Self::Ended(_) => "crash",
-            Self::Timeout(_) => "timeout",
-            Self::Deadline => "deadline",
-            Self::TooBig { .. } => "too-big",
-            Self::Misbehaved(_) => "misbehaved",
-            Self::Backend(_) | Self::NoCopy(_) => "backend",
+            Self::Reported { .. } => CauseKind::Error,
+            Self::Ended(_) => CauseKind::Crash,
+            Self::Timeout(_) => CauseKind::Timeout,
+            Self::Deadline => CauseKind::Deadline,
+            Self::TooBig { .. } => CauseKind::TooBig,
+            Self::Misbehaved(_) => CauseKind::Misbehaved,
+            Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
+}
+
+/// The causes of a failure, for programs: what JSON has as `cause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CauseKind {
+    /// The function reported an error.
+    Error,
+    /// Its context ended.
+    Crash,
+    /// It overran its timeout.
+    Timeout,
+    /// The caller's deadline passed.
+    Deadline,
+    /// It claims an answer that its region cannot hold.
+    TooBig,
+    /// It did not keep to the protocol with its host.
+    Misbehaved,
+    /// The backend failed: nothing that the function did.
+    Backend,
 }
 
 /// How a context ended, in words that help.

@@ -45,7 +45,7 @@ pub(crate) mod untraced;
 pub use attributes::{AttributeError, Attributes};
 pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
-pub use error::{Cause, Failure, StartError};
+pub use error::{Cause, CauseKind, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;

@@ -14,7 +14,7 @@
 
 use crate::build::Built;
 use crate::chain_file::ChainFile;
-use crate::life::Attributes;
+use crate::life::{Attributes, CauseKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -124,8 +124,7 @@ pub(crate) struct Failed {
     /// From 1.
     pub(crate) step: usize,
     pub(crate) function: String,
-    /// [`Cause::kind`](crate::life::Cause::kind).
-    pub(crate) cause: String,
+    pub(crate) cause: CauseKind,
     pub(crate) message: String,
     /// What the function reported, where it did.
     pub(crate) code: Option<i32>,

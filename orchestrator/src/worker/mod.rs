@@ -106,7 +106,7 @@ pub fn run() -> io::Result<()> {
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
-                    cause: failure.cause.kind().to_owned(),
+                    cause: failure.cause.kind(),
                     message: failure.cause.to_string(),
                     code: match *failure.cause {
                         Cause::Reported { code, .. } => Some(code),
