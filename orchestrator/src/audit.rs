@@ -236,7 +236,7 @@ impl Audit<'_> {
             .map(|(context, cells)| Row { context, cells })
             .collect();
         Ok(Matrix {
-            chain: chain.chain().name.clone(),
+            chain: chain.chain().name.to_string(),
             backend: lwc::backend().map_or_else(|_| String::new(), |b| b.to_string()),
             rows,
         })

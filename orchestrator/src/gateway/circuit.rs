@@ -5,6 +5,7 @@
 //! circuit, or opens it for another pause.
 
 use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ enum Circuit {
 /// The circuits of all chains.
 #[derive(Debug)]
 pub(super) struct Circuits {
-    by_chain: Mutex<BTreeMap<String, Circuit>>,
+    by_chain: Mutex<BTreeMap<ChainId, Circuit>>,
     /// So many crashes in a row open a circuit; 0: none ever does.
     limit: u32,
     pause: Duration,
@@ -76,7 +77,7 @@ impl Outcome {
 #[derive(Debug)]
 pub(super) struct Pass {
     circuits: Arc<Circuits>,
-    chain: String,
+    chain: ChainId,
     pub(super) outcome: Outcome,
 }
 
@@ -89,12 +90,12 @@ impl Circuits {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Circuit>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChainId, Circuit>> {
         self.by_chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a request of a chain pass, unless the chain's circuit is open.
-    pub(super) fn admit(self: &Arc<Self>, chain: &str) -> Result<Pass, Problem> {
+    pub(super) fn admit(self: &Arc<Self>, chain: &ChainId) -> Result<Pass, Problem> {
         if let Some(circuit) = self.lock().get_mut(chain) {
             let now = Instant::now();
             let left = match *circuit {
@@ -119,13 +120,13 @@ impl Circuits {
         }
         Ok(Pass {
             circuits: Arc::clone(self),
-            chain: chain.to_owned(),
+            chain: chain.clone(),
             outcome: Outcome::Unknown,
         })
     }
 
     /// Chains whose circuit is not closed.
-    pub(super) fn open(&self) -> Vec<String> {
+    pub(super) fn open(&self) -> Vec<ChainId> {
         let all = self.lock();
         all.iter()
             .filter(|(_, c)| !matches!(c, Circuit::Closed(_)))
@@ -157,7 +158,7 @@ impl Drop for Pass {
             (Circuit::Trying, Outcome::Unknown) => Circuit::OpenUntil(Instant::now()),
             (same, _) => same,
         };
-        all.insert(std::mem::take(&mut self.chain), new);
+        all.insert(self.chain.clone(), new);
     }
 }
 
@@ -165,8 +166,12 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
+    fn id(name: &str) -> ChainId {
+        ChainId::named(name).unwrap()
+    }
+
     fn one(circuits: &Arc<Circuits>, outcome: Outcome) -> bool {
-        let Ok(mut pass) = circuits.admit("c") else {
+        let Ok(mut pass) = circuits.admit(&id("c")) else {
             return false;
         };
         pass.outcome = outcome;
@@ -183,13 +188,13 @@ mod tests {
         }
         assert!((0..3).all(|_| one(&c, Outcome::Crashed)));
         assert_eq!(c.open(), ["c"]);
-        let trial = c.admit("c").unwrap();
+        let trial = c.admit(&id("c")).unwrap();
         assert_eq!(
-            c.admit("c").unwrap_err().kind,
+            c.admit(&id("c")).unwrap_err().kind,
             ProblemKind::CircuitOpen,
             "one at a time"
         );
-        assert!(c.admit("d").is_ok(), "another chain");
+        assert!(c.admit(&id("d")).is_ok(), "another chain");
         drop(trial); // nothing is known: the next tries
         assert!(one(&c, Outcome::Crashed));
         assert_eq!(c.open(), ["c"], "open again");
@@ -201,7 +206,7 @@ mod tests {
     fn an_open_circuit_refuses_until_its_pause_is_over() {
         let c = Arc::new(Circuits::new(1, Duration::from_secs(3600)));
         assert!(one(&c, Outcome::Crashed));
-        let refused = c.admit("c").unwrap_err();
+        let refused = c.admit(&id("c")).unwrap_err();
         assert!(refused.retry_after > Some(3000));
         let never = Arc::new(Circuits::new(0, Duration::ZERO));
         assert!((0..99).all(|_| one(&never, Outcome::Crashed)));

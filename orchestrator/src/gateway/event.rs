@@ -10,6 +10,7 @@
 //! count on the bytes its caller sent.
 
 use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
 use crate::life::{Attributes, MessageMeta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -227,7 +228,7 @@ pub(super) fn is_event(answer: &Attributes) -> bool {
 }
 
 /// Fills in what a function need not say.
-pub(super) fn complete(answer: &mut Attributes, chain: &str, id: &str) {
+pub(super) fn complete(answer: &mut Attributes, chain: &ChainId, id: &str) {
     let source = format!("/chains/{chain}");
     for (name, value) in [
         ("ce-specversion", "1.0"),
@@ -375,7 +376,7 @@ mod tests {
         assert!(!is_event(&a));
         a.set("ce-type", "com.example.done").unwrap();
         assert!(is_event(&a));
-        complete(&mut a, "c", "id-1");
+        complete(&mut a, &ChainId::named("c").unwrap(), "id-1");
         let meta = MessageMeta {
             content_type: "application/json".into(),
             attributes: a,

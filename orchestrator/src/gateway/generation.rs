@@ -7,7 +7,7 @@ use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
 use crate::life::environment::handed_on;
 use crate::worker::frame;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// What a generation is made of.
 pub(super) struct Plan {
     pub(super) file: ChainFile,
-    pub(super) built: BTreeMap<String, Built>,
+    pub(super) built: BTreeMap<FunctionName, Built>,
     pub(super) workers: usize,
     pub(super) queue: usize,
     /// Options before `worker` on its command line.
@@ -41,7 +41,7 @@ pub(super) struct Generation {
     /// The way of each chain's messages.
     pub(super) routes: Routes,
     /// Functions that take CloudEvents alone.
-    pub(super) take_events: BTreeSet<String>,
+    pub(super) take_events: BTreeSet<FunctionName>,
     pub(super) queues: Queues,
     /// The first frame of each worker, secrets of the environment in it.
     start: Zeroizing<Vec<u8>>,
@@ -77,7 +77,7 @@ impl Generation {
             .sum::<Duration>()
             + Duration::from_secs(15);
         let (local, routes) = route::cut(&plan.file);
-        let chains: Vec<&str> = local.chains.keys().map(String::as_str).collect();
+        let chains: Vec<ChainId> = local.chains.keys().cloned().collect();
         let (variables, values) = handed_on(&local, &chains);
         let start = frame::Start {
             file: local,
@@ -152,10 +152,9 @@ impl Generation {
     /// Puts a job into its queue, or says why not.
     pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let down = self.down.borrow().clone();
-        // A part of a chain is called after it.
-        let chain = match job.chain.split_once('/') {
-            Some((chain, _)) if !job.chain.starts_with("functions/") => chain,
-            _ => &job.chain,
+        let chain = match job.chain.kind() {
+            ChainKind::Part { of, .. } => of,
+            ChainKind::Named(_) | ChainKind::Function(_) => job.chain.as_str(),
         };
         let region = self.file.chains.get(chain).map(|c| c.region);
         match (down, region) {

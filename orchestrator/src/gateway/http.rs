@@ -9,6 +9,7 @@ use super::queue::Answer;
 use super::route;
 use super::trace::{Trace, random};
 use super::upload::Upload;
+use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -101,13 +102,13 @@ async fn answer(
             "POST to /chains/NAME; there are also /, /healthz, /readyz and /metrics",
         );
     };
-    let chain = if alone.is_some() {
-        super::function_chain(name)
-    } else {
-        name.to_owned()
+    let chain = match alone {
+        Some(_) => FunctionName::new(name).map(|f| ChainId::of_function(&f)),
+        None => ChainId::named(name),
     };
-    match gateway.input(&chain) {
-        Some(input) => call(gateway, head, upload, begun, chain, &input).await,
+    let served = chain.ok().and_then(|c| Some((gateway.input(&c)?, c)));
+    match served {
+        Some((input, chain)) => call(gateway, head, upload, begun, chain, &input).await,
         None => unknown(gateway, name, alone.is_some()).respond(None, None),
     }
 }
@@ -151,7 +152,7 @@ async fn call(
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
-    chain: String,
+    chain: ChainId,
     input: &ChainInput,
 ) -> Reply {
     if head.method != Method::POST && !input.any_method {
@@ -218,7 +219,7 @@ pub(super) async fn invoke(
     head: &Parts,
     source: Source<'_>,
     begun: Instant,
-    chain: String,
+    chain: ChainId,
     input: &ChainInput,
 ) -> Reply {
     let given = head.extensions.get::<super::nats::InvocationId>();
@@ -299,6 +300,7 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
         true => (*id).to_owned(),
         false => format!("{id}, call {call_id}"),
     };
+    let chain = chain.as_str();
     let (trace_id, span_id) = (trace.trace_id(), trace.span_id());
     let (status, ms) = (status.as_u16(), took * 1e3);
     match result {
@@ -321,7 +323,7 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
 
 /// What is known of an invocation before its message.
 pub(super) struct Call<'a> {
-    pub(super) chain: &'a str,
+    pub(super) chain: &'a ChainId,
     input: &'a ChainInput,
     pub(super) id: &'a str,
     /// The caller's name for it, or ours again.

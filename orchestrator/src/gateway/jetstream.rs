@@ -16,6 +16,7 @@ use super::Gateway;
 use super::http::{Source, invoke, is_identity};
 use super::nats::{InvocationId, head, put, to_nats};
 use super::problem::{OwnProblem, Problem, ProblemKind};
+use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{self, AckKind, Message};
@@ -67,8 +68,9 @@ impl JetStreamWork {
         let stop = watch::Sender::new(false);
         let mut pullers = JoinSet::new();
         let generation = gateway.generation();
-        // A chain of one function (`functions/NAME`) is no chain of the file.
-        let chains = generation.file.chains.keys().filter(|c| !c.contains('/'));
+        // Nobody hands in work for a function alone.
+        let named = |c: &&ChainId| matches!(c.kind(), ChainKind::Named(_));
+        let chains = generation.file.chains.keys().filter(named);
         for chain in chains {
             for _ in 0..gateway.options.workers {
                 let puller = Puller {
@@ -101,7 +103,7 @@ struct Puller {
     client: Client,
     prefix: String,
     stream: String,
-    chain: String,
+    chain: ChainId,
     stop: watch::Receiver<bool>,
 }
 

@@ -4,7 +4,7 @@
 use super::event::{self, Mode};
 use super::problem::{Problem, ProblemKind};
 use super::trace::Trace;
-use crate::chain_file::{HeaderPattern, is_hop_by_hop};
+use crate::chain_file::{ChainId, HeaderPattern, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -184,7 +184,7 @@ pub(super) fn respond(
     mut meta: MessageMeta,
     body: Bytes,
     asked: &HeaderMap,
-    chain: &str,
+    chain: &ChainId,
     id: &str,
 ) -> Response<Full<Bytes>> {
     let mut body = body;
@@ -310,6 +310,7 @@ mod tests {
 
     #[test]
     fn an_answer_sets_status_and_headers_but_not_the_gateways() {
+        let c = ChainId::named("c").unwrap();
         let mut attributes = Attributes::default();
         for (n, v) in [
             (":status", "201"),
@@ -324,7 +325,7 @@ mod tests {
             content_type: "text/plain".into(),
             attributes,
         };
-        let r = respond(meta, Bytes::from_static(b"x"), &HeaderMap::new(), "c", "id");
+        let r = respond(meta, Bytes::from_static(b"x"), &HeaderMap::new(), &c, "id");
         assert_eq!(r.status(), 201);
         let names: Vec<_> = r.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "location"]);
@@ -335,7 +336,7 @@ mod tests {
                 content_type: String::new(),
                 attributes,
             };
-            let r = respond(meta, Bytes::new(), &HeaderMap::new(), "c", "id");
+            let r = respond(meta, Bytes::new(), &HeaderMap::new(), &c, "id");
             assert_eq!(r.status(), 200, "{bad}");
         }
     }

@@ -36,7 +36,7 @@ pub use nats::NatsOptions;
 pub use server::serve;
 
 use crate::build::Built;
-use crate::chain_file::{Chain, ChainFile, HeaderPattern, Isolation};
+use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
 use circuit::Circuits;
 use generation::Generation;
 use message::ChainInput;
@@ -98,7 +98,8 @@ pub struct Target {
 }
 
 /// Reads and builds the chain file again; an error is for people.
-pub type Loader = dyn Fn() -> Result<(ChainFile, BTreeMap<String, Built>), String> + Send + Sync;
+pub type Loader =
+    dyn Fn() -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String> + Send + Sync;
 
 /// What all requests share.
 struct Gateway {
@@ -150,7 +151,7 @@ impl Gateway {
     }
 
     /// What a chain takes; `None` for a chain there is not.
-    fn input(&self, chain: &str) -> Option<ChainInput> {
+    fn input(&self, chain: &ChainId) -> Option<ChainInput> {
         let generation = self.generation();
         let found = generation.file.chains.get(chain)?;
         Some(ChainInput {
@@ -162,9 +163,9 @@ impl Gateway {
     }
 
     /// The chain that all paths lead to, and what it takes.
-    fn target(&self) -> Option<(String, Option<ChainInput>)> {
+    fn target(&self) -> Option<(ChainId, Option<ChainInput>)> {
         let target = self.options.target.as_ref()?;
-        let chain = target.chain(&self.generation().file);
+        let chain = target.chain(&self.generation().file)?;
         let input = self.input(&chain).and_then(|mut input| {
             input.events |= target.events;
             input.any_method = !input.events;
@@ -178,7 +179,7 @@ impl Gateway {
         Some((chain, input))
     }
 
-    fn steps(&self, chain: &str) -> Vec<String> {
+    fn steps(&self, chain: &ChainId) -> Vec<FunctionName> {
         let generation = self.generation();
         let chain = generation.file.chains.get(chain);
         chain.map(|c| c.steps.clone()).unwrap_or_default()
@@ -202,7 +203,7 @@ impl Gateway {
     fn now(&self) -> Now {
         let generation = self.generation();
         let chains = generation.file.chains.keys().map(|c| (c.clone(), false));
-        let mut circuits: BTreeMap<String, bool> = chains.collect();
+        let mut circuits: BTreeMap<ChainId, bool> = chains.collect();
         circuits.extend(self.circuits.open().into_iter().map(|c| (c, true)));
         Now {
             queues: generation.queues.lengths(),
@@ -217,34 +218,31 @@ impl Gateway {
 }
 
 impl Target {
-    /// The name of its chain.
-    fn chain(&self, file: &ChainFile) -> String {
-        if file.chains.contains_key(&self.name) {
-            self.name.clone()
-        } else {
-            function_chain(&self.name)
+    /// The name of its chain; `None` of what cannot be one.
+    fn chain(&self, file: &ChainFile) -> Option<ChainId> {
+        if file.chains.contains_key(self.name.as_str()) {
+            return ChainId::named(&self.name).ok();
         }
+        let function = FunctionName::new(&self.name).ok()?;
+        Some(ChainId::of_function(&function))
     }
 
     /// Whether a file has it; says what is there instead.
     fn check(&self, file: &ChainFile) -> Result<(), String> {
-        if file.chains.contains_key(&self.name) || file.functions.contains_key(&self.name) {
+        if file.chains.contains_key(self.name.as_str())
+            || file.functions.contains_key(self.name.as_str())
+        {
             return Ok(());
         }
-        let names = file.chains.keys().chain(file.functions.keys());
+        let chains = file.chains.keys().map(ChainId::as_str);
+        let names = chains.chain(file.functions.keys().map(FunctionName::as_str));
         Err(format!(
             "the target {:?} is neither a chain nor a function of {}; there are: {}",
             self.name,
             file.path.display(),
-            names.cloned().collect::<Vec<_>>().join(", ")
+            names.collect::<Vec<_>>().join(", ")
         ))
     }
-}
-
-/// The chain of one step by which a function is served alone. No chain of a
-/// file has a name with a slash.
-fn function_chain(name: &str) -> String {
-    format!("functions/{name}")
 }
 
 /// Adds a chain of one step for each function of a file.
@@ -252,7 +250,7 @@ fn add_functions(file: &mut ChainFile) {
     for function in file.functions.keys() {
         let users = file.chains.values().filter(|c| c.steps.contains(function));
         let region = users.map(|c| c.region).max().unwrap_or(1 << 20);
-        let name = function_chain(function);
+        let name = ChainId::of_function(function);
         let chain = Chain {
             name: name.clone(),
             steps: vec![function.clone()],

@@ -14,7 +14,7 @@ use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
 use super::problem::{OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
-use crate::chain_file::is_hop_by_hop;
+use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
@@ -111,12 +111,14 @@ impl Endpoints {
             .await
             .map_err(|e| said(&e))?;
         let mut listeners = JoinSet::new();
-        let chains: Vec<String> = gateway.generation().file.chains.keys().cloned().collect();
+        let chains: Vec<ChainId> = gateway.generation().file.chains.keys().cloned().collect();
         for chain in chains {
-            // Those of one function have a slash, which is no name in NATS.
-            let (kind, name) = match chain.strip_prefix("functions/") {
-                Some(function) => ("functions", function),
-                None => ("chains", chain.as_str()),
+            // A slash is no name in NATS.
+            let (kind, name) = match chain.kind() {
+                ChainKind::Named(name) => ("chains", name),
+                ChainKind::Function(name) => ("functions", name),
+                // Workers alone know it.
+                ChainKind::Part { .. } => continue,
             };
             let subject = format!("{}.{kind}.{name}", options.prefix);
             let mut endpoint = service
@@ -162,7 +164,7 @@ pub(super) async fn leave(client: &Client) {
 }
 
 /// One request of another node's, or of any client of NATS.
-async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
+async fn answer(gateway: &Arc<Gateway>, request: Request, chain: ChainId) {
     let _flight = gateway.begin_request();
     let begun = Instant::now();
     if request.message.reply.is_none() {
@@ -293,7 +295,7 @@ async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool 
 }
 
 /// The head of a request in HTTP that says the same.
-pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
+pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &ChainId) -> Parts {
     let mut head = hyper::Request::new(()).into_parts().0;
     head.method = hyper::Method::POST;
     head.uri = format!("/chains/{chain}").parse().unwrap_or_default();

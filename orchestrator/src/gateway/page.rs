@@ -1,6 +1,7 @@
 //! The page at `/` and the figures it shows. One file, nothing from elsewhere.
 
 use super::Gateway;
+use crate::chain_file::{ChainId, FunctionName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -45,7 +46,7 @@ pub(super) struct Status {
 
 #[derive(Debug, Serialize)]
 struct ChainStatus {
-    name: String,
+    name: ChainId,
     isolation: crate::chain_file::Isolation,
     region: u64,
     queue: usize,
@@ -60,7 +61,7 @@ struct ChainStatus {
 
 #[derive(Debug, Serialize)]
 struct StepStatus {
-    function: String,
+    function: FunctionName,
     p50: Option<f64>,
     p99: Option<f64>,
 }

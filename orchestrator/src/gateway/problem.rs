@@ -1,5 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use crate::chain_file::{ChainId, FunctionName};
 use crate::life::CauseKind;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
@@ -166,7 +167,7 @@ pub(super) struct Problem {
     pub(super) kind: ProblemKind,
     pub(super) detail: String,
     /// Step from 1, and function, where one is to blame.
-    pub(super) place: Option<(usize, String)>,
+    pub(super) place: Option<(usize, FunctionName)>,
     /// Seconds after which another attempt makes sense.
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
@@ -224,7 +225,7 @@ impl Problem {
     /// The document; `chain` and `invocation` where they are known by now.
     pub(super) fn respond(
         &self,
-        chain: Option<&str>,
+        chain: Option<&ChainId>,
         invocation: Option<&str>,
     ) -> Response<Full<Bytes>> {
         let mut v = serde_json::json!({
@@ -235,7 +236,7 @@ impl Problem {
             "cause": self.kind.as_str(),
         });
         if let Some(chain) = chain {
-            v["chain"] = chain.into();
+            v["chain"] = chain.as_str().into();
         }
         if let Some((step, function)) = &self.place {
             v["step"] = (*step).into();

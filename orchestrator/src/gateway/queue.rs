@@ -2,6 +2,7 @@
 //! in turn, so that a busy one does not keep the others waiting.
 
 use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Job {
     /// The chain, as the workers call it.
-    pub(super) chain: String,
+    pub(super) chain: ChainId,
     pub(super) id: String,
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
@@ -59,9 +60,9 @@ enum Phase {
 #[derive(Debug)]
 struct Waiting {
     phase: Phase,
-    by_chain: BTreeMap<String, VecDeque<Job>>,
+    by_chain: BTreeMap<ChainId, VecDeque<Job>>,
     /// Chains with jobs, the next to be served first.
-    turn: VecDeque<String>,
+    turn: VecDeque<ChainId>,
 }
 
 /// The queues of one generation of workers.
@@ -74,7 +75,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn new(chains: impl Iterator<Item = String>, limit: usize) -> Self {
+    pub(super) fn new(chains: impl Iterator<Item = ChainId>, limit: usize) -> Self {
         Self {
             waiting: Mutex::new(Waiting {
                 phase: Phase::Open,
@@ -201,7 +202,7 @@ impl Queues {
     }
 
     /// How many wait, by chain.
-    pub(super) fn lengths(&self) -> Vec<(String, usize)> {
+    pub(super) fn lengths(&self) -> Vec<(ChainId, usize)> {
         let w = self.lock();
         w.by_chain
             .iter()

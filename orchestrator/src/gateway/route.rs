@@ -9,7 +9,7 @@ use super::Gateway;
 use super::http::Call;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
-use crate::chain_file::{Chain, ChainFile, Origin};
+use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, Origin};
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
@@ -24,18 +24,18 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
     /// By a worker, under this name of a chain; its first step, from 0.
-    Here { chain: String, first: usize },
+    Here { chain: ChainId, first: usize },
     /// By whoever answers this subject.
     Elsewhere {
         step: usize,
-        function: String,
+        function: FunctionName,
         subject: String,
         timeout: Duration,
     },
 }
 
 /// The parts of each chain, by name.
-pub(super) type Routes = BTreeMap<String, Vec<Part>>;
+pub(super) type Routes = BTreeMap<ChainId, Vec<Part>>;
 
 /// Cuts a file's chains where steps run elsewhere: what the workers get, and the
 /// way through it.
@@ -44,7 +44,7 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
     local.chains.clear();
     let mut routes = Routes::new();
     for (name, chain) in &file.chains {
-        let elsewhere = |f: &String| match &file.functions[f].origin {
+        let elsewhere = |f: &FunctionName| match &file.functions[f].origin {
             Origin::Remote(subject) => Some(subject.clone()),
             _ => None,
         };
@@ -67,10 +67,12 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
                     .for_each(|c| c.steps.push(function.clone()));
                 continue;
             }
+            // One step, of a function alone, is whole.
             let part = match whole {
-                true => name.clone(),
-                false => format!("{name}/{}", step + 1),
+                true => None,
+                false => name.part(step + 1),
             };
+            let part = part.unwrap_or_else(|| name.clone());
             let steps = vec![function.clone()];
             let name = part.clone();
             let one = Chain {
@@ -187,7 +189,7 @@ fn later(problem: Problem, first: usize) -> Problem {
 async fn local(
     gateway: &Gateway,
     call: &Call<'_>,
-    chain: &str,
+    chain: &ChainId,
     meta: MessageMeta,
     body: Bytes,
     deadline: Instant,
@@ -195,7 +197,7 @@ async fn local(
     let (answer, mut answered) = oneshot::channel();
     let taken = Arc::new(AtomicBool::new(false));
     gateway.push(Job {
-        chain: chain.to_owned(),
+        chain: chain.clone(),
         id: call.id.to_owned(),
         meta,
         body,
@@ -241,17 +243,17 @@ away = { steps = ["far", "far"] }
             .map_err(|r| r.render(false))
             .unwrap();
         let (local, routes) = cut(&file);
-        let names: Vec<_> = local.chains.keys().map(String::as_str).collect();
+        let names: Vec<_> = local.chains.keys().map(ChainId::as_str).collect();
         assert_eq!(names, ["mixed/1", "mixed/4", "near"]);
         assert_eq!(local.chains["mixed/1"].steps, ["a", "b"]);
         assert_eq!(local.chains["mixed/4"].name, "mixed/4");
         let here = |chain: &str, first| Part::Here {
-            chain: chain.into(),
+            chain: chain.to_owned().try_into().unwrap(),
             first,
         };
         let far = |step| Part::Elsewhere {
             step,
-            function: "far".into(),
+            function: FunctionName::new("far").unwrap(),
             subject: "lwc.functions.far".into(),
             timeout: Duration::from_secs(1),
         };

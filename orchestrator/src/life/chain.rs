@@ -103,6 +103,14 @@ pub struct LiveChain {
     pub(super) settled: bool,
 }
 
+impl std::fmt::Debug for LiveChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveChain")
+            .field("chain", &self.chain)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a chain has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -1,6 +1,7 @@
 //! What can go wrong, named by chain, step, function and cause.
 
 use super::snapshot::{end_of, word};
+use crate::chain_file::{ChainId, FunctionName};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -146,13 +147,13 @@ impl From<lwc::End> for EndText {
 #[error("chain {chain:?}, step {} of {steps}, function {function:?}: {cause} [invocation {id}]", .step + 1)]
 pub struct Failure {
     /// The chain's name.
-    pub chain: String,
+    pub chain: ChainId,
     /// The step, from 0.
     pub step: usize,
     /// How many steps the chain has.
     pub steps: usize,
     /// The function's name.
-    pub function: String,
+    pub function: FunctionName,
     /// Why.
     pub cause: Box<Cause>,
     /// The invocation's identity.
@@ -182,7 +183,7 @@ pub enum StartError {
         /// The secret's name.
         name: String,
         /// The function it is for.
-        function: String,
+        function: FunctionName,
         /// What is wrong.
         what: String,
     },
@@ -190,19 +191,25 @@ pub enum StartError {
     #[error("chain {chain:?}, step {}, function {function:?}: {what}", .step + 1)]
     Function {
         /// The chain's name.
-        chain: String,
+        chain: ChainId,
         /// The step, from 0.
         step: usize,
         /// The function's name.
-        function: String,
+        function: FunctionName,
         /// What is wrong.
         what: String,
+    },
+    /// It has no steps, which no chain file can say.
+    #[error("chain {chain:?} has no steps")]
+    NoSteps {
+        /// The chain's name.
+        chain: ChainId,
     },
     /// A step runs on another node.
     #[error("function {function:?} runs elsewhere, at {subject}; only `serve --nats` reaches it")]
     Remote {
         /// The function's name.
-        function: String,
+        function: FunctionName,
         /// The subject that its node answers.
         subject: String,
     },

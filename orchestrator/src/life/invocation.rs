@@ -11,8 +11,8 @@
 use super::attributes::Attributes;
 use super::control::stray;
 use super::host::{CALLS, HostState};
-use super::probe;
 use super::snapshot::{Loaded, Parts, bytes, word};
+use super::{Probes, probe};
 use lwc::{Confinement, Event, Handle, Moment};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
@@ -242,7 +242,9 @@ impl Serving<'_> {
                 self.link(asked);
                 [word::DONE, 0, 0]
             }
-            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked), 0],
+            Some(&word::PROBE) if self.parts.probes == Probes::Answered => {
+                [word::DONE, probe::run(asked), 0]
+            }
             _ => [word::FAILED, libc::EINVAL as u64, 0],
         };
         self.tell_root(words)
@@ -350,7 +352,7 @@ mod tests {
             relay: from_function,
             apart: true,
             keep_input,
-            audit: false,
+            probes: Probes::Refused,
         });
     }
 

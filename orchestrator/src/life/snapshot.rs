@@ -8,7 +8,7 @@
 use super::control::Control;
 use super::host::{CALLS, HostState};
 use super::message_header::MessageHeader;
-use super::{invocation, limits, probe};
+use super::{Probes, invocation, limits, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::cell::Cell;
@@ -75,8 +75,7 @@ pub(crate) struct Parts<'a> {
     /// Whether an input is copied before the handler sees it: who wrote it may
     /// still run, and write.
     pub(crate) keep_input: bool,
-    /// Whether copies answer probes; set for audits alone.
-    pub(crate) audit: bool,
+    pub(crate) probes: Probes,
 }
 
 /// The loaded function.
@@ -156,7 +155,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
             ));
         }
     }
-    if parts.audit {
+    if parts.probes == Probes::Answered {
         probe::note_areas();
     }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();

@@ -1,5 +1,6 @@
 //! How a chain comes to life: steps 2, 3 and 5.
 
+use super::Probes;
 use super::chain::{Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step};
 use super::control::Control;
 use super::error::{EndText, StartError};
@@ -7,7 +8,7 @@ use super::message_header::{HEADER_LEN, MessageHeader};
 use super::secrets::Vault;
 use super::snapshot::{self, Parts, word};
 use crate::build::Built;
-use crate::chain_file::{ChainFile, Function, Isolation};
+use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Isolation};
 use lwc::{Access, Context, Errno, Event, Flags, Region, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,11 +25,11 @@ impl LiveChain {
     /// The first function that cannot be loaded; what was made is gone again.
     pub fn start(
         file: &ChainFile,
-        name: &str,
-        built: &BTreeMap<String, Built>,
+        name: &ChainId,
+        built: &BTreeMap<FunctionName, Built>,
         vault: &Vault,
         others: &[LiveChain],
-        audit: bool,
+        probes: Probes,
     ) -> Result<Self, StartError> {
         let chain = file.chains[name].clone();
         let apart = lwc::backend()? == lwc::Backend::Process;
@@ -97,7 +98,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
-                audit,
+                probes,
             };
             let (snapshot, setup) =
                 start_step(&specs, &parts, function).map_err(|what| StartError::Function {
@@ -112,11 +113,8 @@ impl LiveChain {
         let first = middle.next();
         let last = middle.next_back();
         let (Some(first), Some(last)) = (first, last) else {
-            return Err(StartError::Function {
+            return Err(StartError::NoSteps {
                 chain: name.to_owned(),
-                step: 0,
-                function: String::new(),
-                what: "a chain without steps".into(),
             });
         };
         // The root's sight of what functions tell each other ends here.

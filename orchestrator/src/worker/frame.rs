@@ -13,7 +13,7 @@
 //! can serve no more, and ends.
 
 use crate::build::Built;
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use crate::life::{Attributes, CauseKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ pub(crate) fn begin<T: Serialize>(
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) file: ChainFile,
-    pub(crate) built: BTreeMap<String, Built>,
+    pub(crate) built: BTreeMap<FunctionName, Built>,
     /// Variables of the gateway's environment that functions take secrets from:
     /// names, and lengths of their values. A worker has no environment.
     pub(crate) variables: Vec<(String, usize)>,
@@ -93,7 +93,7 @@ pub(crate) struct Start {
 /// Head of `INVOKE`; the payload is the input.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Invoke {
-    pub(crate) chain: String,
+    pub(crate) chain: ChainId,
     pub(crate) id: String,
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
@@ -123,7 +123,7 @@ pub(crate) struct HopTiming {
 pub(crate) struct Failed {
     /// From 1.
     pub(crate) step: usize,
-    pub(crate) function: String,
+    pub(crate) function: FunctionName,
     pub(crate) cause: CauseKind,
     pub(crate) message: String,
     /// What the function reported, where it did.

@@ -7,7 +7,8 @@
 
 pub(crate) mod frame;
 
-use crate::life::{Cause, Hop, LiveChain, MessageMeta, Variables};
+use crate::chain_file::ChainId;
+use crate::life::{Cause, Hop, LiveChain, MessageMeta, Probes, Variables};
 use frame::{Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, Start, State, WorkerFigures};
 use lwc::{Moment, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -153,7 +154,7 @@ pub fn run() -> io::Result<()> {
 
 /// What the chains have done since this was last asked, and hold; their memory
 /// if `all`.
-fn take_figures(chains: &mut BTreeMap<String, LiveChain>, all: bool) -> WorkerFigures {
+fn take_figures(chains: &mut BTreeMap<ChainId, LiveChain>, all: bool) -> WorkerFigures {
     let mut figures = WorkerFigures::default();
     for chain in chains.values_mut() {
         let counts = chain.take_counts();
@@ -216,15 +217,21 @@ fn take_variables(
 fn bring_to_life(
     start: &Start,
     variables: Variables,
-) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
+) -> Result<(BTreeMap<ChainId, LiveChain>, Duration), String> {
     let begun = Instant::now();
-    let names: Vec<&str> = start.file.chains.keys().map(String::as_str).collect();
-    let (live, _, _) = crate::life::start(&start.file, &names, &start.built, variables, false)
-        .map_err(|e| e.to_string())?;
+    let names: Vec<ChainId> = start.file.chains.keys().cloned().collect();
+    let started = crate::life::start(
+        &start.file,
+        &names,
+        &start.built,
+        variables,
+        Probes::Refused,
+    )
+    .map_err(|e| e.to_string())?;
     let mut chains = BTreeMap::new();
-    for (name, mut chain) in names.into_iter().zip(live) {
+    for mut chain in started.chains {
         chain.prepare().map_err(|e| e.to_string())?;
-        chains.insert(name.to_owned(), chain);
+        chains.insert(chain.chain().name.clone(), chain);
     }
     Ok((chains, begun.elapsed()))
 }
