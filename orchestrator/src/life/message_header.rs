@@ -12,15 +12,33 @@ use super::text::{put_text, until_nul};
 use crate::printable::printable;
 use lwc::Region;
 use std::ffi::c_char;
+use std::mem::offset_of;
 
-const LEN: usize = 0;
-const ATTRIBUTES_LEN: usize = 8;
-const CONTENT_TYPE: usize = 16;
+/// The fields that every message has. The attributes are elsewhere, because a
+/// page that is not touched costs nothing after a switch.
+///
+/// Also what a reader copied out: in memory of its own, whatever the writer
+/// writes afterwards.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct FixedFields {
+    len: u64,
+    attributes_len: u64,
+    /// Ends in a NUL, or should.
+    content_type: [u8; CONTENT_TYPE_LEN],
+}
+
 /// Bytes of a content type, with the NUL at its end.
 pub(crate) const CONTENT_TYPE_LEN: usize = 128;
-/// Bytes of the fields that every message has. The attributes are elsewhere,
-/// because a page that is not touched costs nothing after a switch.
-pub(super) const FIXED_LEN: usize = CONTENT_TYPE + CONTENT_TYPE_LEN;
+const LEN: usize = offset_of!(FixedFields, len);
+const ATTRIBUTES_LEN: usize = offset_of!(FixedFields, attributes_len);
+const CONTENT_TYPE: usize = offset_of!(FixedFields, content_type);
+const FIXED_LEN: usize = size_of::<FixedFields>();
+
+// No padding: every byte is a field's. The hostile functions of the tests write
+// the length first.
+const _: () = assert!(LEN == 0 && ATTRIBUTES_LEN == 8 && CONTENT_TYPE == 16);
+const _: () = assert!(FIXED_LEN == CONTENT_TYPE + CONTENT_TYPE_LEN);
 
 /// Bytes of a header that follows the bytes of its message.
 pub(super) const HEADER_LEN: usize = FIXED_LEN + attributes::ROOM;
@@ -111,9 +129,18 @@ impl<'a> MessageHeader<'a> {
     /// may go on writing: what it says is what it said then.
     #[inline]
     pub(super) fn read(&self) -> FixedFields {
-        let mut bytes = [0; FIXED_LEN];
-        self.region.read(self.fixed, &mut bytes);
-        FixedFields(bytes)
+        let mut fields = FixedFields {
+            len: 0,
+            attributes_len: 0,
+            content_type: [0; CONTENT_TYPE_LEN],
+        };
+        // SAFETY: the fields are integers and bytes without padding (asserted):
+        // all of their bytes can be seen, and any bytes are fields. They are
+        // ours alone and live until the end of this function.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut((&raw mut fields).cast::<u8>(), FIXED_LEN) };
+        self.region.read(self.fixed, bytes);
+        fields
     }
 
     /// Reader of a header that the root wrote, and changes only while no
@@ -149,7 +176,7 @@ impl<'a> MessageHeader<'a> {
     /// `None` when they are malformed.
     #[inline]
     pub(super) fn attributes(&self, fixed: &FixedFields) -> Option<Attributes> {
-        match fixed.u64(ATTRIBUTES_LEN) {
+        match fixed.attributes_len {
             0 => Some(Attributes::default()),
             used if used > attributes::ROOM as u64 => None,
             used => {
@@ -161,33 +188,23 @@ impl<'a> MessageHeader<'a> {
     }
 }
 
-/// The fixed fields of a header, copied into memory of the reader's own.
-pub(super) struct FixedFields([u8; FIXED_LEN]);
-
 impl FixedFields {
-    #[inline]
-    fn u64(&self, at: usize) -> u64 {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&self.0[at..at + 8]);
-        u64::from_ne_bytes(bytes)
-    }
-
     /// How many bytes the message has, as the writer says.
     #[inline]
     pub(super) fn len(&self) -> u64 {
-        self.u64(LEN)
+        self.len
     }
 
     /// Whether the writer says that there are attributes.
     #[inline]
     pub(super) fn has_attributes(&self) -> bool {
-        self.u64(ATTRIBUTES_LEN) != 0
+        self.attributes_len != 0
     }
 
     /// Their type, made printable. Most are empty: then one byte is looked at.
     #[inline]
     pub(super) fn content_type(&self) -> String {
-        match until_nul(&self.0[CONTENT_TYPE..]) {
+        match until_nul(&self.content_type) {
             [] => String::new(),
             kind => printable(kind),
         }
