@@ -8,8 +8,8 @@ mod serve;
 
 use crate::audit::{Matrix, audit};
 use crate::build::{BuildError, Built, build};
-use crate::chain_file::{ChainFile, load};
-use crate::life::{StartError, Variables};
+use crate::chain_file::{ChainFile, ChainId, FunctionName, load};
+use crate::life::{Probes, StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
 use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
@@ -165,12 +165,12 @@ fn prepare(path: &Path) -> Result<Prepared, u8> {
 }
 
 /// A chain file, and what its functions are built to.
-type Prepared = (ChainFile, BTreeMap<String, Built>);
+type Prepared = (ChainFile, BTreeMap<FunctionName, Built>);
 
 /// The same, built in another way.
 fn prepare_by(
     path: &Path,
-    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>>,
+    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>>,
 ) -> Result<Prepared, u8> {
     let file = match load(path) {
         Ok((file, report)) => {
@@ -193,15 +193,17 @@ fn prepare_by(
 
 fn run_audit(args: &AuditArgs) -> Result<(), u8> {
     let (file, built) = prepare(&args.file)?;
-    let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
+    let names: Vec<ChainId> = file.chains.keys().cloned().collect();
     let started = Variables::of_environment(&file, &names)
         .map_err(StartError::from)
-        .and_then(|variables| crate::life::start(&file, &names, &built, variables, true));
-    let (mut live, _, secrets) = started.map_err(|e| {
+        .and_then(|variables| {
+            crate::life::start(&file, &names, &built, variables, Probes::Answered)
+        });
+    let mut started = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;
-    let matrices = audit(&file, &mut live, &secrets).map_err(|e| {
+    let matrices = audit(&file, &mut started.chains, &started.fingerprints).map_err(|e| {
         complain(&e);
         exit::FAILED
     })?;

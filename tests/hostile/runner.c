@@ -255,7 +255,7 @@ says(const char *command)
 static void
 scribble(int pages)
 {
-	volatile uint64_t *letter = (volatile uint64_t *)(now->output +
+	volatile uint64_t *header = (volatile uint64_t *)(now->output +
 	    now->output_capacity);
 	int relay = *(volatile uint64_t *)(control + TURN) != 0;
 
@@ -263,7 +263,7 @@ scribble(int pages)
 		size_t len = now->output_capacity / (1 + n % 2);
 
 		if (relay)
-			*letter = len;
+			*header = len;
 		*(volatile uint64_t *)(control + REPLY) = len;
 		for (size_t i = STAYS / 8; i < now->output_capacity / 8; i += 7)
 			((volatile uint64_t *)now->output)[i] = n;
@@ -307,7 +307,7 @@ attack(void)
 		hand_over(out, next, INVOKE, turn);
 	if (says("number "))
 		hand_over(out, next, INVOKE, turn);
-	if (says("strangers"))
+	if (says("others"))
 		hand_over_to_all(turn);
 	if (says("late"))
 		/* The root has been told of an error. */

@@ -142,7 +142,7 @@ LWC_HANDLER(switcher)
 	}
 #endif
 	if (is(inv, "forge")) {
-		/* The letter to the next is behind the bytes of the answer. */
+		/* The header for the next function is behind the bytes of the answer. */
 		memset(inv->output + inv->output_capacity, 0xff, 8192);
 #ifdef __FreeBSD__
 		/* And past the host, which would write the length anew. */

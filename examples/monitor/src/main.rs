@@ -56,7 +56,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long the function may run.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that its report may have.
 const REPORT: usize = 64 << 10;
@@ -109,7 +109,7 @@ fn run(folder: &str, paths: &[String]) -> Result<String, String> {
     .map_err(|e| e.to_string())?;
 
     let mut policy = Policy::new(number);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut event = child.switch_until(&[], deadline);
     loop {
         match event {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// Its own, or how it ended without an answer.
 pub fn isolated(
-    patience: Duration,
+    timeout: Duration,
     group: impl FnOnce() -> Result<Section, String>,
 ) -> Result<Section, String> {
     let (mut here, mut there) = UnixStream::pair().map_err(|e| e.to_string())?;
@@ -27,7 +27,7 @@ pub fn isolated(
     })
     .map_err(|e| format!("fork: {e}"))?;
     drop(there);
-    let answer = read_until(&mut here, Instant::now() + patience);
+    let answer = read_until(&mut here, Instant::now() + timeout);
     drop(child);
     let answer = answer?;
     if answer.is_empty() {

@@ -62,7 +62,7 @@ pub fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Report, l
     let more: &[Group] = if options.scaling { &SCALING } else { &[] };
     for (name, group) in GROUPS.iter().chain(more) {
         progress(name);
-        match isolated(plan.patience, || group(&plan)) {
+        match isolated(plan.timeout, || group(&plan)) {
             Ok(section) => report.add(section),
             Err(why) => report.skipped.push(format!("{name}: {why}")),
         }

@@ -12,7 +12,7 @@ mod tool;
 pub use cache::Cache;
 pub use tool::Stop;
 
-use crate::chain_file::{ChainFile, Function, Origin};
+use crate::chain_file::{ChainFile, Function, FunctionName, Origin};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -113,7 +113,7 @@ pub enum BuildError {
 ///
 /// # Errors
 /// All functions that cannot be built, not only the first.
-pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+pub fn build(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
     build_all(file, None)
 }
 
@@ -125,20 +125,20 @@ pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError
 pub fn build_until(
     file: &ChainFile,
     stop: &Stop,
-) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
     build_all(file, Some(stop))
 }
 
 fn build_all(
     file: &ChainFile,
     stop: Option<&Stop>,
-) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
     let cache = Cache::open().map_err(|e| vec![e])?;
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for (name, function) in &file.functions {
         let tools = Tools {
-            function: name,
+            function: name.as_str(),
             stop,
         };
         match build_one(function, &cache, tools) {
@@ -168,13 +168,13 @@ fn build_one(
         Origin::Crate(path) => cargo(path, cache, tools)?,
         Origin::Remote(_) => return Ok(None),
         Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
-            function: function.name.clone(),
+            function: function.name.to_string(),
             path: path.display().to_string(),
             what: e.to_string(),
         })?,
     };
     let found = symbols::exported(&library).map_err(|what| BuildError::File {
-        function: function.name.clone(),
+        function: function.name.to_string(),
         path: library.display().to_string(),
         what,
     })?;
@@ -184,7 +184,7 @@ fn build_one(
             None => "define it with LWC_HANDLER(NAME), LWC_FUNCTION(NAME, ...) or lwc_function::handler!(NAME, ...)".into(),
         };
         return Err(BuildError::NoSymbol {
-            function: function.name.clone(),
+            function: function.name.to_string(),
             library: library.display().to_string(),
             symbol: function.handler.clone(),
             hint,

@@ -2,7 +2,7 @@
 
 use super::{colours, complain, exit, write_json, write_out};
 use crate::build::build;
-use crate::chain_file::{ChainFile, load};
+use crate::chain_file::{ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -67,15 +67,20 @@ fn plan(file: &ChainFile) -> String {
             out,
             "chain {}: {} (isolation {:?}, regions of {size})",
             chain.name,
-            chain.steps.join(" → "),
+            chain
+                .steps
+                .iter()
+                .map(FunctionName::as_str)
+                .collect::<Vec<_>>()
+                .join(" → "),
             chain.isolation
         );
         for n in 0..=chain.steps.len() {
             let writer = match n {
                 0 => "root",
-                n => &chain.steps[n - 1],
+                n => chain.steps[n - 1].as_str(),
             };
-            let reader = chain.steps.get(n).map_or("root", String::as_str);
+            let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
             let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
         }
     }

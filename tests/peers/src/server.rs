@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Server {
     child: Child,
@@ -96,7 +96,7 @@ impl Server {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             _folder: None,
         };
-        let due = Instant::now() + PATIENCE;
+        let due = Instant::now() + TIMEOUT;
         while TcpStream::connect(server.address).is_err() {
             server.check()?;
             crate::stop::check()?;

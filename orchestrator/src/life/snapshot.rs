@@ -3,12 +3,12 @@
 //! The context that [`main`] makes of a new one loads the function, enters
 //! the sandbox and parks: the snapshot. It never sees an invocation. On the
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
-//! root that it is ready and serves invocations (`serve.rs`).
+//! root that it is ready and serves invocations (`invocation.rs`).
 
 use super::control::Control;
 use super::host::{CALLS, HostState};
-use super::letter::Letter;
-use super::{limits, probe, serve};
+use super::message_header::MessageHeader;
+use super::{Probes, invocation, limits, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::cell::Cell;
@@ -26,7 +26,7 @@ pub(crate) mod word {
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
     /// Root to copy: do as for an invocation, but run no handler.
-    pub(crate) const REHEARSE: u64 = 4;
+    pub(crate) const WARM_UP: u64 = 4;
     /// Root to copy: from now on take over from one context and hand over to
     /// another. Words: their descriptors there, or [`NOBODY`].
     pub(crate) const LINK: u64 = 5;
@@ -47,7 +47,7 @@ pub(crate) mod word {
     /// Snapshot or copy: somebody switched here who has no business to. (A copy
     /// tells it only where contexts run in turn, and the control must go
     /// somewhere.)
-    pub(crate) const STRANGER: u64 = 15;
+    pub(crate) const UNEXPECTED: u64 = 15;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
 }
@@ -64,8 +64,8 @@ pub(crate) struct Parts<'a> {
     /// Bytes of a message in either.
     pub(crate) capacity: usize,
     pub(crate) control: &'a Control,
-    pub(crate) request: Letter<'a>,
-    pub(crate) reply: Letter<'a>,
+    pub(crate) request: MessageHeader<'a>,
+    pub(crate) reply: MessageHeader<'a>,
     /// Whether a function writes the request, which is checked then.
     pub(crate) from_function: bool,
     /// Whether functions hand over to each other.
@@ -75,8 +75,7 @@ pub(crate) struct Parts<'a> {
     /// Whether an input is copied before the handler sees it: who wrote it may
     /// still run, and write.
     pub(crate) keep_input: bool,
-    /// Whether copies answer probes; set for audits alone.
-    pub(crate) audit: bool,
+    pub(crate) probes: Probes,
 }
 
 /// The loaded function.
@@ -156,7 +155,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
             ));
         }
     }
-    if parts.audit {
+    if parts.probes == Probes::Answered {
         probe::note_areas();
     }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
@@ -207,7 +206,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                     _ => [word::FAILED, libc::EINVAL as u64, 0, 0, 0],
                 }
             }
-            Ok(Event::Switched { .. } | Event::Called(_)) => [word::STRANGER, 0, 0, 0, 0],
+            Ok(Event::Switched { .. } | Event::Called(_)) => [word::UNEXPECTED, 0, 0, 0, 0],
             Ok(Event::Ended(end)) => [
                 word::ENDED,
                 end.signal.unwrap_or(0) as u64,
@@ -250,7 +249,7 @@ fn copy_self(
                     let _ = root.switch(&[word::FAILED, errno]);
                 }
             }
-            serve::serve(root, parts, state, loaded)
+            invocation::serve(root, parts, state, loaded)
         }
     }
 }
