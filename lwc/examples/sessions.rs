@@ -12,7 +12,8 @@
 //! for all connections at once and switches to the session that can go on;
 //! that one switches back when it would have to wait.
 
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
+use lwc::{Access, Context, Event, Flags, Handle, Spec};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};

@@ -56,26 +56,33 @@ pub mod glossary {}
 
 mod backend;
 mod context;
+mod errno;
 mod error;
-mod moment;
+mod event;
+mod flags;
+mod handle;
 mod page;
 mod region;
 mod secret;
 mod spec;
+mod time;
 mod trapped;
 
 #[doc(hidden)]
 pub use backend::requests_served;
 pub use backend::{Backend, backend};
 pub use context::{
-    Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
-    confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
+    Context, Created, Info, State, await_switch, confine, create, getlwc, info, limit_memory,
+    parked_together, restrict_self, spawn, unmap_self,
 };
+pub use errno::Errno;
 pub use error::{Error, Result};
-pub use moment::Moment;
-pub use nix::errno::Errno;
+pub use event::{Args, End, Event, TrappedCall};
+pub use flags::{Confinement, Flags};
+pub use handle::Handle;
 pub use page::page_size;
 pub use region::Region;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
-pub use trapped::{Resources, TrappedCall};
+pub use time::MonotonicTime;
+pub use trapped::Resources;

@@ -16,6 +16,7 @@ pub(crate) const USER_END: u64 = 1 << 63;
 
 /// What to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// A private copy: copy-on-write memory, duplicated descriptors.
     Copy,
@@ -304,7 +305,7 @@ mod tests {
             mem(5, 6, Access::Unmap),
         ];
         let err = validate("t", &differ, For::Create).unwrap_err();
-        assert_eq!(err.errno(), Errno::EINVAL);
+        assert_eq!(err.cause(), Errno::EINVAL);
         let files = [
             Spec::all_files(Access::Copy),
             Spec::files(3..=3, Access::Unmap),

@@ -16,10 +16,10 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
-use crate::context::Event;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::event::Event;
 use crate::spec::Spec;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where contexts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// `lwc.ko`: a context is an address space, a descriptor table and
     /// credentials inside one process; a switch is a system call.
@@ -127,7 +128,7 @@ pub fn requests_served() -> Result<Vec<(RawFd, u64)>> {
 }
 
 /// In whom lwCreate returned.
-pub(crate) enum Birth {
+pub(crate) enum Returned {
     /// The creator, with the new context's descriptor.
     Creator(RawFd),
     /// The new context, at the first switch to it.
@@ -165,8 +166,8 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
-    lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event>;
+    lw_create(specs: &[Spec], flags: u32) -> Result<Returned>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<MonotonicTime>) -> Result<Event>;
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
@@ -176,11 +177,12 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    await_switch(deadline: Moment) -> Result<Event>;
+    names(fd: RawFd) -> Result<()>;
+    await_switch(deadline: MonotonicTime) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
-    parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
+    parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
@@ -213,8 +215,8 @@ mod tests {
     fn a_forced_backend_that_is_missing_says_how_to_get_it() {
         assert_eq!(choose(None).unwrap(), Backend::Process);
         let e = choose(Some("kernel")).unwrap_err();
-        assert_eq!(e.errno(), Errno::ENOSYS);
+        assert_eq!(e.cause(), Errno::ENOSYS);
         assert!(e.to_string().contains("kldload lwc"), "{e}");
-        assert_eq!(choose(Some("vm")).unwrap_err().errno(), Errno::EINVAL);
+        assert_eq!(choose(Some("vm")).unwrap_err().cause(), Errno::EINVAL);
     }
 }

@@ -6,7 +6,7 @@ use super::error::{Cause, EndText, Failure};
 use super::relay::RelayTimes;
 use super::snapshot::word;
 use crate::chain_file::{Chain, Function, Isolation};
-use lwc::{Args, Context, Errno, Event, Handle, Moment, Region};
+use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
@@ -46,10 +46,10 @@ pub struct Hop {
 /// The clock of an invocation. It is read once for each step: a hop is a few
 /// microseconds.
 struct Times {
-    begun: Moment,
+    begun: MonotonicTime,
     /// When the last step was done.
-    now: Moment,
-    due: Option<Moment>,
+    now: MonotonicTime,
+    due: Option<MonotonicTime>,
 }
 
 /// One step of a live chain.
@@ -249,7 +249,7 @@ impl LiveChain {
         input_len: usize,
         meta: MessageMeta,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         self.settle();
         self.settled = false;
@@ -262,7 +262,7 @@ impl LiveChain {
             return self.relay(len, &meta, id, due);
         }
         let mut meta = meta;
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let mut times = Times {
             begun,
             now: begun,
@@ -363,7 +363,7 @@ impl LiveChain {
         let copy = self.ready(i)?;
         let rolled_back = self.chain.isolation == Isolation::Invocation;
         let begin = if waits || rolled_back {
-            Moment::now()
+            MonotonicTime::now()
         } else {
             now
         };
@@ -453,7 +453,7 @@ impl LiveChain {
         i: usize,
         copy: Handle,
         args: &[u64],
-        deadline: Moment,
+        deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
@@ -473,8 +473,8 @@ impl LiveChain {
                     self.end_unexpected(from);
                     event = lwc::await_switch(deadline);
                 }
-                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     let _ = copy.destroy();
                     return Err(Cause::Timeout(timeout));

@@ -59,7 +59,7 @@ use super::chain::{Hop, LiveChain, MessageMeta, NOT_TRAPPED, Step};
 use super::control::stray;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
-use lwc::{Errno, Event, Handle, Moment, State};
+use lwc::{Errno, Event, Handle, MonotonicTime, State};
 use std::time::Duration;
 
 /// How long a copy may take to note who its neighbours are.
@@ -70,10 +70,10 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// When the last invocation was, and how many steps it reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RelayTimes {
-    begun: Moment,
+    begun: MonotonicTime,
     /// When the root switched to the first function.
-    left: Moment,
-    ended: Moment,
+    left: MonotonicTime,
+    ended: MonotonicTime,
     steps: usize,
 }
 
@@ -98,13 +98,13 @@ struct TimeLimits {
     /// The shortest timeout.
     every: Duration,
     /// When the root last looked.
-    looked: Moment,
+    looked: MonotonicTime,
     /// When it looks next.
-    until: Moment,
+    until: MonotonicTime,
     /// The end of the first function's time.
-    first: Moment,
+    first: MonotonicTime,
     /// Of those seen at work, from the first time that somebody takes long.
-    ends: Vec<(AtWork, Moment)>,
+    ends: Vec<(AtWork, MonotonicTime)>,
 }
 
 impl LiveChain {
@@ -150,7 +150,7 @@ impl LiveChain {
         let mut words = [word::LINK, word::NOBODY, word::NOBODY];
         for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
             if let Some(&neighbour) = neighbour.and_then(|j| copies.get(j)) {
-                words[at] = copy.introduce(neighbour)? as u64;
+                words[at] = copy.introduce(neighbour)?;
             }
         }
         self.steps[i]
@@ -158,7 +158,7 @@ impl LiveChain {
             .put_timeout(self.steps[i].function.timeout);
         self.counts.switches += 1;
         let timeout = LINK_TIMEOUT.min(SHORTEST_TIMEOUT.max(self.steps[i].function.timeout));
-        let reply = self.call(i, copy, &words, Moment::now() + timeout)?;
+        let reply = self.call(i, copy, &words, MonotonicTime::now() + timeout)?;
         match reply.first() {
             Some(&word::DONE) => Ok(()),
             _ => Err(Cause::Misbehaved("it does not take neighbours".into())),
@@ -178,7 +178,7 @@ impl LiveChain {
             }
             self.waits.resize(self.steps.len(), Duration::ZERO);
             for i in 0..self.steps.len() {
-                let begin = Moment::now();
+                let begin = MonotonicTime::now();
                 let waits = self.steps[i].copy.is_none();
                 self.ready(i).map_err(|cause| (i, cause))?;
                 if waits {
@@ -200,14 +200,14 @@ impl LiveChain {
         len: usize,
         meta: &MessageMeta,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         let last = self.steps.len() - 1;
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let mut left = begun;
         let result = self.make_ready().and_then(|()| {
             if !self.waits.is_empty() {
-                left = Moment::now();
+                left = MonotonicTime::now();
             }
             if due.is_some_and(|due| due <= left) {
                 return Err((0, Cause::Deadline));
@@ -215,7 +215,7 @@ impl LiveChain {
             self.settled = false;
             self.turn += 1;
             for step in &self.steps {
-                let due = due.map_or(u64::MAX, Moment::nanos);
+                let due = due.map_or(u64::MAX, MonotonicTime::nanos);
                 step.control.put_invocation(id, due);
                 step.control.put_turn(self.turn);
             }
@@ -231,7 +231,7 @@ impl LiveChain {
         self.ran = Some(RelayTimes {
             begun,
             left,
-            ended: Moment::now(),
+            ended: MonotonicTime::now(),
             steps: reached + 1,
         });
         for i in 0..=reached {
@@ -290,7 +290,11 @@ impl LiveChain {
 
     /// From the switch to the first function until the last one is done, or
     /// one is not.
-    fn run_through(&mut self, begun: Moment, due: Option<Moment>) -> Result<(), (usize, Cause)> {
+    fn run_through(
+        &mut self,
+        begun: MonotonicTime,
+        due: Option<MonotonicTime>,
+    ) -> Result<(), (usize, Cause)> {
         let last = self.steps.len() - 1;
         let first = self.ready(0).map_err(|cause| (0, cause))?;
         let timeouts = self.steps.iter().map(|s| s.function.timeout);
@@ -314,8 +318,8 @@ impl LiveChain {
                     continue;
                 }
                 Err(e) => return Err((0, Cause::Backend(e))),
-                Ok(Event::Called(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Ok(Event::Ended(_)) => return Err(self.discarded()),
+                Ok(_) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
             };
             let who = from.and_then(|from| self.find(|h| h == from));
             if who == Some(AtWork::Copy(last)) && *args == done {
@@ -361,7 +365,7 @@ impl LiveChain {
         done: &[u64],
     ) -> Result<(), (usize, Cause)> {
         /// What is there is taken, and nothing is waited for.
-        const AT_ONCE: Moment = Moment::from_nanos(0);
+        const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
         let last = AtWork::Copy(self.steps.len() - 1);
         for _ in 0..2 * self.steps.len() {
             let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
@@ -536,9 +540,9 @@ impl LiveChain {
     fn look_in(
         &mut self,
         watch: &mut TimeLimits,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        let now = Moment::now();
+        let now = MonotonicTime::now();
         let worker = if self.apart {
             self.at_work()?
         } else {
@@ -587,7 +591,7 @@ impl LiveChain {
             ended,
             steps,
         } = ran;
-        let mut starts: Vec<Moment> = Vec::with_capacity(steps + 1);
+        let mut starts: Vec<MonotonicTime> = Vec::with_capacity(steps + 1);
         starts.push(left);
         for step in &self.steps[1..steps] {
             let before = starts[starts.len() - 1];

@@ -200,13 +200,12 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                         }
                         Err(e) => {
                             parts.control.put_status(1, e.to_string().as_bytes());
-                            [word::FAILED, e.errno() as i32 as u64, 0, 0, 0]
+                            [word::FAILED, e.errno().raw() as u64, 0, 0, 0]
                         }
                     },
                     _ => [word::FAILED, libc::EINVAL as u64, 0, 0, 0],
                 }
             }
-            Ok(Event::Switched { .. } | Event::Called(_)) => [word::UNEXPECTED, 0, 0, 0, 0],
             Ok(Event::Ended(end)) => [
                 word::ENDED,
                 end.signal.unwrap_or(0) as u64,
@@ -214,7 +213,8 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 end.address,
                 end.id,
             ],
-            Err(e) => [word::FAILED, e.errno() as i32 as u64, 0, 0, 0],
+            Ok(_) => [word::UNEXPECTED, 0, 0, 0, 0],
+            Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
         };
     }
 }
@@ -223,12 +223,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
 pub(crate) fn end_of(args: &[u64]) -> End {
     let at = |i: usize| args.get(i).copied().unwrap_or(0);
     let signal = at(1) as i32;
-    End {
-        id: at(4),
-        signal: (signal != 0).then_some(signal),
-        code: at(2) as i32,
-        address: at(3),
-    }
+    End::new(at(4), (signal != 0).then_some(signal), at(2) as i32, at(3))
 }
 
 fn copy_self(
@@ -244,7 +239,7 @@ fn copy_self(
             // What other copies wrote there for others, answers or not. Those
             // that served have ended: nobody writes it again.
             if let Err(e) = parts.output.erase() {
-                let errno = e.errno() as i32 as u64;
+                let errno = e.errno().raw() as u64;
                 loop {
                     let _ = root.switch(&[word::FAILED, errno]);
                 }

@@ -200,7 +200,6 @@ fn start_step(
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
         Ok(Event::Switched { .. }) => return Err(parts.control.error()),
-        Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
         Ok(Event::Ended(end)) => {
             return Err(format!(
                 "its constructors or initialiser: {}",
@@ -214,6 +213,7 @@ fn start_step(
                 humantime::format_duration(timeout)
             ));
         }
+        Ok(_) => return Err(NOT_TRAPPED.into()),
         Err(e) => return Err(text(e)),
     }
     let initialise = begin.elapsed();

@@ -10,7 +10,7 @@ pub(crate) mod frame;
 use crate::chain_file::ChainId;
 use crate::life::{Cause, Hop, LiveChain, MessageMeta, Probes, Variables};
 use frame::{Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, Start, State, WorkerFigures};
-use lwc::{Moment, Region, Secret};
+use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ pub fn run() -> io::Result<()> {
         if kind != frame::INVOKE {
             return Err(protocol_error("a frame that is not INVOKE"));
         }
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let invoke: Invoke = serde_json::from_slice(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)

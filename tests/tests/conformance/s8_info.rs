@@ -1,6 +1,6 @@
 //! Clause 8: lwInfo.
 
-use lwc::{Access, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Errno, Event, Flags, Region, Spec, State};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -120,6 +120,7 @@ fn c8_1_a_third_partys_state() {
         State::Current => 3,
         State::Dead => 4,
         State::Preempted => 5,
+        _ => 6,
     };
     let second = answering(&[], Flags::empty(), |_| {
         let info = first.info().unwrap();
@@ -135,6 +136,6 @@ fn c8_1_a_third_partys_state() {
 
 fn c8_1_ebadf() {
     for fd in [-1, 0, 9999] {
-        refused(Handle::from_raw(fd).info(), Errno::EBADF);
+        refused(named(fd).info(), Errno::EBADF);
     }
 }

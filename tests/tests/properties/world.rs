@@ -2,8 +2,8 @@
 
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
-use lwc_tests::kit::{Pages, errno_of, eventually, is_open, of_processes, serve};
+use lwc::{Access, Context, Event, Flags, Spec};
+use lwc_tests::kit::{Pages, errno_of, eventually, is_open, named, of_processes, serve};
 use std::os::fd::AsRawFd;
 
 /// Where the files are played with, and where each is kept for comparison.
@@ -93,17 +93,13 @@ impl Ground {
                 let chosen = &self.pages[start as usize..(start + n) as usize];
                 let specs: Vec<Spec> = chosen.iter().map(|p| p.spec(access)).collect();
                 // SAFETY: replaces pages of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [BORROW, from, file] => {
                 let number = FIRST + file as i32;
                 let specs = [Spec::files(number..=number, Access::Copy)];
                 // SAFETY: replaces a file of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [PLACE, file, which] => {
                 // SAFETY: replaces a file of the game alone.
@@ -158,8 +154,7 @@ impl World {
         let (_, context) = self.slots[slot].as_ref()?;
         match context.switch(words) {
             Ok(Event::Switched { args, .. }) => Some(args.to_vec()),
-            Ok(Event::Called(call)) => panic!("slot {slot} called {call:?}"),
-            Ok(Event::Ended(end)) => panic!("slot {slot} ended: {end}"),
+            Ok(other) => panic!("slot {slot}: {other:?}"),
             Err(e) => panic!("slot {slot}: {e}"),
         }
     }
@@ -353,11 +348,11 @@ impl World {
         let pages = start..start + n;
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if rights.pages[pages.clone()].contains(&false) {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.pages[pages.clone()].contains(&None) {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };
@@ -383,11 +378,11 @@ impl World {
         };
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if !rights.files[file] {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.files[file].is_none() {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };

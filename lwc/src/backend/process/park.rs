@@ -8,7 +8,7 @@ use super::state::runtime::{Got, Runtime};
 use super::state::signals;
 use super::state::sleep::RING_AGAIN;
 use super::wire::pair::{WORDS, kind};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Waits for the baton. Requests are served meanwhile; deaths are seen to
 /// if this is the root.
-pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
+pub(crate) fn park(rt: &mut Runtime, deadline: Option<MonotonicTime>) -> Got {
     // Without a deadline the others are looked at once it is clear that this
     // context goes to sleep.
     let mut all = deadline.is_some();
@@ -38,7 +38,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
                 return got;
             }
             // Who asks and asks keeps nobody from noticing that it is late.
-            if deadline.is_some_and(|d| Moment::now() >= d) {
+            if deadline.is_some_and(|d| MonotonicTime::now() >= d) {
                 return Got::Timeout;
             }
             continue;
@@ -48,7 +48,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
         let mut limit = match deadline {
             None => heartbeat,
             Some(d) => {
-                let now = Moment::now();
+                let now = MonotonicTime::now();
                 if now >= d {
                     return Got::Timeout;
                 }

@@ -545,7 +545,7 @@ fn seal(rt: &mut Runtime) -> Result<()> {
         let told = ask(rt, "confine", index, Request::Seal);
         // One that has ended meanwhile serves nobody.
         told.map(drop).or_else(|e| {
-            if e.errno() == Errno::ESRCH {
+            if e.cause() == Errno::ESRCH {
                 Ok(())
             } else {
                 Err(e)

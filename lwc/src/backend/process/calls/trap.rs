@@ -212,7 +212,7 @@ fn converse(
             Got::Baton { from, words, .. } => {
                 // A second descriptor of the monitor's will do as well.
                 let peer = from.and_then(|i| rt.channel(i));
-                if peer.is_some_and(|c| c.vouched && c.peer == monitor.id) {
+                if peer.is_some_and(|c| c.verified && c.peer == monitor.id) {
                     rt.bell.set_awaits(0);
                     return Ok(answer(&words));
                 }

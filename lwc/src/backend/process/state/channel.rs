@@ -26,7 +26,7 @@ pub(crate) struct Channel {
     pub(crate) lent: bool,
     /// Whether the peer's identity comes from whoever made it, not from a
     /// third party that may lie.
-    pub(crate) vouched: bool,
+    pub(crate) verified: bool,
     pub(crate) pair: Mapped<Pair>,
     /// Which half of the pair is ours to write.
     pub(crate) side: usize,
@@ -72,7 +72,7 @@ impl Channel {
             held: false,
             root_line: false,
             lent: false,
-            vouched: true,
+            verified: true,
             pair,
             side,
             seen: 0,

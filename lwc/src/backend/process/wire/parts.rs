@@ -91,7 +91,7 @@ impl Part {
         words.flat_map(u64::to_ne_bytes).collect()
     }
 
-    /// The parts in bytes that a stranger wrote. `None`: they are none.
+    /// The parts in bytes that another context wrote. `None`: they are none.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Self>> {
         let (parts, rest) = bytes.as_chunks::<PART_LEN>();
         if !rest.is_empty() {
@@ -125,7 +125,7 @@ pub(crate) fn encode_specs(specs: &[Spec]) -> Vec<u8> {
     out
 }
 
-/// The specifiers in bytes that a stranger wrote. `None`: not specifiers.
+/// The specifiers in bytes that another context wrote. `None`: not specifiers.
 pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
     let size = size_of::<lwc_sys::lwc_spec>();
     if !bytes.len().is_multiple_of(size) {
