@@ -57,13 +57,13 @@ impl Buffers {
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
         if !parts.keep_input {
-            return parts.input.as_ptr().cast_const();
+            return parts.input_place();
         }
         if self.input.len() < len {
             self.input.resize(len, 0);
         }
         let kept = &mut self.input[..len];
-        parts.input.read(0, kept);
+        parts.input.read(parts.input_at, kept);
         kept.as_ptr()
     }
 
@@ -171,8 +171,8 @@ fn touch_first_pages(parts: &Parts<'_>, loaded: &Loaded) {
     let mut stack = [0u8; STACK];
     std::hint::black_box(&mut stack);
     let places = [
-        parts.input.as_ptr().cast_const(),
-        parts.output.as_ptr().cast_const(),
+        parts.input_place(),
+        parts.output_place().cast_const(),
         loaded.handler as *const u8,
     ];
     for place in places {
@@ -284,7 +284,7 @@ impl Serving<'_> {
         raw.input = input;
         raw.input_len = input_len;
         raw.input_type = input_type;
-        raw.output = parts.output.as_ptr();
+        raw.output = parts.output_place();
         raw.output_capacity = parts.capacity;
         raw.output_len = 0;
         raw.id = parts.control.id();
@@ -318,7 +318,7 @@ impl Serving<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::control::Control;
-    use super::super::message_header::{HEADER_LEN, MessageHeader};
+    use super::super::message_header::{BYTES, HEADER_LEN, MessageHeader};
     use super::*;
     use lwc::Region;
     use std::path::Path;
@@ -337,11 +337,13 @@ mod tests {
             memory: 0,
             secrets: Vec::new(),
             input: &input,
+            input_at: if from_function { BYTES } else { 0 },
             output: &output,
+            output_at: 0,
             capacity: CAPACITY,
             control: &control,
             request: if from_function {
-                MessageHeader::behind(&input, CAPACITY)
+                MessageHeader::around(&input, CAPACITY)
             } else {
                 control.request()
             },
@@ -370,7 +372,7 @@ mod tests {
             }
         });
         with_parts(false, false, |parts| {
-            let place = parts.input.as_ptr().cast_const();
+            let place = parts.input_place();
             assert_eq!(Buffers::new(parts, Vec::new()).input(parts, 1), place);
         });
     }

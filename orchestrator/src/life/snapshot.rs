@@ -21,7 +21,7 @@ pub(crate) mod word {
     /// Root to snapshot: make a copy, which clears its output region first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy, and copy to the next: run the handler. The number of the
-    /// request; the rest is on the control page or behind the bytes.
+    /// request; the rest is on the control page or around the bytes.
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
@@ -59,8 +59,11 @@ pub(crate) struct Parts<'a> {
     pub(crate) has_init: bool,
     pub(crate) memory: u64,
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// Where the messages are, and from which byte on.
     pub(crate) input: &'a Region,
+    pub(crate) input_at: usize,
     pub(crate) output: &'a Region,
+    pub(crate) output_at: usize,
     /// Bytes of a message in either.
     pub(crate) capacity: usize,
     pub(crate) control: &'a Control,
@@ -76,6 +79,20 @@ pub(crate) struct Parts<'a> {
     /// still run, and write.
     pub(crate) keep_input: bool,
     pub(crate) probes: Probes,
+}
+
+impl Parts<'_> {
+    /// Where the bytes of the request are.
+    pub(crate) fn input_place(&self) -> *const u8 {
+        // SAFETY: inside the region, as who made the parts laid it out.
+        unsafe { self.input.as_ptr().add(self.input_at) }
+    }
+
+    /// Where those of the reply go.
+    pub(crate) fn output_place(&self) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { self.output.as_ptr().add(self.output_at) }
+    }
 }
 
 /// The loaded function.

@@ -4,7 +4,7 @@ use super::Probes;
 use super::chain::{Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step};
 use super::control::Control;
 use super::error::{EndText, StartError};
-use super::message_header::{HEADER_LEN, MessageHeader};
+use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::secrets::Vault;
 use super::snapshot::{self, Parts, word};
 use crate::build::Built;
@@ -44,8 +44,8 @@ impl LiveChain {
         let mut regions = Vec::with_capacity(count + 1);
         let mut controls = Vec::with_capacity(count);
         for i in 0..=count {
-            let tail = if between(i) { HEADER_LEN } else { 0 };
-            let region = Region::new(len + tail)?;
+            let header = if between(i) { HEADER_LEN } else { 0 };
+            let region = Region::new(len + header)?;
             // Whoever maps it anew, the next function first of all, reads.
             region.seal()?;
             regions.push(region);
@@ -81,16 +81,18 @@ impl LiveChain {
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
                 input: &regions[i],
+                input_at: if between(i) { BYTES } else { 0 },
                 output: &regions[i + 1],
+                output_at: if between(i + 1) { BYTES } else { 0 },
                 capacity,
                 control: &controls[i],
                 request: if between(i) {
-                    MessageHeader::behind(&regions[i], capacity)
+                    MessageHeader::around(&regions[i], capacity)
                 } else {
                     controls[i].request()
                 },
                 reply: if between(i + 1) {
-                    MessageHeader::behind(&regions[i + 1], capacity)
+                    MessageHeader::around(&regions[i + 1], capacity)
                 } else {
                     controls[i].reply()
                 },
