@@ -1,9 +1,11 @@
 //! The command line.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod check;
 mod logging;
 mod run;
+#[cfg(feature = "serve")]
 mod serve;
 
 use crate::audit::{Matrix, audit};
@@ -61,14 +63,17 @@ enum Cmd {
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
     /// Serve chains over HTTP
+    #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
     /// Measure what contexts cost on this machine, beside processes and threads
+    #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
     /// A process of `serve`, started by it alone
+    #[cfg(feature = "serve")]
     #[command(hide = true)]
     Worker,
 }
@@ -116,8 +121,11 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
+        #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
+        #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
+        #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {

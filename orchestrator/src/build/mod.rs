@@ -20,19 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tool::Tools;
 
-/// The headers of the function ABI, for functions built on machines that have
-/// the binary alone.
-const HEADERS: [(&str, &str); 2] = [
-    (
-        "lwc_function.h",
-        include_str!("../../../lwc-function/include/lwc_function.h"),
-    ),
-    (
-        "lwc_function.hpp",
-        include_str!("../../../lwc-function/include/lwc_function.hpp"),
-    ),
-];
-
 /// A function that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Built {
@@ -287,7 +274,7 @@ impl Compiler {
 /// of another.
 fn compile(path: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
     let name = tools.function;
-    let include = cache.include(&HEADERS)?;
+    let include = cache.include(&lwc_function::sources::HEADERS)?;
     let compiler = Compiler::of(path);
     let version = compiler.version(tools)?;
     let text = compiler.preprocess(path, &include, tools)?;
