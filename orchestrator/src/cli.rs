@@ -4,12 +4,13 @@
 mod bench;
 mod check;
 mod logging;
+mod progress;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
 
 use crate::audit::{Matrix, audit};
-use crate::build::{BuildError, Built, build};
+use crate::build::{BuildError, Built, build_with_progress};
 use crate::chain_file::{ChainFile, ChainId, FunctionName, load};
 use crate::life::{Probes, StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
@@ -169,7 +170,13 @@ fn colours() -> bool {
 
 /// Loads and builds a chain file, complaining on the way.
 fn prepare(path: &Path) -> Result<Prepared, u8> {
-    prepare_by(path, build)
+    prepare_by(path, build_and_show)
+}
+
+/// Builds the functions of a file; where that takes long, shows what it is at.
+fn build_and_show(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    let progress = progress::Progress::begin();
+    build_with_progress(file, &|function, line| progress.at(function, line))
 }
 
 /// A chain file, and what its functions are built to.
