@@ -20,6 +20,7 @@
 //! limit, and use what this crate offers.
 
 pub mod abi;
+pub mod sources;
 
 use abi::{RawInvocation, RawSetup, put};
 use std::ffi::{CStr, CString, c_int};

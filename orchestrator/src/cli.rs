@@ -1,13 +1,16 @@
 //! The command line.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod check;
 mod logging;
+mod progress;
 mod run;
+#[cfg(feature = "serve")]
 mod serve;
 
 use crate::audit::{Matrix, audit};
-use crate::build::{BuildError, Built, build};
+use crate::build::{BuildError, Built, build_with_progress};
 use crate::chain_file::{ChainFile, ChainId, FunctionName, load};
 use crate::life::{Probes, StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
@@ -61,14 +64,17 @@ enum Cmd {
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
     /// Serve chains over HTTP
+    #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
     /// Measure what contexts cost on this machine, beside processes and threads
+    #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
     /// A process of `serve`, started by it alone
+    #[cfg(feature = "serve")]
     #[command(hide = true)]
     Worker,
 }
@@ -116,8 +122,11 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
+        #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
+        #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
+        #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
@@ -161,7 +170,13 @@ fn colours() -> bool {
 
 /// Loads and builds a chain file, complaining on the way.
 fn prepare(path: &Path) -> Result<Prepared, u8> {
-    prepare_by(path, build)
+    prepare_by(path, build_and_show)
+}
+
+/// Builds the functions of a file; where that takes long, shows what it is at.
+fn build_and_show(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    let progress = progress::Progress::begin();
+    build_with_progress(file, &|function, line| progress.at(function, line))
 }
 
 /// A chain file, and what its functions are built to.

@@ -1,8 +1,8 @@
 //! A measurement in a process of its own: contexts cannot be undone in the
 //! process that made them, and one that fails takes no other along.
 
+use super::bare::Child;
 use super::report::Section;
-use lwc_bare::Child;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

@@ -56,7 +56,7 @@ impl<'a> Case<'a> {
 
     /// A case that is timed from outside.
     pub fn new(name: impl Into<String>, mut what: impl FnMut() + 'a) -> Self {
-        Self::timed(name, move |n| Ok(lwc_bare::time(n, &mut what)))
+        Self::timed(name, move |n| Ok(super::bare::time(n, &mut what)))
     }
 
     /// The same for one that may fail.

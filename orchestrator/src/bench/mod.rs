@@ -2,6 +2,7 @@
 //!
 //! * [`measure`]: cases in turn, medians, ratios within a turn.
 //! * [`mod@isolated`]: each group in a process of its own.
+//! * [`bare`]: hand-overs, forks and spawns without contexts.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, rollback, payload, length of a chain.
 //! * [`work`]: the C function that all alternatives run.
@@ -10,6 +11,7 @@
 //! * [`report`], [`plots`]: text, Markdown, JSON, SVG.
 
 pub mod alternatives;
+pub mod bare;
 pub mod calls;
 pub mod chains;
 pub mod isolated;

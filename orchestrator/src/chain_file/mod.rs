@@ -20,6 +20,7 @@ pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, Secret
 pub use names::{ChainId, ChainKind, FunctionName, NotAName};
 pub use validate::parse;
 
+#[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
 pub(crate) use values::is_name;
 

@@ -1,7 +1,6 @@
 //! `check`: diagnostics, builds, the plan.
 
-use super::{colours, complain, exit, write_json, write_out};
-use crate::build::build;
+use super::{build_and_show, colours, complain, exit, write_json, write_out};
 use crate::chain_file::{ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
 use clap::Args;
@@ -36,7 +35,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
     };
     let mut errors = Vec::new();
     if !args.no_build {
-        errors = build(&file).err().unwrap_or_default();
+        errors = build_and_show(&file).err().unwrap_or_default();
     }
     if args.json {
         let v = json!({

@@ -222,7 +222,7 @@ pub(super) async fn invoke(
     chain: ChainId,
     input: &ChainInput,
 ) -> Reply {
-    let given = head.extensions.get::<super::nats::InvocationId>();
+    let given = head.extensions.get::<message::InvocationId>();
     let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
     let call_id = call_id(&head.headers);
     let trace = Trace::of(&head.headers, gateway.spans.is_some());

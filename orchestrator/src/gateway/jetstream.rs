@@ -14,7 +14,8 @@
 
 use super::Gateway;
 use super::http::{Source, invoke, is_identity};
-use super::nats::{InvocationId, head, put, to_nats};
+use super::message::InvocationId;
+use super::nats::{head, put, to_nats};
 use super::problem::{OwnProblem, Problem, ProblemKind};
 use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};

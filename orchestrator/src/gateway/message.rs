@@ -39,6 +39,15 @@ pub(super) struct ChainInput {
     pub(super) headers: Vec<HeaderPattern>,
 }
 
+/// Attributes that another node's step set for ours. Not headers: a caller of
+/// HTTP must not be able to say them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AttributesFromStep(pub(super) Vec<(String, String)>);
+
+/// The identity of an invocation whose message had one before it came.
+#[derive(Debug, Clone)]
+pub(super) struct InvocationId(pub(super) String);
+
 impl ChainInput {
     /// Bytes that a body may have: an event's data is in JSON, and may be in
     /// base64 there.
@@ -123,7 +132,7 @@ fn http(
         out.set(name, value)
             .map_err(|e| too_many(&format!("the request's {}", &name[1..]), e))?;
     }
-    let said = parts.extensions.get::<super::nats::AttributesFromStep>();
+    let said = parts.extensions.get::<AttributesFromStep>();
     for (name, value) in said.into_iter().flat_map(|s| &s.0) {
         out.set(name, value)
             .map_err(|e| too_many(&format!("attribute {name}"), e))?;

@@ -12,14 +12,27 @@
 //! A generation (`generation.rs`) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
 
+// What NATS and OpenTelemetry alone use is dead without them. With all features,
+// nothing may be.
+#![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
+
 mod circuit;
 mod event;
 mod generation;
 mod http;
+#[cfg(feature = "nats")]
 mod jetstream;
 mod message;
 mod metrics;
+#[cfg(feature = "nats")]
 mod nats;
+#[cfg(not(feature = "nats"))]
+#[path = "without_nats.rs"]
+mod nats;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "without_otlp.rs"]
 mod otlp;
 mod page;
 mod problem;
@@ -32,7 +45,6 @@ mod upload;
 mod watch;
 mod worker_process;
 
-pub use nats::NatsOptions;
 pub use server::serve;
 
 use crate::build::Built;
@@ -46,6 +58,7 @@ use problem::Problem;
 use queue::Job;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -88,6 +101,21 @@ pub struct Options {
     pub worker_options: Vec<String>,
 }
 
+/// Where and as whom to join.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// The server, such as `nats://127.0.0.1:4222`.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// The queue group.
+    pub queue: String,
+    /// What subjects begin with: `PREFIX.chains.NAME`.
+    pub prefix: String,
+    /// The JetStream stream that work is taken from as well.
+    pub stream: Option<String>,
+}
+
 /// What is served alone, as the Functions Framework contract has it.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -107,7 +135,7 @@ struct Gateway {
     generation: RwLock<Arc<Generation>>,
     metrics: Arc<Metrics>,
     spans: Option<Spans>,
-    nats: Option<async_nats::Client>,
+    nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
     draining: AtomicBool,
     in_flight: AtomicUsize,

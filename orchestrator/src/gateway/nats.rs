@@ -9,22 +9,23 @@
 //! NATS gives a request to any node of the queue group, busy or not. A node
 //! whose queue is full passes it on, a few times, before it says so.
 
-use super::Gateway;
 use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
+use super::message::AttributesFromStep;
 use super::problem::{OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
+use super::{Gateway, NatsOptions};
 use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
+pub(super) use async_nats::Client;
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
+use async_nats::{ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
@@ -40,21 +41,6 @@ const STATUS: &str = "Lwc-Status";
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long other nodes may take to say what they answer.
 const INFO_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Where and as whom to join.
-#[derive(Debug, Clone)]
-pub struct NatsOptions {
-    /// The server, such as `nats://127.0.0.1:4222`.
-    pub url: String,
-    /// A credentials file.
-    pub credentials: Option<PathBuf>,
-    /// The queue group.
-    pub queue: String,
-    /// What subjects begin with: `PREFIX.chains.NAME`.
-    pub prefix: String,
-    /// The JetStream stream that work is taken from as well.
-    pub stream: Option<String>,
-}
 
 /// Connects; a server that is not there yet is waited for while others are
 /// served.
@@ -324,15 +310,6 @@ pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &ChainId) -> Parts
     head.extensions.insert(said);
     head
 }
-
-/// Attributes that another node's step set for ours. Not headers: a caller of
-/// HTTP must not be able to say them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AttributesFromStep(pub(super) Vec<(String, String)>);
-
-/// The identity of an invocation whose message had one before it came.
-#[derive(Debug, Clone)]
-pub(super) struct InvocationId(pub(super) String);
 
 /// Has a step run elsewhere.
 pub(super) async fn ask(

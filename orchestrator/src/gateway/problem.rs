@@ -57,11 +57,11 @@ macro_rules! problem_kinds {
 /// Which chains can fail of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FailsIn {
-    EveryChain,
+    Any,
     /// One with a step that another node runs.
-    RemoteChain,
+    Distributed,
     /// None: the request never came to a chain, or came from a stream.
-    NoChain,
+    Unrouted,
 }
 
 /// Whether a step may have run when a request fails so.
@@ -74,57 +74,57 @@ enum Begun {
 
 problem_kinds! {
     /// The server stopped while the invocation ran.
-    Aborted = "aborted", SERVICE_UNAVAILABLE, EveryChain, Perhaps;
+    Aborted = "aborted", SERVICE_UNAVAILABLE, Any, Perhaps;
     /// The backend failed: nothing that the function did.
-    Backend = "backend", INTERNAL_SERVER_ERROR, EveryChain, Perhaps;
+    Backend = "backend", INTERNAL_SERVER_ERROR, Any, Perhaps;
     /// The body did not arrive whole.
-    BadBody = "bad-body", BAD_REQUEST, EveryChain, Perhaps;
+    BadBody = "bad-body", BAD_REQUEST, Any, Perhaps;
     /// The content type cannot be handed over.
-    BadContentType = "bad-content-type", BAD_REQUEST, EveryChain, Perhaps;
+    BadContentType = "bad-content-type", BAD_REQUEST, Any, Perhaps;
     /// It is not a CloudEvent, and the function takes nothing else.
-    BadEvent = "bad-event", BAD_REQUEST, EveryChain, Perhaps;
+    BadEvent = "bad-event", BAD_REQUEST, Any, Perhaps;
     /// A header that the function is to see cannot be handed over.
-    BadHeader = "bad-header", BAD_REQUEST, EveryChain, Perhaps;
+    BadHeader = "bad-header", BAD_REQUEST, Any, Perhaps;
     /// The caller's timeout cannot be read.
-    BadTimeout = "bad-timeout", BAD_REQUEST, EveryChain, Perhaps;
+    BadTimeout = "bad-timeout", BAD_REQUEST, Any, Perhaps;
     /// The chain crashed several times in a row and is left alone.
-    CircuitOpen = "circuit-open", SERVICE_UNAVAILABLE, EveryChain, Never;
+    CircuitOpen = "circuit-open", SERVICE_UNAVAILABLE, Any, Never;
     /// The function's context ended.
-    Crash = "crash", BAD_GATEWAY, EveryChain, Perhaps;
+    Crash = "crash", BAD_GATEWAY, Any, Perhaps;
     /// The caller's deadline passed.
-    Deadline = "deadline", GATEWAY_TIMEOUT, EveryChain, Perhaps;
+    Deadline = "deadline", GATEWAY_TIMEOUT, Any, Perhaps;
     /// The server is shutting down.
-    Draining = "draining", SERVICE_UNAVAILABLE, EveryChain, Never;
+    Draining = "draining", SERVICE_UNAVAILABLE, Any, Never;
     /// The function reported an error.
-    Error = "error", INTERNAL_SERVER_ERROR, EveryChain, Perhaps;
+    Error = "error", INTERNAL_SERVER_ERROR, Any, Perhaps;
     /// A stream delivered the message too often.
-    GivenUp = "given-up", INTERNAL_SERVER_ERROR, NoChain, Perhaps;
+    GivenUp = "given-up", INTERNAL_SERVER_ERROR, Unrouted, Perhaps;
     /// The path does not take this method.
-    Method = "method", METHOD_NOT_ALLOWED, NoChain, Perhaps;
+    Method = "method", METHOD_NOT_ALLOWED, Unrouted, Perhaps;
     /// The function broke the protocol with its host.
-    Misbehaved = "misbehaved", BAD_GATEWAY, EveryChain, Perhaps;
+    Misbehaved = "misbehaved", BAD_GATEWAY, Any, Perhaps;
     /// No worker process can be started.
-    NoWorker = "no-worker", SERVICE_UNAVAILABLE, EveryChain, Never;
+    NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
     /// Too many requests wait for the chain.
-    QueueFull = "queue-full", TOO_MANY_REQUESTS, EveryChain, Never;
+    QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
     /// A step that another node runs failed, or nobody runs it.
-    Remote = "remote", BAD_GATEWAY, RemoteChain, Perhaps;
+    Remote = "remote", BAD_GATEWAY, Distributed, Perhaps;
     /// The body did not arrive in time.
-    SlowBody = "slow-body", REQUEST_TIMEOUT, EveryChain, Perhaps;
+    SlowBody = "slow-body", REQUEST_TIMEOUT, Any, Perhaps;
     /// The function overran its timeout.
-    Timeout = "timeout", GATEWAY_TIMEOUT, EveryChain, Perhaps;
+    Timeout = "timeout", GATEWAY_TIMEOUT, Any, Perhaps;
     /// The function claims an answer that its region cannot hold.
-    TooBig = "too-big", BAD_GATEWAY, EveryChain, Perhaps;
+    TooBig = "too-big", BAD_GATEWAY, Any, Perhaps;
     /// The message is larger than the chain takes.
-    TooLarge = "too-large", PAYLOAD_TOO_LARGE, EveryChain, Perhaps;
+    TooLarge = "too-large", PAYLOAD_TOO_LARGE, Any, Perhaps;
     /// No chain has this name.
-    UnknownChain = "unknown-chain", NOT_FOUND, EveryChain, Perhaps;
+    UnknownChain = "unknown-chain", NOT_FOUND, Any, Perhaps;
     /// No function has this name, or none is served alone.
-    UnknownFunction = "unknown-function", NOT_FOUND, NoChain, Perhaps;
+    UnknownFunction = "unknown-function", NOT_FOUND, Unrouted, Perhaps;
     /// Nothing is served at this path.
-    UnknownPath = "unknown-path", NOT_FOUND, NoChain, Perhaps;
+    UnknownPath = "unknown-path", NOT_FOUND, Unrouted, Perhaps;
     /// The worker process ended while it ran the invocation.
-    WorkerLost = "worker-lost", BAD_GATEWAY, EveryChain, Perhaps;
+    WorkerLost = "worker-lost", BAD_GATEWAY, Any, Perhaps;
 }
 
 impl ProblemKind {
@@ -132,9 +132,9 @@ impl ProblemKind {
     /// failure is seen as an increase.
     pub(super) fn of_chain(remote: bool) -> impl Iterator<Item = Self> {
         let counted = move |kind: &Self| match kind.fails_in() {
-            FailsIn::EveryChain => true,
-            FailsIn::RemoteChain => remote,
-            FailsIn::NoChain => false,
+            FailsIn::Any => true,
+            FailsIn::Distributed => remote,
+            FailsIn::Unrouted => false,
         };
         Self::ALL.iter().copied().filter(counted)
     }

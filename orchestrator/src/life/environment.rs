@@ -39,6 +39,7 @@ impl Variables {
     }
 
     /// Adds one that came another way.
+    #[cfg(feature = "serve")]
     pub(crate) fn insert(&mut self, name: String, value: Secret) {
         self.0.insert(name, value);
     }
@@ -66,6 +67,7 @@ fn named<'a>(file: &'a ChainFile, chains: &[ChainId]) -> Vec<&'a str> {
 /// Copies of the variables that functions of some chains take secrets from,
 /// for a process that makes no contexts and hands them on: names, and values
 /// one behind the other.
+#[cfg(feature = "serve")]
 pub(crate) fn handed_on(
     file: &ChainFile,
     chains: &[ChainId],
