@@ -20,6 +20,7 @@
 //! limit, and use what this crate offers.
 
 pub mod abi;
+pub mod sources;
 
 use abi::{RawInvocation, RawSetup, put};
 use std::ffi::{CStr, CString, c_int};
@@ -53,16 +54,50 @@ impl std::fmt::Display for Error {
 }
 
 /// Any error may leave a handler with `?`: code 500, its text, and 413 for an
-/// answer that outgrows its region.
+/// answer that outgrows its region, also where a library that was writing it
+/// names that as the source of its own error.
 impl<E: std::error::Error> From<E> for Error {
     fn from(e: E) -> Self {
-        let text = e.to_string();
-        let code = if text.contains(FULL) { 413 } else { 500 };
-        Self::new(code, text)
+        let code = if is_full(&e) { 413 } else { 500 };
+        Self::new(code, e.to_string())
     }
 }
 
-const FULL: &str = "the answer does not fit its region";
+/// Whether an error, or one that it comes from, is a [`Full`].
+fn is_full(e: &dyn std::error::Error) -> bool {
+    let mut sources = std::iter::successors(e.source(), |e| e.source());
+    sources.any(|e| e.is::<NoRoom>())
+}
+
+/// The answer does not fit its region.
+#[derive(Debug, Clone, Copy)]
+struct Full(NoRoom);
+
+/// The source of a [`Full`], which is how one is known: an error that wraps it
+/// need not be `'static`, so it cannot be asked what it is itself, and
+/// `std::io::Error` names the source of what it wraps as its own.
+#[derive(Debug, Clone, Copy)]
+struct NoRoom;
+
+impl std::fmt::Display for Full {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer does not fit its region")
+    }
+}
+
+impl std::error::Error for Full {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl std::fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("raise `region` in the chain file, or answer with less")
+    }
+}
+
+impl std::error::Error for NoRoom {}
 
 /// Levels of [`Invocation::log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +171,7 @@ impl<'a> Invocation<'a> {
     /// Code 413 for more bytes than there were.
     pub fn commit(&mut self, len: usize) -> Result<()> {
         if len > self.spare_mut().len() {
-            return Err(Error::new(413, FULL));
+            return Err(Full(NoRoom).into());
         }
         self.0.output_len += len;
         Ok(())
@@ -230,7 +265,10 @@ impl std::io::Write for Invocation<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let spare = self.spare_mut();
         if bytes.len() > spare.len() {
-            return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, FULL));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::StorageFull,
+                Full(NoRoom),
+            ));
         }
         spare[..bytes.len()].copy_from_slice(bytes);
         self.0.output_len += bytes.len();

@@ -2,16 +2,18 @@
 //! threads, two stacks; fork, spawn; a null system call.
 //!
 //! ```sh
-//! cargo bench -p lwc --bench beside
+//! cargo bench -p lwc-benches --bench beside
 //! ```
 //!
 //! Hand-overs are round trips; both sides are on one processor, and once more
 //! on two.
 
-mod common;
+use lwc_benches as common;
 
 use criterion::Criterion;
-use lwc_bare::{Futex, Pipe, Remote, RoundTrip, Semaphore, Socket, Thread, UserContext, cpu};
+use lwc_orchestrator::bench::bare::{
+    Futex, Pipe, Remote, RoundTrip, Semaphore, Socket, Thread, UserContext, cpu,
+};
 use std::time::Duration;
 
 fn run<P: RoundTrip>(c: &mut Criterion, label: &str, name: &str, partner: std::io::Result<P>) {
@@ -46,7 +48,9 @@ fn main() {
     let (first, second) = common::two_processors();
     let mut c = common::criterion();
     cpu::pin(first);
-    c.bench_function("null system call", |b| b.iter(lwc_bare::null_call));
+    c.bench_function("null system call", |b| {
+        b.iter(lwc_orchestrator::bench::bare::null_call)
+    });
     let mut stacks = UserContext::new();
     c.bench_function("swapcontext", |b| b.iter(|| stacks.round_trip()));
     hand_overs(&mut c, "one processor", first, first);
@@ -54,12 +58,14 @@ fn main() {
         hand_overs(&mut c, "two processors", first, second);
     }
     cpu::pin(first);
-    c.bench_function("fork, exit, wait", |b| b.iter(lwc_bare::fork_and_wait));
-    if let Err(e) = lwc_bare::spawn_and_wait() {
+    c.bench_function("fork, exit, wait", |b| {
+        b.iter(lwc_orchestrator::bench::bare::fork_and_wait)
+    });
+    if let Err(e) = lwc_orchestrator::bench::bare::spawn_and_wait() {
         eprintln!("no figure for posix_spawn: {e}");
     } else {
         c.bench_function("posix_spawn, exit, wait", |b| {
-            b.iter(lwc_bare::spawn_and_wait);
+            b.iter(lwc_orchestrator::bench::bare::spawn_and_wait);
         });
     }
     c.final_summary();

@@ -2,10 +2,10 @@
 //! next, and a call made for another context (lwSyscall).
 //!
 //! ```sh
-//! cargo bench -p lwc --bench calls
+//! cargo bench -p lwc-benches --bench calls
 //! ```
 
-mod common;
+use lwc_benches as common;
 
 use criterion::Criterion;
 use lwc::{Event, Flags, Resources};
@@ -20,7 +20,7 @@ const READ_WRITE: (i64, i64) = (3, 4);
 fn trapped(c: &mut Criterion) {
     let context = lwc::spawn(&[], Flags::TRAP_SYSCALL | Flags::TRAP_FAULT, |_| {
         loop {
-            lwc_bare::null_call();
+            lwc_orchestrator::bench::bare::null_call();
         }
     })
     .expect("lwCreate");
@@ -70,7 +70,7 @@ fn for_another(c: &mut Criterion) {
 
 fn main() {
     let mut c = common::criterion();
-    lwc_bare::cpu::pin(common::two_processors().0);
+    lwc_orchestrator::bench::bare::cpu::pin(common::two_processors().0);
     for_another(&mut c);
     trapped(&mut c);
     c.final_summary();

@@ -2,10 +2,10 @@
 //! what is resident, by the pages that the new context writes.
 //!
 //! ```sh
-//! cargo bench -p lwc --bench create
+//! cargo bench -p lwc-benches --bench create
 //! ```
 
-mod common;
+use lwc_benches as common;
 
 use common::Memory;
 use criterion::{BenchmarkId, Criterion};
@@ -38,7 +38,10 @@ fn by_size(c: &mut Criterion, label: &str, touched: bool, sizes: &[usize]) {
             "lwCreate and close",
             &mut (|| create(Flags::empty())) as &mut dyn FnMut(),
         ),
-        ("fork, exit, wait", &mut lwc_bare::fork_and_wait),
+        (
+            "fork, exit, wait",
+            &mut lwc_orchestrator::bench::bare::fork_and_wait,
+        ),
     ] {
         let mut group = c.benchmark_group(format!("{name}, MiB {label}"));
         for &mib in sizes {
@@ -69,7 +72,7 @@ fn by_dirty_pages(c: &mut Criterion) {
 
 fn main() {
     let mut c = common::criterion();
-    lwc_bare::cpu::pin(common::two_processors().0);
+    lwc_orchestrator::bench::bare::cpu::pin(common::two_processors().0);
     by_size(&mut c, "mapped", false, &[1, 32, 1024]);
     by_size(&mut c, "resident", true, &[1, 32, 256]);
     by_dirty_pages(&mut c);

@@ -2,10 +2,10 @@
 //! pages, the first write to a copied page.
 //!
 //! ```sh
-//! cargo bench -p lwc --bench resources
+//! cargo bench -p lwc-benches --bench resources
 //! ```
 
-mod common;
+use lwc_benches as common;
 
 use common::Memory;
 use criterion::{BenchmarkId, Criterion};
@@ -60,7 +60,7 @@ fn first_write(c: &mut Criterion) {
             let mut nanos = 0;
             for _ in 0..turns {
                 let context = lwc::spawn(&[], Flags::empty(), |event| {
-                    let took = lwc_bare::time(1, || memory.write(PAGES));
+                    let took = lwc_orchestrator::bench::bare::time(1, || memory.write(PAGES));
                     let from = event.from().expect("a caller");
                     loop {
                         let _ = from.switch(&[took.as_nanos() as u64]);
@@ -76,7 +76,7 @@ fn first_write(c: &mut Criterion) {
 
 fn main() {
     let mut c = common::criterion();
-    lwc_bare::cpu::pin(common::two_processors().0);
+    lwc_orchestrator::bench::bare::cpu::pin(common::two_processors().0);
     restrict(&mut c);
     overlay(&mut c);
     first_write(&mut c);

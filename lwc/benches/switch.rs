@@ -2,18 +2,18 @@
 //! processes can cost; and whether it grows with the number of contexts.
 //!
 //! ```sh
-//! cargo bench -p lwc --bench switch
+//! cargo bench -p lwc-benches --bench switch
 //! ```
 //!
 //! Round trips (A→B→A), as the paper's own benchmarks count; halve for one
 //! way. The ratio at the end is of pairs measured in turn, so that a machine's
 //! moods hit both alike.
 
-mod common;
+use lwc_benches as common;
 
 use common::{answering, raise_descriptor_limit, two_processors};
 use criterion::Criterion;
-use lwc_bare::{Futex, RoundTrip, cpu, time};
+use lwc_orchestrator::bench::bare::{Futex, RoundTrip, cpu, time};
 
 fn pair(c: &mut Criterion, label: &str, here: usize, there: usize) {
     cpu::pin(here);

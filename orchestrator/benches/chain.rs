@@ -13,8 +13,8 @@ mod http;
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use http::Servers;
-use lwc_bare::cpu;
 use lwc_orchestrator::bench::alternatives::{Direct, Over, Processes};
+use lwc_orchestrator::bench::bare::cpu;
 use lwc_orchestrator::bench::work::{What, Work, exchange};
 use lwc_orchestrator::chain_file::Isolation;
 use std::time::Duration;

@@ -7,8 +7,8 @@
 //! Each figure is from the decision to start to the function's answer.
 
 use criterion::Criterion;
-use lwc_bare::cpu;
 use lwc_orchestrator::bench::alternatives::Direct;
+use lwc_orchestrator::bench::bare::cpu;
 use lwc_orchestrator::bench::work::{What, Work, invoke};
 use lwc_orchestrator::chain_file::Isolation;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn main() {
 
     let function = Direct::new(&work, What::Copy).expect("the library");
     c.bench_function("fork with the function loaded, call, exit", |b| {
-        b.iter(|| lwc_bare::fork_run_and_wait(|| call(&function)));
+        b.iter(|| lwc_orchestrator::bench::bare::fork_run_and_wait(|| call(&function)));
     });
     let me = std::env::current_exe().expect("this program");
     c.bench_function("spawn, load, call, exit", |b| {

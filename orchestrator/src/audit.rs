@@ -15,15 +15,15 @@
 //!   and what /proc has of other processes: to reach them.
 
 use crate::chain_file::{ChainFile, Isolation};
-use crate::life::context::word;
 use crate::life::probe::{self, READ, WRITE, what};
+use crate::life::snapshot::word;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
 use lwc::MonotonicTime;
 use std::ops::Range;
 use std::time::Duration;
 
 /// How long one attempt may take: a search of all memory among them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Descriptor numbers tried.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -236,7 +236,7 @@ impl Audit<'_> {
             .map(|(context, cells)| Row { context, cells })
             .collect();
         Ok(Matrix {
-            chain: chain.chain().name.clone(),
+            chain: chain.chain().name.to_string(),
             backend: lwc::backend().map_or_else(|_| String::new(), |b| b.to_string()),
             rows,
         })
@@ -500,10 +500,10 @@ fn words(resource: &Resource) -> Vec<u64> {
 fn attempt(live: &mut LiveChain, i: usize, args: &[u64]) -> Result<u64, Cause> {
     let copy = live.ready(i)?;
     let reply = live
-        .call(i, copy, args, MonotonicTime::now() + PATIENCE)
+        .call(i, copy, args, MonotonicTime::now() + PROBE_TIMEOUT)
         .map_err(|cause| match cause {
             // The function's own is for invocations.
-            Cause::Timeout(_) => Cause::Timeout(PATIENCE),
+            Cause::Timeout(_) => Cause::Timeout(PROBE_TIMEOUT),
             other => other,
         })?;
     match &*reply {

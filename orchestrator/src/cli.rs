@@ -1,15 +1,18 @@
 //! The command line.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod check;
 mod logging;
+mod progress;
 mod run;
+#[cfg(feature = "serve")]
 mod serve;
 
 use crate::audit::{Matrix, audit};
-use crate::build::{BuildError, Built, build};
-use crate::chain_file::{ChainFile, load};
-use crate::life::{StartError, Variables};
+use crate::build::{BuildError, Built, build_with_progress};
+use crate::chain_file::{ChainFile, ChainId, FunctionName, load};
+use crate::life::{Probes, StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
 use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
@@ -61,14 +64,17 @@ enum Cmd {
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
     /// Serve chains over HTTP
+    #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
     /// Measure what contexts cost on this machine, beside processes and threads
+    #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
     /// Measure by attempts what each context can reach
     Audit(AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
     /// A process of `serve`, started by it alone
+    #[cfg(feature = "serve")]
     #[command(hide = true)]
     Worker,
 }
@@ -116,8 +122,11 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
         Cmd::Run(args) => run::run(args),
+        #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
+        #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
+        #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),
         Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
@@ -161,16 +170,22 @@ fn colours() -> bool {
 
 /// Loads and builds a chain file, complaining on the way.
 fn prepare(path: &Path) -> Result<Prepared, u8> {
-    prepare_by(path, build)
+    prepare_by(path, build_and_show)
+}
+
+/// Builds the functions of a file; where that takes long, shows what it is at.
+fn build_and_show(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    let progress = progress::Progress::begin();
+    build_with_progress(file, &|function, line| progress.at(function, line))
 }
 
 /// A chain file, and what its functions are built to.
-type Prepared = (ChainFile, BTreeMap<String, Built>);
+type Prepared = (ChainFile, BTreeMap<FunctionName, Built>);
 
 /// The same, built in another way.
 fn prepare_by(
     path: &Path,
-    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>>,
+    build: impl FnOnce(&ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>>,
 ) -> Result<Prepared, u8> {
     let file = match load(path) {
         Ok((file, report)) => {
@@ -193,15 +208,17 @@ fn prepare_by(
 
 fn run_audit(args: &AuditArgs) -> Result<(), u8> {
     let (file, built) = prepare(&args.file)?;
-    let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
+    let names: Vec<ChainId> = file.chains.keys().cloned().collect();
     let started = Variables::of_environment(&file, &names)
         .map_err(StartError::from)
-        .and_then(|variables| crate::life::start(&file, &names, &built, variables, true));
-    let (mut live, _, secrets) = started.map_err(|e| {
+        .and_then(|variables| {
+            crate::life::start(&file, &names, &built, variables, Probes::Answered)
+        });
+    let mut started = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;
-    let matrices = audit(&file, &mut live, &secrets).map_err(|e| {
+    let matrices = audit(&file, &mut started.chains, &started.fingerprints).map_err(|e| {
         complain(&e);
         exit::FAILED
     })?;

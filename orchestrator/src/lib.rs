@@ -10,15 +10,27 @@
 //! * [`scaffold`]: a new function, ready to run.
 //! * [`gateway`] and [`worker`]: the two sides of `serve`.
 //! * [`cli`]: the command line.
+//!
+//! # Features
+//! All are on by default. A program that only runs chains needs none of them:
+//! `check`, `run`, `audit` and `new` are always there, with half the crates.
+//!
+//! * `serve`: the gateway over HTTP, and its workers.
+//! * `nats`: other machines, by NATS; needs `serve`.
+//! * `otlp`: spans for OpenTelemetry; needs `serve`.
+//! * `bench`: what contexts cost on this machine.
 
 pub mod audit;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod build;
 pub mod chain_file;
 pub mod cli;
+#[cfg(feature = "serve")]
 pub mod gateway;
 pub mod life;
 mod printable;
 mod protect;
 pub mod scaffold;
+#[cfg(feature = "serve")]
 pub mod worker;

@@ -182,7 +182,7 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
 }
 
 #[test]
-fn a_forged_letter_is_refused_by_the_next_function() {
+fn a_forged_header_is_refused_by_the_next_function() {
     let folder = chain("switcher", "chain", ["2s"; 3]);
     let malformed = "the function before it left a length or attributes that none can";
     let (step, cause, message) = attempt(&folder, "forge").unwrap_err();
@@ -288,9 +288,9 @@ mod out_of_turn {
     }
 
     #[test]
-    fn to_strangers_neither() {
+    fn to_other_contexts_neither() {
         for before in ["", "keep ", "keep keep "] {
-            let input = format!("{before}do strangers;{WATCH}");
+            let input = format!("{before}do others;{WATCH}");
             let (answer, same) = after("chain", &input);
             let at = before.len() / 5;
             assert_eq!(answer, if at == 2 { WATCH } else { "same" }, "{input}");

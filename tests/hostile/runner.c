@@ -307,7 +307,7 @@ attack(void)
 		hand_over(out, next, INVOKE, turn);
 	if (says("number "))
 		hand_over(out, next, INVOKE, turn);
-	if (says("strangers"))
+	if (says("others"))
 		hand_over_to_all(turn);
 	if (says("late"))
 		/* The root has been told of an error. */

@@ -12,7 +12,7 @@ pub fn criterion() -> Criterion {
     println!(
         "backend: {}; processors {:?}",
         lwc::backend().expect("a backend"),
-        lwc_bare::cpu::processors()
+        lwc_orchestrator::bench::bare::cpu::processors()
     );
     Criterion::default()
         .warm_up_time(Duration::from_millis(200))
@@ -24,19 +24,19 @@ pub fn criterion() -> Criterion {
 
 /// The first and the last processor of this process.
 pub fn two_processors() -> (usize, usize) {
-    let all = lwc_bare::cpu::processors();
+    let all = lwc_orchestrator::bench::bare::cpu::processors();
     (all[0], all[all.len() - 1])
 }
 
 /// A context without descriptors that answers every switch, on processor
 /// `there`.
 pub fn answering(here: usize, there: usize) -> Context {
-    lwc_bare::cpu::pin(here);
+    lwc_orchestrator::bench::bare::cpu::pin(here);
     let context = lwc::spawn(
         &[Spec::all_files(Access::Unmap)],
         Flags::empty(),
         |mut event| {
-            lwc_bare::cpu::pin(there);
+            lwc_orchestrator::bench::bare::cpu::pin(there);
             loop {
                 let from = event.from().expect("a caller");
                 event = from.switch(&[]).expect("switching back");

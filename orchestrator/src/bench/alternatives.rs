@@ -1,8 +1,8 @@
 //! The same functions without contexts: called directly, and a process for
 //! each with its input and answer through pipes or sockets.
 
+use super::bare::Child;
 use super::work::{What, Work};
-use lwc_bare::Child;
 use lwc_function::abi::{ABI, Handler, Host, HostCalls, RawInvocation};
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::File;

@@ -1,10 +1,10 @@
 //! Switches beside bare hand-overs, making and ending contexts beside
 //! processes, moving and taking away resources.
 
+use super::bare::{Futex, Pipe, Remote, RoundTrip, Semaphore, Socket, Thread, UserContext, cpu};
 use super::measure::{Case, Plan, Sample, measure};
 use super::report::{Line, Row, Section, Series, Table};
 use lwc::{Access, Backend, Context, Event, Flags, Region, Rights, Spec};
-use lwc_bare::{Futex, Pipe, Remote, RoundTrip, Semaphore, Socket, Thread, UserContext, cpu};
 use std::fmt::Display;
 
 pub(super) fn text(e: impl Display) -> String {
@@ -96,7 +96,7 @@ fn hand_overs(plan: &Plan, title: String, here: usize, there: usize) -> Result<S
     }
     if here == there {
         cases.push(Case::new("swapcontext, two stacks", || stacks.round_trip()));
-        cases.push(Case::new("null system call", lwc_bare::null_call));
+        cases.push(Case::new("null system call", super::bare::null_call));
     }
     let samples = measure(plan, cases)?;
     context.switch(&[]).map_err(text)?;
@@ -156,7 +156,7 @@ fn many(plan: &Plan, cpu: usize) -> Result<Series, String> {
 pub(super) fn making(plan: &Plan) -> Result<Section, String> {
     cpu::pin(cpu::processors()[0]);
     let mut cases = vec![
-        Case::new("fork, exit, wait", lwc_bare::fork_and_wait),
+        Case::new("fork, exit, wait", super::bare::fork_and_wait),
         Case::fallible("lwCreate, close", || {
             lwc::spawn(&[], Flags::empty(), |_| std::process::exit(1)).map(drop)
         }),
@@ -166,10 +166,10 @@ pub(super) fn making(plan: &Plan) -> Result<Section, String> {
         }),
     ];
     let mut notes = Vec::new();
-    match lwc_bare::spawn_and_wait() {
+    match super::bare::spawn_and_wait() {
         Ok(()) => cases.push(Case::fallible(
             "posix_spawn of true(1), exit, wait",
-            lwc_bare::spawn_and_wait,
+            super::bare::spawn_and_wait,
         )),
         Err(e) => notes.push(format!("Not measured: posix_spawn: {e}")),
     }
@@ -283,7 +283,7 @@ pub(super) fn resources(plan: &Plan) -> Result<Section, String> {
     let copy = [Spec::region(&region, Access::Copy)];
     let trapped = lwc::spawn(&[], Flags::TRAP_SYSCALL | Flags::TRAP_FAULT, |_| {
         loop {
-            lwc_bare::null_call();
+            super::bare::null_call();
         }
     })
     .map_err(text)?;

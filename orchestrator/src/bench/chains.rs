@@ -2,6 +2,7 @@
 //! length of the chain.
 
 use super::alternatives::{Direct, Over, Processes};
+use super::bare::cpu;
 use super::calls::{add_points, answering, text};
 use super::measure::{Case, Plan, measure};
 use super::report::{Line, Row, Section, Series, Table};
@@ -9,7 +10,6 @@ use super::work::{What, Work, exchange, invoke};
 use crate::chain_file::Isolation;
 use crate::life::LiveChain;
 use lwc::Context;
-use lwc_bare::cpu;
 use std::time::{Duration, Instant};
 
 /// Bytes of a small payload.

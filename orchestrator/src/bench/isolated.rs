@@ -1,8 +1,8 @@
 //! A measurement in a process of its own: contexts cannot be undone in the
 //! process that made them, and one that fails takes no other along.
 
+use super::bare::Child;
 use super::report::Section;
-use lwc_bare::Child;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// Its own, or how it ended without an answer.
 pub fn isolated(
-    patience: Duration,
+    timeout: Duration,
     group: impl FnOnce() -> Result<Section, String>,
 ) -> Result<Section, String> {
     let (mut here, mut there) = UnixStream::pair().map_err(|e| e.to_string())?;
@@ -27,7 +27,7 @@ pub fn isolated(
     })
     .map_err(|e| format!("fork: {e}"))?;
     drop(there);
-    let answer = read_until(&mut here, Instant::now() + patience);
+    let answer = read_until(&mut here, Instant::now() + timeout);
     drop(child);
     let answer = answer?;
     if answer.is_empty() {

@@ -10,7 +10,7 @@ pub struct Plan {
     /// About how long one case is run in one turn.
     pub turn: Duration,
     /// How long a group may take before it is given up.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Whether only a few points are wanted.
     pub quick: bool,
 }
@@ -21,7 +21,7 @@ impl Plan {
         Self {
             turns: if quick { 3 } else { 15 },
             turn: Duration::from_millis(if quick { 1 } else { 8 }),
-            patience: Duration::from_secs(120),
+            timeout: Duration::from_secs(120),
             quick,
         }
     }
@@ -56,7 +56,7 @@ impl<'a> Case<'a> {
 
     /// A case that is timed from outside.
     pub fn new(name: impl Into<String>, mut what: impl FnMut() + 'a) -> Self {
-        Self::timed(name, move |n| Ok(lwc_bare::time(n, &mut what)))
+        Self::timed(name, move |n| Ok(super::bare::time(n, &mut what)))
     }
 
     /// The same for one that may fail.

@@ -2,6 +2,7 @@
 //!
 //! * [`measure`]: cases in turn, medians, ratios within a turn.
 //! * [`mod@isolated`]: each group in a process of its own.
+//! * [`bare`]: hand-overs, forks and spawns without contexts.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, rollback, payload, length of a chain.
 //! * [`work`]: the C function that all alternatives run.
@@ -10,6 +11,7 @@
 //! * [`report`], [`plots`]: text, Markdown, JSON, SVG.
 
 pub mod alternatives;
+pub mod bare;
 pub mod calls;
 pub mod chains;
 pub mod isolated;
@@ -62,7 +64,7 @@ pub fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Report, l
     let more: &[Group] = if options.scaling { &SCALING } else { &[] };
     for (name, group) in GROUPS.iter().chain(more) {
         progress(name);
-        match isolated(plan.patience, || group(&plan)) {
+        match isolated(plan.timeout, || group(&plan)) {
             Ok(section) => report.add(section),
             Err(why) => report.skipped.push(format!("{name}: {why}")),
         }

@@ -117,7 +117,7 @@ impl System {
             release: text(uname.as_ref().map(nix::sys::utsname::UtsName::release)),
             machine: text(uname.as_ref().map(nix::sys::utsname::UtsName::machine)),
             processor: processor().unwrap_or_else(|| "unknown".into()),
-            processors: lwc_bare::cpu::processors().len(),
+            processors: super::bare::cpu::processors().len(),
         })
     }
 }

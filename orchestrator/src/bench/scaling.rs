@@ -1,12 +1,12 @@
 //! What grows with the number of contexts, of chains, of processors.
 
+use super::bare::{Child, SharedPage, cpu};
 use super::calls::{answering, raise_descriptor_limit, text};
 use super::measure::Plan;
 use super::report::{Line, Section, Series};
 use super::work::{What, Work, invoke};
 use crate::chain_file::Isolation;
 use lwc::Context;
-use lwc_bare::{Child, SharedPage, cpu};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

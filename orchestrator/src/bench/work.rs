@@ -1,8 +1,8 @@
 //! The C functions that every alternative runs, and chains of them.
 
 use crate::build::{Built, build};
-use crate::chain_file::{Chain, ChainFile, Function, Isolation, Origin};
-use crate::life::{self, LiveChain, Variables};
+use crate::chain_file::{Chain, ChainFile, ChainId, Function, FunctionName, Isolation, Origin};
+use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +26,11 @@ impl What {
             Self::Relay => "relay",
         }
     }
+
+    /// The same as a function's name.
+    fn function(self) -> Result<FunctionName, String> {
+        FunctionName::new(self.name()).map_err(|e| e.to_string())
+    }
 }
 
 /// Room for arguments in all chains: the largest payload measured.
@@ -35,7 +40,7 @@ pub const REGION: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Work {
     file: ChainFile,
-    built: BTreeMap<String, Built>,
+    built: BTreeMap<FunctionName, Built>,
 }
 
 impl Work {
@@ -47,17 +52,22 @@ impl Work {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let source = folder.path().join("work.c");
         std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
-        let functions = [What::Copy, What::Relay].map(|what| Function {
-            name: what.name().into(),
-            origin: Origin::Source(source.clone()),
-            handler: what.name().into(),
-            secrets: Vec::new(),
-            timeout: Duration::from_secs(10),
-            memory: 32 << 20,
-        });
+        let mut functions = BTreeMap::new();
+        for what in [What::Copy, What::Relay] {
+            let name = what.function()?;
+            let function = Function {
+                name: name.clone(),
+                origin: Origin::Source(source.clone()),
+                handler: what.name().into(),
+                secrets: Vec::new(),
+                timeout: Duration::from_secs(10),
+                memory: 32 << 20,
+            };
+            functions.insert(name, function);
+        }
         let file = ChainFile {
             path: source.clone(),
-            functions: functions.map(|f| (f.name.clone(), f)).into(),
+            functions,
             chains: BTreeMap::new(),
         };
         let built = build(&file).map_err(|all| {
@@ -79,20 +89,28 @@ impl Work {
     pub fn start(&self, chains: &[(What, usize, Isolation)]) -> Result<Vec<LiveChain>, String> {
         let mut file = self.file.clone();
         // Chains live in the order of their names.
-        let names: Vec<String> = (0..chains.len()).map(|i| format!("c{i:05}")).collect();
-        for (name, &(what, steps, isolation)) in names.iter().zip(chains) {
+        let mut names = Vec::with_capacity(chains.len());
+        for (i, &(what, steps, isolation)) in chains.iter().enumerate() {
+            let name = ChainId::named(&format!("c{i:05}")).map_err(|e| e.to_string())?;
             let chain = Chain {
                 name: name.clone(),
-                steps: vec![what.name().into(); steps],
+                steps: vec![what.function()?; steps],
                 isolation,
                 region: REGION as u64,
                 headers: None,
             };
             file.chains.insert(name.clone(), chain);
+            names.push(name);
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (mut live, _, _) = life::start(&file, &names, &self.built, Variables::default(), false)
-            .map_err(|e| e.to_string())?;
+        let started = life::start(
+            &file,
+            &names,
+            &self.built,
+            Variables::default(),
+            Probes::Refused,
+        )
+        .map_err(|e| e.to_string())?;
+        let mut live = started.chains;
         for chain in &mut live {
             chain.prepare().map_err(|e| e.to_string())?;
         }

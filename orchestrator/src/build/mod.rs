@@ -10,28 +10,19 @@ mod symbols;
 mod tool;
 
 pub use cache::Cache;
-pub use tool::Stop;
+pub use tool::{Progress, Stop};
 
-use crate::chain_file::{ChainFile, Function, Origin};
+use crate::chain_file::{ChainFile, Function, FunctionName, Origin};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use tool::Tools;
+use tool::{Running, Tools};
 
-/// The headers of the function ABI, for functions built on machines that have
-/// the binary alone.
-const HEADERS: [(&str, &str); 2] = [
-    (
-        "lwc_function.h",
-        include_str!("../../../lwc-function/include/lwc_function.h"),
-    ),
-    (
-        "lwc_function.hpp",
-        include_str!("../../../lwc-function/include/lwc_function.hpp"),
-    ),
-];
+/// Crates that cargo builds at the same time: each uses all processors where it
+/// can, and has phases where it cannot.
+const CRATES_AT_ONCE: usize = 2;
 
 /// A function that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -113,8 +104,19 @@ pub enum BuildError {
 ///
 /// # Errors
 /// All functions that cannot be built, not only the first.
-pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
-    build_all(file, None)
+pub fn build(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    build_all(file, None, None)
+}
+
+/// The same, and tells what it is at.
+///
+/// # Errors
+/// All functions that cannot be built, not only the first.
+pub fn build_with_progress(
+    file: &ChainFile,
+    progress: Progress<'_>,
+) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    build_all(file, None, Some(progress))
 }
 
 /// The same, until `stop` ends it: for a build beside something else, which must
@@ -125,28 +127,67 @@ pub fn build(file: &ChainFile) -> Result<BTreeMap<String, Built>, Vec<BuildError
 pub fn build_until(
     file: &ChainFile,
     stop: &Stop,
-) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
-    build_all(file, Some(stop))
+) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
+    build_all(file, Some(stop), None)
 }
 
 fn build_all(
     file: &ChainFile,
     stop: Option<&Stop>,
-) -> Result<BTreeMap<String, Built>, Vec<BuildError>> {
+    progress: Option<Progress<'_>>,
+) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
     let cache = Cache::open().map_err(|e| vec![e])?;
+    // Crates take longest, so cargo is started first, for a few of them at once,
+    // and the rest is built beside.
+    let mut crates: VecDeque<(&FunctionName, &Path)> = file
+        .functions
+        .iter()
+        .filter_map(|(name, f)| match &f.origin {
+            Origin::Crate(folder) => Some((name, folder.as_path())),
+            Origin::Source(_) | Origin::Library(_) | Origin::Remote(_) => None,
+        })
+        .collect();
+    let mut running = VecDeque::new();
+    let mut start_some = |running: &mut VecDeque<_>| {
+        while running.len() < CRATES_AT_ONCE
+            && let Some((name, folder)) = crates.pop_front()
+        {
+            running.push_back((
+                name,
+                Crate::start(folder, &cache, tools_of(name, stop, progress)),
+            ));
+        }
+    };
+    start_some(&mut running);
+    let mut found: BTreeMap<&FunctionName, Result<PathBuf, BuildError>> = BTreeMap::new();
+    for (name, function) in &file.functions {
+        let library = match &function.origin {
+            Origin::Source(path) => compile(path, &cache, tools_of(name, stop, progress)),
+            Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
+                function: name.to_string(),
+                path: path.display().to_string(),
+                what: e.to_string(),
+            }),
+            Origin::Crate(_) | Origin::Remote(_) => continue,
+        };
+        found.insert(name, library);
+    }
+    while let Some((name, started)) = running.pop_front() {
+        found.insert(
+            name,
+            started.and_then(|s| s.finish(tools_of(name, stop, progress))),
+        );
+        start_some(&mut running);
+    }
+
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
-    for (name, function) in &file.functions {
-        let tools = Tools {
-            function: name,
-            stop,
-        };
-        match build_one(function, &cache, tools) {
-            Ok(Some(b)) => {
+    for (name, library) in found {
+        match library.and_then(|library| look_into(&file.functions[name], library)) {
+            Ok(b) => {
                 log::debug!("build: function {name}: {}", b.library.display());
                 built.insert(name.clone(), b);
             }
-            Ok(None) => {}
             Err(e) => errors.push(e),
         }
     }
@@ -157,24 +198,22 @@ fn build_all(
     }
 }
 
-/// `None` for a function that another node runs.
-fn build_one(
-    function: &Function,
-    cache: &Cache,
-    tools: Tools<'_>,
-) -> Result<Option<Built>, BuildError> {
-    let library = match &function.origin {
-        Origin::Source(path) => compile(path, cache, tools)?,
-        Origin::Crate(path) => cargo(path, cache, tools)?,
-        Origin::Remote(_) => return Ok(None),
-        Origin::Library(path) => path.canonicalize().map_err(|e| BuildError::File {
-            function: function.name.clone(),
-            path: path.display().to_string(),
-            what: e.to_string(),
-        })?,
-    };
+fn tools_of<'a>(
+    name: &'a FunctionName,
+    stop: Option<&'a Stop>,
+    progress: Option<Progress<'a>>,
+) -> Tools<'a> {
+    Tools {
+        function: name.as_str(),
+        stop,
+        progress,
+    }
+}
+
+/// A function's library, if it has the function's handler.
+fn look_into(function: &Function, library: PathBuf) -> Result<Built, BuildError> {
     let found = symbols::exported(&library).map_err(|what| BuildError::File {
-        function: function.name.clone(),
+        function: function.name.to_string(),
         path: library.display().to_string(),
         what,
     })?;
@@ -184,17 +223,17 @@ fn build_one(
             None => "define it with LWC_HANDLER(NAME), LWC_FUNCTION(NAME, ...) or lwc_function::handler!(NAME, ...)".into(),
         };
         return Err(BuildError::NoSymbol {
-            function: function.name.clone(),
+            function: function.name.to_string(),
             library: library.display().to_string(),
             symbol: function.handler.clone(),
             hint,
         });
     }
-    Ok(Some(Built {
+    Ok(Built {
         library,
         has_init: found.contains(&format!("{}_init", function.handler)),
         takes_events: found.contains(&format!("{}_cloudevent", function.handler)),
-    }))
+    })
 }
 
 /// The compiler of a source, with its flags.
@@ -287,7 +326,7 @@ impl Compiler {
 /// of another.
 fn compile(path: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
     let name = tools.function;
-    let include = cache.include(&HEADERS)?;
+    let include = cache.include(&lwc_function::sources::HEADERS)?;
     let compiler = Compiler::of(path);
     let version = compiler.version(tools)?;
     let text = compiler.preprocess(path, &include, tools)?;
@@ -319,50 +358,70 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A crate: cargo decides what has to be built.
-fn cargo(dir: &Path, cache: &Cache, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
-    let file_error = |what: String| BuildError::File {
-        function: tools.function.to_owned(),
-        path: dir.display().to_string(),
-        what,
-    };
-    let dir = dir.canonicalize().map_err(|e| file_error(e.to_string()))?;
-    let target = cache.folder(&format!(
-        "crate-{}",
-        hex(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..12])
-    ))?;
-    log::info!(
-        "build: function {}: cargo build in {}",
-        tools.function,
-        dir.display()
-    );
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command
-        .args([
-            "build",
-            "--release",
-            "--lib",
-            "--message-format=json-render-diagnostics",
-            "--color=never",
-        ])
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(&dir)
-        .stdin(Stdio::null());
-    let shown = format!("{command:?}");
-    let output = tools.run(&mut command, "CARGO", shown)?;
-    let manifest = dir.join("Cargo.toml");
-    // One JSON object a line; ours is the artifact of this manifest.
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|m| m["reason"] == "compiler-artifact")
-        .filter(|m| m["manifest_path"].as_str() == manifest.to_str())
-        .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
-        .filter_map(|f| f.as_str().map(PathBuf::from))
-        .find(|f| f.extension().is_some_and(|e| e == "so" || e == "dylib"))
-        .ok_or_else(|| {
-            file_error("the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml".into())
-        })
+/// A crate that cargo builds; it decides what has to be built.
+struct Crate {
+    /// Its folder.
+    dir: PathBuf,
+    cargo: Running,
+}
+
+impl Crate {
+    fn start(dir: &Path, cache: &Cache, tools: Tools<'_>) -> Result<Self, BuildError> {
+        let dir = dir
+            .canonicalize()
+            .map_err(|e| Self::error(dir, tools, e.to_string()))?;
+        let target = cache.folder(&format!(
+            "crate-{}",
+            hex(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..12])
+        ))?;
+        log::info!(
+            "build: function {}: cargo build in {}",
+            tools.function,
+            dir.display()
+        );
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(program);
+        command
+            .args([
+                "build",
+                "--release",
+                "--lib",
+                "--message-format=json-render-diagnostics",
+                "--color=never",
+            ])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(&dir)
+            .stdin(Stdio::null());
+        let shown = format!("{command:?}");
+        let cargo = tools.start(&mut command, "CARGO", shown)?;
+        Ok(Self { dir, cargo })
+    }
+
+    /// Waits for cargo; the library that it made.
+    fn finish(self, tools: Tools<'_>) -> Result<PathBuf, BuildError> {
+        let output = tools.finish(self.cargo)?;
+        let manifest = self.dir.join("Cargo.toml");
+        // One JSON object a line; ours is the artifact of this manifest.
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|m| m["reason"] == "compiler-artifact")
+            .filter(|m| m["manifest_path"].as_str() == manifest.to_str())
+            .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
+            .filter_map(|f| f.as_str().map(PathBuf::from))
+            .find(|f| f.extension().is_some_and(|e| e == "so" || e == "dylib"))
+            .ok_or_else(|| {
+                let what = "the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml";
+                Self::error(&self.dir, tools, what.into())
+            })
+    }
+
+    fn error(dir: &Path, tools: Tools<'_>, what: String) -> BuildError {
+        BuildError::File {
+            function: tools.function.to_owned(),
+            path: dir.display().to_string(),
+            what,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Errors told of one file, and as many warnings: more are counted.
-pub(super) const MAX_TOLD: usize = 100;
+pub(super) const MAX_SHOWN: usize = 100;
 /// Characters of a message or hint that are told.
 const MAX_MESSAGE: usize = 400;
 
@@ -47,7 +47,7 @@ pub struct Diagnostic {
 pub(super) struct Findings {
     /// What is told, in the order in which it was found, its places not yet
     /// looked up.
-    told: Vec<Diagnostic>,
+    shown: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
     /// The first that is not told.
@@ -63,7 +63,7 @@ impl Findings {
         hint: impl Into<String>,
     ) {
         self.errors += 1;
-        let tell = self.errors <= MAX_TOLD;
+        let tell = self.errors <= MAX_SHOWN;
         self.add(Severity::Error, tell, span, code, message, hint);
     }
 
@@ -75,7 +75,7 @@ impl Findings {
         hint: impl Into<String>,
     ) {
         self.warnings += 1;
-        let tell = self.warnings <= MAX_TOLD;
+        let tell = self.warnings <= MAX_SHOWN;
         self.add(Severity::Warning, tell, span, code, message, hint);
     }
 
@@ -92,11 +92,11 @@ impl Findings {
             self.first_left_out.get_or_insert(span);
             return;
         }
-        self.told.push(Diagnostic {
+        self.shown.push(Diagnostic {
             severity,
             code,
-            message: told(&message.into()),
-            hint: told(&hint.into()),
+            message: printable_text(&message.into()),
+            hint: printable_text(&hint.into()),
             line: 1,
             column: 1,
             span,
@@ -111,13 +111,13 @@ impl Findings {
     /// Whether one more error would be counted and not told: its message need
     /// not be thought about.
     pub(super) fn is_full(&self) -> bool {
-        self.errors >= MAX_TOLD
+        self.errors >= MAX_SHOWN
     }
 
     /// All that was found in `text`, in the file's order, a count of the rest
     /// last.
     pub(super) fn report(mut self, path: &Path, text: String) -> Report {
-        let left_out = |found: usize| found.saturating_sub(MAX_TOLD);
+        let left_out = |found: usize| found.saturating_sub(MAX_SHOWN);
         let (errors, warnings) = (left_out(self.errors), left_out(self.warnings));
         if let Some(span) = self.first_left_out.take() {
             let counted = [(errors, "error"), (warnings, "warning")]
@@ -125,7 +125,7 @@ impl Findings {
                 .filter(|(n, _)| *n > 0)
                 .map(|(n, what)| format!("{n} more {what}{}", if n == 1 { "" } else { "s" }))
                 .collect::<Vec<_>>();
-            self.told.push(Diagnostic {
+            self.shown.push(Diagnostic {
                 severity: if errors > 0 {
                     Severity::Error
                 } else {
@@ -139,22 +139,22 @@ impl Findings {
                 span,
             });
         }
-        for d in &mut self.told {
+        for d in &mut self.shown {
             d.span = clamp(&text, &d.span);
         }
-        self.told.sort_by_key(|d| d.span.start);
-        place(&mut self.told, &text);
-        self.told.sort_by_key(|d| d.code == "more");
+        self.shown.sort_by_key(|d| d.span.start);
+        place(&mut self.shown, &text);
+        self.shown.sort_by_key(|d| d.code == "more");
         Report {
             path: path.to_owned(),
             text,
-            found: self.told,
+            found: self.shown,
         }
     }
 }
 
 /// A message as it is told: printable, and of a length that people read.
-fn told(text: &str) -> String {
+fn printable_text(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{} … (cut)", printable(&text[..end])),
         None => printable(text),
@@ -292,24 +292,27 @@ mod tests {
     fn a_long_list_is_cut_and_the_rest_counted() {
         let text = "x\n".repeat(1000);
         let mut findings = Findings::default();
-        for n in 0..MAX_TOLD + 7 {
+        for n in 0..MAX_SHOWN + 7 {
             findings.warning(n..n + 1, "w", "odd", "");
         }
-        for n in (0..MAX_TOLD + 1).rev() {
+        for n in (0..MAX_SHOWN + 1).rev() {
             assert_eq!(findings.is_full(), n == 0);
             findings.error(2 * n..2 * n + 1, "e", "wrong", "");
         }
         let report = findings.report(Path::new("f"), text);
         assert!(report.has_errors());
-        let (last, told) = report.found.split_last().unwrap();
-        assert_eq!(told.len(), 2 * MAX_TOLD);
+        let (last, shown) = report.found.split_last().unwrap();
+        assert_eq!(shown.len(), 2 * MAX_SHOWN);
         assert_eq!((last.code, last.severity), ("more", Severity::Error));
         assert_eq!(
             last.message,
             "1 more error and 7 more warnings not shown, the first here"
         );
         assert_eq!((last.line, last.column), (51, 1));
-        assert_eq!(report.to_json().as_array().unwrap().len(), 2 * MAX_TOLD + 1);
+        assert_eq!(
+            report.to_json().as_array().unwrap().len(),
+            2 * MAX_SHOWN + 1
+        );
     }
 
     #[test]

@@ -10,14 +10,17 @@ mod excerpt;
 mod expand;
 mod headers;
 mod model;
+mod names;
 mod validate;
 mod values;
 
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
+pub use names::{ChainId, ChainKind, FunctionName, NotAName};
 pub use validate::parse;
 
+#[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
 pub(crate) use values::is_name;
 

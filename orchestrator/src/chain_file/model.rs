@@ -1,6 +1,7 @@
 //! What a chain file says, once it is known to make sense.
 
 use super::headers::HeaderPattern;
+use super::names::{ChainId, FunctionName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,16 +13,16 @@ pub struct ChainFile {
     /// Where it was read from.
     pub path: PathBuf,
     /// Functions by name.
-    pub functions: BTreeMap<String, Function>,
+    pub functions: BTreeMap<FunctionName, Function>,
     /// Chains by name.
-    pub chains: BTreeMap<String, Chain>,
+    pub chains: BTreeMap<ChainId, Chain>,
 }
 
 /// A function: what to load and what it is granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its name in the file.
-    pub name: String,
+    pub name: FunctionName,
     /// Where its code comes from.
     pub origin: Origin,
     /// The symbol of its handler.
@@ -78,10 +79,10 @@ pub enum Isolation {
 /// A chain: functions in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// Its name in the file.
-    pub name: String,
+    /// Its name.
+    pub name: ChainId,
     /// Names of functions; chains named as steps are expanded in place.
-    pub steps: Vec<String>,
+    pub steps: Vec<FunctionName>,
     /// When contexts are made anew.
     pub isolation: Isolation,
     /// Bytes of each argument region, whole pages.

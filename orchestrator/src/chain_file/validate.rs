@@ -4,8 +4,10 @@ use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
-use super::values::{NEAR_WORK, duration, is_identifier, is_name, is_subject, nearest, size};
+use super::names::{ChainId, FunctionName, NotAName};
+use super::values::{NEAR_WORK, duration, is_identifier, is_subject, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +26,11 @@ const MAX_ALL_STEPS: u64 = 16_384;
 const MAX_DEPTH: usize = 80;
 /// Chains named in a message about one that has no end.
 const MAX_PATH: usize = 8;
+
+/// Texts, each with its place in their order.
+fn numbered<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    texts.enumerate().map(|(n, text)| (text, n)).collect()
+}
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -70,14 +77,14 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     let root = table.get_ref();
     for (key, value) in root {
         match key.get_ref().as_ref() {
-            "functions" => reader.each(value, "function", |r, name, span, t| {
+            "functions" => reader.each(value, "function", FunctionName::new, |r, name, span, t| {
                 if let Some(f) = r.function(name, span, t) {
-                    functions.insert(name.to_owned(), f);
+                    functions.insert(f.name.clone(), f);
                 }
             }),
-            "chains" => reader.each(value, "chain", |r, name, span, t| {
-                if let Some(c) = r.chain(name, span, t) {
-                    drafts.insert(name.to_owned(), c);
+            "chains" => reader.each(value, "chain", ChainId::named, |r, name, span, t| {
+                if let Some(c) = r.chain(&name, span, t) {
+                    drafts.insert(name, c);
                 }
             }),
             other => reader.unknown(other, key.span(), &["functions", "chains"]),
@@ -116,7 +123,10 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     let steps = drafts.values().flat_map(|d| &d.steps);
     let used: BTreeSet<&str> = steps.map(|(name, _)| name.as_str()).collect();
     for (name, span) in &known {
-        if !used.contains(name.as_str()) && functions.contains_key(name) && !drafts.is_empty() {
+        if !used.contains(name.as_str())
+            && functions.contains_key(name.as_str())
+            && !drafts.is_empty()
+        {
             reader.findings.warning(
                 span.clone(),
                 "unused",
@@ -196,11 +206,12 @@ impl Reader {
     }
 
     /// Each table of a section, by name.
-    fn each(
+    fn each<N: fmt::Display>(
         &mut self,
         section: &Value<'_>,
         what: &str,
-        mut f: impl FnMut(&mut Self, &str, Range<usize>, &DeTable<'_>),
+        make: impl Fn(&str) -> Result<N, NotAName>,
+        mut f: impl FnMut(&mut Self, N, Range<usize>, &DeTable<'_>),
     ) {
         let Some(table) = section.get_ref().as_table() else {
             let hint = format!("write [{what}s.NAME] and its keys below");
@@ -208,7 +219,7 @@ impl Reader {
         };
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if !is_name(name) {
+            let Ok(name) = make(name) else {
                 self.findings.error(
                     key.span(),
                     "name",
@@ -216,7 +227,7 @@ impl Reader {
                     "use 1 to 63 of a-z, 0-9, - and _",
                 );
                 continue;
-            }
+            };
             match value.get_ref().as_table() {
                 Some(t) => f(self, name, key.span(), t),
                 None => self.wrong_type(value, "a table", &format!("write [{what}s.{name}]")),
@@ -262,16 +273,16 @@ impl Reader {
 
     fn function(
         &mut self,
-        name: &str,
+        name: FunctionName,
         span: Range<usize>,
         table: &DeTable<'_>,
     ) -> Option<Function> {
         let errors = self.findings.errors();
         let mut origins: Vec<(Range<usize>, Option<Origin>)> = Vec::new();
         let mut f = Function {
-            name: name.to_owned(),
+            handler: name.as_str().replace('-', "_"),
+            name: name.clone(),
             origin: Origin::Library(PathBuf::new()),
-            handler: name.replace('-', "_"),
             secrets: Vec::new(),
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
@@ -498,7 +509,7 @@ impl Reader {
         None
     }
 
-    fn chain(&mut self, name: &str, span: Range<usize>, table: &DeTable<'_>) -> Option<Draft> {
+    fn chain(&mut self, name: &ChainId, span: Range<usize>, table: &DeTable<'_>) -> Option<Draft> {
         let mut draft = Draft {
             steps: Vec::new(),
             isolation: Isolation::Invocation,
@@ -582,31 +593,30 @@ impl Reader {
     /// there are errors.
     fn expand(
         &mut self,
-        drafts: &BTreeMap<String, Draft>,
+        drafts: &BTreeMap<ChainId, Draft>,
         functions: &BTreeMap<String, Range<usize>>,
         chains: &BTreeMap<String, Range<usize>>,
-    ) -> BTreeMap<String, Chain> {
+    ) -> BTreeMap<ChainId, Chain> {
         let function_names: Vec<&String> = functions.keys().collect();
-        let names: Vec<&String> = drafts.keys().collect();
-        let numbers = |names: &[&String]| -> BTreeMap<String, usize> {
-            let numbered = names.iter().enumerate();
-            numbered.map(|(n, name)| (name.to_string(), n)).collect()
-        };
-        let (function, chain) = (numbers(&function_names), numbers(&names));
+        let names: Vec<&ChainId> = drafts.keys().collect();
+        let function: BTreeMap<&str, usize> = numbered(functions.keys().map(String::as_str));
+        let chain: BTreeMap<&str, usize> = numbered(names.iter().map(|name| name.as_str()));
         let mut resolved = Vec::with_capacity(drafts.len());
         for draft in drafts.values() {
             let mut steps = Vec::with_capacity(draft.steps.len());
             for (step, span) in &draft.steps {
-                steps.push(match (function.get(step), chain.get(step)) {
-                    (Some(&f), _) => Step::Function(f),
-                    (None, Some(&c)) => Step::Chain(c),
-                    (None, None) => {
-                        if !chains.contains_key(step) {
-                            self.unknown_step(step, span, functions, chains);
+                steps.push(
+                    match (function.get(step.as_str()), chain.get(step.as_str())) {
+                        (Some(&f), _) => Step::Function(f),
+                        (None, Some(&c)) => Step::Chain(c),
+                        (None, None) => {
+                            if !chains.contains_key(step) {
+                                self.unknown_step(step, span, functions, chains);
+                            }
+                            Step::Unknown
                         }
-                        Step::Unknown
-                    }
-                });
+                    },
+                );
             }
             resolved.push(steps);
         }
@@ -639,7 +649,7 @@ impl Reader {
                     self.findings.error(draft.span.clone(), "cycle", "", "");
                 }
                 Length::Endless(_) => {
-                    let index = chain.get(name).copied().unwrap_or_default();
+                    let index = chain.get(name.as_str()).copied().unwrap_or_default();
                     let path = lengths.path(index, MAX_PATH);
                     let what = if path.last() == path.first() {
                         "contains itself"
@@ -666,7 +676,9 @@ impl Reader {
             .iter()
             .zip(lengths.write_out(&resolved))
             .map(|((name, draft), steps)| {
-                let steps = steps.into_iter().map(|f| function_names[f].clone());
+                // Without errors each is a name.
+                let steps = steps.into_iter();
+                let steps = steps.filter_map(|f| FunctionName::new(function_names[f]).ok());
                 let chain = Chain {
                     name: name.clone(),
                     steps: steps.collect(),

@@ -1,8 +1,7 @@
 //! `check`: diagnostics, builds, the plan.
 
-use super::{colours, complain, exit, write_json, write_out};
-use crate::build::build;
-use crate::chain_file::{ChainFile, load};
+use super::{build_and_show, colours, complain, exit, write_json, write_out};
+use crate::chain_file::{ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -36,7 +35,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
     };
     let mut errors = Vec::new();
     if !args.no_build {
-        errors = build(&file).err().unwrap_or_default();
+        errors = build_and_show(&file).err().unwrap_or_default();
     }
     if args.json {
         let v = json!({
@@ -67,15 +66,20 @@ fn plan(file: &ChainFile) -> String {
             out,
             "chain {}: {} (isolation {:?}, regions of {size})",
             chain.name,
-            chain.steps.join(" → "),
+            chain
+                .steps
+                .iter()
+                .map(FunctionName::as_str)
+                .collect::<Vec<_>>()
+                .join(" → "),
             chain.isolation
         );
         for n in 0..=chain.steps.len() {
             let writer = match n {
                 0 => "root",
-                n => &chain.steps[n - 1],
+                n => chain.steps[n - 1].as_str(),
             };
-            let reader = chain.steps.get(n).map_or("root", String::as_str);
+            let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
             let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
         }
     }

@@ -25,9 +25,16 @@ pub(super) fn start(verbose: u8, format: Format) {
     };
     let env = env_logger::Env::default().default_filter_or(default);
     let mut builder = env_logger::Builder::from_env(env);
-    builder.format_timestamp_micros();
-    if format == Format::Json {
-        builder.format(|out, record| {
+    match format {
+        Format::Text => builder.format(|out, record| {
+            // The logger's own time would bring a calendar of all time zones along.
+            let now = humantime::format_rfc3339_micros(std::time::SystemTime::now());
+            let level = record.level();
+            let style = out.default_level_style(level);
+            let (target, text) = (record.target(), record.args());
+            writeln!(out, "[{now} {style}{level:<5}{style:#} {target}] {text}")
+        }),
+        Format::Json => builder.format(|out, record| {
             let mut line = serde_json::Map::new();
             let now = humantime::format_rfc3339_micros(std::time::SystemTime::now());
             line.insert("timestamp".into(), now.to_string().into());
@@ -38,8 +45,8 @@ pub(super) fn start(verbose: u8, format: Format) {
             let _ = record.key_values().visit(&mut Members(&mut line));
             let line = serde_json::Value::Object(line).to_string();
             writeln!(out, "{}", printable_json(&line))
-        });
-    }
+        }),
+    };
     let log = builder.build();
     log::set_max_level(log.filter());
     let escapes = format == Format::Text;

@@ -1,7 +1,8 @@
 //! `run`: a chain on inputs.
 
 use super::{complain, exit, prepare};
-use crate::life::{self, Hop, LiveChain, StartError, Variables};
+use crate::chain_file::ChainId;
+use crate::life::{self, Hop, LiveChain, Probes, StartError, Variables};
 use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
@@ -43,12 +44,20 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
     let begin = Instant::now();
     let (file, built) = prepare(&args.file)?;
     let build = begin.elapsed();
-    let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
-    let name = match (&args.chain, names.as_slice()) {
-        (Some(name), _) if file.chains.contains_key(name) => name.as_str(),
-        (None, [only]) => only,
-        (given, _) => {
-            let all = names.join(", ");
+    let names: Vec<&ChainId> = file.chains.keys().collect();
+    let given = args.chain.as_deref();
+    let name = match (
+        given.map(|n| file.chains.get_key_value(n)),
+        names.as_slice(),
+    ) {
+        (Some(Some((name, _))), _) => name.clone(),
+        (None, [only]) => ChainId::clone(only),
+        _ => {
+            let all = names
+                .iter()
+                .map(|n| n.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
             complain(&match given {
                 Some(name) => format!("no chain is called {name:?}; there are: {all}"),
                 None => format!("say which chain to run: {all}"),
@@ -56,14 +65,16 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
             return Err(exit::USAGE);
         }
     };
-    let started = Variables::of_environment(&file, &[name])
+    let names = [name];
+    let started = Variables::of_environment(&file, &names)
         .map_err(StartError::from)
-        .and_then(|variables| life::start(&file, &[name], &built, variables, false));
-    let (mut live, erase, _) = started.map_err(|e| {
+        .and_then(|variables| life::start(&file, &names, &built, variables, Probes::Refused));
+    let mut started = started.map_err(|e| {
         complain(&e);
         exit::START
     })?;
-    let Some(chain) = live.first_mut() else {
+    let erase = started.erase;
+    let Some(chain) = started.chains.first_mut() else {
         return Err(exit::START);
     };
     let mut hops: Vec<Vec<Hop>> = Vec::new();

@@ -121,7 +121,7 @@ enum Signature {
 /// clap, which would copy the variables of this command into the memory of
 /// every other: a `run` has no use for the password in NATS_URL, its functions
 /// may.
-struct Said {
+struct FromEnvironment {
     target: Option<Target>,
     otlp: Option<String>,
     nats: Option<NatsOptions>,
@@ -135,7 +135,7 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-impl Said {
+impl FromEnvironment {
     fn of(args: &ServeArgs) -> Result<Self, String> {
         let or = |given: &Option<String>, name| match given {
             Some(given) => Ok(Some(given.clone())),
@@ -227,8 +227,8 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         complain(&e);
         exit::USAGE
     };
-    let said = Said::of(args).map_err(usage)?;
-    let listen = args.address(said.target.is_some()).map_err(usage)?;
+    let given = FromEnvironment::of(args).map_err(usage)?;
+    let listen = args.address(given.target.is_some()).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
@@ -240,7 +240,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     let options = Options {
         listen,
         admin: args.admin,
-        target: said.target,
+        target: given.target,
         workers: args.workers.map_or(cores, usize::from),
         queue: args.queue,
         timeout: args.timeout,
@@ -251,8 +251,8 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         circuit_pause: args.circuit_pause,
         functions: args.functions,
         watch: !args.no_watch,
-        nats: said.nats,
-        otlp: said.otlp,
+        nats: given.nats,
+        otlp: given.otlp,
         worker_options,
     };
     let path = args.file.clone();

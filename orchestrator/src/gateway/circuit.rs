@@ -4,8 +4,8 @@
 //! once. When the pause is over one request may try; its end closes the
 //! circuit, or opens it for another pause.
 
-use super::problem::Problem;
-use hyper::StatusCode;
+use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ enum Circuit {
 /// The circuits of all chains.
 #[derive(Debug)]
 pub(super) struct Circuits {
-    by_chain: Mutex<BTreeMap<String, Circuit>>,
+    by_chain: Mutex<BTreeMap<ChainId, Circuit>>,
     /// So many crashes in a row open a circuit; 0: none ever does.
     limit: u32,
     pause: Duration,
@@ -32,16 +32,52 @@ pub(super) struct Circuits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Crashed,
-    Ran,
+    Completed,
     /// It never came to a function, or nobody waited for its end.
     Unknown,
+}
+
+impl Outcome {
+    /// Of a request that failed.
+    pub(super) fn of(problem: &Problem) -> Self {
+        match problem.kind {
+            ProblemKind::Crash | ProblemKind::Misbehaved | ProblemKind::WorkerLost => Self::Crashed,
+            // Not the function's doing, and nobody knows what it would have done.
+            ProblemKind::Backend => Self::Unknown,
+            ProblemKind::Aborted
+            | ProblemKind::BadBody
+            | ProblemKind::BadContentType
+            | ProblemKind::BadEvent
+            | ProblemKind::BadHeader
+            | ProblemKind::BadTimeout
+            | ProblemKind::CircuitOpen
+            | ProblemKind::Deadline
+            | ProblemKind::Draining
+            | ProblemKind::Error
+            | ProblemKind::GivenUp
+            | ProblemKind::Method
+            | ProblemKind::NoWorker
+            | ProblemKind::QueueFull
+            | ProblemKind::Remote
+            | ProblemKind::SlowBody
+            | ProblemKind::Timeout
+            | ProblemKind::TooBig
+            | ProblemKind::TooLarge
+            | ProblemKind::UnknownChain
+            | ProblemKind::UnknownFunction
+            | ProblemKind::UnknownPath => match problem.place {
+                Some(_) => Self::Completed,
+                None => Self::Unknown,
+            },
+        }
+    }
 }
 
 /// Leave to run, given back with what came of it.
 #[derive(Debug)]
 pub(super) struct Pass {
     circuits: Arc<Circuits>,
-    chain: String,
+    chain: ChainId,
     pub(super) outcome: Outcome,
 }
 
@@ -54,12 +90,12 @@ impl Circuits {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Circuit>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChainId, Circuit>> {
         self.by_chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a request of a chain pass, unless the chain's circuit is open.
-    pub(super) fn admit(self: &Arc<Self>, chain: &str) -> Result<Pass, Problem> {
+    pub(super) fn admit(self: &Arc<Self>, chain: &ChainId) -> Result<Pass, Problem> {
         if let Some(circuit) = self.lock().get_mut(chain) {
             let now = Instant::now();
             let left = match *circuit {
@@ -73,8 +109,7 @@ impl Circuits {
             };
             if let Some(left) = left {
                 return Err(Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "circuit-open",
+                    ProblemKind::CircuitOpen,
                     format!(
                         "this chain crashed {} times in a row and is left alone for a while",
                         self.limit
@@ -85,13 +120,13 @@ impl Circuits {
         }
         Ok(Pass {
             circuits: Arc::clone(self),
-            chain: chain.to_owned(),
+            chain: chain.clone(),
             outcome: Outcome::Unknown,
         })
     }
 
     /// Chains whose circuit is not closed.
-    pub(super) fn open(&self) -> Vec<String> {
+    pub(super) fn open(&self) -> Vec<ChainId> {
         let all = self.lock();
         all.iter()
             .filter(|(_, c)| !matches!(c, Circuit::Closed(_)))
@@ -110,7 +145,7 @@ impl Drop for Pass {
         let old = all.get(&self.chain).copied().unwrap_or(Circuit::Closed(0));
         let open = || Circuit::OpenUntil(Instant::now() + pause);
         let new = match (old, self.outcome) {
-            (_, Outcome::Ran) => Circuit::Closed(0),
+            (_, Outcome::Completed) => Circuit::Closed(0),
             (Circuit::Closed(n), Outcome::Crashed) if n + 1 < limit => Circuit::Closed(n + 1),
             (Circuit::Closed(_) | Circuit::Trying, Outcome::Crashed) => {
                 log::warn!(
@@ -123,7 +158,7 @@ impl Drop for Pass {
             (Circuit::Trying, Outcome::Unknown) => Circuit::OpenUntil(Instant::now()),
             (same, _) => same,
         };
-        all.insert(std::mem::take(&mut self.chain), new);
+        all.insert(self.chain.clone(), new);
     }
 }
 
@@ -131,8 +166,12 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
+    fn id(name: &str) -> ChainId {
+        ChainId::named(name).unwrap()
+    }
+
     fn one(circuits: &Arc<Circuits>, outcome: Outcome) -> bool {
-        let Ok(mut pass) = circuits.admit("c") else {
+        let Ok(mut pass) = circuits.admit(&id("c")) else {
             return false;
         };
         pass.outcome = outcome;
@@ -145,21 +184,21 @@ mod tests {
         let c = Arc::new(Circuits::new(3, Duration::ZERO));
         for _ in 0..5 {
             assert!(one(&c, Outcome::Crashed) && one(&c, Outcome::Crashed));
-            assert!(one(&c, Outcome::Ran), "not in a row");
+            assert!(one(&c, Outcome::Completed), "not in a row");
         }
         assert!((0..3).all(|_| one(&c, Outcome::Crashed)));
         assert_eq!(c.open(), ["c"]);
-        let trial = c.admit("c").unwrap();
+        let trial = c.admit(&id("c")).unwrap();
         assert_eq!(
-            c.admit("c").unwrap_err().cause,
-            "circuit-open",
+            c.admit(&id("c")).unwrap_err().kind,
+            ProblemKind::CircuitOpen,
             "one at a time"
         );
-        assert!(c.admit("d").is_ok(), "another chain");
+        assert!(c.admit(&id("d")).is_ok(), "another chain");
         drop(trial); // nothing is known: the next tries
         assert!(one(&c, Outcome::Crashed));
         assert_eq!(c.open(), ["c"], "open again");
-        assert!(one(&c, Outcome::Ran));
+        assert!(one(&c, Outcome::Completed));
         assert!(c.open().is_empty());
     }
 
@@ -167,7 +206,7 @@ mod tests {
     fn an_open_circuit_refuses_until_its_pause_is_over() {
         let c = Arc::new(Circuits::new(1, Duration::from_secs(3600)));
         assert!(one(&c, Outcome::Crashed));
-        let refused = c.admit("c").unwrap_err();
+        let refused = c.admit(&id("c")).unwrap_err();
         assert!(refused.retry_after > Some(3000));
         let never = Arc::new(Circuits::new(0, Duration::ZERO));
         assert!((0..99).all(|_| one(&never, Outcome::Crashed)));

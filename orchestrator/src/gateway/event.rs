@@ -9,8 +9,9 @@
 //! as they are, and reads data as JSON and writes it anew, where a function may
 //! count on the bytes its caller sent.
 
-use super::problem::Problem;
-use crate::life::{About, Attributes};
+use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
+use crate::life::{Attributes, MessageMeta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub(super) enum Mode {
 }
 
 fn bad(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-event", detail)
+    Problem::new(ProblemKind::BadEvent, detail)
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -58,11 +59,8 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         } else {
             "events are taken as application/cloudevents+json, or in binary mode"
         };
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad-event",
-            what,
-        ));
+        return Err(Problem::new(ProblemKind::BadEvent, what)
+            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if headers.contains_key("ce-specversion") {
         return Ok(Mode::Binary);
@@ -100,7 +98,7 @@ fn unquote(text: &str) -> &str {
 }
 
 /// Attributes and data of an event in structured mode.
-pub(super) fn from_json(body: &[u8]) -> Result<(About, Bytes), Problem> {
+pub(super) fn from_json(body: &[u8]) -> Result<(MessageMeta, Bytes), Problem> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body)
         .map_err(|e| bad(format!("the body is not a JSON object of an event: {e}")))?;
     let mut event = Attributes::default();
@@ -134,11 +132,11 @@ pub(super) fn from_json(body: &[u8]) -> Result<(About, Bytes), Problem> {
             decoded.map_err(|e| bad(format!("data_base64: {e}")))?
         }
     };
-    let about = About {
+    let meta = MessageMeta {
         content_type,
         attributes: event,
     };
-    Ok((about, data.into()))
+    Ok((meta, data.into()))
 }
 
 /// The text of an attribute; `None` for null.
@@ -230,7 +228,7 @@ pub(super) fn is_event(answer: &Attributes) -> bool {
 }
 
 /// Fills in what a function need not say.
-pub(super) fn complete(answer: &mut Attributes, chain: &str, id: &str) {
+pub(super) fn complete(answer: &mut Attributes, chain: &ChainId, id: &str) {
     let source = format!("/chains/{chain}");
     for (name, value) in [
         ("ce-specversion", "1.0"),
@@ -261,19 +259,19 @@ pub(super) fn encode(value: &str) -> String {
 }
 
 /// An event in structured mode, and its content type.
-pub(super) fn to_json(about: &About, data: &[u8]) -> (Vec<u8>, String) {
+pub(super) fn to_json(meta: &MessageMeta, data: &[u8]) -> (Vec<u8>, String) {
     let mut members = serde_json::Map::new();
-    for (name, value) in about.attributes.iter() {
+    for (name, value) in meta.attributes.iter() {
         if let Some(name) = name.strip_prefix("ce-") {
             members.insert(name.to_owned(), value.into());
         }
     }
     if !data.is_empty() {
-        members.insert("datacontenttype".into(), about.content_type.clone().into());
-        let json = is_json(&about.content_type)
+        members.insert("datacontenttype".into(), meta.content_type.clone().into());
+        let json = is_json(&meta.content_type)
             .then(|| serde_json::from_slice(data).ok())
             .flatten();
-        let text = about.content_type.trim_start().starts_with("text/");
+        let text = meta.content_type.trim_start().starts_with("text/");
         let text = text.then(|| std::str::from_utf8(data).ok()).flatten();
         match (json, text) {
             (Some(value), _) => members.insert("data".into(), value),
@@ -310,7 +308,7 @@ mod tests {
         map.insert("ce-subject", "\"Z%C3%BCrich\"".parse().unwrap());
         assert_eq!(mode(&map).ok(), Some(Mode::Binary));
         let binary = from_headers(&map).unwrap();
-        let (about, data) = from_json(
+        let (meta, data) = from_json(
             r#"{"specversion":"1.0","id":"7","source":"//bucket/a","type":"com.example.made",
                 "time":"2020-09-29T11:32:00.000+02:00","subject":"Zürich",
                 "data": {"a": [1,  2]}}"#
@@ -318,8 +316,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(binary.get("ce-subject"), Some("Zürich"));
-        assert_eq!(about.attributes.get("ce-subject"), Some("Zürich"));
-        assert_eq!(about.content_type, "application/json");
+        assert_eq!(meta.attributes.get("ce-subject"), Some("Zürich"));
+        assert_eq!(meta.content_type, "application/json");
         // Byte for byte as it was sent.
         assert_eq!(&data[..], br#"{"a": [1,  2]}"#);
     }
@@ -332,17 +330,17 @@ mod tests {
                     .as_bytes(),
             )
         };
-        let (about, data) = event(r#""datacontenttype":"text/plain","data":"a\nb""#).unwrap();
+        let (meta, data) = event(r#""datacontenttype":"text/plain","data":"a\nb""#).unwrap();
         assert_eq!(
-            (&*about.content_type, &data[..]),
+            (&*meta.content_type, &data[..]),
             ("text/plain", &b"a\nb"[..])
         );
         let (_, data) = event(r#""datacontenttype":"image/png","data_base64":"AAH/""#).unwrap();
         assert_eq!(&data[..], [0, 1, 255]);
-        let (about, _) = event(r#""number":5,"flag":true,"none":null"#).unwrap();
-        assert_eq!(about.attributes.get("ce-number"), Some("5"));
-        assert_eq!(about.attributes.get("ce-flag"), Some("true"));
-        assert_eq!(about.attributes.get("ce-none"), None);
+        let (meta, _) = event(r#""number":5,"flag":true,"none":null"#).unwrap();
+        assert_eq!(meta.attributes.get("ce-number"), Some("5"));
+        assert_eq!(meta.attributes.get("ce-flag"), Some("true"));
+        assert_eq!(meta.attributes.get("ce-none"), None);
         for bad in [
             r#""data":1,"data_base64":"AA==""#,
             r#""data_base64":"not base64!""#,
@@ -351,7 +349,7 @@ mod tests {
             r#""time":"yesterday""#,
             r#""x":"line\nbreak""#,
         ] {
-            assert_eq!(event(bad).unwrap_err().cause, "bad-event", "{bad}");
+            assert_eq!(event(bad).unwrap_err().kind, ProblemKind::BadEvent, "{bad}");
         }
     }
 
@@ -378,12 +376,12 @@ mod tests {
         assert!(!is_event(&a));
         a.set("ce-type", "com.example.done").unwrap();
         assert!(is_event(&a));
-        complete(&mut a, "c", "id-1");
-        let about = About {
+        complete(&mut a, &ChainId::named("c").unwrap(), "id-1");
+        let meta = MessageMeta {
             content_type: "application/json".into(),
             attributes: a,
         };
-        let (json, kind) = to_json(&about, br#"{"n":1}"#);
+        let (json, kind) = to_json(&meta, br#"{"n":1}"#);
         assert!(kind.starts_with(STRUCTURED));
         let (back, data) = from_json(&json).unwrap();
         assert_eq!(back.attributes.get("ce-source"), Some("/chains/c"));

@@ -2,13 +2,14 @@
 
 use super::Gateway;
 use super::circuit::Outcome;
-use super::message::{self, Intake};
+use super::message::{self, ChainInput};
 use super::page::{self, Status};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::route;
 use super::trace::{Trace, random};
 use super::upload::Upload;
+use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,7 +27,7 @@ type Reply = Response<Full<Bytes>>;
 
 /// By which listener a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum ListenerKind {
     /// Callers'.
     Public,
     /// Operators', where they have one of their own.
@@ -36,15 +37,15 @@ pub(super) enum Door {
 /// Answers one request, whatever it is.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
-    let flight = gateway.fly();
+    let flight = gateway.begin_request();
     let (head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
-    let mut reply = answer(&gateway, door, &head, &mut upload, begun).await;
+    let mut reply = answer(&gateway, kind, &head, &mut upload, begun).await;
     let whole = upload.discard().await;
     let headers = reply.headers_mut();
     headers.insert(
@@ -69,21 +70,21 @@ pub(super) async fn handle(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
 ) -> Reply {
     let path = head.uri.path();
-    if door == Door::Admin {
+    if kind == ListenerKind::Admin {
         let reply = admin(gateway, &head.method, path);
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
-    if let Some((chain, intake)) = gateway.target() {
-        return match (path, intake) {
+    if let Some((chain, input)) = gateway.target() {
+        return match (path, input) {
             // Browsers ask for these of themselves.
             ("/robots.txt" | "/favicon.ico", _) => unknown_path("there is none"),
-            (_, Some(intake)) => call(gateway, head, upload, begun, chain, &intake).await,
+            (_, Some(input)) => call(gateway, head, upload, begun, chain, &input).await,
             // A chain file without the target is never served.
             (_, None) => unknown_path("the target is gone"),
         };
@@ -101,13 +102,13 @@ async fn answer(
             "POST to /chains/NAME; there are also /, /healthz, /readyz and /metrics",
         );
     };
-    let chain = if alone.is_some() {
-        super::function_chain(name)
-    } else {
-        name.to_owned()
+    let chain = match alone {
+        Some(_) => FunctionName::new(name).map(|f| ChainId::of_function(&f)),
+        None => ChainId::named(name),
     };
-    match gateway.intake(&chain) {
-        Some(intake) => call(gateway, head, upload, begun, chain, &intake).await,
+    let served = chain.ok().and_then(|c| Some((gateway.input(&c)?, c)));
+    match served {
+        Some((input, chain)) => call(gateway, head, upload, begun, chain, &input).await,
         None => unknown(gateway, name, alone.is_some()).respond(None, None),
     }
 }
@@ -142,7 +143,7 @@ fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
 }
 
 fn unknown_path(detail: &str) -> Reply {
-    Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail).respond(None, None)
+    Problem::new(ProblemKind::UnknownPath, detail).respond(None, None)
 }
 
 /// Invokes a chain, if the method is one it takes.
@@ -151,28 +152,31 @@ async fn call(
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
-    chain: String,
-    intake: &Intake,
+    chain: ChainId,
+    input: &ChainInput,
 ) -> Reply {
-    if head.method != Method::POST && !intake.any_method {
+    if head.method != Method::POST && !input.any_method {
         return wrong_method("POST");
     }
-    invoke(gateway, head, Source::Upload(upload), begun, chain, intake).await
+    invoke(gateway, head, Source::Upload(upload), begun, chain, input).await
 }
 
 fn unknown(gateway: &Gateway, name: &str, alone: bool) -> Problem {
-    let (cause, detail) = match alone {
+    let (kind, detail) = match alone {
         true if !gateway.options.functions => (
-            "unknown-function",
+            ProblemKind::UnknownFunction,
             "functions are not served outside their chains here (option --functions)".into(),
         ),
         true => (
-            "unknown-function",
+            ProblemKind::UnknownFunction,
             format!("no function is called {name:?}"),
         ),
-        false => ("unknown-chain", format!("no chain is called {name:?}")),
+        false => (
+            ProblemKind::UnknownChain,
+            format!("no chain is called {name:?}"),
+        ),
     };
-    Problem::new(StatusCode::NOT_FOUND, cause, detail)
+    Problem::new(kind, detail)
 }
 
 fn typed(kind: &'static str, body: impl Into<Bytes>) -> Reply {
@@ -193,12 +197,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        format!("this path takes {allowed}"),
-    )
-    .respond(None, None);
+    let mut reply =
+        Problem::new(ProblemKind::Method, format!("this path takes {allowed}")).respond(None, None);
     reply
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allowed));
@@ -219,16 +219,16 @@ pub(super) async fn invoke(
     head: &Parts,
     source: Source<'_>,
     begun: Instant,
-    chain: String,
-    intake: &Intake,
+    chain: ChainId,
+    input: &ChainInput,
 ) -> Reply {
-    let given = head.extensions.get::<super::nats::InvocationId>();
+    let given = head.extensions.get::<message::InvocationId>();
     let id = given.map_or_else(|| format!("{:016x}", random()), |i| i.0.clone());
     let call_id = call_id(&head.headers);
     let trace = Trace::of(&head.headers, gateway.spans.is_some());
     let call = Call {
         chain: &chain,
-        intake,
+        input,
         id: &id,
         call_id: call_id.unwrap_or(&id),
         trace: &trace,
@@ -241,7 +241,7 @@ pub(super) async fn invoke(
     };
     let result = attempt(gateway, &call, head, source).await;
     let took = begun.elapsed().as_secs_f64();
-    let cause = result.as_ref().err().map(|p| p.cause);
+    let cause = result.as_ref().err().map(|p| p.kind);
     gateway.metrics.invoked(&chain, cause, took);
     let steps = gateway.steps(&chain);
     let mut reply = match &result {
@@ -252,8 +252,8 @@ pub(super) async fn invoke(
             for (i, (hop, function)) in answer.hops.iter().zip(&steps).enumerate() {
                 gateway.metrics.hop(&chain, i + 1, function, hop.run / 1e6);
             }
-            let (about, body) = (answer.about.clone(), answer.body.clone());
-            message::respond(about, body, &head.headers, &chain, &id)
+            let (meta, body) = (answer.meta.clone(), answer.body.clone());
+            message::respond(meta, body, &head.headers, &chain, &id)
         }
         Err(problem) => problem.respond(Some(&chain), Some(&id)),
     };
@@ -300,6 +300,7 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
         true => (*id).to_owned(),
         false => format!("{id}, call {call_id}"),
     };
+    let chain = chain.as_str();
     let (trace_id, span_id) = (trace.trace_id(), trace.span_id());
     let (status, ms) = (status.as_u16(), took * 1e3);
     match result {
@@ -312,9 +313,9 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
             let function = p.place.as_ref().map_or("", |p| p.1.as_str());
             log::warn!(
                 target: "invocation", invocation_id = id, call_id, chain, trace_id, span_id, status,
-                cause = p.cause, function, duration_ms = ms;
+                cause = p.kind.as_str(), function, duration_ms = ms;
                 "{chain} [{named}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
-                p.cause, p.detail
+                p.kind, p.detail
             );
         }
     }
@@ -322,8 +323,8 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
 
 /// What is known of an invocation before its message.
 pub(super) struct Call<'a> {
-    pub(super) chain: &'a str,
-    intake: &'a Intake,
+    pub(super) chain: &'a ChainId,
+    input: &'a ChainInput,
     pub(super) id: &'a str,
     /// The caller's name for it, or ours again.
     pub(super) call_id: &'a str,
@@ -336,8 +337,8 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    pub(super) fn intake(&self) -> &Intake {
-        self.intake
+    pub(super) fn input(&self) -> &ChainInput {
+        self.input
     }
 }
 
@@ -348,14 +349,9 @@ async fn attempt(
     source: Source<'_>,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "this server is shutting down",
-        )
-        .retry(5));
+        return Err(Problem::new(ProblemKind::Draining, "this server is shutting down").retry(5));
     }
-    let deadline = call.begun + patience(&head.headers, gateway.options.timeout)?;
+    let deadline = call.begun + request_timeout(&head.headers, gateway.options.timeout)?;
     let parent = call.trace.header();
     // Said of this invocation, whatever the caller's headers of these names say.
     let ours = [
@@ -363,8 +359,8 @@ async fn attempt(
         ("tracestate", call.trace.state()),
         ("x-call-id", call.call_id),
     ];
-    let (about, mode) = message::about(head, call.intake, &ours)?;
-    let (limit, region) = (call.intake.body_limit(), call.intake.region);
+    let (meta, mode) = message::meta(head, call.input, &ours)?;
+    let (limit, region) = (call.input.body_limit(), call.input.region);
     let body = match source {
         Source::Upload(upload) => {
             upload
@@ -374,22 +370,18 @@ async fn attempt(
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
         Source::Whole(body) => body,
     };
-    let (about, body) = message::unfold(about, mode, body, call.trace)?;
+    let (meta, body) = message::decode_body(meta, mode, body, call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
-    let result = route::run(gateway, call, about, body, deadline).await;
+    let result = route::run(gateway, call, meta, body, deadline).await;
     pass.outcome = match &result {
-        Ok(_) => Outcome::Ran,
-        Err(p) if matches!(p.cause, "crash" | "misbehaved" | "worker-lost") => Outcome::Crashed,
-        // Not the function's doing, and nobody knows what it would have done.
-        Err(p) if p.cause == "backend" => Outcome::Unknown,
-        Err(p) if p.place.is_some() => Outcome::Ran,
-        Err(_) => Outcome::Unknown,
+        Ok(_) => Outcome::Completed,
+        Err(problem) => Outcome::of(problem),
     };
     result
 }
 
 /// How long the caller waits: what it says, at most what is configured.
-fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
+fn request_timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
     for name in ["request-timeout", "x-timeout"] {
         let Some(value) = headers.get(name) else {
             continue;
@@ -404,8 +396,7 @@ fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
         return match given {
             Some(d) if !d.is_zero() => Ok(d.min(most)),
             _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-timeout",
+                ProblemKind::BadTimeout,
                 format!("header {name}: give seconds (5, 0.25) or a duration (250ms), above zero"),
             )),
         };
@@ -415,8 +406,7 @@ fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, Problem> {
 
 pub(super) fn too_large(limit: u64) -> Problem {
     Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too-large",
+        ProblemKind::TooLarge,
         format!("the chain takes {limit} bytes at most (`region` in its file)"),
     )
 }

@@ -2,10 +2,10 @@
 //! becomes in HTTP.
 
 use super::event::{self, Mode};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::trace::Trace;
-use crate::chain_file::{HeaderPattern, is_hop_by_hop};
-use crate::life::{About, Attributes};
+use crate::chain_file::{ChainId, HeaderPattern, is_hop_by_hop};
+use crate::life::{Attributes, MessageMeta};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -28,7 +28,7 @@ const GATEWAYS: [&str; 7] = [
 
 /// What a chain takes.
 #[derive(Debug, Clone)]
-pub(super) struct Intake {
+pub(super) struct ChainInput {
     /// Bytes of a message.
     pub(super) region: u64,
     /// CloudEvents alone.
@@ -39,7 +39,16 @@ pub(super) struct Intake {
     pub(super) headers: Vec<HeaderPattern>,
 }
 
-impl Intake {
+/// Attributes that another node's step set for ours. Not headers: a caller of
+/// HTTP must not be able to say them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AttributesFromStep(pub(super) Vec<(String, String)>);
+
+/// The identity of an invocation whose message had one before it came.
+#[derive(Debug, Clone)]
+pub(super) struct InvocationId(pub(super) String);
+
+impl ChainInput {
     /// Bytes that a body may have: an event's data is in JSON, and may be in
     /// base64 there.
     pub(super) fn body_limit(&self) -> u64 {
@@ -53,55 +62,55 @@ impl Intake {
 
 /// The content type and attributes of a request, and how its event travels if
 /// it must be one. The headers `ours` come from the gateway, not the caller.
-pub(super) fn about(
+pub(super) fn meta(
     parts: &Parts,
-    intake: &Intake,
+    input: &ChainInput,
     ours: &[(&str, &str)],
-) -> Result<(About, Option<Mode>), Problem> {
-    if !intake.events {
-        let about = About {
+) -> Result<(MessageMeta, Option<Mode>), Problem> {
+    if !input.events {
+        let meta = MessageMeta {
             content_type: content_type(&parts.headers)?,
-            attributes: http(parts, &intake.headers, ours)?,
+            attributes: http(parts, &input.headers, ours)?,
         };
-        return Ok((about, None));
+        return Ok((meta, None));
     }
     let mode = event::mode(&parts.headers)?;
-    let about = match mode {
-        Mode::Binary => About {
+    let meta = match mode {
+        Mode::Binary => MessageMeta {
             content_type: content_type(&parts.headers)?,
             attributes: event::from_headers(&parts.headers)?,
         },
-        Mode::Structured => About::default(),
+        Mode::Structured => MessageMeta::default(),
     };
-    Ok((about, Some(mode)))
+    Ok((meta, Some(mode)))
 }
 
 /// The message of a body that has arrived.
-pub(super) fn unfold(
-    about: About,
+pub(super) fn decode_body(
+    meta: MessageMeta,
     mode: Option<Mode>,
     body: Bytes,
     trace: &Trace,
-) -> Result<(About, Bytes), Problem> {
-    let (mut about, data) = match mode {
+) -> Result<(MessageMeta, Bytes), Problem> {
+    let (mut meta, data) = match mode {
         Some(Mode::Structured) => {
-            let (about, data) = event::from_json(&body)?;
-            if about.content_type.len() > LONGEST_TYPE {
+            let (meta, data) = event::from_json(&body)?;
+            if meta.content_type.len() > LONGEST_TYPE {
                 return Err(bad_type("datacontenttype: it is longer than 127 bytes"));
             }
-            (about, data)
+            (meta, data)
         }
-        _ => (about, body),
+        _ => (meta, body),
     };
-    if mode.is_some() && about.attributes.get("ce-traceparent").is_none() {
+    if mode.is_some() && meta.attributes.get("ce-traceparent").is_none() {
         // An event's function sees no headers, but may want the trace. An
         // event that leaves no room goes without.
-        let _ = about.attributes.set("ce-traceparent", &trace.header());
+        let _ = meta.attributes.set("ce-traceparent", &trace.header());
         if !trace.state().is_empty() {
-            let _ = about.attributes.set("ce-tracestate", trace.state());
+            let _ = meta.attributes.set("ce-tracestate", trace.state());
         }
     }
-    Ok((about, data))
+    Ok((meta, data))
 }
 
 /// Method, path, query, selected headers.
@@ -110,12 +119,9 @@ fn http(
     selected: &[HeaderPattern],
     ours: &[(&str, &str)],
 ) -> Result<Attributes, Problem> {
-    let too_many = |what: &str, e: crate::life::Unfit| {
-        Problem::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "bad-header",
-            format!("{what}: {e}"),
-        )
+    let too_many = |what: &str, e: crate::life::AttributeError| {
+        Problem::new(ProblemKind::BadHeader, format!("{what}: {e}"))
+            .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     };
     let mut out = Attributes::default();
     for (name, value) in [
@@ -126,7 +132,7 @@ fn http(
         out.set(name, value)
             .map_err(|e| too_many(&format!("the request's {}", &name[1..]), e))?;
     }
-    let said = parts.extensions.get::<super::nats::SaidByStep>();
+    let said = parts.extensions.get::<AttributesFromStep>();
     for (name, value) in said.into_iter().flat_map(|s| &s.0) {
         out.set(name, value)
             .map_err(|e| too_many(&format!("attribute {name}"), e))?;
@@ -142,8 +148,7 @@ fn http(
         for value in parts.headers.get_all(name) {
             let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
                 Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "bad-header",
+                    ProblemKind::BadHeader,
                     format!("header {name}: it is not UTF-8"),
                 )
             })?;
@@ -166,7 +171,7 @@ fn http(
 }
 
 fn bad_type(what: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-content-type", what)
+    Problem::new(ProblemKind::BadContentType, what)
 }
 
 fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
@@ -185,28 +190,28 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
 /// The response that an answer is. What a function may not say is left out, and
 /// logged.
 pub(super) fn respond(
-    mut about: About,
+    mut meta: MessageMeta,
     body: Bytes,
     asked: &HeaderMap,
-    chain: &str,
+    chain: &ChainId,
     id: &str,
 ) -> Response<Full<Bytes>> {
     let mut body = body;
-    let event = event::is_event(&about.attributes);
-    let mut kind = about.content_type.clone();
+    let event = event::is_event(&meta.attributes);
+    let mut kind = meta.content_type.clone();
     let structured = event && event::wants_structured(asked);
     if event {
-        event::complete(&mut about.attributes, chain, id);
+        event::complete(&mut meta.attributes, chain, id);
     }
     if structured {
-        let (json, structured_type) = event::to_json(&about, &body);
+        let (json, structured_type) = event::to_json(&meta, &body);
         (body, kind) = (json.into(), structured_type);
     }
     let mut reply = Response::new(Full::new(body));
     let octets = HeaderValue::from_static("application/octet-stream");
     let kind = HeaderValue::from_str(&kind).unwrap_or(octets);
     reply.headers_mut().insert(CONTENT_TYPE, kind);
-    for (name, value) in about.attributes.iter() {
+    for (name, value) in meta.attributes.iter() {
         if structured && name.starts_with("ce-") {
             continue;
         }
@@ -253,8 +258,8 @@ mod tests {
         r.body(()).unwrap().into_parts().0
     }
 
-    fn intake(patterns: &[&str]) -> Intake {
-        Intake {
+    fn input(patterns: &[&str]) -> ChainInput {
+        ChainInput {
             region: 4096,
             events: false,
             any_method: true,
@@ -274,8 +279,8 @@ mod tests {
             ("connection", "close"),
             ("ce-id", "7"),
         ]);
-        let (about, _) = about(&p, &intake(&["x-*"]), &[]).unwrap();
-        let all: Vec<_> = about.attributes.iter().collect();
+        let (meta, _) = meta(&p, &input(&["x-*"]), &[]).unwrap();
+        let all: Vec<_> = meta.attributes.iter().collect();
         assert_eq!(
             all,
             [
@@ -286,34 +291,35 @@ mod tests {
                 ("ce-id", "7")
             ]
         );
-        let (about, _) = super::about(&p, &intake(&["*"]), &[]).unwrap();
-        assert_eq!(about.attributes.get("authorization"), Some("secret"));
-        assert_eq!(about.attributes.get("connection"), None);
+        let (meta, _) = super::meta(&p, &input(&["*"]), &[]).unwrap();
+        assert_eq!(meta.attributes.get("authorization"), Some("secret"));
+        assert_eq!(meta.attributes.get("connection"), None);
     }
 
     #[test]
     fn what_the_gateway_says_stands_in_the_callers_place() {
         let p = parts(&[("traceparent", "the caller's"), ("tracestate", "junk")]);
         let ours = [("traceparent", "ours"), ("tracestate", "")];
-        let (about, _) = super::about(&p, &intake(&["trace*"]), &ours).unwrap();
-        assert_eq!(about.attributes.get("traceparent"), Some("ours"));
-        assert_eq!(about.attributes.get("tracestate"), None);
-        let (about, _) = super::about(&p, &intake(&["x-*"]), &ours).unwrap();
-        assert_eq!(about.attributes.get("traceparent"), None);
+        let (meta, _) = super::meta(&p, &input(&["trace*"]), &ours).unwrap();
+        assert_eq!(meta.attributes.get("traceparent"), Some("ours"));
+        assert_eq!(meta.attributes.get("tracestate"), None);
+        let (meta, _) = super::meta(&p, &input(&["x-*"]), &ours).unwrap();
+        assert_eq!(meta.attributes.get("traceparent"), None);
     }
 
     #[test]
     fn headers_without_room_are_refused() {
         let long = "x".repeat(9000);
         let p = parts(&[("x-long", &long)]);
-        let problem = about(&p, &intake(&["x-long"]), &[]).unwrap_err();
+        let problem = meta(&p, &input(&["x-long"]), &[]).unwrap_err();
         assert_eq!(problem.status.as_u16(), 431);
         assert!(problem.detail.contains("x-long"), "{}", problem.detail);
-        assert!(about(&p, &intake(&[]), &[]).is_ok());
+        assert!(meta(&p, &input(&[]), &[]).is_ok());
     }
 
     #[test]
     fn an_answer_sets_status_and_headers_but_not_the_gateways() {
+        let c = ChainId::named("c").unwrap();
         let mut attributes = Attributes::default();
         for (n, v) in [
             (":status", "201"),
@@ -324,28 +330,22 @@ mod tests {
         ] {
             attributes.set(n, v).unwrap();
         }
-        let about = About {
+        let meta = MessageMeta {
             content_type: "text/plain".into(),
             attributes,
         };
-        let r = respond(
-            about,
-            Bytes::from_static(b"x"),
-            &HeaderMap::new(),
-            "c",
-            "id",
-        );
+        let r = respond(meta, Bytes::from_static(b"x"), &HeaderMap::new(), &c, "id");
         assert_eq!(r.status(), 201);
         let names: Vec<_> = r.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "location"]);
         for bad in ["100", "99", "abc", "700"] {
             let mut attributes = Attributes::default();
             attributes.set(":status", bad).unwrap();
-            let about = About {
+            let meta = MessageMeta {
                 content_type: String::new(),
                 attributes,
             };
-            let r = respond(about, Bytes::new(), &HeaderMap::new(), "c", "id");
+            let r = respond(meta, Bytes::new(), &HeaderMap::new(), &c, "id");
             assert_eq!(r.status(), 200, "{bad}");
         }
     }

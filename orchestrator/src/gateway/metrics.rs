@@ -2,8 +2,9 @@
 //! OpenTelemetry's FaaS conventions where they have one (`faas_…`); the rest
 //! are ours (`lwc_…`).
 
-use super::problem::{CAUSES, REMOTE};
-use crate::worker::frame::Tally;
+use super::problem::ProblemKind;
+use crate::chain_file::{ChainId, FunctionName};
+use crate::worker::frame::WorkerFigures;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -94,15 +95,15 @@ pub(super) struct Figures {
     work: BTreeMap<&'static str, u64>,
 }
 
-fn of_chain(chain: &str) -> String {
+fn of_chain(chain: &ChainId) -> String {
     format!("chain=\"{chain}\"")
 }
 
-fn of_error(of_chain: &str, cause: &str) -> String {
+fn of_error(of_chain: &str, cause: ProblemKind) -> String {
     format!("{of_chain},cause=\"{cause}\"")
 }
 
-fn of_hop(chain: &str, step: usize, function: &str) -> String {
+fn of_hop(chain: &ChainId, step: usize, function: &FunctionName) -> String {
     format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"")
 }
 
@@ -115,7 +116,7 @@ impl Figures {
     }
 
     /// Answers of a chain, and how many of them are failures.
-    pub(super) fn answered(&self, chain: &str) -> (u64, u64) {
+    pub(super) fn answered(&self, chain: &ChainId) -> (u64, u64) {
         let label = of_chain(chain);
         let all = self.invocations.get(&label).copied().unwrap_or(0);
         let failed = self.errors.range(label.clone()..);
@@ -123,15 +124,15 @@ impl Figures {
         (all, failed.map(|(_, n)| n).sum())
     }
 
-    pub(super) fn latency_quantile(&self, chain: &str, share: f64) -> Option<f64> {
+    pub(super) fn latency_quantile(&self, chain: &ChainId, share: f64) -> Option<f64> {
         self.latency.get(&of_chain(chain))?.quantile(share)
     }
 
     pub(super) fn hop_quantile(
         &self,
-        chain: &str,
+        chain: &ChainId,
         step: usize,
-        function: &str,
+        function: &FunctionName,
         share: f64,
     ) -> Option<f64> {
         let hop = self.hops.get(&of_hop(chain, step, function))?;
@@ -146,12 +147,12 @@ pub(super) struct Metrics(Mutex<Figures>);
 
 /// What is measured when asked for.
 pub(super) struct Now {
-    pub(super) queues: Vec<(String, usize)>,
+    pub(super) queues: Vec<(ChainId, usize)>,
     pub(super) in_flight: usize,
     pub(super) workers: usize,
     pub(super) busy: usize,
     /// Chains, and whether their circuit is open.
-    pub(super) circuits: BTreeMap<String, bool>,
+    pub(super) circuits: BTreeMap<ChainId, bool>,
     pub(super) draining: bool,
     /// "kernel" or "process".
     pub(super) backend: String,
@@ -176,10 +177,10 @@ impl Metrics {
 
     /// Begins to count a chain; `remote` if some of its steps run elsewhere. One
     /// that is known goes on as it is.
-    pub(super) fn know(&self, chain: &str, steps: &[String], remote: bool) {
+    pub(super) fn know(&self, chain: &ChainId, steps: &[FunctionName], remote: bool) {
         let mut f = self.lock();
         let label = of_chain(chain);
-        for cause in CAUSES.iter().chain(remote.then_some(&REMOTE)) {
+        for cause in ProblemKind::of_chain(remote) {
             f.errors.entry(of_error(&label, cause)).or_default();
         }
         f.invocations.entry(label.clone()).or_default();
@@ -195,7 +196,7 @@ impl Metrics {
     }
 
     /// An answered request for a chain; `cause` of its failure, if it failed.
-    pub(super) fn invoked(&self, chain: &str, cause: Option<&str>, seconds: f64) {
+    pub(super) fn invoked(&self, chain: &ChainId, cause: Option<ProblemKind>, seconds: f64) {
         let mut f = self.lock();
         let label = of_chain(chain);
         if let Some(cause) = cause {
@@ -206,7 +207,7 @@ impl Metrics {
     }
 
     /// One hop of an invocation that was answered.
-    pub(super) fn hop(&self, chain: &str, step: usize, function: &str, seconds: f64) {
+    pub(super) fn hop(&self, chain: &ChainId, step: usize, function: &FunctionName, seconds: f64) {
         let label = of_hop(chain, step, function);
         self.lock().hops.entry(label).or_default().observe(seconds);
     }
@@ -222,14 +223,14 @@ impl Metrics {
     }
 
     /// What a worker says it did and holds.
-    pub(super) fn told(&self, pid: u32, tally: &Tally) {
+    pub(super) fn worker_reported(&self, pid: u32, figures: &WorkerFigures) {
         let mut f = self.lock();
-        f.switches += tally.switches;
-        f.rollbacks += tally.rollbacks;
-        f.copies += tally.copies;
+        f.switches += figures.switches;
+        f.rollbacks += figures.rollbacks;
+        f.copies += figures.copies;
         let held = f.held.entry(pid).or_default();
-        held.0 = tally.contexts;
-        held.1 = tally.private.unwrap_or(held.1);
+        held.0 = figures.contexts;
+        held.1 = figures.private.unwrap_or(held.1);
     }
 
     /// A worker has ended, and its contexts with it.
@@ -245,7 +246,7 @@ impl Metrics {
     }
 
     /// An invocation waited for a copy.
-    pub(super) fn was_cold(&self, chain: &str) {
+    pub(super) fn was_cold(&self, chain: &ChainId) {
         let label = of_chain(chain);
         *self.lock().cold.entry(label).or_default() += 1;
     }
@@ -442,27 +443,28 @@ mod tests {
     #[test]
     fn buckets_are_cumulative() {
         let m = Metrics::new();
-        m.know("c", &["f".into()], false);
-        m.know("far", &[], true);
-        m.invoked("c", None, 0.003);
-        m.invoked("c", Some("crash"), 99.0);
-        m.invoked("cc", Some("crash"), 99.0);
-        assert_eq!(m.lock().answered("c"), (2, 1));
-        let told = |contexts, private| Tally {
+        let id = |name: &str| ChainId::named(name).unwrap();
+        m.know(&id("c"), &[FunctionName::new("f").unwrap()], false);
+        m.know(&id("far"), &[], true);
+        m.invoked(&id("c"), None, 0.003);
+        m.invoked(&id("c"), Some(ProblemKind::Crash), 99.0);
+        m.invoked(&id("cc"), Some(ProblemKind::Crash), 99.0);
+        assert_eq!(m.lock().answered(&id("c")), (2, 1));
+        let figures = |contexts, private| WorkerFigures {
             contexts,
             private,
-            ..Tally::default()
+            ..WorkerFigures::default()
         };
-        m.told(1, &told(4, Some(4096)));
-        m.told(2, &told(9, Some(1)));
-        m.told(1, &told(7, None));
+        m.worker_reported(1, &figures(4, Some(4096)));
+        m.worker_reported(2, &figures(9, Some(1)));
+        m.worker_reported(1, &figures(7, None));
         m.gone(2);
         let text = m.render(&Now {
-            queues: vec![("c".into(), 2)],
+            queues: vec![(id("c"), 2)],
             in_flight: 0,
             workers: 1,
             busy: 0,
-            circuits: [("c".into(), false), ("d".into(), true)].into(),
+            circuits: [(id("c"), false), (id("d"), true)].into(),
             draining: false,
             backend: "process".into(),
         });

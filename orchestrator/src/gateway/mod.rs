@@ -2,48 +2,63 @@
 //! context.
 //!
 //! ```text
-//!  clients ──HTTP──▶ http.rs ──▶ queue.rs ──▶ fleet.rs ──▶ process.rs ══▶ worker
-//!                    a request   one queue    a task       one process    (its
-//!                    is a job    per chain    a worker     and socket     contexts)
+//!  clients ──HTTP──▶ http.rs ──▶ route.rs ──▶ queue.rs ──▶ generation.rs
+//!                    a request   a job for    one queue    one task
+//!                                each part    per chain    per worker
+//!                                                             │
+//!       worker (its contexts) ◀══ one socket ══ worker_process.rs
 //! ```
 //!
-//! A generation (`fleet.rs`) serves one reading of the chain file. Reloading
+//! A generation (`generation.rs`) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
+
+// What NATS and OpenTelemetry alone use is dead without them. With all features,
+// nothing may be.
+#![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
 
 mod circuit;
 mod event;
-mod fleet;
+mod generation;
 mod http;
-mod life;
+#[cfg(feature = "nats")]
+mod jetstream;
 mod message;
 mod metrics;
+#[cfg(feature = "nats")]
 mod nats;
+#[cfg(not(feature = "nats"))]
+#[path = "without_nats.rs"]
+mod nats;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "without_otlp.rs"]
 mod otlp;
 mod page;
-mod patience;
 mod problem;
-mod process;
 mod queue;
 mod route;
+mod server;
+mod timed_stream;
 mod trace;
 mod upload;
 mod watch;
-mod work;
+mod worker_process;
 
-pub use life::serve;
-pub use nats::NatsOptions;
+pub use server::serve;
 
 use crate::build::Built;
-use crate::chain_file::{Chain, ChainFile, HeaderPattern, Isolation};
+use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
 use circuit::Circuits;
-use fleet::Fleet;
-use message::Intake;
+use generation::Generation;
+use message::ChainInput;
 use metrics::{Metrics, Now};
 use otlp::Spans;
 use problem::Problem;
 use queue::Job;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -86,6 +101,21 @@ pub struct Options {
     pub worker_options: Vec<String>,
 }
 
+/// Where and as whom to join.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// The server, such as `nats://127.0.0.1:4222`.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// The queue group.
+    pub queue: String,
+    /// What subjects begin with: `PREFIX.chains.NAME`.
+    pub prefix: String,
+    /// The JetStream stream that work is taken from as well.
+    pub stream: Option<String>,
+}
+
 /// What is served alone, as the Functions Framework contract has it.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -96,42 +126,48 @@ pub struct Target {
 }
 
 /// Reads and builds the chain file again; an error is for people.
-pub type Loader = dyn Fn() -> Result<(ChainFile, BTreeMap<String, Built>), String> + Send + Sync;
+pub type Loader =
+    dyn Fn() -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String> + Send + Sync;
 
 /// What all requests share.
 struct Gateway {
     options: Options,
-    fleet: RwLock<Arc<Fleet>>,
+    generation: RwLock<Arc<Generation>>,
     metrics: Arc<Metrics>,
     spans: Option<Spans>,
-    nats: Option<async_nats::Client>,
+    nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.
-    landed: Notify,
+    all_answered: Notify,
 }
 
 /// A request that is not yet answered.
-struct Flight(Arc<Gateway>);
+struct InFlight(Arc<Gateway>);
 
-impl Drop for Flight {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.landed.notify_waiters();
+            self.0.all_answered.notify_waiters();
         }
     }
 }
 
 impl Gateway {
-    fn fleet(&self) -> Arc<Fleet> {
+    fn generation(&self) -> Arc<Generation> {
         // Only assignments happen under the lock.
-        Arc::clone(&self.fleet.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .generation
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
-    fn fly(self: &Arc<Self>) -> Flight {
+    fn begin_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Flight(Arc::clone(self))
+        InFlight(Arc::clone(self))
     }
 
     fn is_draining(&self) -> bool {
@@ -139,53 +175,53 @@ impl Gateway {
     }
 
     fn is_ready(&self) -> bool {
-        self.fleet().is_ready()
+        self.generation().is_ready()
     }
 
     /// What a chain takes; `None` for a chain there is not.
-    fn intake(&self, chain: &str) -> Option<Intake> {
-        let fleet = self.fleet();
-        let found = fleet.file.chains.get(chain)?;
-        Some(Intake {
+    fn input(&self, chain: &ChainId) -> Option<ChainInput> {
+        let generation = self.generation();
+        let found = generation.file.chains.get(chain)?;
+        Some(ChainInput {
             region: found.region,
-            events: fleet.take_events.contains(&found.steps[0]),
+            events: generation.take_events.contains(&found.steps[0]),
             any_method: false,
             headers: found.headers.clone().unwrap_or_default(),
         })
     }
 
     /// The chain that all paths lead to, and what it takes.
-    fn target(&self) -> Option<(String, Option<Intake>)> {
+    fn target(&self) -> Option<(ChainId, Option<ChainInput>)> {
         let target = self.options.target.as_ref()?;
-        let chain = target.chain(&self.fleet().file);
-        let intake = self.intake(&chain).and_then(|mut intake| {
-            intake.events |= target.events;
-            intake.any_method = !intake.events;
-            let said = self.fleet().file.chains.get(&chain)?.headers.is_some();
+        let chain = target.chain(&self.generation().file)?;
+        let input = self.input(&chain).and_then(|mut input| {
+            input.events |= target.events;
+            input.any_method = !input.events;
+            let said = self.generation().file.chains.get(&chain)?.headers.is_some();
             if !said {
                 // Served alone, it is an application, which sees all.
-                intake.headers = HeaderPattern::parse("*").into_iter().collect();
+                input.headers = HeaderPattern::parse("*").into_iter().collect();
             }
-            Some(intake)
+            Some(input)
         });
-        Some((chain, intake))
+        Some((chain, input))
     }
 
-    fn steps(&self, chain: &str) -> Vec<String> {
-        let fleet = self.fleet();
-        let chain = fleet.file.chains.get(chain);
+    fn steps(&self, chain: &ChainId) -> Vec<FunctionName> {
+        let generation = self.generation();
+        let chain = generation.file.chains.get(chain);
         chain.map(|c| c.steps.clone()).unwrap_or_default()
     }
 
     /// Puts a job into a queue of the current generation.
     fn push(&self, mut job: Job) -> Result<(), Problem> {
         loop {
-            let fleet = self.fleet();
-            match fleet.push(job) {
+            let generation = self.generation();
+            match generation.push(job) {
                 Ok(()) => return Ok(()),
                 Err(refused) => match *refused {
                     // The generation ended between the look and the push.
-                    (_, Some(back)) if !Arc::ptr_eq(&fleet, &self.fleet()) => job = back,
+                    (_, Some(back)) if !Arc::ptr_eq(&generation, &self.generation()) => job = back,
                     (problem, _) => return Err(problem),
                 },
             }
@@ -193,15 +229,15 @@ impl Gateway {
     }
 
     fn now(&self) -> Now {
-        let fleet = self.fleet();
-        let chains = fleet.file.chains.keys().map(|c| (c.clone(), false));
-        let mut circuits: BTreeMap<String, bool> = chains.collect();
+        let generation = self.generation();
+        let chains = generation.file.chains.keys().map(|c| (c.clone(), false));
+        let mut circuits: BTreeMap<ChainId, bool> = chains.collect();
         circuits.extend(self.circuits.open().into_iter().map(|c| (c, true)));
         Now {
-            queues: fleet.queues.lengths(),
+            queues: generation.queues.lengths(),
             in_flight: self.in_flight.load(Ordering::Acquire),
-            workers: fleet.alive(),
-            busy: fleet.busy(),
+            workers: generation.alive(),
+            busy: generation.busy(),
             circuits,
             draining: self.is_draining(),
             backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
@@ -210,34 +246,31 @@ impl Gateway {
 }
 
 impl Target {
-    /// The name of its chain.
-    fn chain(&self, file: &ChainFile) -> String {
-        if file.chains.contains_key(&self.name) {
-            self.name.clone()
-        } else {
-            function_chain(&self.name)
+    /// The name of its chain; `None` of what cannot be one.
+    fn chain(&self, file: &ChainFile) -> Option<ChainId> {
+        if file.chains.contains_key(self.name.as_str()) {
+            return ChainId::named(&self.name).ok();
         }
+        let function = FunctionName::new(&self.name).ok()?;
+        Some(ChainId::of_function(&function))
     }
 
     /// Whether a file has it; says what is there instead.
     fn check(&self, file: &ChainFile) -> Result<(), String> {
-        if file.chains.contains_key(&self.name) || file.functions.contains_key(&self.name) {
+        if file.chains.contains_key(self.name.as_str())
+            || file.functions.contains_key(self.name.as_str())
+        {
             return Ok(());
         }
-        let names = file.chains.keys().chain(file.functions.keys());
+        let chains = file.chains.keys().map(ChainId::as_str);
+        let names = chains.chain(file.functions.keys().map(FunctionName::as_str));
         Err(format!(
             "the target {:?} is neither a chain nor a function of {}; there are: {}",
             self.name,
             file.path.display(),
-            names.cloned().collect::<Vec<_>>().join(", ")
+            names.collect::<Vec<_>>().join(", ")
         ))
     }
-}
-
-/// The chain of one step by which a function is served alone. No chain of a
-/// file has a name with a slash.
-fn function_chain(name: &str) -> String {
-    format!("functions/{name}")
 }
 
 /// Adds a chain of one step for each function of a file.
@@ -245,7 +278,7 @@ fn add_functions(file: &mut ChainFile) {
     for function in file.functions.keys() {
         let users = file.chains.values().filter(|c| c.steps.contains(function));
         let region = users.map(|c| c.region).max().unwrap_or(1 << 20);
-        let name = function_chain(function);
+        let name = ChainId::of_function(function);
         let chain = Chain {
             name: name.clone(),
             steps: vec![function.clone()],

@@ -9,22 +9,23 @@
 //! NATS gives a request to any node of the queue group, busy or not. A node
 //! whose queue is full passes it on, a few times, before it says so.
 
-use super::Gateway;
 use super::http::{Call, Source, invoke};
-use super::problem::{Cause, Problem};
+use super::jetstream::JetStreamWork;
+use super::message::AttributesFromStep;
+use super::problem::{OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
-use super::work::Work;
-use crate::chain_file::is_hop_by_hop;
-use crate::life::{About, Attributes};
+use super::{Gateway, NatsOptions};
+use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
+use crate::life::{Attributes, MessageMeta};
+pub(super) use async_nats::Client;
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
+use async_nats::{ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
@@ -39,22 +40,7 @@ const STATUS: &str = "Lwc-Status";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long other nodes may take to say what they answer.
-const HEARD: Duration = Duration::from_millis(500);
-
-/// Where and as whom to join.
-#[derive(Debug, Clone)]
-pub struct NatsOptions {
-    /// The server, such as `nats://127.0.0.1:4222`.
-    pub url: String,
-    /// A credentials file.
-    pub credentials: Option<PathBuf>,
-    /// The queue group.
-    pub queue: String,
-    /// What subjects begin with: `PREFIX.chains.NAME`.
-    pub prefix: String,
-    /// The JetStream stream that work is taken from as well.
-    pub stream: Option<String>,
-}
+const INFO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connects; a server that is not there yet is waited for while others are
 /// served.
@@ -87,13 +73,13 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
 }
 
 /// Our chains as endpoints, until it is stopped.
-pub(super) struct Offer {
+pub(super) struct Endpoints {
     service: Service,
     listeners: JoinSet<()>,
-    work: Option<Work>,
+    work: Option<JetStreamWork>,
 }
 
-impl Offer {
+impl Endpoints {
     /// Offers every chain of the generation that is served now.
     ///
     /// # Errors
@@ -111,12 +97,14 @@ impl Offer {
             .await
             .map_err(|e| said(&e))?;
         let mut listeners = JoinSet::new();
-        let chains: Vec<String> = gateway.fleet().file.chains.keys().cloned().collect();
+        let chains: Vec<ChainId> = gateway.generation().file.chains.keys().cloned().collect();
         for chain in chains {
-            // Those of one function have a slash, which is no name in NATS.
-            let (kind, name) = match chain.strip_prefix("functions/") {
-                Some(function) => ("functions", function),
-                None => ("chains", chain.as_str()),
+            // A slash is no name in NATS.
+            let (kind, name) = match chain.kind() {
+                ChainKind::Named(name) => ("chains", name),
+                ChainKind::Function(name) => ("functions", name),
+                // Workers alone know it.
+                ChainKind::Part { .. } => continue,
             };
             let subject = format!("{}.{kind}.{name}", options.prefix);
             let mut endpoint = service
@@ -135,7 +123,7 @@ impl Offer {
         }
         // What is asked from now on is heard.
         let _ = timeout(FLUSH, client.flush()).await;
-        let work = Work::start(gateway);
+        let work = JetStreamWork::start(gateway);
         Ok(Some(Self {
             service,
             listeners,
@@ -162,28 +150,30 @@ pub(super) async fn leave(client: &Client) {
 }
 
 /// One request of another node's, or of any client of NATS.
-async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
-    let _flight = gateway.fly();
+async fn answer(gateway: &Arc<Gateway>, request: Request, chain: ChainId) {
+    let _flight = gateway.begin_request();
     let begun = Instant::now();
     if request.message.reply.is_none() {
         log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
         return;
     }
     let head = head(request.message.headers.as_ref(), &chain);
-    let reply = match gateway.intake(&chain) {
-        Some(intake) => {
+    let reply = match gateway.input(&chain) {
+        Some(input) => {
             let source = Source::Whole(request.message.payload.clone());
-            invoke(gateway, &head, source, begun, chain, &intake).await
+            invoke(gateway, &head, source, begun, chain, &input).await
         }
         None => Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-chain",
+            ProblemKind::UnknownChain,
             "the chain file has just been changed and has this chain no more",
         )
         .respond(Some(&chain), None),
     };
     // What was begun may have done its work: it is run by nobody else.
-    let unbegun = reply.extensions().get::<Cause>().is_some_and(|c| c.unbegun);
+    let unbegun = reply
+        .extensions()
+        .get::<OwnProblem>()
+        .is_some_and(|c| c.unbegun);
     if unbegun && pass_on(gateway, &request).await {
         return;
     }
@@ -192,7 +182,7 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
     let body = body.collect().await;
     let body = body.map(http_body_util::Collected::to_bytes);
     let reply = hyper::Response::from_parts(parts, body.unwrap_or_default());
-    let (headers, said) = told(gateway, reply);
+    let (headers, said) = to_nats(gateway, reply);
     if let Err(e) = request.respond_with_headers(said, headers).await {
         log::warn!("NATS: an answer could not be sent: {e}");
     }
@@ -200,7 +190,7 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: String) {
 
 /// What HTTP would answer, in NATS's words: headers, and the body or an error of
 /// the service.
-pub(super) fn told(
+pub(super) fn to_nats(
     gateway: &Gateway,
     reply: hyper::Response<Bytes>,
 ) -> (HeaderMap, Result<Bytes, ServiceError>) {
@@ -212,7 +202,7 @@ pub(super) fn told(
     }
     let (parts, body) = reply.into_parts();
     let limit = request_limit(gateway);
-    let said = if parts.extensions.get::<Cause>().is_some() {
+    let said = if parts.extensions.get::<OwnProblem>().is_some() {
         let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
         let text = detail["detail"].as_str().unwrap_or("failed");
@@ -281,7 +271,7 @@ async fn pass_on(gateway: &Gateway, request: &Request) -> bool {
 /// Whether a node of our group, other than we, answers a subject, by what the
 /// first that is heard of says of itself.
 async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool {
-    let info = timeout(HEARD, client.request("$SRV.INFO.lwc", Bytes::new())).await;
+    let info = timeout(INFO_TIMEOUT, client.request("$SRV.INFO.lwc", Bytes::new())).await;
     let (Ok(Ok(info)), Some(options)) = (info, &gateway.options.nats) else {
         return false;
     };
@@ -291,11 +281,11 @@ async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool 
 }
 
 /// The head of a request in HTTP that says the same.
-pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
+pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &ChainId) -> Parts {
     let mut head = hyper::Request::new(()).into_parts().0;
     head.method = hyper::Method::POST;
     head.uri = format!("/chains/{chain}").parse().unwrap_or_default();
-    let mut said = SaidByStep::default();
+    let mut said = AttributesFromStep::default();
     for (name, values) in said_by_caller.into_iter().flat_map(HeaderMap::iter) {
         let lower = name.to_string().to_ascii_lowercase();
         if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
@@ -321,48 +311,37 @@ pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &str) -> Parts {
     head
 }
 
-/// Attributes that another node's step set for ours. Not headers: a caller of
-/// HTTP must not be able to say them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct SaidByStep(pub(super) Vec<(String, String)>);
-
-/// The identity of an invocation whose message had one before it came.
-#[derive(Debug, Clone)]
-pub(super) struct InvocationId(pub(super) String);
-
 /// Has a step run elsewhere.
 pub(super) async fn ask(
     gateway: &Gateway,
     call: &Call<'_>,
     subject: &str,
-    about: About,
+    meta: MessageMeta,
     body: Bytes,
     until: Instant,
 ) -> Result<Answer, Problem> {
-    let away = |status, cause, detail: String| Problem::new(status, cause, detail);
     let Some(client) = &gateway.nats else {
-        return Err(away(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "remote",
+        return Err(Problem::new(
+            ProblemKind::Remote,
             format!("the step runs at {subject}, and this server has no --nats"),
-        ));
+        )
+        .with_status(StatusCode::SERVICE_UNAVAILABLE));
     };
     let limit = request_limit(gateway);
     if body.len() > limit && limit > 0 {
         let len = body.len();
-        return Err(away(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
+        return Err(Problem::new(
+            ProblemKind::TooLarge,
             format!("{len} bytes for {subject}, more than NATS carries here ({limit})"),
         ));
     }
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
         let detail = "the deadline passed before the step".to_owned();
-        return Err(away(StatusCode::GATEWAY_TIMEOUT, "deadline", detail));
+        return Err(Problem::new(ProblemKind::Deadline, detail));
     }
     let mut headers = HeaderMap::new();
-    put(&mut headers, "Content-Type", &about.content_type);
+    put(&mut headers, "Content-Type", &meta.content_type);
     put(
         &mut headers,
         "Request-Timeout",
@@ -373,7 +352,7 @@ pub(super) async fn ask(
     if !call.trace.state().is_empty() {
         put(&mut headers, "tracestate", call.trace.state());
     }
-    let said = about.attributes.for_the_next_step();
+    let said = meta.attributes.for_the_next_step();
     for (name, value) in said.iter() {
         put(&mut headers, &format!("{ATTRIBUTE}{name}"), value);
     }
@@ -385,18 +364,16 @@ pub(super) async fn ask(
         .timeout(Some(left));
     let message = client.send_request(subject.to_owned(), request).await;
     let message = message.map_err(|e| match e.kind() {
-        RequestErrorKind::TimedOut => away(
-            StatusCode::GATEWAY_TIMEOUT,
-            "timeout",
+        RequestErrorKind::TimedOut => Problem::new(
+            ProblemKind::Timeout,
             format!("{subject} did not answer in time"),
         ),
-        RequestErrorKind::NoResponders => away(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "remote",
-            format!("nobody answers {subject}"),
-        )
-        .retry(5),
-        _ => away(StatusCode::BAD_GATEWAY, "remote", format!("{subject}: {e}")),
+        RequestErrorKind::NoResponders => {
+            Problem::new(ProblemKind::Remote, format!("nobody answers {subject}"))
+                .with_status(StatusCode::SERVICE_UNAVAILABLE)
+                .retry(5)
+        }
+        _ => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
     })?;
     let header = |name: &str| {
         let mut headers = message.headers.iter().flat_map(HeaderMap::iter);
@@ -407,26 +384,20 @@ pub(super) async fn ask(
     if let Some(code) = header("Nats-Service-Error-Code") {
         let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
         let text = header("Nats-Service-Error").unwrap_or_default();
-        return Err(away(
-            status.unwrap_or(StatusCode::BAD_GATEWAY),
-            "remote",
-            format!("{subject}: {text}"),
-        ));
+        let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
+        return Err(match status {
+            Some(status) => problem.with_status(status),
+            None => problem,
+        });
     }
-    let bad = |what: &str| {
-        away(
-            StatusCode::BAD_GATEWAY,
-            "remote",
-            format!("{subject}: {what}"),
-        )
-    };
-    let region = call.intake().region;
+    let bad = |what: &str| Problem::new(ProblemKind::Remote, format!("{subject}: {what}"));
+    let region = call.input().region;
     if message.payload.len() as u64 > region {
         return Err(bad(&format!(
             "its answer is larger than the region ({region})"
         )));
     }
-    let content_type = header("content-type").unwrap_or(about.content_type);
+    let content_type = header("content-type").unwrap_or(meta.content_type);
     if content_type.len() > 127 {
         return Err(bad("its content type is longer than 127 bytes"));
     }
@@ -443,13 +414,13 @@ pub(super) async fn ask(
             return Err(bad(&format!("header {name:?} of its answer: {e}")));
         }
     }
-    let hop = crate::worker::frame::Took {
+    let hop = crate::worker::frame::HopTiming {
         at: 0.0,
         copy: 0.0,
         run: begun.elapsed().as_secs_f64() * 1e6,
     };
     Ok(Answer {
-        about: About {
+        meta: MessageMeta {
             content_type,
             attributes,
         },

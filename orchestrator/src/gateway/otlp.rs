@@ -11,6 +11,7 @@
 use super::http::Call;
 use super::problem::Problem;
 use super::queue::Answer;
+use crate::chain_file::FunctionName;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
@@ -30,9 +31,9 @@ const OPTION: &str = "--otlp (OTEL_EXPORTER_OTLP_ENDPOINT)";
 const QUEUE: usize = 4096;
 /// How often they are sent.
 const EVERY: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last ones may take at the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where spans go.
 pub(super) struct Spans {
@@ -65,7 +66,7 @@ impl Spans {
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(|e| format!("{OPTION}: {e}"))?;
         let config = BatchConfigBuilder::default()
@@ -87,7 +88,7 @@ impl Spans {
     pub(super) fn invoked(
         &self,
         call: &Call<'_>,
-        steps: &[String],
+        steps: &[FunctionName],
         result: &Result<Answer, Problem>,
         status: u16,
     ) {
@@ -96,7 +97,7 @@ impl Spans {
         }
         let (begun, ended) = (call.since, SystemTime::now());
         let mut attributes = vec![
-            KeyValue::new("faas.name", call.chain.to_owned()),
+            KeyValue::new("faas.name", call.chain.to_string()),
             KeyValue::new("faas.invocation_id", call.id.to_owned()),
             KeyValue::new("faas.trigger", call.trigger),
             KeyValue::new("http.response.status_code", i64::from(status)),
@@ -108,10 +109,10 @@ impl Spans {
                 Status::Unset
             }
             Err(p) => {
-                attributes.push(KeyValue::new("error.type", p.cause));
+                attributes.push(KeyValue::new("error.type", p.kind.as_str()));
                 if let Some((step, function)) = &p.place {
                     attributes.push(KeyValue::new("lwc.step", *step as i64));
-                    attributes.push(KeyValue::new("lwc.function", function.clone()));
+                    attributes.push(KeyValue::new("lwc.function", function.to_string()));
                 }
                 Status::error(p.detail.clone())
             }
@@ -121,7 +122,7 @@ impl Spans {
             call,
             span,
             call.trace.parent_id(),
-            Cow::Owned(call.chain.to_owned()),
+            Cow::Owned(call.chain.to_string()),
             SpanKind::Server,
             (begun, ended),
             attributes,
@@ -129,7 +130,7 @@ impl Spans {
         );
         let (handed, hops, problem) = match result {
             Ok(answer) => (answer.handed, &answer.hops, None),
-            Err(p) => match &p.ran {
+            Err(p) => match &p.timings {
                 Some(ran) => (ran.handed, &ran.hops, Some(p)),
                 None => return,
             },
@@ -138,16 +139,16 @@ impl Spans {
             let from = handed + Duration::from_secs_f64(hop.at / 1e6);
             let until = from + Duration::from_secs_f64(hop.run / 1e6);
             let mut attributes = vec![
-                KeyValue::new("faas.name", function.clone()),
+                KeyValue::new("faas.name", function.to_string()),
                 KeyValue::new("faas.invocation_id", call.id.to_owned()),
                 KeyValue::new("faas.coldstart", hop.copy > 0.0),
-                KeyValue::new("lwc.chain", call.chain.to_owned()),
+                KeyValue::new("lwc.chain", call.chain.to_string()),
                 KeyValue::new("lwc.step", i as i64 + 1),
             ];
             let to_blame = problem.filter(|p| p.place.as_ref().is_some_and(|p| p.0 == i + 1));
             let state = match to_blame {
                 Some(p) => {
-                    attributes.push(KeyValue::new("error.type", p.cause));
+                    attributes.push(KeyValue::new("error.type", p.kind.as_str()));
                     Status::error(p.detail.clone())
                 }
                 None => Status::Unset,
@@ -156,7 +157,7 @@ impl Spans {
                 call,
                 &super::trace::new_span(),
                 Some(span),
-                Cow::Owned(function.clone()),
+                Cow::Owned(function.to_string()),
                 SpanKind::Internal,
                 (from, until),
                 attributes,
@@ -199,7 +200,7 @@ impl Spans {
 
     /// Sends what is left.
     pub(super) fn close(&self) {
-        if let Err(e) = self.processor.shutdown_with_timeout(FAREWELL) {
+        if let Err(e) = self.processor.shutdown_with_timeout(STOP_TIMEOUT) {
             log::warn!("the last spans are lost: {e}");
         }
     }

@@ -1,6 +1,7 @@
 //! The page at `/` and the figures it shows. One file, nothing from elsewhere.
 
 use super::Gateway;
+use crate::chain_file::{ChainId, FunctionName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -45,7 +46,7 @@ pub(super) struct Status {
 
 #[derive(Debug, Serialize)]
 struct ChainStatus {
-    name: String,
+    name: ChainId,
     isolation: crate::chain_file::Isolation,
     region: u64,
     queue: usize,
@@ -60,7 +61,7 @@ struct ChainStatus {
 
 #[derive(Debug, Serialize)]
 struct StepStatus {
-    function: String,
+    function: FunctionName,
     p50: Option<f64>,
     p99: Option<f64>,
 }
@@ -68,10 +69,10 @@ struct StepStatus {
 impl Status {
     pub(super) fn of(gateway: &Gateway) -> Self {
         let now = gateway.now();
-        let fleet = gateway.fleet();
+        let generation = gateway.generation();
         let figures = gateway.metrics.lock();
         let (contexts, private_bytes) = figures.held();
-        let chains = fleet.file.chains.values();
+        let chains = generation.file.chains.values();
         let chains = chains.map(|chain| {
             let name = &chain.name;
             let (invocations, errors) = figures.answered(name);

@@ -1,88 +1,212 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::worker::frame::Took;
+use crate::chain_file::{ChainId, FunctionName};
+use crate::life::CauseKind;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use std::time::SystemTime;
 
-/// What an invocation may fail of; counters of all of them are there from the
-/// start, so that the first failure is seen to be one more.
-pub(super) const CAUSES: [&str; 21] = [
-    "aborted",
-    "backend",
-    "bad-body",
-    "bad-content-type",
-    "bad-event",
-    "bad-header",
-    "bad-timeout",
-    "circuit-open",
-    "crash",
-    "deadline",
-    "draining",
-    "error",
-    "misbehaved",
-    "no-worker",
-    "queue-full",
-    "slow-body",
-    "timeout",
-    "too-big",
-    "too-large",
-    "unknown-chain",
-    "worker-lost",
-];
-/// The same of a chain with steps elsewhere.
-pub(super) const REMOTE: &str = "remote";
-/// Of what comes to no chain, or from a stream alone.
-const OTHER_CAUSES: [&str; 4] = ["given-up", "method", "unknown-function", "unknown-path"];
+/// Declares [`ProblemKind`]: of each kind its word, its status in HTTP, which
+/// chains can fail of it, and whether a step of the chain may have begun. One
+/// table, so that no list of kinds can lack one.
+macro_rules! problem_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $word:literal, $status:ident, $fails_in:ident, $begun:ident;)*) => {
+        /// What a request failed of.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum ProblemKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl ProblemKind {
+            /// All of them, in the order of their words.
+            pub(super) const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// The word for programs: `cause` of the problem document, of the
+            /// metrics and of the log. It never changes.
+            pub(super) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $word,)*
+                }
+            }
+
+            /// The status, unless the place where it happens knows a better one.
+            const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$kind => StatusCode::$status,)*
+                }
+            }
+
+            const fn fails_in(self) -> FailsIn {
+                match self {
+                    $(Self::$kind => FailsIn::$fails_in,)*
+                }
+            }
+
+            const fn begun(self) -> Begun {
+                match self {
+                    $(Self::$kind => Begun::$begun,)*
+                }
+            }
+        }
+    };
+}
+
+/// Which chains can fail of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FailsIn {
+    Any,
+    /// One with a step that another node runs.
+    Distributed,
+    /// None: the request never came to a chain, or came from a stream.
+    Unrouted,
+}
+
+/// Whether a step may have run when a request fails so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// None has: another node may take the request.
+    Never,
+    Perhaps,
+}
+
+problem_kinds! {
+    /// The server stopped while the invocation ran.
+    Aborted = "aborted", SERVICE_UNAVAILABLE, Any, Perhaps;
+    /// The backend failed: nothing that the function did.
+    Backend = "backend", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    /// The body did not arrive whole.
+    BadBody = "bad-body", BAD_REQUEST, Any, Perhaps;
+    /// The content type cannot be handed over.
+    BadContentType = "bad-content-type", BAD_REQUEST, Any, Perhaps;
+    /// It is not a CloudEvent, and the function takes nothing else.
+    BadEvent = "bad-event", BAD_REQUEST, Any, Perhaps;
+    /// A header that the function is to see cannot be handed over.
+    BadHeader = "bad-header", BAD_REQUEST, Any, Perhaps;
+    /// The caller's timeout cannot be read.
+    BadTimeout = "bad-timeout", BAD_REQUEST, Any, Perhaps;
+    /// The chain crashed several times in a row and is left alone.
+    CircuitOpen = "circuit-open", SERVICE_UNAVAILABLE, Any, Never;
+    /// The function's context ended.
+    Crash = "crash", BAD_GATEWAY, Any, Perhaps;
+    /// The caller's deadline passed.
+    Deadline = "deadline", GATEWAY_TIMEOUT, Any, Perhaps;
+    /// The server is shutting down.
+    Draining = "draining", SERVICE_UNAVAILABLE, Any, Never;
+    /// The function reported an error.
+    Error = "error", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    /// A stream delivered the message too often.
+    GivenUp = "given-up", INTERNAL_SERVER_ERROR, Unrouted, Perhaps;
+    /// The path does not take this method.
+    Method = "method", METHOD_NOT_ALLOWED, Unrouted, Perhaps;
+    /// The function broke the protocol with its host.
+    Misbehaved = "misbehaved", BAD_GATEWAY, Any, Perhaps;
+    /// No worker process can be started.
+    NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
+    /// Too many requests wait for the chain.
+    QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
+    /// A step that another node runs failed, or nobody runs it.
+    Remote = "remote", BAD_GATEWAY, Distributed, Perhaps;
+    /// The body did not arrive in time.
+    SlowBody = "slow-body", REQUEST_TIMEOUT, Any, Perhaps;
+    /// The function overran its timeout.
+    Timeout = "timeout", GATEWAY_TIMEOUT, Any, Perhaps;
+    /// The function claims an answer that its region cannot hold.
+    TooBig = "too-big", BAD_GATEWAY, Any, Perhaps;
+    /// The message is larger than the chain takes.
+    TooLarge = "too-large", PAYLOAD_TOO_LARGE, Any, Perhaps;
+    /// No chain has this name.
+    UnknownChain = "unknown-chain", NOT_FOUND, Any, Perhaps;
+    /// No function has this name, or none is served alone.
+    UnknownFunction = "unknown-function", NOT_FOUND, Unrouted, Perhaps;
+    /// Nothing is served at this path.
+    UnknownPath = "unknown-path", NOT_FOUND, Unrouted, Perhaps;
+    /// The worker process ended while it ran the invocation.
+    WorkerLost = "worker-lost", BAD_GATEWAY, Any, Perhaps;
+}
+
+impl ProblemKind {
+    /// The kinds that are counted for a chain from its start, so that the first
+    /// failure is seen as an increase.
+    pub(super) fn of_chain(remote: bool) -> impl Iterator<Item = Self> {
+        let counted = move |kind: &Self| match kind.fails_in() {
+            FailsIn::Any => true,
+            FailsIn::Distributed => remote,
+            FailsIn::Unrouted => false,
+        };
+        Self::ALL.iter().copied().filter(counted)
+    }
+}
+
+impl From<CauseKind> for ProblemKind {
+    fn from(cause: CauseKind) -> Self {
+        match cause {
+            CauseKind::Error => Self::Error,
+            CauseKind::Crash => Self::Crash,
+            CauseKind::Timeout => Self::Timeout,
+            CauseKind::Deadline => Self::Deadline,
+            CauseKind::TooBig => Self::TooBig,
+            CauseKind::Misbehaved => Self::Misbehaved,
+            CauseKind::Backend => Self::Backend,
+        }
+    }
+}
+
+impl std::fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// Why a request has no answer: the members of the problem document.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    /// A stable word for programs.
-    pub(super) cause: &'static str,
+    pub(super) kind: ProblemKind,
     pub(super) detail: String,
     /// Step from 1, and function, where one is to blame.
-    pub(super) place: Option<(usize, String)>,
+    pub(super) place: Option<(usize, FunctionName)>,
     /// Seconds after which another attempt makes sense.
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
-    pub(super) ran: Option<Box<Ran>>,
+    pub(super) timings: Option<Box<StepTimings>>,
 }
 
 /// What the steps took that were begun.
 #[derive(Debug, Clone)]
-pub(super) struct Ran {
+pub(super) struct StepTimings {
     /// When the first was handed over; their times count from there.
     pub(super) handed: SystemTime,
-    pub(super) hops: Vec<Took>,
+    pub(super) hops: Vec<HopTiming>,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
 /// document that looks the same.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cause {
-    pub(super) word: &'static str,
+pub(super) struct OwnProblem {
+    pub(super) kind: ProblemKind,
     /// No step has been run, here or elsewhere: another node may take it.
     pub(super) unbegun: bool,
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, cause: &'static str, detail: impl Into<String>) -> Self {
-        debug_assert!(
-            cause == REMOTE || CAUSES.contains(&cause) || OTHER_CAUSES.contains(&cause),
-            "{cause} is in no list of causes"
-        );
+    /// With the status that goes with the kind.
+    pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
-            status,
-            cause,
+            status: kind.status(),
+            kind,
             detail: detail.into(),
             place: None,
             retry_after: None,
-            ran: None,
+            timings: None,
         }
+    }
+
+    /// With a status that says more than the one that goes with the kind.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     pub(super) fn retry(self, seconds: u64) -> Self {
@@ -94,15 +218,14 @@ impl Problem {
 
     /// What is not known to be unbegun counts as begun.
     fn is_unbegun(&self) -> bool {
-        let refused = ["queue-full", "no-worker", "circuit-open", "draining"];
         // A later part of a chain is refused with the same words.
-        refused.contains(&self.cause) && self.ran.is_none()
+        self.kind.begun() == Begun::Never && self.timings.is_none()
     }
 
     /// The document; `chain` and `invocation` where they are known by now.
     pub(super) fn respond(
         &self,
-        chain: Option<&str>,
+        chain: Option<&ChainId>,
         invocation: Option<&str>,
     ) -> Response<Full<Bytes>> {
         let mut v = serde_json::json!({
@@ -110,10 +233,10 @@ impl Problem {
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "detail": self.detail,
-            "cause": self.cause,
+            "cause": self.kind.as_str(),
         });
         if let Some(chain) = chain {
-            v["chain"] = chain.into();
+            v["chain"] = chain.as_str().into();
         }
         if let Some((step, function)) = &self.place {
             v["step"] = (*step).into();
@@ -124,8 +247,8 @@ impl Problem {
         }
         let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
         *response.status_mut() = self.status;
-        response.extensions_mut().insert(Cause {
-            word: self.cause,
+        response.extensions_mut().insert(OwnProblem {
+            kind: self.kind,
             unbegun: self.is_unbegun(),
         });
         let headers = response.headers_mut();
@@ -145,21 +268,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_are_in_order_and_each_is_there_once() {
+        let words: Vec<&str> = ProblemKind::ALL.iter().map(|k| k.as_str()).collect();
+        assert!(words.windows(2).all(|w| w[0] < w[1]), "{words:?}");
+    }
+
+    #[test]
     fn only_what_was_never_begun_may_go_to_another_node() {
-        let of = |cause, ran| Problem {
-            ran,
-            ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, cause, "")
+        let of = |kind, timings| Problem {
+            timings,
+            ..Problem::new(kind, "")
         };
-        assert!(of("queue-full", None).is_unbegun());
-        assert!(of("draining", None).is_unbegun());
-        for begun in ["aborted", "crash", "worker-lost", "deadline", "remote"] {
-            assert!(!of(begun, None).is_unbegun(), "{begun}");
-        }
+        let refused = |kind| of(kind, None).is_unbegun();
+        let all = ProblemKind::ALL.iter().copied();
+        assert_eq!(
+            all.filter(|&k| refused(k)).collect::<Vec<_>>(),
+            [
+                ProblemKind::CircuitOpen,
+                ProblemKind::Draining,
+                ProblemKind::NoWorker,
+                ProblemKind::QueueFull
+            ]
+        );
         // The first part of its chain has run.
-        let ran = Ran {
+        let timings = StepTimings {
             handed: SystemTime::now(),
             hops: Vec::new(),
         };
-        assert!(!of("queue-full", Some(Box::new(ran))).is_unbegun());
+        assert!(!of(ProblemKind::QueueFull, Some(Box::new(timings))).is_unbegun());
     }
 }

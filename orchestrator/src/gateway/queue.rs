@@ -1,11 +1,11 @@
 //! Requests that wait for a worker: one bounded queue per chain, chains served
 //! in turn, so that a busy one does not keep the others waiting.
 
-use super::problem::Problem;
-use crate::life::About;
-use crate::worker::frame::Took;
+use super::problem::{Problem, ProblemKind};
+use crate::chain_file::ChainId;
+use crate::life::MessageMeta;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Job {
     /// The chain, as the workers call it.
-    pub(super) chain: String,
+    pub(super) chain: ChainId,
     pub(super) id: String,
-    pub(super) about: About,
+    pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) deadline: Instant,
     /// Set once a worker has it.
@@ -30,9 +30,9 @@ pub(super) struct Job {
 /// What a chain answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) about: About,
+    pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
-    pub(super) hops: Vec<Took>,
+    pub(super) hops: Vec<HopTiming>,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
 }
@@ -60,9 +60,9 @@ enum Phase {
 #[derive(Debug)]
 struct Waiting {
     phase: Phase,
-    by_chain: BTreeMap<String, VecDeque<Job>>,
+    by_chain: BTreeMap<ChainId, VecDeque<Job>>,
     /// Chains with jobs, the next to be served first.
-    turn: VecDeque<String>,
+    turn: VecDeque<ChainId>,
 }
 
 /// The queues of one generation of workers.
@@ -75,7 +75,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn new(chains: impl Iterator<Item = String>, limit: usize) -> Self {
+    pub(super) fn new(chains: impl Iterator<Item = ChainId>, limit: usize) -> Self {
         Self {
             waiting: Mutex::new(Waiting {
                 phase: Phase::Open,
@@ -96,18 +96,13 @@ impl Queues {
     pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let mut w = self.lock();
         if w.phase != Phase::Open {
-            let p = Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining",
-                "this server is shutting down",
-            );
+            let p = Problem::new(ProblemKind::Draining, "this server is shutting down");
             return Err(Box::new((p.retry(5), Some(job))));
         }
         let Waiting { by_chain, turn, .. } = &mut *w;
         let Some(queue) = by_chain.get_mut(&job.chain) else {
             let p = Problem::new(
-                StatusCode::NOT_FOUND,
-                "unknown-chain",
+                ProblemKind::UnknownChain,
                 "the chain file has just been changed and has this chain no more",
             );
             return Err(Box::new((p, None)));
@@ -118,8 +113,7 @@ impl Queues {
         }
         if queue.len() >= self.limit {
             let p = Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "queue-full",
+                ProblemKind::QueueFull,
                 format!("{} requests wait for this chain already", queue.len()),
             );
             return Err(Box::new((p.retry(1), None)));
@@ -208,7 +202,7 @@ impl Queues {
     }
 
     /// How many wait, by chain.
-    pub(super) fn lengths(&self) -> Vec<(String, usize)> {
+    pub(super) fn lengths(&self) -> Vec<(ChainId, usize)> {
         let w = self.lock();
         w.by_chain
             .iter()

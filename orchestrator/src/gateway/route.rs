@@ -7,13 +7,12 @@
 
 use super::Gateway;
 use super::http::Call;
-use super::problem::{Problem, Ran};
+use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
-use crate::chain_file::{Chain, ChainFile, Origin};
-use crate::life::About;
-use crate::worker::frame::Took;
+use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, Origin};
+use crate::life::MessageMeta;
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,18 +24,18 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
     /// By a worker, under this name of a chain; its first step, from 0.
-    Here { chain: String, first: usize },
+    Here { chain: ChainId, first: usize },
     /// By whoever answers this subject.
     Elsewhere {
         step: usize,
-        function: String,
+        function: FunctionName,
         subject: String,
         timeout: Duration,
     },
 }
 
 /// The parts of each chain, by name.
-pub(super) type Routes = BTreeMap<String, Vec<Part>>;
+pub(super) type Routes = BTreeMap<ChainId, Vec<Part>>;
 
 /// Cuts a file's chains where steps run elsewhere: what the workers get, and the
 /// way through it.
@@ -45,7 +44,7 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
     local.chains.clear();
     let mut routes = Routes::new();
     for (name, chain) in &file.chains {
-        let elsewhere = |f: &String| match &file.functions[f].origin {
+        let elsewhere = |f: &FunctionName| match &file.functions[f].origin {
             Origin::Remote(subject) => Some(subject.clone()),
             _ => None,
         };
@@ -68,10 +67,12 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
                     .for_each(|c| c.steps.push(function.clone()));
                 continue;
             }
+            // One step, of a function alone, is whole.
             let part = match whole {
-                true => name.clone(),
-                false => format!("{name}/{}", step + 1),
+                true => None,
+                false => name.part(step + 1),
             };
+            let part = part.unwrap_or_else(|| name.clone());
             let steps = vec![function.clone()];
             let name = part.clone();
             let one = Chain {
@@ -94,25 +95,24 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
 pub(super) async fn run(
     gateway: &Gateway,
     call: &Call<'_>,
-    about: About,
+    meta: MessageMeta,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Problem> {
-    let Some(parts) = gateway.fleet().routes.get(call.chain).cloned() else {
+    let Some(parts) = gateway.generation().routes.get(call.chain).cloned() else {
         return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-chain",
+            ProblemKind::UnknownChain,
             "the chain file has just been changed and has this chain no more",
         ));
     };
-    let (mut about, mut body) = (about, body);
-    let mut ran: Option<Ran> = None;
+    let (mut meta, mut body) = (meta, body);
+    let mut ran: Option<StepTimings> = None;
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
-            about.attributes = about.attributes.for_the_next_step();
+            meta.attributes = meta.attributes.for_the_next_step();
         }
         let result = match part {
-            Part::Here { chain, first } => local(gateway, call, chain, about, body, deadline)
+            Part::Here { chain, first } => local(gateway, call, chain, meta, body, deadline)
                 .await
                 .map_err(|p| later(p, *first)),
             Part::Elsewhere {
@@ -123,12 +123,12 @@ pub(super) async fn run(
             } => {
                 let until = deadline.min(Instant::now() + *timeout);
                 let (begun, handed) = (Instant::now(), SystemTime::now());
-                let remote = super::nats::ask(gateway, call, subject, about, body, until).await;
+                let remote = super::nats::ask(gateway, call, subject, meta, body, until).await;
                 remote.map_err(|p| Problem {
                     place: Some((step + 1, function.clone())),
-                    ran: Some(Box::new(Ran {
+                    timings: Some(Box::new(StepTimings {
                         handed,
-                        hops: vec![Took {
+                        hops: vec![HopTiming {
                             at: 0.0,
                             copy: 0.0,
                             run: begun.elapsed().as_secs_f64() * 1e6,
@@ -140,24 +140,24 @@ pub(super) async fn run(
         };
         match result {
             Ok(answer) => {
-                (about, body) = (answer.about, answer.body);
+                (meta, body) = (answer.meta, answer.body);
                 join(&mut ran, answer.handed, answer.hops);
             }
             Err(mut problem) => {
-                if let Some(last) = problem.ran.take() {
+                if let Some(last) = problem.timings.take() {
                     join(&mut ran, last.handed, last.hops);
                 }
-                problem.ran = ran.map(Box::new);
+                problem.timings = ran.map(Box::new);
                 return Err(problem);
             }
         }
     }
-    let Ran { handed, hops } = ran.unwrap_or_else(|| Ran {
+    let StepTimings { handed, hops } = ran.unwrap_or_else(|| StepTimings {
         handed: SystemTime::now(),
         hops: Vec::new(),
     });
     Ok(Answer {
-        about,
+        meta,
         body,
         hops,
         handed,
@@ -165,13 +165,13 @@ pub(super) async fn run(
 }
 
 /// Adds the hops of a later part; times of all parts count from the first.
-fn join(ran: &mut Option<Ran>, handed: SystemTime, hops: Vec<Took>) {
-    let all = ran.get_or_insert_with(|| Ran {
+fn join(ran: &mut Option<StepTimings>, handed: SystemTime, hops: Vec<HopTiming>) {
+    let all = ran.get_or_insert_with(|| StepTimings {
         handed,
         hops: Vec::new(),
     });
     let after = handed.duration_since(all.handed).unwrap_or_default();
-    all.hops.extend(hops.into_iter().map(|hop| Took {
+    all.hops.extend(hops.into_iter().map(|hop| HopTiming {
         at: hop.at + after.as_secs_f64() * 1e6,
         ..hop
     }));
@@ -189,17 +189,17 @@ fn later(problem: Problem, first: usize) -> Problem {
 async fn local(
     gateway: &Gateway,
     call: &Call<'_>,
-    chain: &str,
-    about: About,
+    chain: &ChainId,
+    meta: MessageMeta,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Problem> {
     let (answer, mut answered) = oneshot::channel();
     let taken = Arc::new(AtomicBool::new(false));
     gateway.push(Job {
-        chain: chain.to_owned(),
+        chain: chain.clone(),
         id: call.id.to_owned(),
-        about,
+        meta,
         body,
         deadline,
         taken: Arc::clone(&taken),
@@ -211,14 +211,13 @@ async fn local(
         Err(_) if taken.load(Ordering::Acquire) => answered.await,
         Err(_) => {
             return Err(Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
+                ProblemKind::Deadline,
                 "the deadline passed before a worker was free",
             ));
         }
     };
     // Its sender is gone: nobody runs it any more.
-    result.unwrap_or_else(|_| Err(super::fleet::given_up(taken.load(Ordering::Acquire))))
+    result.unwrap_or_else(|_| Err(super::generation::given_up(taken.load(Ordering::Acquire))))
 }
 
 #[cfg(test)]
@@ -244,17 +243,17 @@ away = { steps = ["far", "far"] }
             .map_err(|r| r.render(false))
             .unwrap();
         let (local, routes) = cut(&file);
-        let names: Vec<_> = local.chains.keys().map(String::as_str).collect();
+        let names: Vec<_> = local.chains.keys().map(ChainId::as_str).collect();
         assert_eq!(names, ["mixed/1", "mixed/4", "near"]);
         assert_eq!(local.chains["mixed/1"].steps, ["a", "b"]);
         assert_eq!(local.chains["mixed/4"].name, "mixed/4");
         let here = |chain: &str, first| Part::Here {
-            chain: chain.into(),
+            chain: chain.to_owned().try_into().unwrap(),
             first,
         };
         let far = |step| Part::Elsewhere {
             step,
-            function: "far".into(),
+            function: FunctionName::new("far").unwrap(),
             subject: "lwc.functions.far".into(),
             timeout: Duration::from_secs(1),
         };

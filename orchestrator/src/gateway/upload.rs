@@ -6,18 +6,17 @@
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes that are thrown away for a client to read its answer.
-const WASTE: usize = 8 << 20;
+const DISCARD_LIMIT: usize = 8 << 20;
 /// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A body on its way.
 pub(super) struct Upload {
@@ -47,13 +46,11 @@ impl Upload {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(e)) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-body",
+                ProblemKind::BadBody,
                 format!("the body did not arrive: {e}"),
             )),
             Err(_) => Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "slow-body",
+                ProblemKind::SlowBody,
                 "the body did not arrive within the deadline",
             )),
         }
@@ -65,7 +62,7 @@ impl Upload {
         if self.body.is_end_stream() {
             return true;
         }
-        if self.waits || self.body.size_hint().lower() > WASTE as u64 {
+        if self.waits || self.body.size_hint().lower() > DISCARD_LIMIT as u64 {
             return false;
         }
         let rest = async {
@@ -73,12 +70,12 @@ impl Upload {
             while let Some(frame) = self.body.frame().await {
                 let Ok(frame) = frame else { return false };
                 thrown += frame.data_ref().map_or(0, Bytes::len);
-                if thrown > WASTE {
+                if thrown > DISCARD_LIMIT {
                     return false;
                 }
             }
             true
         };
-        timeout(PATIENCE, rest).await.unwrap_or(false)
+        timeout(DISCARD_TIMEOUT, rest).await.unwrap_or(false)
     }
 }

@@ -28,7 +28,7 @@ pub struct Attributes {
 
 /// Why an attribute cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum AttributeError {
     /// The name has other characters, or too many.
     #[error("a name has 1 to 128 lower case letters, digits, `-`, `_`, `.`")]
     Name,
@@ -45,7 +45,7 @@ impl Attributes {
     ///
     /// # Errors
     /// It cannot be one; nothing is changed then.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Unfit> {
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
         check(name.as_bytes(), value.as_bytes())?;
         let mut kept: Vec<u8> = Vec::with_capacity(self.bytes.len());
         for (n, v) in self.iter().filter(|(n, _)| *n != name) {
@@ -53,7 +53,7 @@ impl Attributes {
         }
         kept.extend(record(name.as_bytes(), value.as_bytes()));
         if kept.len() > ROOM || records(&kept).count() > MOST {
-            return Err(Unfit::Full);
+            return Err(AttributeError::Full);
         }
         self.bytes = kept;
         Ok(())
@@ -103,18 +103,18 @@ impl Attributes {
 }
 
 /// Whether these can be an attribute.
-pub(super) fn check(name: &[u8], value: &[u8]) -> Result<(), Unfit> {
+pub(super) fn check(name: &[u8], value: &[u8]) -> Result<(), AttributeError> {
     let plain = name.strip_prefix(b":").unwrap_or(name);
     let known = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     if plain.is_empty() || name.len() > LONGEST_NAME || !plain.iter().all(known) {
-        return Err(Unfit::Name);
+        return Err(AttributeError::Name);
     }
     if value.len() > ROOM {
-        return Err(Unfit::Full);
+        return Err(AttributeError::Full);
     }
     match std::str::from_utf8(value) {
         Ok(text) if !text.contains(|c: char| c.is_control() && c != '\t') => Ok(()),
-        _ => Err(Unfit::Value),
+        _ => Err(AttributeError::Value),
     }
 }
 
@@ -182,21 +182,21 @@ mod tests {
         let mut a = Attributes::default();
         let long = "x".repeat(ROOM);
         for (name, value, why) in [
-            ("", "v", Unfit::Name),
-            (":", "v", Unfit::Name),
-            ("Upper", "v", Unfit::Name),
-            ("a b", "v", Unfit::Name),
-            ("a\r\nb", "v", Unfit::Name),
-            ("a", "one\r\nset-cookie: x", Unfit::Value),
-            ("a", "nul\0", Unfit::Value),
-            ("a", &long, Unfit::Full),
+            ("", "v", AttributeError::Name),
+            (":", "v", AttributeError::Name),
+            ("Upper", "v", AttributeError::Name),
+            ("a b", "v", AttributeError::Name),
+            ("a\r\nb", "v", AttributeError::Name),
+            ("a", "one\r\nset-cookie: x", AttributeError::Value),
+            ("a", "nul\0", AttributeError::Value),
+            ("a", &long, AttributeError::Full),
         ] {
             assert_eq!(a.set(name, value), Err(why), "{name:?}");
         }
         for i in 0..MOST {
             a.set(&format!("a{i}"), "").unwrap();
         }
-        assert_eq!(a.set("one-more", ""), Err(Unfit::Full));
+        assert_eq!(a.set("one-more", ""), Err(AttributeError::Full));
         assert_eq!(a.iter().count(), MOST);
     }
 

@@ -1,10 +1,10 @@
 //! The root's side: a live chain, and an invocation of it step by step.
 
 use super::attributes::Attributes;
-use super::context::word;
 use super::control::Control;
 use super::error::{Cause, EndText, Failure};
-use super::relay::Ran;
+use super::relay::RelayTimes;
+use super::snapshot::word;
 use crate::chain_file::{Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct SetupTimings {
 
 /// What is said of the bytes of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct About {
+pub struct MessageMeta {
     /// Their content type, at most 127 bytes.
     pub content_type: String,
     /// More about them.
@@ -89,7 +89,7 @@ pub struct LiveChain {
     pub(super) hops: Vec<Hop>,
     /// Else when it was, and how long the making of each copy took, if any had
     /// to be made.
-    pub(super) ran: Option<Ran>,
+    pub(super) ran: Option<RelayTimes>,
     pub(super) waits: Vec<Duration>,
     /// Whether contexts are processes, which can run whoever's turn it is.
     pub(super) apart: bool,
@@ -101,6 +101,14 @@ pub struct LiveChain {
     pub(super) turn: u64,
     /// Whether all copies have come to rest since the last request.
     pub(super) settled: bool,
+}
+
+impl std::fmt::Debug for LiveChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveChain")
+            .field("chain", &self.chain)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a chain has done.
@@ -222,13 +230,13 @@ impl LiveChain {
     ) -> Result<(usize, String), Failure> {
         let mut id = std::mem::take(&mut self.id);
         count_up(&mut id, self.id_stem);
-        let about = About {
+        let meta = MessageMeta {
             content_type: content_type.to_owned(),
             attributes: Attributes::default(),
         };
-        let result = self.invoke_as(input_len, about, &id, None);
+        let result = self.invoke_as(input_len, meta, &id, None);
         self.id = id;
-        result.map(|(len, about)| (len, about.content_type))
+        result.map(|(len, meta)| (len, meta.content_type))
     }
 
     /// The same under an identity of the caller's, at most 63 bytes of it, and
@@ -239,10 +247,10 @@ impl LiveChain {
     pub fn invoke_as(
         &mut self,
         input_len: usize,
-        about: About,
+        meta: MessageMeta,
         id: &str,
         due: Option<MonotonicTime>,
-    ) -> Result<(usize, About), Failure> {
+    ) -> Result<(usize, MessageMeta), Failure> {
         self.settle();
         self.settled = false;
         self.clear_away();
@@ -251,9 +259,9 @@ impl LiveChain {
         let mut len = input_len.min(self.capacity());
         self.clear_input(len);
         if self.relay {
-            return self.relay(len, &about, id, due);
+            return self.relay(len, &meta, id, due);
         }
-        let mut about = about;
+        let mut meta = meta;
         let begun = MonotonicTime::now();
         let mut times = Times {
             begun,
@@ -262,18 +270,18 @@ impl LiveChain {
         };
         for i in 0..self.steps.len() {
             if i > 0 {
-                about.attributes = about.attributes.for_the_next_step();
+                meta.attributes = meta.attributes.for_the_next_step();
             }
-            let result = self.hop(i, len, &about, id, &mut times);
+            let result = self.hop(i, len, &meta, id, &mut times);
             self.pass_on_log(i, id);
             match result {
                 Ok((n, answer, hop)) => {
                     len = n;
                     if !answer.content_type.is_empty() {
-                        about.content_type = answer.content_type;
+                        meta.content_type = answer.content_type;
                     }
                     // Nothing of the caller's goes on but by the function.
-                    about.attributes = answer.attributes;
+                    meta.attributes = answer.attributes;
                     self.hops.push(hop);
                 }
                 Err(cause) => {
@@ -290,7 +298,7 @@ impl LiveChain {
                 }
             }
         }
-        Ok((len, about))
+        Ok((len, meta))
     }
 
     /// A fresh copy sees nothing of earlier inputs behind this one.
@@ -346,10 +354,10 @@ impl LiveChain {
         &mut self,
         i: usize,
         len: usize,
-        about: &About,
+        meta: &MessageMeta,
         id: &str,
         times: &mut Times,
-    ) -> Result<(usize, About, Hop), Cause> {
+    ) -> Result<(usize, MessageMeta, Hop), Cause> {
         let Times { begun, now, due } = *times;
         let waits = self.steps[i].copy.is_none();
         let copy = self.ready(i)?;
@@ -371,7 +379,7 @@ impl LiveChain {
         let own = begin + step.function.timeout;
         let until = due.map_or(own, |due| due.min(own));
         step.control.put_invocation(id, until.nanos());
-        self.put_request(i, len, about);
+        self.put_request(i, len, meta);
         self.counts.switches += 1;
         let event = self.call(i, copy, &[word::INVOKE, 0, 0], until);
         let run = begin.elapsed();
@@ -384,22 +392,22 @@ impl LiveChain {
         if rolled_back {
             self.roll_back(i);
         }
-        let (len, about) = self.take_reply(i)?;
+        let (len, meta) = self.take_reply(i)?;
         times.now = begin + run;
         let hop = Hop {
             at: begin.since(begun),
             copy: copied,
             run,
         };
-        Ok((len, about, hop))
+        Ok((len, meta, hop))
     }
 
     /// Says what a step's input is.
-    pub(super) fn put_request(&self, i: usize, len: usize, about: &About) {
+    pub(super) fn put_request(&self, i: usize, len: usize, meta: &MessageMeta) {
         let step = &self.steps[i];
-        let letter = step.control.request();
-        letter.put(len as u64, about.content_type.as_bytes());
-        letter.put_attributes(&about.attributes);
+        let header = step.control.request();
+        header.put(len as u64, meta.content_type.as_bytes());
+        header.put_attributes(&meta.attributes);
         self.log_invoke(i);
     }
 
@@ -413,29 +421,29 @@ impl LiveChain {
     }
 
     /// What a step's function says of its answer, checked.
-    pub(super) fn take_reply(&self, i: usize) -> Result<(usize, About), Cause> {
+    pub(super) fn take_reply(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
         let control = &self.steps[i].control;
         let code = control.status();
         if code != 0 {
             let message = control.error();
             return Err(Cause::Reported { code, message });
         }
-        let letter = control.reply();
-        let head = letter.head();
-        let (claimed, capacity) = (head.len(), self.capacity() as u64);
+        let header = control.reply();
+        let fixed = header.read();
+        let (claimed, capacity) = (fixed.len(), self.capacity() as u64);
         if claimed > capacity {
             return Err(Cause::TooBig { claimed, capacity });
         }
-        let Some(attributes) = letter.attributes(&head) else {
+        let Some(attributes) = header.attributes(&fixed) else {
             return Err(Cause::Misbehaved(
                 "it left attributes that no function can set".into(),
             ));
         };
-        let about = About {
-            content_type: head.kind(),
+        let meta = MessageMeta {
+            content_type: fixed.content_type(),
             attributes,
         };
-        Ok((claimed as usize, about))
+        Ok((claimed as usize, meta))
     }
 
     /// Switches to a step's copy and waits for it, and nobody else, to come
@@ -462,7 +470,7 @@ impl LiveChain {
                 }
                 Ok(Event::Switched { from, .. }) => {
                     // Out of turn: code that was to wait runs.
-                    self.end_stranger(from);
+                    self.end_unexpected(from);
                     event = lwc::await_switch(deadline);
                 }
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),

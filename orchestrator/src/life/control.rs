@@ -2,34 +2,82 @@
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
 use super::attributes;
-use super::letter::{HEAD_LEN, Letter};
+use super::message_header::{FixedFields, MessageHeader};
 use super::text::{put_text, until_nul};
 use crate::printable::printable;
 use lwc::{MonotonicTime, Region};
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::time::Duration;
 
-const LEN: usize = 32 * 1024;
+/// The page, as both ends lay it out. No reference to it is ever made, because
+/// the other end may write at any moment: [`Region`] copies a field out of it or
+/// into it, at its offset here.
+///
+/// What every invocation touches comes first. The rest is touched only by those
+/// that need it: a page that is not touched costs nothing after a switch.
+#[repr(C)]
+struct Page {
+    /// The root writes these, the function's context reads.
+    root: FromRoot,
+    /// The function's context writes these, the root reads.
+    function: FromFunction,
+    seldom: Seldom,
+}
 
-// The root writes these.
-const REQUEST: usize = 0;
-const DEADLINE: usize = REQUEST + HEAD_LEN;
-const TIMEOUT: usize = DEADLINE + 8;
-const ID: usize = TIMEOUT + 8;
+#[repr(C)]
+struct FromRoot {
+    request: FixedFields,
+    deadline: u64,
+    timeout: u64,
+    id: [u8; ID_LEN],
+    turn: u64,
+}
+
+#[repr(C, align(1024))]
+struct FromFunction {
+    reply: FixedFields,
+    status: u64,
+    log_used: u64,
+    began: u64,
+    error: [u8; ERROR_LEN],
+    taken: u64,
+    stray: u64,
+}
+
+#[repr(C, align(4096))]
+struct Seldom {
+    request_attributes: [u8; attributes::ROOM],
+    reply_attributes: [u8; attributes::ROOM],
+    log: [u8; LOG_LEN],
+}
+
 const ID_LEN: usize = 64;
-const TURN: usize = ID + ID_LEN;
-
-// The function's context writes these.
-const REPLY: usize = 1024;
-const STATUS: usize = REPLY + HEAD_LEN;
-const LOG_USED: usize = STATUS + 8;
-const BEGAN: usize = LOG_USED + 8;
-const ERROR: usize = BEGAN + 8;
 pub(crate) const ERROR_LEN: usize = 256;
-const TAKEN: usize = ERROR + ERROR_LEN;
-const STRAY: usize = TAKEN + 8;
+const LEN: usize = 32 * 1024;
+/// Room for the log of one invocation.
+pub(crate) const LOG_LEN: usize = LEN - 4096 - 2 * attributes::ROOM;
 
-const _: () = assert!(TURN + 8 <= REPLY && STRAY + 8 <= REQUEST_ATTRIBUTES);
+const REQUEST: usize = offset_of!(Page, root.request);
+const DEADLINE: usize = offset_of!(Page, root.deadline);
+const TIMEOUT: usize = offset_of!(Page, root.timeout);
+const ID: usize = offset_of!(Page, root.id);
+const TURN: usize = offset_of!(Page, root.turn);
+const REPLY: usize = offset_of!(Page, function.reply);
+const STATUS: usize = offset_of!(Page, function.status);
+const LOG_USED: usize = offset_of!(Page, function.log_used);
+const BEGAN: usize = offset_of!(Page, function.began);
+const ERROR: usize = offset_of!(Page, function.error);
+const TAKEN: usize = offset_of!(Page, function.taken);
+const STRAY: usize = offset_of!(Page, function.stray);
+const REQUEST_ATTRIBUTES: usize = offset_of!(Page, seldom.request_attributes);
+const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
+const LOG: usize = offset_of!(Page, seldom.log);
+
+// The hostile functions of the tests write at these.
+const _: () = assert!(TURN == 224 && REPLY == 1024 && STATUS == 1168);
+const _: () = assert!(REQUEST_ATTRIBUTES == 4096 && LOG + LOG_LEN == LEN);
+const _: () = assert!(size_of::<Page>() == LEN);
 
 /// A hand-over that was not for this turn: from whom, as bits of a note.
 pub(super) mod stray {
@@ -38,15 +86,6 @@ pub(super) mod stray {
     /// The function after.
     pub(in super::super) const AFTER: u64 = 2;
 }
-
-// So far every invocation goes; from here on only those that need more: a
-// page that is not touched costs nothing after a switch.
-const REQUEST_ATTRIBUTES: usize = 4096;
-const REPLY_ATTRIBUTES: usize = REQUEST_ATTRIBUTES + attributes::ROOM;
-const LOG: usize = REPLY_ATTRIBUTES + attributes::ROOM;
-
-/// Room for the log of one invocation.
-pub(crate) const LOG_LEN: usize = LEN - LOG;
 
 /// A control page.
 #[derive(Debug)]
@@ -61,16 +100,16 @@ impl Control {
         &self.0
     }
 
-    /// The letter of the root to the function.
+    /// The header of the message from the root to the function.
     #[inline]
-    pub(crate) fn request(&self) -> Letter<'_> {
-        Letter::at(&self.0, REQUEST, REQUEST_ATTRIBUTES)
+    pub(crate) fn request(&self) -> MessageHeader<'_> {
+        MessageHeader::at(&self.0, REQUEST, REQUEST_ATTRIBUTES)
     }
 
-    /// The letter of the function to the root.
+    /// The header of the function's answer to the root.
     #[inline]
-    pub(crate) fn reply(&self) -> Letter<'_> {
-        Letter::at(&self.0, REPLY, REPLY_ATTRIBUTES)
+    pub(crate) fn reply(&self) -> MessageHeader<'_> {
+        MessageHeader::at(&self.0, REPLY, REPLY_ATTRIBUTES)
     }
 
     #[inline]
@@ -256,7 +295,7 @@ mod tests {
         // No field is in another's place.
         c.request().put(1, &[b'r'; 999]);
         c.reply().put(2, &[b'a'; 999]);
-        assert_eq!((c.request().head().len(), c.reply().head().len()), (1, 2));
+        assert_eq!((c.request().read().len(), c.reply().read().len()), (1, 2));
         assert_eq!((c.begin(), c.status()), (12, -3));
         // SAFETY: as above.
         assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");

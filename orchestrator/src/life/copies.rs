@@ -1,22 +1,22 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
 use super::chain::{LiveChain, NOT_TRAPPED, Step};
-use super::context::{end_of, word};
 use super::error::{Cause, EndText};
+use super::snapshot::{end_of, word};
 use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
-const COPY_PATIENCE: Duration = Duration::from_secs(5);
+const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl LiveChain {
     /// Somebody has switched to the root whose turn it was not. A copy that does
     /// so runs no more. A snapshot runs nobody's code but ours, and is not ended
     /// for what copies do: it tells of one that has ended, late.
-    pub(super) fn end_stranger(&mut self, from: Option<Handle>) {
+    pub(super) fn end_unexpected(&mut self, from: Option<Handle>) {
         // One that discarded itself is gone.
-        let Some(stranger) = from else { return };
-        let is = |c: &Context| c.handle() == stranger;
+        let Some(from) = from else { return };
+        let is = |c: &Context| c.handle() == from;
         if self.steps.iter().any(|s| is(&s.snapshot)) {
             return;
         }
@@ -26,12 +26,12 @@ impl LiveChain {
         }
         // Of another chain, which finds it dead; or one that has served. The
         // root has made the snapshots, and these the copies.
-        let (root, creator) = (lwc::info(), stranger.info());
-        if let (Ok(root), Ok(stranger_is)) = (root, creator)
-            && stranger_is.creator != root.id
+        let (root, info) = (lwc::info(), from.info());
+        if let (Ok(root), Ok(info)) = (root, info)
+            && info.creator != root.id
         {
             log::warn!("a context passed control out of turn and is ended");
-            let _ = stranger.kill();
+            let _ = from.kill();
         }
     }
 
@@ -125,7 +125,7 @@ impl LiveChain {
             })
             .flatten()
             .collect();
-        let deadline = MonotonicTime::now() + COPY_PATIENCE;
+        let deadline = MonotonicTime::now() + COPY_TIMEOUT;
         self.counts.switches += 1;
         // Whoever served before has ended, not only been told to: a process that
         // dies still writes (robust futexes), and what it wrote is cleared now.
@@ -146,7 +146,7 @@ impl LiveChain {
                     let is_new = |c: &Info| Some(c.creator) == maker && c.id != last;
                     let made = from.info().ok().filter(is_new);
                     let Some(made) = made else {
-                        self.end_stranger(Some(from));
+                        self.end_unexpected(Some(from));
                         event = lwc::await_switch(deadline);
                         continue;
                     };
@@ -158,7 +158,7 @@ impl LiveChain {
                         // There and back once more, now that it is in its
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
-                        self.call(i, from, &[word::REHEARSE], deadline)?;
+                        self.call(i, from, &[word::WARM_UP], deadline)?;
                         self.steps[i].copy = Some(copy);
                         self.linked = false;
                         self.settled = false;
@@ -173,7 +173,7 @@ impl LiveChain {
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
                     match args.first() {
                         // Of the copy before.
-                        Some(&word::STRANGER) if self.apart => {}
+                        Some(&word::UNEXPECTED) if self.apart => {}
                         Some(&word::ENDED) if self.apart && end_of(&args).id == last => {}
                         Some(&word::ENDED) => {
                             return Err(Cause::Ended(EndText::from(end_of(&args))));
@@ -186,11 +186,11 @@ impl LiveChain {
                         }
                     }
                 }
-                Ok(Event::Switched { from, .. }) => self.end_stranger(from),
+                Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
-                    return Err(Cause::Timeout(COPY_PATIENCE));
+                    return Err(Cause::Timeout(COPY_TIMEOUT));
                 }
                 Err(e) => return Err(Cause::Backend(e)),
             }
@@ -201,7 +201,7 @@ impl LiveChain {
     /// Step 7 of the life, once the copy has given its answer: it serves no more.
     /// It ends off the path of the invocation. Until then it may run on, where
     /// contexts are processes; what it said was read once, and the next function
-    /// reads a copy of what it wrote (`serve.rs`).
+    /// reads a copy of what it wrote (`invocation.rs`).
     pub(super) fn roll_back(&mut self, i: usize) {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
@@ -225,9 +225,9 @@ impl LiveChain {
         self.linked = false;
         if self.relay && !self.apart {
             // Its creator's to end; to close its descriptor is not enough.
-            let patience = MonotonicTime::now() + COPY_PATIENCE;
+            let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
-            let _ = snapshot.switch_until(&[word::DISMISS], patience);
+            let _ = snapshot.switch_until(&[word::DISMISS], timeout);
         } else {
             let _ = copy.destroy();
         }

@@ -5,7 +5,7 @@
 //! the kernel put on its stack, `environ`, /proc/self/environ, which shows
 //! the same bytes. They are overwritten before the first context is made.
 
-use crate::chain_file::{ChainFile, SecretSource};
+use crate::chain_file::{ChainFile, ChainId, SecretSource};
 use lwc::Secret;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
@@ -26,7 +26,7 @@ impl Variables {
     ///
     /// # Errors
     /// When a page for one cannot be had.
-    pub fn of_environment(file: &ChainFile, chains: &[&str]) -> lwc::Result<Self> {
+    pub fn of_environment(file: &ChainFile, chains: &[ChainId]) -> lwc::Result<Self> {
         let mut all = Self::default();
         for name in named(file, chains) {
             if let Some(value) = value(name) {
@@ -39,6 +39,7 @@ impl Variables {
     }
 
     /// Adds one that came another way.
+    #[cfg(feature = "serve")]
     pub(crate) fn insert(&mut self, name: String, value: Secret) {
         self.0.insert(name, value);
     }
@@ -49,8 +50,8 @@ impl Variables {
 }
 
 /// The variables that functions of some chains take secrets from, each once.
-fn named<'a>(file: &'a ChainFile, chains: &[&str]) -> Vec<&'a str> {
-    let steps = chains.iter().flat_map(|&c| &file.chains[c].steps);
+fn named<'a>(file: &'a ChainFile, chains: &[ChainId]) -> Vec<&'a str> {
+    let steps = chains.iter().flat_map(|c| &file.chains[c].steps);
     let secrets = steps.flat_map(|f| &file.functions[f].secrets);
     let mut names: Vec<&str> = secrets
         .filter_map(|s| match &s.from {
@@ -66,9 +67,10 @@ fn named<'a>(file: &'a ChainFile, chains: &[&str]) -> Vec<&'a str> {
 /// Copies of the variables that functions of some chains take secrets from,
 /// for a process that makes no contexts and hands them on: names, and values
 /// one behind the other.
+#[cfg(feature = "serve")]
 pub(crate) fn handed_on(
     file: &ChainFile,
-    chains: &[&str],
+    chains: &[ChainId],
 ) -> (Vec<(String, usize)>, zeroize::Zeroizing<Vec<u8>>) {
     let (mut names, mut values) = (Vec::new(), zeroize::Zeroizing::new(Vec::new()));
     for name in named(file, chains) {

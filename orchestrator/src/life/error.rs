@@ -1,6 +1,8 @@
 //! What can go wrong, named by chain, step, function and cause.
 
-use super::context::{end_of, word};
+use super::snapshot::{end_of, word};
+use crate::chain_file::{ChainId, FunctionName};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Why a function gave no answer.
@@ -52,7 +54,7 @@ impl Cause {
     pub(super) fn of_snapshot(args: &[u64]) -> Self {
         match args.first() {
             Some(&word::ENDED) => Self::Ended(EndText::from(end_of(args))),
-            Some(&word::STRANGER) => Self::Misbehaved(
+            Some(&word::UNEXPECTED) => Self::Misbehaved(
                 "it passed control to a context that it has no business with".into(),
             ),
             _ => Self::Misbehaved("its snapshot woke up".into()),
@@ -67,18 +69,39 @@ impl Cause {
         ))
     }
 
-    /// A stable word for programs.
-    pub fn kind(&self) -> &'static str {
+    /// Which of the causes it is, without what is known of it.
+    pub fn kind(&self) -> CauseKind {
         match self {
-            Self::Reported { .. } => "error",
-            Self::Ended(_) => "crash",
-            Self::Timeout(_) => "timeout",
-            Self::Deadline => "deadline",
-            Self::TooBig { .. } => "too-big",
-            Self::Misbehaved(_) => "misbehaved",
-            Self::Backend(_) | Self::NoCopy(_) => "backend",
+            Self::Reported { .. } => CauseKind::Error,
+            Self::Ended(_) => CauseKind::Crash,
+            Self::Timeout(_) => CauseKind::Timeout,
+            Self::Deadline => CauseKind::Deadline,
+            Self::TooBig { .. } => CauseKind::TooBig,
+            Self::Misbehaved(_) => CauseKind::Misbehaved,
+            Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
+}
+
+/// The causes of a failure, for programs: what JSON has as `cause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CauseKind {
+    /// The function reported an error.
+    Error,
+    /// Its context ended.
+    Crash,
+    /// It overran its timeout.
+    Timeout,
+    /// The caller's deadline passed.
+    Deadline,
+    /// It claims an answer that its region cannot hold.
+    TooBig,
+    /// It did not keep to the protocol with its host.
+    Misbehaved,
+    /// The backend failed: nothing that the function did.
+    Backend,
 }
 
 /// How a context ended, in words that help.
@@ -90,7 +113,7 @@ pub struct EndText {
 
 impl EndText {
     /// As the backend tells it of one that it finds dead.
-    pub(super) fn told(e: &lwc::Error) -> Self {
+    pub(super) fn found_dead(e: &lwc::Error) -> Self {
         let text = format!("has ended while nobody waited for it: {e}");
         Self { text }
     }
@@ -124,13 +147,13 @@ impl From<lwc::End> for EndText {
 #[error("chain {chain:?}, step {} of {steps}, function {function:?}: {cause} [invocation {id}]", .step + 1)]
 pub struct Failure {
     /// The chain's name.
-    pub chain: String,
+    pub chain: ChainId,
     /// The step, from 0.
     pub step: usize,
     /// How many steps the chain has.
     pub steps: usize,
     /// The function's name.
-    pub function: String,
+    pub function: FunctionName,
     /// Why.
     pub cause: Box<Cause>,
     /// The invocation's identity.
@@ -160,7 +183,7 @@ pub enum StartError {
         /// The secret's name.
         name: String,
         /// The function it is for.
-        function: String,
+        function: FunctionName,
         /// What is wrong.
         what: String,
     },
@@ -168,19 +191,25 @@ pub enum StartError {
     #[error("chain {chain:?}, step {}, function {function:?}: {what}", .step + 1)]
     Function {
         /// The chain's name.
-        chain: String,
+        chain: ChainId,
         /// The step, from 0.
         step: usize,
         /// The function's name.
-        function: String,
+        function: FunctionName,
         /// What is wrong.
         what: String,
+    },
+    /// It has no steps, which no chain file can say.
+    #[error("chain {chain:?} has no steps")]
+    NoSteps {
+        /// The chain's name.
+        chain: ChainId,
     },
     /// A step runs on another node.
     #[error("function {function:?} runs elsewhere, at {subject}; only `serve --nats` reaches it")]
     Remote {
         /// The function's name.
-        function: String,
+        function: FunctionName,
         /// The subject that its node answers.
         subject: String,
     },

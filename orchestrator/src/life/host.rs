@@ -1,9 +1,9 @@
 //! The host's calls, as a function's context offers them to its function.
 
 use super::attributes;
-use super::context::Parts;
 use super::control::Control;
-use super::letter::Letter;
+use super::message_header::MessageHeader;
+use super::snapshot::Parts;
 use lwc::Secret;
 use lwc_function::abi::{ABI, Host, HostCalls};
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 pub(super) struct HostState<'a> {
     pub(super) secrets: Vec<(&'a str, &'a Secret)>,
     control: &'a Control,
-    reply: Letter<'a>,
+    reply: MessageHeader<'a>,
     /// The attributes of the input, which outlive the handler.
     pub(super) attributes: Cell<*const [u8]>,
 }

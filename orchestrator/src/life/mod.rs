@@ -3,12 +3,12 @@
 //! 1. **build** ([`crate::build`]);
 //! 2. **create** (`start.rs`): a context with the function's own regions and
 //!    secrets, nothing of others, no descriptors;
-//! 3. **initialise** (`context.rs`): load, init, enter the sandbox, park. What
+//! 3. **initialise** (`snapshot.rs`): load, init, enter the sandbox, park. What
 //!    is parked is the snapshot;
 //! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
-//!    (`serve.rs`); the root does so for each step (`chain.rs`), or functions
+//!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes, unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -20,41 +20,61 @@
 //!   control page of f: root ⇄ f        control page of g: root ⇄ g
 //! ```
 //!
-//! What is said of a message (`letter.rs`) is on the control pages (`control.rs`)
-//! where the root passes it on, else behind the bytes in a middle region.
+//! What is said of a message (`message_header.rs`) is on the control pages (`control.rs`)
+//! where the root passes it on, else around the bytes in a middle region.
 
 mod attributes;
 pub mod chain;
-pub(crate) mod context;
 pub(crate) mod control;
 mod copies;
 pub(crate) mod environment;
 mod error;
 mod host;
-mod letter;
+mod invocation;
 mod limits;
+mod message_header;
 pub(crate) mod probe;
 mod relay;
 mod secrets;
-mod serve;
+pub(crate) mod snapshot;
 mod start;
 mod syscalls;
 mod text;
 pub(crate) mod untraced;
 
-pub use attributes::{Attributes, Unfit};
-pub use chain::{About, Counts, Hop, LiveChain, SetupTimings};
+pub use attributes::{AttributeError, Attributes};
+pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
-pub use error::{Cause, Failure, StartError};
+pub use error::{Cause, CauseKind, Failure, StartError};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
-use crate::chain_file::{ChainFile, Origin};
+use crate::chain_file::{ChainFile, ChainId, FunctionName, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+/// Whether functions' contexts answer the probes of an audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probes {
+    /// They do, and what recognises a secret is kept of each.
+    Answered,
+    /// They do not: for everything but an audit.
+    Refused,
+}
+
+/// Chains that live.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Started {
+    /// In the order in which they were named.
+    pub chains: Vec<LiveChain>,
+    /// What erasing the secrets took.
+    pub erase: Duration,
+    /// By which an audit recognises secrets; none for anything else.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
 /// Brings chains of a file to life, secrets erased and rights given up.
-/// Returns them with the time that erasing took.
 ///
 /// This process has no environment afterwards: what functions take from it is
 /// in `variables`.
@@ -63,12 +83,13 @@ use std::time::{Duration, Instant};
 /// The first chain that cannot be started; everything made is gone again.
 pub fn start(
     file: &ChainFile,
-    names: &[&str],
-    built: &BTreeMap<String, Built>,
+    names: &[ChainId],
+    built: &BTreeMap<FunctionName, Built>,
     variables: Variables,
-    audit: bool,
-) -> Result<(Vec<LiveChain>, Duration, Vec<Fingerprint>), StartError> {
-    let used: BTreeSet<&String> = names.iter().flat_map(|&n| &file.chains[n].steps).collect();
+    probes: Probes,
+) -> Result<Started, StartError> {
+    let steps = names.iter().flat_map(|n| &file.chains[n].steps);
+    let used: BTreeSet<&FunctionName> = steps.collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
     for function in functions.clone() {
         if let Origin::Remote(subject) = &function.origin {
@@ -85,13 +106,12 @@ pub fn start(
     environment::erase();
     let mut live: Vec<LiveChain> = Vec::new();
     for name in names {
-        let chain = LiveChain::start(file, name, built, &vault, &live, audit)?;
+        let chain = LiveChain::start(file, name, built, &vault, &live, probes)?;
         live.push(chain);
     }
-    let fingerprints = if audit {
-        vault.fingerprints()
-    } else {
-        Vec::new()
+    let fingerprints = match probes {
+        Probes::Answered => vault.fingerprints(),
+        Probes::Refused => Vec::new(),
     };
     let begin = Instant::now();
     drop(vault);
@@ -100,5 +120,9 @@ pub fn start(
     for chain in &mut live {
         chain.restrict()?;
     }
-    Ok((live, erase, fingerprints))
+    Ok(Started {
+        chains: live,
+        erase,
+        fingerprints,
+    })
 }

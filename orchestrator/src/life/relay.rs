@@ -22,7 +22,7 @@
 //! function takes over once for one number, from the function before it alone; it
 //! knows that one by the page that the two have been given, not by what is said.
 //! Everything else is a stray: it is noted on the control page, for the root to
-//! read afterwards, and the function waits on (`serve.rs`). Who is the liar then,
+//! read afterwards, and the function waits on (`invocation.rs`). Who is the liar then,
 //! the one that notes or the one that is noted, the root cannot know, unless it
 //! finds one of them running. So both ends of that edge are replaced, and the
 //! request is served or fails by its answer alone.
@@ -55,21 +55,21 @@
 //! that it finds at work one end of its time and no second one, and a function that
 //! lies about when it began gains that shortest timeout.
 
-use super::chain::{About, Hop, LiveChain, NOT_TRAPPED, Step};
-use super::context::word;
+use super::chain::{Hop, LiveChain, MessageMeta, NOT_TRAPPED, Step};
 use super::control::stray;
 use super::error::{Cause, EndText, Failure};
+use super::snapshot::word;
 use lwc::{Errno, Event, Handle, MonotonicTime, State};
 use std::time::Duration;
 
 /// How long a copy may take to note who its neighbours are.
-const LINK_PATIENCE: Duration = Duration::from_secs(5);
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 /// It has no more than its own timeout for it, but so much at least.
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// When the last invocation was, and how many steps it reached.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ran {
+pub(super) struct RelayTimes {
     begun: MonotonicTime,
     /// When the root switched to the first function.
     left: MonotonicTime,
@@ -79,13 +79,13 @@ pub(super) struct Ran {
 
 /// Who is at work, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Worker {
+enum AtWork {
     Copy(usize),
     /// It tells of its copy's end.
     Snapshot(usize),
 }
 
-impl Worker {
+impl AtWork {
     fn step(self) -> usize {
         match self {
             Self::Copy(i) | Self::Snapshot(i) => i,
@@ -94,7 +94,7 @@ impl Worker {
 }
 
 /// The ends of everybody's time in one invocation.
-struct Watch {
+struct TimeLimits {
     /// The shortest timeout.
     every: Duration,
     /// When the root last looked.
@@ -104,7 +104,7 @@ struct Watch {
     /// The end of the first function's time.
     first: MonotonicTime,
     /// Of those seen at work, from the first time that somebody takes long.
-    ends: Vec<(Worker, MonotonicTime)>,
+    ends: Vec<(AtWork, MonotonicTime)>,
 }
 
 impl LiveChain {
@@ -157,8 +157,8 @@ impl LiveChain {
             .control
             .put_timeout(self.steps[i].function.timeout);
         self.counts.switches += 1;
-        let patience = LINK_PATIENCE.min(SHORTEST_PATIENCE.max(self.steps[i].function.timeout));
-        let reply = self.call(i, copy, &words, MonotonicTime::now() + patience)?;
+        let timeout = LINK_TIMEOUT.min(SHORTEST_TIMEOUT.max(self.steps[i].function.timeout));
+        let reply = self.call(i, copy, &words, MonotonicTime::now() + timeout)?;
         match reply.first() {
             Some(&word::DONE) => Ok(()),
             _ => Err(Cause::Misbehaved("it does not take neighbours".into())),
@@ -198,10 +198,10 @@ impl LiveChain {
     pub(super) fn relay(
         &mut self,
         len: usize,
-        about: &About,
+        meta: &MessageMeta,
         id: &str,
         due: Option<MonotonicTime>,
-    ) -> Result<(usize, About), Failure> {
+    ) -> Result<(usize, MessageMeta), Failure> {
         let last = self.steps.len() - 1;
         let begun = MonotonicTime::now();
         let mut left = begun;
@@ -219,7 +219,7 @@ impl LiveChain {
                 step.control.put_invocation(id, due);
                 step.control.put_turn(self.turn);
             }
-            self.put_request(0, len, about);
+            self.put_request(0, len, meta);
             (1..=last).for_each(|i| self.log_invoke(i));
             self.counts.switches += 1;
             self.run_through(left, due)
@@ -228,7 +228,7 @@ impl LiveChain {
             self.withdraw();
         }
         let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
-        self.ran = Some(Ran {
+        self.ran = Some(RelayTimes {
             begun,
             left,
             ended: MonotonicTime::now(),
@@ -303,7 +303,7 @@ impl LiveChain {
         let until = (begun + every).min(due.unwrap_or(end));
         let done = [word::DONE, self.turn, 0];
         let mut event = first.switch_until(&[word::INVOKE, self.turn, 0], until);
-        let mut watch = Watch {
+        let mut watch = TimeLimits {
             every,
             looked: begun,
             until,
@@ -322,7 +322,7 @@ impl LiveChain {
                 Ok(_) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
             };
             let who = from.and_then(|from| self.find(|h| h == from));
-            if who == Some(Worker::Copy(last)) && *args == done {
+            if who == Some(AtWork::Copy(last)) && *args == done {
                 return Ok(());
             }
             if self.apart && !self.counts_now(who, from, &args) {
@@ -341,15 +341,18 @@ impl LiveChain {
     /// Why the chain was not run through, by a switch to the root.
     fn stopped(
         &mut self,
-        who: Option<Worker>,
+        who: Option<AtWork>,
         from: Option<Handle>,
         args: &[u64],
     ) -> (usize, Cause) {
         match who {
-            Some(Worker::Copy(i)) => self.stopped_at(i, args),
-            Some(Worker::Snapshot(i)) => (i, Cause::of_snapshot(args)),
+            Some(AtWork::Copy(i)) => self.stopped_at(i, args),
+            Some(AtWork::Snapshot(i)) => (i, Cause::of_snapshot(args)),
             None if from.is_none() => self.discarded(),
-            None => (0, Cause::Misbehaved("a stranger took control".into())),
+            None => (
+                0,
+                Cause::Misbehaved("a context that is not of this chain took control".into()),
+            ),
         }
     }
 
@@ -363,7 +366,7 @@ impl LiveChain {
     ) -> Result<(), (usize, Cause)> {
         /// What is there is taken, and nothing is waited for.
         const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
-        let last = Worker::Copy(self.steps.len() - 1);
+        let last = AtWork::Copy(self.steps.len() - 1);
         for _ in 0..2 * self.steps.len() {
             let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
                 break;
@@ -384,17 +387,17 @@ impl LiveChain {
 
     /// Who is no more without its snapshot's having told of it.
     fn discarded(&self) -> (usize, Cause) {
-        let i = self.in_state(State::Dead).map_or(0, Worker::step);
+        let i = self.in_state(State::Dead).map_or(0, AtWork::step);
         (i, Cause::Misbehaved("it discarded itself".into()))
     }
 
     /// Whether a switch to the root has to do with this request. Where contexts
     /// are processes one that has had its turn, or has none yet, can switch as
     /// well, and what it says may have waited here for long.
-    fn counts_now(&mut self, who: Option<Worker>, from: Option<Handle>, args: &[u64]) -> bool {
+    fn counts_now(&mut self, who: Option<AtWork>, from: Option<Handle>, args: &[u64]) -> bool {
         let Some(worker) = who else {
             if from.is_some() {
-                self.end_stranger(from);
+                self.end_unexpected(from);
                 return false;
             }
             // It discarded itself. If nobody is at work now, it was.
@@ -403,12 +406,12 @@ impl LiveChain {
         let i = worker.step();
         match (worker, args) {
             // Honest, perhaps: the root had given up that request before.
-            (Worker::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
+            (AtWork::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
                 if *number != self.turn =>
             {
                 return false;
             }
-            (Worker::Snapshot(_), _) if self.is_old_news(i, args) => return false,
+            (AtWork::Snapshot(_), _) if self.is_old_news(i, args) => return false,
             _ => {}
         }
         if self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty() {
@@ -445,7 +448,7 @@ impl LiveChain {
 
     /// Who is at work, where contexts are processes; the argument is above. Who
     /// runs below runs no more.
-    fn at_work(&mut self) -> Result<Worker, (usize, Cause)> {
+    fn at_work(&mut self) -> Result<AtWork, (usize, Cause)> {
         let mut awake = self.awake(0);
         if awake.len() > 1 {
             // Or have they just handed over, and are on their way to sleep?
@@ -454,7 +457,7 @@ impl LiveChain {
         match awake.pop() {
             Some(highest) => {
                 awake.into_iter().for_each(|i| self.end_out_of_turn(i));
-                Ok(Worker::Copy(highest))
+                Ok(AtWork::Copy(highest))
             }
             None => Err(self.lost()),
         }
@@ -465,7 +468,7 @@ impl LiveChain {
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
         let dead = |(i, s): (usize, &Step)| Some((i, ended(s)?));
         if let Some((i, e)) = self.steps.iter().enumerate().rev().find_map(dead) {
-            return (i, Cause::Ended(EndText::told(&e)));
+            return (i, Cause::Ended(EndText::found_dead(&e)));
         }
         // By their own words; one that lies here is one of the two.
         let taken = |s: &Step| s.control.taken() == self.turn;
@@ -484,19 +487,19 @@ impl LiveChain {
         (i, Cause::Misbehaved(cause))
     }
 
-    fn find(&self, is: impl Fn(Handle) -> bool) -> Option<Worker> {
+    fn find(&self, is: impl Fn(Handle) -> bool) -> Option<AtWork> {
         // The last copy first: it is asked for most.
         let steps = || self.steps.iter().enumerate().rev();
         let mut copies = steps().filter_map(|(i, step)| Some((i, step.copy.as_ref()?)));
         if let Some((i, _)) = copies.find(|(_, copy)| is(copy.handle())) {
-            return Some(Worker::Copy(i));
+            return Some(AtWork::Copy(i));
         }
         steps()
             .find(|(_, step)| is(step.snapshot.handle()))
-            .map(|(i, _)| Worker::Snapshot(i))
+            .map(|(i, _)| AtWork::Snapshot(i))
     }
 
-    fn in_state(&self, state: State) -> Option<Worker> {
+    fn in_state(&self, state: State) -> Option<AtWork> {
         self.find(|h| h.info().is_ok_and(|info| info.state == state))
     }
 
@@ -509,7 +512,7 @@ impl LiveChain {
                 Ok(_) => misbehaved("it did not hand over to the next function"),
                 Err(cause) => cause,
             },
-            [word::STRANGER, ..] => {
+            [word::UNEXPECTED, ..] => {
                 misbehaved("control came to it out of turn; it or a neighbour is hostile")
             }
             [word::FAILED, errno, ..] if *errno == libc::EBADMSG as u64 => {
@@ -521,7 +524,7 @@ impl LiveChain {
             [word::FAILED, errno, ..] => {
                 let next = self.steps.get(i + 1).and_then(|s| s.copy.as_ref());
                 if let Some(e) = next.and_then(|c| c.parked().err()) {
-                    return (i + 1, Cause::Ended(EndText::told(&e)));
+                    return (i + 1, Cause::Ended(EndText::found_dead(&e)));
                 }
                 Cause::Misbehaved(format!(
                     "it cannot hand over to the next function: {}",
@@ -536,7 +539,7 @@ impl LiveChain {
     /// Somebody is still at work. May it go on?
     fn look_in(
         &mut self,
-        watch: &mut Watch,
+        watch: &mut TimeLimits,
         due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = MonotonicTime::now();
@@ -547,7 +550,7 @@ impl LiveChain {
             self.in_state(State::Preempted).ok_or_else(nobody)?
         };
         if watch.ends.is_empty() {
-            watch.ends.push((Worker::Copy(0), watch.first));
+            watch.ends.push((AtWork::Copy(0), watch.first));
         }
         let i = worker.step();
         let step = &self.steps[i];
@@ -559,7 +562,7 @@ impl LiveChain {
             end
         } else {
             let says = step.control.began();
-            let believed = worker == Worker::Copy(i) && (watch.looked..=now).contains(&says);
+            let believed = worker == AtWork::Copy(i) && (watch.looked..=now).contains(&says);
             let end = if believed { says } else { now } + step.function.timeout;
             watch.ends.push((worker, end));
             end
@@ -574,15 +577,15 @@ impl LiveChain {
             return Ok(lwc::await_switch(until));
         }
         let handle = match (worker, &step.copy) {
-            (Worker::Copy(_), Some(copy)) => copy.handle(),
+            (AtWork::Copy(_), Some(copy)) => copy.handle(),
             _ => step.snapshot.handle(),
         };
         Ok(handle.switch_until(&[], until))
     }
 
     /// Times of an invocation's hops, from what the functions say.
-    pub(super) fn hops_of(&self, ran: Ran) -> Vec<Hop> {
-        let Ran {
+    pub(super) fn hops_of(&self, ran: RelayTimes) -> Vec<Hop> {
+        let RelayTimes {
             begun,
             left,
             ended,

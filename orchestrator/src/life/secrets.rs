@@ -4,7 +4,7 @@
 use super::environment::Variables;
 use super::error::StartError;
 use super::probe::fingerprint;
-use crate::chain_file::{Function, SecretRef, SecretSource};
+use crate::chain_file::{Function, FunctionName, SecretRef, SecretSource};
 use lwc::{Secret, Spec};
 use std::io::Read;
 
@@ -19,7 +19,7 @@ pub struct Vault {
 
 #[derive(Debug)]
 struct Held {
-    function: String,
+    function: FunctionName,
     name: String,
     secret: Secret,
 }
@@ -54,8 +54,8 @@ impl Vault {
     }
 
     /// Specifiers that leave all secrets but one function's out of a context.
-    pub(crate) fn hide_others<'a>(&'a self, function: &str, specs: &mut Vec<Spec<'a>>) {
-        for held in self.held.iter().filter(|h| h.function != function) {
+    pub(crate) fn hide_others<'a>(&'a self, function: &FunctionName, specs: &mut Vec<Spec<'a>>) {
+        for held in self.held.iter().filter(|h| h.function != *function) {
             specs.push(Spec::unmap_secret(&held.secret));
         }
     }
@@ -63,11 +63,11 @@ impl Vault {
     /// Names and pages of a function's secrets.
     pub(crate) fn of<'a>(
         &'a self,
-        function: &'a str,
+        function: &'a FunctionName,
     ) -> impl Iterator<Item = (&'a str, &'a Secret)> {
         self.held
             .iter()
-            .filter(move |h| h.function == function)
+            .filter(move |h| h.function == *function)
             .map(|h| (h.name.as_str(), &h.secret))
     }
 
@@ -88,7 +88,7 @@ impl Vault {
 /// A secret that can be recognised, not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    pub(crate) function: String,
+    pub(crate) function: FunctionName,
     pub(crate) name: String,
     pub(crate) hash: u64,
     pub(crate) len: usize,

@@ -1,19 +1,20 @@
 //! How a chain comes to life: steps 2, 3 and 5.
 
+use super::Probes;
 use super::chain::{Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step};
-use super::context::{self, Parts, word};
 use super::control::Control;
 use super::error::{EndText, StartError};
-use super::letter::{Letter, TAIL_LEN};
+use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::secrets::Vault;
+use super::snapshot::{self, Parts, word};
 use crate::build::Built;
-use crate::chain_file::{ChainFile, Function, Isolation};
+use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Isolation};
 use lwc::{Access, Context, Errno, Event, Flags, Region, Rights, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
-const SETUP_PATIENCE: Duration = Duration::from_secs(10);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LiveChain {
     /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
@@ -24,11 +25,11 @@ impl LiveChain {
     /// The first function that cannot be loaded; what was made is gone again.
     pub fn start(
         file: &ChainFile,
-        name: &str,
-        built: &BTreeMap<String, Built>,
+        name: &ChainId,
+        built: &BTreeMap<FunctionName, Built>,
         vault: &Vault,
         others: &[LiveChain],
-        audit: bool,
+        probes: Probes,
     ) -> Result<Self, StartError> {
         let chain = file.chains[name].clone();
         let apart = lwc::backend()? == lwc::Backend::Process;
@@ -37,14 +38,14 @@ impl LiveChain {
         // is nothing beside.
         let relay = chain.isolation == Isolation::Chain && count > 1;
         let len = chain.region as usize;
-        // Whether the letter of a message is in its region: the root has no part
-        // in it then.
+        // Whether the header of a message is in its region, between two functions:
+        // the root neither reads nor writes it then.
         let between = |region: usize| relay && (1..count).contains(&region);
         let mut regions = Vec::with_capacity(count + 1);
         let mut controls = Vec::with_capacity(count);
         for i in 0..=count {
-            let tail = if between(i) { TAIL_LEN } else { 0 };
-            let region = Region::new(len + tail)?;
+            let header = if between(i) { HEADER_LEN } else { 0 };
+            let region = Region::new(len + header)?;
             // Whoever maps it anew, the next function first of all, reads.
             region.seal()?;
             regions.push(region);
@@ -57,7 +58,7 @@ impl LiveChain {
         let capacity = regions[0].len();
         for (i, function) in chain.steps.iter().enumerate() {
             let mut specs = vec![Spec::all_files(Access::Unmap)];
-            let strangers = regions
+            let other_regions = regions
                 .iter()
                 .enumerate()
                 .filter(|(r, _)| *r != i && *r != i + 1)
@@ -68,7 +69,7 @@ impl LiveChain {
                 .filter(|(c, _)| *c != i)
                 .map(|(_, c)| c.region());
             let other_chains = others.iter().flat_map(LiveChain::regions);
-            for region in strangers.chain(other_controls).chain(other_chains) {
+            for region in other_regions.chain(other_controls).chain(other_chains) {
                 specs.push(Spec::region(region, Access::Unmap));
             }
             vault.hide_others(function, &mut specs);
@@ -80,16 +81,18 @@ impl LiveChain {
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
                 input: &regions[i],
+                input_at: if between(i) { BYTES } else { 0 },
                 output: &regions[i + 1],
+                output_at: if between(i + 1) { BYTES } else { 0 },
                 capacity,
                 control: &controls[i],
                 request: if between(i) {
-                    Letter::behind(&regions[i], capacity)
+                    MessageHeader::around(&regions[i], capacity)
                 } else {
                     controls[i].request()
                 },
                 reply: if between(i + 1) {
-                    Letter::behind(&regions[i + 1], capacity)
+                    MessageHeader::around(&regions[i + 1], capacity)
                 } else {
                     controls[i].reply()
                 },
@@ -97,7 +100,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
-                audit,
+                probes,
             };
             let (snapshot, setup) =
                 start_step(&specs, &parts, function).map_err(|what| StartError::Function {
@@ -112,11 +115,8 @@ impl LiveChain {
         let first = middle.next();
         let last = middle.next_back();
         let (Some(first), Some(last)) = (first, last) else {
-            return Err(StartError::Function {
+            return Err(StartError::NoSteps {
                 chain: name.to_owned(),
-                step: 0,
-                function: String::new(),
-                what: "a chain without steps".into(),
             });
         };
         // The root's sight of what functions tell each other ends here.
@@ -183,15 +183,15 @@ fn start_step(
     let text = |e: lwc::Error| e.to_string();
     let begin = Instant::now();
     let snapshot = lwc::spawn(specs, Flags::TRAP_FAULT | Flags::TRAP_EXIT, |event| {
-        context::main(event, parts)
+        snapshot::main(event, parts)
     })
     .map_err(text)?;
     let create = begin.elapsed();
     log::debug!("create: function {}", function.name);
 
     let begin = Instant::now();
-    let patience = SETUP_PATIENCE.max(function.timeout);
-    let event = snapshot.switch_until(&[], begin + patience);
+    let timeout = SETUP_TIMEOUT.max(function.timeout);
+    let event = snapshot.switch_until(&[], begin + timeout);
     for (_, line) in parts.control.take_log() {
         log::info!(target: "function", "{} [init]: {line}", function.name);
     }
@@ -208,7 +208,7 @@ fn start_step(
             let _ = snapshot.destroy();
             return Err(format!(
                 "its constructors and initialiser took more than {}",
-                humantime::format_duration(patience)
+                humantime::format_duration(timeout)
             ));
         }
         Ok(_) => return Err(NOT_TRAPPED.into()),

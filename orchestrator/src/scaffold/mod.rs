@@ -14,23 +14,6 @@ pub enum Language {
     Rust,
 }
 
-/// The crate for functions in Rust, written next to them: whoever has the
-/// binary alone has it too.
-const CRATE: [(&str, &str); 3] = [
-    (
-        "lwc-function/Cargo.toml",
-        include_str!("../../../lwc-function/Cargo.toml"),
-    ),
-    (
-        "lwc-function/src/lib.rs",
-        include_str!("../../../lwc-function/src/lib.rs"),
-    ),
-    (
-        "lwc-function/src/abi.rs",
-        include_str!("../../../lwc-function/src/abi.rs"),
-    ),
-];
-
 /// Writes a new function into `dir/name`. Returns what to do next.
 ///
 /// # Errors
@@ -45,24 +28,30 @@ pub fn create(dir: &Path, name: &str, lang: Language) -> Result<String, String> 
     // A function must not be called what the language or the C library is.
     let symbol = format!("{}_handler", name.replace('-', "_"));
     let fill = |text: &str| text.replace("{name}", name).replace("{symbol}", &symbol);
-    let mut files: Vec<(&str, String)> = vec![
-        ("input.txt", "world".to_owned()),
-        (
+    let file = |path: &str, text: &str| (path.to_owned(), fill(text));
+    let mut files: Vec<(String, String)> = vec![
+        ("input.txt".into(), "world".into()),
+        file(
             "chain.toml",
-            fill(match lang {
+            match lang {
                 Language::C => include_str!("templates/c.toml"),
                 Language::Cpp => include_str!("templates/cpp.toml"),
                 Language::Rust => include_str!("templates/rust.toml"),
-            }),
+            },
         ),
     ];
     match lang {
-        Language::C => files.push(("function.c", fill(include_str!("templates/function.c")))),
-        Language::Cpp => files.push(("function.cpp", fill(include_str!("templates/function.cpp")))),
+        Language::C => files.push(file("function.c", include_str!("templates/function.c"))),
+        Language::Cpp => files.push(file("function.cpp", include_str!("templates/function.cpp"))),
         Language::Rust => {
-            files.push(("Cargo.toml", fill(include_str!("templates/Cargo.toml.in"))));
-            files.push(("src/lib.rs", fill(include_str!("templates/function.rs.in"))));
-            files.extend(CRATE.map(|(path, text)| (path, text.to_owned())));
+            files.push(file("Cargo.toml", include_str!("templates/Cargo.toml.in")));
+            files.push(file("src/lib.rs", include_str!("templates/function.rs.in")));
+            // The crate for functions in Rust lies next to them: whoever has the
+            // binary alone has it, too.
+            let sources = lwc_function::sources::CRATE.iter();
+            files.extend(
+                sources.map(|&(path, text)| (format!("lwc-function/{path}"), text.to_owned())),
+            );
         }
     }
     std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;

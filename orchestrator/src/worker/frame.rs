@@ -13,8 +13,8 @@
 //! can serve no more, and ends.
 
 use crate::build::Built;
-use crate::chain_file::ChainFile;
-use crate::life::Attributes;
+use crate::chain_file::{ChainFile, ChainId, FunctionName};
+use crate::life::{Attributes, CauseKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ pub(crate) fn begin<T: Serialize>(
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) file: ChainFile,
-    pub(crate) built: BTreeMap<String, Built>,
+    pub(crate) built: BTreeMap<FunctionName, Built>,
     /// Variables of the gateway's environment that functions take secrets from:
     /// names, and lengths of their values. A worker has no environment.
     pub(crate) variables: Vec<(String, usize)>,
@@ -93,7 +93,7 @@ pub(crate) struct Start {
 /// Head of `INVOKE`; the payload is the input.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Invoke {
-    pub(crate) chain: String,
+    pub(crate) chain: ChainId,
     pub(crate) id: String,
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
@@ -106,13 +106,13 @@ pub(crate) struct Invoke {
 pub(crate) struct Answer {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
-    pub(crate) hops: Vec<Took>,
+    pub(crate) hops: Vec<HopTiming>,
 }
 
 /// When one hop began, from the beginning of the invocation, and what it took,
 /// in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Took {
+pub(crate) struct HopTiming {
     pub(crate) at: f64,
     pub(crate) copy: f64,
     pub(crate) run: f64,
@@ -123,14 +123,13 @@ pub(crate) struct Took {
 pub(crate) struct Failed {
     /// From 1.
     pub(crate) step: usize,
-    pub(crate) function: String,
-    /// [`Cause::kind`](crate::life::Cause::kind).
-    pub(crate) cause: String,
+    pub(crate) function: FunctionName,
+    pub(crate) cause: CauseKind,
     pub(crate) message: String,
     /// What the function reported, where it did.
     pub(crate) code: Option<i32>,
     /// Of the steps up to this one.
-    pub(crate) hops: Vec<Took>,
+    pub(crate) hops: Vec<HopTiming>,
 }
 
 /// Head of `IDLE`, `REFUSED` and `SPENT`.
@@ -141,12 +140,12 @@ pub(crate) struct State {
     /// Microseconds that bringing all chains to life, or making the used
     /// copies anew, took.
     pub(crate) took: f64,
-    pub(crate) tally: Tally,
+    pub(crate) figures: WorkerFigures,
 }
 
 /// What a worker has done since it last told, and what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tally {
+pub(crate) struct WorkerFigures {
     /// Round trips of lwSwitch between the root and a function's context.
     pub(crate) switches: u64,
     /// Contexts that were used once and thrown away.

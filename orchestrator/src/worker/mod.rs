@@ -7,8 +7,9 @@
 
 pub(crate) mod frame;
 
-use crate::life::{About, Cause, Hop, LiveChain, Variables};
-use frame::{Answer, Failed, Invoke, PREFIX, Prefix, Start, State, Tally, Took};
+use crate::chain_file::ChainId;
+use crate::life::{Cause, Hop, LiveChain, MessageMeta, Probes, Variables};
+use frame::{Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, Start, State, WorkerFigures};
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
@@ -20,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// How often the contexts' memory is counted at most.
-const WEIGHED_EVERY: Duration = Duration::from_secs(2);
+const MEMORY_EVERY: Duration = Duration::from_secs(2);
 /// So many invocations in a row that the backend failed end the worker: once
 /// may be the machine's passing want of memory or descriptors.
 const BACKEND_FAILURES: u32 = 2;
@@ -45,7 +46,7 @@ pub fn run() -> io::Result<()> {
     }
     let mut socket = take_socket()?;
     let Some((frame::START, head, len)) = begin(&mut socket)? else {
-        return Err(breach("its first frame is not START"));
+        return Err(protocol_error("its first frame is not START"));
     };
     let start: Start = serde_json::from_slice(&head)?;
     let variables = take_variables(&mut socket, &start.variables, len)?;
@@ -54,7 +55,7 @@ pub fn run() -> io::Result<()> {
             let state = State {
                 text: String::new(),
                 took: micros(took),
-                tally: weigh(&mut chains, true),
+                figures: take_figures(&mut chains, true),
             };
             send(&mut socket, frame::IDLE, &state)?;
             chains
@@ -63,36 +64,36 @@ pub fn run() -> io::Result<()> {
             let state = State {
                 text,
                 took: 0.0,
-                tally: Tally::default(),
+                figures: WorkerFigures::default(),
             };
             return send(&mut socket, frame::REFUSED, &state);
         }
     };
     drop(start);
-    let mut weighed = Instant::now();
+    let mut counted = Instant::now();
     let mut failures = 0;
     while let Some((kind, head, len)) = begin(&mut socket)? {
         if kind != frame::INVOKE {
-            return Err(breach("a frame that is not INVOKE"));
+            return Err(protocol_error("a frame that is not INVOKE"));
         }
         let begun = MonotonicTime::now();
         let invoke: Invoke = serde_json::from_slice(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)
             .filter(|c| len <= c.capacity())
-            .ok_or_else(|| breach("an invocation of no chain, or too large for it"))?;
+            .ok_or_else(|| protocol_error("an invocation of no chain, or too large for it"))?;
         receive(&socket, chain.input(), len)?;
         let due = begun + Duration::from_micros(invoke.left);
-        let about = About {
+        let meta = MessageMeta {
             content_type: invoke.content_type,
             attributes: invoke.attributes,
         };
-        match chain.invoke_as(len, about, &invoke.id, Some(due)) {
-            Ok((n, about)) => {
+        match chain.invoke_as(len, meta, &invoke.id, Some(due)) {
+            Ok((n, meta)) => {
                 failures = 0;
                 let answer = Answer {
-                    content_type: about.content_type,
-                    attributes: about.attributes,
+                    content_type: meta.content_type,
+                    attributes: meta.attributes,
                     hops: chain.hops().iter().map(took).collect(),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
@@ -106,7 +107,7 @@ pub fn run() -> io::Result<()> {
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
-                    cause: failure.cause.kind().to_owned(),
+                    cause: failure.cause.kind(),
                     message: failure.cause.to_string(),
                     code: match *failure.cause {
                         Cause::Reported { code, .. } => Some(code),
@@ -129,19 +130,23 @@ pub fn run() -> io::Result<()> {
         let took = micros(begun.elapsed());
         if let Some(text) = spent {
             // Contexts are not mended in place: what broke them is not known.
-            let tally = weigh(&mut chains, false);
-            let state = State { text, took, tally };
+            let figures = take_figures(&mut chains, false);
+            let state = State {
+                text,
+                took,
+                figures,
+            };
             return send(&mut socket, frame::SPENT, &state);
         }
-        let due = weighed.elapsed() >= WEIGHED_EVERY;
+        let due = counted.elapsed() >= MEMORY_EVERY;
         let state = State {
             text: String::new(),
             took,
-            tally: weigh(&mut chains, due),
+            figures: take_figures(&mut chains, due),
         };
         send(&mut socket, frame::IDLE, &state)?;
         if due {
-            weighed = Instant::now();
+            counted = Instant::now();
         }
     }
     Ok(())
@@ -149,17 +154,17 @@ pub fn run() -> io::Result<()> {
 
 /// What the chains have done since this was last asked, and hold; their memory
 /// if `all`.
-fn weigh(chains: &mut BTreeMap<String, LiveChain>, all: bool) -> Tally {
-    let mut tally = Tally::default();
+fn take_figures(chains: &mut BTreeMap<ChainId, LiveChain>, all: bool) -> WorkerFigures {
+    let mut figures = WorkerFigures::default();
     for chain in chains.values_mut() {
         let counts = chain.take_counts();
-        tally.switches += counts.switches;
-        tally.rollbacks += counts.rollbacks;
-        tally.copies += counts.copies;
-        tally.contexts += chain.contexts() as u64;
+        figures.switches += counts.switches;
+        figures.rollbacks += counts.rollbacks;
+        figures.copies += counts.copies;
+        figures.contexts += chain.contexts() as u64;
     }
-    tally.private = all.then(|| chains.values().map(LiveChain::private_memory).sum());
-    tally
+    figures.private = all.then(|| chains.values().map(LiveChain::private_memory).sum());
+    figures
 }
 
 /// Moves the socket away from descriptor 0, which becomes /dev/null.
@@ -181,7 +186,7 @@ fn take_socket() -> io::Result<UnixStream> {
     }
     let socket = UnixStream::from(socket);
     socket.peer_addr().map_err(|_| {
-        breach("descriptor 0 is no socket; `serve` starts workers, nobody else does")
+        protocol_error("descriptor 0 is no socket; `serve` starts workers, nobody else does")
     })?;
     Ok(socket)
 }
@@ -198,35 +203,41 @@ fn take_variables(
     for (name, len) in named {
         left = left
             .checked_sub(*len)
-            .ok_or_else(|| breach("variables longer than their frame"))?;
+            .ok_or_else(|| protocol_error("variables longer than their frame"))?;
         let mut value = Secret::zeroed(*len).map_err(io::Error::other)?;
         socket.read_exact(&mut value)?;
         all.insert(name.clone(), value);
     }
     match left {
         0 => Ok(all),
-        _ => Err(breach("a frame longer than its variables")),
+        _ => Err(protocol_error("a frame longer than its variables")),
     }
 }
 
 fn bring_to_life(
     start: &Start,
     variables: Variables,
-) -> Result<(BTreeMap<String, LiveChain>, Duration), String> {
+) -> Result<(BTreeMap<ChainId, LiveChain>, Duration), String> {
     let begun = Instant::now();
-    let names: Vec<&str> = start.file.chains.keys().map(String::as_str).collect();
-    let (live, _, _) = crate::life::start(&start.file, &names, &start.built, variables, false)
-        .map_err(|e| e.to_string())?;
+    let names: Vec<ChainId> = start.file.chains.keys().cloned().collect();
+    let started = crate::life::start(
+        &start.file,
+        &names,
+        &start.built,
+        variables,
+        Probes::Refused,
+    )
+    .map_err(|e| e.to_string())?;
     let mut chains = BTreeMap::new();
-    for (name, mut chain) in names.into_iter().zip(live) {
+    for mut chain in started.chains {
         chain.prepare().map_err(|e| e.to_string())?;
-        chains.insert(name.to_owned(), chain);
+        chains.insert(chain.chain().name.clone(), chain);
     }
     Ok((chains, begun.elapsed()))
 }
 
-fn took(hop: &Hop) -> Took {
-    Took {
+fn took(hop: &Hop) -> HopTiming {
+    HopTiming {
         at: micros(hop.at),
         copy: micros(hop.copy),
         run: micros(hop.run),
@@ -237,7 +248,7 @@ fn micros(d: Duration) -> f64 {
     d.as_secs_f64() * 1e6
 }
 
-fn breach(what: &str) -> io::Error {
+fn protocol_error(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
@@ -250,7 +261,8 @@ fn begin(socket: &mut UnixStream) -> io::Result<Option<(u8, Vec<u8>, usize)>> {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     }
-    let prefix = Prefix::decode(bytes).ok_or_else(|| breach("a frame with a strange prefix"))?;
+    let prefix =
+        Prefix::decode(bytes).ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
     let mut head = vec![0; prefix.head];
     socket.read_exact(&mut head)?;
     Ok(Some((prefix.kind, head, prefix.payload)))

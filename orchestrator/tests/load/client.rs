@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// What became of requests.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
+pub(crate) struct Outcomes {
     /// Answered as they must be, errors that were asked for among them.
     pub(crate) right: u64,
     /// Told that their worker died: 502.
@@ -25,7 +25,7 @@ pub(crate) struct Tally {
     pub(crate) strange: Vec<String>,
 }
 
-impl Tally {
+impl Outcomes {
     pub(crate) fn add(&mut self, other: &Self) {
         self.right += other.right;
         self.worker_lost += other.worker_lost;
@@ -73,7 +73,7 @@ pub(crate) struct Client {
     /// Bytes that came and belong to the next answer: there are none.
     read: Vec<u8>,
     random: u64,
-    pub(crate) tally: Tally,
+    pub(crate) outcomes: Outcomes,
 }
 
 impl Client {
@@ -83,7 +83,7 @@ impl Client {
             stream: None,
             read: Vec::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            tally: Tally::default(),
+            outcomes: Outcomes::default(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Client {
             Ok(answer) => answer,
             Err(e) => {
                 self.stream = None;
-                self.tally.lost += 1;
+                self.outcomes.lost += 1;
                 self.strange(format!("{path}, {} bytes: {e}", body.len()));
                 return;
             }
@@ -136,15 +136,15 @@ impl Client {
             _ => answer.told().1.into_bytes(),
         };
         if (answer.status, &told) == (want.0, &want.1) {
-            self.tally.right += 1;
-            self.tally.times.push(took.as_micros() as u32);
+            self.outcomes.right += 1;
+            self.outcomes.times.push(took.as_micros() as u32);
             return;
         }
         match (answer.status, &told[..]) {
-            (502, b"worker-lost") => self.tally.worker_lost += 1,
-            (429, b"queue-full") | (503, b"no-worker") => self.tally.turned_away += 1,
+            (502, b"worker-lost") => self.outcomes.worker_lost += 1,
+            (429, b"queue-full") | (503, b"no-worker") => self.outcomes.turned_away += 1,
             (status, _) => {
-                self.tally.wrong += 1;
+                self.outcomes.wrong += 1;
                 let told = String::from_utf8_lossy(&told[..told.len().min(100)]).into_owned();
                 self.strange(format!("{path}, {} bytes: {status} {told}", body.len()));
             }
@@ -152,14 +152,14 @@ impl Client {
     }
 
     fn strange(&mut self, what: String) {
-        if self.tally.strange.len() < 5 {
-            self.tally.strange.push(what);
+        if self.outcomes.strange.len() < 5 {
+            self.outcomes.strange.push(what);
         }
     }
 
     /// Sends a request, or half of it, and hangs up.
     fn abandon(&mut self, body: &[u8]) {
-        self.tally.abandoned += 1;
+        self.outcomes.abandoned += 1;
         let Ok(mut stream) = TcpStream::connect(self.address) else {
             return;
         };

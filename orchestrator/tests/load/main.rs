@@ -13,7 +13,7 @@ use common::server;
 mod client;
 mod processes;
 
-use client::{Client, Tally};
+use client::{Client, Outcomes};
 use processes::Sample;
 use server::{Server, chains, send};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,13 +55,13 @@ impl Clock {
 }
 
 /// Runs clients against a server for a while, and faults beside them. Tells the
-/// clients' tally, how many workers were killed, and samples on the way.
+/// clients' outcomes, how many workers were killed, and samples on the way.
 fn phase(
     server: &Server,
     time: Duration,
     faults: Faults,
     seed: u64,
-) -> (Tally, usize, Vec<Sample>) {
+) -> (Outcomes, usize, Vec<Sample>) {
     let stop = AtomicBool::new(false);
     let kills = AtomicUsize::new(0);
     let clock = Clock {
@@ -69,7 +69,7 @@ fn phase(
         bell: Condvar::new(),
     };
     let mut samples = Vec::new();
-    let tally = std::thread::scope(|scope| {
+    let outcomes = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|n| {
                 let mut client = Client::new(server.address, seed * 1000 + n as u64);
@@ -78,7 +78,7 @@ fn phase(
                     while !stop.load(Ordering::Relaxed) {
                         client.ask();
                     }
-                    client.tally
+                    client.outcomes
                 })
             })
             .collect();
@@ -126,13 +126,13 @@ fn phase(
         }
         clock.ring();
         stop.store(true, Ordering::Relaxed);
-        let mut all = Tally::default();
+        let mut all = Outcomes::default();
         for client in clients {
             all.add(&client.join().unwrap());
         }
         all
     });
-    (tally, kills.into_inner(), samples)
+    (outcomes, kills.into_inner(), samples)
 }
 
 #[test]
@@ -184,18 +184,18 @@ fn every_request_gets_one_right_answer_whatever_fails() {
         ("all of it", every),
         ("calm again", Faults::default()),
     ];
-    let mut table = Tally::head();
+    let mut table = Outcomes::head();
     for (i, (name, faults)) in phases.into_iter().enumerate() {
-        let (tally, kills, _) = phase(&server, time, faults, i as u64 + 1);
-        table += &tally.row(name, kills, time);
+        let (outcomes, kills, _) = phase(&server, time, faults, i as u64 + 1);
+        table += &outcomes.row(name, kills, time);
         eprintln!("{table}");
-        assert_eq!(tally.wrong, 0, "{name}: {:#?}", tally.strange);
-        assert_eq!(tally.lost, 0, "{name}: {:#?}", tally.strange);
+        assert_eq!(outcomes.wrong, 0, "{name}: {:#?}", outcomes.strange);
+        assert_eq!(outcomes.lost, 0, "{name}: {:#?}", outcomes.strange);
         assert!(
-            tally.worker_lost <= kills as u64,
-            "{name}: {kills} kills, {tally:?}"
+            outcomes.worker_lost <= kills as u64,
+            "{name}: {kills} kills, {outcomes:?}"
         );
-        assert!(tally.right > 0, "{name}");
+        assert!(outcomes.right > 0, "{name}");
     }
     server.folder.write("chain.toml", chains(""));
     soak(&mut server);
@@ -226,9 +226,14 @@ fn soak(server: &mut Server) {
         hangups: rarely(7),
         edits: rarely(11),
     };
-    let (tally, kills, samples) = phase(server, time, faults, 99);
-    eprintln!("{}{}", Tally::head(), tally.row("soak", kills, time));
-    assert_eq!((tally.wrong, tally.lost), (0, 0), "{:#?}", tally.strange);
+    let (outcomes, kills, samples) = phase(server, time, faults, 99);
+    eprintln!("{}{}", Outcomes::head(), outcomes.row("soak", kills, time));
+    assert_eq!(
+        (outcomes.wrong, outcomes.lost),
+        (0, 0),
+        "{:#?}",
+        outcomes.strange
+    );
     let after = settle(server);
     let (Some(before), Some(after)) = (before, after) else {
         eprintln!("SKIPPED: memory and descriptors are read from /proc, which is not here");

@@ -59,7 +59,7 @@ fn every_path_and_method_is_the_targets() {
     let invoked = |log: &str| log.matches("answered in").count();
     assert_eq!(invoked(&before), invoked(&server.log()), "not invoked");
 
-    // What is for operators has its own door, and nothing else goes there.
+    // What is for operators has its own listener, and nothing else is served there.
     let admin = server.admin();
     assert_eq!(admin.get("/readyz").body, b"ready\n");
     assert!(

@@ -122,7 +122,7 @@ fn init_child(
     rt.flags = flags;
     rt.self_desc = -1;
     rt.cap = Rights::all();
-    (rt.expected, rt.looked) = (0, 0);
+    (rt.expected, rt.gave, rt.looked) = (None, 0, 0);
     signals::hear(rt.bell.word());
     let creator_rights = Rights::granted_by(specs);
     let is_creators = prepared.creator.is_none();

@@ -8,9 +8,10 @@
 //! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`bpf`]: their instructions; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
+mod bpf;
 pub(crate) mod confine;
 mod create;
 pub(crate) mod faults;

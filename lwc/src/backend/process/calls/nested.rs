@@ -268,7 +268,7 @@ fn init_child(
     rt.self_fd = None;
     rt.cap = Rights::all();
     signals::hear(rt.bell.word());
-    (rt.expected, rt.looked) = (0, 0);
+    (rt.expected, rt.gave, rt.looked) = (None, 0, 0);
     let line = rt.line.as_ref().ok_or_else(|| no("no line"))?;
     fds::show_credentials(line)?;
     let at = |with| slots.pair(nested.slot, with);

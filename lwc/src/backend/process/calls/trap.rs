@@ -192,7 +192,7 @@ fn converse(
         if again {
             alive(rt, monitor.channel)?;
             rt.bell.set_awaits(monitor.id);
-            rt.expected = monitor.channel;
+            rt.expected = Some(monitor.channel);
             let (channels, bell) = (&mut rt.channels, &rt.bell);
             let c = channels.get_mut(monitor.channel).and_then(Option::as_mut);
             let c = c.ok_or(Errno::ESRCH)?;
@@ -255,7 +255,7 @@ fn send_back(rt: &mut Runtime, index: usize) -> bool {
     let Some(peer) = rt.channel(index).map(|c| c.peer) else {
         return false;
     };
-    rt.expected = index;
+    rt.expected = Some(index);
     let (channels, bell) = (&mut rt.channels, &rt.bell);
     let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return false;

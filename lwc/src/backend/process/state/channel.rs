@@ -41,6 +41,8 @@ pub(crate) struct Channel {
     pub(crate) sealed: bool,
     /// The root has booked that we hold the peer, whether the user does or not.
     pub(crate) booked: bool,
+    /// By which channel the baton came when it had last gone to this one.
+    pub(crate) answered_by: Option<usize>,
     /// The peer was on its way to sleep when it was rung, all the time.
     pub(crate) unrung: bool,
     /// What the peer may get of me by this channel.
@@ -79,6 +81,7 @@ impl Channel {
             dead: None,
             sealed: false,
             booked: false,
+            answered_by: None,
             unrung: false,
             granted: Rights::none(),
             mine: Rights::none(),

@@ -1,6 +1,6 @@
 //! What a context is compared with: the least that handing over between two
 //! processes or threads can cost, and the ways to make and end one. Nothing
-//! here knows of contexts; `cargo bench -p lwc` and `lwc-orchestrator bench`
+//! here knows of contexts; `cargo bench -p lwc-benches` and `lwc-orchestrator bench`
 //! run these beside them.
 
 mod child;

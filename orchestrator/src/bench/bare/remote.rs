@@ -1,8 +1,8 @@
 //! A measurement that needs a process of its own, such as one with threads:
 //! contexts belong to processes with one.
 
-use crate::child::Child;
-use crate::hand_over::pipe;
+use super::child::Child;
+use super::hand_over::pipe;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Remote {
                 if orders.read_exact(&mut n).is_err() {
                     std::process::exit(0);
                 }
-                let took = crate::time(u32::from_ne_bytes(n), &mut what);
+                let took = super::time(u32::from_ne_bytes(n), &mut what);
                 let nanos = took.as_nanos() as u64;
                 if answers.write_all(&nanos.to_ne_bytes()).is_err() {
                     std::process::exit(0);

@@ -1,7 +1,7 @@
 //! Handing over to another process and back.
 
-use crate::child::{Child, SharedPage};
-use crate::cpu::pin;
+use super::child::{Child, SharedPage};
+use super::cpu::pin;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -273,8 +273,8 @@ fn echo(mut from: impl Read, mut to: impl Write) -> std::convert::Infallible {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Remote, Thread, UserContext, cpu};
     use super::*;
-    use crate::{Remote, Thread, UserContext, cpu};
 
     #[test]
     fn every_partner_answers_each_time() {

@@ -1,7 +1,7 @@
 //! Handing over to another thread and back.
 
-use crate::cpu::pin;
-use crate::hand_over::{RoundTrip, Scope, wait, wake};
+use super::cpu::pin;
+use super::hand_over::{RoundTrip, Scope, wait, wake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;

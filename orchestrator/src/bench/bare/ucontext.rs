@@ -1,7 +1,7 @@
 //! Switching between two stacks of one thread (swapcontext(3)): no isolation,
 //! the paper's "user thread".
 
-use crate::hand_over::RoundTrip;
+use super::hand_over::RoundTrip;
 use libc::{c_int, ucontext_t};
 
 unsafe extern "C" {

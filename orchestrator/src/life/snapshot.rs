@@ -3,12 +3,12 @@
 //! The context that [`main`] makes of a new one loads the function, enters
 //! the sandbox and parks: the snapshot. It never sees an invocation. On the
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
-//! root that it is ready and serves invocations (`serve.rs`).
+//! root that it is ready and serves invocations (`invocation.rs`).
 
 use super::control::Control;
 use super::host::{CALLS, HostState};
-use super::letter::Letter;
-use super::{limits, probe, serve};
+use super::message_header::MessageHeader;
+use super::{Probes, invocation, limits, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::cell::Cell;
@@ -21,12 +21,12 @@ pub(crate) mod word {
     /// Root to snapshot: make a copy, which clears its output region first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy, and copy to the next: run the handler. The number of the
-    /// request; the rest is on the control page or behind the bytes.
+    /// request; the rest is on the control page or around the bytes.
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
     /// Root to copy: do as for an invocation, but run no handler.
-    pub(crate) const REHEARSE: u64 = 4;
+    pub(crate) const WARM_UP: u64 = 4;
     /// Root to copy: from now on take over from one context and hand over to
     /// another. Words: their descriptors there, or [`NOBODY`].
     pub(crate) const LINK: u64 = 5;
@@ -47,7 +47,7 @@ pub(crate) mod word {
     /// Snapshot or copy: somebody switched here who has no business to. (A copy
     /// tells it only where contexts run in turn, and the control must go
     /// somewhere.)
-    pub(crate) const STRANGER: u64 = 15;
+    pub(crate) const UNEXPECTED: u64 = 15;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
 }
@@ -59,13 +59,16 @@ pub(crate) struct Parts<'a> {
     pub(crate) has_init: bool,
     pub(crate) memory: u64,
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// Where the messages are, and from which byte on.
     pub(crate) input: &'a Region,
+    pub(crate) input_at: usize,
     pub(crate) output: &'a Region,
+    pub(crate) output_at: usize,
     /// Bytes of a message in either.
     pub(crate) capacity: usize,
     pub(crate) control: &'a Control,
-    pub(crate) request: Letter<'a>,
-    pub(crate) reply: Letter<'a>,
+    pub(crate) request: MessageHeader<'a>,
+    pub(crate) reply: MessageHeader<'a>,
     /// Whether a function writes the request, which is checked then.
     pub(crate) from_function: bool,
     /// Whether functions hand over to each other.
@@ -75,8 +78,21 @@ pub(crate) struct Parts<'a> {
     /// Whether an input is copied before the handler sees it: who wrote it may
     /// still run, and write.
     pub(crate) keep_input: bool,
-    /// Whether copies answer probes; set for audits alone.
-    pub(crate) audit: bool,
+    pub(crate) probes: Probes,
+}
+
+impl Parts<'_> {
+    /// Where the bytes of the request are.
+    pub(crate) fn input_place(&self) -> *const u8 {
+        // SAFETY: inside the region, as who made the parts laid it out.
+        unsafe { self.input.as_ptr().add(self.input_at) }
+    }
+
+    /// Where those of the reply go.
+    pub(crate) fn output_place(&self) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { self.output.as_ptr().add(self.output_at) }
+    }
 }
 
 /// The loaded function.
@@ -156,7 +172,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
             ));
         }
     }
-    if parts.audit {
+    if parts.probes == Probes::Answered {
         probe::note_areas();
     }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
@@ -214,7 +230,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 end.address,
                 end.id,
             ],
-            Ok(_) => [word::STRANGER, 0, 0, 0, 0],
+            Ok(_) => [word::UNEXPECTED, 0, 0, 0, 0],
             Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
         };
     }
@@ -245,7 +261,7 @@ fn copy_self(
                     let _ = root.switch(&[word::FAILED, errno]);
                 }
             }
-            serve::serve(root, parts, state, loaded)
+            invocation::serve(root, parts, state, loaded)
         }
     }
 }

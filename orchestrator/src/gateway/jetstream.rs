@@ -14,8 +14,10 @@
 
 use super::Gateway;
 use super::http::{Source, invoke, is_identity};
-use super::nats::{InvocationId, head, put, told};
-use super::problem::{Cause, Problem};
+use super::message::InvocationId;
+use super::nats::{head, put, to_nats};
+use super::problem::{OwnProblem, Problem, ProblemKind};
+use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{self, AckKind, Message};
@@ -34,44 +36,45 @@ use tokio::time::{Instant, interval, sleep, timeout};
 /// How long a node may be silent before a message is given to another.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How often a node says that it is still at work.
-const PULSE: Duration = Duration::from_secs(3);
+const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// How often a message may fail before it is taken out of the stream.
 const TRIES: i64 = 5;
 /// How often it may be given out, whatever became of it: nodes may have died.
 const DELIVERIES: i64 = 10;
 /// How long one asks for a message before one asks again.
-const PULL: Duration = Duration::from_secs(20);
+const PULL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Before a failed message is given out again.
-const REST: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Before what is not there is tried again; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long those who wait for messages may take to end.
-const LEAVE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REPLY_TO: &str = "Lwc-Reply-To";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// The takers of messages, one for each worker and chain.
-pub(super) struct Work {
+/// The tasks that pull messages, one for each worker and chain.
+pub(super) struct JetStreamWork {
     stop: watch::Sender<bool>,
-    takers: JoinSet<()>,
+    pullers: JoinSet<()>,
 }
 
-impl Work {
+impl JetStreamWork {
     /// Takes messages for every chain that is served now, as soon as the stream
     /// is there; makes the stream if nobody has.
     pub(super) fn start(gateway: &Arc<Gateway>) -> Option<Self> {
         let options = gateway.options.nats.as_ref()?;
         let (client, stream) = (gateway.nats.clone()?, options.stream.clone()?);
         let stop = watch::Sender::new(false);
-        let mut takers = JoinSet::new();
-        let fleet = gateway.fleet();
-        // A chain of one function (`functions/NAME`) is no chain of the file.
-        let chains = fleet.file.chains.keys().filter(|c| !c.contains('/'));
+        let mut pullers = JoinSet::new();
+        let generation = gateway.generation();
+        // Nobody hands in work for a function alone.
+        let named = |c: &&ChainId| matches!(c.kind(), ChainKind::Named(_));
+        let chains = generation.file.chains.keys().filter(named);
         for chain in chains {
             for _ in 0..gateway.options.workers {
-                let taker = Taker {
+                let puller = Puller {
                     gateway: Arc::clone(gateway),
                     client: client.clone(),
                     prefix: options.prefix.clone(),
@@ -79,29 +82,29 @@ impl Work {
                     chain: chain.clone(),
                     stop: stop.subscribe(),
                 };
-                takers.spawn(taker.run());
+                pullers.spawn(puller.run());
             }
         }
-        Some(Self { stop, takers })
+        Some(Self { stop, pullers })
     }
 
     /// Takes no more; what was taken goes on, and counts as in flight.
     pub(super) async fn stop(mut self) {
         self.stop.send_replace(true);
-        let ended = async { while self.takers.join_next().await.is_some() {} };
-        if timeout(LEAVE, ended).await.is_err() {
+        let ended = async { while self.pullers.join_next().await.is_some() {} };
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
             // They are at work; whoever drains waits for them.
-            self.takers.detach_all();
+            self.pullers.detach_all();
         }
     }
 }
 
-struct Taker {
+struct Puller {
     gateway: Arc<Gateway>,
     client: Client,
     prefix: String,
     stream: String,
-    chain: String,
+    chain: ChainId,
     stop: watch::Receiver<bool>,
 }
 
@@ -115,7 +118,7 @@ enum End {
     Again(Duration),
 }
 
-impl Taker {
+impl Puller {
     async fn run(mut self) {
         let mut pause = PAUSE;
         while !*self.stop.borrow() {
@@ -154,7 +157,7 @@ impl Taker {
         loop {
             let begun = Instant::now();
             let next = async {
-                let batch = consumer.batch().max_messages(1).expires(PULL);
+                let batch = consumer.batch().max_messages(1).expires(PULL_TIMEOUT);
                 let mut messages = batch.messages().await.map_err(text)?;
                 messages.next().await.transpose().map_err(text)
             };
@@ -198,7 +201,7 @@ impl Taker {
     /// One message to its end, or back into the stream.
     async fn serve(&mut self, message: Message) {
         let gateway = Arc::clone(&self.gateway);
-        let _flight = gateway.fly();
+        let _flight = gateway.begin_request();
         let (tries, place) = match message.info() {
             Ok(info) => (
                 info.delivered,
@@ -216,19 +219,19 @@ impl Taker {
         let end = {
             let run = self.attempt(&message, &id, tries);
             tokio::pin!(run);
-            let mut pulse = interval(PULSE);
+            let mut pulse = interval(PROGRESS_EVERY);
             pulse.tick().await;
             loop {
                 tokio::select! {
                     end = &mut run => break end,
-                    _ = pulse.tick() => said(&id, message.ack_with(AckKind::Progress).await),
+                    _ = pulse.tick() => log_unacknowledged(&id, message.ack_with(AckKind::Progress).await),
                 }
             }
         };
         match end {
             End::Done(result) => {
                 self.gateway.metrics.worked(result);
-                said(&id, message.double_ack().await);
+                log_unacknowledged(&id, message.double_ack().await);
             }
             End::Poison => {
                 self.gateway.metrics.worked("poison");
@@ -236,11 +239,11 @@ impl Taker {
                     "NATS: message {id} for {} failed in {tries} deliveries and is taken out of the stream",
                     self.chain
                 );
-                said(&id, message.double_ack_with(AckKind::Term).await);
+                log_unacknowledged(&id, message.double_ack_with(AckKind::Term).await);
             }
             End::Again(after) => {
                 self.gateway.metrics.worked("again");
-                said(&id, message.ack_with(AckKind::Nak(Some(after))).await);
+                log_unacknowledged(&id, message.ack_with(AckKind::Nak(Some(after))).await);
             }
         }
     }
@@ -248,8 +251,7 @@ impl Taker {
     async fn attempt(&mut self, message: &Message, id: &str, tries: i64) -> End {
         if tries > DELIVERIES {
             let problem = Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "given-up",
+                ProblemKind::GivenUp,
                 format!("{DELIVERIES} times a node took this message and did not end it"),
             );
             let (parts, body) = problem.respond(Some(&self.chain), Some(id)).into_parts();
@@ -261,9 +263,9 @@ impl Taker {
         }
         let mut pause = PAUSE;
         loop {
-            let Some(intake) = self.gateway.intake(&self.chain) else {
+            let Some(input) = self.gateway.input(&self.chain) else {
                 // The file has just changed; another node may have the chain.
-                return End::Again(REST);
+                return End::Again(RETRY_PAUSE);
             };
             let mut parts = head(message.headers.as_ref(), &self.chain);
             parts.extensions.insert(InvocationId(id.to_owned()));
@@ -273,34 +275,34 @@ impl Taker {
                 Source::Whole(message.payload.clone()),
                 Instant::now(),
                 self.chain.clone(),
-                &intake,
+                &input,
             )
             .await;
             let status = reply.status();
             let (parts, body) = reply.into_parts();
             let body = collected(body).await;
             // A function may write what looks like a problem; this it cannot.
-            let cause = parts.extensions.get::<Cause>().map_or("", |c| c.word);
+            let failure = parts.extensions.get::<OwnProblem>().map(|p| p.kind);
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
-            match blame(cause, status) {
+            match blame(failure, status) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
                 Blame::Nobody => {
                     self.rest(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
-                Blame::Perhaps if tries < TRIES => return End::Again(REST),
+                Blame::Perhaps if tries < TRIES => return End::Again(RETRY_PAUSE),
                 _ => {}
             }
             let reply = hyper::Response::from_parts(parts, body);
-            let failed = !cause.is_empty();
+            let failed = failure.is_some();
             if let Err(why) = self.publish(message, id, reply).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");
                 if tries < TRIES {
-                    return End::Again(REST);
+                    return End::Again(RETRY_PAUSE);
                 }
             }
-            return match (failed, blame(cause, status)) {
+            return match (failed, blame(failure, status)) {
                 (_, Blame::Perhaps) => End::Poison,
                 (true, _) => End::Done("failed"),
                 (false, _) => End::Done("answered"),
@@ -319,7 +321,7 @@ impl Taker {
         let Some(subject) = wanted else {
             return Ok(());
         };
-        if !may_be_told(subject, &self.prefix) {
+        if !may_reply_to(subject, &self.prefix) {
             log::warn!(
                 "NATS: message {id} wants its answer at {subject:?}, which is neither an inbox \
                  nor below {}.results; it is published nowhere",
@@ -327,7 +329,7 @@ impl Taker {
             );
             return Ok(());
         }
-        let (mut headers, result) = told(&self.gateway, reply);
+        let (mut headers, result) = to_nats(&self.gateway, reply);
         put(&mut headers, MESSAGE_ID, id);
         let body = match result {
             Ok(body) => body,
@@ -359,21 +361,45 @@ enum Blame {
     Nobody,
 }
 
-fn blame(cause: &str, status: StatusCode) -> Blame {
-    match cause {
-        "queue-full" | "no-worker" | "circuit-open" | "draining" | "aborted" => Blame::Nobody,
-        "remote" if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
-        "remote" if status.is_client_error() => Blame::Final,
-        "crash" | "misbehaved" | "worker-lost" | "timeout" | "deadline" | "backend" | "remote" => {
-            Blame::Perhaps
-        }
-        _ => Blame::Final,
+fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
+    let Some(kind) = failure else {
+        return Blame::Final;
+    };
+    match kind {
+        ProblemKind::Aborted
+        | ProblemKind::CircuitOpen
+        | ProblemKind::Draining
+        | ProblemKind::NoWorker
+        | ProblemKind::QueueFull => Blame::Nobody,
+        ProblemKind::Remote if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
+        ProblemKind::Remote if status.is_client_error() => Blame::Final,
+        ProblemKind::Backend
+        | ProblemKind::Crash
+        | ProblemKind::Deadline
+        | ProblemKind::Misbehaved
+        | ProblemKind::Remote
+        | ProblemKind::Timeout
+        | ProblemKind::WorkerLost => Blame::Perhaps,
+        ProblemKind::BadBody
+        | ProblemKind::BadContentType
+        | ProblemKind::BadEvent
+        | ProblemKind::BadHeader
+        | ProblemKind::BadTimeout
+        | ProblemKind::Error
+        | ProblemKind::GivenUp
+        | ProblemKind::Method
+        | ProblemKind::SlowBody
+        | ProblemKind::TooBig
+        | ProblemKind::TooLarge
+        | ProblemKind::UnknownChain
+        | ProblemKind::UnknownFunction
+        | ProblemKind::UnknownPath => Blame::Final,
     }
 }
 
 /// Where answers may be published, whoever asks: a node has more rights than
 /// those who give it work, and lends none of them.
-fn may_be_told(subject: &str, prefix: &str) -> bool {
+fn may_reply_to(subject: &str, prefix: &str) -> bool {
     let plain = |token: &str| {
         !token.is_empty()
             && token
@@ -402,7 +428,7 @@ fn own_id(headers: Option<&HeaderMap>) -> Option<String> {
     is_identity(id).then(|| id.to_owned())
 }
 
-fn said(id: &str, result: Result<(), impl Display>) {
+fn log_unacknowledged(id: &str, result: Result<(), impl Display>) {
     if let Err(e) = result {
         log::warn!("NATS: what became of message {id} could not be said: {e}; it may come again");
     }
@@ -425,7 +451,7 @@ mod tests {
     #[test]
     fn answers_go_to_inboxes_and_results_alone() {
         for good in ["_INBOX.abc.1", "lwc.results.a", "lwc.results.a.b-c"] {
-            assert!(may_be_told(good, "lwc"), "{good}");
+            assert!(may_reply_to(good, "lwc"), "{good}");
         }
         let long = format!("_INBOX.{}", "a".repeat(300));
         for bad in [
@@ -445,7 +471,7 @@ mod tests {
             "other.results.a",
             &long,
         ] {
-            assert!(!may_be_told(bad, "lwc"), "{bad:?}");
+            assert!(!may_reply_to(bad, "lwc"), "{bad:?}");
         }
     }
 
@@ -465,15 +491,16 @@ mod tests {
 
     #[test]
     fn a_message_is_blamed_only_for_what_it_may_have_done() {
-        let of = |cause, status| blame(cause, StatusCode::from_u16(status).unwrap());
-        assert_eq!(of("", 200), Blame::Final);
-        assert_eq!(of("error", 503), Blame::Final);
-        assert_eq!(of("too-large", 413), Blame::Final);
-        assert_eq!(of("queue-full", 429), Blame::Nobody);
-        assert_eq!(of("remote", 503), Blame::Nobody);
-        assert_eq!(of("aborted", 503), Blame::Nobody);
-        assert_eq!(of("remote", 400), Blame::Final);
-        assert_eq!(of("remote", 502), Blame::Perhaps);
-        assert_eq!(of("crash", 502), Blame::Perhaps);
+        use ProblemKind::{Aborted, Crash, Error, QueueFull, Remote, TooLarge};
+        let of = |kind, status| blame(Some(kind), StatusCode::from_u16(status).unwrap());
+        assert_eq!(blame(None, StatusCode::OK), Blame::Final);
+        assert_eq!(of(Error, 503), Blame::Final);
+        assert_eq!(of(TooLarge, 413), Blame::Final);
+        assert_eq!(of(QueueFull, 429), Blame::Nobody);
+        assert_eq!(of(Remote, 503), Blame::Nobody);
+        assert_eq!(of(Aborted, 503), Blame::Nobody);
+        assert_eq!(of(Remote, 400), Blame::Final);
+        assert_eq!(of(Remote, 502), Blame::Perhaps);
+        assert_eq!(of(Crash, 502), Blame::Perhaps);
     }
 }

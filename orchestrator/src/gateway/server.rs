@@ -1,12 +1,12 @@
 //! The gateway's own life: listening, SIGHUP, SIGTERM.
 
 use super::circuit::Circuits;
-use super::fleet::{Crew, Fleet, Plan};
-use super::http::Door;
+use super::generation::{Generation, Plan, WorkerTasks};
+use super::http::ListenerKind;
 use super::metrics::Metrics;
-use super::nats::Offer;
+use super::nats::Endpoints;
 use super::otlp::Spans;
-use super::patience::Patient;
+use super::timed_stream::TimedStream;
 use super::watch::Watch;
 use super::{Gateway, Loader, Options, add_functions, http};
 use crate::chain_file::Origin;
@@ -35,9 +35,9 @@ const PING: Duration = Duration::from_secs(20);
 /// How long answers may take to leave once all are made.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long idle workers may take to end.
-const LEAVE: Duration = Duration::from_secs(4);
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait when the system has no descriptors left.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until SIGTERM or SIGINT. `ready` is told the address once requests
 /// are welcome. True when every request was served before the end.
@@ -74,7 +74,7 @@ pub async fn serve(
     };
     let metrics = Arc::new(Metrics::new());
     let begun = SystemTime::now();
-    let (fleet, mut crew) = tokio::select! {
+    let (generation, mut tasks) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
@@ -83,28 +83,33 @@ pub async fn serve(
     let gateway = Arc::new(Gateway {
         circuits: Arc::new(circuits),
         options,
-        fleet: RwLock::new(fleet),
+        generation: RwLock::new(generation),
         metrics,
         spans,
         nats,
         draining: AtomicBool::new(false),
         in_flight: AtomicUsize::new(0),
-        landed: Notify::new(),
+        all_answered: Notify::new(),
     });
     let graceful = GracefulShutdown::new();
-    let public = listen(Arc::clone(&gateway), Door::Public, listener, &graceful);
+    let public = listen(
+        Arc::clone(&gateway),
+        ListenerKind::Public,
+        listener,
+        &graceful,
+    );
     let operators = async {
         match admin {
-            Some((l, _)) => listen(Arc::clone(&gateway), Door::Admin, l, &graceful).await,
+            Some((l, _)) => listen(Arc::clone(&gateway), ListenerKind::Admin, l, &graceful).await,
             None => std::future::pending().await,
         }
     };
     let mut listening = Box::pin(async { tokio::join!(public, operators) });
-    let mut offer = Offer::start(&gateway).await?;
+    let mut endpoints = Endpoints::start(&gateway).await?;
     ready(address, admin_address);
     // Old generations that still serve what they took.
-    let mut old: Vec<(Arc<Fleet>, Crew)> = Vec::new();
-    let mut watch = Watch::over(&gateway.fleet().file, begun).await;
+    let mut old: Vec<(Arc<Generation>, WorkerTasks)> = Vec::new();
+    let mut watch = Watch::over(&gateway.generation().file, begun).await;
     loop {
         let reload = async {
             tokio::select! {
@@ -118,7 +123,7 @@ pub async fn serve(
             let begun = SystemTime::now();
             let new = reload(&gateway, &load).await;
             if new.is_some() {
-                watch = Watch::over(&gateway.fleet().file, begun).await;
+                watch = Watch::over(&gateway.generation().file, begun).await;
             }
             new
         };
@@ -127,32 +132,32 @@ pub async fn serve(
             _ = term.recv() => break,
             _ = int.recv() => break,
             new = reload => {
-                if let Some((fleet, new)) = new {
+                if let Some((generation, new)) = new {
                     // The new one listens before the old one stops.
-                    let old_offer = match Offer::start(&gateway).await {
-                        Ok(next) => std::mem::replace(&mut offer, next),
+                    let old_endpoints = match Endpoints::start(&gateway).await {
+                        Ok(next) => std::mem::replace(&mut endpoints, next),
                         Err(e) => {
                             log::error!("{e}; the old chains are offered on");
                             None
                         }
                     };
-                    if let Some(old) = old_offer {
+                    if let Some(old) = old_endpoints {
                         old.stop().await;
                     }
-                    old.retain_mut(|(_, crew)| {
-                        while crew.try_join_next().is_some() {}
-                        !crew.is_empty()
+                    old.retain_mut(|(_, tasks)| {
+                        while tasks.try_join_next().is_some() {}
+                        !tasks.is_empty()
                     });
-                    old.push((fleet, std::mem::replace(&mut crew, new)));
+                    old.push((generation, std::mem::replace(&mut tasks, new)));
                 }
             }
         }
     }
-    old.push((gateway.fleet(), crew));
+    old.push((gateway.generation(), tasks));
 
     // Other nodes get what comes from now on.
-    if let Some(offer) = offer {
-        offer.stop().await;
+    if let Some(endpoints) = endpoints {
+        endpoints.stop().await;
     }
     gateway.draining.store(true, Ordering::Release);
     let limit = Instant::now() + gateway.options.drain;
@@ -162,7 +167,7 @@ pub async fn serve(
     );
     let served = tokio::select! {
         _ = &mut listening => false,
-        done = timeout_at(limit, all_landed(&gateway)) => done.is_ok(),
+        done = timeout_at(limit, all_answered(&gateway)) => done.is_ok(),
         // Asked twice: at once.
         _ = term.recv() => false,
         _ = int.recv() => false,
@@ -170,24 +175,24 @@ pub async fn serve(
     if !served {
         let left = gateway.in_flight.load(Ordering::Acquire);
         log::warn!("{left} requests were not served in time; each is told so");
-        for (fleet, _) in &old {
-            fleet.abort();
+        for (generation, _) in &old {
+            generation.abort();
         }
-        let _ = timeout(FLUSH, all_landed(&gateway)).await;
+        let _ = timeout(FLUSH, all_answered(&gateway)).await;
     }
-    for (fleet, _) in &old {
-        fleet.queues.drain();
+    for (generation, _) in &old {
+        generation.queues.drain();
     }
     drop(listening);
     if let Some(client) = &gateway.nats {
         super::nats::leave(client).await;
     }
     let _ = timeout(FLUSH, graceful.shutdown()).await;
-    for (_, mut crew) in old {
-        let ended = async { while crew.join_next().await.is_some() {} };
-        if timeout(LEAVE, ended).await.is_err() {
+    for (_, mut tasks) in old {
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
             // A worker that is just being started, or will not end.
-            crew.shutdown().await;
+            tasks.shutdown().await;
         }
     }
     let _ = spawn_blocking(move || gateway.spans.as_ref().map(Spans::close)).await;
@@ -207,15 +212,15 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> 
 }
 
 /// Returns when no request is in flight.
-async fn all_landed(gateway: &Gateway) {
+async fn all_answered(gateway: &Gateway) {
     loop {
-        let landed = gateway.landed.notified();
-        tokio::pin!(landed);
-        landed.as_mut().enable();
+        let all_answered = gateway.all_answered.notified();
+        tokio::pin!(all_answered);
+        all_answered.as_mut().enable();
         if gateway.in_flight.load(Ordering::Acquire) == 0 {
             return;
         }
-        landed.await;
+        all_answered.await;
     }
 }
 
@@ -224,7 +229,7 @@ async fn generation(
     options: &Options,
     load: Arc<Loader>,
     metrics: Arc<Metrics>,
-) -> Result<(Arc<Fleet>, Crew), String> {
+) -> Result<(Arc<Generation>, WorkerTasks), String> {
     // Compilers run; requests go on meanwhile.
     let loaded = spawn_blocking(move || load()).await;
     let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
@@ -250,29 +255,32 @@ async fn generation(
         queue: options.queue,
         options: options.worker_options.clone(),
     };
-    Fleet::launch(plan, metrics).await
+    Generation::launch(plan, metrics).await
 }
 
-/// Replaces the generation; returns the old fleet and the new crew. A file that
+/// Replaces the generation; returns the old one and the new one's tasks. A file that
 /// is no good is refused and all stays as it is.
-async fn reload(gateway: &Arc<Gateway>, load: &Arc<Loader>) -> Option<(Arc<Fleet>, Crew)> {
+async fn reload(
+    gateway: &Arc<Gateway>,
+    load: &Arc<Loader>,
+) -> Option<(Arc<Generation>, WorkerTasks)> {
     let new = generation(
         &gateway.options,
         Arc::clone(load),
         Arc::clone(&gateway.metrics),
     );
     match new.await {
-        Ok((fleet, crew)) => {
+        Ok((generation, tasks)) => {
             let mut current = gateway
-                .fleet
+                .generation
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            let old = std::mem::replace(&mut *current, fleet);
+            let old = std::mem::replace(&mut *current, generation);
             drop(current);
             old.queues.drain();
             gateway.metrics.reloaded("ok");
             log::info!("the new chain file is served");
-            Some((old, crew))
+            Some((old, tasks))
         }
         Err(why) => {
             gateway.metrics.reloaded("refused");
@@ -285,7 +293,7 @@ async fn reload(gateway: &Arc<Gateway>, load: &Arc<Loader>) -> Option<(Arc<Fleet
 /// Accepts connections for ever.
 async fn listen(
     gateway: Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     listener: TcpListener,
     graceful: &GracefulShutdown,
 ) {
@@ -296,9 +304,9 @@ async fn listen(
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(converse(
+                tokio::spawn(serve_connection(
                     Arc::clone(&gateway),
-                    door,
+                    kind,
                     stream,
                     graceful.watcher(),
                     permit,
@@ -307,16 +315,16 @@ async fn listen(
             Err(e) => {
                 // Of the connection (it is gone), or of us (no descriptors).
                 log::warn!("accepting a connection: {e}");
-                sleep(BREATH).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 /// One connection, to its end.
-async fn converse(
+async fn serve_connection(
     gateway: Arc<Gateway>,
-    door: Door,
+    kind: ListenerKind,
     stream: TcpStream,
     watcher: Watcher,
     _room: OwnedSemaphorePermit,
@@ -338,8 +346,8 @@ async fn converse(
         .keep_alive_timeout(limit)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD as u32);
-    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), door, request));
-    let io = TokioIo::new(Patient::new(stream, limit));
+    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), kind, request));
+    let io = TokioIo::new(TimedStream::new(stream, limit));
     let connection = builder.serve_connection(io, service);
     if let Err(e) = watcher.watch(connection).await {
         log::debug!("a connection ended: {e}");

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A TCP stream with limits on both waits.
-pub(super) struct Patient {
+pub(super) struct TimedStream {
     stream: TcpStream,
     limit: Duration,
     /// Runs until the protocol is known, then while a write is stuck.
@@ -26,7 +26,7 @@ pub(super) struct Patient {
     stuck: bool,
 }
 
-impl Patient {
+impl TimedStream {
     pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
         Self {
             stream,
@@ -61,7 +61,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for TimedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,15 +2,14 @@
 //! they die.
 
 use super::metrics::Metrics;
-use super::problem::Problem;
-use super::process::{Handed, Worker};
+use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
+use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
 use crate::life::environment::handed_on;
 use crate::worker::frame;
-use hyper::StatusCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// What a generation is made of.
 pub(super) struct Plan {
     pub(super) file: ChainFile,
-    pub(super) built: BTreeMap<String, Built>,
+    pub(super) built: BTreeMap<FunctionName, Built>,
     pub(super) workers: usize,
     pub(super) queue: usize,
     /// Options before `worker` on its command line.
@@ -37,17 +36,17 @@ pub(super) struct Plan {
 }
 
 /// A generation.
-pub(super) struct Fleet {
+pub(super) struct Generation {
     pub(super) file: ChainFile,
     /// The way of each chain's messages.
     pub(super) routes: Routes,
     /// Functions that take CloudEvents alone.
-    pub(super) take_events: BTreeSet<String>,
+    pub(super) take_events: BTreeSet<FunctionName>,
     pub(super) queues: Queues,
     /// The first frame of each worker, secrets of the environment in it.
     start: Zeroizing<Vec<u8>>,
     options: Vec<String>,
-    patience: Duration,
+    start_timeout: Duration,
     /// Workers that are ready or at work.
     alive: AtomicUsize,
     /// Those at work.
@@ -60,9 +59,9 @@ pub(super) struct Fleet {
 }
 
 /// The tasks of a generation, one a worker.
-pub(super) type Crew = JoinSet<()>;
+pub(super) type WorkerTasks = JoinSet<()>;
 
-impl Fleet {
+impl Generation {
     /// Starts all workers and waits until each is ready.
     ///
     /// # Errors
@@ -70,15 +69,15 @@ impl Fleet {
     pub(super) async fn launch(
         plan: Plan,
         metrics: Arc<Metrics>,
-    ) -> Result<(Arc<Self>, Crew), String> {
+    ) -> Result<(Arc<Self>, WorkerTasks), String> {
         let steps = plan.file.chains.values().flat_map(|c| &c.steps);
         // A worker bounds each step itself; this is for one that hangs.
-        let patience = steps
+        let start_timeout = steps
             .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
             + Duration::from_secs(15);
         let (local, routes) = route::cut(&plan.file);
-        let chains: Vec<&str> = local.chains.keys().map(String::as_str).collect();
+        let chains: Vec<ChainId> = local.chains.keys().cloned().collect();
         let (variables, values) = handed_on(&local, &chains);
         let start = frame::Start {
             file: local,
@@ -89,7 +88,7 @@ impl Fleet {
         let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
         text.extend_from_slice(&head);
         text.extend_from_slice(&values);
-        let fleet = Arc::new(Self {
+        let generation = Arc::new(Self {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
             file: plan.file,
             routes,
@@ -100,7 +99,7 @@ impl Fleet {
                 .collect(),
             start: text,
             options: plan.options,
-            patience,
+            start_timeout,
             alive: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             down: watch::Sender::new(None),
@@ -108,9 +107,9 @@ impl Fleet {
             metrics,
         });
         let (tell, mut told) = mpsc::channel(plan.workers);
-        let mut crew = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..plan.workers {
-            crew.spawn(Arc::clone(&fleet).man(tell.clone()));
+            tasks.spawn(Arc::clone(&generation).supervise(tell.clone()));
         }
         drop(tell);
         for _ in 0..plan.workers {
@@ -120,19 +119,19 @@ impl Fleet {
                 Some(Err(why)) => why,
                 None => "a worker's task ended".into(),
             };
-            crew.shutdown().await;
+            tasks.shutdown().await;
             return Err(why);
         }
         // Those of a file that is refused are never heard of.
-        for (name, chain) in &fleet.file.chains {
-            let parts = fleet.routes[name].iter();
+        for (name, chain) in &generation.file.chains {
+            let parts = generation.routes[name].iter();
             let remote = parts
                 .filter(|p| matches!(p, Part::Elsewhere { .. }))
                 .count()
                 > 0;
-            fleet.metrics.know(name, &chain.steps, remote);
+            generation.metrics.know(name, &chain.steps, remote);
         }
-        Ok((fleet, crew))
+        Ok((generation, tasks))
     }
 
     /// Whether a worker is there for requests.
@@ -153,10 +152,9 @@ impl Fleet {
     /// Puts a job into its queue, or says why not.
     pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
         let down = self.down.borrow().clone();
-        // A part of a chain is called after it.
-        let chain = match job.chain.split_once('/') {
-            Some((chain, _)) if !job.chain.starts_with("functions/") => chain,
-            _ => &job.chain,
+        let chain = match job.chain.kind() {
+            ChainKind::Part { of, .. } => of,
+            ChainKind::Named(_) | ChainKind::Function(_) => job.chain.as_str(),
         };
         let region = self.file.chains.get(chain).map(|c| c.region);
         match (down, region) {
@@ -176,18 +174,18 @@ impl Fleet {
     }
 
     /// One worker after the other, until there is no more work.
-    async fn man(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
+    async fn supervise(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
         // The first start alone is waited for.
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
         let mut abort = self.abort.subscribe();
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, &self.start, self.patience).await {
+            match Worker::start(&self.options, &self.start, self.start_timeout).await {
                 Ok(worker) => {
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
-                    self.metrics.told(worker.pid, &worker.tally);
+                    self.metrics.worker_reported(worker.pid, &worker.figures);
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
                     // Whoever is told of it finds it in the log and the figures.
@@ -250,8 +248,8 @@ impl Fleet {
             self.busy.fetch_sub(1, Ordering::AcqRel);
             match handed? {
                 Handed::Idle(state) => {
-                    self.metrics.copied(state.took, state.tally.copies);
-                    self.metrics.told(worker.pid, &state.tally);
+                    self.metrics.copied(state.took, state.figures.copies);
+                    self.metrics.worker_reported(worker.pid, &state.figures);
                 }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
@@ -266,8 +264,7 @@ impl Fleet {
 fn no_worker(why: &str) -> Problem {
     log::debug!("no worker: {why}");
     Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "no-worker",
+        ProblemKind::NoWorker,
         "no worker process can be started; the server's log says why",
     )
     .retry(5)
@@ -277,11 +274,10 @@ fn no_worker(why: &str) -> Problem {
 /// has a word of its own, and is not asked to come again: nobody knows what it
 /// has done.
 pub(super) fn given_up(begun: bool) -> Problem {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
     if begun {
         let detail = "this server shut down while the invocation ran; it may have been run in part";
-        return Problem::new(status, "aborted", detail);
+        return Problem::new(ProblemKind::Aborted, detail);
     }
     let detail = "this server shut down before the invocation began";
-    Problem::new(status, "draining", detail).retry(5)
+    Problem::new(ProblemKind::Draining, detail).retry(5)
 }

@@ -1,10 +1,10 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::problem::{Problem, Ran};
+use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
-use crate::life::About;
-use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, Tally};
+use crate::life::{CauseKind, MessageMeta};
+use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, WorkerFigures};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
@@ -19,9 +19,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// How long a worker may take beyond a deadline to end the function itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a worker may take to make copies anew.
-const PATIENCE: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a worker may take to end once its socket is closed.
-const FAREWELL: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A worker that is ready.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Worker {
     /// What bringing all chains to life took, in microseconds.
     pub(super) took: f64,
     /// What it did and holds by then.
-    pub(super) tally: Tally,
+    pub(super) figures: WorkerFigures,
 }
 
 /// What came of handing a job over.
@@ -53,7 +53,7 @@ impl Worker {
     pub(super) async fn start(
         options: &[String],
         start: &[u8],
-        patience: Duration,
+        start_timeout: Duration,
     ) -> Result<Self, String> {
         let text = |e: io::Error| e.to_string();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(text)?;
@@ -79,16 +79,16 @@ impl Worker {
             socket,
             pid,
             took: 0.0,
-            tally: Tally::default(),
+            figures: WorkerFigures::default(),
         };
         let begun = async {
             worker.socket.write_all(start).await?;
             worker.read::<State>().await
         };
-        match timeout(patience, begun).await {
+        match timeout(start_timeout, begun).await {
             Ok(Ok((frame::IDLE, state, _))) => {
                 worker.took = state.took;
-                worker.tally = state.tally;
+                worker.figures = state.figures;
                 Ok(worker)
             }
             Ok(Ok((_, state, _))) => Err(state.text),
@@ -98,7 +98,7 @@ impl Worker {
             )),
             Err(_) => Err(format!(
                 "a worker process is not ready after {}",
-                humantime::format_duration(patience)
+                humantime::format_duration(start_timeout)
             )),
         }
     }
@@ -119,8 +119,8 @@ impl Worker {
         let invoke = Invoke {
             chain: job.chain.clone(),
             id: job.id.clone(),
-            content_type: job.about.content_type.clone(),
-            attributes: job.about.attributes.clone(),
+            content_type: job.meta.content_type.clone(),
+            attributes: job.meta.attributes.clone(),
             left: left.as_micros() as u64,
         };
         let limit = job.deadline + GRACE;
@@ -144,23 +144,21 @@ impl Worker {
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
                 job.answer(Err(Problem::new(
-                    StatusCode::BAD_GATEWAY,
-                    "worker-lost",
+                    ProblemKind::WorkerLost,
                     "the worker process ended while it ran this invocation",
                 )));
                 return Handed::Lost(why);
             }
             Err(_) => {
                 job.answer(Err(Problem::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "deadline",
+                    ProblemKind::Deadline,
                     "the deadline passed and the function could not be stopped; its worker is replaced",
                 )));
                 return Handed::Lost("it does not end a function past its deadline".into());
             }
         };
         job.answer(answer);
-        match timeout(PATIENCE, self.read::<State>()).await {
+        match timeout(READY_TIMEOUT, self.read::<State>()).await {
             Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state),
             Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
@@ -173,16 +171,16 @@ impl Worker {
         let prefix = self.prefix().await?;
         if prefix.kind == frame::FAILED {
             let failed: Failed = self.head(prefix).await?;
-            return Ok(Err(judge(failed, handed)));
+            return Ok(Err(to_problem(failed, handed)));
         }
         if prefix.kind != frame::ANSWER {
-            return Err(breach());
+            return Err(protocol_error());
         }
         let head: frame::Answer = self.head(prefix).await?;
         let mut body = vec![0; prefix.payload];
         self.socket.read_exact(&mut body).await?;
         Ok(Ok(Answer {
-            about: About {
+            meta: MessageMeta {
                 content_type: head.content_type,
                 attributes: head.attributes,
             },
@@ -195,7 +193,7 @@ impl Worker {
     async fn prefix(&mut self) -> io::Result<Prefix> {
         let mut bytes = [0; PREFIX];
         self.socket.read_exact(&mut bytes).await?;
-        Prefix::decode(bytes).ok_or_else(breach)
+        Prefix::decode(bytes).ok_or_else(protocol_error)
     }
 
     async fn head<T: DeserializeOwned>(&mut self, prefix: Prefix) -> io::Result<T> {
@@ -212,7 +210,7 @@ impl Worker {
     /// Hangs up and waits for the process; kills one that stays.
     pub(super) async fn stop(mut self) {
         let _ = self.socket.shutdown().await;
-        if timeout(FAREWELL, self.child.wait()).await.is_err() {
+        if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
     }
@@ -229,7 +227,7 @@ impl Worker {
     }
 }
 
-fn breach() -> io::Error {
+fn protocol_error() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it broke the protocol")
 }
 
@@ -260,31 +258,22 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
 }
 
 /// The status that a function's failure deserves.
-fn judge(failed: Failed, handed: SystemTime) -> Problem {
-    let (status, cause) = match failed.cause.as_str() {
-        // What a function says in HTTP's words is said in HTTP.
-        "error" => (
-            failed
-                .code
-                .and_then(|c| u16::try_from(c).ok())
-                .filter(|c| (400..=599).contains(c))
-                .and_then(|c| StatusCode::from_u16(c).ok())
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            "error",
-        ),
-        "crash" => (StatusCode::BAD_GATEWAY, "crash"),
-        "timeout" => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-        "deadline" => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
-        "too-big" => (StatusCode::BAD_GATEWAY, "too-big"),
-        "misbehaved" => (StatusCode::BAD_GATEWAY, "misbehaved"),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "backend"),
-    };
+fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
+    let problem = Problem::new(failed.cause.into(), failed.message);
+    // What a function says in HTTP's words is said in HTTP.
+    let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
+    let status = said
+        .and_then(|c| u16::try_from(c).ok())
+        .filter(|c| (400..=599).contains(c))
+        .and_then(|c| StatusCode::from_u16(c).ok())
+        .unwrap_or(problem.status);
     Problem {
         place: Some((failed.step, failed.function)),
-        ran: Some(Box::new(Ran {
+        timings: Some(Box::new(StepTimings {
             handed,
             hops: failed.hops,
         })),
-        ..Problem::new(status, cause, failed.message)
+        status,
+        ..problem
     }
 }

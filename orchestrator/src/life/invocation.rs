@@ -9,10 +9,10 @@
 //! copy notes it on that page and waits on, as if nothing had been.
 
 use super::attributes::Attributes;
-use super::context::{Loaded, Parts, bytes, word};
 use super::control::stray;
 use super::host::{CALLS, HostState};
-use super::probe;
+use super::snapshot::{Loaded, Parts, bytes, word};
+use super::{Probes, probe};
 use lwc::{Confinement, Context, Event, Handle, MonotonicTime};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
@@ -23,7 +23,7 @@ use std::ffi::{CStr, c_char, c_int};
 const TOUCHED_INPUT: usize = 16 * 1024;
 
 /// What a copy has for its invocations, one after the other.
-struct Room {
+struct Buffers {
     raw: RawInvocation,
     /// For an input that is kept. It grows within what was reserved for it and
     /// is used again, with an earlier input of this copy's behind a short one.
@@ -34,7 +34,7 @@ struct Room {
     attributes: Attributes,
 }
 
-impl Room {
+impl Buffers {
     fn new(parts: &Parts<'_>, mut input: Vec<u8>) -> Self {
         if parts.keep_input {
             input.resize(TOUCHED_INPUT.min(parts.capacity), 0);
@@ -57,13 +57,13 @@ impl Room {
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
         if !parts.keep_input {
-            return parts.input.as_ptr().cast_const();
+            return parts.input_place();
         }
         if self.input.len() < len {
             self.input.resize(len, 0);
         }
         let kept = &mut self.input[..len];
-        parts.input.read(0, kept);
+        parts.input.read(parts.input_at, kept);
         kept.as_ptr()
     }
 
@@ -75,21 +75,21 @@ impl Room {
         parts: &Parts<'_>,
         state: &HostState<'_>,
     ) -> Option<(usize, *const c_char)> {
-        let letter = &parts.request;
-        let head = letter.head();
-        let len = usize::try_from(head.len()).ok()?;
+        let header = &parts.request;
+        let fixed = header.read();
+        let len = usize::try_from(fixed.len()).ok()?;
         if len > parts.capacity {
             return None;
         }
         if !parts.from_function {
-            state.attributes.set(letter.attributes_in_place());
-            return Some((len, letter.kind_in_place()));
+            state.attributes.set(header.attributes_in_place());
+            return Some((len, header.content_type_in_place()));
         }
-        if head.has_attributes() || !self.attributes.as_bytes().is_empty() {
-            self.attributes = letter.attributes(&head)?.for_the_next_step();
+        if fixed.has_attributes() || !self.attributes.as_bytes().is_empty() {
+            self.attributes = header.attributes(&fixed)?.for_the_next_step();
         }
         state.attributes.set(self.attributes.as_bytes());
-        let kind = head.kind();
+        let kind = fixed.content_type();
         if kind.is_empty() {
             return Some((len, c"".as_ptr()));
         }
@@ -120,7 +120,7 @@ struct Serving<'a> {
     after: Option<Context>,
     /// The last request in which the one before handed over.
     taken: u64,
-    room: Room,
+    buffers: Buffers,
 }
 
 /// Runs it, from its beginning on.
@@ -133,10 +133,10 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         before: None,
         after: None,
         taken: 0,
-        room: Room::new(parts, loaded.kept.take()),
+        buffers: Buffers::new(parts, loaded.kept.take()),
     };
-    warm_up(parts, loaded);
-    copy.answer(&[word::REHEARSE]);
+    touch_first_pages(parts, loaded);
+    copy.answer(&[word::WARM_UP]);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
@@ -166,13 +166,13 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
 /// Touches what the first invocation will, while nobody waits for it: each
 /// page that a copy touches first costs it a fault.
 #[inline(never)]
-fn warm_up(parts: &Parts<'_>, loaded: &Loaded) {
+fn touch_first_pages(parts: &Parts<'_>, loaded: &Loaded) {
     const STACK: usize = 8192;
     let mut stack = [0u8; STACK];
     std::hint::black_box(&mut stack);
     let places = [
-        parts.input.as_ptr().cast_const(),
-        parts.output.as_ptr().cast_const(),
+        parts.input_place(),
+        parts.output_place().cast_const(),
         loaded.handler as *const u8,
     ];
     for place in places {
@@ -213,7 +213,7 @@ impl Serving<'_> {
     #[cold]
     fn stray(&self, from: u64) -> Next {
         if !self.parts.apart {
-            return self.tell_root([word::STRANGER, 0, 0]);
+            return self.tell_root([word::UNEXPECTED, 0, 0]);
         }
         self.parts.control.put_stray(from);
         Next::Wait
@@ -235,7 +235,7 @@ impl Serving<'_> {
                     (None, _) => [word::FAILED, libc::EBADMSG as u64, number],
                 }
             }
-            Some(&word::REHEARSE) => {
+            Some(&word::WARM_UP) => {
                 self.invoke(nothing);
                 [word::DONE, 0, 0]
             }
@@ -243,7 +243,9 @@ impl Serving<'_> {
                 self.link(asked);
                 [word::DONE, 0, 0]
             }
-            Some(&word::PROBE) if self.parts.audit => [word::DONE, probe::run(asked), 0],
+            Some(&word::PROBE) if self.parts.probes == Probes::Answered => {
+                [word::DONE, probe::run(asked), 0]
+            }
             _ => [word::FAILED, libc::EINVAL as u64, 0],
         };
         self.tell_root(words)
@@ -261,16 +263,19 @@ impl Serving<'_> {
     }
 
     /// Step 6 of the life. Whether there is an answer that can be handed over;
-    /// `None` if the request is none. The room is used again and again: texts
+    /// `None` if the request is none. The buffers are used again and again: texts
     /// in it are made empty by their first byte alone.
     fn invoke(&mut self, handler: Handler) -> Option<bool> {
         let Self {
-            parts, state, room, ..
+            parts,
+            state,
+            buffers,
+            ..
         } = self;
         let deadline = parts.control.begin();
-        let (input_len, input_type) = room.request(parts, state)?;
-        let input = room.input(parts, input_len);
-        let raw = &mut room.raw;
+        let (input_len, input_type) = buffers.request(parts, state)?;
+        let input = buffers.input(parts, input_len);
+        let raw = &mut buffers.raw;
         // All of it: the function may have written to any.
         raw.abi = ABI;
         raw.status = 0;
@@ -279,7 +284,7 @@ impl Serving<'_> {
         raw.input = input;
         raw.input_len = input_len;
         raw.input_type = input_type;
-        raw.output = parts.output.as_ptr();
+        raw.output = parts.output_place();
         raw.output_capacity = parts.capacity;
         raw.output_len = 0;
         raw.id = parts.control.id();
@@ -303,7 +308,7 @@ impl Serving<'_> {
         parts.control.put_status(status, bytes(&raw.error));
         let good = status == 0 && raw.output_len <= parts.capacity;
         if !good && parts.relay {
-            // The root hears of it, and sees no letter between functions.
+            // The root hears of it, and reads no header between functions.
             parts.control.reply().put(len, b"");
         }
         Some(good)
@@ -313,7 +318,7 @@ impl Serving<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::control::Control;
-    use super::super::letter::{Letter, TAIL_LEN};
+    use super::super::message_header::{BYTES, HEADER_LEN, MessageHeader};
     use super::*;
     use lwc::Region;
     use std::path::Path;
@@ -322,7 +327,7 @@ mod tests {
 
     /// Parts of a context with a region for its input, and an empty output.
     fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
-        let input = Region::new(CAPACITY + TAIL_LEN).unwrap();
+        let input = Region::new(CAPACITY + HEADER_LEN).unwrap();
         let output = Region::new(CAPACITY).unwrap();
         let control = Control::new().unwrap();
         test(&Parts {
@@ -332,11 +337,13 @@ mod tests {
             memory: 0,
             secrets: Vec::new(),
             input: &input,
+            input_at: if from_function { BYTES } else { 0 },
             output: &output,
+            output_at: 0,
             capacity: CAPACITY,
             control: &control,
             request: if from_function {
-                Letter::behind(&input, CAPACITY)
+                MessageHeader::around(&input, CAPACITY)
             } else {
                 control.request()
             },
@@ -345,28 +352,28 @@ mod tests {
             relay: from_function,
             apart: true,
             keep_input,
-            audit: false,
+            probes: Probes::Refused,
         });
     }
 
     #[test]
     fn an_input_that_is_kept_is_the_readers_alone() {
         with_parts(true, false, |parts| {
-            let mut room = Room::new(parts, Vec::new());
+            let mut buffers = Buffers::new(parts, Vec::new());
             for len in [1, 4096, CAPACITY, 4097, 0] {
                 parts.input.write(0, &[7; CAPACITY]);
-                let kept = room.input(parts, len);
+                let kept = buffers.input(parts, len);
                 assert!(!parts.input.range().contains(&(kept as usize)));
                 // Who wrote it goes on writing.
                 parts.input.write(0, &[8; CAPACITY]);
-                // SAFETY: `kept` points to `len` bytes of the room's.
+                // SAFETY: `kept` points to `len` bytes of the buffers'.
                 let kept = unsafe { std::slice::from_raw_parts(kept, len) };
                 assert!(kept.iter().all(|&b| b == 7), "{len}");
             }
         });
         with_parts(false, false, |parts| {
-            let place = parts.input.as_ptr().cast_const();
-            assert_eq!(Room::new(parts, Vec::new()).input(parts, 1), place);
+            let place = parts.input_place();
+            assert_eq!(Buffers::new(parts, Vec::new()).input(parts, 1), place);
         });
     }
 
@@ -375,9 +382,9 @@ mod tests {
         with_parts(true, false, |parts| {
             let reserved = Vec::with_capacity(CAPACITY);
             let place = reserved.as_ptr();
-            let mut room = Room::new(parts, reserved);
-            assert_eq!(room.input(parts, CAPACITY), place);
-            assert_eq!(room.input(parts, 1), place);
+            let mut buffers = Buffers::new(parts, reserved);
+            assert_eq!(buffers.input(parts, CAPACITY), place);
+            assert_eq!(buffers.input(parts, 1), place);
         });
     }
 
@@ -403,7 +410,7 @@ mod tests {
                 before: Some(Context::own(before)),
                 after: Some(Context::own(after)),
                 taken: 0,
-                room: Room::new(parts, Vec::new()),
+                buffers: Buffers::new(parts, Vec::new()),
             };
             let control = parts.control;
             let words = |number| [word::INVOKE, number, 0];
@@ -420,7 +427,7 @@ mod tests {
                 (Some(before), &words(8), stray::BEFORE),
                 (Some(before), &[], stray::BEFORE),
                 (Some(before), &[word::INVOKE, 7], stray::BEFORE),
-                (Some(before), &[word::REHEARSE, 7, 0], stray::BEFORE),
+                (Some(before), &[word::WARM_UP, 7, 0], stray::BEFORE),
                 (Some(before), &[word::LINK, 7, 0], stray::BEFORE),
             ] {
                 assert_eq!(copy.take_over(from, words), Next::Wait, "{words:?}");
@@ -443,34 +450,34 @@ mod tests {
     #[test]
     fn what_a_function_hands_over_is_checked() {
         with_parts(false, true, |parts| {
-            let (mut room, state) = (Room::new(parts, Vec::new()), HostState::new(parts));
-            let letter = &parts.request;
-            letter.put(CAPACITY as u64, b"text/\x1bplain");
-            assert!(letter.put_attribute(b"x-one", b"1"));
-            assert!(letter.put_attribute(b":status", b"201"));
-            let (len, kind) = room.request(parts, &state).unwrap();
-            // SAFETY: a text that ends in a NUL, of the room's.
+            let (mut buffers, state) = (Buffers::new(parts, Vec::new()), HostState::new(parts));
+            let header = &parts.request;
+            header.put(CAPACITY as u64, b"text/\x1bplain");
+            assert!(header.put_attribute(b"x-one", b"1"));
+            assert!(header.put_attribute(b":status", b"201"));
+            let (len, kind) = buffers.request(parts, &state).unwrap();
+            // SAFETY: a text that ends in a NUL, of the buffers'.
             let kind = unsafe { CStr::from_ptr(kind) };
             assert_eq!((len, kind), (CAPACITY, c"text/\\u{1b}plain"));
             let mut seen = Attributes::default();
             seen.set("x-one", "1").unwrap();
-            // SAFETY: as set by `request`, and the room is as it was.
+            // SAFETY: as set by `request`, and the buffers are as they were.
             assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
             // What the writer changes now is not seen.
-            letter.clear_attributes();
+            header.clear_attributes();
             // SAFETY: as above.
             assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
-            letter.put(1, b"");
-            let (len, kind) = room.request(parts, &state).unwrap();
+            header.put(1, b"");
+            let (len, kind) = buffers.request(parts, &state).unwrap();
             // SAFETY: a static text.
             assert_eq!((len, unsafe { CStr::from_ptr(kind) }), (1, c""));
             // SAFETY: as set by `request`.
             assert!(unsafe { &*state.attributes.get() }.is_empty());
-            letter.put(CAPACITY as u64 + 1, b"");
-            assert!(room.request(parts, &state).is_none());
-            letter.put(1, b"");
-            letter.put_attribute(b"", b"malformed");
-            assert!(room.request(parts, &state).is_none());
+            header.put(CAPACITY as u64 + 1, b"");
+            assert!(buffers.request(parts, &state).is_none());
+            header.put(1, b"");
+            header.put_attribute(b"", b"malformed");
+            assert!(buffers.request(parts, &state).is_none());
         });
     }
 }

@@ -1,0 +1,22 @@
+//! The files of this crate as texts, for programs that build functions on
+//! machines which have nothing else of it.
+
+/// The headers for functions in C and C++: names and contents.
+pub const HEADERS: [(&str, &str); 2] = [
+    ("lwc_function.h", include_str!("../include/lwc_function.h")),
+    (
+        "lwc_function.hpp",
+        include_str!("../include/lwc_function.hpp"),
+    ),
+];
+
+/// The crate itself, as far as cargo needs it to build functions in Rust: paths
+/// within its folder, and contents.
+pub const CRATE: [(&str, &str); 6] = [
+    ("Cargo.toml", include_str!("../Cargo.toml")),
+    ("src/lib.rs", include_str!("lib.rs")),
+    ("src/abi.rs", include_str!("abi.rs")),
+    ("src/sources.rs", include_str!("sources.rs")),
+    ("include/lwc_function.h", HEADERS[0].1),
+    ("include/lwc_function.hpp", HEADERS[1].1),
+];

@@ -1,0 +1,58 @@
+//! What a build is at, on stderr, for whoever waits for it.
+
+use super::printable_lines;
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Nothing is shown of what takes no longer.
+const SHORT: Duration = Duration::from_secs(2);
+/// Where lines stay, as in a file, there is one as often as this.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Shows progress while something goes on.
+pub(super) struct Progress {
+    begun: Instant,
+    shown: Cell<Option<Instant>>,
+    /// One line that is written again and again.
+    terminal: bool,
+}
+
+impl Progress {
+    pub(super) fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            shown: Cell::new(None),
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// The function that is being built, and what its tool said last.
+    pub(super) fn at(&self, function: &str, line: &str) {
+        let now = Instant::now();
+        let took = now - self.begun;
+        let recent = self.shown.get().is_some_and(|then| now - then < EVERY);
+        if took < SHORT || !self.terminal && recent {
+            return;
+        }
+        self.shown.set(Some(now));
+        let line = line.lines().next_back().unwrap_or_default();
+        let text = format!("building {function} ({}s): {line}", took.as_secs());
+        let text: String = printable_lines(text).chars().take(78).collect();
+        let mut err = std::io::stderr().lock();
+        // Nowhere is left to report a broken stderr.
+        let _ = if self.terminal {
+            write!(err, "\r\x1b[K{text}").and_then(|()| err.flush())
+        } else {
+            writeln!(err, "{text}")
+        };
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && self.shown.get().is_some() {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! In the place of `otlp.rs` where the feature `otlp` is off: there are no spans,
+//! and whoever asks for them is told why.
+
+use super::http::Call;
+use super::problem::Problem;
+use super::queue::Answer;
+use crate::chain_file::FunctionName;
+
+/// Where spans go: nowhere.
+pub(super) enum Spans {}
+
+impl Spans {
+    /// # Errors
+    /// Always.
+    pub(super) fn to(_: &str) -> Result<Self, String> {
+        Err(
+            "--otlp (OTEL_EXPORTER_OTLP_ENDPOINT): this program was built without \
+             OpenTelemetry; build it with --features otlp"
+                .into(),
+        )
+    }
+
+    pub(super) fn invoked(
+        &self,
+        _: &Call<'_>,
+        _: &[FunctionName],
+        _: &Result<Answer, Problem>,
+        _: u16,
+    ) {
+        match *self {}
+    }
+
+    pub(super) fn close(&self) {
+        match *self {}
+    }
+}
