@@ -39,6 +39,10 @@
 //!
 #![doc = include_str!("../differences.md")]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 // For readers alone: what the documentation of the items above refers to. Links
 // of these texts to other files of the repository lead elsewhere here; of two
 // definitions of a link the first counts.

@@ -52,6 +52,13 @@ struct bell {
 #define	REPLY	1024
 #define	STATUS	1168
 
+/* The header of a message for the next, so far before its bytes. */
+#define	HEADER	256
+
+/* futex_wake(2), by which hosts wake; and what it takes a word of 32 bits by. */
+#define	WAKE	454
+#define	WORD	2
+
 /* First words, as root and functions use them. */
 #define	INVOKE	2
 
@@ -208,7 +215,8 @@ static void
 wake(struct bell *bell)
 {
 
-	(void)call(SYS_futex, (long)&bell->state, FUTEX_WAKE, 1, 0);
+	if (call(WAKE, (long)&bell->state, UINT32_MAX, 1, WORD) < 0)
+		(void)call(SYS_futex, (long)&bell->state, FUTEX_WAKE, 1, 0);
 }
 
 static void
@@ -255,8 +263,7 @@ says(const char *command)
 static void
 scribble(int pages)
 {
-	volatile uint64_t *header = (volatile uint64_t *)(now->output +
-	    now->output_capacity);
+	volatile uint64_t *header = (volatile uint64_t *)(now->output - HEADER);
 	int relay = *(volatile uint64_t *)(control + TURN) != 0;
 
 	for (uint64_t n = 1;; n++) {
@@ -327,7 +334,7 @@ attack(void)
 			;
 		/* Somebody woke it: whoever's turn it is, it goes on. */
 		memcpy(now->output, "unasked", 7);
-		*(volatile uint64_t *)(now->output + now->output_capacity) = 7;
+		*(volatile uint64_t *)(now->output - HEADER) = 7;
 		hand_over(out, next, INVOKE,
 		    *(volatile uint64_t *)(control + TURN));
 		for (;;)
@@ -370,8 +377,9 @@ on_trap(int number, siginfo_t *info, void *context)
 
 	(void)number;
 	(void)info;
-	if (code[0] == 0x0f && code[1] == 0x05 && r[REG_RAX] == SYS_futex &&
-	    ((int)r[REG_RSI] == FUTEX_WAKE || (int)r[REG_RSI] == FUTEX_WAIT)) {
+	if (code[0] == 0x0f && code[1] == 0x05 && (r[REG_RAX] == WAKE ||
+	    (r[REG_RAX] == SYS_futex && ((int)r[REG_RSI] == FUTEX_WAKE ||
+	    (int)r[REG_RSI] == FUTEX_WAIT)))) {
 		at_wake((struct bell *)r[REG_RDI]);
 		/* From here on as if nothing had been. */
 		r[REG_EFL] &= ~0x100L;
