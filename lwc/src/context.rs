@@ -32,6 +32,10 @@ bitflags::bitflags! {
         const TRAP_FAULT = LWC_TRAP_FAULT;
         /// So does any other end of it: exit(3), abort(3), a fatal signal.
         const TRAP_EXIT = LWC_TRAP_EXIT;
+        /// It can be rolled back ([`Handle::snapshot`]). The process backend
+        /// prepares a context for that when it is made, and such a one makes no
+        /// processes and no threads (EPERM); the kernel backend needs no flag.
+        const ROLLBACK = crate::rollback::PREPARE;
     }
 }
 

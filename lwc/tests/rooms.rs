@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Whom the files of a room may know, beside their own room.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("wire", &[]),
+    ("keeper", &["wire"]),
     ("shapes", &[]),
     ("state", &["wire"]),
     ("root", &["state", "wire"]),
@@ -16,7 +17,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("guard", &["root", "state"]),
     (
         "calls",
-        &["ask", "guard", "park", "root", "shapes", "state", "wire"],
+        &[
+            "ask", "guard", "keeper", "park", "root", "shapes", "state", "wire",
+        ],
     ),
 ];
 

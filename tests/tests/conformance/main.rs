@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod s10_rollback;
 mod s1_objects;
 mod s2_create;
 mod s3_switch;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         s7_hostile::CASES,
         s8_info::CASES,
         s9_limits::CASES,
+        s10_rollback::CASES,
         api::CASES,
     ])
 }

@@ -24,8 +24,12 @@
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
+use super::rollback;
+use super::seccomp::{FORKS, any, install, invalid};
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
+use crate::backend::process::keeper::service::FAULTS;
+use crate::backend::process::keeper::start::OWN_FILES;
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
@@ -34,15 +38,9 @@ use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
 use crate::{Confinement, backend::confine_error};
 use nix::errno::Errno;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
-use std::collections::BTreeMap;
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
@@ -158,15 +156,6 @@ const TRAPPED: &[i64] = &[
     libc::SYS_msgget,
     libc::SYS_semget,
 ];
-
-#[cfg(target_arch = "x86_64")]
-const TRAPPED_HERE: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
-#[cfg(not(target_arch = "x86_64"))]
-const TRAPPED_HERE: &[i64] = &[];
-
-fn invalid(e: impl std::fmt::Display) -> Error {
-    confine_error(Errno::EINVAL, e.to_string())
-}
 
 /// That the 32 low bits of argument `arg`, which are all that the kernel looks
 /// at in these, satisfy `op` `value`.
@@ -311,27 +300,6 @@ impl Layout {
     }
 }
 
-fn any(calls: &[i64]) -> Rules {
-    calls.iter().map(|&n| (n, Vec::new())).collect()
-}
-
-fn install(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<()> {
-    #[cfg(target_arch = "x86_64")]
-    let arch = TargetArch::x86_64;
-    #[cfg(target_arch = "aarch64")]
-    let arch = TargetArch::aarch64;
-    let program: BpfProgram = SeccompFilter::new(rules, otherwise, matched, arch)
-        .and_then(TryInto::try_into)
-        .map_err(invalid)?;
-    seccompiler::apply_filter(&program).map_err(|e| {
-        Error::new(
-            "confine",
-            Errno::last(),
-            format!("installing a seccomp filter: {e}"),
-        )
-    })
-}
-
 /// Enters the sandbox, for ever.
 pub(crate) fn confine(how: Confinement) -> Result<()> {
     if mode::is_trapped() {
@@ -344,6 +312,10 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
+    if creating {
+        // For want of one its copies are not rolled back; lwCreate says so.
+        let _ = rollback::prepare(rt, false);
+    }
     if !creating {
         if rt.shared_table && !rt.is_root() {
             return Err(confine_error(
@@ -394,7 +366,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_close, Vec::new());
     }
     let mut trapped = any(TRAPPED);
-    trapped.extend(any(TRAPPED_HERE));
+    trapped.extend(any(FORKS));
     if creating {
         allowed.extend(any(CREATE));
         // Not F_SETOWN and its like, by which the kernel sends signals.
@@ -409,11 +381,28 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_fcntl, commands);
         let fork = clone_flags();
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
+        if rt.keeper.is_some() {
+            // Of its copies: what they hand to the keeper when they are born.
+            let faults = FAULTS as u64;
+            let only = vec![when(0, SeccompCmpOp::Eq, faults)?];
+            allowed.insert(libc::SYS_userfaultfd, only);
+            let others = vec![when(0, SeccompCmpOp::Ne, faults)?];
+            trapped.insert(libc::SYS_userfaultfd, others);
+            let mut files = Vec::new();
+            for (name, flags) in OWN_FILES {
+                files.push(all(vec![
+                    whole(1, SeccompCmpOp::Eq, name.as_ptr() as u64)?,
+                    low(2, SeccompCmpOp::Eq, flags as u64)?,
+                ])?);
+            }
+            allowed.insert(libc::SYS_openat, files);
+        }
         trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
         let options = [
             libc::PR_GET_TID_ADDRESS,
             libc::PR_SET_NO_NEW_PRIVS,
             libc::PR_SET_DUMPABLE,
+            libc::PR_SET_PTRACER,
         ];
         let rules: Result<Vec<_>> = options
             .iter()

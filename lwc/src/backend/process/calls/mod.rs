@@ -7,8 +7,9 @@
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
+//! * [`rollback`]: a snapshot, and back to it; [`noted`]: what is told of meanwhile;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`seccomp`]: filters; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
 mod birth;
@@ -20,11 +21,14 @@ mod fork;
 pub(crate) mod handles;
 mod introduce;
 mod nested;
+mod noted;
 mod overlay;
 pub(crate) mod parked;
 mod parking;
 pub(crate) mod regions;
 mod registers;
+pub(crate) mod rollback;
+mod seccomp;
 mod settle;
 mod supervisor;
 pub(crate) mod switch;
