@@ -16,6 +16,13 @@ pub(crate) const CASES: &[Case] = cases![
     c10_1_a_stricter_context_goes_back,
     c10_1_a_later_snapshot_takes_the_place_of_the_first,
     c10_1_the_signal_mask_is_what_it_was,
+    c10_1_signals_come_and_ends_are_told,
+    c10_1_copies_of_a_confined_creator,
+    c10_5_a_copy_leaves_nothing_where_the_backend_writes,
+    c10_5_a_doorbell_that_lies_is_put_right,
+    c10_5_one_that_runs_on_goes_back,
+    c10_6_what_cannot_be_undone_is_told,
+    c10_6_no_processes_and_no_threads,
     c10_6_enoent_without_a_snapshot,
     c10_6_ebusy_for_the_current_context,
     c10_6_eperm_for_others_than_the_creator,
@@ -334,4 +341,308 @@ fn c10_6_eperm_for_others_than_the_creator() {
     c.restrict(&[Spec::all_memory()]).unwrap();
     assert_eq!(c.snapshot().unwrap_err().errno(), Errno::EPERM);
     assert_eq!(c.roll_back().unwrap_err().errno(), Errno::EPERM);
+}
+
+/// Addresses of a context's own pages that the backend has, as hostile code finds
+/// them: its doorbell, and those of its pairs.
+#[cfg(target_os = "linux")]
+fn backend_pages() -> Vec<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let own = |l: &&str| l.contains("rw-s") && l.contains("/memfd:lwc-");
+    let own = maps.lines().filter(own);
+    let range = |l: &str| {
+        let (start, end) = l.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |s| usize::from_str_radix(s, 16).unwrap();
+        number(start)..number(end)
+    };
+    own.map(range).collect()
+}
+
+const MARK: u64 = 0x5ec1_e75e_c1e7_5ec1;
+
+/// Where a mark is left in these pages.
+fn marks(pages: &[std::ops::Range<usize>]) -> Vec<usize> {
+    let words = pages.iter().flat_map(|p| p.clone().step_by(8));
+    words.filter(|&at| peek(at) == MARK).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn c10_5_a_copy_leaves_nothing_where_the_backend_writes() {
+    if !possible() {
+        return;
+    }
+    let mut pages = Vec::new();
+    let mut asked = 0;
+    let c = answering(&[], FLAGS, |words| {
+        asked += 1;
+        if asked == 1 {
+            pages = backend_pages();
+            lwc::confine(lwc::Confinement::Strict).unwrap();
+            // Its doorbell is elsewhere now.
+            return vec![pages.len() as u64];
+        }
+        match words[0] {
+            1 => {
+                let halves = pages.iter().filter(|p| p.len() > 4096);
+                let all = halves.flat_map(|p| p.clone().step_by(8));
+                all.for_each(|at| poke(at, MARK));
+                vec![MARK; 16]
+            }
+            _ => {
+                let pairs: Vec<_> = pages.iter().filter(|p| p.len() > 4096).cloned().collect();
+                marks(&pairs).iter().map(|&at| at as u64).take(16).collect()
+            }
+        }
+    })
+    .unwrap();
+    assert_eq!(call(c.handle(), &[0]), [2]);
+    c.snapshot().unwrap();
+    for _ in 0..3 {
+        assert_eq!(call(c.handle(), &[1]), [MARK; 16]);
+        // So it would be told of if it could be seen.
+        assert_ne!(call(c.handle(), &[2]), []);
+        call(c.handle(), &[1]);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[2]), []);
+        c.roll_back().unwrap();
+    }
+}
+
+/// The doorbell of a strict context, by its address: apart from all else.
+#[cfg(target_os = "linux")]
+fn c10_5_a_doorbell_that_lies_is_put_right() {
+    if !possible() {
+        return;
+    }
+    let c = answering(&[], FLAGS, |words| {
+        // Not in the sandbox, so that it stays where it is seen.
+        static BELL: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let bell = || BELL.load(std::sync::atomic::Ordering::Relaxed);
+        match words[0] {
+            0 => {
+                let pages = backend_pages();
+                let page = pages.iter().find(|p| p.len() == 4096).unwrap();
+                BELL.store(page.start, std::sync::atomic::Ordering::Relaxed);
+                vec![]
+            }
+            1 => {
+                // Every word but the first, which it sleeps on: trapped, ringing,
+                // awaiting an answer of somebody's, dead, and counts.
+                (bell() + 8..bell() + 4096)
+                    .step_by(8)
+                    .for_each(|at| poke(at, MARK));
+                poke(bell(), peek(bell()) | 0xffff_ffff_0000_0000);
+                vec![1]
+            }
+            _ => {
+                let left = (bell()..bell() + 4096)
+                    .step_by(8)
+                    .filter(|&at| peek(at) == MARK);
+                vec![left.count() as u64, peek(bell()) >> 32]
+            }
+        }
+    })
+    .unwrap();
+    call(c.handle(), &[0]);
+    c.snapshot().unwrap();
+    for _ in 0..3 {
+        assert_eq!(call(c.handle(), &[2]), [0, 0]);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[1]), [1]);
+        c.roll_back().unwrap();
+    }
+}
+
+/// One that hands over and runs on is stopped wherever it is.
+fn c10_5_one_that_runs_on_goes_back() {
+    if !possible() {
+        return;
+    }
+    let region = Region::new(1).unwrap();
+    let at = region.as_ptr() as usize;
+    let mut n = 0;
+    let c = lwc::spawn(
+        &[Spec::region(&region, Access::Share)],
+        FLAGS,
+        |mut event| {
+            loop {
+                n += 1;
+                let from = event.from().unwrap();
+                if event.args() == [9] {
+                    // A peer that waits is told by a word of shared memory.
+                    poke(at, 1);
+                    loop {
+                        n += 1;
+                        std::hint::black_box(&mut n);
+                    }
+                }
+                event = from.switch(&[n]).unwrap();
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!(call(c.handle(), &[]), [1]);
+    c.snapshot().unwrap();
+    for _ in 0..3 {
+        poke(at, 0);
+        let late = lwc::Moment::now() + std::time::Duration::from_millis(30);
+        let e = c.switch_until(&[9], late).unwrap_err();
+        assert_eq!(e.errno(), Errno::ETIMEDOUT);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[]), [2]);
+        c.roll_back().unwrap();
+    }
+}
+
+fn c10_6_what_cannot_be_undone_is_told() {
+    if !possible() {
+        return;
+    }
+    type Deed = fn();
+    let deeds: [Deed; 8] = [
+        || drop(std::fs::File::open("/dev/null").unwrap()),
+        || std::env::set_current_dir("/").unwrap(),
+        // SAFETY: plain numbers.
+        || unsafe { drop(libc::umask(0o27)) },
+        // SAFETY: a handler that ignores.
+        || unsafe { drop(libc::signal(libc::SIGUSR1, libc::SIG_IGN)) },
+        // SAFETY: a number that is nobody's.
+        || unsafe { drop(libc::close(77)) },
+        // SAFETY: a timer that never goes off.
+        || unsafe { drop(libc::alarm(10_000)) },
+        // SAFETY: a name.
+        || unsafe { drop(libc::prctl(libc::PR_SET_NAME, c"other".as_ptr())) },
+        || {
+            let pages = Pages::new(1);
+            pages.set(0, 1);
+            // SAFETY: pages of the case's own.
+            unsafe { libc::madvise(pages.range().start as *mut _, 4096, libc::MADV_FREE) };
+        },
+    ];
+    for (i, deed) in deeds.iter().enumerate() {
+        let c = with_snapshot(&[], |words| {
+            if words[0] == 1 {
+                deed();
+            }
+            vec![]
+        });
+        call(c.handle(), &[1]);
+        let e = c.roll_back().unwrap_err();
+        assert_eq!(e.errno(), Errno::ENOTSUP, "{i}: {e}");
+        assert!(e.to_string().contains("destroyed"), "{i}: {e}");
+        assert_eq!(c.switch(&[0]).unwrap_err().errno(), Errno::ESRCH);
+    }
+}
+
+fn c10_6_no_processes_and_no_threads() {
+    if !possible() {
+        return;
+    }
+    let c = with_snapshot(&[], |words| {
+        if words[0] == 0 {
+            return vec![];
+        }
+        // SAFETY: it fails.
+        let forked = unsafe { libc::fork() };
+        let errno = Errno::last();
+        if forked == 0 {
+            std::process::abort();
+        }
+        let thread = std::thread::Builder::new().spawn(|| {}).is_ok();
+        vec![errno as i32 as u64, thread.into()]
+    });
+    assert_eq!(call(c.handle(), &[1]), [libc::EPERM as u64, 0]);
+}
+
+/// Signals and ends are the context's, as if nobody traced it.
+fn c10_1_signals_come_and_ends_are_told() {
+    if !possible() {
+        return;
+    }
+    extern "C" fn jump_over(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the context that the kernel made; the faulting store below is
+        // two bytes long.
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        unsafe {
+            let context = &mut *context.cast::<libc::ucontext_t>();
+            context.uc_mcontext.gregs[libc::REG_RIP as usize] += 2;
+        }
+        #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+        let _ = context;
+    }
+    fn fault() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a store to address 8, which the handler jumps over: 00 00 is
+        // `add [rax], al`.
+        unsafe {
+            std::arch::asm!(".byte 0x00, 0x00", inout("rax") 8usize => _);
+        }
+    }
+    let c = with_snapshot(&[], |words| {
+        match words[0] {
+            // SAFETY: the struct is initialised.
+            0 => unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = jump_over as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut());
+            },
+            1 => (0..3).for_each(|_| fault()),
+            2 => std::process::exit(7),
+            // SAFETY: it ends.
+            _ => unsafe { drop(libc::raise(libc::SIGKILL)) },
+        }
+        vec![words[0]]
+    });
+    for _ in 0..3 {
+        assert_eq!(call(c.handle(), &[1]), [1]);
+        c.roll_back().unwrap();
+    }
+    match c.switch(&[2]).unwrap() {
+        lwc::Event::Ended(end) => assert_eq!((end.signal, end.code), (None, 7)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(c.roll_back().unwrap_err().errno(), Errno::ESRCH);
+    let c = with_snapshot(&[], |words| {
+        if words[0] == 1 {
+            fault();
+        }
+        vec![]
+    });
+    match c.switch(&[1]).unwrap() {
+        lwc::Event::Ended(end) => assert_eq!(end.signal, Some(libc::SIGSEGV)),
+        other => panic!("{other:?}"),
+    }
+    let c = with_snapshot(&[], |_| vec![]);
+    c.destroy().unwrap();
+    assert_eq!(c.roll_back().unwrap_err().errno(), Errno::ESRCH);
+}
+
+/// Copies of a snapshot that is in its sandbox, as an orchestrator has them.
+fn c10_1_copies_of_a_confined_creator() {
+    if !possible() {
+        return;
+    }
+    let root = lwc::getlwc().unwrap().info().unwrap().id;
+    let snapshot = lwc::spawn(&[], FLAGS & !Flags::ROLLBACK, |event| {
+        let from = event.from().unwrap();
+        lwc::confine(Confinement::Creator).unwrap();
+        let mut n = 0u64;
+        let copy = strict_with_snapshot(&[], |_| {
+            n += 1;
+            vec![n]
+        });
+        // It cannot open anything else than its own memory, for them.
+        assert!(std::fs::File::open("/dev/null").is_err());
+        let mut sum = 0;
+        for _ in 0..100 {
+            sum += call(copy.handle(), &[1])[0];
+            copy.roll_back().unwrap();
+        }
+        loop {
+            let _ = from.switch(&[sum, root]);
+        }
+    })
+    .unwrap();
+    assert_eq!(call(snapshot.handle(), &[]), [200, 1]);
 }

@@ -18,6 +18,7 @@ use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 const CREATE: &str = "lwCreate";
 
@@ -36,10 +37,21 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
             "the process backend rolls back no context whose system calls are trapped, or whose descriptor table is one with another's",
         ));
     }
-    if rt.keeper.is_some() {
-        return Ok(());
-    }
-    if mode::is_confined() {
+    if let Some(keeper) = &rt.keeper {
+        let live = |id: &u64| {
+            let mut all = rt.channels.iter().flatten();
+            all.any(|c| c.peer == *id && c.held && !c.peer_dead())
+        };
+        let unused = keeper.kept.is_empty();
+        if unused || mode::is_confined() || keeper.kept.iter().any(live) {
+            return Ok(());
+        }
+        // Its memory is that of some time ago, and nobody needs it: a new one has
+        // more in common with what is made now.
+        if let Some(old) = rt.keeper.take() {
+            retire(old);
+        }
+    } else if mode::is_confined() {
         return Err(Error::new(
             CREATE,
             Errno::ENOTSUP,
@@ -53,6 +65,19 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
         kept: Vec::new(),
     });
     Ok(())
+}
+
+/// A keeper ends, once the contexts that it kept have.
+fn retire(keeper: Keeper) {
+    let Keeper { sock, pid, .. } = keeper;
+    drop(sock);
+    for _ in 0..100 {
+        // SAFETY: an unreaped child of ours, which no signal tells of.
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } != 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
 }
 
 /// ENOTSUP, in a trapped context.
