@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_1_a_stricter_context_goes_back,
     c10_1_a_later_snapshot_takes_the_place_of_the_first,
     c10_1_the_signal_mask_is_what_it_was,
+    c10_1_actions_and_the_alternate_stack_are_what_they_were,
     c10_1_signals_come_and_ends_are_told,
     c10_1_copies_of_a_confined_creator,
     c10_5_a_copy_leaves_nothing_where_the_backend_writes,
@@ -499,19 +500,25 @@ fn c10_6_what_cannot_be_undone_is_told() {
         return;
     }
     type Deed = fn();
-    let deeds: [Deed; 8] = [
+    let deeds: [Deed; 7] = [
         || drop(std::fs::File::open("/dev/null").unwrap()),
         || std::env::set_current_dir("/").unwrap(),
         // SAFETY: plain numbers.
-        || unsafe { drop(libc::umask(0o27)) },
-        // SAFETY: a handler that ignores.
-        || unsafe { drop(libc::signal(libc::SIGUSR1, libc::SIG_IGN)) },
+        || unsafe {
+            let _ = libc::umask(0o27);
+        },
         // SAFETY: a number that is nobody's.
-        || unsafe { drop(libc::close(77)) },
+        || unsafe {
+            let _ = libc::close(77);
+        },
         // SAFETY: a timer that never goes off.
-        || unsafe { drop(libc::alarm(10_000)) },
+        || unsafe {
+            let _ = libc::alarm(10_000);
+        },
         // SAFETY: a name.
-        || unsafe { drop(libc::prctl(libc::PR_SET_NAME, c"other".as_ptr())) },
+        || unsafe {
+            let _ = libc::prctl(libc::PR_SET_NAME, c"other".as_ptr());
+        },
         || {
             let pages = Pages::new(1);
             pages.set(0, 1);
@@ -590,7 +597,9 @@ fn c10_1_signals_come_and_ends_are_told() {
             1 => (0..3).for_each(|_| fault()),
             2 => std::process::exit(7),
             // SAFETY: it ends.
-            _ => unsafe { drop(libc::raise(libc::SIGKILL)) },
+            _ => unsafe {
+                let _ = libc::raise(libc::SIGKILL);
+            },
         }
         vec![words[0]]
     });
@@ -645,4 +654,55 @@ fn c10_1_copies_of_a_confined_creator() {
     })
     .unwrap();
     assert_eq!(call(snapshot.handle(), &[]), [200, 1]);
+}
+
+#[cfg(target_os = "linux")]
+fn c10_1_actions_and_the_alternate_stack_are_what_they_were() {
+    if !possible() {
+        return;
+    }
+    extern "C" fn handler(_: i32) {}
+    let room = Pages::new(8);
+    let c = strict_with_snapshot(&[], |words| {
+        let mut seen = Vec::new();
+        // SAFETY: the structures are initialised, the stack is pages of the
+        // case's own, which nobody uses.
+        unsafe {
+            let mut old: libc::stack_t = std::mem::zeroed();
+            let mine = libc::stack_t {
+                ss_sp: room.range().start as *mut _,
+                ss_flags: 0,
+                ss_size: room.range().len(),
+            };
+            let new = if words[0] == 1 {
+                &raw const mine
+            } else {
+                std::ptr::null()
+            };
+            assert_eq!(libc::sigaltstack(new, &raw mut old), 0);
+            seen.extend([old.ss_sp as u64, old.ss_size as u64, old.ss_flags as u64]);
+            for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGFPE, 40] {
+                let mut old: libc::sigaction = std::mem::zeroed();
+                let mut mine: libc::sigaction = std::mem::zeroed();
+                mine.sa_sigaction = handler as *const () as usize;
+                mine.sa_flags = libc::SA_RESTART;
+                let new = if words[0] == 1 {
+                    &raw const mine
+                } else {
+                    std::ptr::null()
+                };
+                assert_eq!(libc::sigaction(signal, new, &raw mut old), 0);
+                seen.extend([old.sa_sigaction as u64, old.sa_flags as u64]);
+            }
+        }
+        seen
+    });
+    let clean = call(c.handle(), &[2]);
+    for _ in 0..2 {
+        assert_eq!(call(c.handle(), &[1]), clean);
+        assert_ne!(call(c.handle(), &[2]), clean);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[2]), clean);
+        c.roll_back().unwrap();
+    }
 }

@@ -26,7 +26,6 @@ const HARMLESS: &[i64] = &[
     libc::SYS_getrusage,
     libc::SYS_times,
     libc::SYS_futex,
-    libc::SYS_mincore,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
@@ -46,19 +45,19 @@ const HARMLESS: &[i64] = &[
     libc::SYS_get_robust_list,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
-    libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
 
 /// From now on the keeper of the current context is told of every call of it that
-/// changes more than memory and registers, before it is made. It makes no threads
-/// and no processes (EPERM): they would be nobody's to roll back.
+/// changes more than memory and registers, before it is made. EPERM: threads and
+/// processes, which would be nobody's to roll back; mincore(2), by which it could
+/// see which pages another has used that are zeros again.
 pub(crate) fn be_noted() -> Result<()> {
-    let forks: Vec<i64> = [&[libc::SYS_clone, libc::SYS_clone3][..], FORKS].concat();
+    let refused = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_mincore];
     install(
-        any(&forks),
+        any(&[&refused, FORKS].concat()),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::EPERM as u32),
     )?;

@@ -3,9 +3,10 @@
 use super::layout::{self, Area, Kind, differences, find};
 use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
 use super::shared::Shared;
+use super::signals::Signals;
 use super::sys::{Errno, close, pause, read_at, write_at};
 use super::table::Table;
-use super::trace::{self, Registers};
+use super::trace::{self, Registers, Stop};
 use crate::backend::process::wire::keep::{FILES, Told, why};
 
 /// What the keeper has of its own: the creator's memory as it was.
@@ -99,6 +100,7 @@ pub(crate) struct Kept {
     saved: Table<Saved>,
     store: Table<u8>,
     shared: Shared,
+    signals: Signals,
 }
 
 /// What a call can do beyond registers and memory.
@@ -106,18 +108,23 @@ enum Effect {
     None,
     /// To the layout of its memory, which is compared.
     Layout,
-    /// Something that is not undone.
-    Other,
+    /// To the alternate stack, and to the action of a signal, or to none.
+    Signal(u64),
+    /// Something that is not undone: the call.
+    Other(u64),
 }
 
-fn effect([number, _, _, advice]: [u64; 4]) -> Effect {
+fn effect([number, first, _, third]: [u64; 4]) -> Effect {
     match number as i64 {
+        // It sets the alternate stack from memory.
+        libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
+        libc::SYS_rt_sigaction => Effect::Signal(first),
         libc::SYS_mmap
         | libc::SYS_munmap
         | libc::SYS_mremap
         | libc::SYS_mprotect
         | libc::SYS_brk => Effect::Layout,
-        libc::SYS_madvise => match advice as i32 {
+        libc::SYS_madvise => match third as i32 {
             libc::MADV_WILLNEED
             | libc::MADV_COLD
             | libc::MADV_PAGEOUT
@@ -125,9 +132,9 @@ fn effect([number, _, _, advice]: [u64; 4]) -> Effect {
             | libc::MADV_POPULATE_WRITE => Effect::None,
             libc::MADV_DONTNEED => Effect::Layout,
             // MADV_FREE among them: pages would go later, unseen.
-            _ => Effect::Other,
+            _ => Effect::Other(number),
         },
-        _ => Effect::Other,
+        _ => Effect::Other(number),
     }
 }
 
@@ -153,6 +160,7 @@ impl Kept {
             saved: Table::new(),
             store: Table::new(),
             shared: Shared::new(),
+            signals: Signals::new(),
         }
     }
 
@@ -168,20 +176,29 @@ impl Kept {
         self.shared.free();
     }
 
-    /// It makes a call.
-    pub(crate) fn note(&mut self, called: [u64; 4]) {
-        match effect(called) {
+    /// It has stopped, at a call or for another reason.
+    pub(crate) fn note(&mut self, stop: Stop, called: Option<[u64; 4]>) {
+        let effect = match (stop, called) {
+            // Its action may be reset by that, and its alternate stack is.
+            (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
+            (Stop::Called, Some(called)) => effect(called),
+            // Nobody knows which.
+            (Stop::Called, None) => Effect::Other(u64::MAX),
+            _ => Effect::None,
+        };
+        match effect {
             Effect::None => {}
             Effect::Layout => self.relaid = true,
-            Effect::Other => {
-                self.did.get_or_insert(called[0]);
+            Effect::Signal(n) => self.signals.note(n),
+            Effect::Other(number) => {
+                self.did.get_or_insert(number);
             }
         }
     }
 
     fn stop(&mut self) -> Done<()> {
         let pid = self.pid;
-        Ok(trace::stop(pid, |called| self.note(called))?)
+        Ok(trace::stop(pid, |stop, called| self.note(stop, called))?)
     }
 
     /// Its present state is its snapshot. It runs on in any case.
@@ -235,6 +252,8 @@ impl Kept {
         let end = self.call([libc::SYS_brk as u64, 0, 0, 0, 0, 0, 0]);
         let done = end.and_then(|end| {
             self.heap_end = end;
+            let (pid, memory) = (self.pid, self.memory);
+            self.signals.remember(pid, memory, &self.registers)?;
             self.remember(base)
         });
         self.set()?;
@@ -402,6 +421,9 @@ impl Kept {
             return Err(Failure::new(libc::ENOTSUP, why::DID, number));
         }
         let mut count = 0;
+        // Before memory is put back: a place there is used for this.
+        let (pid, memory) = (self.pid, self.memory);
+        self.signals.restore(pid, memory, &self.registers)?;
         if self.relaid {
             self.lay_out(base)?;
             count += self.restore_missing(base)?;

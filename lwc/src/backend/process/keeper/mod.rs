@@ -37,6 +37,7 @@ pub(crate) mod layout;
 pub(crate) mod pages;
 pub(crate) mod service;
 pub(crate) mod shared;
+pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod sys;
 pub(crate) mod table;

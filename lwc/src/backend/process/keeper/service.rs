@@ -207,8 +207,8 @@ impl Service {
                 continue;
             }
             let called = trace::pass(pid, stop);
-            if let (Some(i), Some(called)) = (i, called) {
-                self.all.as_mut_slice()[i].note(called);
+            if let Some(i) = i {
+                self.all.as_mut_slice()[i].note(stop, called);
             }
         }
     }

@@ -118,21 +118,14 @@ pub(crate) fn pass(pid: i32, stop: Stop) -> Option<[u64; 4]> {
     called
 }
 
-/// Stops it, wherever it is. What it was about to call on the way is noted.
-pub(crate) fn stop(pid: i32, mut note: impl FnMut([u64; 4])) -> Result<(), Errno> {
+/// Stops it, wherever it is. What happens on the way is noted.
+pub(crate) fn stop(pid: i32, mut note: impl FnMut(Stop, Option<[u64; 4]>)) -> Result<(), Errno> {
     ptrace(INTERRUPT, pid, 0, 0)?;
     loop {
         match wait(Some(pid), false) {
-            Ok(Some((_, Stop::Interrupted))) => return Ok(()),
+            Ok(Some((_, Stop::Interrupted | Stop::Group))) => return Ok(()),
             Ok(Some((_, Stop::Dead))) => return Err(libc::ESRCH),
-            Ok(Some((_, stop))) => {
-                if let Some(called) = pass(pid, stop) {
-                    note(called);
-                }
-                if stop == Stop::Group {
-                    ptrace(INTERRUPT, pid, 0, 0)?;
-                }
-            }
+            Ok(Some((_, stop))) => note(stop, pass(pid, stop)),
             Ok(None) | Err(libc::EINTR) => {}
             Err(e) => return Err(e),
         }
@@ -210,6 +203,8 @@ pub(crate) fn call_there(pid: i32, like: &Registers, args: [u64; 7]) -> Result<u
     (r.rax, r.rip, r.orig_rax) = (args[0], at, u64::MAX);
     (r.rdi, r.rsi, r.rdx) = (args[1], args[2], args[3]);
     (r.r10, r.r8, r.r9) = (args[4], args[5], args[6]);
+    // On no stack: an alternate one may be anywhere.
+    r.rsp = 0;
     set_registers(pid, &r)?;
     ptrace(STEP, pid, 0, 0)?;
     loop {
