@@ -21,7 +21,7 @@ impl Handle {
     /// switched to); EPERM (rights); ENOMEM. ENOTSUP on the process backend: it
     /// was not made for this, or has memory that cannot be watched.
     pub fn snapshot(&self) -> Result<()> {
-        backend::lw_snapshot(self.as_raw())
+        backend::snapshot(self.as_raw())
     }
 
     /// This suspended context goes back to its snapshot, in place: memory and its
@@ -62,7 +62,7 @@ impl Handle {
     /// # Ok::<(), lwc::Error>(())
     /// ```
     pub fn roll_back(&self) -> Result<u64> {
-        backend::lw_roll_back(self.as_raw())
+        backend::roll_back(self.as_raw())
     }
 }
 

@@ -429,11 +429,11 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
 // Clause 10 is not in the module yet.
 const NO_ROLLBACK: &str = "the kernel backend does not roll back yet; make a new context instead";
 
-pub(crate) fn lw_snapshot(_fd: RawFd) -> Result<()> {
+pub(crate) fn snapshot(_fd: RawFd) -> Result<()> {
     Err(Error::new("snapshot", Errno::ENOTSUP, NO_ROLLBACK))
 }
 
-pub(crate) fn lw_roll_back(_fd: RawFd) -> Result<u64> {
+pub(crate) fn roll_back(_fd: RawFd) -> Result<u64> {
     Err(Error::new("roll_back", Errno::ENOTSUP, NO_ROLLBACK))
 }
 

@@ -181,8 +181,8 @@ dispatch! {
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
     parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
-    lw_snapshot(fd: RawFd) -> Result<()>;
-    lw_roll_back(fd: RawFd) -> Result<u64>;
+    snapshot(fd: RawFd) -> Result<()>;
+    roll_back(fd: RawFd) -> Result<u64>;
     rollback_support() -> Result<()>;
     confine(how: crate::Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;

@@ -7,6 +7,8 @@
 //! ```
 
 mod api;
+#[cfg(target_os = "linux")]
+mod s10_programs;
 mod s10_rollback;
 mod s1_objects;
 mod s2_create;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         s8_info::CASES,
         s9_limits::CASES,
         s10_rollback::CASES,
+        #[cfg(target_os = "linux")]
+        s10_programs::CASES,
         api::CASES,
     ])
 }

@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Case] = cases![
 
 /// Whether contexts can be rolled back here. Where they cannot, the refusal says
 /// why, and that is all there is to see.
-fn possible() -> bool {
+pub(crate) fn possible() -> bool {
     match lwc::rollback_support() {
         Ok(()) => true,
         Err(e) => {
@@ -42,7 +42,7 @@ fn possible() -> bool {
     }
 }
 
-const FLAGS: Flags = Flags::ROLLBACK
+pub(crate) const FLAGS: Flags = Flags::ROLLBACK
     .union(Flags::TRAP_FAULT)
     .union(Flags::TRAP_EXIT);
 

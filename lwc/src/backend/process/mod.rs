@@ -53,6 +53,6 @@ pub(crate) use calls::parked::parked_together;
 pub(crate) use calls::regions::{
     region_erase, region_map, region_read_only, region_seal, region_unmap,
 };
-pub(crate) use calls::rollback::{lw_roll_back, lw_snapshot, rollback_support};
+pub(crate) use calls::rollback::{roll_back, rollback_support, snapshot};
 pub(crate) use calls::switch::{await_switch, lw_create, lw_discard_switch, lw_switch};
 pub(crate) use calls::syscall::{lw_syscall, read_memory, write_memory};

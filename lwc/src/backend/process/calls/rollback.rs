@@ -156,12 +156,12 @@ fn userfaultfd() -> Result<OwnedFd> {
 }
 
 /// The present state of a suspended context becomes its snapshot.
-pub(crate) fn lw_snapshot(fd: RawFd) -> Result<()> {
+pub(crate) fn snapshot(fd: RawFd) -> Result<()> {
     with_keeper("snapshot", fd, op::SNAPSHOT).map(drop)
 }
 
 /// It goes back to its snapshot: how many pages.
-pub(crate) fn lw_roll_back(fd: RawFd) -> Result<u64> {
+pub(crate) fn roll_back(fd: RawFd) -> Result<u64> {
     with_keeper("roll_back", fd, op::ROLL_BACK)
 }
 

@@ -98,7 +98,8 @@ fn settle(
     } else {
         // Now, before specifiers close their numbers.
         drop((book, bell_fd, own));
-        keeper = keeper.filter(|_| birth.kept);
+        // Among our own still, so that specifiers do not close its number.
+        rt.keeper = keeper.take().filter(|_| birth.kept);
     }
     rt.shared_table = shared;
     if shared {
@@ -194,7 +195,7 @@ fn settle(
         rt.slots = Some(Slots::map(&*file)?);
     }
     apply(rt, specs, flags)?;
-    if let Some(keeper) = keeper {
+    if let Some(keeper) = rt.keeper.take() {
         rollback::enter(keeper, rt.id)?;
     }
     if flags & lwc_sys::LWC_TRAP_SYSCALL == 0 {

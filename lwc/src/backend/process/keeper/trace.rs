@@ -12,15 +12,17 @@ const SETREGSET: u64 = 0x4205;
 const GETSIGMASK: u64 = 0x420a;
 const SETSIGMASK: u64 = 0x420b;
 const CONT: u64 = 7;
-const STEP: u64 = 9;
+const TO_CALL: u64 = 24;
 /// Of GETREGSET: the general registers, with the bases of FS and GS.
 const GENERAL: u64 = 1;
 /// All vector state (NT_X86_XSTATE).
 const VECTOR: u64 = 0x202;
-/// Stops at calls that a filter says so of; the tracer's end is the tracee's.
-const OPTIONS: u64 = 0x80 | 0x10_0000;
+/// Stops at calls that a filter says so of; those before and after a call are told
+/// from signals; the tracer's end is the tracee's.
+const OPTIONS: u64 = 0x80 | 0x1 | 0x10_0000;
 const EVENT_SECCOMP: i32 = 7;
 const EVENT_STOP: i32 = 128;
+const AT_CALL: i32 = libc::SIGTRAP | 0x80;
 
 /// The most that vector state takes, with room to spare.
 const VECTOR_BYTES: usize = 16 * 1024;
@@ -58,6 +60,8 @@ pub(crate) enum Stop {
     Interrupted,
     /// At a system call that is to be noted.
     Called,
+    /// Before or after one, where it was let go on to that.
+    AtCall,
     /// With its group, by a signal for that.
     Group,
     /// A signal comes.
@@ -90,6 +94,7 @@ pub(crate) fn wait(pid: Option<i32>, now: bool) -> Result<Option<(i32, Stop)>, E
             (EVENT_SECCOMP, _) => Stop::Called,
             (EVENT_STOP, libc::SIGTRAP) => Stop::Interrupted,
             (EVENT_STOP, _) => Stop::Group,
+            (_, AT_CALL) => Stop::AtCall,
             (_, signal) => Stop::Signal(signal),
         }
     } else {
@@ -105,7 +110,7 @@ pub(crate) fn pass(pid: i32, stop: Stop) -> Option<[u64; 4]> {
     // It may have been killed meanwhile: then the next wait says so.
     let _ = match stop {
         Stop::Dead => Ok(()),
-        Stop::Interrupted => go_on(pid, 0),
+        Stop::Interrupted | Stop::AtCall => go_on(pid, 0),
         Stop::Called => {
             called = registers(pid)
                 .ok()
@@ -192,7 +197,8 @@ pub(crate) fn set_mask(pid: i32, mask: u64) -> Result<(), Errno> {
 }
 
 /// Makes a system call in the name of one that is stopped, whose registers are
-/// to be set afterwards. It does not run but for that one instruction.
+/// to be set afterwards. It does not run but for that one instruction: it stops
+/// before and after the call.
 ///
 /// The instruction is the backend's own; a context that has written over it has
 /// one instruction of its own run instead, with what it may do anyway, and what
@@ -206,11 +212,20 @@ pub(crate) fn call_there(pid: i32, like: &Registers, args: [u64; 7]) -> Result<u
     // On no stack: an alternate one may be anywhere.
     r.rsp = 0;
     set_registers(pid, &r)?;
-    ptrace(STEP, pid, 0, 0)?;
+    // Not by single steps: these are told by a signal that the kernel forces on
+    // it, whatever it does about that one.
+    ptrace(TO_CALL, pid, 0, 0)?;
+    let mut stops = 0;
     loop {
         match wait(Some(pid), false) {
-            Ok(Some((_, Stop::Signal(libc::SIGTRAP)))) => break,
-            Ok(Some((_, Stop::Called | Stop::Interrupted))) => ptrace(STEP, pid, 0, 0)?,
+            Ok(Some((_, Stop::AtCall))) => {
+                stops += 1;
+                if stops == 2 {
+                    break;
+                }
+                ptrace(TO_CALL, pid, 0, 0)?
+            }
+            Ok(Some((_, Stop::Called | Stop::Interrupted))) => ptrace(TO_CALL, pid, 0, 0)?,
             Ok(Some((_, Stop::Dead))) => return Err(libc::ESRCH),
             // Something else than this call happens there.
             Ok(Some(_)) => return Err(libc::EPROTO),
