@@ -11,7 +11,6 @@
 mod common;
 
 use common::Memory;
-use criterion::{BenchmarkId, Criterion};
 use lwc::{Access, Confinement, Context, Flags, Spec, page_size};
 use std::time::{Duration, Instant};
 
@@ -41,67 +40,87 @@ fn snapshot(memory: &Memory) -> Context {
     context
 }
 
-/// The rollbacks alone, or with the invocations before them.
-fn time(context: &Context, pages: usize, n: u64, whole: bool) -> Duration {
-    let mut all = Duration::ZERO;
-    for _ in 0..n {
+/// Each time, in order.
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// Of as many runs as fit half a second, at least twenty.
+    fn of(mut what: impl FnMut() -> Duration) -> Self {
         let begun = Instant::now();
-        context.switch(&[pages as u64]).expect("lwSwitch");
-        let before = if whole { begun } else { Instant::now() };
-        let undone = context.roll_back().expect("roll_back");
-        all += before.elapsed();
-        assert!(undone as usize >= pages, "{undone} of {pages}");
+        let mut all = Vec::new();
+        while all.len() < 20 || begun.elapsed() < Duration::from_millis(500) {
+            all.push(what());
+        }
+        all.sort_unstable();
+        Self(all)
     }
-    all
+
+    fn print(&self, what: &str) {
+        let at = |share: usize| self.0[self.0.len() * share / 100].as_nanos() as f64 / 1000.0;
+        let n = self.0.len();
+        println!(
+            "{what:<52} least {:>9.1}  5% {:>9.1}  median {:>9.1} µs  ({n})",
+            at(0),
+            at(5),
+            at(50)
+        );
+    }
 }
 
-fn by_dirty_pages(c: &mut Criterion) {
+/// An invocation and its rollback: both, and the rollback alone.
+fn invoke(context: &Context, pages: usize) -> (Duration, Duration) {
+    let begun = Instant::now();
+    context.switch(&[pages as u64]).expect("lwSwitch");
+    let between = Instant::now();
+    let undone = context.roll_back().expect("roll_back");
+    let ended = Instant::now();
+    assert!(undone as usize >= pages, "{undone} of {pages}");
+    (ended - begun, ended - between)
+}
+
+fn both(context: &Context, pages: usize, what: &str) {
+    Times::of(|| invoke(context, pages).1).print(&format!("{what}: roll back"));
+    Times::of(|| invoke(context, pages).0).print(&format!("{what}: invoke and roll back"));
+}
+
+fn timed(mut what: impl FnMut()) -> impl FnMut() -> Duration {
+    move || {
+        let begun = Instant::now();
+        what();
+        begun.elapsed()
+    }
+}
+
+fn by_dirty_pages() {
     let memory = Memory::new(MOST * page_size(), true);
     let context = snapshot(&memory);
-    for (name, whole) in [("roll back", false), ("invoke and roll back", true)] {
-        let mut group = c.benchmark_group(format!("{name}, dirty pages of {MOST}"));
-        for pages in [0, 1, 10, 100, 1000, MOST] {
-            group.bench_function(BenchmarkId::from_parameter(pages), |b| {
-                b.iter_custom(|n| time(&context, pages, n, whole));
-            });
-        }
-        group.finish();
+    for pages in [0, 1, 10, 100, 1000, MOST] {
+        both(&context, pages, &format!("{pages} pages of {MOST} dirtied"));
     }
 }
 
-fn by_size(c: &mut Criterion) {
+fn by_size() {
     for mib in [1, 64, 256, 1024] {
         let memory = Memory::new(mib * MIB, true);
         let context = snapshot(&memory);
-        let mut group = c.benchmark_group(format!("{mib} MiB resident, 10 pages dirtied"));
-        group.bench_function("roll back", |b| {
-            b.iter_custom(|n| time(&context, 10, n, false));
-        });
-        group.bench_function("invoke and roll back", |b| {
-            b.iter_custom(|n| time(&context, 10, n, true));
-        });
+        both(&context, 10, &format!("{mib} MiB, 10 pages dirtied"));
         drop(context);
-        group.bench_function("lwCreate and close", |b| {
-            b.iter(|| {
-                let context = lwc::spawn(&[], Flags::empty(), |_| std::process::exit(1));
-                drop(context.expect("lwCreate"));
-            });
-        });
-        group.bench_function("fork, exit, wait", |b| b.iter(lwc_bare::fork_and_wait));
-        group.finish();
-        drop(memory);
+        let create = || {
+            let context = lwc::spawn(&[], Flags::empty(), |_| std::process::exit(1));
+            drop(context.expect("lwCreate"));
+        };
+        Times::of(timed(create)).print(&format!("{mib} MiB: lwCreate and close"));
+        Times::of(timed(lwc_bare::fork_and_wait)).print(&format!("{mib} MiB: fork, exit, wait"));
     }
 }
 
 fn main() {
-    let mut c = common::criterion();
     if let Err(why) = lwc::rollback_support() {
         println!("{why}");
         return;
     }
     let cpus = lwc_bare::cpu::processors();
     lwc_bare::cpu::pin(cpus[cpus.len() - 1]);
-    by_dirty_pages(&mut c);
-    by_size(&mut c);
-    c.final_summary();
+    by_dirty_pages();
+    by_size();
 }

@@ -347,6 +347,7 @@ mod tests {
             relay: from_function,
             apart: true,
             keep_input,
+            rolled_back: false,
             audit: false,
         });
     }

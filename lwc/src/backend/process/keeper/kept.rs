@@ -534,17 +534,20 @@ impl Kept {
         let (map, areas) = (self.map, self.areas);
         let (known, runs) = (base.areas, &mut *base.runs);
         let all = areas.as_slice();
+        // Memory that cannot be written was not, while no call has changed that.
+        let relaid = self.relaid;
+        let looked_at = |a: &Area| a.is_tracked() && (relaid || a.prot & libc::PROT_WRITE != 0);
         let mut i = 0;
         let mut from = 0;
         while i < all.len() {
-            if !all[i].is_tracked() {
+            if !looked_at(&all[i]) {
                 from = all[i].end;
                 i += 1;
                 continue;
             }
             // All that lie together: one look.
             let mut last = i;
-            while all.get(last + 1).is_some_and(Area::is_tracked) {
+            while all.get(last + 1).is_some_and(looked_at) {
                 last += 1;
             }
             scan_all(map, Look::Written, from, all[last].end, runs, |run| {
