@@ -131,6 +131,7 @@ pub(crate) fn enter(keeper: Keeper, id: u64) -> Result<()> {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
     drop(keeper);
     entered?;
+    mode::set_kept();
     be_noted()
 }
 
