@@ -66,6 +66,7 @@ fn trapped(src: i32, count: u32, room: &Room) -> Event {
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
+    let flags = flags & !crate::flags::PREPARE;
     let raw = raw(specs);
     let (mut src, mut count) = (-1, WORDS as i32);
     let mut room: Room = [MaybeUninit::uninit(); WORDS];
@@ -412,4 +413,19 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     // SAFETY: the addresses belong to the region until this moment, when its
     // owner gives them up.
     unsafe { libc::munmap(addr as *mut libc::c_void, len) };
+}
+
+// Clause 10 is not in the module yet.
+const NO_ROLLBACK: &str = "the kernel backend does not roll back yet; make a new context instead";
+
+pub(crate) fn snapshot(_fd: RawFd) -> Result<()> {
+    Err(Error::new("snapshot", Errno::ENOTSUP, NO_ROLLBACK))
+}
+
+pub(crate) fn roll_back(_fd: RawFd) -> Result<u64> {
+    Err(Error::new("roll_back", Errno::ENOTSUP, NO_ROLLBACK))
+}
+
+pub(crate) fn rollback_support() -> Result<()> {
+    Err(Error::new("rollback_support", Errno::ENOTSUP, NO_ROLLBACK))
 }
