@@ -15,9 +15,11 @@
  * nothing else: taking that page out again undoes the write.
  *
  * So both maps are gone through side by side.  An entry is as it was, or what it
- * has in front of the twin's object is undone, page by page; anything else (mapped,
- * unmapped, cut, protected otherwise, locked, shared with a child) is stranger
- * than that, and then the whole space is made anew, out of the twin.  That is
+ * has in front of the twin's object is undone, page by page.  Where they differ
+ * otherwise (mapped, unmapped, cut, protected otherwise, locked, shared with a
+ * child) the region is unmapped, and what the twin has there is mapped.  Program
+ * text, files that others are kept from or writers of, and too many such places
+ * are not so easy: then the whole space is made anew, out of the twin, which is
  * always right, and dear.  Memory that is shared with others (VM_INHERIT_SHARE)
  * is the same object in both, and stays as it is.
  *
@@ -25,7 +27,7 @@
  * is read without its lock, for two maps are never locked at once.  The space
  * itself is a suspended context's, but who found it when it was the process's
  * may still look at it: its map is locked while it is gone through, and a page
- * that somebody holds (wired) or works on (busy) makes it a strange one.
+ * that somebody holds (wired) or works on (busy) makes its entry a different one.
  */
 
 #include "lwc_context.h"
@@ -409,42 +411,205 @@ lwc_vm_undo_seen(struct lwc_seen *se, struct lwc_undo *un)
 	return (done);
 }
 
-/* Go through all of both maps. */
+/* Where what is mapped differs from the twin. */
+#define	LWC_REGIONS	8
+struct lwc_region {
+	vm_offset_t	re_start;
+	vm_offset_t	re_end;
+	vm_map_entry_t	re_twin;	/* the twin's first there or beyond */
+};
+
+#define	LWC_PUT_FLAGS	(MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY |		\
+	    MAP_ENTRY_NOSYNC | MAP_ENTRY_NOCOREDUMP | MAP_ENTRY_GROWS_DOWN | \
+	    MAP_ENTRY_GUARD | MAP_ENTRY_STACK_GAP | MAP_ENTRY_BEHAV_MASK)
+
+/* Can an entry of the twin's be mapped again by itself?  See lwc_entry_put(). */
 static bool
-lwc_vm_undo_all(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
-    struct lwc_undo *un)
+lwc_entry_puts(vm_map_entry_t t)
+{
+
+	return ((t->eflags & ~LWC_PUT_FLAGS) == 0 &&
+	    ((t->eflags & MAP_ENTRY_COW) != 0) ==
+	    ((t->eflags & MAP_ENTRY_NEEDS_COPY) != 0));
+}
+
+/* Private pages that go with an entry. */
+static uint64_t
+lwc_entry_pages(vm_map_entry_t c)
+{
+	vm_object_t object;
+	uint64_t pages;
+
+	object = c->object.vm_object;
+	if (object == NULL)
+		return (0);
+	pages = 0;
+	VM_OBJECT_RLOCK(object);
+	if ((object->flags & OBJ_ANON) != 0 && object->ref_count == 1)
+		pages = object->resident_page_count;
+	VM_OBJECT_RUNLOCK(object);
+	return (pages);
+}
+
+/*
+ * The maps differ from these two entries on: a region ends where entries of both
+ * do.  False: one of the twin's cannot be mapped by itself.
+ */
+static bool
+lwc_region_find(vm_map_t map, vm_map_t twin, vm_map_entry_t *cp,
+    vm_map_entry_t *tp, struct lwc_region *re, struct lwc_undo *un)
 {
 	vm_map_entry_t c, t;
-	bool done;
+	bool more;
 
-	if (vm->vm_map.nentries != twin->vm_map.nentries ||
-	    vm->vm_map.flags != twin->vm_map.flags)
-		return (false);
-	done = true;
+	c = *cp;
+	t = *tp;
+	re->re_twin = t;
+	if (c == &map->header || (t != &twin->header && t->start < c->start))
+		re->re_start = t->start;
+	else
+		re->re_start = c->start;
+	re->re_end = re->re_start + PAGE_SIZE;
+	do {
+		more = false;
+		for (; c != &map->header && c->start < re->re_end;
+		    c = vm_map_entry_succ(c)) {
+			re->re_end = MAX(re->re_end, c->end);
+			un->un_pages += lwc_entry_pages(c);
+			more = true;
+		}
+		for (; t != &twin->header && t->start < re->re_end;
+		    t = vm_map_entry_succ(t)) {
+			if (!lwc_entry_puts(t))
+				return (false);
+			re->re_end = MAX(re->re_end, t->end);
+			more = true;
+		}
+	} while (more);
+	*cp = c;
+	*tp = t;
+	return (true);
+}
+
+/*
+ * Go through all of both maps, and note where they differ; returns in how many
+ * places, or -1 if there is no telling.
+ */
+static int
+lwc_vm_undo_all(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
+    struct lwc_undo *un, struct lwc_region *re)
+{
+	vm_map_entry_t c, t;
+	vm_map_t map, other;
+	int n;
+
+	map = &vm->vm_map;
+	other = &twin->vm_map;
+	if (map->flags != other->flags)
+		return (-1);
+	n = 0;
 	se->se_vm = vm;
 	se->se_n = 0;
-	c = &vm->vm_map.header;
-	VM_MAP_ENTRY_FOREACH(t, &twin->vm_map) {
-		c = vm_map_entry_succ(c);
-		if (!lwc_entry_alike(c, t))
-			return (false);
-		if (lwc_entry_untouched(c, t))
+	c = vm_map_entry_first(map);
+	t = vm_map_entry_first(other);
+	while (c != &map->header || t != &other->header) {
+		if (c == &map->header || t == &other->header ||
+		    !lwc_entry_alike(c, t) || (!lwc_entry_untouched(c, t) &&
+		    !lwc_entry_undo(c, t, un))) {
+			if (n == LWC_REGIONS || !lwc_region_find(map, other,
+			    &c, &t, &re[n], un))
+				return (-1);
+			n++;
 			continue;
-		if (!lwc_entry_undo(c, t, un))
-			return (false);
-		if (se->se_n < LWC_SEEN) {
+		}
+		if (lwc_entry_untouched(c, t)) {
+			;
+		} else if (se->se_n < LWC_SEEN) {
 			se->se_pair[se->se_n].se_entry = c;
-			se->se_pair[se->se_n].se_twin = t;
+			se->se_pair[se->se_n++].se_twin = t;
 		} else {
 			se->se_vm = NULL;
 		}
-		se->se_n++;
+		c = vm_map_entry_succ(c);
+		t = vm_map_entry_succ(t);
 	}
-	vm->vm_map.anon_loc = twin->vm_map.anon_loc;
+	map->anon_loc = other->anon_loc;
 	vm->vm_dsize = twin->vm_dsize;
 	vm->vm_tsize = twin->vm_tsize;
 	vm->vm_ssize = twin->vm_ssize;
-	return (done);
+	return (n);
+}
+
+/* Map what the twin has in an entry, where nothing is. */
+static bool
+lwc_entry_put(vm_map_t map, vm_map_entry_t t)
+{
+	vm_map_entry_t c;
+	vm_object_t object;
+	int cow, rv;
+	bool exact;
+
+	cow = (t->eflags & MAP_ENTRY_NEEDS_COPY) != 0 ? MAP_COPY_ON_WRITE : 0;
+	if ((t->eflags & MAP_ENTRY_NOSYNC) != 0)
+		cow |= MAP_DISABLE_SYNCER;
+	if ((t->eflags & MAP_ENTRY_NOCOREDUMP) != 0)
+		cow |= MAP_DISABLE_COREDUMP;
+	if ((t->eflags & MAP_ENTRY_GROWS_DOWN) != 0)
+		cow |= MAP_STACK_AREA;
+	if ((t->eflags & MAP_ENTRY_GUARD) != 0)
+		cow |= MAP_CREATE_GUARD;
+	if ((t->eflags & MAP_ENTRY_STACK_GAP) != 0)
+		cow |= MAP_CREATE_STACK_GAP;
+	if (t->inheritance == VM_INHERIT_SHARE)
+		cow |= MAP_INHERIT_SHARE;
+	if (t->cred == NULL)
+		cow |= MAP_ACC_NO_CHARGE;
+	object = t->object.vm_object;
+	if (object != NULL)
+		vm_object_reference(object);
+	vm_map_lock(map);
+	rv = vm_map_insert(map, object, object == NULL ? 0 : t->offset,
+	    t->start, t->end, t->protection, t->max_protection, cow);
+	exact = rv == KERN_SUCCESS &&
+	    vm_map_lookup_entry(map, t->start, &c) &&
+	    c->start == t->start && c->end == t->end;
+	if (exact) {
+		c->inheritance = t->inheritance;
+		c->eflags |= t->eflags & MAP_ENTRY_BEHAV_MASK;
+		if ((t->eflags & MAP_ENTRY_STACK_GAP) != 0) {
+			/* See vm_map_stack_locked(). */
+			c->next_read = t->next_read;
+			c->offset = t->offset;
+		}
+	}
+	vm_map_unlock(map);
+	if (rv != KERN_SUCCESS && object != NULL)
+		vm_object_deallocate(object);
+	return (exact);
+}
+
+/* Map what the twin has in some regions. */
+static bool
+lwc_regions_put(vm_map_t map, vm_map_t twin, const struct lwc_region *re,
+    int n)
+{
+	vm_map_entry_t t;
+	int error, i;
+
+	for (i = 0; i < n; i++)
+		if (vm_map_remove(map, re[i].re_start, re[i].re_end) !=
+		    KERN_SUCCESS)
+			return (false);
+	error = 0;
+	LWC_FAIL(rollback_put, error);
+	if (error != 0)
+		return (false);
+	for (i = 0; i < n; i++)
+		for (t = re[i].re_twin; t != &twin->header &&
+		    t->start < re[i].re_end; t = vm_map_entry_succ(t))
+			if (!lwc_entry_put(map, t))
+				return (false);
+	return (true);
 }
 
 /* Undo what was done to a space, in place.  False: it is a strange one. */
@@ -452,27 +617,35 @@ static bool
 lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
     uint64_t *pagesp)
 {
+	struct lwc_region re[LWC_REGIONS];
 	struct lwc_undo un = { 0 };
-	bool done;
+	int n;
 
 	un.un_pmap = vmspace_pmap(vm);
 	if (lwc_md_keys(un.un_pmap) || lwc_md_keys(vmspace_pmap(twin)))
 		return (false);
+	n = 1;
 	vm_map_lock_read(&vm->vm_map);
-	if (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp) {
-		done = lwc_vm_undo_seen(se, &un);
-		vm_map_unlock_read(&vm->vm_map);
-	} else {
-		vm_map_unlock_read(&vm->vm_map);
+	if (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp &&
+	    lwc_vm_undo_seen(se, &un))
+		n = 0;
+	vm_map_unlock_read(&vm->vm_map);
+	if (n != 0) {
 		vm_map_lock(&vm->vm_map);
-		done = lwc_vm_undo_all(vm, twin, se, &un);
+		n = lwc_vm_undo_all(vm, twin, se, &un, re);
+		se->se_timestamp = vm->vm_map.timestamp;
+		vm_map_unlock(&vm->vm_map);
+	}
+	if (n > 0 && lwc_regions_put(&vm->vm_map, &twin->vm_map, re, n)) {
+		vm_map_lock(&vm->vm_map);
+		n = lwc_vm_undo_all(vm, twin, se, &un, re);
 		se->se_timestamp = vm->vm_map.timestamp;
 		vm_map_unlock(&vm->vm_map);
 	}
 	if (un.un_flush)
 		pmap_invalidate_all(un.un_pmap);
 	*pagesp += un.un_pages;
-	return (done);
+	return (n == 0);
 }
 
 /*

@@ -249,7 +249,11 @@ rolled_back(char *arena)
 	return (fd);
 }
 
-/* The same, but it comes back, and is to be rolled back by us. */
+/*
+ * The same, but it comes back, and is to be rolled back by us.  It may change what
+ * is mapped instead.
+ */
+#define	REMAP	999
 static int
 to_roll_back(char *arena)
 {
@@ -259,6 +263,13 @@ to_roll_back(char *arena)
 	n = 1;
 	fd = lwCreate(NULL, 0, &src, &pages, &n, 0);
 	while (fd == LWC_SWITCHED) {
+		if (pages == REMAP) {
+			munmap(mmap(NULL, 4096, PROT_READ, MAP_ANON, -1, 0),
+			    4096);
+			munmap(arena, 4096);
+			mprotect(arena + 40960, 4096, PROT_READ);
+			pages = 0;
+		}
 		while (pages-- > 0)
 			arena[pages * 4096] = 1;
 		n = 1;
@@ -275,7 +286,7 @@ to_roll_back(char *arena)
 static void
 rollback_lines(int rounds)
 {
-	static const uint64_t pages[] = { 0, 1, 10, 100 };
+	static const uint64_t pages[] = { 0, 1, 10, 100, REMAP };
 	char *arena, what[64];
 	double all, hop, nothing, t, total;
 	u_int i;
@@ -309,7 +320,8 @@ rollback_lines(int rounds)
 			}
 		}
 		all = (now() - all) / rounds;
-		snprintf(what, sizeof(what),
+		snprintf(what, sizeof(what), pages[i] == REMAP ?
+		    "roll back, two mappings changed" :
 		    "roll back, %ju pages written (%d undone)",
 		    (uintmax_t)pages[i], undone);
 		line(what, total / rounds - nothing);
@@ -317,6 +329,8 @@ rollback_lines(int rounds)
 		    "  with what was rolled back", all - 2 * nothing,
 		    (all - 2 * nothing) / hop);
 		close(fd);
+		if (pages[i] == REMAP)
+			break;
 		fd = rolled_back(arena);
 		for (j = -3; j < rounds; j++) {
 			if (j == 0)

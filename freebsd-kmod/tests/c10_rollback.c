@@ -352,7 +352,9 @@ CASE(c10_1_each_change_is_undone, "one after the other")
 	}
 }
 
-CASE(c10_2_random_programs, "leave what a fresh copy has")
+/* Random changes, and what a fresh copy has. */
+static void
+programs(int n)
 {
 	uint64_t before, bits, seed;
 	int fd, i;
@@ -362,7 +364,7 @@ CASE(c10_2_random_programs, "leave what a fresh copy has")
 	before = ask(fd, 0);
 	REQUIRE(snapshot(fd) == 0);
 	seed = 12345;
-	for (i = 0; i < 60; i++) {
+	for (i = 0; i < n; i++) {
 		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
 		bits = seed >> 30 & ((1ULL << CHANGES) - 1);
 		(void)ask(fd, bits);
@@ -376,6 +378,29 @@ CASE(c10_2_random_programs, "leave what a fresh copy has")
 		if (i % 2 == 0)
 			REQUIRE(rollback(fd) >= 0);
 	}
+}
+
+CASE(c10_2_random_programs, "leave what a fresh copy has")
+{
+
+	programs(60);
+}
+
+static void
+fail_point(const char *name, const char *value)
+{
+
+	SKIP_UNLESS(sysctlbyname(name, NULL, NULL, value, strlen(value)) == 0,
+	    "no fail points");
+}
+
+CASE(c10_2_random_programs_made_anew, "out of the snapshot, for once")
+{
+
+	NEED_ROOT();
+	fail_point("debug.fail_point.lwc_rollback_put", "50%return(12)");
+	programs(40);
+	fail_point("debug.fail_point.lwc_rollback_put", "off");
 }
 
 static uint64_t
@@ -405,25 +430,54 @@ CASE(c10_1_pages_that_were_undone, "are told, and more than once")
 	}
 }
 
+static char *large;
+#define	LARGE	(16 << 20)
+
+/* Pages are written to, and what is mapped is changed in several places. */
+static uint64_t
+remaps(uint64_t how)
+{
+
+	memset(arena, 0x55, 3 * PAGE);
+	if ((how & 1) != 0)
+		change(6);
+	if ((how & 2) != 0)
+		change(4);
+	if ((how & 4) != 0)
+		change(5);
+	if ((how & 8) != 0)
+		(void)deep(100);
+	if ((how & 16) != 0)
+		(void)munmap(arena + 2 * PAGE, 3 * PAGE);
+	if ((how & 32) != 0)
+		(void)munmap(shared_page(), PAGE);
+	return (large[5 << 20] + variable++);
+}
+
 CASE(c10_4_a_large_context, "is rolled back by what it changed")
 {
 	struct lwc_info li;
-	char *big;
+	uint64_t how;
 	int fd, n;
 
 	arena_make();
-	big = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
+	large = mmap(NULL, 4 * LARGE, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANON, -1, 0);
-	REQUIRE(big != MAP_FAILED);
-	memset(big, 3, 16 << 20);
-	fd = servant(counts, 0);
+	REQUIRE(large != MAP_FAILED);
+	memset(large, 3, LARGE);
+	fd = servant(remaps, 0);
 	REQUIRE(snapshot(fd) == 0);
-	REQUIRE(ask(fd, 3) == 7);
-	n = rollback(fd);
-	REQUIRE(n >= 3 && n < 16);
-	/* Nothing of the 4,096 pages came or went. */
-	REQUIRE(lwInfo(fd, &li) == 0);
-	REQUIRE(ask(fd, 0) == 7);
+	for (how = 0; how < 64; how++) {
+		REQUIRE(ask(fd, how) == 10);
+		n = rollback(fd);
+		REQUIRE(n >= 3 && n < 160);
+		/*
+		 * It has its page table still: what it did not change was not
+		 * made anew.
+		 */
+		REQUIRE(lwInfo(fd, &li) == 0);
+		REQUIRE(li.li_resident >= LARGE / PAGE);
+	}
 }
 
 CASE(c10_1_a_second_snapshot, "replaces the first")
@@ -1022,12 +1076,82 @@ CASE(c10_6_a_rollback_that_fails, "ends the context")
 		fd = servant(changes, 0);
 		REQUIRE(snapshot(fd) == 0);
 		(void)ask(fd, 1 << 9 | 1 << 6);
-		SKIP_UNLESS(sysctlbyname(points[i], NULL, NULL,
-		    "1*return(12)", 12) == 0, "no fail points");
+		fail_point("debug.fail_point.lwc_rollback_put", "return(12)");
+		fail_point(points[i], "1*return(12)");
 		REQUIRE_ERRNO(ENOMEM, rollback(fd));
 		REQUIRE(lwInfo(fd, &li) == 0);
 		REQUIRE(li.li_state == LWC_STATE_DEAD);
-		(void)sysctlbyname(points[i], NULL, NULL, "off", 3);
+		fail_point(points[i], "off");
+		fail_point("debug.fail_point.lwc_rollback_put", "off");
 		(void)close(fd);
 	}
+}
+
+static uint64_t
+ends(uint64_t how)
+{
+	static char *const argv[] = { "sh", "-c", ":", NULL };
+
+	change(6);
+	if (how == 1)
+		_exit(0);
+	if (how == 2)
+		(void)execve("/bin/sh", argv, argv + 3);
+	if (how == 3)
+		(void)raise(SIGKILL);
+	return (0);
+}
+
+/* One with a snapshot is the current one, another waits. */
+static void
+end_process(void *how)
+{
+	int a, b;
+
+	arena_make();
+	b = servant(ends, 0);
+	REQUIRE(snapshot(b) == 0);
+	REQUIRE(ask(b, 0) == 0);
+	a = servant(ends, 0);
+	REQUIRE(snapshot(a) == 0);
+	(void)ask(a, (uintptr_t)how);
+	_exit(0);		/* no such program */
+}
+
+CASE(c10_1_the_end_of_the_process, "takes snapshots along")
+{
+	long contexts, objects;
+	uintptr_t how;
+
+	contexts = counter("contexts");
+	objects = counter("objects");
+	for (how = 1; how <= 3; how++)
+		(void)status_of(end_process, (void *)how);
+	REQUIRE(settles("contexts", contexts));
+	REQUIRE(settles("objects", objects));
+}
+
+CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
+{
+	struct lwc_info li;
+	long objects;
+	uint64_t pages;
+	int fd, i;
+
+	arena_make();
+	fd = servant(changes, 0);
+	REQUIRE(snapshot(fd) == 0);
+	objects = 0;
+	pages = 0;
+	for (i = 0; i < 1000; i++) {
+		(void)ask(fd, 1ULL << i % (CHANGES - 1));
+		REQUIRE(rollback(fd) >= 0);
+		REQUIRE(lwInfo(fd, &li) == 0);
+		if (i == 2 * CHANGES) {
+			objects = counter("descriptors");
+			pages = li.li_private;
+		}
+	}
+	REQUIRE(counter("descriptors") == objects);
+	REQUIRE(li.li_private <= pages + 16);
 }
