@@ -176,8 +176,8 @@ int	lwc_ctx_get(struct thread *td, int fd, struct lwc_ctx **lcp,
 	    struct lwc_rights **rgp);
 
 /*
- * Does this number of a table, locked or ours, name this context?  There are two
- * kinds of names: any switch finds the one without a condition.
+ * Does this number of a table, locked or ours, name this context?  There are
+ * two kinds of names: any switch finds the one without a condition.
  */
 static inline bool
 lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc,

@@ -22,13 +22,13 @@
  * with a list makes neither, whatever is in it.
  *
  * INTRODUCE gives one context a name of another, as a switch gives its target
- * one of the caller (3.3), so that the two get along without a third.  The name
- * takes a number in the table of the first, so that is one that the caller
- * made, or that such a one made, and so on: nobody's table is filled, nor the
- * order of its numbers disturbed, by what it runs.  The second may be anybody
- * whom the caller has a name of: who is introduced is not asked, just as nobody
- * is asked whether he wants to be switched to.  No rights over memory, files
- * and credentials come with it.
+ * one of the caller (3.3), so that the two get along without a third.  The
+ * name takes a number in the table of the first, so that is one that the
+ * caller made, or that such a one made, and so on: nobody's table is filled,
+ * nor the order of its numbers disturbed, by what it runs.  The second may be
+ * anybody whom the caller has a name of: who is introduced is not asked, just
+ * as nobody is asked whether he wants to be switched to.  No rights over
+ * memory, files and credentials come with it.
  *
  * SNAPSHOT and ROLLBACK are lwc_snapshot.c's.
  */
@@ -172,8 +172,8 @@ lwc_rights_whole(const struct lwc_rights *rg)
 }
 
 /*
- * 10.1.  What the context lets others get of it (LWC_SELF) counts for a snapshot
- * alone: afterwards it is no way out of the rollback.
+ * 10.1.  What the context lets others get of it (LWC_SELF) counts for a
+ * snapshot alone: afterwards it is no way out of the rollback.
  */
 static int
 lwc_control_rollback(struct thread *td, struct lwc_proc *lp, int fd,

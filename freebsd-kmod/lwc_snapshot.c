@@ -11,15 +11,15 @@
  * shares all private memory with the context's copy-on-write, a copy of the
  * descriptor table, and copies of all else that a suspended context owns.  It
  * holds what it needs by references of its own, so nobody else has to live for
- * it.  It is the process's thread's alone, and no other part of the module knows
- * of it: it is in no list, nobody enters it.
+ * it.  It is the process's thread's alone, and no other part of the module
+ * knows of it: it is in no list, nobody enters it.
  *
  * Rollback looks at what the context has and at the twin, and puts back what
  * differs.  It asks neither the context's memory nor anything that the context
  * said.  Memory is lwc_vm_rollback.c's.
  *
- * What can fail is made before anything is put back; but memory may be put back
- * by then, so a failure destroys the context.
+ * What can fail is made before anything is put back; but memory may be put
+ * back by then, so a failure destroys the context.
  */
 
 #include "lwc_allow.h"
@@ -36,7 +36,7 @@
 /* All of it is (c) but what is marked. */
 struct lwc_snapshot {
 	int		sn_count;	/* its user has so many contexts more */
-	uint64_t	sn_nextid;	/* contexts made since have a higher one */
+	uint64_t	sn_nextid;	/* those made since have more */
 	int		sn_state;
 	struct vmspace	*sn_vm;		/* its pmap is empty */
 	struct lwc_seen	sn_seen;	/* (t) of the context's space */
@@ -112,8 +112,8 @@ lwc_snapshot_free(struct lwc_ctx *lc)
 }
 
 /*
- * The table and the directory.  A table that others have as well is like shared
- * memory: the context has it again after a rollback, as it is then.
+ * The table and the directory.  A table that others have as well is like
+ * shared memory: the context has it again after a rollback, as it is then.
  */
 static int
 lwc_snapshot_files(struct thread *td, struct lwc_proc *lp,
@@ -147,7 +147,7 @@ lwc_snapshot_fill(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	error = lwc_vm_twin(lc->lc_vm, &sn->sn_vm);
 	if (error != 0)
 		return (error);
-	/* It never runs: what the fork copied of the page table is of no use. */
+	/* It never runs: a copy of the page table is of no use. */
 	lwc_vm_unmap(sn->sn_vm);
 	error = lwc_snapshot_files(td, lp, lc, sn);
 	if (error != 0)
@@ -278,8 +278,8 @@ lwc_rollback_files(struct thread *td, struct lwc_proc *lp,
 }
 
 /*
- * What only calls change, and handlers that are called once.  A debugger's calls
- * are not counted.
+ * What only calls change, and handlers that are called once.  A debugger's
+ * calls are not counted.
  */
 static bool
 lwc_rollback_deep(const struct lwc_ctx *lc, const struct lwc_snapshot *sn)
@@ -331,8 +331,8 @@ lwc_rollback_rest(struct lwc_ctx *lc, struct lwc_snapshot *sn, bool deep)
 
 /*
  * A suspended context becomes what its snapshot is.  The caller has given it a
- * name of its own, and may take the last one away.  If this fails, with ENOMEM,
- * the context is dead.
+ * name of its own, and may take the last one away.  If this fails, with
+ * ENOMEM, the context is dead.
  */
 int
 lwc_rollback(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,

@@ -53,8 +53,8 @@
  *  td_rfppwait_p	vfork(2) is a fork(2) here, so there is none.
  *  td_ma, td_sel, td_vp_reserved, td_fpop, td_ar	of a call; none is open.
  *  td_ktr_io_lim, p_ktrioparms, p_traceflag	ktrace(2) is of the process.
- * Asynchronous system traps that may run between two contexts' instructions all
- * run before LWC_AST, for the context that is left; of those after it,
+ * Asynchronous system traps that may run between two contexts' instructions
+ * all run before LWC_AST, for the context that is left; of those after it,
  * TDA_MOD4 and TDA_SCHED_PRIV, neither knows of user memory.
  */
 
@@ -260,8 +260,8 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
  * for which it must be the process's for a moment.  Neither can die meanwhile:
  * it is claimed, current, or named by us.
  *
- * Both remember the number, so that it is the one that a switch finds; but a name
- * for clean ones alone (10.3) is no name to answer by.
+ * Both remember the number, so that it is the one that a switch finds; but a
+ * name for clean ones alone (10.3) is no name to answer by.
  */
 int
 lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,

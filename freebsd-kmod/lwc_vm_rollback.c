@@ -9,25 +9,26 @@
  *
  * A twin of a space is made by vmspace_fork(): the two share private memory
  * copy-on-write, so the twin's entries say what the memory was, and its
- * references keep that alive and from being collapsed into the other's.  A page
- * that is written to since gets into an object which shadows the twin's (or, of
- * memory that nobody had touched, into an object of its own), where there is
- * nothing else: taking that page out again undoes the write.
+ * references keep that alive and from being collapsed into the other's.  A
+ * page that is written to since gets into an object which shadows the twin's
+ * (or, of memory that nobody had touched, into an object of its own), where
+ * there is nothing else: taking that page out again undoes the write.
  *
- * So both maps are gone through side by side.  An entry is as it was, or what it
- * has in front of the twin's object is undone, page by page.  Where they differ
- * otherwise (mapped, unmapped, cut, protected otherwise, locked, shared with a
- * child) the region is unmapped, and what the twin has there is mapped.  Program
- * text, files that others are kept from or writers of, and too many such places
- * are not so easy: then the whole space is made anew, out of the twin, which is
- * always right, and dear.  Memory that is shared with others (VM_INHERIT_SHARE)
- * is the same object in both, and stays as it is.
+ * So both maps are gone through side by side.  An entry is as it was, or what
+ * it has in front of the twin's object is undone, page by page.  Where they
+ * differ otherwise (mapped, unmapped, cut, protected otherwise, locked, shared
+ * with a child) the region is unmapped, and what the twin has there is mapped.
+ * Program text, files that others are kept from or writers of, and too many
+ * such places are not so easy: then the whole space is made anew, out of the
+ * twin, which is always right, and dear.  Memory that is shared with others
+ * (VM_INHERIT_SHARE) is the same object in both, and stays as it is.
  *
  * The twin is no process's and of no list: nobody else can have its map, which
  * is read without its lock, for two maps are never locked at once.  The space
  * itself is a suspended context's, but who found it when it was the process's
  * may still look at it: its map is locked while it is gone through, and a page
- * that somebody holds (wired) or works on (busy) makes its entry a different one.
+ * that somebody holds (wired) or works on (busy) makes its entry a different
+ * one.
  */
 
 #include "lwc_context.h"
@@ -65,9 +66,9 @@ lwc_entry_heirless(vm_map_entry_t entry)
 }
 
 /*
- * Have the next vmspace_fork() copy all there is; lwc_heirs_restore() takes that
- * back.  EINVAL: there is locked memory, of which a fork makes memory that is
- * not.
+ * Have the next vmspace_fork() copy all there is; lwc_heirs_restore() takes
+ * that back.  EINVAL: there is locked memory, of which a fork makes memory
+ * that is not.
  */
 static int
 lwc_heirs_prepare(vm_map_t map, struct lwc_heirlesses *hs)
@@ -99,6 +100,8 @@ lwc_heirs_prepare(vm_map_t map, struct lwc_heirlesses *hs)
 		VM_MAP_ENTRY_FOREACH(entry, map) {
 			if (!lwc_entry_heirless(entry))
 				continue;
+			KASSERT(hs->hs_hl != NULL && hs->hs_n < n,
+			    ("lwc: more entries than were counted"));
 			hl = &hs->hs_hl[hs->hs_n++];
 			hl->hl_start = entry->start;
 			hl->hl_end = entry->end;
@@ -111,9 +114,9 @@ lwc_heirs_prepare(vm_map_t map, struct lwc_heirlesses *hs)
 }
 
 /*
- * Entries stay what they are: vm_map_inherit() might merge two of them, and two
- * maps that were alike would not be so any more.  It is asked only where another
- * process has merged entries meanwhile (kern.proc.rlimit).
+ * Entries stay what they are: vm_map_inherit() might merge two of them, and
+ * two maps that were alike would not be so any more.  It is asked only where
+ * another process has merged entries meanwhile (kern.proc.rlimit).
  */
 static void
 lwc_heirs_restore(vm_map_t map, const struct lwc_heirlesses *hs)
@@ -224,8 +227,8 @@ lwc_entry_untouched(vm_map_entry_t c, vm_map_entry_t t)
 }
 
 /*
- * Does the entry have a private object in front of what the twin has?  Its lock
- * is held.
+ * Does the entry have a private object in front of what the twin has?  Its
+ * lock is held.
  */
 static bool
 lwc_entry_shadowed(vm_map_entry_t c, vm_map_entry_t t)
@@ -248,11 +251,11 @@ lwc_entry_shadowed(vm_map_entry_t c, vm_map_entry_t t)
 }
 
 /*
- * The page that a program would find if this one, at an index of an object, were
- * not there: valid and in memory, in one of the objects behind, which is
- * returned, read-locked.  Nobody writes to such a page, and nobody takes it away
- * meanwhile.  NULL: there is none, and it would be all zeroes (*zerop), or it is
- * not so easy to get.
+ * The page that a program would find if this one, at an index of an object,
+ * were not there: valid and in memory, in one of the objects behind, which is
+ * returned, read-locked.  Nobody writes to such a page, and nobody takes it
+ * away meanwhile.  NULL: there is none, and it would be all zeroes (*zerop),
+ * or it is not so easy to get.
  */
 static vm_object_t
 lwc_page_behind(vm_object_t object, vm_pindex_t index, vm_page_t *mp,
@@ -302,10 +305,10 @@ struct lwc_undo {
 };
 
 /*
- * A page that was written to since the last time is likely to be written to the
- * next time: it stays, mapped as it is, and gets the contents of the page behind
- * it.  It is clean then: it may be thrown away at any time, and is if it was not
- * written to by the next rollback.  False: it is not one of these.
+ * A page that was written to since the last time is likely to be written to
+ * the next time: it stays, mapped as it is, and gets the contents of the page
+ * behind it.  It is clean then: it may be thrown away at any time, and is if
+ * it was not written to by the next rollback.  False: it is not one of these.
  */
 static bool
 lwc_page_copy_back(struct lwc_undo *un, vm_object_t object, vm_page_t m,
@@ -423,7 +426,7 @@ struct lwc_region {
 	    MAP_ENTRY_NOSYNC | MAP_ENTRY_NOCOREDUMP | MAP_ENTRY_GROWS_DOWN | \
 	    MAP_ENTRY_GUARD | MAP_ENTRY_STACK_GAP | MAP_ENTRY_BEHAV_MASK)
 
-/* Can an entry of the twin's be mapped again by itself?  See lwc_entry_put(). */
+/* Can an entry of the twin's be mapped again by lwc_entry_put()? */
 static bool
 lwc_entry_puts(vm_map_entry_t t)
 {
@@ -452,8 +455,8 @@ lwc_entry_pages(vm_map_entry_t c)
 }
 
 /*
- * The maps differ from these two entries on: a region ends where entries of both
- * do.  False: one of the twin's cannot be mapped by itself.
+ * The maps differ from these two entries on: a region ends where entries of
+ * both do.  False: one of the twin's cannot be mapped by itself.
  */
 static bool
 lwc_region_find(vm_map_t map, vm_map_t twin, vm_map_entry_t *cp,
@@ -649,8 +652,8 @@ lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
 }
 
 /*
- * The space of a suspended context becomes what its twin is.  ENOMEM: it has not
- * become that.
+ * The space of a suspended context becomes what its twin is.  ENOMEM: it has
+ * not become that.
  */
 int
 lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc, struct vmspace *twin,

@@ -18,13 +18,13 @@
  * have values, are cleared.
  *
  * Vector registers live in the processor while the thread runs.  They are
- * saved with fpusave() straight into the context's own area and loaded from
- * it with fpurestore(): no copy through the pcb.  The pcb's area becomes stale
- * by that, as it always is while the processor holds the state; the next
- * context switch of the scheduler saves the registers there.  Areas start as
- * copies of the initial state, since XSAVEOPT may leave parts unwritten that
- * XRSTOR then reads (MXCSR).  After a rollback they are loaded from the snapshot's
- * area, and saved into the context's own the next time: nothing is copied.
+ * saved with fpusave() straight into the context's own area and loaded from it
+ * with fpurestore(): no copy through the pcb.  The pcb's area becomes stale by
+ * that, as it always is while the processor holds the state; the next context
+ * switch of the scheduler saves the registers there.  Areas start as copies of
+ * the initial state, since XSAVEOPT may leave parts unwritten that XRSTOR then
+ * reads (MXCSR).  After a rollback they are loaded from the snapshot's area,
+ * and saved into the context's own the next time: nothing is copied.
  *
  * Debug registers belong to the debugger of the thread, and the local
  * descriptor table to the process: neither is a context's.
@@ -72,8 +72,8 @@ lwc_md_fini(struct lwc_md *md)
 }
 
 /*
- * Take a snapshot of a suspended state, which is loaded from it from then on: an
- * earlier one may go.
+ * Take a snapshot of a suspended state, which is loaded from it from then on:
+ * an earlier one may go.
  */
 void
 lwc_md_snapshot(struct lwc_md *snapshot, struct lwc_md *md)
@@ -138,8 +138,8 @@ lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
 }
 
 /*
- * The tables are those of user space, four levels or five; their pages are there
- * as long as the pmap is locked.
+ * The tables are those of user space, four levels or five; their pages are
+ * there as long as the pmap is locked.
  */
 bool
 lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, vm_page_t m)

@@ -250,8 +250,8 @@ rolled_back(char *arena)
 }
 
 /*
- * The same, but it comes back, and is to be rolled back by us.  It may change what
- * is mapped instead.
+ * The same, but it comes back, and is to be rolled back by us.  It may change
+ * what is mapped instead.
  */
 #define	REMAP	999
 static int

@@ -75,8 +75,8 @@
  *
  * ROOM: src_args, if not null, has room for LWC_MAX_ARGS words; num_args must
  * be null.  For callers that take the descriptor and the count from the second
- * result register (%rdx on amd64), where they always are: the descriptor in the
- * low half, the count in the high one.
+ * result register (%rdx on amd64), where they always are: the descriptor in
+ * the low half, the count in the high one.
  */
 #define	LWC_UNTIL		0x1000
 #define	LWC_ROOM		0x2000
@@ -166,21 +166,21 @@ struct lwc_info {
  * only the system calls in a set (the address of a struct lwc_calls); every
  * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
  *
- * INTRODUCE: give a context a descriptor of another one (the argument), so that
- * it can switch there by itself.  Both are named by descriptors of the caller's
- * and neither is current.  The new descriptor carries the right to switch and
- * nothing else (of its creator: what that lent); one that is there already is
- * left as it is.  Returns its number in the table of the first.  With
- * LWC_CLEAN_ONLY beside the argument a switch by the new descriptor is refused
- * (ESTALE) unless the other one is clean (10.3); it is another name than one
- * without.
+ * INTRODUCE: give a context a descriptor of another one (the argument), so
+ * that it can switch there by itself.  Both are named by descriptors of the
+ * caller's and neither is current.  The new descriptor carries the right to
+ * switch and nothing else (of its creator: what that lent); one that is there
+ * already is left as it is.  Returns its number in the table of the first.
+ * With LWC_CLEAN_ONLY beside the argument a switch by the new descriptor is
+ * refused (ESTALE) unless the other one is clean (10.3); it is another name
+ * than one without.
  *
- * SNAPSHOT: what a suspended context is now becomes its snapshot, in place of an
- * earlier one (contract 10).  From then on lwDiscardSwitch() out of it rolls it
- * back instead of destroying it.
+ * SNAPSHOT: what a suspended context is now becomes its snapshot, in place of
+ * an earlier one (contract 10).  From then on lwDiscardSwitch() out of it
+ * rolls it back instead of destroying it.
  *
- * ROLLBACK: a suspended context becomes what its snapshot is.  Returns the number
- * of pages that were undone.  Both want every right over it.
+ * ROLLBACK: a suspended context becomes what its snapshot is.  Returns the
+ * number of pages that were undone.  Both want every right over it.
  */
 #define	LWC_CONTROL_DESTROY	1
 #define	LWC_CONTROL_ALLOW	2

@@ -4,13 +4,14 @@
  * Copyright (c) 2026 The lwc authors
  */
 
-/* Contract 10: a context that goes back to its snapshot, and what it has then. */
+/* Contract 10: a context goes back to its snapshot, and what it has then. */
 
 #include <sys/param.h>
 #include <sys/capsicum.h>
 #include <sys/event.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysctl.h>
 #include <sys/thr.h>
@@ -19,6 +20,7 @@
 
 #include <machine/sysarch.h>
 
+#include <aio.h>
 #include <fcntl.h>
 #include <fenv.h>
 #include <signal.h>
@@ -1065,7 +1067,8 @@ CASE(c10_6_limits, "hold for snapshots")
 CASE(c10_6_a_rollback_that_fails, "ends the context")
 {
 	static const char *points[] = { "debug.fail_point.lwc_rollback_vm",
-	    "debug.fail_point.lwc_rollback_files", "debug.fail_point.lwc_twin" };
+	    "debug.fail_point.lwc_rollback_files",
+	    "debug.fail_point.lwc_twin" };
 	struct lwc_info li;
 	u_int i;
 	int fd;
@@ -1154,4 +1157,97 @@ CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
 	}
 	REQUIRE(counter("descriptors") == objects);
 	REQUIRE(li.li_private <= pages + 16);
+}
+
+CASE(c10_6_a_snapshot_that_fails, "leaves the context and the earlier one")
+{
+	static const struct {
+		const char	*point;
+		const char	*how;
+		int		error;
+	} points[] = {
+		{ "debug.fail_point.lwc_user", "1*return(12)", EAGAIN },
+		{ "debug.fail_point.lwc_twin", "1*return(12)", ENOMEM },
+		{ "debug.fail_point.lwc_desc_file", "1*return(12)", ENFILE },
+		{ "debug.fail_point.lwc_files_copy", "1*return(12)", ENOMEM },
+		{ "debug.fail_point.lwc_snapshot", "1*return(12)", ENOMEM },
+	};
+	u_int i;
+	int fd;
+
+	NEED_ROOT();
+	arena_make();
+	fd = servant(counts, 0);
+	for (i = 0; i < nitems(points); i++) {
+		fail_point(points[i].point, points[i].how);
+		REQUIRE_ERRNO(points[i].error, snapshot(fd));
+		fail_point(points[i].point, "off");
+		REQUIRE_ERRNO(ENOENT, rollback(fd));
+	}
+	REQUIRE(ask(fd, 1) == 7 && ask(fd, 1) == 8);
+	REQUIRE(snapshot(fd) == 0);
+	for (i = 0; i < nitems(points); i++) {
+		REQUIRE(ask(fd, 1) == 9);
+		fail_point(points[i].point, points[i].how);
+		REQUIRE_ERRNO(points[i].error, snapshot(fd));
+		fail_point(points[i].point, "off");
+		REQUIRE(rollback(fd) > 0);
+	}
+}
+
+CASE(c10_1_one_that_was_preempted, "goes on where it was")
+{
+	volatile uint64_t *seen;
+	struct lwc_info li;
+	struct visit v;
+	volatile uint64_t mine;
+	uint64_t at;
+	int fd, i;
+
+	seen = shared_page();
+	mine = 0;
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED)
+		for (;;)
+			*seen = ++mine;
+	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(lenient(30)), &v, 0));
+	REQUIRE(snapshot(fd) == 0);
+	at = *seen;
+	for (i = 0; i < 3; i++) {
+		REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(lenient(30)), &v,
+		    0));
+		REQUIRE(*seen > at);
+		REQUIRE(rollback(fd) > 0);
+		REQUIRE(lwInfo(fd, &li) == 0);
+		REQUIRE(li.li_state == LWC_STATE_PREEMPTED);
+		/* It counts on from there. */
+		*seen = 0;
+		REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(0), &v, 0));
+		REQUIRE(*seen == 0 || *seen > at);
+		REQUIRE(rollback(fd) >= 0);
+	}
+}
+
+/* What keeps a process from changing contexts keeps it from this (1.5). */
+CASE(c10_6_asynchronous_io, "in flight: EBUSY")
+{
+	struct aiocb cb;
+	int fd, p[2];
+
+	fd = servant(counts, 0);
+	REQUIRE(snapshot(fd) == 0);
+	arena_make();
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
+	memset(&cb, 0, sizeof(cb));
+	cb.aio_fildes = p[0];
+	cb.aio_buf = arena;
+	cb.aio_nbytes = 1;
+	REQUIRE(aio_read(&cb) == 0);
+	REQUIRE_ERRNO(EBUSY, snapshot(fd));
+	REQUIRE_ERRNO(EBUSY, rollback(fd));
+	REQUIRE(write(p[1], "x", 1) == 1);
+	while (aio_error(&cb) == EINPROGRESS)
+		(void)usleep(1000);
+	REQUIRE(aio_return(&cb) == 1);
+	REQUIRE(rollback(fd) == 0);
 }
