@@ -76,6 +76,65 @@ pub struct RawInvocation {
     pub error: [c_char; 256],
 }
 
+impl RawInvocation {
+    /// An invocation by a host that offers nothing, without a content type, an
+    /// identity and a deadline. The caller keeps both buffers for as long as a
+    /// handler uses it.
+    pub fn new(input: &[u8], output: &mut [u8]) -> Self {
+        Self {
+            abi: ABI,
+            status: 0,
+            host: std::ptr::null(),
+            calls: &raw const NOTHING,
+            input: input.as_ptr(),
+            input_len: input.len(),
+            input_type: c"".as_ptr(),
+            output: output.as_mut_ptr(),
+            output_capacity: output.len(),
+            output_len: 0,
+            id: c"".as_ptr(),
+            deadline: 0,
+            output_type: [0; 128],
+            error: [0; 256],
+        }
+    }
+}
+
+/// The calls of a host that offers nothing.
+static NOTHING: HostCalls = {
+    unsafe extern "C" fn secret(_: *const Host, _: *const c_char, _: *mut usize) -> *const c_void {
+        std::ptr::null()
+    }
+    unsafe extern "C" fn log(_: *const Host, _: c_int, _: *const c_char, _: usize) {}
+    unsafe extern "C" fn now(_: *const Host) -> u64 {
+        0
+    }
+    unsafe extern "C" fn attribute(
+        _: *const Host,
+        _: usize,
+        _: *mut *const c_char,
+    ) -> *const c_char {
+        std::ptr::null()
+    }
+    unsafe extern "C" fn reply_attribute(
+        _: *const Host,
+        _: *const c_char,
+        _: *const c_char,
+    ) -> c_int {
+        // ENOSPC.
+        28
+    }
+    HostCalls {
+        abi: ABI,
+        reserved: 0,
+        secret,
+        log,
+        now,
+        attribute,
+        reply_attribute,
+    }
+};
+
 /// The one call of an initialiser.
 #[repr(C)]
 pub struct RawSetup {

@@ -21,6 +21,7 @@
 
 pub mod abi;
 pub mod sources;
+pub mod testing;
 
 use abi::{RawInvocation, RawSetup, put};
 use std::ffi::{CStr, CString, c_int};

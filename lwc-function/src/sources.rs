@@ -12,11 +12,12 @@ pub const HEADERS: [(&str, &str); 2] = [
 
 /// The crate itself, as far as cargo needs it to build functions in Rust: paths
 /// within its folder, and contents.
-pub const CRATE: [(&str, &str); 6] = [
+pub const CRATE: [(&str, &str); 7] = [
     ("Cargo.toml", include_str!("../Cargo.toml")),
     ("src/lib.rs", include_str!("lib.rs")),
     ("src/abi.rs", include_str!("abi.rs")),
     ("src/sources.rs", include_str!("sources.rs")),
+    ("src/testing.rs", include_str!("testing.rs")),
     ("include/lwc_function.h", HEADERS[0].1),
     ("include/lwc_function.hpp", HEADERS[1].1),
 ];

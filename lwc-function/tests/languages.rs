@@ -1,173 +1,71 @@
 //! The same function in C, C++ and Rust, called by a host made for the test.
 
-use lwc_function::abi::{ABI, Handler, Host, HostCalls, Initialiser, RawInvocation, RawSetup};
+use lwc_function::abi::{ABI, Handler, HostCalls, Initialiser, RawInvocation, RawSetup};
+use lwc_function::testing::{Answer, TestHost};
 use lwc_function::{Error, Invocation, Level, Result, Setup};
-use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::c_int;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-
-static LOG: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
-
-unsafe extern "C" fn secret(_: *const Host, name: *const c_char, len: *mut usize) -> *const c_void {
-    // SAFETY: functions pass a NUL-terminated name and a place for the length.
-    unsafe {
-        if CStr::from_ptr(name).to_bytes() != b"KEY" {
-            return std::ptr::null();
-        }
-        *len = 3;
-    }
-    b"abc".as_ptr().cast()
-}
-
-unsafe extern "C" fn log(_: *const Host, level: c_int, text: *const c_char, len: usize) {
-    // SAFETY: functions pass `len` bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
-    let line = String::from_utf8_lossy(bytes).into_owned();
-    LOG.lock().unwrap().push((level, line));
-}
-
-unsafe extern "C" fn now(_: *const Host) -> u64 {
-    400
-}
-
-unsafe extern "C" fn attribute(
-    _: *const Host,
-    index: usize,
-    name: *mut *const c_char,
-) -> *const c_char {
-    let (n, value) = match index {
-        0 => (c"x-first", c"1"),
-        1 => (c"x-in", c"a text"),
-        _ => return std::ptr::null(),
-    };
-    // SAFETY: functions pass a place for the name.
-    unsafe { *name = n.as_ptr() };
-    value.as_ptr()
-}
-
-thread_local! {
-    static REPLIED: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
-}
-
-unsafe extern "C" fn reply_attribute(
-    _: *const Host,
-    name: *const c_char,
-    value: *const c_char,
-) -> c_int {
-    // SAFETY: functions pass NUL-terminated texts.
-    let [name, value] = [name, value].map(|p| unsafe { CStr::from_ptr(p) }.to_str().unwrap());
-    if name == "Bad" {
-        return 22;
-    }
-    REPLIED.with_borrow_mut(|r| r.push((name.to_owned(), value.to_owned())));
-    0
-}
-
-static CALLS: HostCalls = HostCalls {
-    abi: ABI,
-    reserved: 0,
-    secret,
-    log,
-    now,
-    attribute,
-    reply_attribute,
-};
-
-struct Answer {
-    code: i32,
-    bytes: Vec<u8>,
-    kind: String,
-    error: String,
-}
+use std::time::Duration;
 
 fn call(handler: Handler, input: &[u8], capacity: usize) -> Answer {
-    let mut output = vec![0u8; capacity];
-    let mut raw = RawInvocation {
-        abi: ABI,
-        status: 0,
-        host: std::ptr::null(),
-        calls: &raw const CALLS,
-        input: input.as_ptr(),
-        input_len: input.len(),
-        input_type: c"text/plain".as_ptr(),
-        output: output.as_mut_ptr(),
-        output_capacity: capacity,
-        output_len: 0,
-        id: c"id-7".as_ptr(),
-        deadline: 1000,
-        output_type: [0; 128],
-        error: [0; 256],
-    };
-    // SAFETY: every pointer in the invocation outlives the call.
-    let code = unsafe { handler(&raw mut raw) };
-    assert_eq!(code, raw.status);
-    output.truncate(raw.output_len);
-    // SAFETY: both fields are NUL-terminated.
-    let (kind, error) = unsafe {
-        (
-            CStr::from_ptr(raw.output_type.as_ptr()),
-            CStr::from_ptr(raw.error.as_ptr()),
-        )
-    };
-    Answer {
-        code,
-        bytes: output,
-        kind: kind.to_string_lossy().into_owned(),
-        error: error.to_string_lossy().into_owned(),
-    }
+    let host = TestHost::new()
+        .secret("KEY", "abc")
+        .attribute("x-first", "1")
+        .attribute("x-in", "a text")
+        .content_type("text/plain")
+        .id("id-7")
+        .remaining(Duration::from_nanos(600))
+        .capacity(capacity);
+    // SAFETY: the functions of this test are handlers.
+    unsafe { host.call_handler(handler, input) }
 }
 
 /// What each of the three does: "id remaining secret input", or an error for
 /// the input "fail".
 fn check(handler: Handler) {
     let ok = call(handler, b"input", 64);
-    assert_eq!(ok.error, "");
+    assert_eq!(ok.message, "");
     assert_eq!(String::from_utf8(ok.bytes).unwrap(), "id-7 600 abc input");
-    assert_eq!((ok.code, ok.kind.as_str()), (0, "text/x-echo"));
-    assert!(
-        LOG.lock()
-            .unwrap()
-            .contains(&(3, "5 bytes of text/plain".to_owned()))
-    );
+    assert_eq!((ok.code, ok.content_type.as_str()), (0, "text/x-echo"));
+    assert_eq!(ok.log, [(3, "5 bytes of text/plain".to_owned())]);
     let failed = call(handler, b"fail", 64);
-    assert_eq!((failed.code, failed.error.as_str()), (42, "asked to"));
+    assert_eq!((failed.code, failed.message.as_str()), (42, "asked to"));
     let full = call(handler, b"input", 8);
     assert_eq!(full.code, 413);
     assert!(
-        full.error.contains("does not fit its region"),
+        full.message.contains("does not fit its region"),
         "{}",
-        full.error
+        full.message
     );
 }
 
 /// What each of the three does: x-in goes back as x-out, with status 201; for
 /// the input "bad", an attribute that cannot be set.
 fn check_tag(handler: Handler) {
-    REPLIED.take();
-    assert_eq!(call(handler, b"", 64).code, 0);
+    let ok = call(handler, b"", 64);
     let want = [("x-out", "a text"), (":status", "201")];
+    assert_eq!(ok.code, 0);
     assert_eq!(
-        REPLIED.take(),
+        ok.attributes,
         want.map(|(n, v)| (n.to_owned(), v.to_owned()))
     );
     let bad = call(handler, b"bad", 64);
     assert_eq!(bad.code, 500);
-    assert!(bad.error.contains("Bad"), "{}", bad.error);
+    assert!(bad.message.contains("Bad"), "{}", bad.message);
 }
 
 /// What two of the three do: a number in, its double out.
 fn check_typed(handler: Handler) {
     let ok = call(handler, b"21", 64);
     assert_eq!(
-        (ok.code, &ok.bytes[..], &*ok.kind),
+        (ok.code, &ok.bytes[..], &*ok.content_type),
         (0, &b"42"[..], "text/x-number")
     );
     let bad = call(handler, b"x", 64);
-    assert_eq!(bad.code, 400, "{}", bad.error);
-    assert!(bad.error.starts_with("the input: "), "{}", bad.error);
+    assert_eq!(bad.code, 400, "{}", bad.message);
+    assert!(bad.message.starts_with("the input: "), "{}", bad.message);
     assert!(bad.bytes.is_empty());
     assert_eq!(call(handler, b"21", 1).code, 413);
 }
@@ -333,19 +231,10 @@ fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> lib
 
 /// Each initialiser finds KEY and fails with 7 for want of OTHER.
 fn check_init(init: Initialiser) {
-    let mut raw = RawSetup {
-        abi: ABI,
-        status: 0,
-        host: std::ptr::null(),
-        calls: &raw const CALLS,
-        error: [0; 256],
-    };
-    // SAFETY: every pointer in the setup outlives the call.
-    let code = unsafe { init(&raw mut raw) };
-    assert_eq!((code, raw.status), (7, 7));
-    // SAFETY: the field is NUL-terminated.
-    let error = unsafe { CStr::from_ptr(raw.error.as_ptr()) };
-    assert_eq!(error, c"no other");
+    let host = TestHost::new().secret("KEY", "abc");
+    // SAFETY: the functions of this test have such initialisers.
+    let failed = unsafe { host.call_initialiser(init) };
+    assert_eq!(failed, (7, "no other".to_owned()));
 }
 
 #[test]
@@ -354,7 +243,7 @@ fn rust_functions_keep_the_abi() {
     check(echo_rust);
     let panicked = call(echo_rust, b"panic", 64);
     assert_eq!(panicked.code, 500);
-    assert_eq!(panicked.error, "panicked: at id-7");
+    assert_eq!(panicked.message, "panicked: at id-7");
     check_tag(tag_rust);
     check_typed(twice_rust);
     // SAFETY: a constant that nobody writes.
@@ -386,7 +275,7 @@ fn cpp_functions_keep_the_abi_and_their_exceptions() {
     assert_eq!(call(handler, b"memory", 64).code, 507);
     let odd = call(handler, b"throw", 64);
     assert_eq!(
-        (odd.code, odd.error.as_str()),
+        (odd.code, odd.message.as_str()),
         (500, "an exception of unknown type")
     );
     // SAFETY: as above.

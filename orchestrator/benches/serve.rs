@@ -18,8 +18,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use lwc_function::abi::{ABI, Handler, Host, HostCalls, RawInvocation};
-use std::ffi::{c_char, c_int, c_void};
+use lwc_function::abi::{Handler, RawInvocation};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -313,61 +312,13 @@ fn serve_function(library: &str, symbol: &str) {
     });
 }
 
-/// What these functions ask of a host: nothing but the log.
-static CALLS: HostCalls = {
-    unsafe extern "C" fn secret(_: *const Host, _: *const c_char, _: *mut usize) -> *const c_void {
-        std::ptr::null()
-    }
-    unsafe extern "C" fn log(_: *const Host, _: c_int, _: *const c_char, _: usize) {}
-    unsafe extern "C" fn now(_: *const Host) -> u64 {
-        0
-    }
-    unsafe extern "C" fn attribute(
-        _: *const Host,
-        _: usize,
-        _: *mut *const c_char,
-    ) -> *const c_char {
-        std::ptr::null()
-    }
-    unsafe extern "C" fn reply_attribute(
-        _: *const Host,
-        _: *const c_char,
-        _: *const c_char,
-    ) -> c_int {
-        0
-    }
-    HostCalls {
-        abi: ABI,
-        reserved: 0,
-        secret,
-        log,
-        now,
-        attribute,
-        reply_attribute,
-    }
-};
-
 fn call(handler: Handler, input: &[u8]) -> Vec<u8> {
     let mut output = vec![0; 64 << 10];
-    let mut raw = RawInvocation {
-        abi: ABI,
-        status: 0,
-        host: std::ptr::null(),
-        calls: &raw const CALLS,
-        input: input.as_ptr(),
-        input_len: input.len(),
-        input_type: c"application/octet-stream".as_ptr(),
-        output: output.as_mut_ptr(),
-        output_capacity: output.len(),
-        output_len: 0,
-        id: c"bench".as_ptr(),
-        deadline: 0,
-        output_type: [0; 128],
-        error: [0; 256],
-    };
+    let mut raw = RawInvocation::new(input, &mut output);
     // SAFETY: every pointer in the invocation outlives the call.
     let code = unsafe { handler(&raw mut raw) };
     assert_eq!(code, 0);
-    output.truncate(raw.output_len);
+    let len = raw.output_len;
+    output.truncate(len);
     output
 }

@@ -55,6 +55,7 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// So many bytes, each page of them touched or none.
     pub fn new(len: usize, touched: bool) -> Self {
         // SAFETY: a new private mapping at an address that the system picks.
         let at = unsafe {
@@ -82,6 +83,7 @@ impl Memory {
         memory
     }
 
+    /// Its addresses.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.at as usize..self.at as usize + self.len
     }

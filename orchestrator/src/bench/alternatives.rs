@@ -3,8 +3,7 @@
 
 use super::bare::Child;
 use super::work::{What, Work};
-use lwc_function::abi::{ABI, Handler, Host, HostCalls, RawInvocation};
-use std::ffi::{c_char, c_int, c_void};
+use lwc_function::abi::{Handler, RawInvocation};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -54,22 +53,7 @@ impl Direct {
     /// # Errors
     /// A code other than 0.
     pub fn call(&self, input: &[u8], output: &mut [u8]) -> Result<usize, String> {
-        let mut raw = RawInvocation {
-            abi: ABI,
-            status: 0,
-            host: std::ptr::null(),
-            calls: &raw const CALLS,
-            input: input.as_ptr(),
-            input_len: input.len(),
-            input_type: c"".as_ptr(),
-            output: output.as_mut_ptr(),
-            output_capacity: output.len(),
-            output_len: 0,
-            id: c"".as_ptr(),
-            deadline: 0,
-            output_type: [0; 128],
-            error: [0; 256],
-        };
+        let mut raw = RawInvocation::new(input, output);
         // SAFETY: everything the invocation points at outlives the call, and
         // the functions of work.c keep to their buffers.
         match unsafe { (self.handler)(&raw mut raw) } {
@@ -108,39 +92,6 @@ impl Direct {
         }
         Ok(len)
     }
-}
-
-/// Functions of work.c call nothing of these.
-static CALLS: HostCalls = HostCalls {
-    abi: ABI,
-    reserved: 0,
-    secret: no_secret,
-    log: no_log,
-    now: no_time,
-    attribute: no_attribute,
-    reply_attribute: no_reply_attribute,
-};
-
-unsafe extern "C" fn no_secret(_: *const Host, _: *const c_char, _: *mut usize) -> *const c_void {
-    std::ptr::null()
-}
-unsafe extern "C" fn no_log(_: *const Host, _: c_int, _: *const c_char, _: usize) {}
-unsafe extern "C" fn no_time(_: *const Host) -> u64 {
-    0
-}
-unsafe extern "C" fn no_attribute(
-    _: *const Host,
-    _: usize,
-    _: *mut *const c_char,
-) -> *const c_char {
-    std::ptr::null()
-}
-unsafe extern "C" fn no_reply_attribute(
-    _: *const Host,
-    _: *const c_char,
-    _: *const c_char,
-) -> c_int {
-    libc::ENOSPC
 }
 
 /// What goes from one process to the next.

@@ -100,6 +100,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
+                rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
             let (snapshot, setup) =
@@ -133,6 +134,8 @@ impl LiveChain {
                 id: 0,
                 wrong: false,
                 used: None,
+                marked: false,
+                dirty: false,
                 setup,
             })
             .collect();
