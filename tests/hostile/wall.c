@@ -53,6 +53,15 @@ zeros(void)
 				p->words[i] = 0;
 }
 
+/* By futex_wake(2) of a word of 32 bits, as hosts do, or as they did before. */
+static void
+wake_at(volatile uint32_t *word, long most)
+{
+
+	if (bare(454, (long)word, UINT32_MAX, most, 2, 0, 0) < 0)
+		bare(SYS_futex, (long)word, FUTEX_WAKE, most, 0, 0, 0);
+}
+
 static void
 wake(void)
 {
@@ -60,8 +69,7 @@ wake(void)
 	for (;;)
 		for (int i = 0; i < n_pages; i++)
 			for (int w = 0; w < 64; w++)
-				bare(SYS_futex, (long)&pages[i].words[w],
-				    FUTEX_WAKE, 1 << 30, 0, 0, 0);
+				wake_at(&pages[i].words[w], 1 << 30);
 }
 
 /* Waiters are moved to a word that nobody wakes. */
@@ -90,8 +98,7 @@ ring(void)
 			for (int w = 0; w < 64; w++) {
 				__atomic_fetch_add(&p->words[w], 1,
 				    __ATOMIC_SEQ_CST);
-				bare(SYS_futex, (long)&p->words[w],
-				    FUTEX_WAKE, 1, 0, 0, 0);
+				wake_at(&p->words[w], 1);
 			}
 }
 
@@ -175,8 +182,7 @@ churn(void)
 				uint32_t old = p->words[w];
 
 				p->words[w] = old + 1;
-				bare(SYS_futex, (long)&p->words[w],
-				    FUTEX_WAKE, 1, 0, 0, 0);
+				wake_at(&p->words[w], 1);
 			}
 }
 
@@ -314,8 +320,7 @@ wake_all(void)
 
 	for (int i = 0; i < n_pages; i++)
 		for (int w = 0; w < 16 && !pages[i].writable; w++)
-			bare(SYS_futex, (long)&pages[i].words[w], FUTEX_WAKE,
-			    1 << 30, 0, 0, 0);
+			wake_at(&pages[i].words[w], 1 << 30);
 }
 
 static int
