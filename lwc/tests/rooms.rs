@@ -38,6 +38,7 @@ const CRATE: Rooms<'_> = &[
             "backend", "error", "event", "flags", "handle", "rights", "spec", "time",
         ],
     ),
+    ("rollback", &["backend", "error", "handle"]),
     (
         "builder",
         &[

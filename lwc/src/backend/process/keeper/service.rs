@@ -23,7 +23,7 @@ pub(crate) fn lacking(map: i32) -> Option<u64> {
     if map < 0 {
         return Some(lacks::PAGEMAP);
     }
-    if cfg!(not(target_arch = "x86_64")) || crate::page_size() as u64 != pages::PAGE {
+    if cfg!(not(target_arch = "x86_64")) || crate::page::page_size() as u64 != pages::PAGE {
         return Some(lacks::PTRACE);
     }
     // SAFETY: makes a descriptor.
