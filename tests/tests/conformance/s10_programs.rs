@@ -176,7 +176,9 @@ fn step(r: &mut Random, pages: &Pages, heap: &mut Vec<Vec<u8>>) {
 /// What the context can tell of itself.
 fn digest(known: &[Place]) -> u64 {
     let mut sum = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |word: u64| sum = (sum ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(23);
+    // The sum is on the stack, and so added to itself as well: exclusive or of the
+    // two as they are would be zero, whatever came before.
+    let mut add = |word: u64| sum = (sum.rotate_left(23) ^ word).wrapping_mul(0x100_0000_01b3);
     vector_state().into_iter().for_each(&mut add);
     let mut mask = 0u64;
     // SAFETY: fills the local.

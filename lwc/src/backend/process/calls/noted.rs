@@ -1,6 +1,7 @@
 //! The filter of a context that is to be rolled back.
 
 use super::seccomp::{FORKS, any, install};
+use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
 use crate::error::Result;
 use seccompiler::SeccompAction;
 
@@ -26,6 +27,7 @@ const HARMLESS: &[i64] = &[
     libc::SYS_getrusage,
     libc::SYS_times,
     libc::SYS_futex,
+    SYS_FUTEX_WAKE,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
