@@ -339,13 +339,11 @@ pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
 }
 
 /// lwControl, LWC_CONTROL_SNAPSHOT.
-#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
 pub(crate) fn snapshot(desc: RawFd) -> Result<()> {
     roll("snapshot", desc, LWC_CONTROL_SNAPSHOT).map(drop)
 }
 
 /// lwControl, LWC_CONTROL_ROLLBACK: the number of pages that were undone.
-#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
 pub(crate) fn roll_back(desc: RawFd) -> Result<u64> {
     roll("roll_back", desc, LWC_CONTROL_ROLLBACK)
 }
@@ -450,17 +448,7 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     unsafe { libc::munmap(addr as *mut libc::c_void, len) };
 }
 
-// Clause 10 is not in the module yet.
-const NO_ROLLBACK: &str = "the kernel backend does not roll back yet; make a new context instead";
-
-pub(crate) fn snapshot(_fd: RawFd) -> Result<()> {
-    Err(Error::new("snapshot", Errno::ENOTSUP, NO_ROLLBACK))
-}
-
-pub(crate) fn roll_back(_fd: RawFd) -> Result<u64> {
-    Err(Error::new("roll_back", Errno::ENOTSUP, NO_ROLLBACK))
-}
-
+/// The module has it in every version that this crate knows.
 pub(crate) fn rollback_support() -> Result<()> {
-    Err(Error::new("rollback_support", Errno::ENOTSUP, NO_ROLLBACK))
+    Ok(())
 }
