@@ -355,7 +355,7 @@ fn roll(call: &'static str, desc: RawFd, command: u32) -> Result<u64> {
     let pages = unsafe { lwc_sys::lwControl(number, command as i32, 0) };
     u64::try_from(pages).map_err(|_| {
         let error = Error::last(call, format!("of descriptor {desc}"));
-        let what = match error.errno() {
+        let what = match error.cause() {
             Errno::EPERM => format!("descriptor {desc} does not have every right over its context"),
             Errno::EBUSY => format!("the context of descriptor {desc} does not wait"),
             Errno::ENOENT => format!("the context of descriptor {desc} has no snapshot"),
@@ -367,7 +367,7 @@ fn roll(call: &'static str, desc: RawFd, command: u32) -> Result<u64> {
             }
             _ => return error,
         };
-        Error::new(call, error.errno(), what)
+        Error::new(call, error.cause(), what)
     })
 }
 
