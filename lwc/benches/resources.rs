@@ -9,14 +9,14 @@ use lwc_benches as common;
 
 use common::Memory;
 use criterion::{BenchmarkId, Criterion};
-use lwc::{Access, Flags, Spec, page_size};
+use lwc::{Access, Flags, Rights, Spec, page_size};
 use std::time::Duration;
 
 fn restrict(c: &mut Criterion) {
     let cpu = common::two_processors().0;
     let context = common::answering(cpu, cpu);
     let memory = Memory::new(page_size(), true);
-    let one = [Spec::addresses(memory.range())];
+    let one = Rights::memory(memory.range());
     c.bench_function("lwRestrict of a page", |b| {
         b.iter(|| context.restrict(&one).expect("lwRestrict"));
     });

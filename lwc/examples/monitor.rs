@@ -10,11 +10,11 @@
 //! monitor, which decides, and makes the call for the function if it may.
 //! `examples/monitor` of the repository is the same for a folder, with a log.
 
-use lwc::{Access, Errno, Event, Flags, Resources, Spec, TrappedCall};
+use lwc::{Errno, Event, Resources, TrappedCall};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// Numbers of system calls. The last are those of memory.
 #[cfg(target_os = "linux")]
@@ -103,18 +103,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         folder: folder.as_raw_fd(),
     };
 
-    let flags = Flags::TRAP_SYSCALL | Flags::TRAP_FAULT | Flags::TRAP_EXIT;
-    let the_folder_alone = [
-        Spec::files(0..=allowed.folder - 1, Access::Unmap),
-        Spec::files(allowed.folder + 1..=i32::MAX, Access::Unmap),
-    ];
-    let function = lwc::spawn(&the_folder_alone, flags, |event| -> Infallible {
-        let monitor = event.from().expect("switched to by the monitor");
-        let report = untrusted(path, "/etc/passwd");
-        loop {
-            let _ = monitor.switch(&report);
-        }
-    })?;
+    let function = lwc::Builder::new()
+        .only_files(&[folder.as_fd()])
+        .trap_syscalls()
+        .trap_faults()
+        .trap_exits()
+        .spawn(|event| -> Infallible {
+            let monitor = event.from().expect("switched to by the monitor");
+            let report = untrusted(path, "/etc/passwd");
+            loop {
+                let _ = monitor.switch(&report);
+            }
+        })?;
     let mut event = function.switch(&[])?;
     while let Event::Called(call) = event {
         let answer = decide(&call, &allowed);

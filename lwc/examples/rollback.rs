@@ -11,7 +11,7 @@
 //! The first pattern of the paper (Litton et al., OSDI 2016). A snapshot is a
 //! context that nobody runs in: a copy of this one, memory copied on write.
 
-use lwc::{Context, Created, Flags, Result};
+use lwc::{Builder, Context, Created, Result};
 use std::convert::Infallible;
 
 /// Marks the present state. Returns the snapshot and zero; and again, with the
@@ -23,7 +23,7 @@ fn snapshot() -> Result<(Context, u64)> {
         // SAFETY: the new context is a whole copy and goes on in the same
         // functions. What they hold is memory; no value stands for a file, a
         // lock or another context.
-        match unsafe { lwc::create(&[], Flags::empty())? } {
+        match unsafe { Builder::new().create()? } {
             Created::Creator(snapshot) => return Ok((snapshot, word)),
             // This is the snapshot, which goes on in the place of who left. The
             // next rollback needs a new one.
@@ -35,7 +35,7 @@ fn snapshot() -> Result<(Context, u64)> {
 /// The other way: works in a copy and throws it away. Returns how many callers
 /// the request saw.
 fn in_a_copy(callers: &mut Vec<&str>, caller: &'static str) -> Result<u64> {
-    let copy = lwc::spawn(&[], Flags::empty(), |event| -> Infallible {
+    let copy = Builder::new().spawn(|event| -> Infallible {
         let home = event.from().expect("switched to by its creator");
         callers.push(caller);
         let error = home.discard_switch(&[callers.len() as u64]);

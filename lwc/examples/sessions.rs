@@ -12,11 +12,12 @@
 //! for all connections at once and switches to the session that can go on;
 //! that one switches back when it would have to wait.
 
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
+use lwc::{Context, Event, Handle};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
@@ -66,14 +67,10 @@ fn next_line(input: &mut impl BufRead, root: Handle) -> Option<String> {
 fn accept(sessions: &mut Vec<Session>) -> Outcome<UnixStream> {
     let (client, connection) = UnixStream::pair()?;
     connection.set_nonblocking(true)?;
-    let fd = connection.as_raw_fd();
-    let only_its_connection = [
-        Spec::files(0..=fd - 1, Access::Unmap),
-        Spec::files(fd + 1..=i32::MAX, Access::Unmap),
-    ];
-    let context = lwc::spawn(&only_its_connection, Flags::TRAP_FAULT, |event| {
-        session(&connection, event.from().expect("the root"))
-    })?;
+    let context = lwc::Builder::new()
+        .only_files(&[connection.as_fd()])
+        .trap_faults()
+        .spawn(|event| session(&connection, event.from().expect("the root")))?;
     sessions.push(Session {
         context,
         connection,

@@ -12,7 +12,7 @@
 //! Sensitive data isolation, algorithm 3 of the paper (Litton et al., OSDI
 //! 2016): overlay of the argument, sign, unmap, switch back.
 
-use lwc::{Access, Errno, Event, Flags, Handle, Region, Result, Secret, Spec};
+use lwc::{Access, Errno, Event, Flags, Handle, Region, Result, Rights, Secret, Spec};
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 
@@ -77,11 +77,7 @@ fn main() -> Result<()> {
         }
     })?;
     drop(key); // erased here
-    signer.restrict(&[
-        Spec::all_memory(),
-        Spec::all_files(Access::Copy),
-        Spec::credentials(Access::Copy),
-    ])?;
+    signer.restrict(&Rights::all())?;
 
     // The second test vector of RFC 4231.
     let signature = sign(*signer, &argument, b"what do ya want for nothing?")?;

@@ -1,210 +1,33 @@
 //! Contexts: making them, switching to them, taking rights away.
 
-use crate::backend::{self, Birth};
+use crate::backend::{self, Backend, Returned};
 use crate::error::{Error, Result};
-use crate::moment::Moment;
-use crate::spec::Spec;
-use crate::trapped::TrappedCall;
-use lwc_sys::{LWC_PREFAULT, LWC_TRAP_EXIT, LWC_TRAP_FAULT, LWC_TRAP_SYSCALL};
+use crate::event::Event;
+use crate::flags::{Confinement, Flags};
+use crate::handle::{self, Handle};
+use crate::rights::Rights;
+use crate::spec::{Access, Spec, What};
+use crate::time::MonotonicTime;
 use std::convert::Infallible;
-use std::fmt;
-use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
-bitflags::bitflags! {
-    /// Flags of lwCreate ([contract 2.6](crate::contract#c2-6)).
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub struct Flags: u32 {
-        /// The new context's system calls are not executed but resume its
-        /// creator with [`Event::Called`] ([contract
-        /// 7.1](crate::contract#c7-1)). Contexts that it makes are trapped as
-        /// well, by the same creator if they do not have this flag themselves.
-        /// Best together with `TRAP_FAULT`: a handler that it has for faults
-        /// can do nothing without system calls.
-        const TRAP_SYSCALL = LWC_TRAP_SYSCALL;
-        /// Copy writable pages now, not on first write.
-        const PREFAULT = LWC_PREFAULT;
-        /// A fault that the new context does not handle ends it alone, and its
-        /// creator resumes with [`Event::Ended`]. It starts without handlers
-        /// for the fault signals.
-        const TRAP_FAULT = LWC_TRAP_FAULT;
-        /// So does any other end of it: exit(3), abort(3), a fatal signal.
-        const TRAP_EXIT = LWC_TRAP_EXIT;
-    }
-}
-
-/// How many words travel with a switch at most.
-pub(crate) const WORDS: usize = lwc_sys::LWC_MAX_ARGS as usize;
-
-/// Room for so many words, of which some get values.
-pub(crate) type Room = [MaybeUninit<u64>; WORDS];
-
-/// As many words as most switches carry at most.
-const FEW: usize = 4;
-
-/// The words that travel with a switch: up to 16.
+/// lwCreate returns twice, and in no third way: `match` needs no other arm.
 ///
-/// A few are kept in place, more in a box: events are moved about with whatever
-/// is in them, and to move room for all of them is a tenth of a switch.
-#[derive(Clone)]
-pub struct Args {
-    /// All of them, if they are more than a few.
-    many: Option<Box<Room>>,
-    /// Else these.
-    few: [MaybeUninit<u64>; FEW],
-    /// So many have values.
-    count: usize,
-}
-
-impl Args {
-    /// The first words of the room.
-    ///
-    /// # Safety
-    /// So many have values.
-    #[inline]
-    pub(crate) unsafe fn first(count: usize, room: &Room) -> Self {
-        let count = count.min(WORDS);
-        let few = *room.first_chunk().expect("a few are fewer");
-        let many = (count > FEW).then(|| Self::boxed(room));
-        Self { many, few, count }
-    }
-
-    #[cold]
-    fn boxed(room: &Room) -> Box<Room> {
-        Box::new(*room)
-    }
-}
-
-impl Deref for Args {
-    type Target = [u64];
-    #[inline]
-    fn deref(&self) -> &[u64] {
-        let words = match &self.many {
-            None => self.few.as_ptr(),
-            Some(all) => all.as_ptr(),
-        };
-        // SAFETY: `first`, which alone makes a value, was promised that so many
-        // have values, and looked that they are not more than there are.
-        unsafe { std::slice::from_raw_parts(words.cast(), self.count) }
-    }
-}
-
-impl fmt::Debug for Args {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl PartialEq for Args {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Args {}
-
-/// How a context ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// Its [`Info::id`].
-    pub id: u64,
-    /// The signal that killed it; `None` after exit(3).
-    pub signal: Option<i32>,
-    /// The signal's `si_code` as far as known, or the exit status.
-    pub code: i32,
-    /// Where it faulted, as far as known; for SIGSYS the number of the system
-    /// call.
-    pub address: u64,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.signal {
-            None => write!(f, "exited with status {}", self.code),
-            Some(n) => {
-                match nix::sys::signal::Signal::try_from(n) {
-                    Ok(s) => write!(f, "killed by {s}")?,
-                    Err(_) => write!(f, "killed by signal {n}")?,
-                }
-                match n {
-                    libc::SIGSYS => write!(f, " (system call {})", self.address),
-                    libc::SIGSEGV | libc::SIGBUS => write!(f, " at {:#x}", self.address),
-                    _ => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-/// What resumed the current context.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// `LWC_SWITCHED`: somebody switched here.
-    Switched {
-        /// The caller, at most one descriptor of it however often it comes;
-        /// `None` if it discarded itself.
-        from: Option<Handle>,
-        /// What it passed.
-        args: Args,
-    },
-    /// `LWC_TRAPPED`: a context created here with [`Flags::TRAP_SYSCALL`], or
-    /// one that such a context made, called the system. It waits for
-    /// [`TrappedCall::answer`].
-    Called(TrappedCall),
-    /// `LWC_TRAPPED`: a context created here, with [`Flags::TRAP_FAULT`] or
-    /// [`Flags::TRAP_EXIT`], ended while it was the current one.
-    Ended(End),
-}
-
-impl Event {
-    /// A switch, from a descriptor unless its context is no more.
-    #[inline]
-    pub(crate) fn switched(from: Option<RawFd>, args: Args) -> Self {
-        Self::Switched {
-            from: from.map(Handle::new),
-            args,
-        }
-    }
-
-    /// A context whose system calls are trapped made one.
-    pub(crate) fn called(from: RawFd, words: &[u64]) -> Self {
-        Self::Called(TrappedCall::new(Handle::new(from), words))
-    }
-
-    /// A context created here ended.
-    pub(crate) fn ended(words: &[u64]) -> Self {
-        let word = |i: u32| words.get(i as usize).copied().unwrap_or(0);
-        let signal = word(lwc_sys::LWC_END_SIGNAL) as i32;
-        Self::Ended(End {
-            id: word(lwc_sys::LWC_END_ID),
-            signal: (signal != 0).then_some(signal),
-            code: word(lwc_sys::LWC_END_CODE) as i32,
-            address: word(lwc_sys::LWC_END_ADDRESS),
-        })
-    }
-
-    /// The words of a switch; empty for anything else.
-    #[inline]
-    pub fn args(&self) -> &[u64] {
-        match self {
-            Self::Switched { args, .. } => args,
-            Self::Called(_) | Self::Ended(_) => &[],
-        }
-    }
-
-    /// The caller, if this is a switch from a context that still is.
-    #[inline]
-    pub fn from(&self) -> Option<Handle> {
-        match self {
-            Self::Switched { from, .. } => *from,
-            Self::Called(_) | Self::Ended(_) => None,
-        }
-    }
-}
-
-/// lwCreate returns twice.
+/// ```
+/// use lwc::{Created, Flags};
+///
+/// // SAFETY: nothing below stands for anything outside memory.
+/// match unsafe { lwc::create(&[], Flags::empty())? } {
+///     Created::Creator(child) => assert_eq!(child.switch(&[20])?.args(), [21]),
+///     Created::New(event) => {
+///         let creator = event.from().expect("switched to by the creator");
+///         let error = creator.discard_switch(&[event.args()[0] + 1]);
+///         panic!("{error}");
+///     }
+/// }
+/// # Ok::<(), lwc::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Created {
     /// In the creator, at once.
@@ -212,6 +35,8 @@ pub enum Created {
     /// In the new context, when somebody first switches to it.
     New(Event),
 }
+
+const SWITCH: &str = "lwSwitch";
 
 /// Makes a context: a copy of the current one but for what the specifiers say
 /// (lwCreate, [contract 2](crate::contract#c2); paper, section 3.1).
@@ -228,10 +53,30 @@ pub enum Created {
 /// [Contract 2.7](crate::contract#c2-7): EINVAL, E2BIG, ENOMEM, EMFILE, EAGAIN,
 /// EBUSY; nothing has changed then, but that memory to be shared may be shared memory already.
 pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
+    handle::forget_after_fork();
     Ok(match backend::lw_create(specs, flags.bits())? {
-        Birth::Creator(fd) => Created::Creator(Context(Handle::new(fd))),
-        Birth::New(event) => Created::New(event),
+        Returned::Creator(fd) => Created::Creator(Context::of(fd)),
+        Returned::New(event) => {
+            forget_left_out(specs);
+            Created::New(event.renewed())
+        }
     })
+}
+
+/// In a new context: handles that were copied with memory, of descriptors that
+/// were not copied with the table, name nothing.
+fn forget_left_out(specs: &[Spec]) {
+    handle::left_out(specs.iter().filter_map(|spec| match spec.what {
+        What::Files(range) if spec.access == Access::Unmap => {
+            let (from, to) = range.unwrap_or((0, RawFd::MAX));
+            Some(from..=to)
+        }
+        _ => None,
+    }));
+    // A table of numbers of the process backend lacks those of dead contexts.
+    if backend::backend() == Ok(Backend::Process) {
+        handle::forget_unless(|fd| backend::names(fd).is_ok());
+    }
 }
 
 /// Makes a context that runs `body`, from the first switch to it on.
@@ -242,6 +87,30 @@ pub unsafe fn create(specs: &[Spec], flags: Flags) -> Result<Created> {
 ///
 /// # Errors
 /// As [`create`].
+///
+/// # Examples
+/// ```
+/// use lwc::{Access, Errno, Flags, Region, Spec};
+///
+/// let notes = Region::new(1)?;
+/// let child = lwc::spawn(&[], Flags::TRAP_EXIT, |event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     notes.write(0, b"I was here");
+///     let _ = parent.switch(&[]);
+///     std::process::exit(3)
+/// })?;
+/// child.switch(&[])?;
+/// assert_eq!(notes.get::<[u8; 10]>(0), *b"I was here");
+/// let lwc::Event::Ended(end) = child.switch(&[])? else {
+///     panic!("it ends")
+/// };
+/// assert_eq!((end.signal, end.code), (None, 3));
+///
+/// let too_many = vec![Spec::region(&notes, Access::Share); 2000];
+/// let error = lwc::spawn(&too_many, Flags::empty(), |_| unreachable!()).unwrap_err();
+/// assert_eq!(error.errno(), Errno::E2BIG);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn spawn<F>(specs: &[Spec], flags: Flags, body: F) -> Result<Context>
 where
     F: FnOnce(Event) -> Infallible,
@@ -266,40 +135,7 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// A context, named: a descriptor number of the current context's table.
-///
-/// A plain copyable name, as a raw descriptor is; [`Context`] is the owner
-/// that closes it. Neither leaves its thread: a context belongs to a process
-/// with one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Handle {
-    fd: RawFd,
-    /// Neither Send nor Sync.
-    here: PhantomData<*const ()>,
-}
-
 impl Handle {
-    #[inline]
-    fn new(fd: RawFd) -> Self {
-        Self {
-            fd,
-            here: PhantomData,
-        }
-    }
-
-    /// The handle of a descriptor number, such as one passed as an argument
-    /// between contexts that share their descriptor table. A number that
-    /// names no context makes every call fail with EBADF.
-    pub fn from_raw(fd: RawFd) -> Self {
-        Self::new(fd)
-    }
-
-    /// The descriptor's number.
-    #[inline]
-    pub fn as_raw(&self) -> RawFd {
-        self.fd
-    }
-
     /// Saves the current context and resumes this one (lwSwitch, [contract
     /// 3](crate::contract#c3)).
     ///
@@ -309,12 +145,33 @@ impl Handle {
     /// # Errors
     /// [Contract 3.6](crate::contract#c3-6), still in the caller: EBADF, EINVAL
     /// (itself; more than 16 words), ESRCH (dead, with how it died), EBUSY (threads).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let adder = lwc::Builder::new().spawn(|mut event| {
+    ///     loop {
+    ///         let caller = event.from().expect("it waits for the sum");
+    ///         event = caller.switch(&[event.args().iter().sum()]).expect("another");
+    ///     }
+    /// })?;
+    /// assert_eq!(adder.switch(&[1, 2, 3])?.args(), [6]);
+    /// let event = adder.switch(&[4, 5])?;
+    /// assert_eq!(event.args(), [9]);
+    /// assert_eq!(event.from(), Some(adder.handle()));
+    ///
+    /// let refused = |error: lwc::Error| error.errno() == Errno::EINVAL;
+    /// assert!(adder.switch(&[0; 17]).is_err_and(refused));
+    /// assert!(lwc::getlwc()?.switch(&[]).is_err_and(refused));
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[inline(always)]
     pub fn switch(&self, args: &[u64]) -> Result<Event> {
-        backend::lw_switch(self.fd, args, None)
+        backend::lw_switch(self.number(SWITCH)?, args, None)
     }
 
-    /// The same with an end of patience (ours).
+    /// The same until a deadline (ours).
     ///
     /// When the deadline passes the call fails with ETIMEDOUT and the caller
     /// is the current context again. Whoever had the baton may still run:
@@ -322,27 +179,83 @@ impl Handle {
     ///
     /// # Errors
     /// As [`switch`](Self::switch), and ETIMEDOUT.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, MonotonicTime};
+    /// use std::time::Duration;
+    ///
+    /// let busy = lwc::Builder::new().spawn(|_| loop {
+    ///     std::hint::spin_loop();
+    /// })?;
+    /// let deadline = MonotonicTime::now() + Duration::from_millis(10);
+    /// let error = busy.switch_until(&[], deadline).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::ETIMEDOUT);
+    /// busy.destroy()?;
+    /// assert_eq!(busy.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[inline(always)]
-    pub fn switch_until(&self, args: &[u64], deadline: impl Into<Moment>) -> Result<Event> {
-        backend::lw_switch(self.fd, args, Some(deadline.into()))
+    pub fn switch_until(&self, args: &[u64], deadline: impl Into<MonotonicTime>) -> Result<Event> {
+        backend::lw_switch(self.number(SWITCH)?, args, Some(deadline.into()))
     }
 
     /// Resumes this context and destroys the current one (lwDiscardSwitch,
     /// [contract 3.4](crate::contract#c3-4)). Returns on failure alone, to a
     /// caller that is unharmed.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let once = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     panic!("{}", parent.discard_switch(&[42]))
+    /// })?;
+    /// let event = once.switch(&[])?;
+    /// assert_eq!(event.args(), [42]);
+    /// assert_eq!(event.from(), None, "it is no more");
+    /// assert_eq!(once.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// // Nor can one go to it, and is still there.
+    /// assert_eq!(once.discard_switch(&[]).errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn discard_switch(&self, args: &[u64]) -> Error {
-        backend::lw_discard_switch(self.fd, args)
+        match self.number("lwDiscardSwitch") {
+            Ok(fd) => backend::lw_discard_switch(fd, args),
+            Err(closed) => closed,
+        }
     }
 
-    /// Takes resources out of this descriptor's rights, for ever (lwRestrict,
-    /// [contract 4](crate::contract#c4)). The access of the specifiers is of no
-    /// account.
+    /// Takes rights out of those that this descriptor carries, for ever
+    /// (lwRestrict, [contract 4](crate::contract#c4)).
     ///
     /// # Errors
     /// EBADF, EINVAL, E2BIG, ESRCH; ETIMEDOUT if the owner does not answer
     /// (process backend).
-    pub fn restrict(&self, specs: &[Spec]) -> Result<()> {
-        backend::lw_restrict(Some(self.fd), specs)
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, Rights};
+    ///
+    /// let text = String::from("copied");
+    /// let address = text.as_ptr() as u64; // the same in a copy
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let mut bytes = [0; 6];
+    /// child.read_memory(address, &mut bytes)?;
+    /// assert_eq!(bytes, *b"copied");
+    /// child.restrict(&Rights::all())?;
+    /// let error = child.read_memory(address, &mut bytes).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EACCES);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn restrict(&self, rights: &Rights) -> Result<()> {
+        backend::lw_restrict(Some(self.number("lwRestrict")?), &rights.specs())
     }
 
     /// Brings resources of this context into the current one, at the same
@@ -355,33 +268,83 @@ impl Handle {
     /// # Errors
     /// [Contract 5.3](crate::contract#c5-3), nothing changed: EACCES (not within
     /// the rights), EINVAL, EFAULT (nothing there), EBADF, ESRCH, ENOMEM, EPERM.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Access, Builder, Errno, Region, Rights, Spec};
+    ///
+    /// let region = Region::new(1)?;
+    /// let child = Builder::new().copy(&region).spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     region.set(0, 42u8);
+    ///     loop {
+    ///         let _ = parent.switch(&[]);
+    ///     }
+    /// })?;
+    /// child.switch(&[])?;
+    /// assert_eq!(region.get::<u8>(0), 0);
+    /// // SAFETY: a region holds no Rust object.
+    /// let overlay = || unsafe { child.overlay(&[Spec::region(&region, Access::Copy)]) };
+    /// overlay()?;
+    /// assert_eq!(region.get::<u8>(0), 42);
+    /// child.restrict(&Rights::memory(region.range()))?;
+    /// assert_eq!(overlay().unwrap_err().errno(), Errno::EACCES);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub unsafe fn overlay(&self, specs: &[Spec]) -> Result<()> {
-        backend::lw_overlay(Some(self.fd), specs)
+        backend::lw_overlay(Some(self.number("lwOverlay")?), specs)
     }
 
     /// Facts about the context (lwInfo, [contract 8](crate::contract#c8)).
     ///
     /// # Errors
     /// EBADF.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::State;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let info = child.info()?;
+    /// assert_eq!((info.state, info.creator), (State::New, lwc::info()?.id));
+    /// child.destroy()?;
+    /// assert_eq!(child.info()?.state, State::Dead);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn info(&self) -> Result<Info> {
-        Info::of(Some(self.fd))
+        Info::of(Some(self.number("lwInfo")?))
     }
 
     /// One more descriptor, with the rights this one has now.
     ///
     /// # Errors
     /// EBADF, ESRCH, EMFILE.
-    pub fn duplicate(&self) -> Result<Context> {
-        backend::lw_dup(self.fd).map(|fd| Context(Self::new(fd)))
-    }
-
-    /// Gives the descriptor up. A suspended context that no descriptor names
-    /// any more is destroyed at once ([contract 1.4](crate::contract#c1-4)).
     ///
-    /// # Errors
-    /// EBADF.
-    pub fn close(self) -> Result<()> {
-        backend::lw_close(self.fd)
+    /// # Examples
+    /// ```
+    /// use lwc::Rights;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// child.restrict(&Rights::credentials())?;
+    /// let twin = child.duplicate()?;
+    /// child.restrict(&Rights::all())?; // its own from here on
+    /// assert!(twin.info()?.may_memory && !twin.info()?.may_credentials);
+    /// drop(child);
+    /// twin.switch(&[])?;
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn duplicate(&self) -> Result<Context> {
+        backend::lw_dup(self.number("dup")?).map(Context::of)
     }
 
     /// Ends the context now, whoever else names it, whatever it does (ours).
@@ -389,16 +352,34 @@ impl Handle {
     ///
     /// # Errors
     /// EBADF, EPERM.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let child = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     let error = parent.destroy().expect_err("not the creator's creator");
+    ///     loop {
+    ///         let _ = parent.switch(&[error.errno().raw() as u64]);
+    ///     }
+    /// })?;
+    /// assert_eq!(child.switch(&[])?.args(), [Errno::EPERM.raw() as u64]);
+    /// child.destroy()?;
+    /// assert_eq!(child.switch(&[]).unwrap_err().errno(), Errno::ESRCH);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn destroy(&self) -> Result<()> {
-        backend::destroy(self.fd, true)
+        backend::destroy(self.number("destroy")?, true)
     }
 
-    /// The same without waiting for its memory to be returned.
+    /// The same without waiting for its memory to be returned, where the backend
+    /// need not: on the kernel backend it is at once.
     ///
     /// # Errors
     /// As [`destroy`](Self::destroy).
     pub fn kill(&self) -> Result<()> {
-        backend::destroy(self.fd, false)
+        backend::destroy(self.number("destroy")?, false)
     }
 
     /// Gives this context a descriptor of another one, so that the two can
@@ -406,9 +387,9 @@ impl Handle {
     ///
     /// Both are suspended. The descriptor carries the right to switch and
     /// nothing else; one that this context has already stays as it is. Returns
-    /// its number in the table of *this* context, for which it is, with
-    /// [`Handle::from_raw`], a name of `whom`; here it is only a number. When
-    /// `whom` switches there, [`Event::from`] has the same number.
+    /// the word that makes it a [`Context`] in *this* context, once told of it:
+    /// see [`Context::introduced`]. When `whom` switches there, [`Event::from`]
+    /// is that one.
     ///
     /// On the process backend both may be in the strict sandbox ([`confine`]),
     /// and neither asks anything of the other from then on but to be switched
@@ -421,8 +402,24 @@ impl Handle {
     /// is dead), EPERM (another process's; on the process backend unless the
     /// root calls), EMFILE (no room in this context's table), EBUSY. ENOTSUP on
     /// the process backend where system calls of either are trapped.
-    pub fn introduce(&self, whom: Self) -> Result<RawFd> {
-        backend::introduce(self.fd, whom.fd)
+    ///
+    /// # Examples
+    /// See [`Context::introduced`]. Refused is what makes no sense:
+    /// ```
+    /// # use lwc::Errno;
+    /// # let child = lwc::Builder::new().spawn(|event| {
+    /// #     let parent = event.from().expect("switched to by the creator");
+    /// #     loop {
+    /// #         let _ = parent.switch(&[]);
+    /// #     }
+    /// # })?;
+    /// let error = child.introduce(child.handle()).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EINVAL);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn introduce(&self, whom: Self) -> Result<u64> {
+        const CALL: &str = "introduce";
+        backend::introduce(self.number(CALL)?, whom.number(CALL)?).map(|fd| fd as u64)
     }
 
     /// Whether the context waits to be switched to, by the kernel's word (ours).
@@ -452,7 +449,7 @@ impl Handle {
     /// # Ok::<(), lwc::Error>(())
     /// ```
     pub fn parked(&self) -> Result<bool> {
-        backend::parked(self.fd)
+        backend::parked(self.number("parked")?)
     }
 }
 
@@ -460,15 +457,36 @@ impl Handle {
 /// moment, by the kernel's word (ours); see [`Handle::parked`]. Contexts that know
 /// each other could wake each other between two questions about one of them.
 ///
-/// A dead one waits for nothing. With patience one that has just handed over is
+/// A dead one waits for nothing. With `wait` one that has just handed over is
 /// given the time that it needs to come to its rest, however busy the machine is;
 /// without, everybody is asked once.
 ///
 /// # Errors
 /// EBADF; EPERM unless the root asks (process backend).
-pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
-    let numbers: Vec<RawFd> = of.iter().map(Handle::as_raw).collect();
-    backend::parked_together(&numbers, patient)
+///
+/// # Examples
+/// ```
+/// use lwc::Builder;
+///
+/// let hop = || {
+///     Builder::new().spawn(|event| {
+///         let parent = event.from().expect("switched to by the creator");
+///         loop {
+///             let _ = parent.switch(&[]);
+///         }
+///     })
+/// };
+/// let all = [hop()?, hop()?];
+/// for context in &all {
+///     context.switch(&[])?;
+/// }
+/// let handles: Vec<_> = all.iter().map(|c| c.handle()).collect();
+/// assert_eq!(lwc::parked_together(&handles, true)?, [true, true]);
+/// # Ok::<(), lwc::Error>(())
+/// ```
+pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
+    let numbers: Result<Vec<RawFd>> = of.iter().map(|h| h.number("parked")).collect();
+    backend::parked_together(&numbers?, wait)
 }
 
 /// Waits for a switch here without passing the baton (ours; process backend).
@@ -476,15 +494,23 @@ pub fn parked_together(of: &[Handle], patient: bool) -> Result<Vec<bool>> {
 /// For one that got the baton from a context that had no business to pass it: on
 /// this backend hostile code can do so out of turn. The baton counts as being
 /// where it was. A context in the strict sandbox ([`confine`]) waits until
-/// [`Moment::NEVER`].
+/// [`MonotonicTime::NEVER`].
 ///
 /// # Errors
-/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox.
-pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
+/// ETIMEDOUT when the deadline passes; ENOTSUP for one in the strict sandbox. See
+/// [`MonotonicTime`] for an example.
+pub fn await_switch(deadline: impl Into<MonotonicTime>) -> Result<Event> {
     backend::await_switch(deadline.into())
 }
 
-/// The owner of a [`Handle`]: dropping it closes the descriptor.
+/// A context whose descriptor is owned: it is closed when this value is dropped.
+///
+/// A suspended context that no descriptor names any more is destroyed at once
+/// ([contract 1.4](crate::contract#c1-4)).
+///
+/// All that can be asked of it is asked by its [`Handle`], to which it derefs.
+/// Where a descriptor has several owners ([`own`](Self::own)) the last one closes
+/// it.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -494,10 +520,78 @@ pub fn await_switch(deadline: impl Into<Moment>) -> Result<Event> {
 pub struct Context(Handle);
 
 impl Context {
-    /// Takes over a descriptor, such as a caller's, that shall be closed with
-    /// this value.
+    /// The owner of a descriptor that the backend has made.
+    fn of(fd: RawFd) -> Self {
+        Self::own(Handle::of(fd))
+    }
+
+    /// Becomes an owner of a descriptor, such as a caller's, which is closed
+    /// with this value unless it has other owners.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Builder, Context, Errno};
+    ///
+    /// // The child makes a grandchild, which introduces itself to us.
+    /// let child = Builder::new().spawn(|event| {
+    ///     let root = event.from().expect("switched to by the creator");
+    ///     let grandchild = Builder::new().spawn(|_| loop {
+    ///         let _ = root.switch(&[]);
+    ///     });
+    ///     loop {
+    ///         let _ = grandchild.as_ref().map(|there| there.switch(&[]));
+    ///     }
+    /// })?;
+    /// let grandchild = child.switch(&[])?.from().expect("it waits");
+    /// assert_ne!(grandchild, child.handle());
+    /// let owned = Context::own(grandchild);
+    /// owned.close()?;
+    /// assert_eq!(grandchild.switch(&[]).unwrap_err().errno(), Errno::EBADF);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn own(handle: Handle) -> Self {
+        handle.own();
         Self(handle)
+    }
+
+    /// The context that the current one was introduced to, by the word that
+    /// [`Handle::introduce`] gave: what this context is told by whoever did.
+    ///
+    /// # Errors
+    /// EBADF if the number is no context's descriptor here, whoever wrote it.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Context, Errno, Flags};
+    ///
+    /// # // Two of a kind: each passes on what it is told, one more, if it can.
+    /// let hop = || {
+    ///     lwc::spawn(&[], Flags::empty(), |event| {
+    ///         let root = event.from().expect("switched to by the creator");
+    ///         let next = Context::introduced(event.args()[0]);
+    ///         let mut event = root.switch(&[next.is_ok().into()]);
+    ///         loop {
+    ///             let word = event.as_ref().map_or(0, |e| e.args()[0]);
+    ///             event = match &next {
+    ///                 Ok(next) => next.switch(&[word + 1]),
+    ///                 Err(_) => root.switch(&[word + 1]),
+    ///             };
+    ///         }
+    ///     })
+    /// };
+    /// let (first, last) = (hop()?, hop()?);
+    /// assert_eq!(last.switch(&[4321])?.args(), [0]); // it has no such context
+    /// let word = first.introduce(last.handle())?;
+    /// assert_eq!(first.switch(&[word])?.args(), [1]);
+    /// let event = first.switch(&[40])?;
+    /// assert_eq!(event.args(), [42]);
+    /// assert_eq!(event.from(), Some(last.handle()));
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn introduced(word: u64) -> Result<Self> {
+        let fd = RawFd::try_from(word).unwrap_or(-1);
+        backend::names(fd)?;
+        Ok(Self::of(fd))
     }
 
     /// The name without the ownership.
@@ -506,16 +600,51 @@ impl Context {
         self.0
     }
 
+    /// The descriptor itself, where contexts are descriptors of the system: on the
+    /// kernel backend. There it can be looked at, and dup(2) and close(2) are what
+    /// they are; none is made of a descriptor, nor this one given away, for the
+    /// process backend has numbers alone.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Backend;
+    ///
+    /// let me = lwc::getlwc()?;
+    /// let kernel = lwc::backend()? == Backend::Kernel;
+    /// assert_eq!(me.descriptor().is_some(), kernel);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.0.number("descriptor").ok()?;
+        // SAFETY: open for as long as this owner is borrowed, since the last owner
+        // alone closes it; and a descriptor of the system's, on this backend.
+        (backend::backend() == Ok(Backend::Kernel)).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
     /// Gives up the ownership and keeps the descriptor open.
     pub fn into_handle(self) -> Handle {
         let handle = self.0;
+        handle.disown(false);
         std::mem::forget(self);
         handle
+    }
+
+    /// Closes the descriptor, as dropping does, and says how that went.
+    ///
+    /// # Errors
+    /// EBADF if it is closed already: by [`unmap_self`], or by close(2).
+    pub fn close(self) -> Result<()> {
+        const CALL: &str = "close";
+        let fd = self.0.number(CALL)?;
+        let last = self.0.disown(true);
+        std::mem::forget(self);
+        if last { backend::lw_close(fd) } else { Ok(()) }
     }
 }
 
 impl Deref for Context {
     type Target = Handle;
+    #[inline]
     fn deref(&self) -> &Handle {
         &self.0
     }
@@ -523,8 +652,10 @@ impl Deref for Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // EBADF: the descriptor is gone already, which is what was wanted.
-        let _ = self.0.close();
+        if self.0.disown(true) {
+            // EBADF: the descriptor is gone already, which is what was wanted.
+            let _ = backend::lw_close(self.0.as_raw());
+        }
     }
 }
 
@@ -533,8 +664,16 @@ impl Drop for Context {
 ///
 /// # Errors
 /// EMFILE.
+///
+/// # Examples
+/// ```
+/// let me = lwc::getlwc()?;
+/// assert_eq!(me.info()?.id, lwc::info()?.id);
+/// assert_eq!(me.switch(&[]).unwrap_err().errno(), lwc::Errno::EINVAL);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn getlwc() -> Result<Context> {
-    backend::lw_getlwc().map(|fd| Context(Handle::new(fd)))
+    backend::lw_getlwc().map(Context::of)
 }
 
 /// Narrows what anybody may get of the current context, through any descriptor
@@ -542,20 +681,62 @@ pub fn getlwc() -> Result<Context> {
 ///
 /// # Errors
 /// EINVAL, E2BIG.
-pub fn restrict_self(specs: &[Spec]) -> Result<()> {
-    backend::lw_restrict(None, specs)
+///
+/// # Examples
+/// ```
+/// use lwc::{Errno, Rights};
+///
+/// let secretive = lwc::Builder::new().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     let done = lwc::restrict_self(&Rights::all_memory());
+///     loop {
+///         let _ = parent.switch(&[done.is_ok().into()]);
+///     }
+/// })?;
+/// let local = 7u8;
+/// let address = &raw const local as u64;
+/// secretive.read_memory(address, &mut [0])?;
+/// assert_eq!(secretive.switch(&[])?.args(), [1]);
+/// let error = secretive.read_memory(address, &mut [0]).unwrap_err();
+/// assert_eq!(error.errno(), Errno::EACCES);
+/// # Ok::<(), lwc::Error>(())
+/// ```
+pub fn restrict_self(rights: &Rights) -> Result<()> {
+    backend::lw_restrict(None, &rights.specs())
 }
 
 /// Gives up resources of the current context (lwOverlay of oneself with UNMAP,
 /// [contract 5.1](crate::contract#c5-1)).
 ///
 /// # Safety
-/// Nothing that is unmapped may be used again; see [`Spec::memory`].
+/// Nothing that is unmapped may be used again; see [`Spec::memory`]. Descriptors
+/// that are closed by it have no owner elsewhere.
 ///
 /// # Errors
 /// EINVAL for anything but UNMAP.
+///
+/// # Examples
+/// ```
+/// use lwc::{Access, Errno, Spec};
+/// use std::os::fd::IntoRawFd;
+///
+/// let fd = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
+/// // SAFETY: nobody else owns the descriptor.
+/// unsafe { lwc::unmap_self(&[Spec::files(fd..=fd, Access::Unmap)])? };
+/// // SAFETY: only asks.
+/// assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, -1);
+/// // SAFETY: is refused.
+/// let error = unsafe { lwc::unmap_self(&[Spec::files(0..=2, Access::Copy)]) };
+/// assert_eq!(error.unwrap_err().errno(), Errno::EINVAL);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub unsafe fn unmap_self(specs: &[Spec]) -> Result<()> {
-    backend::lw_overlay(None, specs)
+    backend::lw_overlay(None, specs)?;
+    // On the process backend names of contexts are no descriptors, and stay.
+    if backend::backend() == Ok(Backend::Kernel) {
+        forget_left_out(specs);
+    }
+    Ok(())
 }
 
 /// Facts about the current context.
@@ -568,6 +749,7 @@ pub fn info() -> Result<Info> {
 
 /// Where a context is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// It is the one that runs.
     Current,
@@ -577,7 +759,7 @@ pub enum State {
     New,
     /// Only its descriptor is left.
     Dead,
-    /// It was current when somebody's patience ended
+    /// It was current when somebody's deadline passed
     /// ([`Handle::switch_until`]): suspended between two instructions, where it
     /// goes on when it is switched to. Never on the process backend, where it
     /// runs on meanwhile and is [`State::Suspended`].
@@ -586,6 +768,7 @@ pub enum State {
 
 /// What lwInfo tells ([contract 8.1](crate::contract#c8-1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// Unique in the process; the root's is 1.
     pub id: u64,
@@ -633,19 +816,6 @@ impl Info {
     }
 }
 
-/// How much [`confine`] leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confinement {
-    /// Computing, memory, time, and switching: for hostile code.
-    Strict,
-    /// The same, and making copies of itself with lwCreate: for code that is one's
-    /// own still, such as a snapshot that is copied. On the process backend what it
-    /// takes to make a context is within reach there, and counted for the user:
-    /// processes, descriptors under way, the root's descriptors; and what it shares
-    /// it can seal. It cannot signal, trace or open anything.
-    Creator,
-}
-
 /// Puts the current context, and it alone, into a sandbox for ever: Capsicum's
 /// capability mode on the kernel backend, seccomp on the process backend.
 /// Copies made later are in it too. What it forbids fails with EPERM; calls
@@ -654,6 +824,27 @@ pub enum Confinement {
 ///
 /// # Errors
 /// What the system says (seccomp(2), cap_enter(2)).
+///
+/// # Examples
+/// ```
+/// use lwc::{Confinement, Event};
+///
+/// let child = lwc::Builder::new().trap_faults().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     lwc::confine(Confinement::Strict).expect("a sandbox");
+///     let opened = std::fs::File::open("/dev/null").is_ok();
+///     let _ = parent.switch(&[opened.into()]);
+///     // Nothing of this kind is tried by chance: it ends.
+///     let _ = std::net::TcpListener::bind("127.0.0.1:0");
+///     unreachable!()
+/// })?;
+/// assert_eq!(child.switch(&[])?.args(), [0]);
+/// let Event::Ended(end) = child.switch(&[])? else {
+///     panic!("it made a socket")
+/// };
+/// assert_eq!(end.signal, Some(libc::SIGSYS));
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn confine(how: Confinement) -> Result<()> {
     backend::confine(how)
 }
@@ -665,6 +856,20 @@ pub fn confine(how: Confinement) -> Result<()> {
 ///
 /// # Errors
 /// What the system says (setrlimit(2)).
+///
+/// # Examples
+/// ```
+/// let child = lwc::Builder::new().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     lwc::limit_memory(16 << 20).expect("a limit");
+///     let (little, much) = (lwc::Region::new(1 << 20), lwc::Region::new(64 << 20));
+///     loop {
+///         let _ = parent.switch(&[little.is_ok().into(), much.is_ok().into()]);
+///     }
+/// })?;
+/// assert_eq!(child.switch(&[])?.args(), [1, 0]);
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn limit_memory(bytes: u64) -> Result<()> {
     backend::limit_memory(bytes)
 }

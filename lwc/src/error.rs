@@ -1,6 +1,8 @@
 //! What went wrong: the call, what it was asked, and the errno it keeps.
 
-use nix::errno::Errno;
+use crate::errno::Errno;
+use nix::errno::Errno as Known;
+use std::io;
 
 /// The result of every call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -10,28 +12,46 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// The errno is one of those that the [contract](crate::contract) lists for the
 /// call (see the man pages `lwCreate(2)`, `lwSwitch(2)`, `lwRestrict(2)`,
 /// `lwOverlay(2)`); the text says what was asked and, where it helps, how to
-/// mend it.
+/// mend it. It becomes an [`io::Error`] of the errno's kind by `?`.
+///
+/// ```
+/// use lwc::{Errno, Region};
+///
+/// let error = Region::new(0).unwrap_err();
+/// assert_eq!(error.call(), "Region::new");
+/// assert_eq!(error.errno(), Errno::EINVAL);
+/// assert_eq!(
+///     error.to_string(),
+///     "Region::new: a region of 0 bytes (EINVAL: Invalid argument)"
+/// );
+///
+/// fn map() -> std::io::Result<Region> {
+///     Ok(Region::new(0)?)
+/// }
+/// let error = map().unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call}: {what} ({errno})")]
+#[error("{call}: {what} ({})", self.errno())]
 pub struct Error {
     call: &'static str,
     what: String,
-    errno: Errno,
+    cause: Known,
 }
 
 impl Error {
     /// A refusal of `call`, with the reason in words.
-    pub(crate) fn new(call: &'static str, errno: Errno, what: impl Into<String>) -> Self {
+    pub(crate) fn new(call: &'static str, cause: Known, what: impl Into<String>) -> Self {
         Self {
             call,
             what: what.into(),
-            errno,
+            cause,
         }
     }
 
     /// The failure that libc's errno names now.
     pub(crate) fn last(call: &'static str, what: impl Into<String>) -> Self {
-        Self::new(call, Errno::last(), what)
+        Self::new(call, Known::last(), what)
     }
 
     /// The same failure, reported by the call that the user made.
@@ -40,13 +60,58 @@ impl Error {
         self
     }
 
+    /// The errno, as the backends have it.
+    pub(crate) fn cause(&self) -> Known {
+        self.cause
+    }
+
+    /// Call and reason in words, for the context that asked: its own error names
+    /// the errno.
+    #[cfg(target_os = "linux")] // contexts of the process backend tell each other
+    pub(crate) fn for_peer(&self) -> String {
+        format!("{}: {}", self.call, self.what)
+    }
+
+    /// What a peer said ([`for_peer`](Self::for_peer), or anything else) when it
+    /// was asked for this call, which is not named twice.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from_peer(call: &'static str, cause: Known, said: &str) -> Self {
+        let same = said.strip_prefix(call).and_then(|s| s.strip_prefix(": "));
+        Self::new(call, cause, same.unwrap_or(said))
+    }
+
     /// The errno, as the kernel backend would set it.
     pub fn errno(&self) -> Errno {
-        self.errno
+        Errno::from_raw(self.cause as i32)
     }
 
     /// The name of the call that failed, as the paper spells it.
     pub fn call(&self) -> &'static str {
         self.call
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = Self::from(error.errno()).kind();
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_once_whoever_refuses_it() {
+        let there = Error::new("lwOverlay", Known::EACCES, "not within the rights");
+        let here = Error::from_peer("lwOverlay", Known::EACCES, &there.for_peer());
+        assert_eq!(here, there);
+        let other = Error::new("mmap", Known::ENOMEM, "a page");
+        let here = Error::from_peer("lwCreate", Known::ENOMEM, &other.for_peer());
+        assert_eq!(
+            here.to_string(),
+            "lwCreate: mmap: a page (ENOMEM: Out of memory)"
+        );
     }
 }

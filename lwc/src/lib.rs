@@ -4,17 +4,18 @@
 //! Safety and Performance", OSDI 2016) is a memory view, a descriptor table,
 //! credentials and a saved flow of control. A process starts in its root
 //! context, makes others with [`create`] or [`spawn`] as copies of the current
-//! one, says by [`Spec`]s what they share and what is absent there, and hands
-//! control over with [`Handle::switch`]. Whoever made a context has every
-//! right over it and can give rights up ([`Handle::restrict`]), never gain
-//! them.
+//! one, says by [`Spec`]s or a [`Builder`] what they share and what is absent
+//! there, and hands control over with [`Handle::switch`]. Whoever made a context
+//! has every right over it and can give [`Rights`] up ([`Handle::restrict`]),
+//! never gain them. A [`Context`] owns the descriptor of one, a [`Handle`] names
+//! it, and neither can come to mean another context.
 //!
 //! ```
-//! use lwc::{Access, Flags, Region, Spec};
+//! use lwc::{Builder, Region};
 //!
 //! let region = Region::new(1)?;
 //! region.write(0, b"?");
-//! let child = lwc::spawn(&[Spec::region(&region, Access::Share)], Flags::empty(), |event| {
+//! let child = Builder::new().share(&region).spawn(|event| {
 //!     region.write(0, b"!");
 //!     let parent = event.from().expect("switched to by the creator");
 //!     loop {
@@ -22,9 +23,8 @@
 //!     }
 //! })?;
 //! let event = child.switch(&[41])?;
-//! let mut byte = [0];
-//! region.read(0, &mut byte);
-//! assert_eq!((event.args(), &byte), (&[42u64][..], b"!"));
+//! assert_eq!(event.args(), [42]);
+//! assert_eq!(region.get::<u8>(0), b'!');
 //! # Ok::<(), lwc::Error>(())
 //! ```
 //!
@@ -34,7 +34,7 @@
 //! reference monitor). `cargo run -p lwc --example rollback` runs one.
 //!
 //! Two backends keep one [contract]: the kernel's (FreeBSD with `lwc.ko`) and,
-//! everywhere else, one of processes; [`backend`] tells which is in use.
+//! everywhere else, one of processes; [`backend()`] tells which is in use.
 //! The [glossary] explains the words.
 //!
 #![doc = include_str!("../differences.md")]
@@ -55,27 +55,39 @@ pub mod contract {}
 pub mod glossary {}
 
 mod backend;
+mod builder;
 mod context;
+mod errno;
 mod error;
-mod moment;
+mod event;
+mod flags;
+mod handle;
 mod page;
 mod region;
+mod rights;
 mod secret;
 mod spec;
+mod time;
 mod trapped;
+mod volatile;
 
 #[doc(hidden)]
 pub use backend::requests_served;
 pub use backend::{Backend, backend};
+pub use builder::Builder;
 pub use context::{
-    Args, Confinement, Context, Created, End, Event, Flags, Handle, Info, State, await_switch,
-    confine, create, getlwc, info, limit_memory, parked_together, restrict_self, spawn, unmap_self,
+    Context, Created, Info, State, await_switch, confine, create, getlwc, info, limit_memory,
+    parked_together, restrict_self, spawn, unmap_self,
 };
+pub use errno::Errno;
 pub use error::{Error, Result};
-pub use moment::Moment;
-pub use nix::errno::Errno;
+pub use event::{Args, End, Event, TrappedCall};
+pub use flags::{Confinement, Flags};
+pub use handle::Handle;
 pub use page::page_size;
-pub use region::Region;
+pub use region::{Plain, Region};
+pub use rights::Rights;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
-pub use trapped::{Resources, TrappedCall};
+pub use time::MonotonicTime;
+pub use trapped::Resources;

@@ -2,7 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// The page size, in bytes.
+/// The page size of this machine, in bytes: asked of the system, once.
+///
+/// ```
+/// assert!(lwc::page_size().is_power_of_two());
+/// assert_eq!(lwc::Region::new(1)?.len(), lwc::page_size());
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {

@@ -1,7 +1,8 @@
 //! Secrets: bytes on pages of their own, locked, undumped, wiped.
 
 use crate::error::{Error, Result};
-use crate::page_size;
+use crate::page::page_size;
+use crate::spec::{Access, Spec, What};
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use zeroize::Zeroize;
@@ -11,8 +12,18 @@ use zeroize::Zeroize;
 /// of core dumps, wiped and unmapped on drop, never printed.
 ///
 /// A new context gets a copy-on-write copy like of any private memory; leave
-/// it out with `Spec::memory(secret.pages(), Access::Unmap)`. Locks are not
-/// inherited: [`lock`](Self::lock) again where the copy is kept.
+/// it out with [`Builder::without`](crate::Builder::without) or
+/// [`Spec::unmap_secret`]. Locks are not inherited: [`lock`](Self::lock) again
+/// where the copy is kept.
+///
+/// ```
+/// use lwc::Secret;
+///
+/// let key = Secret::take(b"hunter2".to_vec())?;
+/// assert_eq!(&key[..], b"hunter2");
+/// assert_eq!(format!("{key:?}"), "Secret(7 bytes)");
+/// # Ok::<(), lwc::Error>(())
+/// ```
 pub struct Secret {
     ptr: NonNull<u8>,
     len: usize,
@@ -105,6 +116,15 @@ impl Secret {
     pub fn pages(&self) -> Range<usize> {
         let start = self.ptr.as_ptr() as usize;
         start..start + self.mapped
+    }
+}
+
+impl<'a> Spec<'a> {
+    /// A secret is not there, and whatever reads it faults.
+    pub fn unmap_secret(secret: &'a Secret) -> Self {
+        let pages = secret.pages();
+        let what = What::Memory(pages.start as u64, pages.end as u64);
+        Self::new(what, Access::Unmap)
     }
 }
 

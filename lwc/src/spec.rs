@@ -4,11 +4,12 @@
 //! specifiers").
 
 use crate::error::{Error, Result};
-use crate::page_size;
+use crate::page::page_size;
 use lwc_sys::{
     LWC_COPY, LWC_CREDENTIALS, LWC_FILES, LWC_MAY_OVERLAY, LWC_MEMORY, LWC_SHARE, LWC_UNMAP,
 };
 use nix::errno::Errno;
+use std::marker::PhantomData;
 use std::ops::{Range, RangeInclusive};
 
 /// Past every address a program can have, whatever the size of the space.
@@ -16,6 +17,7 @@ pub(crate) const USER_END: u64 = 1 << 63;
 
 /// What to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// A private copy: copy-on-write memory, duplicated descriptors.
     Copy,
@@ -47,19 +49,55 @@ pub(crate) enum What {
 }
 
 /// One resource specifier: type × option × range.
+///
+/// It borrows the [`Region`](crate::Region) or [`Secret`](crate::Secret) that it
+/// names: what is mapped at those addresses afterwards is not meant.
+///
+/// ```
+/// use lwc::{Access, Errno, Flags, Region, Spec};
+///
+/// let region = Region::new(1)?;
+/// let copied = [Spec::region(&region, Access::Copy), Spec::all_files(Access::Unmap)];
+/// let child = lwc::spawn(&copied, Flags::empty(), |event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     region.set(0, 1u8);
+///     loop {
+///         let _ = parent.switch(&[]);
+///     }
+/// })?;
+/// child.switch(&[])?;
+/// assert_eq!(region.get::<u8>(0), 0);
+///
+/// // Two things at once are refused.
+/// let both = [Spec::region(&region, Access::Copy), Spec::region(&region, Access::Share)];
+/// let error = lwc::spawn(&both, Flags::empty(), |_| unreachable!()).unwrap_err();
+/// assert_eq!(error.errno(), Errno::EINVAL);
+/// # Ok::<(), lwc::Error>(())
+/// ```
+///
+/// ```compile_fail
+/// use lwc::{Access, Region, Spec};
+/// let region = Region::new(1)?;
+/// let spec = Spec::region(&region, Access::Share);
+/// drop(region); // its addresses may be the heap's next
+/// lwc::spawn(&[spec], lwc::Flags::empty(), |_| std::process::exit(0))?;
+/// # Ok::<(), lwc::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
+pub struct Spec<'a> {
     pub(crate) what: What,
     pub(crate) access: Access,
     pub(crate) may_overlay: bool,
+    of: PhantomData<&'a ()>,
 }
 
-impl Spec {
+impl Spec<'_> {
     pub(crate) fn new(what: What, access: Access) -> Self {
         Self {
             what,
             access,
             may_overlay: false,
+            of: PhantomData,
         }
     }
 
@@ -75,21 +113,9 @@ impl Spec {
         Self::new(What::Memory(range.start as u64, range.end as u64), access)
     }
 
-    /// A range of addresses that a descriptor shall no longer give a right to:
-    /// for [`restrict`](crate::Handle::restrict), which touches no memory.
-    pub fn addresses(range: Range<usize>) -> Self {
-        Self::new(
-            What::Memory(range.start as u64, range.end as u64),
-            Access::Copy,
-        )
-    }
-
-    /// All of the address space, for [`restrict`](crate::Handle::restrict).
-    pub fn all_memory() -> Self {
-        Self::new(What::Memory(0, USER_END), Access::Copy)
-    }
-
-    /// Descriptors `from..=to`.
+    /// Descriptors `from..=to`, by their numbers in the table of the context that
+    /// they are of. What stands for one that is left out has an unusable number
+    /// in the new context, or one that is another file's there later.
     pub fn files(range: RangeInclusive<i32>, access: Access) -> Self {
         Self::new(What::Files(Some((*range.start(), *range.end()))), access)
     }
@@ -99,7 +125,7 @@ impl Spec {
         Self::new(What::Files(None), access)
     }
 
-    /// The credentials.
+    /// The credentials, which no context is without ([`Access::Unmap`]: EINVAL).
     pub fn credentials(access: Access) -> Self {
         Self::new(What::Credentials, access)
     }
@@ -107,6 +133,29 @@ impl Spec {
     /// Lets the new context overlay this resource of its creator (lwCreate
     /// only): the one right over its creator that a context can have
     /// ([contract 2.5](crate::contract#c2-5)).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Access, Builder, Region, Spec};
+    ///
+    /// let (lent, kept) = (Region::new(1)?, Region::new(1)?);
+    /// lent.set(0, 42u8);
+    /// let child = Builder::new()
+    ///     .spec(Spec::region(&lent, Access::Unmap).may_overlay())
+    ///     .unmap(&kept)
+    ///     .spawn(|event| {
+    ///         let parent = event.from().expect("switched to by the creator");
+    ///         // SAFETY: nothing is at these addresses here.
+    ///         let bring = |region| unsafe { parent.overlay(&[Spec::region(region, Access::Copy)]) };
+    ///         let refused = bring(&kept).is_err();
+    ///         let there = bring(&lent).map_or(0, |()| lent.get::<u8>(0));
+    ///         loop {
+    ///             let _ = parent.switch(&[there.into(), refused.into()]);
+    ///         }
+    ///     })?;
+    /// assert_eq!(child.switch(&[])?.args(), [42, 1]);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     #[must_use]
     pub fn may_overlay(mut self) -> Self {
         self.may_overlay = true;
@@ -164,6 +213,7 @@ impl Spec {
             what,
             access,
             may_overlay: raw.flags & LWC_MAY_OVERLAY != 0,
+            of: PhantomData,
         })
     }
 }
@@ -289,7 +339,7 @@ fn contradictions(call: &'static str, specs: &[Spec]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn mem(a: u64, b: u64, access: Access) -> Spec {
+    fn mem(a: u64, b: u64, access: Access) -> Spec<'static> {
         let p = page_size() as u64;
         Spec::new(What::Memory(a * p, b * p), access)
     }
@@ -304,7 +354,7 @@ mod tests {
             mem(5, 6, Access::Unmap),
         ];
         let err = validate("t", &differ, For::Create).unwrap_err();
-        assert_eq!(err.errno(), Errno::EINVAL);
+        assert_eq!(err.cause(), Errno::EINVAL);
         let files = [
             Spec::all_files(Access::Copy),
             Spec::files(3..=3, Access::Unmap),

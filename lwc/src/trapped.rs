@@ -2,64 +2,14 @@
 //! 7](crate::contract#c7)).
 
 use crate::backend;
-use crate::context::{Event, Handle};
+use crate::errno::Errno;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
-use nix::errno::Errno;
-
-/// Arguments that travel with a trapped call; Linux has six, the rest is zero.
-const ARGS: usize = lwc_sys::LWC_CALL_NARGS as usize;
-
-/// A system call that a context made and that was not executed ([contract
-/// 7.1](crate::contract#c7-1)).
-///
-/// The context, made with [`Flags::TRAP_SYSCALL`](crate::Flags::TRAP_SYSCALL),
-/// waits for the answer. Only the context that it resumed may give it; a switch
-/// by anybody else fails with EBUSY.
-///
-/// ```
-/// use lwc::{Errno, Event, Flags};
-/// let child = lwc::spawn(&[], Flags::TRAP_SYSCALL, |event| {
-///     let home = event.from().expect("a caller");
-///     let user = std::fs::File::open("/etc/passwd").is_ok();
-///     loop {
-///         let _ = home.switch(&[user.into()]);
-///     }
-/// })?;
-/// let mut event = child.switch(&[])?;
-/// let mut calls = 0;
-/// while let Event::Called(call) = event {
-///     calls += 1;
-///     event = call.answer(Err(Errno::EACCES))?; // nothing is allowed
-/// }
-/// assert_eq!(event.args(), [0]);
-/// assert!(calls > 0);
-/// # Ok::<(), lwc::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrappedCall {
-    /// The context that made it: as in a switch, one descriptor however often
-    /// it calls, which its creator has already.
-    pub from: Handle,
-    /// The call's number, as `libc::SYS_…` on this system.
-    pub number: i64,
-    /// Its arguments, as the registers held them. Pointers are valid in
-    /// `from` alone: see [`Handle::read_memory`]. What they point at may change
-    /// between two looks if `from` shares memory with others.
-    pub args: [u64; ARGS],
-}
+use crate::event::{CALL_ARGS, Event, TrappedCall};
+use crate::handle::Handle;
+use crate::time::MonotonicTime;
+use nix::errno::Errno as Known;
 
 impl TrappedCall {
-    pub(crate) fn new(from: Handle, words: &[u64]) -> Self {
-        let word = |i: usize| words.get(i).copied().unwrap_or(0);
-        let at = lwc_sys::LWC_CALL_ARGS as usize;
-        Self {
-            from,
-            number: word(lwc_sys::LWC_CALL_NUMBER as usize) as i64,
-            args: std::array::from_fn(|i| word(at + i)),
-        }
-    }
-
     /// Answers: the call returns `result` in the trapped context, which goes
     /// on. Returns when somebody resumes the current context, as
     /// [`Handle::switch`] does.
@@ -70,14 +20,14 @@ impl TrappedCall {
         self.from.switch(&words(result))
     }
 
-    /// The same with an end of patience, as [`Handle::switch_until`].
+    /// The same until a deadline, as [`Handle::switch_until`].
     ///
     /// # Errors
     /// As [`Handle::switch_until`].
     pub fn answer_until(
         &self,
         result: std::result::Result<u64, Errno>,
-        deadline: impl Into<Moment>,
+        deadline: impl Into<MonotonicTime>,
     ) -> Result<Event> {
         self.from.switch_until(&words(result), deadline)
     }
@@ -88,8 +38,8 @@ fn words(result: std::result::Result<u64, Errno>) -> [u64; 2] {
     match result {
         Ok(value) => [0, value],
         // An errno of 0 would be no error.
-        Err(Errno::UnknownErrno) => [Errno::EINVAL as i32 as u64, 0],
-        Err(errno) => [errno as i32 as u64, 0],
+        Err(errno) if errno.raw() <= 0 => [Errno::EINVAL.raw() as u64, 0],
+        Err(errno) => [errno.raw() as u64, 0],
     }
 }
 
@@ -132,18 +82,45 @@ impl Handle {
     /// (not within the rights); on the process backend ENOTSUP for a mixture
     /// that Linux does not allow, and ETIMEDOUT for a call that blocks in the
     /// target for ten seconds.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::{Errno, Resources};
+    /// # #[cfg(target_os = "linux")]
+    /// use libc::{SYS_execve, SYS_umask};
+    /// # #[cfg(target_os = "freebsd")]
+    /// # #[allow(non_upper_case_globals)]
+    /// # const SYS_umask: i64 = 60;
+    /// # #[cfg(target_os = "freebsd")]
+    /// # #[allow(non_upper_case_globals)]
+    /// # const SYS_execve: i64 = 59;
+    ///
+    /// # let child = lwc::Builder::new().spawn(|event| loop {
+    /// #     let _ = event.from().expect("the creator").switch(&[]);
+    /// # })?;
+    /// // The child's, not ours. It answers with the one before.
+    /// // SAFETY: umask(2) touches no memory.
+    /// let umask = |mask| unsafe { child.syscall(Resources::FILES, SYS_umask as i64, &[mask]) };
+    /// umask(0o027)?;
+    /// assert_eq!(umask(0)?, 0o027);
+    ///
+    /// // SAFETY: is refused.
+    /// let error = unsafe { child.syscall(Resources::FILES, SYS_execve as i64, &[0; 3]) };
+    /// assert_eq!(error.unwrap_err().errno(), Errno::EINVAL);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub unsafe fn syscall(&self, with: Resources, number: i64, args: &[u64]) -> Result<u64> {
         const CALL: &str = "lwSyscall";
-        let mut all = [0; ARGS];
+        let mut all = [0; CALL_ARGS];
         let Some(places) = all.get_mut(..args.len()) else {
             return Err(Error::new(
                 CALL,
-                Errno::EINVAL,
-                format!("{} arguments, at most {ARGS}", args.len()),
+                Known::EINVAL,
+                format!("{} arguments, at most {CALL_ARGS}", args.len()),
             ));
         };
         places.copy_from_slice(args);
-        backend::lw_syscall(self.as_raw(), with.bits(), number, &all)
+        backend::lw_syscall(self.number(CALL)?, with.bits(), number, &all)
     }
 
     /// Reads memory of this context, such as what a trapped call's pointer
@@ -153,8 +130,32 @@ impl Handle {
     /// EBADF, ESRCH, EINVAL (the current context); EFAULT if a part is not
     /// there or not readable; EACCES if not within the descriptor's rights
     /// (the kernel backend wants the right to all of the memory).
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let mut shown = *b"as it is here";
+    /// let child = lwc::Builder::new().spawn(|event| {
+    ///     let parent = event.from().expect("switched to by the creator");
+    ///     shown = *b"as it's there";
+    ///     loop {
+    ///         let _ = parent.switch(&[shown.as_ptr() as u64]);
+    ///     }
+    /// })?;
+    /// let address = child.switch(&[])?.args()[0];
+    /// let mut text = [0; 13];
+    /// child.read_memory(address, &mut text)?;
+    /// assert_eq!(text, *b"as it's there");
+    /// child.write_memory(address, b"changed")?;
+    /// child.read_memory(address, &mut text)?;
+    /// assert_eq!(text, *b"changed there");
+    /// let error = child.read_memory(8, &mut text).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::EFAULT);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn read_memory(&self, address: u64, into: &mut [u8]) -> Result<()> {
-        backend::read_memory(self.as_raw(), address, into)
+        backend::read_memory(self.number("read_memory")?, address, into)
     }
 
     /// Writes memory of this context: all of `from`, to `address` there.
@@ -163,7 +164,7 @@ impl Handle {
     /// As [`read_memory`](Self::read_memory); EFAULT if a part is not writable.
     /// (The kernel backend may have written the parts before it.)
     pub fn write_memory(&self, address: u64, from: &[u8]) -> Result<()> {
-        backend::write_memory(self.as_raw(), address, from)
+        backend::write_memory(self.number("write_memory")?, address, from)
     }
 
     /// Reads a string that ends in a zero byte, without it.
@@ -171,8 +172,23 @@ impl Handle {
     /// # Errors
     /// As [`read_memory`](Self::read_memory); ENAMETOOLONG if there is no zero
     /// within `limit` bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Errno;
+    ///
+    /// let name = c"a name";
+    /// # let child = lwc::Builder::new().spawn(|event| loop {
+    /// #     let _ = event.from().expect("the creator").switch(&[]);
+    /// # })?;
+    /// let address = name.as_ptr() as u64; // the same in a copy
+    /// assert_eq!(child.read_c_string(address, 100)?, b"a name");
+    /// let error = child.read_c_string(address, 3).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::ENAMETOOLONG);
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
     pub fn read_c_string(&self, address: u64, limit: usize) -> Result<Vec<u8>> {
-        let page = crate::page_size() as u64;
+        let page = crate::page::page_size() as u64;
         let mut out = Vec::new();
         while out.len() < limit {
             let at = address + out.len() as u64;
@@ -188,7 +204,7 @@ impl Handle {
         }
         Err(Error::new(
             "read_memory",
-            Errno::ENAMETOOLONG,
+            Known::ENAMETOOLONG,
             format!("no end of the string within {limit} bytes"),
         ))
     }

@@ -18,7 +18,7 @@ use crate::chain_file::{ChainFile, Isolation};
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
-use lwc::Moment;
+use lwc::MonotonicTime;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -505,7 +505,7 @@ fn attempt(live: &mut LiveChain, i: usize, args: &[u64]) -> Result<u64, Cause> {
     let copy = live.contexts.ready(i)?;
     let reply = live
         .contexts
-        .call(i, copy, args, Moment::now() + PROBE_TIMEOUT)
+        .call(i, copy, args, MonotonicTime::now() + PROBE_TIMEOUT)
         .map_err(|cause| match cause {
             // The function's own is for invocations.
             Cause::Timeout(_) => Cause::Timeout(PROBE_TIMEOUT),

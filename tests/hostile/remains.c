@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define	PAGE	4096UL
-/* So far from shared memory are pages that a copy got at its birth. */
+/* So far from shared memory are pages that a copy got when it was made. */
 #define	NEAR	(64UL << 20)
 
 /* Its own memory, which a copy has from its snapshot. */

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define	PAGE	4096UL
-/* So far from shared memory are pages that a copy got at its birth. */
+/* So far from shared memory are pages that a copy got when it was made. */
 #define	NEAR	(64UL << 20)
 /* Libraries and the like lie above. */
 #define	HIGH	0x700000000000UL

@@ -142,7 +142,8 @@ LWC_HANDLER(switcher)
 	}
 #endif
 	if (is(inv, "forge")) {
-		/* The header for the next function is behind the bytes of the answer. */
+		/* The header for the next function is around the bytes of the answer. */
+		memset(inv->output - 256, 0xff, 256);
 		memset(inv->output + inv->output_capacity, 0xff, 8192);
 #ifdef __FreeBSD__
 		/* And past the host, which would write the length anew. */

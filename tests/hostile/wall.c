@@ -602,7 +602,7 @@ LWC_HANDLER(honest)
 	return (watch(inv, 2000000));
 }
 
-LWC_HANDLER(patient)
+LWC_HANDLER(slow)
 {
 
 	return (watch(inv, 60000000));

@@ -54,7 +54,7 @@ impl Pages {
     }
 
     /// A specifier of all pages.
-    pub fn spec(&self, access: lwc::Access) -> Spec {
+    pub fn spec(&self, access: lwc::Access) -> Spec<'static> {
         memory(self.range(), access)
     }
 
@@ -75,7 +75,7 @@ impl Pages {
 }
 
 /// A specifier of memory that the cases use by volatile access alone.
-pub fn memory(range: Range<usize>, access: lwc::Access) -> Spec {
+pub fn memory(range: Range<usize>, access: lwc::Access) -> Spec<'static> {
     // SAFETY: the ranges are of `Pages` or of regions, which are read and
     // written by volatile access alone and hold no Rust object.
     unsafe { Spec::memory(range, access) }
@@ -84,7 +84,10 @@ pub fn memory(range: Range<usize>, access: lwc::Access) -> Spec {
 /// mprotect(2).
 pub fn protect(range: Range<usize>, prot: i32) -> Result<(), Errno> {
     // SAFETY: the range is a mapping of the test's own without Rust objects.
-    Errno::result(unsafe { libc::mprotect(range.start as *mut _, range.len(), prot) }).map(drop)
+    match unsafe { libc::mprotect(range.start as *mut _, range.len(), prot) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
 }
 
 /// Reads a word, whoever may have written it; faults where nothing is.
@@ -119,12 +122,19 @@ pub fn serve(mut event: Event, body: &mut dyn FnMut(&[u64]) -> Vec<u64>) -> Infa
     }
 }
 
+/// What a number names, if it is a context's: as hostile code would guess.
+pub fn named(fd: i32) -> Handle {
+    // SAFETY: the tests own every context of their process, and mean to see what
+    // the calls make of other numbers.
+    unsafe { Handle::from_raw(fd) }
+}
+
 /// Switches and expects words back.
 pub fn call(to: Handle, words: &[u64]) -> Vec<u64> {
     match to.switch(words).expect("switching there") {
         Event::Switched { args, .. } => args.to_vec(),
-        Event::Called(call) => panic!("a trapped call: {call:?}"),
         Event::Ended(end) => panic!("the context ended: {end}"),
+        other => panic!("no switch: {other:?}"),
     }
 }
 
@@ -138,8 +148,8 @@ pub fn attempt(specs: &[Spec], body: impl FnOnce() -> u64) -> Result<u64, End> {
     .expect("creating a context");
     match context.switch(&[]).expect("switching there") {
         Event::Switched { args, .. } => Ok(args[0]),
-        Event::Called(call) => panic!("a trapped call: {call:?}"),
         Event::Ended(end) => Err(end),
+        other => panic!("no switch: {other:?}"),
     }
 }
 
@@ -164,7 +174,7 @@ pub fn faults_in(specs: &[Spec], range: Range<usize>, body: impl FnOnce() -> u64
 
 /// The errno of a refusal, as a word; 0 for success.
 pub fn errno_of<T>(result: lwc::Result<T>) -> u64 {
-    result.map_or_else(|e| e.errno() as u64, |_| 0)
+    result.map_or_else(|e| e.errno().raw() as u64, |_| 0)
 }
 
 /// Asserts which errno a call failed with.

@@ -415,7 +415,7 @@ def watch(process, console, limit, log, monitor):
     deadline = time.monotonic() + limit
     over = None      # when the talk after a panic must end
     hung = False
-    patience = QUIET_SECONDS
+    silence = QUIET_SECONDS
     heard = time.monotonic()
     output = process.stdout.fileno()
     os.set_blocking(output, False)
@@ -443,10 +443,10 @@ def watch(process, console, limit, log, monitor):
                 deadline = now + AFTERMATH_SECONDS
                 continue
             wait = (over if over is not None else deadline) - now
-            if not selector.select(max(0.0, min(wait, 1.0, patience))):
-                if time.monotonic() - heard >= patience and console.quiet():
+            if not selector.select(max(0.0, min(wait, 1.0, silence))):
+                if time.monotonic() - heard >= silence and console.quiet():
                     heard = time.monotonic()
-                    patience *= 2
+                    silence *= 2
                     answer(process, console)
                 continue
             data = os.read(output, 65536)
@@ -480,12 +480,12 @@ def answer(process, console):
 
 def end(process):
     """End qemu, politely and then not."""
-    for what, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
+    for what, timeout in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
         if process.poll() is not None:
             return
         process.send_signal(what)
         try:
-            process.wait(patience)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             pass
 

@@ -125,6 +125,7 @@ fn run(folder: &str, paths: &[String]) -> Result<String, String> {
                 return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }
             Ok(Event::Ended(end)) => return Err(format!("the function {end}")),
+            Ok(other) => return Err(format!("something else resumed the monitor: {other:?}")),
             Err(e) => {
                 // Past the deadline it may still run: it does no more.
                 let _ = child.destroy();

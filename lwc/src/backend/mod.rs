@@ -1,11 +1,8 @@
 //! Which backend is in use, and what both have in common.
 
+mod answers;
 #[cfg(target_os = "freebsd")]
 mod kernel;
-#[cfg(target_os = "freebsd")]
-mod kernel_act;
-#[cfg(target_os = "freebsd")]
-mod kernel_confine;
 #[cfg(target_os = "linux")]
 mod process;
 
@@ -16,10 +13,13 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
-use crate::context::Event;
+pub(crate) use answers::{Facts, Returned};
+
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::event::Event;
+use crate::flags::Confinement;
 use crate::spec::Spec;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where contexts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// `lwc.ko`: a context is an address space, a descriptor table and
     /// credentials inside one process; a switch is a system call.
@@ -52,6 +53,18 @@ impl std::fmt::Display for Backend {
 /// # Errors
 /// ENOSYS when the forced one is missing, with how to get it; EINVAL when
 /// `LWC_BACKEND` says something else.
+///
+/// # Examples
+/// ```
+/// use lwc::Backend;
+///
+/// match lwc::backend()? {
+///     Backend::Kernel => println!("a switch costs a system call"),
+///     Backend::Process => println!("a switch costs a wake-up"),
+///     other => println!("a switch costs what it does on {other}"),
+/// }
+/// # Ok::<(), lwc::Error>(())
+/// ```
 #[inline]
 pub fn backend() -> Result<Backend> {
     // Each call of this crate asks.
@@ -79,14 +92,12 @@ fn first_choice() -> Result<Backend> {
     choice.clone()
 }
 
-const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
-
 /// Why there is no kernel backend here, if there is none.
 fn kernel_missing() -> Option<&'static str> {
     #[cfg(target_os = "freebsd")]
     return kernel::missing();
     #[cfg(not(target_os = "freebsd"))]
-    Some(NO_MODULE)
+    Some(answers::NO_MODULE)
 }
 
 fn choose(wish: Option<&str>) -> Result<Backend> {
@@ -126,31 +137,6 @@ pub fn requests_served() -> Result<Vec<(RawFd, u64)>> {
     }
 }
 
-/// In whom lwCreate returned.
-pub(crate) enum Birth {
-    /// The creator, with the new context's descriptor.
-    Creator(RawFd),
-    /// The new context, at the first switch to it.
-    New(Event),
-}
-
-/// lwInfo's answer.
-pub(crate) struct Facts {
-    pub(crate) id: u64,
-    pub(crate) creator: u64,
-    pub(crate) flags: u32,
-    pub(crate) state: u32,
-    pub(crate) rights: u32,
-    pub(crate) contexts: u64,
-    pub(crate) resident: u64,
-    pub(crate) private: u64,
-}
-
-#[cfg(target_os = "linux")]
-pub(crate) fn confine_error(errno: Errno, what: String) -> Error {
-    Error::new("confine", errno, what)
-}
-
 /// One function of each backend under one name.
 macro_rules! dispatch {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
@@ -165,8 +151,8 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    lw_create(specs: &[Spec], flags: u32) -> Result<Birth>;
-    lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event>;
+    lw_create(specs: &[Spec], flags: u32) -> Result<Returned>;
+    lw_switch(to: RawFd, words: &[u64], deadline: Option<MonotonicTime>) -> Result<Event>;
     lw_restrict(of: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_overlay(source: Option<RawFd>, specs: &[Spec]) -> Result<()>;
     lw_info(of: Option<RawFd>) -> Result<Facts>;
@@ -176,12 +162,13 @@ dispatch! {
     lw_getlwc() -> Result<RawFd>;
     lw_dup(fd: RawFd) -> Result<RawFd>;
     lw_close(fd: RawFd) -> Result<()>;
-    await_switch(deadline: Moment) -> Result<Event>;
+    names(fd: RawFd) -> Result<()>;
+    await_switch(deadline: MonotonicTime) -> Result<Event>;
     destroy(fd: RawFd, wait: bool) -> Result<()>;
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
-    parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>>;
-    confine(how: crate::Confinement) -> Result<()>;
+    parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
+    confine(how: Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
     region_erase(addr: usize, len: usize) -> Result<()>;
@@ -213,8 +200,8 @@ mod tests {
     fn a_forced_backend_that_is_missing_says_how_to_get_it() {
         assert_eq!(choose(None).unwrap(), Backend::Process);
         let e = choose(Some("kernel")).unwrap_err();
-        assert_eq!(e.errno(), Errno::ENOSYS);
+        assert_eq!(e.cause(), Errno::ENOSYS);
         assert!(e.to_string().contains("kldload lwc"), "{e}");
-        assert_eq!(choose(Some("vm")).unwrap_err().errno(), Errno::EINVAL);
+        assert_eq!(choose(Some("vm")).unwrap_err().cause(), Errno::EINVAL);
     }
 }

@@ -1,6 +1,6 @@
 // Not even by reference.
 fn main() {
-    let handle = lwc::Handle::from_raw(3);
+    let handle = lwc::getlwc().unwrap().handle();
     std::thread::scope(|scope| {
         scope.spawn(|| handle.info());
     });

@@ -1,5 +1,5 @@
 // So does its name, copyable as it is.
 fn main() {
-    let handle = lwc::Handle::from_raw(3);
+    let handle = lwc::getlwc().unwrap().handle();
     std::thread::spawn(move || handle.switch(&[]));
 }

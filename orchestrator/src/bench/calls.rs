@@ -4,7 +4,7 @@
 use super::bare::{Futex, Pipe, Remote, RoundTrip, Semaphore, Socket, Thread, UserContext, cpu};
 use super::measure::{Case, Plan, Sample, measure};
 use super::report::{Line, Row, Section, Series, Table};
-use lwc::{Access, Backend, Context, Event, Flags, Region, Spec};
+use lwc::{Access, Backend, Context, Event, Flags, Region, Rights, Spec};
 use std::fmt::Display;
 
 pub(super) fn text(e: impl Display) -> String {
@@ -278,7 +278,7 @@ pub(super) fn resources(plan: &Plan) -> Result<Section, String> {
     let region = Region::new(1).map_err(text)?;
     let context = answering(first, first)?;
     let restricted = answering(first, first)?;
-    let one_page = [Spec::addresses(region.range())];
+    let one_page = Rights::memory(region.range());
     let share = [Spec::region(&region, Access::Share)];
     let copy = [Spec::region(&region, Access::Copy)];
     let trapped = lwc::spawn(&[], Flags::TRAP_SYSCALL | Flags::TRAP_FAULT, |_| {

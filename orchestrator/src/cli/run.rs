@@ -7,7 +7,7 @@ use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -101,27 +101,29 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
     } else {
         input.display().to_string()
     };
-    let opened = if stdin {
-        Ok(Box::new(std::io::stdin().lock()) as Box<dyn Read>)
+    let read = if stdin {
+        fill(chain.input(), std::io::stdin())
     } else {
-        std::fs::File::open(input).map(|f| Box::new(f) as Box<dyn Read>)
+        std::fs::File::open(input).and_then(|file| fill(chain.input(), file))
     };
-    let len = opened
-        .and_then(|mut reader| fill(chain.input(), &mut *reader))
-        .map_err(|e| {
-            complain(&format!("input {shown}: {e}"));
-            exit::USAGE
-        })?;
+    let len = read.map_err(|e| {
+        complain(&format!("input {shown}: {e}"));
+        exit::USAGE
+    })?;
     let kind = args
         .content_type
         .as_deref()
         .unwrap_or_else(|| guess_type(input));
     match chain.invoke(len, kind) {
         Ok((n, _)) => {
-            drain(chain.output(), n).map_err(|e| {
-                complain(&format!("writing the answer: {e}"));
-                exit::FAILED
-            })?;
+            // From the region itself.
+            chain
+                .output()
+                .write_to(0, n, std::io::stdout())
+                .map_err(|e| {
+                    complain(&format!("writing the answer: {e}"));
+                    exit::FAILED
+                })?;
             Ok(Some(chain.hops()))
         }
         Err(failure) => {
@@ -136,48 +138,15 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
 }
 
 /// Reads into the region itself: an input is nowhere else in this process.
-fn fill(region: &Region, reader: &mut dyn Read) -> std::io::Result<usize> {
-    // SAFETY: the region is mapped and writable here, as long as the borrow;
-    // no function runs before `invoke`, so nobody else writes meanwhile.
-    let room = unsafe { std::slice::from_raw_parts_mut(region.as_ptr(), region.len()) };
-    let mut len = 0;
-    loop {
-        if len == room.len() {
-            let mut more = [0];
-            return match reader.read(&mut more)? {
-                0 => Ok(len),
-                _ => Err(std::io::Error::other(format!(
-                    "larger than the chain's region of {} bytes; raise `region`",
-                    room.len()
-                ))),
-            };
-        }
-        match reader.read(&mut room[len..]) {
-            Ok(0) => return Ok(len),
-            Ok(n) => len += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+fn fill(region: &Region, file: impl AsFd) -> std::io::Result<usize> {
+    let len = region.read_from(0, region.len(), &file)?;
+    let mut more = [0];
+    if len == region.len() && nix::unistd::read(&file, &mut more)? > 0 {
+        return Err(std::io::Error::other(format!(
+            "larger than the chain's region of {len} bytes; raise `region`"
+        )));
     }
-}
-
-/// Writes the answer from the region itself to stdout.
-fn drain(region: &Region, len: usize) -> std::io::Result<()> {
-    let mut done = 0;
-    while done < len {
-        // SAFETY: write(2) reads inside the mapping; no reference is made to
-        // memory that a function may still change.
-        let n = unsafe { libc::write(1, region.as_ptr().add(done).cast(), len - done) };
-        if n < 0 {
-            let e = std::io::Error::last_os_error();
-            if e.kind() == std::io::ErrorKind::Interrupted {
-                continue;
-            }
-            return Err(e);
-        }
-        done += n as usize;
-    }
-    Ok(())
+    Ok(len)
 }
 
 fn guess_type(path: &Path) -> &'static str {

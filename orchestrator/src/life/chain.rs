@@ -6,7 +6,7 @@ use super::error::{Cause, EndText, Failure};
 use super::relay::Relay;
 use super::snapshot::word;
 use crate::chain_file::{Chain, Function, Isolation};
-use lwc::{Args, Context, Errno, Event, Handle, Moment, Region};
+use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
@@ -46,10 +46,10 @@ pub struct Hop {
 /// The clock of an invocation. It is read once for each step: a hop is a few
 /// microseconds.
 struct Times {
-    begun: Moment,
+    begun: MonotonicTime,
     /// When the last step was done.
-    now: Moment,
-    due: Option<Moment>,
+    now: MonotonicTime,
+    due: Option<MonotonicTime>,
 }
 
 /// One step of a live chain.
@@ -265,7 +265,7 @@ impl LiveChain {
         input_len: usize,
         meta: MessageMeta,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         self.settle();
         let contexts = &mut self.contexts;
@@ -302,9 +302,9 @@ impl Contexts {
         mut len: usize,
         mut meta: MessageMeta,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let mut times = Times {
             begun,
             now: begun,
@@ -405,7 +405,7 @@ impl Contexts {
         let copy = self.ready(i)?;
         let rolled_back = self.chain.isolation == Isolation::Invocation;
         let begin = if waits || rolled_back {
-            Moment::now()
+            MonotonicTime::now()
         } else {
             now
         };
@@ -495,7 +495,7 @@ impl Contexts {
         i: usize,
         copy: Handle,
         args: &[u64],
-        deadline: Moment,
+        deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
@@ -515,8 +515,8 @@ impl Contexts {
                     self.end_unexpected(from);
                     event = lwc::await_switch(deadline);
                 }
-                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     let _ = copy.destroy();
                     return Err(Cause::Timeout(timeout));

@@ -5,7 +5,7 @@ use super::attributes;
 use super::message_header::{FixedFields, MessageHeader};
 use super::text::{put_text, until_nul};
 use crate::printable::printable;
-use lwc::{Moment, Region};
+use lwc::{MonotonicTime, Region};
 use std::ffi::c_char;
 use std::mem::offset_of;
 use std::time::Duration;
@@ -188,14 +188,14 @@ impl Control {
         if timeout == 0 {
             return deadline;
         }
-        let now = Moment::now().nanos();
+        let now = MonotonicTime::now().nanos();
         self.put_u64(BEGAN, now);
         deadline.min(now.saturating_add(timeout))
     }
 
     /// Root: when the function says that it began.
-    pub(crate) fn began(&self) -> Moment {
-        Moment::from_nanos(self.u64(BEGAN))
+    pub(crate) fn began(&self) -> MonotonicTime {
+        MonotonicTime::from_nanos(self.u64(BEGAN))
     }
 
     /// Function: the invocation's identity, a text that ends in a NUL, in
@@ -320,9 +320,9 @@ mod tests {
         let c = Control::new().unwrap();
         c.put_timeout(Duration::from_secs(1));
         c.put_invocation("id", u64::MAX);
-        let before = Moment::now();
+        let before = MonotonicTime::now();
         let deadline = c.begin();
-        assert!(c.began() >= before && c.began() <= Moment::now());
+        assert!(c.began() >= before && c.began() <= MonotonicTime::now());
         assert_eq!(deadline, c.began().nanos() + 1_000_000_000);
         c.put_invocation("id", before.nanos());
         assert_eq!(c.begin(), before.nanos());

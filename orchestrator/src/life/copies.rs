@@ -3,7 +3,7 @@
 use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way};
 use super::error::{Cause, EndText};
 use super::snapshot::{end_of, word};
-use lwc::{Context, Errno, Event, Handle, Info, Moment};
+use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
@@ -120,7 +120,7 @@ impl Contexts {
             })
             .flatten()
             .collect();
-        let deadline = Moment::now() + COPY_TIMEOUT;
+        let deadline = MonotonicTime::now() + COPY_TIMEOUT;
         self.counts.switches += 1;
         // Whoever served before has ended, not only been told to: a process that
         // dies still writes (robust futexes), and what it wrote is cleared now.
@@ -182,8 +182,8 @@ impl Contexts {
                     }
                 }
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
-                Ok(Event::Called(_)) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     return Err(Cause::Timeout(COPY_TIMEOUT));
                 }
@@ -220,7 +220,7 @@ impl Contexts {
         self.linked = false;
         if self.named_by_neighbours {
             // Its creator's to end; to close its descriptor is not enough.
-            let timeout = Moment::now() + COPY_TIMEOUT;
+            let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
             let _ = snapshot.switch_until(&[word::DISMISS], timeout);
         } else {

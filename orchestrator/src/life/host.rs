@@ -75,7 +75,7 @@ unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, l
 }
 
 unsafe extern "C" fn now(_: *const Host) -> u64 {
-    lwc::Moment::now().nanos()
+    lwc::MonotonicTime::now().nanos()
 }
 
 unsafe extern "C" fn attribute(

@@ -13,7 +13,7 @@ use super::control::stray;
 use super::host::{CALLS, HostState};
 use super::snapshot::{Loaded, Parts, bytes, word};
 use super::{Probes, probe};
-use lwc::{Confinement, Event, Handle, Moment};
+use lwc::{Confinement, Context, Event, Handle, MonotonicTime};
 use lwc_function::abi::{ABI, Handler, RawInvocation};
 use std::ffi::{CStr, c_char, c_int};
 
@@ -57,13 +57,13 @@ impl Buffers {
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
         if !parts.keep_input {
-            return parts.input.as_ptr().cast_const();
+            return parts.input_place();
         }
         if self.input.len() < len {
             self.input.resize(len, 0);
         }
         let kept = &mut self.input[..len];
-        parts.input.read(0, kept);
+        parts.input.read(parts.input_at, kept);
         kept.as_ptr()
     }
 
@@ -116,8 +116,8 @@ struct Serving<'a> {
     handler: Handler,
     /// Who hands over to it, and to whom it does. Without them the root does
     /// all.
-    before: Option<Handle>,
-    after: Option<Handle>,
+    before: Option<Context>,
+    after: Option<Context>,
     /// The last request in which the one before handed over.
     taken: u64,
     buffers: Buffers,
@@ -141,12 +141,12 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
         Ok(()) => copy.tell_root([word::COPY_READY, 0, 0]),
-        Err(e) => copy.tell_root([word::FAILED, e.errno() as i32 as u64, 0]),
+        Err(e) => copy.tell_root([word::FAILED, e.errno().raw() as u64, 0]),
     };
     loop {
         let event = match next {
             Next::Switch(to, words) => to.switch(&words),
-            Next::Wait => lwc::await_switch(Moment::NEVER),
+            Next::Wait => lwc::await_switch(MonotonicTime::NEVER),
         };
         next = match (event, next) {
             (Ok(Event::Switched { from, args }), _) if from == Some(root) => copy.answer(&args),
@@ -157,7 +157,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
             (Err(_), Next::Wait) => std::process::abort(),
             (Err(_), Next::Switch(to, _)) if to == root => std::process::abort(),
             (Err(e), Next::Switch(_, words)) => {
-                copy.tell_root([word::FAILED, e.errno() as i32 as u64, words[1]])
+                copy.tell_root([word::FAILED, e.errno().raw() as u64, words[1]])
             }
         };
     }
@@ -171,8 +171,8 @@ fn touch_first_pages(parts: &Parts<'_>, loaded: &Loaded) {
     let mut stack = [0u8; STACK];
     std::hint::black_box(&mut stack);
     let places = [
-        parts.input.as_ptr().cast_const(),
-        parts.output.as_ptr().cast_const(),
+        parts.input_place(),
+        parts.output_place().cast_const(),
         loaded.handler as *const u8,
     ];
     for place in places {
@@ -194,8 +194,9 @@ impl Serving<'_> {
 
     /// Somebody other than the root has switched here.
     fn take_over(&mut self, from: Option<Handle>, args: &[u64]) -> Next {
-        if from.is_none() || from != self.before {
-            let after = from.is_some() && from == self.after;
+        let is = |c: &Option<Context>| c.as_ref().is_some_and(|c| from == Some(c.handle()));
+        if !is(&self.before) {
+            let after = is(&self.after);
             return self.stray(if after { stray::AFTER } else { stray::BEFORE });
         }
         // Read once: the root can take the number back at any moment.
@@ -226,9 +227,9 @@ impl Serving<'_> {
             Some(&word::INVOKE) => {
                 let number = asked.get(1).copied().unwrap_or(0);
                 self.parts.control.put_taken(number);
-                match (self.invoke(self.handler), self.after) {
+                match (self.invoke(self.handler), &self.after) {
                     (Some(true), Some(after)) => {
-                        return Next::Switch(after, [word::INVOKE, number, 0]);
+                        return Next::Switch(after.handle(), [word::INVOKE, number, 0]);
                     }
                     (Some(_), _) => [word::DONE, number, 0],
                     (None, _) => [word::FAILED, libc::EBADMSG as u64, number],
@@ -250,18 +251,15 @@ impl Serving<'_> {
         self.tell_root(words)
     }
 
-    /// Other neighbours from now on.
+    /// Other neighbours from now on. The descriptors of those before are closed,
+    /// unless they are the same.
     fn link(&mut self, asked: &[u64]) {
         let named = |i: usize| {
-            let number = asked.get(i).and_then(|&n| i32::try_from(n).ok());
-            number.map(Handle::from_raw)
+            let word = asked.get(i).copied();
+            word.and_then(|word| Context::introduced(word).ok())
         };
-        for (place, new) in [(&mut self.before, named(1)), (&mut self.after, named(2))] {
-            let old = std::mem::replace(place, new);
-            if let Some(gone) = old.filter(|_| old != new) {
-                let _ = gone.close();
-            }
-        }
+        let (before, after) = (named(1), named(2));
+        (self.before, self.after) = (before, after);
     }
 
     /// Step 6 of the life. Whether there is an answer that can be handed over;
@@ -286,7 +284,7 @@ impl Serving<'_> {
         raw.input = input;
         raw.input_len = input_len;
         raw.input_type = input_type;
-        raw.output = parts.output.as_ptr();
+        raw.output = parts.output_place();
         raw.output_capacity = parts.capacity;
         raw.output_len = 0;
         raw.id = parts.control.id();
@@ -320,7 +318,7 @@ impl Serving<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::control::Control;
-    use super::super::message_header::{HEADER_LEN, MessageHeader};
+    use super::super::message_header::{BYTES, HEADER_LEN, MessageHeader};
     use super::*;
     use lwc::Region;
     use std::path::Path;
@@ -339,11 +337,13 @@ mod tests {
             memory: 0,
             secrets: Vec::new(),
             input: &input,
+            input_at: if from_function { BYTES } else { 0 },
             output: &output,
+            output_at: 0,
             capacity: CAPACITY,
             control: &control,
             request: if from_function {
-                MessageHeader::behind(&input, CAPACITY)
+                MessageHeader::around(&input, CAPACITY)
             } else {
                 control.request()
             },
@@ -372,7 +372,7 @@ mod tests {
             }
         });
         with_parts(false, false, |parts| {
-            let place = parts.input.as_ptr().cast_const();
+            let place = parts.input_place();
             assert_eq!(Buffers::new(parts, Vec::new()).input(parts, 1), place);
         });
     }
@@ -398,14 +398,17 @@ mod tests {
     fn one_hand_over_is_taken_for_one_number_from_one_context() {
         with_parts(false, true, |parts| {
             let state = HostState::new(parts);
-            let [root, before, after, other] = [3, 4, 5, 6].map(Handle::from_raw);
+            let [root, before, after, other] = [3, 4, 5, 6].map(|fd| {
+                // SAFETY: nothing is called on them; they are told from each other.
+                unsafe { Handle::from_raw(fd) }
+            });
             let mut copy = Serving {
                 root,
                 parts,
                 state: &state,
                 handler: counting,
-                before: Some(before),
-                after: Some(after),
+                before: Some(Context::own(before)),
+                after: Some(Context::own(after)),
                 taken: 0,
                 buffers: Buffers::new(parts, Vec::new()),
             };

@@ -3,8 +3,9 @@
 //!
 //! Between the root and a function the header is on the function's control page
 //! (`control.rs`). Between two functions that hand over to each other
-//! (`relay.rs`) it follows the bytes of the message, at the end of their
-//! region: one of them writes, the other reads. A header that a function wrote
+//! (`relay.rs`) it is in their region: the fixed fields before the bytes of the
+//! message, on one page with the first of them, the attributes behind all of
+//! them. One of the two writes, the other reads. A header that a function wrote
 //! is not trusted: each word of it is read once, and checked.
 
 use super::attributes::{self, Attributes};
@@ -40,8 +41,13 @@ const FIXED_LEN: usize = size_of::<FixedFields>();
 const _: () = assert!(LEN == 0 && ATTRIBUTES_LEN == 8 && CONTENT_TYPE == 16);
 const _: () = assert!(FIXED_LEN == CONTENT_TYPE + CONTENT_TYPE_LEN);
 
-/// Bytes of a header that follows the bytes of its message.
-pub(super) const HEADER_LEN: usize = FIXED_LEN + attributes::ROOM;
+/// Where the bytes of a message begin behind the fixed fields of its header:
+/// aligned for whatever a function makes of them.
+pub(super) const BYTES: usize = 256;
+const _: () = assert!(FIXED_LEN <= BYTES);
+
+/// Bytes of a region beside those of the message, with its header around it.
+pub(super) const HEADER_LEN: usize = BYTES + attributes::ROOM;
 
 /// Where the header of a message is.
 #[derive(Debug, Clone, Copy)]
@@ -67,9 +73,9 @@ impl<'a> MessageHeader<'a> {
         }
     }
 
-    /// Behind the bytes, of which there are so many at most.
-    pub(super) fn behind(region: &'a Region, capacity: usize) -> Self {
-        Self::at(region, capacity, capacity + FIXED_LEN)
+    /// Around the bytes, of which there are so many at most, at [`BYTES`].
+    pub(super) fn around(region: &'a Region, capacity: usize) -> Self {
+        Self::at(region, 0, BYTES + capacity)
     }
 
     #[inline]
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn what_the_writer_puts_the_reader_gets() {
         let region = Region::new(4096 + HEADER_LEN).unwrap();
-        let header = MessageHeader::behind(&region, 4096);
+        let header = MessageHeader::around(&region, 4096);
         let mut all = Attributes::default();
         all.set("x-one", "1").unwrap();
         header.put(7, b"text/plain\0more");
@@ -249,7 +255,7 @@ mod tests {
     #[test]
     fn attributes_that_lie_are_refused() {
         let region = Region::new(HEADER_LEN).unwrap();
-        let header = MessageHeader::behind(&region, 0);
+        let header = MessageHeader::around(&region, 0);
         assert!(header.put_attribute(b"a", b"1"));
         for bad in [1, 3, 1 << 20, u64::MAX] {
             header.put_u64(ATTRIBUTES_LEN, bad);

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! What is said of a message (`message_header.rs`) is on the control pages (`control.rs`)
-//! where the root passes it on, else behind the bytes in a middle region.
+//! where the root passes it on, else around the bytes in a middle region.
 
 mod attributes;
 pub mod chain;

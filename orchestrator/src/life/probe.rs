@@ -321,7 +321,7 @@ fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
 /// what they give is probed by overlays.
 fn descriptors(limit: i32) -> u64 {
     let names = lwc::backend() == Ok(lwc::Backend::Kernel);
-    let is_name = |fd| names && lwc::Handle::from_raw(fd).info().is_ok();
+    let is_name = |fd| names && named(fd).info().is_ok();
     let mut byte = 0u8;
     let byte = (&raw mut byte).cast::<libc::c_void>();
     (0..limit)
@@ -334,13 +334,20 @@ fn descriptors(limit: i32) -> u64 {
 /// Numbers tried for contexts.
 const NUMBERS: i32 = 65_536;
 
+/// What a number names, as hostile code would guess it.
+fn named(fd: i32) -> lwc::Handle {
+    // SAFETY: an attempt at what this context may not have, in one that ends with
+    // the audit; only questions and overlays are tried on it.
+    unsafe { lwc::Handle::from_raw(fd) }
+}
+
 /// The contexts that this one can name, itself left out.
 fn names() -> impl Iterator<Item = lwc::Handle> {
     // Where they are ordinary descriptors they have the lowest numbers.
     let kernel = lwc::backend() == Ok(lwc::Backend::Kernel);
     let own = lwc::info().ok().map(|i| i.id);
     (0..if kernel { 1024 } else { NUMBERS })
-        .map(lwc::Handle::from_raw)
+        .map(named)
         .filter(move |h| h.info().is_ok_and(|i| Some(i.id) != own))
 }
 

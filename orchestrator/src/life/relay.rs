@@ -59,7 +59,7 @@ use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step};
 use super::control::stray;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
-use lwc::{Errno, Event, Handle, Moment, State};
+use lwc::{Errno, Event, Handle, MonotonicTime, State};
 use std::time::Duration;
 
 /// How long a copy may take to note who its neighbours are.
@@ -81,10 +81,10 @@ pub(super) struct Relay {
 /// When the last invocation was, and how many steps it reached.
 #[derive(Debug, Clone, Copy)]
 struct RelayTimes {
-    begun: Moment,
+    begun: MonotonicTime,
     /// When the root switched to the first function.
-    left: Moment,
-    ended: Moment,
+    left: MonotonicTime,
+    ended: MonotonicTime,
     steps: usize,
 }
 
@@ -109,13 +109,13 @@ struct TimeLimits {
     /// The shortest timeout.
     every: Duration,
     /// When the root last looked.
-    looked: Moment,
+    looked: MonotonicTime,
     /// When it looks next.
-    until: Moment,
+    until: MonotonicTime,
     /// The end of the first function's time.
-    first: Moment,
+    first: MonotonicTime,
     /// Of those seen at work, from the first time that somebody takes long.
-    ends: Vec<(AtWork, Moment)>,
+    ends: Vec<(AtWork, MonotonicTime)>,
 }
 
 impl Relay {
@@ -126,15 +126,15 @@ impl Relay {
         len: usize,
         meta: &MessageMeta,
         id: &str,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         self.times = None;
         let last = contexts.steps.len() - 1;
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let mut left = begun;
         let result = contexts.make_ready(&mut self.waits).and_then(|()| {
             if !self.waits.is_empty() {
-                left = Moment::now();
+                left = MonotonicTime::now();
             }
             if due.is_some_and(|due| due <= left) {
                 return Err((0, Cause::Deadline));
@@ -142,7 +142,7 @@ impl Relay {
             contexts.settled = false;
             self.turn += 1;
             for step in &contexts.steps {
-                let due = due.map_or(u64::MAX, Moment::nanos);
+                let due = due.map_or(u64::MAX, MonotonicTime::nanos);
                 step.control.put_invocation(id, due);
                 step.control.put_turn(self.turn);
             }
@@ -158,7 +158,7 @@ impl Relay {
         self.times = Some(RelayTimes {
             begun,
             left,
-            ended: Moment::now(),
+            ended: MonotonicTime::now(),
             steps: reached + 1,
         });
         for i in 0..=reached {
@@ -180,7 +180,7 @@ impl Relay {
             ended,
             steps,
         } = times;
-        let mut starts: Vec<Moment> = Vec::with_capacity(steps + 1);
+        let mut starts: Vec<MonotonicTime> = Vec::with_capacity(steps + 1);
         starts.push(left);
         for step in &contexts.steps[1..steps] {
             let before = starts[starts.len() - 1];
@@ -260,7 +260,7 @@ impl Contexts {
         let mut words = [word::LINK, word::NOBODY, word::NOBODY];
         for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
             if let Some(&neighbour) = neighbour.and_then(|j| copies.get(j)) {
-                words[at] = copy.introduce(neighbour)? as u64;
+                words[at] = copy.introduce(neighbour)?;
             }
         }
         self.steps[i]
@@ -268,7 +268,7 @@ impl Contexts {
             .put_timeout(self.steps[i].function.timeout);
         self.counts.switches += 1;
         let timeout = LINK_TIMEOUT.min(SHORTEST_TIMEOUT.max(self.steps[i].function.timeout));
-        let reply = self.call(i, copy, &words, Moment::now() + timeout)?;
+        let reply = self.call(i, copy, &words, MonotonicTime::now() + timeout)?;
         match reply.first() {
             Some(&word::DONE) => Ok(()),
             _ => Err(Cause::Misbehaved("it does not take neighbours".into())),
@@ -288,7 +288,7 @@ impl Contexts {
             }
             waits.resize(self.steps.len(), Duration::ZERO);
             for (i, wait) in waits.iter_mut().enumerate() {
-                let begin = Moment::now();
+                let begin = MonotonicTime::now();
                 let missing = self.steps[i].copy.is_none();
                 self.ready(i).map_err(|cause| (i, cause))?;
                 if missing {
@@ -355,8 +355,8 @@ impl Contexts {
     fn run_through(
         &mut self,
         turn: u64,
-        begun: Moment,
-        due: Option<Moment>,
+        begun: MonotonicTime,
+        due: Option<MonotonicTime>,
     ) -> Result<(), (usize, Cause)> {
         let last = self.steps.len() - 1;
         let first = self.ready(0).map_err(|cause| (0, cause))?;
@@ -381,8 +381,8 @@ impl Contexts {
                     continue;
                 }
                 Err(e) => return Err((0, Cause::Backend(e))),
-                Ok(Event::Called(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Ok(Event::Ended(_)) => return Err(self.discarded()),
+                Ok(_) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
             };
             let who = from.and_then(|from| self.find(|h| h == from));
             if who == Some(AtWork::Copy(last)) && *args == done {
@@ -429,7 +429,7 @@ impl Contexts {
         done: &[u64],
     ) -> Result<(), (usize, Cause)> {
         /// What is there is taken, and nothing is waited for.
-        const AT_ONCE: Moment = Moment::from_nanos(0);
+        const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
         let last = AtWork::Copy(self.steps.len() - 1);
         for _ in 0..2 * self.steps.len() {
             let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
@@ -611,9 +611,9 @@ impl Contexts {
         &mut self,
         turn: u64,
         watch: &mut TimeLimits,
-        due: Option<Moment>,
+        due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        let now = Moment::now();
+        let now = MonotonicTime::now();
         let worker = if self.apart {
             self.at_work(turn)?
         } else {

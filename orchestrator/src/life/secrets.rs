@@ -5,7 +5,7 @@ use super::environment::Variables;
 use super::error::StartError;
 use super::probe::fingerprint;
 use crate::chain_file::{Function, FunctionName, SecretRef, SecretSource};
-use lwc::{Access, Secret, Spec};
+use lwc::{Secret, Spec};
 use std::io::Read;
 
 /// A secret is a key, a token, a certificate.
@@ -54,11 +54,9 @@ impl Vault {
     }
 
     /// Specifiers that leave all secrets but one function's out of a context.
-    pub(crate) fn hide_others(&self, function: &FunctionName, specs: &mut Vec<Spec>) {
+    pub(crate) fn hide_others<'a>(&'a self, function: &FunctionName, specs: &mut Vec<Spec<'a>>) {
         for held in self.held.iter().filter(|h| h.function != *function) {
-            // SAFETY: the new context runs `snapshot::main`, which touches no
-            // secret but those of its own function, and never drops the rest.
-            specs.push(unsafe { Spec::memory(held.secret.pages(), Access::Unmap) });
+            specs.push(Spec::unmap_secret(&held.secret));
         }
     }
 

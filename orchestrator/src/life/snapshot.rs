@@ -21,7 +21,7 @@ pub(crate) mod word {
     /// Root to snapshot: make a copy, which clears its output region first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy, and copy to the next: run the handler. The number of the
-    /// request; the rest is on the control page or behind the bytes.
+    /// request; the rest is on the control page or around the bytes.
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
@@ -59,8 +59,11 @@ pub(crate) struct Parts<'a> {
     pub(crate) has_init: bool,
     pub(crate) memory: u64,
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// Where the messages are, and from which byte on.
     pub(crate) input: &'a Region,
+    pub(crate) input_at: usize,
     pub(crate) output: &'a Region,
+    pub(crate) output_at: usize,
     /// Bytes of a message in either.
     pub(crate) capacity: usize,
     pub(crate) control: &'a Control,
@@ -76,6 +79,20 @@ pub(crate) struct Parts<'a> {
     /// still run, and write.
     pub(crate) keep_input: bool,
     pub(crate) probes: Probes,
+}
+
+impl Parts<'_> {
+    /// Where the bytes of the request are.
+    pub(crate) fn input_place(&self) -> *const u8 {
+        // SAFETY: inside the region, as who made the parts laid it out.
+        unsafe { self.input.as_ptr().add(self.input_at) }
+    }
+
+    /// Where those of the reply go.
+    pub(crate) fn output_place(&self) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { self.output.as_ptr().add(self.output_at) }
+    }
 }
 
 /// The loaded function.
@@ -200,13 +217,12 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                         }
                         Err(e) => {
                             parts.control.put_status(1, e.to_string().as_bytes());
-                            [word::FAILED, e.errno() as i32 as u64, 0, 0, 0]
+                            [word::FAILED, e.errno().raw() as u64, 0, 0, 0]
                         }
                     },
                     _ => [word::FAILED, libc::EINVAL as u64, 0, 0, 0],
                 }
             }
-            Ok(Event::Switched { .. } | Event::Called(_)) => [word::UNEXPECTED, 0, 0, 0, 0],
             Ok(Event::Ended(end)) => [
                 word::ENDED,
                 end.signal.unwrap_or(0) as u64,
@@ -214,7 +230,8 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 end.address,
                 end.id,
             ],
-            Err(e) => [word::FAILED, e.errno() as i32 as u64, 0, 0, 0],
+            Ok(_) => [word::UNEXPECTED, 0, 0, 0, 0],
+            Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
         };
     }
 }
@@ -223,12 +240,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
 pub(crate) fn end_of(args: &[u64]) -> End {
     let at = |i: usize| args.get(i).copied().unwrap_or(0);
     let signal = at(1) as i32;
-    End {
-        id: at(4),
-        signal: (signal != 0).then_some(signal),
-        code: at(2) as i32,
-        address: at(3),
-    }
+    End::new(at(4), (signal != 0).then_some(signal), at(2) as i32, at(3))
 }
 
 fn copy_self(
@@ -244,7 +256,7 @@ fn copy_self(
             // What other copies wrote there for others, answers or not. Those
             // that served have ended: nobody writes it again.
             if let Err(e) = parts.output.erase() {
-                let errno = e.errno() as i32 as u64;
+                let errno = e.errno().raw() as u64;
                 loop {
                     let _ = root.switch(&[word::FAILED, errno]);
                 }

@@ -4,13 +4,13 @@ use super::Probes;
 use super::chain::{Contexts, Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way};
 use super::control::Control;
 use super::error::{EndText, StartError};
-use super::message_header::{HEADER_LEN, MessageHeader};
+use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, Parts, word};
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Isolation};
-use lwc::{Access, Context, Errno, Event, Flags, Region, Spec};
+use lwc::{Access, Context, Errno, Event, Flags, Region, Rights, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,8 @@ impl LiveChain {
         let mut regions = Vec::with_capacity(count + 1);
         let mut controls = Vec::with_capacity(count);
         for i in 0..=count {
-            let tail = if between(i) { HEADER_LEN } else { 0 };
-            let region = Region::new(len + tail)?;
+            let header = if between(i) { HEADER_LEN } else { 0 };
+            let region = Region::new(len + header)?;
             // Whoever maps it anew, the next function first of all, reads.
             region.seal()?;
             regions.push(region);
@@ -82,16 +82,18 @@ impl LiveChain {
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
                 input: &regions[i],
+                input_at: if between(i) { BYTES } else { 0 },
                 output: &regions[i + 1],
+                output_at: if between(i + 1) { BYTES } else { 0 },
                 capacity,
                 control: &controls[i],
                 request: if between(i) {
-                    MessageHeader::behind(&regions[i], capacity)
+                    MessageHeader::around(&regions[i], capacity)
                 } else {
                     controls[i].request()
                 },
                 reply: if between(i + 1) {
-                    MessageHeader::behind(&regions[i + 1], capacity)
+                    MessageHeader::around(&regions[i + 1], capacity)
                 } else {
                     controls[i].reply()
                 },
@@ -170,11 +172,7 @@ impl LiveChain {
     pub fn restrict(&mut self) -> Result<(), StartError> {
         for step in &mut self.contexts.steps {
             let begin = Instant::now();
-            step.snapshot.restrict(&[
-                Spec::all_memory(),
-                Spec::all_files(Access::Copy),
-                Spec::credentials(Access::Copy),
-            ])?;
+            step.snapshot.restrict(&Rights::all())?;
             step.setup.restrict = begin.elapsed();
             log::debug!("restrict: function {}", step.function.name);
         }
@@ -206,7 +204,6 @@ fn start_step(
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
         Ok(Event::Switched { .. }) => return Err(parts.control.error()),
-        Ok(Event::Called(_)) => return Err(NOT_TRAPPED.into()),
         Ok(Event::Ended(end)) => {
             return Err(format!(
                 "its constructors or initialiser: {}",
@@ -220,6 +217,7 @@ fn start_step(
                 humantime::format_duration(timeout)
             ));
         }
+        Ok(_) => return Err(NOT_TRAPPED.into()),
         Err(e) => return Err(text(e)),
     }
     let initialise = begin.elapsed();

@@ -10,7 +10,7 @@ pub(crate) mod frame;
 use crate::chain_file::ChainId;
 use crate::life::{Cause, Hop, LiveChain, MessageMeta, Probes, Variables};
 use frame::{Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, Start, State, WorkerFigures};
-use lwc::{Moment, Region, Secret};
+use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -76,13 +76,13 @@ pub fn run() -> io::Result<()> {
         if kind != frame::INVOKE {
             return Err(protocol_error("a frame that is not INVOKE"));
         }
-        let begun = Moment::now();
+        let begun = MonotonicTime::now();
         let invoke: Invoke = serde_json::from_slice(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)
             .filter(|c| len <= c.capacity())
             .ok_or_else(|| protocol_error("an invocation of no chain, or too large for it"))?;
-        receive(&mut socket, chain.input(), len)?;
+        receive(&socket, chain.input(), len)?;
         let due = begun + Duration::from_micros(invoke.left);
         let meta = MessageMeta {
             content_type: invoke.content_type,
@@ -273,38 +273,18 @@ fn send<T: Serialize>(socket: &mut UnixStream, kind: u8, head: &T) -> io::Result
 }
 
 /// Reads a payload into the region itself: it is nowhere else in this process.
-fn receive(socket: &mut UnixStream, region: &Region, len: usize) -> io::Result<()> {
-    assert!(len <= region.len());
-    // SAFETY: the region is mapped and writable here as long as the borrow, and
-    // `len` lies in it; no function runs before the invocation.
-    let room = unsafe { std::slice::from_raw_parts_mut(region.as_ptr(), len) };
-    socket.read_exact(room)
+fn receive(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
+    match region.read_from(0, len, socket)? {
+        n if n < len => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Writes an answer from the region itself.
 fn transmit(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
-    assert!(len <= region.len());
-    let mut done = 0;
-    while done < len {
-        // SAFETY: write(2) reads inside the mapping (asserted above); no
-        // reference is made to memory that a function may still change.
-        let n = unsafe {
-            libc::write(
-                socket.as_raw_fd(),
-                region.as_ptr().add(done).cast(),
-                len - done,
-            )
-        };
-        if n < 0 {
-            let e = io::Error::last_os_error();
-            if e.kind() == io::ErrorKind::Interrupted {
-                continue;
-            }
-            // Half an answer is none: the gateway sees the end of the stream.
-            let _ = socket.shutdown(Shutdown::Both);
-            return Err(e);
-        }
-        done += n as usize;
-    }
-    Ok(())
+    region.write_to(0, len, socket).map_err(|e| {
+        // Half an answer is none: the gateway sees the end of the stream.
+        let _ = socket.shutdown(Shutdown::Both);
+        e.into()
+    })
 }

@@ -11,10 +11,7 @@ fn metrics_count_what_contexts_did() {
     assert_eq!(metric("lwc_contexts"), 10.0);
     assert_eq!(metric("lwc_copies_total"), 5.0);
     assert!(metric("lwc_contexts_private_bytes") > 4096.0);
-    let backend = match lwc::backend().unwrap() {
-        lwc::Backend::Process => "process",
-        lwc::Backend::Kernel => "kernel",
-    };
+    let backend = lwc::backend().unwrap();
     assert_eq!(
         metric(&format!("lwc_backend_info{{backend=\"{backend}\"}}")),
         1.0

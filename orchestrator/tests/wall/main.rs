@@ -31,7 +31,7 @@ fn file() -> String {
     let functions: String = [
         ("wall", "3s"),
         ("honest", "20s"),
-        ("patient", "20s"),
+        ("slow", "20s"),
         ("seeker", "20s"),
         ("crash", "20s"),
     ]
@@ -45,7 +45,7 @@ fn file() -> String {
         ("good", "\"honest\"", "invocation"),
         ("kept", "\"wall\"", "chain"),
         ("two", "\"wall\", \"honest\"", "invocation"),
-        ("long", "\"wall\", \"patient\"", "invocation"),
+        ("long", "\"wall\", \"slow\"", "invocation"),
         ("twokept", "\"wall\", \"honest\"", "chain"),
         ("fails", "\"wall\", \"crash\"", "invocation"),
         ("seek", "\"seeker\"", "invocation"),

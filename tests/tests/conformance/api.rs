@@ -1,7 +1,7 @@
-//! What `lwc` offers beside the calls: regions, secrets, sandbox, limits, end
-//! of patience.
+//! What `lwc` offers beside the calls: regions, secrets, sandbox, limits,
+//! deadlines.
 
-use lwc::{Access, Confinement, Errno, Event, Flags, Region, Secret, Spec};
+use lwc::{Access, Confinement, Context, Errno, Event, Flags, Region, Rights, Secret, Spec};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -36,8 +36,15 @@ pub(crate) const CASES: &[Case] = cases![
     confine_lets_nobody_send_signals,
     confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
-    await_switch_ends_its_patience,
+    await_switch_ends_at_its_deadline,
     errors_name_the_call_and_say_why,
+    handle_of_a_closed_descriptor_names_nobody_else,
+    handle_of_what_was_left_out_names_nobody,
+    handle_survives_no_fork,
+    context_with_two_owners_is_closed_by_the_last,
+    context_introduced_is_no_guess,
+    region_values_and_descriptors,
+    builder_keeps_the_files_that_are_named,
 ];
 
 fn region_is_zeroed_aligned_and_rounded_up() {
@@ -383,7 +390,7 @@ fn destroy_ends_a_running_context() {
 fn destroy_is_the_creators_alone() {
     let victim = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
     let there = inside(&[], || errno_of(victim.destroy()));
-    assert_eq!(there, Errno::EPERM as u64);
+    assert_eq!(there, libc::EPERM as u64);
     assert_eq!(call(victim.handle(), &[1]), [1]);
     let there = inside(&[], || {
         let own = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
@@ -400,7 +407,7 @@ fn destroy_spares_the_root() {
         serve(event, &mut |_| words.to_vec())
     })
     .unwrap();
-    let no = Errno::EPERM as u64;
+    let no = libc::EPERM as u64;
     assert_eq!(call(other.handle(), &[]), [no, no]);
 }
 
@@ -421,7 +428,7 @@ fn kill_does_not_wait() {
 /// comes, with the words that it got there.
 fn goer() -> lwc::Context {
     lwc::spawn(&[], Flags::empty(), |event| {
-        let to = lwc::Handle::from_raw(event.args()[0] as i32);
+        let to = Context::introduced(event.args()[0]).unwrap();
         let home = event.from().unwrap();
         let event = to.switch(&[event.args()[1]]).unwrap();
         let words = [event.args()[0], event.from().unwrap().as_raw() as u64];
@@ -444,8 +451,8 @@ fn introduce_lets_two_switch_to_each_other() {
     assert_eq!(a.introduce(b.handle()), Ok(there));
     assert_eq!(b.introduce(a.handle()), Ok(back));
     // a goes to b and gets b's answer, under the number that it knows b by.
-    let got = call(a.handle(), &[there as u64, 41]);
-    assert_eq!(got, [42, there as u64]);
+    let got = call(a.handle(), &[there, 41]);
+    assert_eq!(got, [42, there]);
     assert_eq!(lwc::info().unwrap().contexts, before);
     assert_eq!(call(b.handle(), &[1]), [2]);
 }
@@ -457,7 +464,7 @@ fn introduce_refuses_what_makes_no_sense() {
     refused(a.introduce(me.handle()), Errno::EINVAL);
     refused(me.introduce(a.handle()), Errno::EINVAL);
     for fd in [-1, 0, 9999] {
-        let nobody = lwc::Handle::from_raw(fd);
+        let nobody = named(fd);
         refused(a.introduce(nobody), Errno::EBADF);
         refused(nobody.introduce(a.handle()), Errno::EBADF);
     }
@@ -477,7 +484,7 @@ fn strict_goer() -> lwc::Context {
             let words: Vec<u64> = event.args().to_vec();
             event = match words[..] {
                 [to, n] if from == home => {
-                    let there = lwc::Handle::from_raw(to as i32);
+                    let there = Context::introduced(to).unwrap().into_handle();
                     let back = there.switch(&[n]).unwrap();
                     home.switch(&[back.args()[0], u64::from(back.from() == Some(there))])
                 }
@@ -496,17 +503,17 @@ fn introduce_works_in_the_strict_sandbox() {
     for _ in 0..2 {
         let there = a.introduce(b.handle()).unwrap();
         let back = b.introduce(a.handle()).unwrap();
-        assert_eq!(call(a.handle(), &[there as u64, 41]), [42, 1]);
-        assert_eq!(call(b.handle(), &[back as u64, 6]), [7, 1]);
+        assert_eq!(call(a.handle(), &[there, 41]), [42, 1]);
+        assert_eq!(call(b.handle(), &[back, 6]), [7, 1]);
         assert!(a.parked().unwrap() && b.parked().unwrap());
     }
-    // One that is gone is a stranger's place afterwards.
+    // Whoever comes after one that is gone gets a number of its own.
     let back = b.introduce(a.handle()).unwrap();
     a.destroy().unwrap();
     let c = strict_goer();
     let there = b.introduce(c.handle()).unwrap();
     assert_ne!(there, back);
-    assert_eq!(call(b.handle(), &[there as u64, 1]), [2, 1]);
+    assert_eq!(call(b.handle(), &[there, 1]), [2, 1]);
 }
 
 fn parked_is_not_what_runs_on() {
@@ -524,7 +531,7 @@ fn parked_is_not_what_runs_on() {
     assert_eq!(busy.parked(), Ok(!of_processes()));
     busy.destroy().unwrap();
     refused(busy.parked(), Errno::ESRCH);
-    refused(lwc::Handle::from_raw(-1).parked(), Errno::EBADF);
+    refused(named(-1).parked(), Errno::EBADF);
 }
 
 fn confine_strict_uses_up_nothing_of_the_users() {
@@ -625,11 +632,11 @@ fn confine_strict_is_served_nothing() {
         let root = lwc::getlwc().unwrap();
         let me = root.handle().info().unwrap();
         lwc::confine(Confinement::Strict).unwrap();
-        let errno = |e: lwc::Error| e.errno() as i32 as u64;
+        let errno = |e: lwc::Error| e.errno().raw() as u64;
         let info = lwc::info().map_or_else(errno, |_| 0);
         // SAFETY: nothing is made.
         let made = unsafe { lwc::create(&[], Flags::empty()) }.map_or_else(errno, |_| 0);
-        u64::from(me.id > 1 && [info, made] == [Errno::EPERM as u64; 2])
+        u64::from(me.id > 1 && [info, made] == [libc::EPERM as u64; 2])
     });
     assert_eq!(there, 1);
 }
@@ -656,7 +663,7 @@ fn preempted_is_a_state_and_no_end() {
     assert_eq!(other.info().unwrap().state, lwc::State::Suspended);
 }
 
-fn await_switch_ends_its_patience() {
+fn await_switch_ends_at_its_deadline() {
     let started = Instant::now();
     refused(lwc::await_switch(soon()), Errno::ETIMEDOUT);
     // Nobody could come on the kernel backend: it does not wait there.
@@ -669,7 +676,7 @@ fn await_switch_ends_its_patience() {
 }
 
 fn errors_name_the_call_and_say_why() {
-    let error = refused(lwc::Handle::from_raw(0).switch(&[]), Errno::EBADF);
+    let error = refused(named(0).switch(&[]), Errno::EBADF);
     assert_eq!(error.call(), "lwSwitch");
     assert_eq!(
         error.to_string(),
@@ -679,4 +686,154 @@ fn errors_name_the_call_and_say_why() {
     let odd = memory(p.start + 1..p.end, Access::Share);
     let error = answering(&[odd], Flags::empty(), <[u64]>::to_vec).unwrap_err();
     assert!(error.to_string().contains("specifier 0"), "{error}");
+}
+
+fn handle_of_a_closed_descriptor_names_nobody_else() {
+    let first = answering(&[], Flags::empty(), |_| vec![1]).unwrap();
+    let handle = first.handle();
+    drop(first);
+    // The number goes to the next one.
+    let second = answering(&[], Flags::empty(), |_| vec![2]).unwrap();
+    assert_eq!(second.as_raw(), handle.as_raw());
+    assert_ne!(second.handle(), handle);
+    refused(handle.switch(&[]), Errno::EBADF);
+    refused(handle.info(), Errno::EBADF);
+    refused(handle.destroy(), Errno::EBADF);
+    refused(handle.restrict(&Rights::default()), Errno::EBADF);
+    refused(handle.duplicate(), Errno::EBADF);
+    refused(handle.parked(), Errno::EBADF);
+    refused(second.introduce(handle), Errno::EBADF);
+    refused(lwc::parked_together(&[handle], false), Errno::EBADF);
+    refused(handle.read_memory(0, &mut [0]), Errno::EBADF);
+    assert_eq!(handle.discard_switch(&[]).errno(), Errno::EBADF);
+    // Nor does an owner of it close the other one's.
+    drop(Context::own(handle));
+    assert_eq!(call(second.handle(), &[]), [2]);
+}
+
+fn handle_of_what_was_left_out_names_nobody() {
+    let first = answering(&[], Flags::empty(), |_| vec![1]).unwrap();
+    let fd = first.as_raw();
+    let without = [Spec::files(fd..=fd, Access::Unmap)];
+    let other = lwc::spawn(&without, Flags::empty(), |event| {
+        let home = event.from().unwrap();
+        let before = errno_of(first.switch(&[]));
+        // The number is free here, and somebody else's now.
+        let made: Vec<Context> = (0..8)
+            .map(|_| answering(&[], Flags::empty(), |_| vec![2]).unwrap())
+            .collect();
+        let same = made.iter().filter(|c| c.as_raw() == fd).count() as u64;
+        let after = errno_of(first.switch(&[]));
+        loop {
+            let _ = home.switch(&[before, same, after]);
+        }
+    })
+    .unwrap();
+    // Contexts of the process backend have other descriptors as well, and one of
+    // those has got the number.
+    let same = u64::from(!of_processes());
+    let no = libc::EBADF as u64;
+    assert_eq!(call(other.handle(), &[]), [no, same, no]);
+    assert_eq!(call(first.handle(), &[]), [1]);
+}
+
+fn handle_survives_no_fork() {
+    let first = answering(&[], Flags::empty(), |_| vec![1]).unwrap();
+    // SAFETY: the child calls this crate and ends.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let second = answering(&[], Flags::empty(), |_| vec![2]).unwrap();
+        let closed = errno_of(first.switch(&[])) == libc::EBADF as u64;
+        let fine = closed && call(second.handle(), &[]) == [2];
+        std::process::exit(i32::from(!fine));
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child just made.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0);
+    assert_eq!(call(first.handle(), &[]), [1]);
+}
+
+fn context_with_two_owners_is_closed_by_the_last() {
+    let first = answering(&[], Flags::empty(), |_| vec![1]).unwrap();
+    let second = Context::own(first.handle());
+    drop(first);
+    assert_eq!(call(second.handle(), &[]), [1]);
+    let handle = second.into_handle();
+    assert_eq!(call(handle, &[]), [1]);
+    Context::own(handle).close().unwrap();
+    refused(handle.switch(&[]), Errno::EBADF);
+    assert_eq!(lwc::info().unwrap().contexts, 1);
+}
+
+fn context_introduced_is_no_guess() {
+    let file = nix::unistd::pipe().unwrap();
+    let plain = std::os::fd::AsRawFd::as_raw_fd(&file.0) as u64;
+    for word in [0, plain, 12_345, 1 << 31, 1 << 32, u64::MAX] {
+        refused(Context::introduced(word), Errno::EBADF);
+    }
+    let there = inside(&[], || errno_of(Context::introduced(plain)));
+    assert_eq!(there, libc::EBADF as u64);
+}
+
+fn region_values_and_descriptors() {
+    let page = lwc::page_size();
+    let region = Region::new(page).unwrap();
+    region.set(3, [0x0102_0304_u32, 5]);
+    assert_eq!(region.get::<[u32; 2]>(3), [0x0102_0304, 5]);
+    assert_eq!(region.get::<u64>(11), 0);
+    for beyond in [page - 7, page, usize::MAX] {
+        let panics = |f: &dyn Fn()| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("no panic");
+        };
+        panics(&|| _ = region.get::<u64>(beyond));
+        panics(&|| region.set(beyond, 1u64));
+        panics(&|| drop(region.read_from(beyond, 8, std::io::stdin())));
+        panics(&|| drop(region.write_to(beyond, 8, std::io::stdout())));
+    }
+    // Into the region and out of it, past any one call's transfer.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let child = lwc::spawn(&[], Flags::empty(), |event| {
+        let home = event.from().unwrap();
+        loop {
+            let done = region.write_to(0, 16, &writer).is_ok();
+            let _ = home.switch(&[done.into()]);
+        }
+    })
+    .unwrap();
+    assert_eq!(call(child.handle(), &[]), [1]);
+    assert_eq!(region.read_from(100, 16, &reader), Ok(16));
+    let (mut from, mut to) = ([1; 16], [2; 16]);
+    region.read(0, &mut from);
+    region.read(100, &mut to);
+    assert_eq!(from, to);
+    drop(child);
+    drop(writer);
+    assert_eq!(region.read_from(0, page, &reader), Ok(0), "the end");
+    refused(region.write_to(0, 1, &reader), Errno::EBADF);
+}
+
+fn builder_keeps_the_files_that_are_named() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let (a, b, c) = (scratch_file(), scratch_file(), scratch_file());
+    let fds = [a.as_raw_fd(), b.as_raw_fd(), c.as_raw_fd()];
+    for kept in [&[&c, &a][..], &[&b], &[&b, &b], &[]] {
+        let kept: Vec<_> = kept.iter().map(|f| f.as_fd()).collect();
+        let other = lwc::Builder::new()
+            .only_files(&kept)
+            .trap_faults()
+            .spawn(|event| {
+                let home = event.from().unwrap();
+                let open = fds.map(|fd| u64::from(is_open(fd)));
+                let all = u64::from(is_open(0) || is_open(2));
+                loop {
+                    let _ = home.switch(&[open[0], open[1], open[2], all]);
+                }
+            })
+            .unwrap();
+        let there = |fd: &i32| u64::from(kept.iter().any(|k| k.as_raw_fd() == *fd));
+        let [x, y, z] = fds.each_ref().map(there);
+        assert_eq!(call(other.handle(), &[]), [x, y, z, 0]);
+    }
 }

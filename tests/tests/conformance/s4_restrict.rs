@@ -1,7 +1,7 @@
 //! Clause 4: lwRestrict.
 
 use crate::s5_overlay::overlay;
-use lwc::{Access, Context, Errno, Flags, Handle, Spec};
+use lwc::{Access, Context, Errno, Flags, Handle, Rights, Spec};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -45,7 +45,7 @@ fn c4_1_a_restricted_range_is_lost() {
     copy_of(other.handle(), pages, 0).unwrap();
     assert_eq!(pages.get(0), 7);
     pages.set(0, 0);
-    other.restrict(&[Spec::addresses(pages.range())]).unwrap();
+    other.restrict(&Rights::memory(pages.range())).unwrap();
     for access in [Access::Copy, Access::Share] {
         let error = overlay(other.handle(), &[memory(pages.page(0), access)]);
         refused(error, Errno::EACCES);
@@ -56,7 +56,7 @@ fn c4_1_a_restricted_range_is_lost() {
 fn c4_1_only_what_was_named_is_lost() {
     let pages = Pages::new(2);
     let other = owner(pages);
-    other.restrict(&[Spec::addresses(pages.page(0))]).unwrap();
+    other.restrict(&Rights::memory(pages.page(0))).unwrap();
     refused(copy_of(other.handle(), pages, 0), Errno::EACCES);
     let both = overlay(other.handle(), &[pages.spec(Access::Copy)]);
     refused(both, Errno::EACCES);
@@ -69,10 +69,10 @@ fn c4_1_only_what_was_named_is_lost() {
 fn c4_1_there_is_no_way_back() {
     let pages = Pages::new(2);
     let other = owner(pages);
-    other.restrict(&[Spec::all_memory()]).unwrap();
+    other.restrict(&Rights::all_memory()).unwrap();
     // Naming it again, in any way, adds nothing.
-    other.restrict(&[Spec::addresses(pages.range())]).unwrap();
-    other.restrict(&[pages.spec(Access::Share)]).unwrap();
+    other.restrict(&Rights::memory(pages.range())).unwrap();
+    other.restrict(&Rights::memory(pages.range())).unwrap();
     // Nor does having switched there, whose caller's descriptor serves.
     let event = other.switch(&[]).unwrap();
     refused(copy_of(event.from().unwrap(), pages, 0), Errno::EACCES);
@@ -83,12 +83,12 @@ fn c4_1_there_is_no_way_back() {
 fn c4_1_duplicates_carry_narrowed_rights() {
     let pages = Pages::new(2);
     let other = owner(pages);
-    other.restrict(&[Spec::addresses(pages.page(0))]).unwrap();
+    other.restrict(&Rights::memory(pages.page(0))).unwrap();
     let twin = other.duplicate().unwrap();
     refused(copy_of(twin.handle(), pages, 0), Errno::EACCES);
     copy_of(twin.handle(), pages, 1).unwrap();
     // And from there on each is restricted for itself.
-    twin.restrict(&[Spec::all_memory()]).unwrap();
+    twin.restrict(&Rights::all_memory()).unwrap();
     assert!(!twin.info().unwrap().may_memory);
     // Not on the kernel backend: dup(2) makes a number, not an open file.
     assert_eq!(other.info().unwrap().may_memory, of_processes());
@@ -98,7 +98,7 @@ fn c4_1_duplicates_carry_narrowed_rights() {
 fn c4_1_copies_by_create_carry_narrowed_rights() {
     let pages = Pages::new(2);
     let other = owner(pages);
-    other.restrict(&[Spec::addresses(pages.page(0))]).unwrap();
+    other.restrict(&Rights::memory(pages.page(0))).unwrap();
     let third = answering(&[], Flags::empty(), |_| {
         vec![
             errno_of(copy_of(other.handle(), pages, 0)),
@@ -107,8 +107,8 @@ fn c4_1_copies_by_create_carry_narrowed_rights() {
         ]
     })
     .unwrap();
-    assert_eq!(call(third.handle(), &[]), [Errno::EACCES as u64, 0, 7]);
-    other.restrict(&[Spec::all_memory()]).unwrap();
+    assert_eq!(call(third.handle(), &[]), [libc::EACCES as u64, 0, 7]);
+    other.restrict(&Rights::all_memory()).unwrap();
     let fourth = answering(&[], Flags::empty(), |_| {
         vec![
             errno_of(copy_of(other.handle(), pages, 1)),
@@ -116,14 +116,14 @@ fn c4_1_copies_by_create_carry_narrowed_rights() {
         ]
     })
     .unwrap();
-    assert_eq!(call(fourth.handle(), &[]), [Errno::EACCES as u64, 0]);
+    assert_eq!(call(fourth.handle(), &[]), [libc::EACCES as u64, 0]);
 }
 
 fn c4_1_earlier_duplicates_keep_theirs() {
     let pages = Pages::new(2);
     let other = owner(pages);
     let twin = other.duplicate().unwrap();
-    other.restrict(&[Spec::all_memory()]).unwrap();
+    other.restrict(&Rights::all_memory()).unwrap();
     refused(copy_of(other.handle(), pages, 0), Errno::EACCES);
     // On the kernel backend they are narrowed with it: see above.
     assert_eq!(copy_of(twin.handle(), pages, 0).is_ok(), of_processes());
@@ -134,9 +134,7 @@ fn c4_1_files_are_lost() {
     let fd = file.as_raw_fd();
     let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
     overlay(other.handle(), &[Spec::files(fd..=fd, Access::Copy)]).unwrap();
-    other
-        .restrict(&[Spec::files(fd..=fd, Access::Copy)])
-        .unwrap();
+    other.restrict(&Rights::files(fd..=fd)).unwrap();
     for spec in [
         Spec::files(0..=fd, Access::Copy),
         Spec::all_files(Access::Copy),
@@ -144,7 +142,7 @@ fn c4_1_files_are_lost() {
         refused(overlay(other.handle(), &[spec]), Errno::EACCES);
     }
     overlay(other.handle(), &[Spec::files(0..=0, Access::Copy)]).unwrap();
-    other.restrict(&[Spec::all_files(Access::Copy)]).unwrap();
+    other.restrict(&Rights::all_files()).unwrap();
     let zero = overlay(other.handle(), &[Spec::files(0..=0, Access::Copy)]);
     refused(zero, Errno::EACCES);
 }
@@ -153,7 +151,7 @@ fn c4_1_credentials_are_lost() {
     let other = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
     let spec = [Spec::credentials(Access::Copy)];
     overlay(other.handle(), &spec).unwrap();
-    other.restrict(&spec).unwrap();
+    other.restrict(&Rights::credentials()).unwrap();
     refused(overlay(other.handle(), &spec), Errno::EACCES);
     assert!(!other.info().unwrap().may_credentials);
 }
@@ -164,7 +162,7 @@ fn shy(pages: Pages) -> Context {
         pages.set(0, 7);
         pages.set(1, 7);
         if w == [1] {
-            lwc::restrict_self(&[Spec::addresses(pages.page(0))]).unwrap();
+            lwc::restrict_self(&Rights::memory(pages.page(0))).unwrap();
         }
         vec![lwc::info().unwrap().may_memory.into()]
     })
@@ -190,7 +188,7 @@ fn c4_1_self_narrows_later_descriptors_too() {
     let twin = other.duplicate().unwrap();
     refused(copy_of(twin.handle(), pages, 0), Errno::EACCES);
     let there = inside(&[], || errno_of(copy_of(other.handle(), pages, 0)));
-    assert_eq!(there, Errno::EACCES as u64);
+    assert_eq!(there, libc::EACCES as u64);
 }
 
 fn c4_1_the_owner_may_be_in_a_sandbox() {
@@ -201,35 +199,25 @@ fn c4_1_the_owner_may_be_in_a_sandbox() {
     })
     .unwrap();
     call(other.handle(), &[]);
-    other.restrict(&[Spec::all_memory()]).unwrap();
+    other.restrict(&Rights::all_memory()).unwrap();
     refused(copy_of(other.handle(), pages, 0), Errno::EACCES);
 }
 
 fn c4_1_errors() {
     let pages = Pages::new(1);
     let other = answering(&[], Flags::TRAP_EXIT, |_| std::process::exit(0)).unwrap();
-    let odd = Spec::addresses(pages.range().start + 1..pages.range().end);
-    refused(other.restrict(&[odd]), Errno::EINVAL);
-    let many = vec![Spec::all_memory(); 1025];
+    let odd = Rights::memory(pages.range().start + 1..pages.range().end);
+    refused(other.restrict(&odd), Errno::EINVAL);
+    let many = (0..1025).fold(Rights::default(), |all, _| all | Rights::all_memory());
     refused(other.restrict(&many), Errno::E2BIG);
-    refused(
-        other.restrict(&[Spec::all_memory().may_overlay()]),
-        Errno::EINVAL,
-    );
     assert!(other.info().unwrap().may_memory, "nothing was taken");
-    refused(Handle::from_raw(0).restrict(&[]), Errno::EBADF);
+    refused(named(0).restrict(&Rights::default()), Errno::EBADF);
     other.switch(&[]).unwrap();
-    refused(other.restrict(&[Spec::all_memory()]), Errno::ESRCH);
+    refused(other.restrict(&Rights::all_memory()), Errno::ESRCH);
 }
 
 fn take_all(handle: Handle) {
-    handle
-        .restrict(&[
-            Spec::all_memory(),
-            Spec::all_files(Access::Copy),
-            Spec::credentials(Access::Copy),
-        ])
-        .unwrap();
+    handle.restrict(&Rights::all()).unwrap();
 }
 
 fn c4_2_everything_taken_leaves_switch_and_close() {
@@ -247,7 +235,7 @@ fn c4_2_everything_taken_leaves_switch_and_close() {
         refused(overlay(other.handle(), &[spec]), Errno::EACCES);
     }
     other.switch(&[]).unwrap();
-    other.into_handle().close().unwrap();
+    other.close().unwrap();
     assert_eq!(lwc::info().unwrap().contexts, 1);
 }
 

@@ -119,7 +119,7 @@ fn c6_1_the_users_children_are_undisturbed() {
     let keep = answering(&[], Flags::empty(), <[u64]>::to_vec).unwrap();
     // waitpid(-1) sees no context, dead or alive.
     let none = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
-    assert_eq!(none, Err(Errno::ECHILD));
+    assert_eq!(none, Err(nix::errno::Errno::ECHILD));
     for n in 0..20 {
         // SAFETY: the child exits at once.
         let child = match unsafe { fork() }.unwrap() {
@@ -134,7 +134,7 @@ fn c6_1_the_users_children_are_undisturbed() {
         assert_eq!(got, Ok(WaitStatus::Exited(child, n)));
     }
     let none = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
-    assert_eq!(none, Err(Errno::ECHILD));
+    assert_eq!(none, Err(nix::errno::Errno::ECHILD));
 }
 
 fn c6_1_sigchld_tells_of_no_context() {

@@ -32,7 +32,7 @@ mod here {
 
     /// The backend's two system call instructions, found as hostile code
     /// would: by their bytes in the program's text.
-    fn windows() -> Vec<usize> {
+    fn gates() -> Vec<usize> {
         // mov r8, r9; mov r9, [rsp + 8]; syscall; ret
         const BYTES: [u8; 11] = [
             0x4d, 0x89, 0xc8, 0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05, 0xc3,
@@ -74,14 +74,14 @@ mod here {
 
     /// The instruction for the backend's own calls stands first.
     fn own() -> usize {
-        windows()[0]
+        gates()[0]
     }
 
-    fn vouched() -> usize {
-        windows()[1]
+    fn approved() -> usize {
+        gates()[1]
     }
 
-    const EPERM: i64 = -(Errno::EPERM as i64);
+    const EPERM: i64 = -(libc::EPERM as i64);
 
     fn trapped(flags: Flags, body: impl FnOnce() -> u64) -> Context {
         lwc::spawn(&[], Flags::TRAP_SYSCALL | flags, |event| -> Infallible {
@@ -184,7 +184,7 @@ mod here {
     }
 
     fn c7_1_calls_that_nobody_asked_for_wait_for_ever() {
-        let at = vouched();
+        let at = approved();
         let child = trapped(Flags::empty(), || {
             let path = c"/etc/passwd".as_ptr() as u64;
             jump(at, libc::SYS_open, [path, 0, 0, 0, 0, 0]) as u64
@@ -198,7 +198,7 @@ mod here {
     /// It passes the baton and goes on, and makes another call than the one
     /// that its monitor asks for.
     fn c7_1_asking_while_another_call_is_let_through() {
-        let at = vouched();
+        let at = approved();
         let file = scratch_file();
         let n = std::os::fd::AsRawFd::as_raw_fd(&file) as u64;
         let wanted = [n + 1000, 0, 0, 0, 0, 0];

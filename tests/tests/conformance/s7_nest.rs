@@ -1,7 +1,7 @@
 //! Clause 7.1: contexts that trapped contexts make.
 
 use crate::s7_trap::{errno, trapped, trapped_knowing};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Context, Errno, Event, Flags, Region, Spec, State};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -104,7 +104,7 @@ fn c7_1_a_monitor_that_waits_itself_is_busy() {
         let root = lwc::info().unwrap().creator;
         let inner = lwc::spawn(&[], Flags::TRAP_SYSCALL, |event| -> Infallible {
             // A copy of its maker's table names the root, too.
-            let home = Handle::from_raw(event.args()[0] as i32);
+            let home = named(event.args()[0] as i32);
             assert_eq!(home.info().unwrap().id, root);
             let _ = home.switch(&[1]);
             // SAFETY: no arguments, no effect.
@@ -129,7 +129,7 @@ fn c7_1_a_monitor_that_waits_itself_is_busy() {
     };
     let call = next_call(outer.switch(&[]).unwrap());
     // Its monitor waits for us.
-    assert_eq!(inner.switch(&[]).unwrap().args(), [Errno::EBUSY as u64]);
+    assert_eq!(inner.switch(&[]).unwrap().args(), [libc::EBUSY as u64]);
     assert_eq!(call.answer(Ok(5)).unwrap().args(), [5]);
 }
 
@@ -156,7 +156,7 @@ fn c7_1_without_a_monitor_calls_fail() {
     assert_eq!(event.args(), [1]);
     assert_eq!(middle.switch(&[]).unwrap().args(), [2]);
     assert!(eventually(|| middle.info().unwrap().state == State::Dead));
-    assert_eq!(child.switch(&[]).unwrap().args(), [Errno::ESRCH as u64]);
+    assert_eq!(child.switch(&[]).unwrap().args(), [libc::ESRCH as u64]);
 }
 
 /// What takes descriptors, or a system call, on the process backend.
@@ -194,7 +194,7 @@ fn c7_1_what_a_trapped_context_does_without() {
             Errno::ENOTSUP,
             Errno::ENOTSUP,
         ];
-        (errnos == due.map(|e| e as u64) && inside == Errno::EAGAIN as u64).into()
+        (errnos == due.map(|e| e.raw() as u64) && inside == libc::EAGAIN as u64).into()
     });
     let event = monitored(child.handle(), &[], |call| panic!("{call:?}"));
     assert_eq!(event.args(), [1]);

@@ -1,6 +1,6 @@
 //! Clause 7.2: lwSyscall, and a trapped context's memory.
 
-use lwc::{Access, Context, Errno, Event, Flags, Region, Resources, Spec};
+use lwc::{Context, Errno, Event, Flags, Region, Resources, Rights};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -248,7 +248,7 @@ fn c7_2_calls_that_are_refused() {
 }
 
 fn c7_2_bad_targets() {
-    let none = Context::own(lwc::Handle::from_raw(4321));
+    let none = Context::own(named(4321));
     refused(act(&none, FILES, SYS_umask, &[0]), Errno::EBADF);
     let me = lwc::getlwc().unwrap();
     refused(act(&me, FILES, SYS_umask, &[0]), Errno::EINVAL);
@@ -267,19 +267,19 @@ fn c7_2_rights_are_needed() {
     let umask = || act(&child, FILES, SYS_umask, &[0o022]);
     umask().unwrap();
     // A part is enough to lose the right to all of it.
-    child.restrict(&[Spec::files(7..=7, Access::Copy)]).unwrap();
+    child.restrict(&Rights::files(7..=7)).unwrap();
     refused(umask(), Errno::EACCES);
     let munmap = || act(&child, MEMORY, SYS_munmap, &[4096, 0]);
     refused(munmap(), Errno::EINVAL);
-    child.restrict(&[Spec::all_memory()]).unwrap();
+    child.restrict(&Rights::all_memory()).unwrap();
     refused(munmap(), Errno::EACCES);
     let with = Resources::CREDENTIALS;
     act(&child, with, SYS_getuid, &[]).unwrap();
-    child.restrict(&[Spec::credentials(Access::Copy)]).unwrap();
+    child.restrict(&Rights::credentials()).unwrap();
     refused(act(&child, with, SYS_getuid, &[]), Errno::EACCES);
     // Nor has a caller, who may switch and nothing else.
     let other = answering(&[], Flags::empty(), |words| {
-        let root = Context::own(lwc::Handle::from_raw(words[0] as i32));
+        let root = Context::own(named(words[0] as i32));
         vec![errno_of(act(&root, FILES, SYS_umask, &[0]))]
     })
     .unwrap();
@@ -293,7 +293,7 @@ fn c7_2_rights_are_needed() {
         }
     })
     .unwrap();
-    assert_eq!(call(got.handle(), &[]), [Errno::EACCES as u64]);
+    assert_eq!(call(got.handle(), &[]), [libc::EACCES as u64]);
     drop((other, me));
 }
 
@@ -406,7 +406,7 @@ fn c7_2_a_trapped_caller_cannot_go_around() {
     .unwrap();
     // The kernel backend traps it like any call.
     let event = monitored(child.handle(), &[], |_| Err(Errno::EPERM));
-    assert!([Errno::EPERM as u64, Errno::EBADF as u64].contains(&event.args()[0]));
+    assert!([libc::EPERM as u64, libc::EBADF as u64].contains(&event.args()[0]));
 }
 
 fn c7_2_a_descriptor_of_a_trapped_context_is_copied() {
@@ -523,7 +523,7 @@ fn c7_2_memory_rights_are_needed() {
     let at = pages.range().start as u64;
     let mut bytes = [0; 8];
     child.read_memory(at, &mut bytes).unwrap();
-    child.restrict(&[Spec::addresses(pages.page(0))]).unwrap();
+    child.restrict(&Rights::memory(pages.page(0))).unwrap();
     refused(child.read_memory(at, &mut bytes), Errno::EACCES);
     refused(child.write_memory(at, &bytes), Errno::EACCES);
     // Whoever calls is named by a descriptor with no right at all.
@@ -536,7 +536,7 @@ fn c7_2_memory_rights_are_needed() {
     })
     .unwrap();
     match other.switch(&[]).unwrap() {
-        Event::Switched { args, .. } => assert_eq!(args[..], [Errno::EACCES as u64]),
+        Event::Switched { args, .. } => assert_eq!(args[..], [libc::EACCES as u64]),
         event => panic!("{event:?}"),
     }
 }

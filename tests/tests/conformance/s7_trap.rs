@@ -1,6 +1,6 @@
 //! Clause 7.1: trapped system calls.
 
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Access, Context, Errno, Event, Flags, Handle, Region, Rights, Spec, State};
 use lwc_tests::calls::*;
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
@@ -61,7 +61,7 @@ fn trapped_with(flags: Flags, body: impl FnOnce(Handle) -> u64) -> Context {
 }
 
 pub(crate) fn errno() -> u64 {
-    Errno::last() as i32 as u64
+    Errno::last().raw() as u64
 }
 
 fn c7_1_number_and_arguments_arrive_and_the_answer_too() {
@@ -98,7 +98,7 @@ fn c7_1_every_errno_arrives() {
         (1..=90u64)
             .filter(|&n| {
                 // There are gaps between the numbers.
-                if Errno::from_raw(n as i32) as i32 as u64 != n {
+                if nix::errno::Errno::from_raw(n as i32) as i32 as u64 != n {
                     return false;
                 }
                 // SAFETY: is not executed.
@@ -203,7 +203,7 @@ fn c7_1_fork_does_not_happen() {
     let child = trapped(Flags::empty(), || {
         // SAFETY: is not executed.
         let pid = unsafe { libc::fork() };
-        (pid == -1 && errno() == Errno::EPERM as u64).into()
+        (pid == -1 && errno() == libc::EPERM as u64).into()
     });
     let mut asked = false;
     let event = monitored(child.handle(), &[], |call| {
@@ -228,7 +228,7 @@ fn c7_1_exec_does_not_happen() {
         assert_eq!(path, b"/bin/sh");
         Err(Errno::ENOTDIR)
     });
-    assert_eq!(event.args(), [Errno::ENOTDIR as u64]);
+    assert_eq!(event.args(), [libc::ENOTDIR as u64]);
 }
 
 fn c7_1_lw_calls_are_not_trapped() {
@@ -239,7 +239,7 @@ fn c7_1_lw_calls_are_not_trapped() {
         let good = lwc::info().is_ok_and(|i| i.id > 1)
             && home.info().is_ok_and(|i| i.id == 1 && !i.may_memory)
             && lwc::getlwc().is_ok_and(|me| me.info().is_ok_and(|i| i.state == State::Current))
-            && lwc::restrict_self(&[Spec::all_files(Access::Copy)]).is_ok();
+            && lwc::restrict_self(&Rights::all_files()).is_ok();
         region.write(0, &[u8::from(good)]);
         loop {
             let _ = home.switch(&[1, 2, 3]);
@@ -416,7 +416,7 @@ fn c7_1_only_the_monitor_answers() {
     .unwrap();
     assert_eq!(
         lwc_tests::kit::call(other.handle(), &[]),
-        [Errno::EBUSY as u64]
+        [libc::EBUSY as u64]
     );
     assert_eq!(call.answer(Ok(2)).unwrap().args(), [2]);
     // Now that it waits in a switch anybody may come; it goes home from there.

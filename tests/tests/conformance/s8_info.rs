@@ -1,6 +1,6 @@
 //! Clause 8: lwInfo.
 
-use lwc::{Access, Errno, Event, Flags, Handle, Region, Spec, State};
+use lwc::{Errno, Event, Flags, Region, Rights, State};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -100,13 +100,13 @@ fn c8_1_pages_follow_use() {
 
 fn c8_1_rights_of_oneself_and_of_a_descriptor() {
     let other = answering(&[], Flags::empty(), |_| {
-        lwc::restrict_self(&[Spec::all_memory()]).unwrap();
+        lwc::restrict_self(&Rights::all_memory()).unwrap();
         let me = lwc::info().unwrap();
         vec![me.may_memory.into(), me.may_files.into()]
     })
     .unwrap();
     assert_eq!(call(other.handle(), &[]), [0, 1]);
-    other.restrict(&[Spec::credentials(Access::Copy)]).unwrap();
+    other.restrict(&Rights::credentials()).unwrap();
     let info = other.info().unwrap();
     assert!(!info.may_credentials && info.may_files);
 }
@@ -120,6 +120,7 @@ fn c8_1_a_third_partys_state() {
         State::Current => 3,
         State::Dead => 4,
         State::Preempted => 5,
+        _ => 6,
     };
     let second = answering(&[], Flags::empty(), |_| {
         let info = first.info().unwrap();
@@ -135,6 +136,6 @@ fn c8_1_a_third_partys_state() {
 
 fn c8_1_ebadf() {
     for fd in [-1, 0, 9999] {
-        refused(Handle::from_raw(fd).info(), Errno::EBADF);
+        refused(named(fd).info(), Errno::EBADF);
     }
 }

@@ -227,8 +227,8 @@ fn c9_2_contexts_of_contexts_leave_nothing() {
         .unwrap();
         match middle.switch(&[]).unwrap() {
             Event::Switched { args, .. } => assert_eq!((&args[..], i % 3), (&[3][..], 2)),
-            Event::Called(call) => panic!("{call:?}"),
             Event::Ended(end) => assert_eq!(end.signal.is_some(), i % 3 == 1),
+            other => panic!("{other:?}"),
         }
     });
 }
@@ -259,8 +259,8 @@ fn c9_2_hostile_ends_leave_nothing() {
             Event::Ended(end) if i % 3 == 0 && !of_processes() => {
                 assert_eq!(end.signal, Some(libc::SIGABRT), "{end}");
             }
-            Event::Called(call) => panic!("{call:?}"),
             Event::Ended(end) => assert_eq!(end.signal, Some(libc::SIGSEGV), "{end}"),
+            other => panic!("{other:?}"),
         }
     });
 }
@@ -268,7 +268,7 @@ fn c9_2_hostile_ends_leave_nothing() {
 /// What hostile code can do where it may make contexts: processes that look
 /// like contexts and are none.
 #[cfg(target_os = "linux")]
-fn clone_strangers() -> u64 {
+fn clone_unregistered() -> u64 {
     // SAFETY: clone(2) like fork(2), as a child of this process's parent; the
     // copies wait for ever, or end at once.
     unsafe {
@@ -298,7 +298,7 @@ fn clone_strangers() -> u64 {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn clone_strangers() -> u64 {
+fn clone_unregistered() -> u64 {
     1 // there is no such way there
 }
 
@@ -308,14 +308,14 @@ fn c9_2_processes_made_past_the_calls_leave_nothing() {
             if i % 2 == 0 {
                 lwc::confine(lwc::Confinement::Creator).unwrap();
             }
-            clone_strangers()
+            clone_unregistered()
         });
         assert_eq!(got, 1);
     });
 }
 
 fn c9_2_processes_made_past_the_calls_go_at_exit() {
-    let other = answering(&[], Flags::empty(), |_| vec![clone_strangers()]).unwrap();
+    let other = answering(&[], Flags::empty(), |_| vec![clone_unregistered()]).unwrap();
     assert_eq!(call(other.into_handle(), &[]), [1]);
     // The harness sees that nobody is left.
 }

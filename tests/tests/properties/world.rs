@@ -2,8 +2,8 @@
 
 use crate::model::{FILES, Model, PAGES, Rights, View};
 use crate::plan::{Plan, Step};
-use lwc::{Access, Context, Errno, Event, Flags, Handle, Spec};
-use lwc_tests::kit::{Pages, errno_of, eventually, is_open, of_processes, serve};
+use lwc::{Access, Context, Event, Flags, Spec};
+use lwc_tests::kit::{Pages, errno_of, eventually, is_open, named, of_processes, serve};
 use std::os::fd::AsRawFd;
 
 /// Where the files are played with, and where each is kept for comparison.
@@ -93,17 +93,13 @@ impl Ground {
                 let chosen = &self.pages[start as usize..(start + n) as usize];
                 let specs: Vec<Spec> = chosen.iter().map(|p| p.spec(access)).collect();
                 // SAFETY: replaces pages of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [BORROW, from, file] => {
                 let number = FIRST + file as i32;
                 let specs = [Spec::files(number..=number, Access::Copy)];
                 // SAFETY: replaces a file of the game alone.
-                vec![errno_of(unsafe {
-                    Handle::from_raw(from as i32).overlay(&specs)
-                })]
+                vec![errno_of(unsafe { named(from as i32).overlay(&specs) })]
             }
             [PLACE, file, which] => {
                 // SAFETY: replaces a file of the game alone.
@@ -158,8 +154,7 @@ impl World {
         let (_, context) = self.slots[slot].as_ref()?;
         match context.switch(words) {
             Ok(Event::Switched { args, .. }) => Some(args.to_vec()),
-            Ok(Event::Called(call)) => panic!("slot {slot} called {call:?}"),
-            Ok(Event::Ended(end)) => panic!("slot {slot} ended: {end}"),
+            Ok(other) => panic!("slot {slot}: {other:?}"),
             Err(e) => panic!("slot {slot}: {e}"),
         }
     }
@@ -229,15 +224,15 @@ impl World {
                 let end = (start + c % PAGES + 1).min(PAGES);
                 let pages = self.ground.pages;
                 let range = pages[start].range().start..pages[end - 1].range().end;
-                self.restrict(slot, &Spec::addresses(range), |r| {
+                self.restrict(slot, &lwc::Rights::memory(range), |r| {
                     r.pages[start..end].fill(false);
                 });
             }
             "withhold" => {
                 let file = b % FILES;
                 let number = FIRST + file as i32;
-                let spec = Spec::files(number..=number, Access::Copy);
-                self.restrict(slot, &spec, |r| r.files[file] = false);
+                let file_there = lwc::Rights::files(number..=number);
+                self.restrict(slot, &file_there, |r| r.files[file] = false);
             }
             "discard" if slot > 0 => {
                 if let Some(id) = self.id(slot) {
@@ -353,11 +348,11 @@ impl World {
         let pages = start..start + n;
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if rights.pages[pages.clone()].contains(&false) {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.pages[pages.clone()].contains(&None) {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };
@@ -383,11 +378,11 @@ impl World {
         };
         let view = &self.model.views[id];
         let due = if view.dead {
-            Errno::ESRCH as u64
+            libc::ESRCH as u64
         } else if !rights.files[file] {
-            Errno::EACCES as u64
+            libc::EACCES as u64
         } else if view.files[file].is_none() {
-            Errno::EFAULT as u64
+            libc::EFAULT as u64
         } else {
             0
         };
@@ -400,16 +395,14 @@ impl World {
         }
     }
 
-    fn restrict(&mut self, slot: usize, spec: &Spec, how: impl FnOnce(&mut Rights)) {
+    fn restrict(&mut self, slot: usize, rights: &lwc::Rights, how: impl FnOnce(&mut Rights)) {
         if self.id(slot).is_none() || slot == 0 {
             return;
         }
         let Some((_, context)) = &self.slots[slot] else {
             return;
         };
-        context
-            .restrict(std::slice::from_ref(spec))
-            .expect("lwRestrict");
+        context.restrict(rights).expect("lwRestrict");
         let number = context.as_raw();
         if let Some((_, rights)) = self.model.views[0].holds.get_mut(&number) {
             how(rights);

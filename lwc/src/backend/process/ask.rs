@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long an owner may take to answer a request before it counts as hostile.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often to look meanwhile whether somebody has died.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -97,7 +97,7 @@ pub(crate) fn ask_with(
     };
     if !send.is_empty() {
         let sent = c.socket().and_then(|sock| fds::send(sock, send));
-        sent.map_err(|e| match e.errno() {
+        sent.map_err(|e| match e.cause() {
             Errno::EPIPE | Errno::ECONNRESET => Error::new(
                 call,
                 Errno::EPERM,
@@ -140,7 +140,7 @@ pub(crate) fn answer(
     index: usize,
     book: bool,
 ) -> Result<Words> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some((seq, kind::REPLY)) = rt.news(index) {
             let Some(c) = rt.channel(index) else {
@@ -152,8 +152,8 @@ pub(crate) fn answer(
                 return Ok(c.inn().take_words());
             }
             let text = c.inn().payload();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            return Err(Error::new(call, Errno::from_raw(errno as i32), text));
+            let text = String::from_utf8_lossy(&text);
+            return Err(Error::from_peer(call, Errno::from_raw(errno as i32), &text));
         }
         see_to_deaths(rt);
         answers(rt, call, index, book)?;
@@ -162,10 +162,7 @@ pub(crate) fn answer(
             return Err(Error::new(
                 call,
                 Errno::ETIMEDOUT,
-                format!(
-                    "the context does not answer within {} s",
-                    PATIENCE.as_secs()
-                ),
+                format!("the context does not answer within {} s", TIMEOUT.as_secs()),
             ));
         }
         let mut limit = (deadline - now).min(GLANCE);
@@ -263,19 +260,19 @@ mod tests {
         };
         // What is no answer, and descriptors that do not come.
         for what in [0, 7, u64::MAX] {
-            let e = ask_for([what; WORDS]).err().map(|e| e.errno());
+            let e = ask_for([what; WORDS]).err().map(|e| e.cause());
             assert_eq!(e, Some(Errno::EPROTO), "{what}");
         }
         for count in [1, fds::MAX_SENT, usize::MAX] {
             let e = ask_for(Answer::Done.encode(count)).err();
-            assert_eq!(e.map(|e| e.errno()), Some(Errno::EAGAIN), "{count}");
+            assert_eq!(e.map(|e| e.cause()), Some(Errno::EAGAIN), "{count}");
         }
         // An answer to another question.
         let answered = ask_for(Answer::Id(3).encode(0)).unwrap();
-        assert_eq!(answered.returned("t").unwrap_err().errno(), Errno::EPROTO);
-        assert_eq!(answered.number("t").unwrap_err().errno(), Errno::EPROTO);
+        assert_eq!(answered.returned("t").unwrap_err().cause(), Errno::EPROTO);
+        assert_eq!(answered.number("t").unwrap_err().cause(), Errno::EPROTO);
         assert_eq!(answered.id("t"), Ok(3));
-        assert_eq!(answered.descriptor("t").unwrap_err().errno(), Errno::EPROTO);
+        assert_eq!(answered.descriptor("t").unwrap_err().cause(), Errno::EPROTO);
     }
 
     #[test]
@@ -286,6 +283,6 @@ mod tests {
         fds::send(&liar.sock, &file).unwrap();
         liar.answers(&Answer::Done.encode(1), b"");
         let e = ask(&mut liar.rt, "t", liar.index, Request::Fetch { fd: 0 });
-        assert_eq!(e.err().map(|e| e.errno()), Some(Errno::EPROTO));
+        assert_eq!(e.err().map(|e| e.cause()), Some(Errno::EPROTO));
     }
 }

@@ -45,7 +45,8 @@ mod wire;
 pub(crate) use calls::attempt::served;
 pub(crate) use calls::confine::{confine, limit_memory};
 pub(crate) use calls::handles::{
-    destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, parked,
+    destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, names,
+    parked,
 };
 pub(crate) use calls::parked::parked_together;
 pub(crate) use calls::regions::{

@@ -5,11 +5,10 @@ use super::owner;
 use super::root;
 use super::state::mode;
 use super::state::runtime::{Got, Runtime};
-use super::state::signals::{self, death_signal};
+use super::state::signals;
 use super::state::sleep::RING_AGAIN;
-use super::wire::gate;
 use super::wire::pair::{WORDS, kind};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,19 +18,27 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Waits for the baton. Requests are served meanwhile; deaths are seen to
 /// if this is the root.
-pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
+pub(crate) fn park(rt: &mut Runtime, deadline: Option<MonotonicTime>) -> Got {
+    // Without a deadline the others are looked at once it is clear that this
+    // context goes to sleep.
+    let mut all = deadline.is_some();
     loop {
         if signals::take_deaths()
             && let Some(got) = look_around(rt)
         {
             return got;
         }
-        if let Some(index) = rt.any_news() {
+        let news = if all {
+            rt.any_news()
+        } else {
+            rt.expected_news()
+        };
+        if let Some(index) = news {
             if let Some(got) = take(rt, index) {
                 return got;
             }
             // Who asks and asks keeps nobody from noticing that it is late.
-            if deadline.is_some_and(|d| Moment::now() >= d) {
+            if deadline.is_some_and(|d| MonotonicTime::now() >= d) {
                 return Got::Timeout;
             }
             continue;
@@ -41,7 +48,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
         let mut limit = match deadline {
             None => heartbeat,
             Some(d) => {
-                let now = Moment::now();
+                let now = MonotonicTime::now();
                 if now >= d {
                     return Got::Timeout;
                 }
@@ -52,6 +59,7 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
                 }
             }
         };
+        all = true;
         if rt.ring_again() {
             if mode::sleeps_unlimited() {
                 rt.ring_on();
@@ -60,8 +68,12 @@ pub(crate) fn park(rt: &mut Runtime, deadline: Option<Moment>) -> Got {
             limit = Some(limit.unwrap_or(RING_AGAIN).min(RING_AGAIN));
         }
         // Only now: with both sides on one processor the answer is mostly
-        // there before the one who asked comes to wait.
-        keep_informed();
+        // there before the one who asked comes to wait. In the sandbox neither
+        // the credentials change nor is there anything to be told: with its root
+        // it dies by the kernel's doing.
+        if rt.is_root() || !mode::is_strict() {
+            signals::keep_informed();
+        }
         let slept = rt.sleep(limit, true, Runtime::any_news);
         if watch && slept {
             signals::look_again();
@@ -103,12 +115,15 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
             count,
         },
         kind::REQUEST => {
+            // Who asks and asks is one of all.
+            rt.expected = None;
             owner::answer::serve(rt, index);
             return None;
         }
         _ => return None, // an answer nobody waits for any more
     };
     rt.bell.receive();
+    rt.has_come(index);
     let gone = departs.is_some_and(|id| root::end::departs(rt, id));
     Some(match got {
         Got::Baton { words, count, .. } if gone => Got::Baton {
@@ -118,28 +133,6 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
         },
         got => got,
     })
-}
-
-/// Before a wait: the user may have blocked the signal that ends it when a
-/// context dies. Changed credentials make the kernel forget the other one,
-/// with which a context dies as its root does; then the first tells of
-/// that, too.
-fn keep_informed() {
-    // The kernel's own set, not the C library's: one system call is most
-    // of what a switch costs beside the two of the futex.
-    let set = 1u64 << (death_signal() - 1);
-    // SAFETY: reads the local set, of the size given, and changes the mask.
-    unsafe {
-        gate::own([
-            libc::SYS_rt_sigprocmask as u64,
-            libc::SIG_UNBLOCK as u64,
-            &raw const set as u64,
-            0,
-            size_of::<u64>() as u64,
-            0,
-            0,
-        ]);
-    }
 }
 
 /// The signal has come: somebody has died or replaced its program.

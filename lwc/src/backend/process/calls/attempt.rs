@@ -39,7 +39,7 @@ pub(crate) fn served() -> Result<Vec<(RawFd, u64)>> {
             match answer(rt, CALL, index, false) {
                 Ok(_) => served.push((desc, number)),
                 // One that is gone, or does not listen, serves nothing.
-                Err(e) if matches!(e.errno(), Errno::ESRCH | Errno::ETIMEDOUT) => break,
+                Err(e) if matches!(e.cause(), Errno::ESRCH | Errno::ETIMEDOUT) => break,
                 Err(_) => {}
             }
         }

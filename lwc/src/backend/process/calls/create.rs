@@ -1,9 +1,9 @@
 //! lwCreate, the creator's side: a child process that starts as a copy and
 //! parks.
 
-use super::birth::{Birth, CALL, Inherited};
 use super::fork::fork;
-use super::settle::become_new;
+use super::init_child::become_new;
+use super::prepared::{CALL, Inherited, Prepared};
 use super::supervisor;
 use crate::backend::process::ask::{Answered, answer, ask, ask_with, destroy, hold};
 use crate::backend::process::root::register::Registration;
@@ -52,19 +52,19 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     whole_files(rt, specs)?;
     rt.sweep();
-    let (mut birth, index) = prepare(rt, specs, flags, shared_table)?;
-    inherit_bells(rt, &birth, index, true);
+    let (mut prepared, index) = prepare(rt, specs, flags, shared_table)?;
+    inherit_bells(rt, &prepared, index, true);
     let pid = fork(shared_table);
     if pid == 0 {
-        become_new(rt, birth, specs, flags);
+        become_new(rt, prepared, specs, flags);
         return Ok(Forked::New);
     }
     let fork_error = Errno::last();
-    inherit_bells(rt, &birth, index, false);
-    birth.own = None;
-    let id = birth.registration.id;
+    inherit_bells(rt, &prepared, index, false);
+    prepared.own = None;
+    let id = prepared.registration.id;
     if pid < 0 {
-        drop(birth);
+        drop(prepared);
         abandon(rt, index, id);
         return Err(Error::new(CALL, fork_error, "forking a context"));
     }
@@ -74,8 +74,8 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     // The new context reports that it is set up; only then may its ends of
     // the channels be closed here (a shared table is shared).
     let ready = answer(rt, CALL, index, false);
-    let slots = birth.registration.slots.take();
-    let lasting = birth.lasting();
+    let slots = prepared.registration.slots.take();
+    let lasting = prepared.lasting();
     if let Some(c) = rt.channel(index).filter(|_| shared_table) {
         c.foreign = lasting;
     }
@@ -112,8 +112,8 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
 
 /// Which doorbells the fork to come takes along: the new context's own, and of
 /// those that it is to hold.
-fn inherit_bells(rt: &mut Runtime, birth: &Birth, index: usize, yes: bool) {
-    if let Some(own) = &birth.own {
+fn inherit_bells(rt: &mut Runtime, prepared: &Prepared, index: usize, yes: bool) {
+    if let Some(own) = &prepared.own {
         own.inherit(yes);
     } else if let Some(c) = rt.channel(index)
         && let Some(own) = &c.registered
@@ -121,7 +121,7 @@ fn inherit_bells(rt: &mut Runtime, birth: &Birth, index: usize, yes: bool) {
         own.inherit(yes);
     }
     // Every context has the root's, at all times.
-    for h in birth.inherited.iter().filter(|h| h.peer != 1) {
+    for h in prepared.inherited.iter().filter(|h| h.peer != 1) {
         if let Some(c) = rt.channel(h.from) {
             c.peer_bell.inherit(yes);
         }
@@ -183,7 +183,7 @@ fn prepare(
     specs: &[Spec],
     flags: u32,
     shared_table: bool,
-) -> Result<(Birth, usize)> {
+) -> Result<(Prepared, usize)> {
     let (registration, creator, own, index) = if rt.is_root() {
         let r = register::register(rt, rt.id, flags)?;
         let index = r.channel;
@@ -210,7 +210,7 @@ fn prepare(
             "the new context has no doorbell",
         ));
     };
-    let mut birth = Birth {
+    let mut prepared = Prepared {
         registration,
         creator,
         bell,
@@ -218,11 +218,11 @@ fn prepare(
         inherited: Vec::new(),
         shared_table,
     };
-    match introduce_all(rt, specs, &mut birth) {
-        Ok(()) => Ok((birth, index)),
+    match introduce_all(rt, specs, &mut prepared) {
+        Ok(()) => Ok((prepared, index)),
         Err(e) => {
-            let id = birth.registration.id;
-            drop(birth);
+            let id = prepared.registration.id;
+            drop(prepared);
             abandon(rt, index, id);
             Err(e)
         }
@@ -267,7 +267,7 @@ fn own_channel(
 }
 
 /// Copies of the table copy the contexts in it (4.1): each is introduced.
-fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<()> {
+fn introduce_all(rt: &mut Runtime, specs: &[Spec], prepared: &mut Prepared) -> Result<()> {
     let left_out = |desc: RawFd| {
         specs.iter().any(|s| {
             s.access == Access::Unmap
@@ -290,18 +290,18 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
         .collect();
     for (from, peer, desc) in held {
         let trapped = rt.channel(from).is_some_and(|c| c.peer_bell.is_trapped());
-        let bell = birth.registration.bell.as_fd();
-        let met = introduce(rt, from, birth.registration.id, bell);
+        let bell = prepared.registration.bell.as_fd();
+        let met = introduce(rt, from, prepared.registration.id, bell);
         let (sock, pair) = match met {
             Ok(met) => met,
             // It cannot meet anybody but by its monitor, with every right.
-            Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.errno()) => continue,
+            Err(e) if trapped && [Errno::EACCES, Errno::EPERM].contains(&e.cause()) => continue,
             // It has ended meanwhile.
-            Err(e) if e.errno() == Errno::ESRCH => continue,
+            Err(e) if e.cause() == Errno::ESRCH => continue,
             Err(e) => return Err(e),
         };
         let Some(c) = rt.channel(from) else { continue };
-        birth.inherited.push(Inherited {
+        prepared.inherited.push(Inherited {
             peer,
             desc,
             sock,
@@ -310,7 +310,7 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], birth: &mut Birth) -> Result<
             from,
             rights: c.mine.clone(),
         });
-        hold(rt, birth.registration.id, peer)?;
+        hold(rt, prepared.registration.id, peer)?;
     }
     Ok(())
 }

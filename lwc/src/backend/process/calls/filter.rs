@@ -32,7 +32,9 @@
 //! process, the clock, the network. vDSO functions (clock_gettime) are no
 //! system calls and not trapped.
 
+use super::bpf::{ADDRESS, ARCH, ARCHITECTURE, ARGUMENTS, HIGH, NUMBER, give, jump, load, op};
 use super::confine::clone_flags;
+use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
 use crate::backend::process::wire::gate;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
@@ -43,20 +45,6 @@ const CALL: &str = "lwCreate";
 
 /// A user's descriptors among the backend's at most.
 const MAX_EXCEPTED: usize = 64;
-
-#[cfg(target_arch = "x86_64")]
-const ARCH: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
-#[cfg(target_arch = "aarch64")]
-const ARCH: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
-
-/// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ADDRESS: u32 = 8;
-const ARGUMENTS: u32 = 16;
-
-/// Where the high half of a 64-bit field lies: both machines are little-endian.
-const HIGH: u32 = 4;
 
 /// A condition on the low 32 bits of an argument, which are all that the kernel
 /// looks at in these.
@@ -112,6 +100,7 @@ fn rules() -> Vec<Rule> {
     ];
     rules.extend(
         [
+            SYS_FUTEX_WAKE,
             libc::SYS_munmap,
             libc::SYS_mremap,
             libc::SYS_madvise,
@@ -137,27 +126,6 @@ fn rules() -> Vec<Rule> {
         .map(|n| rule(n, vec![Own(0)])),
     );
     rules
-}
-
-fn op(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    }
-}
-
-fn load(at: u32) -> libc::sock_filter {
-    op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at)
-}
-
-fn jump(test: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    op(libc::BPF_JMP | test | libc::BPF_K, jt, jf, k)
-}
-
-fn give(value: u32) -> libc::sock_filter {
-    op(libc::BPF_RET | libc::BPF_K, 0, 0, value)
 }
 
 /// Goes on with the next instruction if the call was made at `address`, else

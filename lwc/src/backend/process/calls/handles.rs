@@ -1,7 +1,7 @@
 //! What is done with the descriptor of a context, but for switching to it.
 
 use super::{create, overlay, parking};
-use crate::backend::Facts;
+use crate::backend::answers::Facts;
 use crate::backend::process::ask::{self, alive, ask_with, facts, hold, reap};
 use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::root::end;
@@ -137,12 +137,12 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(CALL, Errno::EBADF, "no such context"));
     };
-    let (peer, mine, vouched, sealed) = (c.peer, c.mine.clone(), c.vouched, c.sealed);
+    let (peer, mine, verified, sealed) = (c.peer, c.mine.clone(), c.verified, c.sealed);
     // A second mapping of the peer's doorbell, which the first may outlive.
     let bell = c.peer_bell.again()?;
     bell.inherit(false);
     let mut twin = Channel::new(peer, Some(sock), pair, 0, bell);
-    twin.vouched = vouched;
+    twin.verified = verified;
     twin.sealed = sealed;
     twin.mine = mine;
     twin.booked = true;
@@ -151,6 +151,17 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     rt.put_channel(number, twin);
     hold(rt, id, peer)?;
     Ok(desc)
+}
+
+/// Whether a number is a context's descriptor.
+pub(crate) fn names(fd: RawFd) -> Result<()> {
+    const CALL: &str = "lwInfo";
+    let mut guard = Guard::get(CALL)?;
+    let rt = guard.rt();
+    if fd >= 0 && fd == rt.self_desc {
+        return Ok(());
+    }
+    rt.find(CALL, fd).map(drop)
 }
 
 /// close(2) of a context's descriptor.
@@ -199,7 +210,7 @@ pub(crate) fn destroy(fd: RawFd, wait: bool) -> Result<()> {
     if id == 1 {
         return Err(Error::new(CALL, Errno::EPERM, "the root cannot be ended"));
     }
-    if !rt.channels[index].as_ref().is_some_and(|c| c.vouched) {
+    if !rt.channels[index].as_ref().is_some_and(|c| c.verified) {
         return Err(Error::new(
             CALL,
             Errno::EPERM,

@@ -1,31 +1,32 @@
 //! The calls, on the side of who makes them.
 //!
 //! * [`switch`]: lwSwitch, lwDiscardSwitch, and lwCreate's two returns;
-//! * [`create`] and [`settle`]: lwCreate, before and after there are two; [`birth`]:
+//! * [`create`] and [`init_child`]: lwCreate, before and after there are two; [`prepared`]:
 //!   what goes over; [`fork`]: clone(2); [`nested`]: the same in a trapped context;
 //! * [`handles`]: lwRestrict, lwInfo, close, and so on; [`introduce`]; [`parking`];
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`bpf`]: their instructions; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
-mod birth;
+mod bpf;
 pub(crate) mod confine;
 mod create;
 pub(crate) mod faults;
 pub(crate) mod filter;
 mod fork;
 pub(crate) mod handles;
+mod init_child;
 mod introduce;
 mod nested;
 mod overlay;
 pub(crate) mod parked;
 mod parking;
+mod prepared;
 pub(crate) mod regions;
 mod registers;
-mod settle;
 mod supervisor;
 pub(crate) mod switch;
 pub(crate) mod syscall;

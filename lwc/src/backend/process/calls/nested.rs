@@ -16,7 +16,7 @@
 
 use super::create::{Forked, abandon, whole_files};
 use super::fork::fork;
-use super::settle::{apply, die_with, report};
+use super::init_child::{apply, die_with, report};
 use crate::backend::process::ask::{answer, ask, destroy, hold};
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::rights::Rights;
@@ -36,7 +36,7 @@ use std::os::fd::{OwnedFd, RawFd};
 const CALL: &str = "lwCreate";
 
 /// What the new context needs to know.
-struct Birth {
+struct Nested {
     id: u64,
     slot: usize,
     /// The maker's channel to it.
@@ -100,7 +100,7 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
         .channel(monitor.channel)
         .filter(|c| c.held)
         .map(|c| c.desc);
-    let mut birth = Birth {
+    let mut nested = Nested {
         id,
         slot,
         index,
@@ -108,7 +108,7 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
         desc: held,
         own_trap,
     };
-    let made = meet(rt, monitor, &mut birth).and_then(|()| divide(rt, &birth, specs, flags));
+    let made = meet(rt, monitor, &mut nested).and_then(|()| divide(rt, &nested, specs, flags));
     match made {
         Ok(0) => Ok(Forked::New),
         Ok(_) => {
@@ -173,23 +173,23 @@ fn is_shared(rt: &Runtime, start: u64, end: u64) -> bool {
 
 /// The monitor gets to know the new context, if its calls go there or its
 /// maker has a descriptor that it is to inherit.
-fn meet(rt: &mut Runtime, monitor: Monitor, birth: &mut Birth) -> Result<()> {
-    hold(rt, birth.id, monitor.id)?;
-    if monitor.channel == 0 || (birth.own_trap && birth.desc.is_none()) {
+fn meet(rt: &mut Runtime, monitor: Monitor, nested: &mut Nested) -> Result<()> {
+    hold(rt, nested.id, monitor.id)?;
+    if monitor.channel == 0 || (nested.own_trap && nested.desc.is_none()) {
         return Ok(());
     }
     let request = Request::Meet {
-        id: birth.id,
-        slot: birth.slot,
-        supervised: !birth.own_trap,
+        id: nested.id,
+        slot: nested.slot,
+        supervised: !nested.own_trap,
     };
     ask(rt, CALL, monitor.channel, request)?;
-    birth.meets = true;
+    nested.meets = true;
     Ok(())
 }
 
-/// Forks and, in the new context, settles there. Returns the process.
-fn divide(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result<i32> {
+/// Forks and, in the new context, sets itself up there. Returns the process.
+fn divide(rt: &mut Runtime, nested: &Nested, specs: &[Spec], flags: u32) -> Result<i32> {
     let monitor = rt.monitor;
     let inherit = |rt: &mut Runtime, yes| {
         if let Some(m) = monitor.filter(|m| m.channel != 0)
@@ -203,7 +203,7 @@ fn divide(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
     inherit(rt, true);
     let pid = fork(false);
     if pid == 0 {
-        let done = settle(rt, birth, specs, flags);
+        let done = init_child(rt, nested, specs, flags);
         report(rt, 1, done);
         return Ok(0);
     }
@@ -214,10 +214,10 @@ fn divide(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
     };
     // Dropping unmaps: those two pages are the new context's alone.
     drop((
-        n.pair(birth.slot, With::Root),
-        n.pair(birth.slot, With::Monitor),
+        n.pair(nested.slot, With::Root),
+        n.pair(nested.slot, With::Monitor),
     ));
-    if let Some(c) = rt.channel(birth.index) {
+    if let Some(c) = rt.channel(nested.index) {
         c.pair.inherit(false);
         c.peer_bell.inherit(false);
     }
@@ -228,7 +228,12 @@ fn divide(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
 }
 
 /// First steps of the new context.
-fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result<Option<OwnedFd>> {
+fn init_child(
+    rt: &mut Runtime,
+    nested: &Nested,
+    specs: &[Spec],
+    flags: u32,
+) -> Result<Option<OwnedFd>> {
     signals::forget();
     let no = |what| Error::new(CALL, Errno::EPERM, what);
     let slots = rt.slots.take().ok_or_else(|| no("no slots"))?;
@@ -248,25 +253,25 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
         c.disown(false);
     }
     rt.bell_fd = None;
-    let own = OwnBell::new(slots.bell(birth.slot));
-    let twin = PeerBell::new(slots.bell(birth.slot));
+    let own = OwnBell::new(slots.bell(nested.slot));
+    let twin = PeerBell::new(slots.bell(nested.slot));
     // The maker's own was not inherited.
     std::mem::forget(std::mem::replace(&mut rt.bell, own));
     let maker_bell = std::mem::replace(&mut rt.bell_of_creator, twin);
     let Some(root_ptr) = rt.root_bell.as_ref().map(PeerBell::ptr) else {
         return Err(no("no root"));
     };
-    rt.id = birth.id;
+    rt.id = nested.id;
     rt.creator = maker;
     rt.flags = flags;
     rt.self_desc = -1;
     rt.self_fd = None;
     rt.cap = Rights::all();
     signals::hear(rt.bell.word());
-    (rt.expected, rt.looked) = (0, 0);
+    (rt.expected, rt.gave, rt.looked) = (None, 0, 0);
     let line = rt.line.as_ref().ok_or_else(|| no("no line"))?;
     fds::show_credentials(line)?;
-    let at = |with| slots.pair(birth.slot, with);
+    let at = |with| slots.pair(nested.slot, with);
     // SAFETY: the root's bell is owned by `root_bell` for ever, and channel 0
     // is never closed.
     let root_bell = PeerBell::new(unsafe { Mapped::adopt(root_ptr) });
@@ -279,7 +284,7 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
     creator.granted = Rights::all();
     creator.mine = Rights::granted_by(specs);
     rt.put_channel(1, creator);
-    match monitor_bell.filter(|_| birth.meets) {
+    match monitor_bell.filter(|_| nested.meets) {
         Some(bell) => {
             let mut c = Channel::new(monitor.id, None, at(With::Monitor), 1, PeerBell::new(bell));
             c.desc = number_of(2);
@@ -287,13 +292,13 @@ fn settle(rt: &mut Runtime, birth: &Birth, specs: &[Spec], flags: u32) -> Result
         }
         _ => drop(at(With::Monitor)),
     }
-    slots.leave(birth.slot);
+    slots.leave(nested.slot);
     let known = if monitor.channel == 0 { 0 } else { 2 };
-    if let (Some(desc), Some(c)) = (birth.desc, rt.channel(known)) {
+    if let (Some(desc), Some(c)) = (nested.desc, rt.channel(known)) {
         c.desc = desc;
         c.hold(true);
     }
-    let (channel, id) = if birth.own_trap {
+    let (channel, id) = if nested.own_trap {
         (1, maker)
     } else {
         (known, monitor.id)

@@ -9,7 +9,7 @@ use crate::backend::process::wire::fds;
 use crate::backend::process::wire::message::Request;
 use crate::backend::process::wire::parts::{Part, Piece, encode_specs};
 use crate::error::{Error, Result};
-use crate::page_size;
+use crate::page::page_size;
 use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -21,7 +21,7 @@ use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::runtime::Runtime;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::sync::atomic::AtomicU32;
@@ -58,8 +58,8 @@ struct Asked {
     given_up: bool,
 }
 
-/// Whether each of these contexts is parked. Without patience it is asked once.
-pub(crate) fn parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>> {
+/// Whether each of these contexts is parked. Each is asked once unless `wait`.
+pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     if !rt.is_root() {
@@ -83,11 +83,11 @@ pub(crate) fn parked_together(of: &[RawFd], patient: bool) -> Result<Vec<bool>> 
             given_up: dead,
         });
     }
-    let begun = Moment::now();
+    let begun = MonotonicTime::now();
     for look in 1.. {
         look_at_all(rt, &mut all);
         let mut awake = all.iter_mut().filter(|a| !a.held && !a.given_up).peekable();
-        if awake.peek().is_none() || !patient {
+        if awake.peek().is_none() || !wait {
             break;
         }
         if look <= LOOKS + YIELDS {

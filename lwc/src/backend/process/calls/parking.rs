@@ -7,7 +7,7 @@
 
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::bell::PeerBell;
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use std::time::Duration;
 
 /// Time on a processor from a hand-over to the sleep, at the very most: the way
@@ -33,7 +33,7 @@ pub(crate) fn parks(rt: &Runtime, index: usize) -> bool {
 
 /// Waits until it sleeps there, or it is clear that it does not mean to.
 fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
-    let since = Moment::now();
+    let since = MonotonicTime::now();
     let had = pid.and_then(time_of);
     // It is on another processor, perhaps, and there in a moment.
     for _ in 0..100 {
@@ -48,7 +48,7 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
             return true;
         }
         let waited = since.elapsed();
-        let patience = match (pid, had) {
+        let limit = match (pid, had) {
             _ if bell.is_ringing() => RINGING,
             (Some(pid), Some(had)) => {
                 let has = time_of(pid).unwrap_or(Duration::MAX);
@@ -63,7 +63,7 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
             }
             _ => UNSEEN,
         };
-        if waited > patience {
+        if waited > limit {
             return false;
         }
     }

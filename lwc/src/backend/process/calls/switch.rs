@@ -2,7 +2,7 @@
 
 use super::create::{Forked, create};
 use super::nested;
-use crate::backend::Birth;
+use crate::backend::answers::Returned;
 use crate::backend::process::ask::{alive, hold};
 use crate::backend::process::guard::Guard;
 use crate::backend::process::park::park;
@@ -10,17 +10,17 @@ use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::{Got, Runtime};
 use crate::backend::process::wire::bell::{ANCHORED, EXITED};
 use crate::backend::process::wire::pair::{WORDS, kind};
-use crate::context::{Args, Event};
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::event::{Args, Event};
 use crate::spec::{For, Spec, validate};
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 /// lwCreate.
-pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
+pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
     if flags & !lwc_sys::LWC_CREATE_FLAGS != 0 {
@@ -40,13 +40,13 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
         create(guard.rt(), specs, flags)?
     };
     match made {
-        Forked::Creator(fd) => Ok(Birth::Creator(fd)),
+        Forked::Creator(fd) => Ok(Returned::Creator(fd)),
         Forked::New => {
             let got = park(guard.rt(), None);
             if let Some(root) = guard.rt().channel(0) {
                 root.out().entered.store(1, Ordering::Relaxed);
             }
-            arrive(guard.rt(), got).map(Birth::New)
+            arrive(guard.rt(), got).map(Returned::New)
         }
     }
 }
@@ -86,12 +86,12 @@ fn known_as(rt: &mut Runtime, index: usize) -> Result<RawFd> {
     let (peer, booked) = (c.peer, c.booked);
     // A better descriptor of the same context serves (3.3); only where its
     // identity is beyond doubt, that is, was not told by a third party.
-    if c.vouched {
+    if c.verified {
         let better = rt
             .channels
             .iter()
             .flatten()
-            .find(|c| c.held && c.vouched && c.peer == peer);
+            .find(|c| c.held && c.verified && c.peer == peer);
         if let Some(better) = better {
             return Ok(better.desc);
         }
@@ -139,7 +139,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
             ),
         ));
     }
-    rt.expected = index;
+    rt.expect_answer(index);
     let (channels, bell) = (&mut rt.channels, &rt.bell);
     let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
@@ -154,7 +154,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
 }
 
 /// ENOTSUP for a deadline where the sandbox knows no sleep with one.
-fn no_deadline(deadline: Option<Moment>) -> Result<()> {
+fn no_deadline(deadline: Option<MonotonicTime>) -> Result<()> {
     if deadline.is_some() && mode::sleeps_unlimited() {
         return Err(Error::new(
             "lwSwitch",
@@ -175,11 +175,15 @@ fn late(rt: &mut Runtime) {
         .for_each(|c| c.unrung = false);
 }
 
-/// lwSwitch, with an optional end of patience.
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
+/// lwSwitch, with an optional deadline.
+pub(crate) fn lw_switch(
+    to: RawFd,
+    words: &[u64],
+    deadline: Option<MonotonicTime>,
+) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
     let rt = guard.rt();
-    let deadline = deadline.filter(|&d| d != Moment::NEVER);
+    let deadline = deadline.filter(|&d| d != MonotonicTime::NEVER);
     no_deadline(deadline)?;
     pass(rt, "lwSwitch", to, words, true)?;
     let got = park(rt, deadline);
@@ -219,9 +223,9 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
 }
 
 /// Waits for a switch here, once more.
-pub(crate) fn await_switch(deadline: Moment) -> Result<Event> {
+pub(crate) fn await_switch(deadline: MonotonicTime) -> Result<Event> {
     let mut guard = Guard::alone("lwSwitch")?;
-    let deadline = Some(deadline).filter(|&d| d != Moment::NEVER);
+    let deadline = Some(deadline).filter(|&d| d != MonotonicTime::NEVER);
     no_deadline(deadline)?;
     let rt = guard.rt();
     rt.bell.wait_on();

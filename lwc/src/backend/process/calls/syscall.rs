@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const CALL: &str = "lwSyscall";
 
 /// How long a call may take in the target's process.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// lwSyscall.
 pub(crate) fn lw_syscall(fd: RawFd, mask: u32, number: i64, args: &[u64; 8]) -> Result<u64> {
@@ -100,7 +100,7 @@ fn request(
     send: &[BorrowedFd<'_>],
 ) -> Result<Answered> {
     ask_with(rt, call, index, request, bytes, send)
-        .map_err(|e| Error::new(call, e.errno(), why(e.errno())))
+        .map_err(|e| Error::new(call, e.cause(), why(e.cause())))
 }
 
 /// Reads memory of another context. All of it, or EFAULT.
@@ -277,13 +277,13 @@ fn run(rt: &mut Runtime, index: usize, number: i64, a: &[u64; 6]) -> Result<i64>
     c.ring();
     // Refused before it made the call: there is an answer then.
     let seen = c.seen;
-    supervisor::approve(CALL, &c.trap, &call, Instant::now() + PATIENCE, || {
+    supervisor::approve(CALL, &c.trap, &call, Instant::now() + TIMEOUT, || {
         // Whatever else a hostile one may write is no answer.
         let news = c.inn().seq.load(Ordering::Acquire) != seen;
         news && c.inn().kind.load(Ordering::Relaxed) == kind::REPLY || c.peer_dead()
     })?;
     let words =
-        answer(rt, CALL, index, false).map_err(|e| Error::new(CALL, e.errno(), why(e.errno())))?;
+        answer(rt, CALL, index, false).map_err(|e| Error::new(CALL, e.cause(), why(e.cause())))?;
     match Answer::decode(&words) {
         Some((Answer::Returned(value), _)) => Ok(value),
         _ => Err(breach(CALL)),

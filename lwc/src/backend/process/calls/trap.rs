@@ -192,7 +192,7 @@ fn converse(
         if again {
             alive(rt, monitor.channel)?;
             rt.bell.set_awaits(monitor.id);
-            rt.expected = monitor.channel;
+            rt.expected = Some(monitor.channel);
             let (channels, bell) = (&mut rt.channels, &rt.bell);
             let c = channels.get_mut(monitor.channel).and_then(Option::as_mut);
             let c = c.ok_or(Errno::ESRCH)?;
@@ -212,7 +212,7 @@ fn converse(
             Got::Baton { from, words, .. } => {
                 // A second descriptor of the monitor's will do as well.
                 let peer = from.and_then(|i| rt.channel(i));
-                if peer.is_some_and(|c| c.vouched && c.peer == monitor.id) {
+                if peer.is_some_and(|c| c.verified && c.peer == monitor.id) {
                     rt.bell.set_awaits(0);
                     return Ok(answer(&words));
                 }
@@ -255,7 +255,7 @@ fn send_back(rt: &mut Runtime, index: usize) -> bool {
     let Some(peer) = rt.channel(index).map(|c| c.peer) else {
         return false;
     };
-    rt.expected = index;
+    rt.expected = Some(index);
     let (channels, bell) = (&mut rt.channels, &rt.bell);
     let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return false;

@@ -141,7 +141,7 @@ fn pages(
     len: u64,
     mut f: impl FnMut(u64, u64) -> std::result::Result<(), Errno>,
 ) -> std::result::Result<(), Errno> {
-    let page = crate::page_size() as u64;
+    let page = crate::page::page_size() as u64;
     let end = at + len;
     let mut from = at;
     while from < end {

@@ -93,7 +93,7 @@ fn reply(rt: &mut Runtime, index: usize, asker: u64, request: Request) {
             let sent = c.socket().and_then(|sock| fds::send(sock, &fds));
             sent.map_err(|e| {
                 let why = "its owner cannot send descriptors: it is in a sandbox, or too many are under way";
-                (e.errno(), why.to_owned())
+                (e.cause(), why.to_owned())
             })?;
         }
         Ok(reply.answer.encode(reply.fds.len()))
@@ -135,7 +135,7 @@ fn run(
         })
     };
     let answer = |answer| plain(Ok((answer, Vec::new())));
-    let text = |e: crate::Error| (e.errno(), e.to_string());
+    let text = |e: crate::error::Error| (e.cause(), e.for_peer());
     if request.is_of_the_root() {
         if !rt.is_root() {
             return refuse(Errno::EPERM, "only the root keeps the book");
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn a_stranger_without_rights_gets_nothing_whatever_it_writes(
+        fn a_peer_without_rights_gets_nothing_whatever_it_writes(
             all in proptest::collection::vec(
                 (0u64..24, proptest::collection::vec(prop_oneof![0u64..16, any::<u64>()], WORDS - 1), any::<u32>()),
                 1..12,

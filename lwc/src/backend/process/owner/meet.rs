@@ -26,20 +26,20 @@ fn refuse(errno: Errno, why: &str) -> Met {
 }
 
 fn text(e: Error) -> (Errno, String) {
-    (e.errno(), e.to_string())
+    (e.cause(), e.for_peer())
 }
 
 /// What a new holder gets by the channel of who introduces it, and whether its
 /// identity is beyond doubt.
 fn introduction(rt: &mut Runtime, index: usize, id: u64) -> Option<(Rights, bool)> {
     let c = rt.channel(index)?;
-    let vouched = c.vouched && (c.peer == id || c.peer == 1);
-    Some((c.granted.clone(), vouched))
+    let verified = c.verified && (c.peer == id || c.peer == 1);
+    Some((c.granted.clone(), verified))
 }
 
 /// Somebody who holds a descriptor of this context gives another the same.
 pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
-    let Some((rights, vouched)) = introduction(rt, index, id) else {
+    let Some((rights, verified)) = introduction(rt, index, id) else {
         return refuse(Errno::EBADF, "no such channel");
     };
     // The root knows everybody: of others than itself a context speaks to it only
@@ -67,7 +67,7 @@ pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
             _ => return refuse(Errno::EPROTO, "no pages came"),
         }
     };
-    // Files of a stranger's: large enough, and so for ever.
+    // Files that another context made: large enough, and so for ever.
     for (file, len) in [(&pair, Mapped::<Pair>::LEN), (&bell, Mapped::<Bell>::LEN)] {
         if !fds::holds(file, 0, len as u64) {
             return refuse(Errno::EINVAL, "no pages that stay");
@@ -75,7 +75,7 @@ pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
     }
     let pair = Mapped::<Pair>::map(pair).map_err(text)?;
     let bell = PeerBell::map(bell).map_err(text)?;
-    acquaint(rt, id, sock, pair, bell, rights, vouched);
+    acquaint(rt, id, sock, pair, bell, rights, verified);
     Ok(Answer::Done)
 }
 
@@ -91,12 +91,12 @@ pub(crate) fn placed(
     if rt.monitor.is_none_or(|m| m.channel != index) {
         return refuse(Errno::EPERM, "only its monitor may");
     }
-    let Some((rights, vouched)) = introduction(rt, index, id) else {
+    let Some((rights, verified)) = introduction(rt, index, id) else {
         return refuse(Errno::EBADF, "no such channel");
     };
     let at = |address: u64| {
         std::ptr::NonNull::new(address as *mut u8)
-            .filter(|_| address.is_multiple_of(crate::page_size() as u64))
+            .filter(|_| address.is_multiple_of(crate::page::page_size() as u64))
     };
     let (Some(pair), Some(bell)) = (at(pair), at(bell)) else {
         return refuse(Errno::EINVAL, "no address");
@@ -115,7 +115,7 @@ pub(crate) fn placed(
             OwnedFd::from_raw_fd(sock),
         )
     };
-    acquaint(rt, id, Some(sock), pair, bell, rights, vouched);
+    acquaint(rt, id, Some(sock), pair, bell, rights, verified);
     Ok(Answer::Done)
 }
 
@@ -126,12 +126,12 @@ fn acquaint(
     pair: Mapped<Pair>,
     bell: PeerBell,
     rights: Rights,
-    vouched: bool,
+    verified: bool,
 ) {
     rt.sweep();
     bell.inherit(false);
     let mut c = Channel::new(id, sock, pair, 1, bell);
-    c.vouched = vouched;
+    c.verified = verified;
     c.granted = rights;
     let index = rt.add_channel(c);
     if let Some(c) = rt.channel(index).filter(|c| c.sock.is_none()) {
@@ -163,7 +163,7 @@ pub(crate) fn in_a_slot(
     rt.sweep();
     let mut c = Channel::new(id, None, pair, 0, PeerBell::new(bell));
     c.seen = c.inn().seq.load(Ordering::Acquire);
-    c.vouched = false;
+    c.verified = false;
     c.trap.supervised = supervised;
     rt.add_channel(c);
     Ok(Answer::Done)
@@ -172,7 +172,7 @@ pub(crate) fn in_a_slot(
 /// From the root: the descriptor of a context that is known by the root's word.
 /// It is held from now on.
 pub(crate) fn known(rt: &mut Runtime, id: u64) -> Answer {
-    let known = |c: &&mut Channel| c.peer == id && c.vouched && !c.root_line && !c.peer_dead();
+    let known = |c: &&mut Channel| c.peer == id && c.verified && !c.root_line && !c.peer_dead();
     let found = rt.channels.iter_mut().flatten().find(known);
     Answer::Number(found.map(|c| {
         // The root books it, too.

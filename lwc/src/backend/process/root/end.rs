@@ -6,7 +6,7 @@ use crate::backend::process::state::book::Book;
 use crate::backend::process::state::runtime::{Got, Runtime};
 use crate::backend::process::wire::bell::{EXITED, SIGNALED};
 use crate::backend::process::wire::pair::{WORDS, kind};
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use nix::errno::Errno;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -104,7 +104,7 @@ pub(crate) fn departs(rt: &Runtime, id: u64) -> bool {
     let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
         return true;
     };
-    let since = Moment::now();
+    let since = MonotonicTime::now();
     while wait_one(pid, libc::WNOHANG | libc::WNOWAIT).is_none() {
         if since.elapsed() > DEPARTURE {
             return false;

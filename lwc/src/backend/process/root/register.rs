@@ -186,7 +186,7 @@ pub(crate) fn born_elsewhere(
         && let Some(c) = channels.get_mut(channel).and_then(Option::as_mut)
     {
         let sealed = seal_writes(bell).and_then(|()| PeerBell::map(bell));
-        c.peer_bell = sealed.map_err(|e| e.errno())?;
+        c.peer_bell = sealed.map_err(|e| e.cause())?;
         c.peer_bell.inherit(false);
     }
     let pid = pid.ok_or(Errno::EPERM)?;

@@ -18,7 +18,7 @@ fn refuse(errno: Errno, why: &str) -> Told {
 /// `asker`, which is the root's own word.
 pub(crate) fn answer(rt: &mut Runtime, index: usize, asker: u64, request: Request) -> Told {
     let done = Ok((Answer::Done, Vec::new()));
-    let text = |e: crate::Error| (e.errno(), e.to_string());
+    let text = |e: crate::error::Error| (e.cause(), e.for_peer());
     let creator = |rt: &Runtime, id: u64| {
         let book = rt.book.as_ref();
         book.and_then(|b| b.origin(id)).map(|o| o.0)

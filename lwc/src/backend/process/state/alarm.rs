@@ -8,7 +8,7 @@
 //! context does: the root wakes and looks around.
 
 use super::signals::death_signal;
-use crate::moment::Moment;
+use crate::time::MonotonicTime;
 use std::time::Duration;
 
 /// Shorter waits have a limit of their own: for them the timer would go off
@@ -31,14 +31,14 @@ pub(crate) struct Alarm {
     /// Whom it wakes: a thread.
     whom: usize,
     /// When it goes off.
-    at: Option<Moment>,
+    at: Option<MonotonicTime>,
     /// It cannot be had.
     refused: bool,
 }
 
 impl Alarm {
     /// Whether the timer goes off by `due`, so that a wait needs no limit.
-    pub(crate) fn covers(&mut self, now: Moment, due: Moment) -> bool {
+    pub(crate) fn covers(&mut self, now: MonotonicTime, due: MonotonicTime) -> bool {
         if self.whom == here() && self.at.is_some_and(|at| at > now && at <= due) {
             return true;
         }

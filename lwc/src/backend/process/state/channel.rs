@@ -26,7 +26,7 @@ pub(crate) struct Channel {
     pub(crate) lent: bool,
     /// Whether the peer's identity comes from whoever made it, not from a
     /// third party that may lie.
-    pub(crate) vouched: bool,
+    pub(crate) verified: bool,
     pub(crate) pair: Mapped<Pair>,
     /// Which half of the pair is ours to write.
     pub(crate) side: usize,
@@ -41,6 +41,8 @@ pub(crate) struct Channel {
     pub(crate) sealed: bool,
     /// The root has booked that we hold the peer, whether the user does or not.
     pub(crate) booked: bool,
+    /// By which channel the baton came when it had last gone to this one.
+    pub(crate) answered_by: Option<usize>,
     /// The peer was on its way to sleep when it was rung, all the time.
     pub(crate) unrung: bool,
     /// What the peer may get of me by this channel.
@@ -70,7 +72,7 @@ impl Channel {
             held: false,
             root_line: false,
             lent: false,
-            vouched: true,
+            verified: true,
             pair,
             side,
             seen: 0,
@@ -79,6 +81,7 @@ impl Channel {
             dead: None,
             sealed: false,
             booked: false,
+            answered_by: None,
             unrung: false,
             granted: Rights::none(),
             mine: Rights::none(),

@@ -7,7 +7,7 @@
 
 use crate::backend::process::wire::fds::sealed_memfd;
 use crate::error::{Error, Result};
-use crate::page_size;
+use crate::page::page_size;
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;

@@ -90,10 +90,10 @@ impl Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
+    use crate::spec::Access;
 
-    fn mem(a: u64, b: u64, access: Access) -> Spec {
-        let p = crate::page_size() as u64;
+    fn mem(a: u64, b: u64, access: Access) -> Spec<'static> {
+        let p = crate::page::page_size() as u64;
         Spec::new(What::Memory(a * p, b * p), access)
     }
 
@@ -106,7 +106,10 @@ mod tests {
         assert!(rights.cover(&mem(2, 9, Access::Share)));
         assert!(!rights.cover(&Spec::all_files(Access::Copy)));
         assert!(rights.cover(&Spec::files(5..=9, Access::Copy)));
-        rights.restrict(&[Spec::all_memory(), Spec::all_files(Access::Copy)]);
+        rights.restrict(&[
+            Spec::new(What::Memory(0, USER_END), Access::Copy),
+            Spec::all_files(Access::Copy),
+        ]);
         assert_eq!(rights.types(), LWC_CREDENTIALS);
     }
 }

@@ -28,8 +28,11 @@ pub(crate) struct Runtime {
     /// The root's bell, which contexts made here inherit, too; none in the root
     /// itself.
     pub(crate) root_bell: Option<PeerBell>,
-    /// The channel that was last handed over to: its news is looked for first.
-    pub(crate) expected: usize,
+    /// The channel by which the baton is waited for: its news is looked for first.
+    pub(crate) expected: Option<usize>,
+    /// The channel that was last handed over to, and how often one was.
+    pub(crate) gave: usize,
+    pub(crate) turns: u32,
     /// The channel whose news was last taken: the others come first now.
     pub(crate) looked: usize,
     /// By number; in a context other than the root, 0 is the root.
@@ -113,7 +116,9 @@ impl Runtime {
             bell,
             bell_of_creator,
             root_bell: None,
-            expected: 0,
+            expected: None,
+            gave: 0,
+            turns: 0,
             looked: 0,
             channels: Vec::new(),
             cap: Rights::all(),

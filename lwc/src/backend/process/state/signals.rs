@@ -2,6 +2,7 @@
 //! that its root has.
 
 use crate::backend::process::wire::fds::POLL_HUP;
+use crate::backend::process::wire::gate;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 /// Set by the signal that tells of a death.
@@ -91,4 +92,25 @@ pub(crate) fn look_again() {
 /// Whether the root is no more.
 pub(crate) fn root_hung_up() -> bool {
     HUNG_UP.load(Ordering::Relaxed)
+}
+/// Before a wait: the user may have blocked the signal that ends it when a
+/// context dies. Changed credentials make the kernel forget the other one,
+/// with which a context dies as its root does; then the first tells of
+/// that, too.
+pub(crate) fn keep_informed() {
+    // The kernel's own set, not the C library's: one system call is most
+    // of what a switch costs beside the two of the futex.
+    let set = 1u64 << (death_signal() - 1);
+    // SAFETY: reads the local set, of the size given, and changes the mask.
+    unsafe {
+        gate::own([
+            libc::SYS_rt_sigprocmask as u64,
+            libc::SIG_UNBLOCK as u64,
+            &raw const set as u64,
+            0,
+            size_of::<u64>() as u64,
+            0,
+            0,
+        ]);
+    }
 }

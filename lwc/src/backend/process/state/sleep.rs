@@ -18,15 +18,40 @@ impl Runtime {
         (seq != c.seen).then(|| (seq, c.inn().kind.load(Ordering::Relaxed)))
     }
 
+    /// The channel that is waited for, if it has news. Each look at another one
+    /// is at a page more.
+    pub(crate) fn expected_news(&self) -> Option<usize> {
+        self.expected.filter(|&i| self.news(i).is_some())
+    }
+
     /// A channel with news: the one that is waited for, or else one after the
     /// other, so that nobody who speaks all the time keeps others from being
     /// heard.
     pub(crate) fn any_news(&self) -> Option<usize> {
         let new = |i: &usize| self.news(*i).is_some();
         let after = (self.looked + 1).min(self.channels.len());
-        Some(self.expected)
-            .filter(|&i| i != self.looked && new(&i))
+        self.expected_news()
             .or_else(|| (after..self.channels.len()).chain(0..after).find(new))
+    }
+
+    /// The baton goes to a channel: who has brought it back the last time is
+    /// waited for. One time in so many nobody is: all are heard in turn then.
+    pub(crate) fn expect_answer(&mut self, index: usize) {
+        const ALL_IN_TURN: u32 = 16;
+        self.gave = index;
+        self.turns = self.turns.wrapping_add(1);
+        let answers = self.channels.get(index).and_then(Option::as_ref);
+        self.expected = answers
+            .map(|c| c.answered_by.unwrap_or(index))
+            .filter(|_| self.turns % ALL_IN_TURN != 0);
+    }
+
+    /// The baton has come by a channel.
+    pub(crate) fn has_come(&mut self, index: usize) {
+        let gave = self.gave;
+        if let Some(c) = self.channel(gave) {
+            c.answered_by = Some(index);
+        }
     }
 
     /// Rings those again that were on their way to sleep, in a sandbox that

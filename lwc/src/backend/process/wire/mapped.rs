@@ -5,12 +5,20 @@ use crate::error::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
+/// Pages are at most so large. What is laid out beside each other in a file is
+/// mapped alone, and so has to begin on a page.
+const LARGEST_PAGE: usize = if cfg!(target_arch = "x86_64") {
+    4096
+} else {
+    65_536
+};
+
 /// A shared mapping of a `T` that is atomics alone; unmapped on drop.
 pub(crate) struct Mapped<T>(NonNull<T>);
 
 impl<T> Mapped<T> {
     /// Bytes of the mapping.
-    pub(crate) const LEN: usize = size_of::<T>().next_multiple_of(4096);
+    pub(crate) const LEN: usize = size_of::<T>().next_multiple_of(LARGEST_PAGE);
 
     /// Makes a memory file for a `T`, zeroed, of a size that nobody can change.
     pub(crate) fn file(name: &std::ffi::CStr) -> Result<OwnedFd> {

@@ -142,7 +142,7 @@ impl Request {
         words
     }
 
-    /// The request in words that a stranger wrote. `None`: there is no such
+    /// The request in words that another context wrote. `None`: there is no such
     /// request.
     pub(crate) fn decode(words: &Words) -> Option<Self> {
         use Request as R;
@@ -271,7 +271,7 @@ impl Answer {
         words
     }
 
-    /// The answer in words that a stranger wrote, and how many descriptors it
+    /// The answer in words that another context wrote, and how many descriptors it
     /// says come with it. `None`: it is none.
     pub(crate) fn decode(words: &Words) -> Option<(Self, usize)> {
         let [what, a, b, c, d, e, f, g, ..] = *words;

@@ -91,7 +91,7 @@ impl Part {
         words.flat_map(u64::to_ne_bytes).collect()
     }
 
-    /// The parts in bytes that a stranger wrote. `None`: they are none.
+    /// The parts in bytes that another context wrote. `None`: they are none.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Self>> {
         let (parts, rest) = bytes.as_chunks::<PART_LEN>();
         if !rest.is_empty() {
@@ -125,8 +125,8 @@ pub(crate) fn encode_specs(specs: &[Spec]) -> Vec<u8> {
     out
 }
 
-/// The specifiers in bytes that a stranger wrote. `None`: not specifiers.
-pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
+/// The specifiers in bytes that another context wrote. `None`: not specifiers.
+pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec<'static>>> {
     let size = size_of::<lwc_sys::lwc_spec>();
     if !bytes.len().is_multiple_of(size) {
         return None;
@@ -145,7 +145,7 @@ pub(crate) fn decode_specs(bytes: &[u8]) -> Option<Vec<Spec>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
+    use crate::spec::Access;
     use proptest::prelude::*;
 
     proptest! {
@@ -199,7 +199,10 @@ mod tests {
         let bytes = Part::encode(&parts);
         assert_eq!(Part::decode(&bytes).as_deref(), Some(&parts[..]));
         assert_eq!(Part::decode(&bytes[1..]), None);
-        let specs = [Spec::files(3..=4, Access::Copy), Spec::all_memory()];
+        let specs = [
+            Spec::files(3..=4, Access::Copy),
+            Spec::credentials(Access::Share),
+        ];
         assert_eq!(decode_specs(&encode_specs(&specs)), Some(specs.to_vec()));
         assert_eq!(decode_specs(&encode_specs(&specs)[1..]), None);
     }

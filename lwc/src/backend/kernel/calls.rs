@@ -1,14 +1,11 @@
-//! The kernel backend: contexts by `lwc.ko`, through `lwc-sys`.
-//!
-//! Each call is one system call of the module; what there is here is the
-//! translation of specifiers, words and errors. A context is an ordinary
-//! descriptor: dup(2) and close(2) are what they are.
+//! The module's calls: one system call each.
 
-use super::{Birth, Facts};
-use crate::context::{Args, Event, Room, WORDS};
+use super::names::number;
+use crate::backend::answers::{Facts, NO_MODULE, Returned};
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
+use crate::time::MonotonicTime;
 use lwc_sys::{
     LWC_CONTROL_DESTROY, LWC_CONTROL_INTRODUCE, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL,
     lwc_info, lwc_spec,
@@ -18,9 +15,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
-pub(crate) use super::kernel_act::{lw_syscall, read_memory, write_memory};
-pub(crate) use super::kernel_confine::{confine, limit_memory};
-
 /// Why there is no kernel backend: the module does not answer, or speaks
 /// otherwise. A process with threads, such as a gateway, has no contexts and is
 /// told so (EBUSY), by the module.
@@ -29,7 +23,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     let info = unsafe {
         let mut info: lwc_info = std::mem::zeroed();
         if lwc_sys::lwInfo(LWC_SELF, &raw mut info) != 0 {
-            return (Errno::last() != Errno::EBUSY).then_some(super::NO_MODULE);
+            return (Errno::last() != Errno::EBUSY).then_some(NO_MODULE);
         }
         info
     };
@@ -69,7 +63,7 @@ fn trapped(src: i32, count: u32, room: &Room) -> Event {
 }
 
 /// lwCreate.
-pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
+pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
     let raw = raw(specs);
@@ -89,7 +83,7 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
         )
     };
     if value >= 0 {
-        return Ok(Birth::Creator(value));
+        return Ok(Returned::Creator(value));
     }
     let Some(event) = arrived(value, src, count as u32, &room) else {
         return Err(Error::last(
@@ -98,12 +92,12 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Birth> {
         ));
     };
     keep_holes(&raw);
-    Ok(Birth::New(event))
+    Ok(Returned::New(event))
 }
 
 /// Lets nothing be mapped by chance where specifiers left memory out: an
 /// address that means something to the creator faults here for good, and an
-/// audit that looks at it sees no stranger's memory. What cannot be guarded
+/// audit that looks at it sees nobody else's memory. What cannot be guarded
 /// stays a hole.
 fn keep_holes(specs: &[lwc_spec]) {
     /// Who leaves out more leaves out everything, and needs room.
@@ -155,7 +149,11 @@ fn too_many(call: &'static str, words: &[u64]) -> Result<()> {
 /// lwSwitch. In line: to save and restore registers around it is dear beside
 /// the switch itself.
 #[inline(always)]
-pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> Result<Event> {
+pub(crate) fn lw_switch(
+    to: RawFd,
+    words: &[u64],
+    deadline: Option<MonotonicTime>,
+) -> Result<Event> {
     const CALL: &str = "lwSwitch";
     too_many(CALL, words)?;
     let (mut at, mut n) = (words.as_ptr(), words.len() as i32);
@@ -178,32 +176,18 @@ pub(crate) fn lw_switch(to: RawFd, words: &[u64], deadline: Option<Moment>) -> R
     }
 }
 
-/// The module's number for a descriptor, or for the current context. A number
-/// below zero, which is `LWC_SELF` there, names nothing here.
-pub(super) fn number(call: &'static str, fd: Option<RawFd>) -> Result<i32> {
-    match fd {
-        None => Ok(LWC_SELF),
-        Some(fd) if fd >= 0 => Ok(fd),
-        Some(fd) => Err(Error::new(
-            call,
-            Errno::EBADF,
-            format!("descriptor {fd} names no context"),
-        )),
-    }
-}
-
 /// What errno says of a call on a descriptor.
 #[cold]
 fn named(call: &'static str, fd: RawFd) -> Error {
     let error = Error::last(call, format!("to descriptor {fd}"));
-    let what = match error.errno() {
+    let what = match error.cause() {
         Errno::EBADF => format!("descriptor {fd} names no context"),
         Errno::ESRCH => format!("the context of descriptor {fd} is dead"),
         Errno::EPERM => format!("descriptor {fd} names a context that another one created"),
         Errno::ETIMEDOUT => "nobody switched back before the deadline".into(),
         _ => return error,
     };
-    Error::new(call, error.errno(), what)
+    Error::new(call, error.cause(), what)
 }
 
 /// lwDiscardSwitch. Returns on failure alone.
@@ -306,6 +290,11 @@ pub(crate) fn lw_dup(fd: RawFd) -> Result<RawFd> {
     Ok(new)
 }
 
+/// Whether a number is a context's descriptor.
+pub(crate) fn names(fd: RawFd) -> Result<()> {
+    lw_info(Some(fd)).map(drop)
+}
+
 /// close(2), of a context's descriptor alone.
 pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
     lw_info(Some(fd)).map_err(|e| e.of("close"))?;
@@ -318,7 +307,7 @@ pub(crate) fn lw_close(fd: RawFd) -> Result<()> {
 
 /// Nobody can switch out of turn here: contexts are never scheduled, so the
 /// wait would be for nothing, and is over at once.
-pub(crate) fn await_switch(_: Moment) -> Result<Event> {
+pub(crate) fn await_switch(_: MonotonicTime) -> Result<Event> {
     Err(Error::new(
         "lwSwitch",
         Errno::ETIMEDOUT,
@@ -361,7 +350,7 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
 }
 
 /// The same of several.
-pub(crate) fn parked_together(of: &[RawFd], _patient: bool) -> Result<Vec<bool>> {
+pub(crate) fn parked_together(of: &[RawFd], _wait: bool) -> Result<Vec<bool>> {
     const WAITS: [u32; 3] = [
         lwc_sys::LWC_STATE_SUSPENDED,
         lwc_sys::LWC_STATE_NEW,

@@ -5,7 +5,7 @@
 //! caller's does it: the target's memory is written into it, or read from it,
 //! by lwSyscall with that one resource mixed in.
 
-use super::kernel::number;
+use super::names::number;
 use crate::error::{Error, Result};
 use lwc_sys::{LWC_CALL_NARGS, LWC_MEMORY};
 use nix::errno::Errno;

@@ -22,7 +22,7 @@ pub(crate) struct Inherited {
 }
 
 /// Everything the new context takes over, made before it exists.
-pub(crate) struct Birth {
+pub(crate) struct Prepared {
     pub(crate) registration: Registration,
     /// Socket and pair page to the creator, unless that is the root.
     pub(crate) creator: Option<(OwnedFd, OwnedFd)>,
@@ -34,7 +34,7 @@ pub(crate) struct Birth {
     pub(crate) shared_table: bool,
 }
 
-impl Birth {
+impl Prepared {
     /// The descriptors that live on in the new context where its table is one
     /// with the creator's, who closes them when it is dead. The others are
     /// closed.

@@ -10,8 +10,8 @@
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
-use crate::Confinement;
 use crate::error::{Error, Result};
+use crate::flags::Confinement;
 use lwc_sys::{LWC_CONTROL_ALLOW, LWC_SELF, lwc_calls};
 use nix::errno::Errno;
 

@@ -1,6 +1,6 @@
 //! lwCreate, the new context's side: what it takes over, and what it leaves.
 
-use super::birth::{Birth, CALL};
+use super::prepared::{CALL, Prepared};
 use super::{faults, trap};
 use crate::backend::process::guard::set_root_process;
 use crate::backend::process::state::channel::Channel;
@@ -24,11 +24,11 @@ use std::sync::atomic::Ordering;
 
 /// First steps of the new context. On failure the creator learns why, and the
 /// process ends.
-pub(crate) fn become_new(rt: &mut Runtime, birth: Birth, specs: &[Spec], flags: u32) {
+pub(crate) fn become_new(rt: &mut Runtime, prepared: Prepared, specs: &[Spec], flags: u32) {
     signals::forget();
     set_root_process(false);
-    let to = if birth.creator.is_some() { 1 } else { 0 };
-    let done = settle(rt, birth, specs, flags);
+    let to = if prepared.creator.is_some() { 1 } else { 0 };
+    let done = init_child(rt, prepared, specs, flags);
     report(rt, to, done);
 }
 
@@ -52,8 +52,8 @@ pub(crate) fn report(rt: &mut Runtime, to: usize, done: Result<Option<OwnedFd>>)
     let errno = match &done {
         Ok(_) => 0,
         Err(e) => {
-            c.out().put_payload(e.to_string().as_bytes());
-            e.errno() as i32 as u32
+            c.out().put_payload(e.for_peer().as_bytes());
+            e.cause() as i32 as u32
         }
     };
     c.out().errno.store(errno, Ordering::Relaxed);
@@ -74,15 +74,15 @@ pub(crate) fn report(rt: &mut Runtime, to: usize, done: Result<Option<OwnedFd>>)
     }
 }
 
-fn settle(
+fn init_child(
     rt: &mut Runtime,
-    mut birth: Birth,
+    mut prepared: Prepared,
     specs: &[Spec],
     flags: u32,
 ) -> Result<Option<OwnedFd>> {
     let root_pid = rt.root_pid;
     let creator = rt.id;
-    let shared = birth.shared_table;
+    let shared = prepared.shared_table;
     // The creator's channels are not ours. Their pages were not inherited
     // (MADV_DONTFORK), so there is nothing to unmap, and their doorbells were
     // only where they are about to be adopted.
@@ -104,9 +104,9 @@ fn settle(
     }
     // SAFETY: the mapping was inherited for this purpose (`inherit_bells`), and
     // what the creator's values of it own is the creator's memory.
-    let bell = OwnBell::new(unsafe { Mapped::adopt(birth.bell) });
-    std::mem::forget(birth.own.take());
-    let r = birth.registration;
+    let bell = OwnBell::new(unsafe { Mapped::adopt(prepared.bell) });
+    std::mem::forget(prepared.own.take());
+    let r = prepared.registration;
     // The creator's own was not inherited.
     std::mem::forget(std::mem::replace(&mut rt.bell, bell));
     let creator_bell = std::mem::replace(&mut rt.bell_of_creator, PeerBell::map(&r.bell)?);
@@ -122,15 +122,15 @@ fn settle(
     rt.flags = flags;
     rt.self_desc = -1;
     rt.cap = Rights::all();
-    (rt.expected, rt.looked) = (0, 0);
+    (rt.expected, rt.gave, rt.looked) = (None, 0, 0);
     signals::hear(rt.bell.word());
     let creator_rights = Rights::granted_by(specs);
-    let is_creators = birth.creator.is_none();
+    let is_creators = prepared.creator.is_none();
     // SAFETY: the root's bell is inherited by every context and owned by
     // `root_bell`, which lives as long as this context; dropping this second
     // owner is prevented, for channel 0 is never closed.
     let bell = PeerBell::new(unsafe { Mapped::adopt(root_ptr) });
-    if birth.creator.is_some() {
+    if prepared.creator.is_some() {
         fds::show_credentials(&r.sock)?;
     }
     let mut root = Channel::new(1, Some(r.sock), Mapped::map(&r.pair)?, 1, bell);
@@ -145,7 +145,7 @@ fn settle(
     let first = if is_creators { 1 } else { 2 };
     // Where the table is one with the creator's, the numbers are its to close.
     let mut theirs: Vec<OwnedFd> = vec![r.pair];
-    if let (Some((sock, page)), Some(bell)) = (birth.creator, creator_bell) {
+    if let (Some((sock, page)), Some(bell)) = (prepared.creator, creator_bell) {
         bell.inherit(false);
         let mut c = Channel::new(creator, Some(sock), Mapped::map(&page)?, 1, bell);
         c.lent = shared;
@@ -154,7 +154,7 @@ fn settle(
         rt.put_channel(1, c);
         theirs.push(page);
     }
-    for (n, h) in birth.inherited.into_iter().enumerate() {
+    for (n, h) in prepared.inherited.into_iter().enumerate() {
         let mut sock = h.sock;
         if !shared {
             // The number the creator had it under, as a copied table has.

@@ -1,0 +1,26 @@
+//! What the backends answer that the API does not show as it is.
+
+use crate::event::Event;
+use std::os::fd::RawFd;
+
+pub(crate) const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
+
+/// In whom lwCreate returned.
+pub(crate) enum Returned {
+    /// The creator, with the new context's descriptor.
+    Creator(RawFd),
+    /// The new context, at the first switch to it.
+    New(Event),
+}
+
+/// lwInfo's answer.
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) creator: u64,
+    pub(crate) flags: u32,
+    pub(crate) state: u32,
+    pub(crate) rights: u32,
+    pub(crate) contexts: u64,
+    pub(crate) resident: u64,
+    pub(crate) private: u64,
+}
