@@ -106,6 +106,7 @@ bool	lwc_is_ours(sy_call_t *call);
 #define	LWC_LOOK	0x04	/* lwc_call_look() has something to say */
 #define	LWC_GUARDED	0x08	/* lwc_call_guard() has something to say */
 #define	LWC_MULTIPLY	0x10	/* replaces or multiplies the process */
+#define	LWC_PURE	0x20	/* see lc_called */
 
 #define	LWC_NCALLS	640
 extern const uint8_t lwc_calls[LWC_NCALLS];

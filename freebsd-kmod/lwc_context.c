@@ -24,6 +24,7 @@
 #include "lwc_cred.h"
 #include "lwc_deadline.h"
 #include "lwc_files.h"
+#include "lwc_snapshot.h"
 #include "lwc_trap.h"
 #include "lwc_vm.h"
 
@@ -82,9 +83,9 @@ lwc_ctx_ref(struct lwc_ctx *lc)
 	refcount_acquire(&lc->lc_refs);
 }
 
-/* Give back what a context has beside its process's resources. */
-static void
-lwc_ctx_strip(struct lwc_ctx *lc)
+/* Forget the events that wait for a context. */
+void
+lwc_kept_drop(struct lwc_ctx *lc)
 {
 	struct lwc_kept *ke;
 
@@ -92,6 +93,15 @@ lwc_ctx_strip(struct lwc_ctx *lc)
 		STAILQ_REMOVE_HEAD(&lc->lc_kept, ke_link);
 		free(ke, M_LWCSTAGE);
 	}
+	lc->lc_nkept = 0;
+}
+
+/* Give back what a context has beside its process's resources. */
+static void
+lwc_ctx_strip(struct lwc_ctx *lc)
+{
+
+	lwc_kept_drop(lc);
 	lwc_signals_drop(lc);
 	lwc_md_fini(&lc->lc_md);
 	lwc_allow_free(lc->lc_allow);
@@ -114,7 +124,7 @@ lwc_ctx_rele(struct lwc_ctx *lc)
 	    (uintmax_t)lc->lc_id));
 	KASSERT(lc->lc_monitor == NULL && lc->lc_creator == NULL &&
 	    LIST_EMPTY(&lc->lc_children) && LIST_EMPTY(&lc->lc_wards) &&
-	    !lc->lc_waits,
+	    !lc->lc_waits && lc->lc_snapshot == NULL,
 	    ("lwc: context %ju is freed, and others know it",
 	    (uintmax_t)lc->lc_id));
 	lwc_ctx_strip(lc);	/* of one that never lived */
@@ -244,6 +254,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 		atomic_subtract_int(&lwc_live, 1);
 		(void)lwc_user_contexts(lc->lc_user, -1 - lc->lc_extra);
 	}
+	lwc_snapshot_free(lc);
 	if (lc->lc_vm != NULL) {
 		lwc_vm_free(lc->lc_vm);
 		lc->lc_vm = NULL;
@@ -290,7 +301,7 @@ sys_lwGetlwc(struct thread *td, struct lwGetlwc_args *uap __unused)
 	rg = td->td_proc->p_fd->fd_refcnt != 1 ? lwc_rights_none() :
 	    lwc_rights_hold(lp->lp_current->lc_self);
 	mtx_unlock(&lp->lp_mtx);
-	error = lwc_desc_install(td, lp->lp_current, rg, &fd);
+	error = lwc_desc_install(td, lp->lp_current, rg, false, &fd);
 	if (error == 0)
 		td->td_retval[0] = fd;
 	return (error);
@@ -333,6 +344,9 @@ sys_lwInfo(struct thread *td, struct lwInfo_args *uap)
 		li.li_state = LWC_STATE_PREEMPTED;
 	self = lwc_rights_hold(lc->lc_self);
 	li.li_contexts = lp->lp_nctx;
+	if (lc->lc_snapshot != NULL)
+		li.li_rollback = LWC_HAS_SNAPSHOT |
+		    (lc->lc_clean ? LWC_IS_CLEAN : 0);
 	if (lc == lp->lp_current)
 		vm = td->td_proc->p_vmspace;
 	else if (lc->lc_state != LWC_STATE_DEAD)

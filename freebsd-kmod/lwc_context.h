@@ -22,6 +22,7 @@
 #include "lwc_thread.h"
 
 struct lwc_allow;
+struct lwc_snapshot;
 struct lwc_user;
 
 /* What a context finds when it resumes. */
@@ -118,6 +119,16 @@ struct lwc_ctx {
 	STAILQ_HEAD(, lwc_kept) lc_kept; /* (t) */
 	int		lc_nkept;	/* (t) */
 
+	/* Rollback, lwc_snapshot.c. */
+	struct lwc_snapshot *lc_snapshot; /* (t) and (l), or NULL */
+	bool		lc_clean;	/* (t) is still what that is ... */
+	bool		lc_changed;	/* (t) ... but for what others did */
+	/*
+	 * (t) It made a call since that may have changed its table, directory,
+	 * credentials, limits or signal actions: any that is not LWC_PURE.
+	 */
+	bool		lc_called;
+
 	/* An end that is to be carried out before user mode; (t). */
 	bool		lc_ending;
 	int		lc_end_signal;
@@ -131,6 +142,7 @@ struct lwc_desc {
 	struct lwc_rights *ld_rights;	/* (l) */
 	struct filedesc	*ld_fdp;	/* (l) hint: the table it went to ... */
 	int		ld_fd;		/* (l) ... and its number there */
+	bool		ld_clean_only;	/* (c) switches to a clean one */
 	uint64_t	ld_narrowed;	/* (t) by which lwc_files_narrow() */
 	LIST_ENTRY(lwc_desc) ld_hash;	/* (l) by context and table */
 };
@@ -143,6 +155,7 @@ void	lwc_ctx_ref(struct lwc_ctx *lc);
 void	lwc_ctx_rele(struct lwc_ctx *lc);
 void	lwc_ctx_destroy(struct lwc_ctx *lc);
 void	lwc_ctx_unname(struct lwc_ctx *lc);
+void	lwc_kept_drop(struct lwc_ctx *lc);
 bool	lwc_ctx_descends(const struct lwc_ctx *lc,
 	    const struct lwc_ctx *ancestor);
 void	lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc);
@@ -152,27 +165,34 @@ extern const struct fileops lwc_fileops;
 void	lwc_desc_init(void);
 void	lwc_desc_fini(void);
 int	lwc_desc_file(struct thread *td, struct lwc_ctx *lc,
-	    struct lwc_rights *rg, struct file **fpp);
+	    struct lwc_rights *rg, bool clean_only, struct file **fpp);
 int	lwc_desc_install(struct thread *td, struct lwc_ctx *lc,
-	    struct lwc_rights *rg, int *fdp);
+	    struct lwc_rights *rg, bool clean_only, int *fdp);
 int	lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp,
-	    struct lwc_ctx *lc);
+	    struct lwc_ctx *lc, bool clean_only);
 int	lwc_desc_count(struct lwc_proc *lp, struct filedesc *fdp);
 void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
 int	lwc_ctx_get(struct thread *td, int fd, struct lwc_ctx **lcp,
 	    struct lwc_rights **rgp);
 
-/* Does this number of a table, locked or ours, name this context? */
+/*
+ * Does this number of a table, locked or ours, name this context?  There are
+ * two kinds of names: any switch finds the one without a condition.
+ */
 static inline bool
-lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc)
+lwc_desc_names(struct filedesc *fdp, int fd, const struct lwc_ctx *lc,
+    bool clean_only)
 {
+	const struct lwc_desc *ld;
 	struct file *fp;
 
 	if ((u_int)fd >= (u_int)fdp->fd_nfiles)
 		return (false);
 	fp = fdp->fd_ofiles[fd].fde_file;
-	return (fp != NULL && fp->f_ops == &lwc_fileops &&
-	    ((struct lwc_desc *)fp->f_data)->ld_ctx == lc);
+	if (fp == NULL || fp->f_ops != &lwc_fileops)
+		return (false);
+	ld = fp->f_data;
+	return (ld->ld_ctx == lc && ld->ld_clean_only == clean_only);
 }
 
 /* lwc_user.c: what a user has of contexts and their descriptors. */

@@ -8,7 +8,7 @@
  * lwControl(): what a creator may do to its contexts beyond the paper's calls,
  * and what a context may do to itself for good.
  *
- * Three commands, for whoever runs code that it does not trust:
+ * Commands for whoever runs code that it does not trust:
  *
  * DESTROY ends a suspended context now, whoever else names it; its creator may
  * do so, or if that is gone its creator.
@@ -22,22 +22,27 @@
  * with a list makes neither, whatever is in it.
  *
  * INTRODUCE gives one context a name of another, as a switch gives its target
- * one of the caller (3.3), so that the two get along without a third.  The name
- * takes a number in the table of the first, so that is one that the caller
- * made, or that such a one made, and so on: nobody's table is filled, nor the
- * order of its numbers disturbed, by what it runs.  The second may be anybody
- * whom the caller has a name of: who is introduced is not asked, just as nobody
- * is asked whether he wants to be switched to.  No rights over memory, files
- * and credentials come with it.
+ * one of the caller (3.3), so that the two get along without a third.  The
+ * name takes a number in the table of the first, so that is one that the
+ * caller made, or that such a one made, and so on: nobody's table is filled,
+ * nor the order of its numbers disturbed, by what it runs.  The second may be
+ * anybody whom the caller has a name of: who is introduced is not asked, just
+ * as nobody is asked whether he wants to be switched to.  No rights over
+ * memory, files and credentials come with it.
+ *
+ * SNAPSHOT and ROLLBACK are lwc_snapshot.c's.
  */
 
 #include "lwc_allow.h"
 #include "lwc_calls.h"
 #include "lwc_context.h"
+#include "lwc_snapshot.h"
 #include "lwc_switch.h"
 #include "lwc_trap.h"
 
 #include <sys/limits.h>
+
+#include <vm/vm_param.h>
 
 struct lwc_allow *
 lwc_allow_hold(struct lwc_allow *al)
@@ -90,7 +95,10 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	struct lwc_ctx *to, *whom;
 	struct lwc_proc *lp;
 	int error, number;
+	bool clean_only;
 
+	clean_only = (argument & LWC_CLEAN_ONLY) != 0;
+	argument &= ~LWC_CLEAN_ONLY;
 	if (argument > INT_MAX)
 		return (EBADF);
 	error = lwc_ctx_get(td, fd, &to, NULL);
@@ -116,7 +124,8 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	}
 	mtx_unlock(&lp->lp_mtx);
 	if (error == 0) {
-		error = lwc_introduce(td, lp, whom, to, &number);
+		error = lwc_introduce(td, lp, whom, to, clean_only,
+		    &number);
 		if (error == 0)
 			td->td_retval[0] = number;
 		lwc_ctx_unname(whom);
@@ -153,6 +162,60 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 	return (0);
 }
 
+/* Does a descriptor carry every right? */
+static bool
+lwc_rights_whole(const struct lwc_rights *rg)
+{
+
+	return (rg->rg_cred && lwc_rights_mem(rg, 0, VM_MAXUSER_ADDRESS) &&
+	    lwc_rights_files(rg, 0, LWC_FILES_END));
+}
+
+/*
+ * 10.1.  What the context lets others get of it (LWC_SELF) counts for a
+ * snapshot alone: afterwards it is no way out of the rollback.
+ */
+static int
+lwc_control_rollback(struct thread *td, struct lwc_proc *lp, int fd,
+    bool snapshot)
+{
+	struct lwc_ctx *lc;
+	struct lwc_rights *rg;
+	uint64_t pages;
+	int error;
+
+	error = lwc_ctx_get(td, fd, &lc, &rg);
+	if (error != 0)
+		return (error);
+	mtx_lock(&lp->lp_mtx);
+	if (lc->lc_state == LWC_STATE_DEAD)
+		error = ESRCH;
+	else if (!lwc_rights_whole(rg) ||
+	    (snapshot && !lwc_rights_whole(lc->lc_self)))
+		error = EPERM;
+	else if (lc == lp->lp_current ||
+	    (snapshot && lc->lc_state == LWC_STATE_REPLY))
+		error = EBUSY;
+	else if (!snapshot && lc->lc_snapshot == NULL)
+		error = ENOENT;
+	if (error == 0)
+		lc->lc_names++;
+	mtx_unlock(&lp->lp_mtx);
+	if (error == 0) {
+		if (snapshot) {
+			error = lwc_snapshot(td, lp, lc);
+		} else {
+			error = lwc_rollback(td, lp, lc, &pages);
+			if (error == 0)
+				td->td_retval[0] = MIN(pages, INT_MAX);
+		}
+		lwc_ctx_unname(lc);
+	}
+	lwc_ctx_rele(lc);
+	lwc_rights_free(rg);
+	return (error);
+}
+
 int
 sys_lwControl(struct thread *td, struct lwControl_args *uap)
 {
@@ -175,6 +238,11 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 		    (const void *)(uintptr_t)uap->argument));
 	case LWC_CONTROL_INTRODUCE:
 		return (lwc_control_introduce(td, uap->lwc, uap->argument));
+	case LWC_CONTROL_SNAPSHOT:
+	case LWC_CONTROL_ROLLBACK:
+		return (uap->argument != 0 ? EINVAL :
+		    lwc_control_rollback(td, lp, uap->lwc,
+		    uap->command == LWC_CONTROL_SNAPSHOT));
 	default:
 		return (EINVAL);
 	}

@@ -149,7 +149,8 @@ lwc_create_named(struct thread *td, struct lwc_proc *lp, struct lwc_specs *sp,
 	error = lwc_create(td, lp, lc, sp, flags);
 	LWC_FAIL(create, error);
 	if (error == 0)
-		error = lwc_desc_install(td, lc, lwc_rights_all(), fdp);
+		error = lwc_desc_install(td, lc, lwc_rights_all(), false,
+		    fdp);
 	if (error != 0) {
 		/* A failed install may have named, unnamed and reaped it. */
 		mtx_lock(&lp->lp_mtx);

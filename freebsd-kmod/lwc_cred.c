@@ -69,6 +69,16 @@ lwc_cow_free(struct lwc_ctx *lc)
 	lc->lc_limit = NULL;
 }
 
+/* A suspended context has these credentials from now on. */
+void
+lwc_cred_replace(struct lwc_ctx *lc, struct ucred *new)
+{
+
+	lwc_cred_free(lc->lc_cred, lc->lc_credref);
+	lc->lc_cred = crcowget(crcowget(new));
+	lc->lc_credref = 0;
+}
+
 void
 lwc_cow_sync_slow(struct thread *td)
 {

@@ -15,6 +15,7 @@
 
 void	lwc_cow_copy(struct thread *td, struct lwc_ctx *lc);
 void	lwc_cow_free(struct lwc_ctx *lc);
+void	lwc_cred_replace(struct lwc_ctx *lc, struct ucred *new);
 void	lwc_cow_sync_slow(struct thread *td);
 void	lwc_cred_recount(struct proc *p, struct ucred *from, struct ucred *to);
 void	lwc_cred_exchange(struct thread *td, struct ucred **credp, long *refp);

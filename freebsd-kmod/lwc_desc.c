@@ -81,10 +81,12 @@ lwc_desc_slot(const struct lwc_ctx *lc, const struct filedesc *fdp)
 	return ((h ^ (h >> 10)) % LWC_DESC_HASH);
 }
 
-/* An open file that names a context; takes over the rights. */
+/*
+ * An open file that names a context, any or a clean one; takes over the rights.
+ */
 int
 lwc_desc_file(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
-    struct file **fpp)
+    bool clean_only, struct file **fpp)
 {
 	struct lwc_desc *ld;
 	struct lwc_proc *lp;
@@ -111,6 +113,7 @@ lwc_desc_file(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
 	lwc_ctx_ref(lc);
 	ld->ld_ctx = lc;
 	ld->ld_rights = rg;
+	ld->ld_clean_only = clean_only;
 	ld->ld_fd = -1;
 	mtx_lock(&lp->lp_mtx);
 	lc->lc_names++;
@@ -141,12 +144,12 @@ lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd)
 /* The same, installed in the table the process has now. */
 int
 lwc_desc_install(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
-    int *fdp)
+    bool clean_only, int *fdp)
 {
 	struct file *fp;
 	int error;
 
-	error = lwc_desc_file(td, lc, rg, &fp);
+	error = lwc_desc_file(td, lc, rg, clean_only, &fp);
 	if (error != 0)
 		return (error);
 	/* Held by us until it is noted: another process may share the table. */
@@ -164,7 +167,8 @@ lwc_desc_install(struct thread *td, struct lwc_ctx *lc, struct lwc_rights *rg,
  * number found becomes the hint.
  */
 int
-lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp, struct lwc_ctx *lc)
+lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp, struct lwc_ctx *lc,
+    bool clean_only)
 {
 	struct lwc_desc *ld;
 	int fd;
@@ -172,7 +176,8 @@ lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp, struct lwc_ctx *lc)
 	fd = -1;
 	mtx_lock(&lp->lp_mtx);
 	LIST_FOREACH(ld, &lp->lp_descs[lwc_desc_slot(lc, fdp)], ld_hash) {
-		if (ld->ld_ctx == lc && ld->ld_fdp == fdp) {
+		if (ld->ld_ctx == lc && ld->ld_fdp == fdp &&
+		    ld->ld_clean_only == clean_only) {
 			fd = ld->ld_fd;
 			break;
 		}
@@ -183,9 +188,9 @@ lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp, struct lwc_ctx *lc)
 	}
 	mtx_unlock(&lp->lp_mtx);
 	FILEDESC_SLOCK(fdp);
-	if (fd == -1 || !lwc_desc_names(fdp, fd, lc)) {
+	if (fd == -1 || !lwc_desc_names(fdp, fd, lc, clean_only)) {
 		for (fd = fdp->fd_nfiles - 1; fd >= 0; fd--)
-			if (lwc_desc_names(fdp, fd, lc))
+			if (lwc_desc_names(fdp, fd, lc, clean_only))
 				break;
 		if (fd >= 0)
 			lwc_desc_moved(fdp->fd_ofiles[fd].fde_file, fdp, fd);
@@ -313,7 +318,7 @@ lwc_fo_fork(struct filedesc *newfdp, struct file *fp, struct file **fpp,
 	    ld->ld_ctx == lp->lp_lend_ctx ? lp->lp_lend : ld->ld_rights);
 	fd = ld->ld_fd;
 	mtx_unlock(&lp->lp_mtx);
-	error = lwc_desc_file(td, ld->ld_ctx, rg, fpp);
+	error = lwc_desc_file(td, ld->ld_ctx, rg, ld->ld_clean_only, fpp);
 	if (error == 0)
 		lwc_desc_moved(*fpp, newfdp, fd);
 	return (error);

@@ -143,7 +143,8 @@ lwc_files_narrow(struct lwc_proc *lp, struct filedesc *fdp,
 	lp->lp_narrowings++;
 	FILEDESC_SLOCK(fdp);
 	for (fd = 0; fd < fdp->fd_nfiles; fd++) {
-		if (!lwc_desc_names(fdp, fd, owner))
+		if (!lwc_desc_names(fdp, fd, owner, false) &&
+		    !lwc_desc_names(fdp, fd, owner, true))
 			continue;
 		ld = fdp->fd_ofiles[fd].fde_file->f_data;
 		if (ld->ld_narrowed == lp->lp_narrowings)
@@ -212,6 +213,176 @@ lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 		return (EAGAIN);
 	lc->lc_extra = i;
 	return (0);
+}
+
+/* Which descriptors are close-on-fork; a bit each. */
+static void
+lwc_foclose_set(struct filedesc *fdp, const uint8_t *bits, int nbits)
+{
+	int fd;
+
+	FILEDESC_XLOCK(fdp);
+	for (fd = 0; fd < MIN(nbits, fdp->fd_nfiles); fd++)
+		if ((bits[fd / NBBY] & (1 << (fd % NBBY))) != 0 &&
+		    fdp->fd_ofiles[fd].fde_file != NULL)
+			fdp->fd_ofiles[fd].fde_flags |= UF_FOCLOSE;
+	FILEDESC_XUNLOCK(fdp);
+}
+
+static void
+lwc_foclose_take(struct filedesc *fdp, uint8_t *bits, int nbits)
+{
+	struct filedescent *fde;
+	int fd;
+
+	FILEDESC_XLOCK(fdp);
+	for (fd = 0; fd < MIN(nbits, fdp->fd_nfiles); fd++) {
+		fde = &fdp->fd_ofiles[fd];
+		if (fde->fde_file == NULL ||
+		    (fde->fde_flags & UF_FOCLOSE) == 0)
+			continue;
+		fde->fde_flags &= ~UF_FOCLOSE;
+		bits[fd / NBBY] |= 1 << (fd % NBBY);
+	}
+	FILEDESC_XUNLOCK(fdp);
+}
+
+/* Does this entry name a context that is dead? */
+static bool
+lwc_fde_dead(const struct filedescent *fde)
+{
+
+	return (fde->fde_file != NULL &&
+	    fde->fde_file->f_ops == &lwc_fileops &&
+	    ((struct lwc_desc *)fde->fde_file->f_data)->ld_ctx->lc_state ==
+	    LWC_STATE_DEAD);
+}
+
+/* Has the copy all that is open, names of the dead excepted? */
+static bool
+lwc_files_whole_copy(const struct filedesc *fdp, const struct filedesc *twin)
+{
+	int fd;
+
+	for (fd = 0; fd < fdp->fd_nfiles; fd++)
+		if (fdp->fd_ofiles[fd].fde_file != NULL &&
+		    !lwc_fde_dead(&fdp->fd_ofiles[fd]) &&
+		    (fd >= twin->fd_nfiles ||
+		    twin->fd_ofiles[fd].fde_file == NULL))
+			return (false);
+	return (true);
+}
+
+/*
+ * A copy of the table of a suspended context, or of such a copy, with all that
+ * is open in it.  EINVAL: something is there that has no copy, a kernel queue.
+ */
+int
+lwc_files_twin(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
+    struct filedesc **twinp)
+{
+	struct filedesc *twin;
+	uint8_t *bits;
+	int error, nbits;
+
+	if (!TAILQ_EMPTY(&fdp->fd_kqlist))
+		return (EINVAL);
+	nbits = fdp->fd_nfiles;
+	bits = malloc(howmany(nbits, NBBY), M_LWCSTAGE, M_WAITOK | M_ZERO);
+	lwc_foclose_take(fdp, bits, nbits);
+	error = lwc_files_copy(td, lp, fdp, NULL, NULL, &twin);
+	lwc_foclose_set(fdp, bits, nbits);
+	if (error == 0) {
+		lwc_foclose_set(twin, bits, nbits);
+		if (lwc_files_whole_copy(fdp, twin)) {
+			*twinp = twin;
+		} else {
+			lwc_table_free(lp, twin, NULL);
+			error = EINVAL;
+		}
+	}
+	free(bits, M_LWCSTAGE);
+	return (error);
+}
+
+static bool
+lwc_caps_alike(const struct filecaps *a, const struct filecaps *b)
+{
+
+	return (memcmp(&a->fc_rights, &b->fc_rights,
+	    sizeof(a->fc_rights)) == 0 && a->fc_fcntls == b->fc_fcntls &&
+	    a->fc_nioctls == b->fc_nioctls && (a->fc_nioctls <= 0 ||
+	    memcmp(a->fc_ioctls, b->fc_ioctls,
+	    a->fc_nioctls * sizeof(a->fc_ioctls[0])) == 0));
+}
+
+/* Are two numbers of tables, one of which is a copy, the same to a program? */
+static bool
+lwc_fdes_alike(const struct filedescent *a, const struct filedescent *b)
+{
+	const struct lwc_desc *la, *lb;
+
+	if (a->fde_flags != b->fde_flags ||
+	    !lwc_caps_alike(&a->fde_caps, &b->fde_caps))
+		return (false);
+	if (a->fde_file == b->fde_file)
+		return (true);
+	if (a->fde_file->f_ops != &lwc_fileops ||
+	    b->fde_file->f_ops != &lwc_fileops)
+		return (false);
+	la = a->fde_file->f_data;
+	lb = b->fde_file->f_data;
+	return (la->ld_ctx == lb->ld_ctx && la->ld_rights == lb->ld_rights &&
+	    la->ld_clean_only == lb->ld_clean_only);
+}
+
+/*
+ * Is a suspended context's table what its twin is?  Neither is anybody's who
+ * could change it now.
+ */
+bool
+lwc_files_alike(struct lwc_proc *lp, struct filedesc *fdp,
+    const struct filedesc *twin)
+{
+	const struct filedescent *a, *b;
+	int fd;
+
+	if (!TAILQ_EMPTY(&fdp->fd_kqlist))
+		return (false);
+	for (fd = 0; fd < MAX(fdp->fd_nfiles, twin->fd_nfiles); fd++) {
+		a = fd < fdp->fd_nfiles ? &fdp->fd_ofiles[fd] : NULL;
+		b = fd < twin->fd_nfiles ? &twin->fd_ofiles[fd] : NULL;
+		if (a != NULL && a->fde_file == NULL)
+			a = NULL;
+		if (b != NULL && b->fde_file == NULL)
+			b = NULL;
+		if (a == NULL && b == NULL)
+			continue;
+		/* A copy of the dead is nothing. */
+		if (b == NULL && lwc_fde_dead(a))
+			continue;
+		if (a == NULL || b == NULL || !lwc_fdes_alike(a, b))
+			return (false);
+	}
+	return (true);
+}
+
+/* The same of current directory and umask. */
+bool
+lwc_pwds_alike(struct pwddesc *a, struct pwddesc *b)
+{
+	struct pwd *pa, *pb;
+	u_short ma, mb;
+
+	PWDDESC_XLOCK(a);
+	pa = PWDDESC_XLOCKED_LOAD_PWD(a);
+	ma = a->pd_cmask;
+	PWDDESC_XUNLOCK(a);
+	PWDDESC_XLOCK(b);
+	pb = PWDDESC_XLOCKED_LOAD_PWD(b);
+	mb = b->pd_cmask;
+	PWDDESC_XUNLOCK(b);
+	return (pa == pb && ma == mb);
 }
 
 /* One descriptor of an overlay. */
@@ -326,7 +497,8 @@ lwc_fstage_range(struct thread *td, struct lwc_fstage *st,
 		if (file->f_ops == &lwc_fileops) {
 			ld = file->f_data;
 			error = lwc_desc_file(td, ld->ld_ctx,
-			    lwc_fstage_rights(ld, src, rg), &fp->fp_file);
+			    lwc_fstage_rights(ld, src, rg), ld->ld_clean_only,
+			    &fp->fp_file);
 		} else if ((file->f_ops->fo_flags & DFLAG_PASSABLE) == 0) {
 			error = EINVAL;
 		} else if (!fhold(file)) {

@@ -24,6 +24,11 @@ struct lwc_table {
 /* lwc_files.c */
 int	lwc_files_fork(struct thread *td, struct lwc_proc *lp,
 	    const struct lwc_specs *sp, struct lwc_ctx *lc);
+int	lwc_files_twin(struct thread *td, struct lwc_proc *lp,
+	    struct filedesc *fdp, struct filedesc **twinp);
+bool	lwc_files_alike(struct lwc_proc *lp, struct filedesc *fdp,
+	    const struct filedesc *twin);
+bool	lwc_pwds_alike(struct pwddesc *a, struct pwddesc *b);
 int	lwc_files_stage(struct thread *td, struct lwc_proc *lp,
 	    struct lwc_ctx *src, struct lwc_rights *rg,
 	    const struct lwc_specs *sp, struct lwc_fstage **stp);

@@ -26,11 +26,33 @@
 #endif
 
 struct thread;
+struct vm_page;
 
 /* Ready an empty save area; may sleep. */
 void	lwc_md_init(struct lwc_md *md);
 /* Release what lwc_md_init() took. */
 void	lwc_md_fini(struct lwc_md *md);
+
+/*
+ * Take a snapshot of a suspended state, and go back to it; the snapshot stays
+ * until there is another one, or the state goes.
+ */
+void	lwc_md_snapshot(struct lwc_md *snapshot, struct lwc_md *md);
+static void lwc_md_rollback(struct lwc_md *md, const struct lwc_md *snapshot);
+
+/*
+ * Does a page table have what vmspace_fork() copies beside the mappings, and a
+ * program can change?
+ */
+static bool lwc_md_keys(struct pmap *pmap);
+
+/*
+ * The page at this address of a space that nobody is in: was it written to
+ * since it was mapped, or last asked for?  Then it is not any more, as from
+ * the next pmap_invalidate_all() on.  False as well if it is not mapped there,
+ * or in no simple way.
+ */
+bool	lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, struct vm_page *m);
 
 /* Put the calling thread's user state into the save area. */
 void	lwc_md_save(struct thread *td, struct lwc_md *md);
@@ -51,8 +73,8 @@ void	lwc_md_result(struct thread *td, int error, int64_t value,
 	    int64_t second);
 
 /*
- * Does the program single-step the system call that it makes?  (A debugger may:
- * it gets the trap, and knows what to do with it.)
+ * Does the program single-step the system call that it makes?  (A debugger
+ * may: it gets the trap, and knows what to do with it.)
  */
 static bool lwc_md_stepping(const struct thread *td);
 

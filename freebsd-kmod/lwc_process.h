@@ -40,6 +40,7 @@ struct lwc_proc {
 	struct lwc_ctx	*lp_root;	/* (l) NULL once it is destroyed */
 	LIST_HEAD(, lwc_ctx) lp_ctxs;	/* (l) the living */
 	int		lp_nctx;	/* (l) */
+	int		lp_nsnapshots;	/* (l) of them */
 	uint64_t	lp_nextid;	/* (l) */
 	struct sysentvec *lp_sysent;	/* (c) the system's own */
 	struct lwc_user	*lp_user;	/* (c) counted; whom the root is of */

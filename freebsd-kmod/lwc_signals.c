@@ -330,6 +330,34 @@ lwc_signals_drop(struct lwc_ctx *lc)
 	lc->lc_pending = false;
 }
 
+/*
+ * Copy what is pending for a suspended context to an empty queue.  What is a
+ * timer's own (KSI_EXT) is not copied.  Returns whether there is anything.
+ */
+bool
+lwc_signals_copy(const sigqueue_t *from, bool pending, sigqueue_t *to)
+{
+	const ksiginfo_t *ksi;
+	ksiginfo_t *copy;
+
+	KASSERT(TAILQ_EMPTY(&to->sq_list), ("lwc: signals are copied to others"));
+	if (!pending)
+		return (false);
+	TAILQ_FOREACH(ksi, &from->sq_list, ksi_link) {
+		if ((ksi->ksi_flags & KSI_EXT) != 0)
+			continue;
+		copy = ksiginfo_alloc(M_WAITOK);
+		ksiginfo_copy(__DECONST(ksiginfo_t *, ksi), copy);
+		copy->ksi_signo = ksi->ksi_signo;
+		TAILQ_INSERT_TAIL(&to->sq_list, copy, ksi_link);
+		copy->ksi_sigq = to;
+	}
+	to->sq_kill = from->sq_kill;
+	to->sq_ptrace = from->sq_ptrace;
+	lwc_sigqueue_sum(to);
+	return (!SIGISEMPTY(to->sq_signals));
+}
+
 /* Is a range anonymous memory, all of it? */
 static bool
 lwc_anonymous(vm_map_t map, vm_offset_t start, vm_offset_t end)

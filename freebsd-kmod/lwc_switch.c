@@ -53,8 +53,8 @@
  *  td_rfppwait_p	vfork(2) is a fork(2) here, so there is none.
  *  td_ma, td_sel, td_vp_reserved, td_fpop, td_ar	of a call; none is open.
  *  td_ktr_io_lim, p_ktrioparms, p_traceflag	ktrace(2) is of the process.
- * Asynchronous system traps that may run between two contexts' instructions all
- * run before LWC_AST, for the context that is left; of those after it,
+ * Asynchronous system traps that may run between two contexts' instructions
+ * all run before LWC_AST, for the context that is left; of those after it,
  * TDA_MOD4 and TDA_SCHED_PRIV, neither knows of user memory.
  */
 
@@ -63,6 +63,7 @@
 #include "lwc_context.h"
 #include "lwc_cred.h"
 #include "lwc_deadline.h"
+#include "lwc_snapshot.h"
 #include "lwc_switch.h"
 #include "lwc_trap.h"
 
@@ -192,7 +193,7 @@ lwc_known(struct lwc_ctx *from, struct lwc_ctx *to, int *srcp)
 		fd = from->lc_callee_fd;
 	else
 		return (false);
-	if (!lwc_desc_names(to->lc_fd, fd, from))
+	if (!lwc_desc_names(to->lc_fd, fd, from, false))
 		return (false);
 	*srcp = fd;
 	return (true);
@@ -259,11 +260,12 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
  * for which it must be the process's for a moment.  Neither can die meanwhile:
  * it is claimed, current, or named by us.
  *
- * Both remember the number, so that it is the one that a switch finds.
+ * Both remember the number, so that it is the one that a switch finds; but a
+ * name for clean ones alone (10.3) is no name to answer by.
  */
 int
 lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
-    struct lwc_ctx *to, int *srcp)
+    struct lwc_ctx *to, bool clean_only, int *srcp)
 {
 	struct filedesc *fdp;
 	struct lwc_rights *rg;
@@ -271,7 +273,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	int error;
 	bool inexec;
 
-	*srcp = lwc_desc_find(lp, to->lc_fd, from);
+	*srcp = lwc_desc_find(lp, to->lc_fd, from, clean_only);
 	if (*srcp >= 0)
 		goto found;
 	rg = to->lc_creator_id == from->lc_id ? lwc_rights_hold(to->lc_back) :
@@ -282,14 +284,17 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	fdp = p->p_fd;
 	atomic_store_ptr(&p->p_fd, to->lc_fd);
 	PROC_UNLOCK(p);
-	error = lwc_desc_install(td, from, rg, srcp);
+	error = lwc_desc_install(td, from, rg, clean_only, srcp);
 	PROC_LOCK(p);
 	atomic_store_ptr(&p->p_fd, fdp);
 	lwc_borrow_end(p, inexec);
 	PROC_UNLOCK(p);
 	if (error != 0)
 		return (error);
+	to->lc_changed = true;
 found:
+	if (clean_only)
+		return (0);
 	to->lc_caller = from->lc_id;
 	to->lc_caller_fd = *srcp;
 	from->lc_callee = to->lc_id;
@@ -424,6 +429,7 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 {
 	struct lwc_ctx *from;
 	struct lwc_kept *ke;
+	uint64_t pages;
 	int error, src, state;
 	bool dead, known;
 
@@ -442,11 +448,11 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	    (how == LWC_HOW_TRAP || how == LWC_HOW_SUSPEND) &&
 	    lwc_known(from, to, &src);
 	error = lwc_claim(lp, to, ev, how, known, &state);
-	if (error == 0 && how != LWC_HOW_DISCARD && how != LWC_HOW_PREEMPT &&
-	    !known) {
+	if (error == 0 && !known &&
+	    (how == LWC_HOW_SUSPEND || how == LWC_HOW_TRAP)) {
 		LWC_FAIL(introduce, error);
 		if (error == 0)
-			error = lwc_introduce(td, lp, from, to, &src);
+			error = lwc_introduce(td, lp, from, to, false, &src);
 		if (error != 0)
 			lwc_unclaim(lp, to, state);
 	}
@@ -454,9 +460,10 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 		free(ke, M_LWCSTAGE);
 		return (error);
 	}
+	to->lc_clean = false;
 	lwc_swap(td, from, to);
-	lwc_md_switch(td, how != LWC_HOW_DISCARD ? &from->lc_md : NULL,
-	    &to->lc_md, how == LWC_HOW_SUSPEND);
+	lwc_md_switch(td, how == LWC_HOW_DISCARD || how == LWC_HOW_ROLLBACK ?
+	    NULL : &from->lc_md, &to->lc_md, how == LWC_HOW_SUSPEND);
 	dead = false;
 	if (!known) {
 		/* Its last name may have gone. */
@@ -465,6 +472,8 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 		dead = how == LWC_HOW_DISCARD || from->lc_names == 0;
 		lwc_leave(lp, from, to,
 		    dead ? LWC_STATE_DEAD : lwc_left_state(how));
+		if (how == LWC_HOW_ROLLBACK && !dead)
+			from->lc_names++;	/* ours, until it is over */
 		mtx_unlock(&lp->lp_mtx);
 	}
 	if (ke != NULL) {
@@ -476,6 +485,10 @@ lwc_enter(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *to,
 	if (dead) {
 		mtx_lock(&lp->lp_mtx);
 		lwc_reap(lp, from);
+	} else if (how == LWC_HOW_ROLLBACK) {
+		/* If that fails it is dead, as its names will tell. */
+		(void)lwc_rollback(td, lp, from, &pages);
+		lwc_ctx_unname(from);
 	}
 	if (!known)
 		lwc_ctx_rele(from);
@@ -493,17 +506,23 @@ lwc_target(struct thread *td, int fd, struct lwc_ctx **top)
 	struct file *fp;
 	struct filedesc *fdp;
 	struct lwc_ctx *to;
+	struct lwc_desc *ld;
 
 	fdp = td->td_proc->p_fd;
 	if ((u_int)fd >= (u_int)fdp->fd_nfiles ||
 	    (fp = fdp->fd_ofiles[fd].fde_file) == NULL ||
 	    fp->f_ops != &lwc_fileops)
 		return (EBADF);
-	to = ((struct lwc_desc *)fp->f_data)->ld_ctx;
+	ld = fp->f_data;
+	to = ld->ld_ctx;
 	*top = to;
 	if (__predict_false(to->lc_lp->lp_proc != td->td_proc))
 		return (EPERM);
-	return (__predict_false(to->lc_lp->lp_shared) ? EBUSY : 0);
+	if (__predict_false(to->lc_lp->lp_shared))
+		return (EBUSY);
+	/* 10.3 */
+	return (__predict_false(ld->ld_clean_only) && !to->lc_clean &&
+	    to->lc_state != LWC_STATE_DEAD ? ESTALE : 0);
 }
 
 /* The words, and the deadline that may follow them. */
@@ -565,6 +584,7 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 	    lwc_cred_jailed_alike(to->lc_cred, td->td_proc->p_ucred) &&
 	    lwc_known(from, to, &src)) {
 		to->lc_state = LWC_STATE_CURRENT;
+		to->lc_clean = false;
 		from->lc_state = LWC_STATE_SUSPENDED;
 		lp->lp_current = to;
 		lwc_swap(td, from, to);
@@ -596,7 +616,9 @@ sys_lwDiscardSwitch(struct thread *td, struct lwDiscardSwitch_args *uap)
 	if (lwc_md_stepping(td))
 		return (EINTR);
 	lwc_ctx_ref(to);
-	error = lwc_enter(td, to->lc_lp, to, &ev, LWC_HOW_DISCARD);
+	error = lwc_enter(td, to->lc_lp, to, &ev,
+	    to->lc_lp->lp_current->lc_snapshot != NULL ? LWC_HOW_ROLLBACK :
+	    LWC_HOW_DISCARD);
 	lwc_ctx_rele(to);
 	return (error);
 }

@@ -198,6 +198,10 @@ sys_lwSyscall(struct thread *td, struct lwSyscall_args *uap)
 		error = EPERM;
 	else
 		lc->lc_names++;
+	if (error == 0) {
+		lc->lc_clean = false;
+		lc->lc_changed = true;
+	}
 	mtx_unlock(&lp->lp_mtx);
 	if (error == 0) {
 		lwc_mix(td, lc, mask);

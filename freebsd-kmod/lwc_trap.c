@@ -127,23 +127,38 @@ lwc_traps(struct thread *td, const struct lwc_ctx *lc)
 	    (sa->callp->sy_flags & SYF_CAPENABLED) == 0);
 }
 
+/* For the next rollback: will it have to look at more than memory? */
+static inline void
+lwc_call_note(struct lwc_ctx *lc, const struct syscall_args *sa, u_int class)
+{
+
+	if ((class & LWC_PURE) == 0 &&
+	    sa->callp->sy_call != (sy_call_t *)sys_lwDiscardSwitch)
+		lc->lc_called = true;
+}
+
 static int
 lwc_sv_fetch_plain(struct thread *td)
 {
 	struct lwc_proc *lp;
 	struct lwc_sysent *ls;
 	struct sysent *callp;
+	u_int class;
 	int error;
 
 	if (lwc_md_fetch(td, lwSwitch_number, &lwc_sysent_switch))
 		return (0);
 	ls = __containerof(td->td_proc->p_sysent, struct lwc_sysent, ls_plain);
 	error = ls->ls_orig->sv_fetch_syscall_args(td);
-	if (error != 0 || __predict_true((lwc_call_class(td->td_sa.code) &
-	    LWC_LOOK) == 0))
+	class = lwc_call_class(td->td_sa.code);
+	if (error != 0 ||
+	    __predict_true((class & (LWC_LOOK | LWC_PURE)) == LWC_PURE))
 		return (error);
 	lp = lwc_proc_find(td->td_proc);
-	if (lp != NULL) {
+	if (lp == NULL)
+		return (0);
+	lwc_call_note(lp->lp_current, &td->td_sa, class);
+	if ((class & LWC_LOOK) != 0) {
 		callp = lwc_call_look(td, lp, &td->td_sa);
 		if (callp != NULL)
 			td->td_sa.callp = callp;
@@ -175,6 +190,7 @@ lwc_sv_fetch(struct thread *td)
 		return (0);
 	lc = lp->lp_current;
 	class = lwc_call_class(sa->code);
+	lwc_call_note(lc, sa, class);
 	/* No list binds the child of a fork, nor a new program: never. */
 	if (!lwc_allowed(lc->lc_allow, sa->code) ||
 	    (lc->lc_allow != NULL && (class & LWC_MULTIPLY) != 0)) {

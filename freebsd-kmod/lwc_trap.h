@@ -47,6 +47,8 @@ void	lwc_signals_unblock(struct thread *td);
 void	lwc_signals_switch(struct thread *td, struct proc *p,
 	    struct lwc_ctx *from, struct lwc_ctx *to);
 void	lwc_signals_drop(struct lwc_ctx *lc);
+bool	lwc_signals_copy(const sigqueue_t *from, bool pending,
+	    sigqueue_t *to);
 void	lwc_sendsig(struct lwc_proc *lp, const struct sysentvec *orig,
 	    sig_t catcher, ksiginfo_t *ksi, sigset_t *mask);
 

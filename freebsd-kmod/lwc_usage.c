@@ -18,6 +18,7 @@
 
 #include "lwc_context.h"
 #include "lwc_process.h"
+#include "lwc_snapshot.h"
 
 #include <sys/sbuf.h>
 
@@ -71,10 +72,13 @@ lwc_usage_of(struct thread *td, struct lwc_proc *lp, struct lwc_usage *lu)
 		lu->lu_uid = p->p_ucred->cr_ruid;
 		lu->lu_contexts = lp->lp_nctx;
 		lwc_usage_add(lu, p->p_vmspace);
-		LIST_FOREACH(lc, &lp->lp_ctxs, lc_link)
+		LIST_FOREACH(lc, &lp->lp_ctxs, lc_link) {
 			if (lc != lp->lp_current && lc->lc_vm != NULL &&
 			    lc->lc_vm != p->p_vmspace)
 				lwc_usage_add(lu, lc->lc_vm);
+			if (lwc_snapshot_vm(lc) != NULL)
+				lwc_usage_add(lu, lwc_snapshot_vm(lc));
+		}
 	}
 	PROC_UNLOCK(p);
 	mtx_unlock(&lp->lp_mtx);

@@ -44,6 +44,27 @@ void	lwc_pieces_add(struct lwc_pieces *ps, struct vm_map *map,
 int	lwc_vm_snapshot(struct vm_map *src, struct vm_map *dst,
 	    const struct lwc_piece *pc);
 
+/*
+ * What the last look at a space found.  While its map was not locked since, to be
+ * changed, there is nothing else in it that could have been written to.
+ */
+#define	LWC_SEEN	16
+struct lwc_seen {
+	struct vmspace	*se_vm;		/* NULL: all is to be looked at */
+	u_int		se_timestamp;	/* of its map */
+	int		se_n;
+	struct {
+		vm_map_entry_t	se_entry;	/* has private pages */
+		vm_map_entry_t	se_twin;
+	}		se_pair[LWC_SEEN];
+};
+
+/* lwc_vm_rollback.c */
+int	lwc_vm_twin(struct vmspace *vm, struct vmspace **twinp);
+void	lwc_vm_unmap(struct vmspace *vm);
+int	lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc,
+	    struct vmspace *twin, struct lwc_seen *se, uint64_t *pagesp);
+
 /* lwc_vm_lazy.c */
 struct lwc_lazy *lwc_lazy_take(struct vm_map *map);
 int	lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz,
@@ -58,6 +79,8 @@ void	lwc_vm_unstage(struct lwc_stage *st);
 
 /* lwc_vm_limit.c: limits that hold for the sum of all contexts. */
 void	lwc_vm_root_gone(struct lwc_proc *lp);
+bool	lwc_vm_twin_ok(struct thread *td, struct lwc_proc *lp,
+	    const struct vmspace *vm);
 bool	lwc_vm_grow_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow);
 bool	lwc_vm_map_ok(struct thread *td, struct lwc_proc *lp, uint64_t grow);
 bool	lwc_vm_break_ok(struct thread *td, struct lwc_proc *lp,

@@ -20,6 +20,7 @@
  */
 
 #include "lwc_context.h"
+#include "lwc_snapshot.h"
 #include "lwc_vm.h"
 
 #include <sys/priv.h>
@@ -46,7 +47,7 @@ lwc_vm_amount(const struct vmspace *vm, enum lwc_sum what)
 	return (0);
 }
 
-/* Of the current context and of all that are suspended. */
+/* Of the current context, of all that are suspended, and of snapshots. */
 static uint64_t
 lwc_vm_sum(struct lwc_proc *lp, enum lwc_sum what)
 {
@@ -55,10 +56,14 @@ lwc_vm_sum(struct lwc_proc *lp, enum lwc_sum what)
 
 	sum = lwc_vm_amount(curproc->p_vmspace, what);
 	mtx_lock(&lp->lp_mtx);
-	LIST_FOREACH(lc, &lp->lp_ctxs, lc_link)
-		if (lc != lp->lp_current && lc->lc_vm != NULL &&
-		    lc->lc_state != LWC_STATE_DEAD)
+	LIST_FOREACH(lc, &lp->lp_ctxs, lc_link) {
+		if (lc->lc_state == LWC_STATE_DEAD)
+			continue;
+		if (lc != lp->lp_current && lc->lc_vm != NULL)
 			sum += lwc_vm_amount(lc->lc_vm, what);
+		if (lwc_snapshot_vm(lc) != NULL)
+			sum += lwc_vm_amount(lwc_snapshot_vm(lc), what);
+	}
 	mtx_unlock(&lp->lp_mtx);
 	return (sum);
 }
@@ -156,6 +161,17 @@ lwc_vm_lock_ok(struct thread *td, struct lwc_proc *lp, uint64_t len)
 	    priv_check(td, PRIV_VM_MLOCK) == 0);
 }
 
+/* May there be a snapshot of this space? */
+bool
+lwc_vm_twin_ok(struct thread *td, struct lwc_proc *lp,
+    const struct vmspace *vm)
+{
+
+	return (lwc_vm_grow_ok(td, lp, vm->vm_map.size) &&
+	    lwc_vm_fits(td, lp, RLIMIT_DATA, LWC_DATA,
+	    ctob((uint64_t)vm->vm_dsize)));
+}
+
 /*
  * May there be one more of the current one's size?  No data segment was ever
  * larger than lp_data: while that many times the contexts is within the limit,
@@ -171,7 +187,7 @@ lwc_vm_create_ok(struct thread *td, struct lwc_proc *lp)
 	if (!lwc_vm_grow_ok(td, lp, vm->vm_map.size))
 		return (false);
 	lim = (uint64_t)lwc_vm_limit(td, lp, RLIMIT_DATA);
-	if ((uint64_t)lp->lp_nctx + 1 <= lim / (ctob(
+	if ((uint64_t)lp->lp_nctx + lp->lp_nsnapshots + 1 <= lim / (ctob(
 	    (uint64_t)MAX(lp->lp_data, 1))))
 		return (true);
 	return (lwc_vm_fits(td, lp, RLIMIT_DATA, LWC_DATA,

@@ -18,12 +18,13 @@
  * have values, are cleared.
  *
  * Vector registers live in the processor while the thread runs.  They are
- * saved with fpusave() straight into the context's own area and loaded from
- * it with fpurestore(): no copy through the pcb.  The pcb's area becomes stale
- * by that, as it always is while the processor holds the state; the next
- * context switch of the scheduler saves the registers there.  Areas start as
- * copies of the initial state, since XSAVEOPT may leave parts unwritten that
- * XRSTOR then reads (MXCSR).
+ * saved with fpusave() straight into the context's own area and loaded from it
+ * with fpurestore(): no copy through the pcb.  The pcb's area becomes stale by
+ * that, as it always is while the processor holds the state; the next context
+ * switch of the scheduler saves the registers there.  Areas start as copies of
+ * the initial state, since XSAVEOPT may leave parts unwritten that XRSTOR then
+ * reads (MXCSR).  After a rollback they are loaded from the snapshot's area,
+ * and saved into the context's own the next time: nothing is copied.
  *
  * Debug registers belong to the debugger of the thread, and the local
  * descriptor table to the process: neither is a context's.
@@ -31,12 +32,15 @@
 
 #include <sys/param.h>
 #include <sys/systm.h>
+#include <sys/lock.h>
+#include <sys/mutex.h>
 #include <sys/pcpu.h>
 #include <sys/proc.h>
 #include <sys/signalvar.h>
 
 #include <vm/vm.h>
 #include <vm/pmap.h>
+#include <vm/vm_page.h>
 
 #include <machine/cpufunc.h>
 #include <machine/fpu.h>
@@ -55,6 +59,7 @@ lwc_md_init(struct lwc_md *md)
 
 	md->md_fpu = fpu_save_area_alloc();
 	fpu_save_area_reset(md->md_fpu);
+	md->md_load = md->md_fpu;
 }
 
 void
@@ -64,6 +69,22 @@ lwc_md_fini(struct lwc_md *md)
 	if (md->md_fpu != NULL)
 		fpu_save_area_free(md->md_fpu);
 	md->md_fpu = NULL;
+}
+
+/*
+ * Take a snapshot of a suspended state, which is loaded from it from then on:
+ * an earlier one may go.
+ */
+void
+lwc_md_snapshot(struct lwc_md *snapshot, struct lwc_md *md)
+{
+	struct savefpu *fpu;
+
+	fpu = snapshot->md_fpu;
+	memcpy(fpu, md->md_load, cpu_max_ext_state_size);
+	*snapshot = *md;
+	snapshot->md_fpu = snapshot->md_load = fpu;
+	md->md_load = fpu;
 }
 
 void
@@ -114,6 +135,40 @@ lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
 		frame->tf_rdx = second;
 		frame->tf_rflags &= ~PSL_C;
 	}
+}
+
+/*
+ * The tables are those of user space, four levels or five; their pages are
+ * there as long as the pmap is locked.
+ */
+bool
+lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, vm_page_t m)
+{
+	const uint64_t leaf = X86_PG_V | X86_PG_RW | X86_PG_M;
+	uint64_t entry, *table;
+	int shift;
+	bool written;
+
+	written = false;
+	PMAP_LOCK(pmap);
+	table = pmap->pm_pmltop;
+	for (shift = la57 != 0 ? PML5SHIFT : PML4SHIFT; shift > PAGE_SHIFT;
+	    shift -= NPTEPGSHIFT) {
+		entry = table[(va >> shift) & (NPTEPG - 1)];
+		if ((entry & X86_PG_V) == 0 || (entry & X86_PG_PS) != 0)
+			break;
+		table = (uint64_t *)PHYS_TO_DMAP(entry & PG_FRAME);
+	}
+	if (shift == PAGE_SHIFT) {
+		table += (va >> PAGE_SHIFT) & (NPTEPG - 1);
+		entry = *table;
+		written = (entry & leaf) == leaf &&
+		    (entry & PG_FRAME) == VM_PAGE_TO_PHYS(m);
+		if (written)
+			atomic_clear_long(table, X86_PG_M);
+	}
+	PMAP_UNLOCK(pmap);
+	return (written);
 }
 
 /* The places that sendsig() writes to: see there. */

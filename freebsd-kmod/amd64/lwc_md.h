@@ -12,6 +12,7 @@
 #include <sys/param.h>
 #include <sys/systm.h>
 #include <sys/pcpu.h>
+#include <sys/pctrie.h>
 #include <sys/proc.h>
 
 #include <vm/vm.h>
@@ -32,7 +33,16 @@ struct lwc_md {
 	register_t	md_tlsbase;	/* signal handlers' TLS base ... */
 	u_int		md_tlsflag;	/* ... if PCB_TLSBASE, else 0 */
 	struct savefpu	*md_fpu;	/* x87, SSE, AVX, ... (xsave area) */
+	struct savefpu	*md_load;	/* it, or a snapshot's */
 };
+
+/* Protection keys of ranges, see sysarch(2). */
+static inline bool
+lwc_md_keys(struct pmap *pmap)
+{
+
+	return (!pctrie_is_empty(&pmap->pm_pkru.rs_trie));
+}
 
 /* Vector registers that are not in the processor just now. */
 void	lwc_fpu_save(struct thread *td, struct lwc_md *md);
@@ -54,6 +64,19 @@ lwc_frame_copy(struct trapframe *to, const struct trapframe *from)
 #pragma clang loop unroll(full)
 	for (i = 0; i < sizeof(*to) / sizeof(*t); i++)
 		((volatile uint64_t *)t)[i] = f[i];
+}
+
+static inline void
+lwc_md_rollback(struct lwc_md *md, const struct lwc_md *snapshot)
+{
+
+	lwc_frame_copy(&md->md_frame, &snapshot->md_frame);
+	md->md_call = snapshot->md_call;
+	md->md_fsbase = snapshot->md_fsbase;
+	md->md_gsbase = snapshot->md_gsbase;
+	md->md_tlsbase = snapshot->md_tlsbase;
+	md->md_tlsflag = snapshot->md_tlsflag;
+	md->md_load = snapshot->md_fpu;
 }
 
 /* The selectors, two by two, with the words that lie beside them. */
@@ -197,14 +220,15 @@ lwc_md_switch(struct thread *td, struct lwc_md *from, struct lwc_md *to,
 	if (td == PCPU_GET(fpcurthread) && PCB_USER_FPU(pcb)) {
 		if (from != NULL)
 			fpusave(from->md_fpu);
-		fpurestore(to->md_fpu);
+		fpurestore(to->md_load);
 	} else {
 		if (from != NULL)
 			lwc_fpu_save(td, from);
-		memcpy(get_pcb_user_save_td(td), to->md_fpu,
+		memcpy(get_pcb_user_save_td(td), to->md_load,
 		    cpu_max_ext_state_size);
 		fpuuserinited(td);
 	}
+	to->md_load = to->md_fpu;
 	td->td_critnest--;
 	intr_restore(r);
 }

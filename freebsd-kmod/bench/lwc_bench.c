@@ -220,6 +220,132 @@ trapped_call(int rounds)
 	return (t);
 }
 
+/*
+ * A context that is left by lwDiscardSwitch() each time, having written to so
+ * many pages, and is rolled back by that.  Its stack is one more.
+ */
+static int
+rolled_back(char *arena)
+{
+	uint64_t pages;
+	int fd, n, src;
+
+	n = 1;
+	fd = lwCreate(NULL, 0, &src, &pages, &n, 0);
+	if (fd == LWC_FAILED) {
+		perror("lwCreate");
+		exit(1);
+	}
+	while (fd == LWC_SWITCHED) {
+		while (pages-- > 0)
+			arena[pages * 4096] = 1;
+		(void)lwDiscardSwitch(src, NULL, 0);
+		_exit(1);
+	}
+	if (lwControl(fd, LWC_CONTROL_SNAPSHOT, 0) != 0) {
+		perror("snapshot");
+		exit(1);
+	}
+	return (fd);
+}
+
+/*
+ * The same, but it comes back, and is to be rolled back by us.  It may change
+ * what is mapped instead.
+ */
+#define	REMAP	999
+static int
+to_roll_back(char *arena)
+{
+	uint64_t pages;
+	int fd, n, src;
+
+	n = 1;
+	fd = lwCreate(NULL, 0, &src, &pages, &n, 0);
+	while (fd == LWC_SWITCHED) {
+		if (pages == REMAP) {
+			munmap(mmap(NULL, 4096, PROT_READ, MAP_ANON, -1, 0),
+			    4096);
+			munmap(arena, 4096);
+			mprotect(arena + 40960, 4096, PROT_READ);
+			pages = 0;
+		}
+		while (pages-- > 0)
+			arena[pages * 4096] = 1;
+		n = 1;
+		(void)lwSwitch(src, NULL, 0, &src, &pages, &n);
+	}
+	pages = 0;
+	if (fd < 0 || lwControl(fd, LWC_CONTROL_SNAPSHOT, 0) != 0) {
+		perror("snapshot");
+		exit(1);
+	}
+	return (fd);
+}
+
+static void
+rollback_lines(int rounds)
+{
+	static const uint64_t pages[] = { 0, 1, 10, 100, REMAP };
+	char *arena, what[64];
+	double all, hop, nothing, t, total;
+	u_int i;
+	int fd, j, undone;
+
+	arena = mmap(NULL, 100 * 4096, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	memset(arena, 1, 100 * 4096);
+	t = now();
+	for (j = 0; j < rounds; j++)
+		(void)now();
+	nothing = (now() - t) / rounds;
+	fd = echo(0, 0);
+	hop = round_trips(fd, rounds) / 2;
+	close(fd);
+	undone = 0;
+	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		fd = to_roll_back(arena);
+		total = 0;
+		all = 0;
+		for (j = -3; j < rounds; j++) {
+			if (j == 0)
+				total = 0, all = now();
+			check(lwSwitch(fd, &pages[i], 1, NULL, NULL, NULL));
+			t = now();
+			undone = lwControl(fd, LWC_CONTROL_ROLLBACK, 0);
+			total += now() - t;
+			if (undone < 0) {
+				perror("rollback");
+				exit(1);
+			}
+		}
+		all = (now() - all) / rounds;
+		snprintf(what, sizeof(what), pages[i] == REMAP ?
+		    "roll back, two mappings changed" :
+		    "roll back, %ju pages written (%d undone)",
+		    (uintmax_t)pages[i], undone);
+		line(what, total / rounds - nothing);
+		printf("%-52s %9.0f  %6.2f hops\n",
+		    "  with what was rolled back", all - 2 * nothing,
+		    (all - 2 * nothing) / hop);
+		close(fd);
+		if (pages[i] == REMAP)
+			break;
+		fd = rolled_back(arena);
+		for (j = -3; j < rounds; j++) {
+			if (j == 0)
+				t = now();
+			check(lwSwitch(fd, &pages[i], 1, NULL, NULL, NULL));
+		}
+		t = (now() - t) / rounds;
+		printf("%-52s %9.0f  %6.2f hops\n",
+		    "  an invocation that is left by lwDiscardSwitch", t,
+		    t / hop);
+		close(fd);
+	}
+	munmap(arena, 100 * 4096);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -269,6 +395,8 @@ main(int argc, char **argv)
 	line("lwCreate + close", create_destroy(rounds / 10, 0));
 	line("  with the descriptor table shared",
 	    create_destroy(rounds / 10, 1));
+
+	rollback_lines(rounds / 10);
 
 	for (i = 1; i < 100; i++)
 		fds[i] = echo(0, 0);

@@ -247,9 +247,23 @@ do_control(struct me *m, const struct op *o)
 	uint64_t c, v;
 
 	c = choice(&t_control, A(1));
-	v = c == LWC_CONTROL_INTRODUCE ? (uint64_t)desc(A(2)) :
-	    choice(&t_value, A(2));
+	v = c != LWC_CONTROL_INTRODUCE ? choice(&t_value, A(2)) :
+	    (u_int)desc(A(2)) | ((A(2) & 0x40) != 0 ? LWC_CLEAN_ONLY : 0);
 	CALL(m, lwControl(desc(A(0)), (int)c, v));
+}
+
+void
+do_snapshot(struct me *m, const struct op *o)
+{
+
+	CALL(m, lwControl(desc(A(0)), LWC_CONTROL_SNAPSHOT, 0));
+}
+
+void
+do_rollback(struct me *m, const struct op *o)
+{
+
+	CALL(m, lwControl(desc(A(0)), LWC_CONTROL_ROLLBACK, 0));
 }
 
 void

@@ -50,6 +50,8 @@ const struct operation operations[] = {
 	{ "lwInfo", 8, do_info, { D("fd"), P("info") } },
 	{ "lwControl", 40, do_control, { D("fd"), T("command", control),
 	    D("argument") } },
+	{ "snapshot", 40, do_snapshot, { D("fd") } },
+	{ "rollback", 50, do_rollback, { D("fd") } },
 	{ "allow", 8, do_allow, { T("calls", allow), B("which") } },
 	{ "raw", 25, do_raw, { T("by", raw), T("number", number), B("more"),
 	    B("args") } },

@@ -96,6 +96,8 @@ void	do_raw(struct me *m, const struct op *o);
 void	do_getlwc(struct me *m, const struct op *o);
 void	do_info(struct me *m, const struct op *o);
 void	do_control(struct me *m, const struct op *o);
+void	do_snapshot(struct me *m, const struct op *o);
+void	do_rollback(struct me *m, const struct op *o);
 void	do_allow(struct me *m, const struct op *o);
 
 /* lwc_fuzz_files.c */

@@ -29,7 +29,7 @@
 #endif
 
 /* Version of everything below; lwInfo() reports it. */
-#define	LWC_ABI_VERSION		3
+#define	LWC_ABI_VERSION		4
 
 /*
  * What lwCreate() and lwSwitch() return (contract 2.1, 3.2): a descriptor
@@ -75,8 +75,8 @@
  *
  * ROOM: src_args, if not null, has room for LWC_MAX_ARGS words; num_args must
  * be null.  For callers that take the descriptor and the count from the second
- * result register (%rdx on amd64), where they always are: the descriptor in the
- * low half, the count in the high one.
+ * result register (%rdx on amd64), where they always are: the descriptor in
+ * the low half, the count in the high one.
  */
 #define	LWC_UNTIL		0x1000
 #define	LWC_ROOM		0x2000
@@ -150,8 +150,11 @@ struct lwc_info {
 	uint64_t	li_contexts;	/* live contexts in the process */
 	uint64_t	li_resident;	/* resident pages */
 	uint64_t	li_private;	/* of these, in no other context */
-	uint64_t	li_spare[4];	/* zero */
+	uint64_t	li_rollback;	/* LWC_HAS_SNAPSHOT, LWC_IS_CLEAN */
+	uint64_t	li_spare[3];	/* zero */
 };
+#define	LWC_HAS_SNAPSHOT	0x1	/* it can be rolled back (10.1) */
+#define	LWC_IS_CLEAN		0x2	/* it has not run since (10.3) */
 
 /*
  * Commands of lwControl().
@@ -163,15 +166,29 @@ struct lwc_info {
  * only the system calls in a set (the address of a struct lwc_calls); every
  * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
  *
- * INTRODUCE: give a context a descriptor of another one (the argument), so that
- * it can switch there by itself.  Both are named by descriptors of the caller's
- * and neither is current.  The new descriptor carries the right to switch and
- * nothing else (of its creator: what that lent); one that is there already is
- * left as it is.  Returns its number in the table of the first.
+ * INTRODUCE: give a context a descriptor of another one (the argument), so
+ * that it can switch there by itself.  Both are named by descriptors of the
+ * caller's and neither is current.  The new descriptor carries the right to
+ * switch and nothing else (of its creator: what that lent); one that is there
+ * already is left as it is.  Returns its number in the table of the first.
+ * With LWC_CLEAN_ONLY beside the argument a switch by the new descriptor is
+ * refused (ESTALE) unless the other one is clean (10.3); it is another name
+ * than one without.
+ *
+ * SNAPSHOT: what a suspended context is now becomes its snapshot, in place of
+ * an earlier one (contract 10).  From then on lwDiscardSwitch() out of it
+ * rolls it back instead of destroying it.
+ *
+ * ROLLBACK: a suspended context becomes what its snapshot is.  Returns the
+ * number of pages that were undone.  Both want every right over it.
  */
 #define	LWC_CONTROL_DESTROY	1
 #define	LWC_CONTROL_ALLOW	2
 #define	LWC_CONTROL_INTRODUCE	3
+#define	LWC_CONTROL_SNAPSHOT	4
+#define	LWC_CONTROL_ROLLBACK	5
+/* Beside the descriptor that is INTRODUCE's argument. */
+#define	LWC_CLEAN_ONLY		0x100000000
 /* System call number n is bit n % 64 of word n / 64. */
 #define	LWC_CALLS_MAX		1024
 struct lwc_calls {
@@ -200,7 +217,10 @@ int	lwCreate(const struct lwc_spec *specs, int nspecs, int *src,
 int	lwSwitch(int to, const uint64_t *to_args, int n, int *src,
 	    uint64_t *src_args, int *num_args);
 
-/* The same, but destroy the current context (3.4).  Returns only on failure. */
+/*
+ * The same, but destroy the current context (3.4), or roll it back to its
+ * snapshot (10.3).  Returns only on failure.
+ */
 int	lwDiscardSwitch(int to, const uint64_t *to_args, int n);
 
 /* Take resources out of a descriptor's rights, for ever (contract 4). */
@@ -222,7 +242,7 @@ int	lwGetlwc(void);
 /* Facts about a context, for people and for tests (contract 8.1). */
 int	lwInfo(int lwc, struct lwc_info *info);
 
-/* End a context, introduce two, or give up system calls: see above. */
+/* End a context, introduce two, roll one back, give up calls: see above. */
 int	lwControl(int lwc, int command, uint64_t argument);
 
 #ifdef __cplusplus

@@ -280,7 +280,7 @@ CASE(control_introduce_refuses, "what names no two suspended contexts")
 	REQUIRE_ERRNO(EBADF, introduce(p[0], a));
 	REQUIRE_ERRNO(EBADF, introduce(a, p[0]));
 	REQUIRE_ERRNO(EBADF, lwControl(a, LWC_CONTROL_INTRODUCE,
-	    0x100000000ULL | b));
+	    0x200000000ULL | b));
 	REQUIRE_ERRNO(EINVAL, introduce(a, a));
 	REQUIRE_ERRNO(EINVAL, introduce(a, me));
 	REQUIRE_ERRNO(EINVAL, introduce(me, a));

@@ -1,6 +1,6 @@
 // Generated from freebsd-kmod/sys/lwc.h by lwc-bindgen; do not edit.
 
-pub const LWC_ABI_VERSION: u32 = 3;
+pub const LWC_ABI_VERSION: u32 = 4;
 pub const LWC_FAILED: i32 = -1;
 pub const LWC_SWITCHED: i32 = -2;
 pub const LWC_TRAPPED: i32 = -3;
@@ -39,9 +39,14 @@ pub const LWC_STATE_SUSPENDED: u32 = 2;
 pub const LWC_STATE_NEW: u32 = 3;
 pub const LWC_STATE_DEAD: u32 = 4;
 pub const LWC_STATE_PREEMPTED: u32 = 5;
+pub const LWC_HAS_SNAPSHOT: u32 = 1;
+pub const LWC_IS_CLEAN: u32 = 2;
 pub const LWC_CONTROL_DESTROY: u32 = 1;
 pub const LWC_CONTROL_ALLOW: u32 = 2;
 pub const LWC_CONTROL_INTRODUCE: u32 = 3;
+pub const LWC_CONTROL_SNAPSHOT: u32 = 4;
+pub const LWC_CONTROL_ROLLBACK: u32 = 5;
+pub const LWC_CLEAN_ONLY: u64 = 4294967296;
 pub const LWC_CALLS_MAX: u32 = 1024;
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -85,7 +90,8 @@ pub struct lwc_info {
     pub li_contexts: u64,
     pub li_resident: u64,
     pub li_private: u64,
-    pub li_spare: [u64; 4usize],
+    pub li_rollback: u64,
+    pub li_spare: [u64; 3usize],
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

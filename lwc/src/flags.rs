@@ -21,8 +21,17 @@ bitflags::bitflags! {
         const TRAP_FAULT = LWC_TRAP_FAULT;
         /// So does any other end of it: exit(3), abort(3), a fatal signal.
         const TRAP_EXIT = LWC_TRAP_EXIT;
+        /// It can be rolled back ([`Handle::snapshot`](crate::Handle::snapshot)).
+        /// The process backend prepares a context for that when it is made, and
+        /// such a one makes no processes and no threads (EPERM); the kernel backend
+        /// needs no flag.
+        const ROLLBACK = PREPARE;
     }
 }
+
+/// Among the flags of lwCreate, in this crate alone: the new context is to be
+/// rolled back.
+pub(crate) const PREPARE: u32 = 1 << 30;
 
 /// How much [`confine`](crate::confine) leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,7 @@ const CRATE: Rooms<'_> = &[
 /// The process backend's.
 const PROCESS: Rooms<'_> = &[
     ("wire", &[]),
+    ("keeper", &["wire"]),
     ("shapes", &[]),
     ("state", &["wire"]),
     ("root", &["state", "wire"]),
@@ -58,7 +59,9 @@ const PROCESS: Rooms<'_> = &[
     ("guard", &["root", "state"]),
     (
         "calls",
-        &["ask", "guard", "park", "root", "shapes", "state", "wire"],
+        &[
+            "ask", "guard", "keeper", "park", "root", "shapes", "state", "wire",
+        ],
     ),
 ];
 

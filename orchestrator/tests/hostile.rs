@@ -287,17 +287,24 @@ fn nothing_is_left_behind() {
         assert_eq!(text(&out.stdout).trim(), "0");
         return;
     }
-    // Contexts are children of the program; orphans would have its name.
-    let left: Vec<_> = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|e| {
-            let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
-            let cmd = std::fs::read_to_string(e.path().join("cmdline")).unwrap_or_default();
-            (stat.split_whitespace().nth(3)? == pid.to_string()
-                || cmd.contains(folder.path("chain.toml").to_str()?))
-            .then_some(stat)
-        })
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    // Contexts are children of the program; orphans would have its name. Keepers
+    // of snapshots end by themselves when their creators have.
+    let left = || -> Vec<String> {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|e| {
+                let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
+                let cmd = std::fs::read_to_string(e.path().join("cmdline")).unwrap_or_default();
+                (stat.split_whitespace().nth(3)? == pid.to_string()
+                    || cmd.contains(folder.path("chain.toml").to_str()?))
+                .then_some(stat)
+            })
+            .collect()
+    };
+    let begun = std::time::Instant::now();
+    while !left().is_empty() && begun.elapsed() < std::time::Duration::from_secs(10) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(left().is_empty(), "{:?}", left());
 }

@@ -53,7 +53,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Maps it.
+    /// So many bytes, each page of them touched or none.
     ///
     /// # Panics
     /// When the system has none.

@@ -168,6 +168,9 @@ dispatch! {
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
     parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
+    snapshot(fd: RawFd) -> Result<()>;
+    roll_back(fd: RawFd) -> Result<u64>;
+    rollback_support() -> Result<()>;
     confine(how: Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

@@ -65,6 +65,10 @@ pub(crate) struct Step {
     pub(super) wrong: bool,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
+    /// The copy can be rolled back in place.
+    pub(super) marked: bool,
+    /// It has served, and waits to be.
+    pub(super) dirty: bool,
     pub(crate) setup: SetupTimings,
 }
 
@@ -125,7 +129,7 @@ impl std::fmt::Debug for LiveChain {
 pub struct Counts {
     /// Round trips of lwSwitch from the root to a function's context and back.
     pub switches: u64,
-    /// Copies that were used once and thrown away.
+    /// Copies that were rolled back, or thrown away, after one invocation.
     pub rollbacks: u64,
     /// Copies made of snapshots.
     pub copies: u64,

@@ -3,7 +3,9 @@
 use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way};
 use super::error::{Cause, EndText};
 use super::snapshot::{end_of, word};
+use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
+use std::sync::Once;
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
@@ -155,6 +157,7 @@ impl Contexts {
                         // waits yet.
                         self.call(i, from, &[word::WARM_UP], deadline)?;
                         self.steps[i].copy = Some(copy);
+                        self.mark(i);
                         self.linked = false;
                         self.settled = false;
                         return Ok(from);
@@ -193,20 +196,79 @@ impl Contexts {
         }
     }
 
-    /// Step 7 of the life, once the copy has given its answer: it serves no more.
-    /// It ends off the path of the invocation. Until then it may run on, where
+    /// A new copy's state is what it is rolled back to after each invocation,
+    /// where the backend can do that. Elsewhere, as before, a new one is made.
+    fn mark(&mut self, i: usize) {
+        self.steps[i].dirty = false;
+        let wanted = self.chain.isolation == Isolation::Invocation;
+        let marked = wanted.then(|| self.ask_snapshot(i, word::MARK));
+        self.steps[i].marked = matches!(marked, Some(Ok(_)));
+        if let Some(Err(why)) = marked {
+            // Once: it is the same for all copies.
+            static SAID: Once = Once::new();
+            SAID.call_once(|| log::info!("a new copy for each invocation, no rollback: {why}"));
+        }
+    }
+
+    /// Has a step's snapshot do something about its copy. Its word for it.
+    fn ask_snapshot(&mut self, i: usize, what: u64) -> Result<u64, String> {
+        let snapshot = self.steps[i].snapshot.handle();
+        let deadline = MonotonicTime::now() + COPY_TIMEOUT;
+        self.counts.switches += 1;
+        let mut event = snapshot.switch_until(&[what], deadline);
+        loop {
+            match event {
+                Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
+                    match args.first() {
+                        Some(&word::READY) => return Ok(args.get(1).copied().unwrap_or(0)),
+                        // Of its copies it tells late.
+                        Some(&word::UNEXPECTED | &word::ENDED) if self.apart => {}
+                        _ => return Err(self.steps[i].control.error()),
+                    }
+                }
+                Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
+                Ok(_) => return Err("it ended".into()),
+                Err(e) => return Err(e.to_string()),
+            }
+            event = lwc::await_switch(deadline);
+        }
+    }
+
+    /// Step 7 of the life, once the copy has given its answer: it is rolled back,
+    /// or serves no more. That is off the path of the invocation. Until then it may run on, where
     /// contexts are processes; what it said was read once, and the next function
     /// reads a copy of what it wrote (`invocation.rs`).
     pub(super) fn roll_back(&mut self, i: usize) {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
         self.counts.rollbacks += 1;
-        step.used = step.copy.take();
+        if step.marked {
+            step.dirty = true;
+        } else {
+            step.used = step.copy.take();
+        }
     }
 
-    /// Ends the copies that have served, all at once: each is waited for before
-    /// the next copy of its function is made.
+    /// Rolls the copies back that have served. The others end, all at once: each is
+    /// waited for before the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
+        for i in 0..self.steps.len() {
+            if !std::mem::take(&mut self.steps[i].dirty) || self.steps[i].copy.is_none() {
+                continue;
+            }
+            match self.ask_snapshot(i, word::ROLL_BACK) {
+                Ok(pages) => {
+                    log::trace!("rolled back: step {}, {pages} pages", i + 1);
+                    // As for a new one; nobody runs who could write there.
+                    self.steps[i].control.forget();
+                }
+                Err(why) => {
+                    let name = &self.steps[i].function.name;
+                    log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
+                    self.retire(i);
+                }
+            }
+        }
         for used in self.steps.iter().filter_map(|s| s.used.as_ref()) {
             let _ = used.kill();
         }
@@ -214,6 +276,7 @@ impl Contexts {
 
     /// Step 8 of the life: the copy goes; the next comes from the snapshot.
     pub(super) fn retire(&mut self, i: usize) {
+        self.steps[i].dirty = false;
         let Some(copy) = self.steps[i].copy.take() else {
             return;
         };

@@ -352,6 +352,7 @@ mod tests {
             relay: from_function,
             apart: true,
             keep_input,
+            rolled_back: false,
             probes: Probes::Refused,
         });
     }

@@ -32,7 +32,12 @@ pub(crate) mod word {
     pub(crate) const LINK: u64 = 5;
     /// Root to snapshot: end the last copy, which its neighbours may name.
     pub(crate) const DISMISS: u64 = 6;
-    /// Snapshot: loaded, initialised, in the sandbox; and whenever it waits.
+    /// Root to snapshot: the last copy's state is what it is rolled back to.
+    pub(crate) const MARK: u64 = 7;
+    /// Root to snapshot: roll the last copy back, and clear its output region.
+    pub(crate) const ROLL_BACK: u64 = 8;
+    /// Snapshot: loaded, initialised, in the sandbox; and whenever it waits. After
+    /// a rollback, how many pages were undone.
     pub(crate) const READY: u64 = 10;
     /// Copy: in the sandbox.
     pub(crate) const COPY_READY: u64 = 11;
@@ -78,6 +83,8 @@ pub(crate) struct Parts<'a> {
     /// Whether an input is copied before the handler sees it: who wrote it may
     /// still run, and write.
     pub(crate) keep_input: bool,
+    /// Whether copies are rolled back, where the backend can do that.
+    pub(crate) rolled_back: bool,
     pub(crate) probes: Probes,
 }
 
@@ -200,6 +207,12 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
         let event = to.switch(&reply);
         to = root;
         reply = match event {
+            Ok(Event::Switched { from, args })
+                if from == Some(root)
+                    && matches!(args.first(), Some(&(word::MARK | word::ROLL_BACK))) =>
+            {
+                roll(copy.as_ref(), args[0] == word::MARK, parts)
+            }
             Ok(Event::Switched { from, args }) if from == Some(root) => {
                 // The last copy's descriptor goes; it is dead, or dies, though
                 // its neighbours may still name it. A root whose contexts are
@@ -236,6 +249,26 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
     }
 }
 
+/// The present state of the copy is its snapshot, or it goes back to that.
+fn roll(copy: Option<&Context>, mark: bool, parts: &Parts<'_>) -> [u64; 5] {
+    let done = copy.map(|copy| {
+        if mark {
+            return copy.snapshot().map(|()| 0);
+        }
+        // It runs no more until it is switched to: nobody writes there again.
+        copy.roll_back()
+            .and_then(|pages| parts.output.erase().map(|()| pages))
+    });
+    match done {
+        Some(Ok(pages)) => [word::READY, pages, 0, 0, 0],
+        Some(Err(e)) => {
+            parts.control.put_status(1, e.to_string().as_bytes());
+            [word::FAILED, e.errno().raw() as u64, 0, 0, 0]
+        }
+        None => [word::FAILED, libc::ESRCH as u64, 0, 0, 0],
+    }
+}
+
 /// The end of a copy, as [`word::ENDED`] tells it.
 pub(crate) fn end_of(args: &[u64]) -> End {
     let at = |i: usize| args.get(i).copied().unwrap_or(0);
@@ -249,8 +282,12 @@ fn copy_self(
     state: &HostState<'_>,
     loaded: &Loaded,
 ) -> lwc::Result<Context> {
+    let mut flags = Flags::TRAP_FAULT | Flags::TRAP_EXIT;
+    if parts.rolled_back && lwc::rollback_support().is_ok() {
+        flags |= Flags::ROLLBACK;
+    }
     // SAFETY: the copy runs `serve` and never returns here.
-    match unsafe { lwc::create(&[], Flags::TRAP_FAULT | Flags::TRAP_EXIT)? } {
+    match unsafe { lwc::create(&[], flags)? } {
         Created::Creator(context) => Ok(context),
         Created::New(_) => {
             // What other copies wrote there for others, answers or not. Those

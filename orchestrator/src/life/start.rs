@@ -101,6 +101,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
+                rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
             let (snapshot, setup) =
@@ -134,6 +135,8 @@ impl LiveChain {
                 id: 0,
                 wrong: false,
                 used: None,
+                marked: false,
+                dirty: false,
                 setup,
             })
             .collect();

@@ -7,6 +7,9 @@
 //! ```
 
 mod api;
+#[cfg(target_os = "linux")]
+mod s10_programs;
+mod s10_rollback;
 mod s1_objects;
 mod s2_create;
 mod s3_switch;
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         s7_hostile::CASES,
         s8_info::CASES,
         s9_limits::CASES,
+        s10_rollback::CASES,
+        #[cfg(target_os = "linux")]
+        s10_programs::CASES,
         api::CASES,
     ])
 }

@@ -7,8 +7,8 @@ use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
 use crate::time::MonotonicTime;
 use lwc_sys::{
-    LWC_CONTROL_DESTROY, LWC_CONTROL_INTRODUCE, LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL,
-    lwc_info, lwc_spec,
+    LWC_CONTROL_DESTROY, LWC_CONTROL_INTRODUCE, LWC_CONTROL_ROLLBACK, LWC_CONTROL_SNAPSHOT,
+    LWC_SELF, LWC_SWITCHED, LWC_TRAPPED, LWC_UNTIL, lwc_info, lwc_spec,
 };
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
@@ -66,6 +66,7 @@ fn trapped(src: i32, count: u32, room: &Room) -> Event {
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
+    let flags = flags & !crate::flags::PREPARE;
     let raw = raw(specs);
     let (mut src, mut count) = (-1, WORDS as i32);
     let mut room: Room = [MaybeUninit::uninit(); WORDS];
@@ -337,6 +338,41 @@ pub(crate) fn introduce(to: RawFd, whom: RawFd) -> Result<RawFd> {
     Ok(fd)
 }
 
+/// lwControl, LWC_CONTROL_SNAPSHOT.
+#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
+pub(crate) fn snapshot(desc: RawFd) -> Result<()> {
+    roll("snapshot", desc, LWC_CONTROL_SNAPSHOT).map(drop)
+}
+
+/// lwControl, LWC_CONTROL_ROLLBACK: the number of pages that were undone.
+#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
+pub(crate) fn roll_back(desc: RawFd) -> Result<u64> {
+    roll("roll_back", desc, LWC_CONTROL_ROLLBACK)
+}
+
+fn roll(call: &'static str, desc: RawFd, command: u32) -> Result<u64> {
+    let number = number(call, Some(desc))?;
+    // SAFETY: the commands have no argument. What a rollback undoes is another
+    // context's memory; that which this one shares with it stays as it is.
+    let pages = unsafe { lwc_sys::lwControl(number, command as i32, 0) };
+    u64::try_from(pages).map_err(|_| {
+        let error = Error::last(call, format!("of descriptor {desc}"));
+        let what = match error.errno() {
+            Errno::EPERM => format!("descriptor {desc} does not have every right over its context"),
+            Errno::EBUSY => format!("the context of descriptor {desc} does not wait"),
+            Errno::ENOENT => format!("the context of descriptor {desc} has no snapshot"),
+            Errno::EINVAL => format!(
+                "the context of descriptor {desc} has what cannot be brought back: locked memory or a kernel queue"
+            ),
+            Errno::ENOMEM if command == LWC_CONTROL_ROLLBACK => {
+                format!("no memory: the context of descriptor {desc} was destroyed")
+            }
+            _ => return error,
+        };
+        Error::new(call, error.errno(), what)
+    })
+}
+
 /// Whether a context waits to be switched to: it does unless it is the current
 /// one, for nobody else runs.
 pub(crate) fn parked(of: RawFd) -> Result<bool> {
@@ -412,4 +448,19 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     // SAFETY: the addresses belong to the region until this moment, when its
     // owner gives them up.
     unsafe { libc::munmap(addr as *mut libc::c_void, len) };
+}
+
+// Clause 10 is not in the module yet.
+const NO_ROLLBACK: &str = "the kernel backend does not roll back yet; make a new context instead";
+
+pub(crate) fn snapshot(_fd: RawFd) -> Result<()> {
+    Err(Error::new("snapshot", Errno::ENOTSUP, NO_ROLLBACK))
+}
+
+pub(crate) fn roll_back(_fd: RawFd) -> Result<u64> {
+    Err(Error::new("roll_back", Errno::ENOTSUP, NO_ROLLBACK))
+}
+
+pub(crate) fn rollback_support() -> Result<()> {
+    Err(Error::new("rollback_support", Errno::ENOTSUP, NO_ROLLBACK))
 }

@@ -122,6 +122,7 @@ extern "C" fn after_fork() {
             c.disown(false);
         }
         drop(rt.bell_fd.take());
+        drop(rt.keeper.take());
         // Shared memory stays as it is (6.3), and known.
         let objects = std::mem::take(&mut rt.objects);
         std::mem::forget(rt);

@@ -18,6 +18,7 @@
 //! * [`root`]: life and death of all contexts, by the kernel's word;
 //! * [`owner`]: what a context does for others while it waits: it trusts nothing
 //!   that it is asked, and asks nobody;
+//! * [`keeper`]: who rolls back the copies of a context, a process of its own;
 //! * [`ask`]: how one context asks another;
 //! * [`park`]: the wait for the baton, the one place that calls `owner`;
 //! * [`guard`]: the one lock over the state;
@@ -35,6 +36,7 @@
 mod ask;
 mod calls;
 mod guard;
+mod keeper;
 mod owner;
 mod park;
 mod root;
@@ -52,5 +54,6 @@ pub(crate) use calls::parked::parked_together;
 pub(crate) use calls::regions::{
     region_erase, region_map, region_read_only, region_seal, region_unmap,
 };
+pub(crate) use calls::rollback::{roll_back, rollback_support, snapshot};
 pub(crate) use calls::switch::{await_switch, lw_create, lw_discard_switch, lw_switch};
 pub(crate) use calls::syscall::{lw_syscall, read_memory, write_memory};

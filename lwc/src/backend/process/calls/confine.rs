@@ -24,9 +24,12 @@
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, HIGH, NUMBER, give, jump, load, op};
+use super::rollback;
+use super::seccomp::{FORKS, any, apply, invalid, program};
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
+use crate::backend::process::keeper::service::FAULTS;
+use crate::backend::process::keeper::start::OWN_FILES;
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
@@ -36,15 +39,9 @@ use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
 use nix::errno::Errno;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
-};
-use std::collections::BTreeMap;
+use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
@@ -160,15 +157,6 @@ const TRAPPED: &[i64] = &[
     libc::SYS_msgget,
     libc::SYS_semget,
 ];
-
-#[cfg(target_arch = "x86_64")]
-const TRAPPED_HERE: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
-#[cfg(not(target_arch = "x86_64"))]
-const TRAPPED_HERE: &[i64] = &[];
-
-fn invalid(e: impl std::fmt::Display) -> Error {
-    confine_error(Errno::EINVAL, e.to_string())
-}
 
 /// That the 32 low bits of argument `arg`, which are all that the kernel looks
 /// at in these, satisfy `op` `value`.
@@ -313,10 +301,6 @@ impl Layout {
     }
 }
 
-fn any(calls: &[i64]) -> Rules {
-    calls.iter().map(|&n| (n, Vec::new())).collect()
-}
-
 /// What the strict sandbox asks of the futex(2) with which a context waits to be
 /// switched to: words of its arguments, by number, and their values.
 fn sleep(rt: &Runtime) -> Vec<(u32, u64)> {
@@ -325,96 +309,6 @@ fn sleep(rt: &Runtime) -> Vec<(u32, u64)> {
         sleep.push((3, 0));
     }
     sleep
-}
-
-/// One program of both lists. The kernel runs every program of a process, from
-/// its beginning, for each call that it makes, and a switch is two: so there is
-/// one, and it begins with the futex(2) with which a context waits.
-///
-/// ```text
-/// futex(2) with these arguments   run it
-/// on the list `trapped`           SIGSYS: never tried by an honest function
-/// on the list `allowed`           run it
-/// anything else                   EPERM
-/// ```
-fn program(trapped: Rules, allowed: Rules, futex: &[(u32, u64)]) -> Result<BpfProgram> {
-    /// Stands for "look at the other list", and is in no program that is installed.
-    const GO_ON: u16 = 1;
-    let compile = |rules, otherwise, matched| -> Result<BpfProgram> {
-        #[cfg(target_arch = "x86_64")]
-        let arch = TargetArch::x86_64;
-        #[cfg(target_arch = "aarch64")]
-        let arch = TargetArch::aarch64;
-        SeccompFilter::new(rules, otherwise, matched, arch)
-            .and_then(TryInto::try_into)
-            .map_err(invalid)
-    };
-    let mut traps = compile(
-        trapped,
-        SeccompAction::Trace(GO_ON.into()),
-        SeccompAction::Trap,
-    )?;
-    let allows = compile(
-        allowed,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-    )?;
-    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
-    let len = traps.len();
-    for (at, i) in traps.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
-        *i = convert(op(
-            libc::BPF_JMP | libc::BPF_JA,
-            0,
-            0,
-            (len - at - 1) as u32,
-        ));
-    }
-    let mut all: BpfProgram = futex_first(futex).into_iter().map(convert).collect();
-    all.extend(traps);
-    all.extend(allows);
-    Ok(all)
-}
-
-/// Lets futex(2) through if its arguments are these; goes on with what follows
-/// for all else.
-fn futex_first(arguments: &[(u32, u64)]) -> Vec<libc::sock_filter> {
-    let mut tests = vec![(ARCHITECTURE, ARCH), (NUMBER, libc::SYS_futex as u32)];
-    for &(number, value) in arguments {
-        let at = ARGUMENTS + 8 * number;
-        tests.push((at, value as u32));
-        if number != 1 {
-            // The operation is an int, of which the kernel looks at no more.
-            tests.push((at + HIGH, (value >> 32) as u32));
-        }
-    }
-    let len = 2 * tests.len() + 1;
-    let mut first = Vec::with_capacity(len);
-    for (at, value) in tests {
-        first.push(load(at));
-        let past = (len - first.len() - 1) as u8;
-        first.push(jump(libc::BPF_JEQ, value, 0, past));
-    }
-    first.push(give(libc::SECCOMP_RET_ALLOW));
-    first
-}
-
-fn convert(i: libc::sock_filter) -> sock_filter {
-    sock_filter {
-        code: i.code,
-        jt: i.jt,
-        jf: i.jf,
-        k: i.k,
-    }
-}
-
-fn install(program: &BpfProgram) -> Result<()> {
-    seccompiler::apply_filter(program).map_err(|e| {
-        Error::new(
-            "confine",
-            Errno::last(),
-            format!("installing a seccomp filter: {e}"),
-        )
-    })
 }
 
 fn confine_error(errno: Errno, what: String) -> Error {
@@ -433,6 +327,10 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
+    if creating {
+        // For want of one its copies are not rolled back; lwCreate says so.
+        let _ = rollback::prepare(rt, false);
+    }
     if !creating {
         if rt.shared_table && !rt.is_root() {
             return Err(confine_error(
@@ -481,10 +379,10 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
                 vec![when(0, SeccompCmpOp::Eq, line as u64)?],
             );
         }
-        allowed.insert(libc::SYS_close, Vec::new());
+        allowed.insert(libc::SYS_close, closing(rt)?);
     }
     let mut trapped = any(TRAPPED);
-    trapped.extend(any(TRAPPED_HERE));
+    trapped.extend(any(FORKS));
     if creating {
         allowed.extend(any(CREATE));
         allowed.insert(SYS_FUTEX_WAKE, Vec::new());
@@ -500,11 +398,28 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_fcntl, commands);
         let fork = clone_flags();
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
+        if rt.keeper.is_some() {
+            // Of its copies: what they hand to the keeper when they are born.
+            let faults = FAULTS as u64;
+            let only = vec![when(0, SeccompCmpOp::Eq, faults)?];
+            allowed.insert(libc::SYS_userfaultfd, only);
+            let others = vec![when(0, SeccompCmpOp::Ne, faults)?];
+            trapped.insert(libc::SYS_userfaultfd, others);
+            let mut files = Vec::new();
+            for (name, flags) in OWN_FILES {
+                files.push(all(vec![
+                    whole(1, SeccompCmpOp::Eq, name.as_ptr() as u64)?,
+                    low(2, SeccompCmpOp::Eq, flags as u64)?,
+                ])?);
+            }
+            allowed.insert(libc::SYS_openat, files);
+        }
         trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
         let options = [
             libc::PR_GET_TID_ADDRESS,
             libc::PR_SET_NO_NEW_PRIVS,
             libc::PR_SET_DUMPABLE,
+            libc::PR_SET_PTRACER,
         ];
         let rules: Result<Vec<_>> = options
             .iter()
@@ -521,11 +436,28 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         trapped.insert(libc::SYS_clone, Vec::new());
     }
     let sleeps = if creating { Vec::new() } else { sleep(rt) };
-    install(&program(trapped, allowed, &sleeps)?)?;
+    apply(&program(trapped, allowed, &sleeps)?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
     mode::set_confined(!creating);
     Ok(())
+}
+
+/// Descriptors that are received lie below, and few others.
+const RECEIVED: u64 = 64;
+
+/// What a context in the strict sandbox closes: what it likes. In one that can be
+/// rolled back its keeper is told of each, which takes time; numbers that are
+/// nobody's are refused before.
+fn closing(rt: &Runtime) -> Result<Vec<SeccompRule>> {
+    if !mode::is_kept() {
+        return Ok(Vec::new());
+    }
+    let mut rules = vec![when(0, SeccompCmpOp::Lt, RECEIVED)?];
+    for own in rt.own_descriptors() {
+        rules.push(when(0, SeccompCmpOp::Eq, own as u64)?);
+    }
+    Ok(rules)
 }
 
 /// Puts the current context's doorbell where it stays for ever.
@@ -609,82 +541,5 @@ mod tests {
         assert!(Layout::of("").is_none());
         // The one that there is.
         assert!(Layout::note().is_ok());
-    }
-
-    /// What the kernel would answer to a call.
-    fn run(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
-        let data: Vec<u8> = [number as u32, ARCH]
-            .into_iter()
-            .flat_map(u32::to_ne_bytes)
-            .chain([0; 8])
-            .chain(arguments.into_iter().flat_map(u64::to_ne_bytes))
-            .collect();
-        let (mut a, mut at) = (0u32, 0);
-        loop {
-            let i = &program[at];
-            at += 1;
-            let skip = |yes| usize::from(if yes { i.jt } else { i.jf });
-            let code = u32::from(i.code);
-            match code & 7 {
-                libc::BPF_LD => {
-                    let from = i.k as usize;
-                    a = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
-                }
-                libc::BPF_ALU => a &= i.k,
-                libc::BPF_RET => return i.k,
-                libc::BPF_JMP => {
-                    at += match code & 0xf0 {
-                        libc::BPF_JA => i.k as usize,
-                        libc::BPF_JEQ => skip(a == i.k),
-                        libc::BPF_JGT => skip(a > i.k),
-                        libc::BPF_JGE => skip(a >= i.k),
-                        other => panic!("test {other:#x}"),
-                    };
-                }
-                other => panic!("instruction {other:#x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn one_program_is_both_lists_and_the_sleep_is_first() {
-        let when_equal = |value| vec![when(0, SeccompCmpOp::Eq, value).unwrap()];
-        let mut trapped = any(&[libc::SYS_ptrace]);
-        let not_five = vec![when(0, SeccompCmpOp::Ne, 5).unwrap()];
-        trapped.insert(libc::SYS_clone, not_five);
-        let mut allowed = any(&[libc::SYS_getpid, libc::SYS_ptrace]);
-        allowed.insert(libc::SYS_clone, when_equal(5));
-        allowed.insert(libc::SYS_futex, when_equal(9));
-        let bell = 0x7f00_1234_5678;
-        let sleep = [(1, 0), (0, bell), (3, 0)];
-        let all = program(trapped, allowed, &sleep).unwrap();
-        let allow = libc::SECCOMP_RET_ALLOW;
-        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-        for (number, arguments, answer) in [
-            (libc::SYS_getpid, [0; 6], allow),
-            (libc::SYS_read, [0; 6], eperm),
-            (libc::SYS_ptrace, [0; 6], libc::SECCOMP_RET_TRAP),
-            (libc::SYS_clone, [5, 0, 0, 0, 0, 0], allow),
-            (libc::SYS_clone, [6, 0, 0, 0, 0, 0], libc::SECCOMP_RET_TRAP),
-            (libc::SYS_futex, [bell, 0, 1, 0, 7, 7], allow),
-            (libc::SYS_futex, [bell, 1 << 32, 1, 0, 7, 7], allow),
-            (libc::SYS_futex, [bell, 1, 1, 0, 0, 0], eperm),
-            (libc::SYS_futex, [bell + 4, 0, 1, 0, 0, 0], eperm),
-            (libc::SYS_futex, [bell + (1 << 32), 0, 1, 0, 0, 0], eperm),
-            (libc::SYS_futex, [bell, 0, 1, 1 << 40, 0, 0], eperm),
-            (libc::SYS_futex, [bell, 0, 1, 8, 0, 0], eperm),
-            (libc::SYS_futex, [9, 3, 1, 8, 0, 0], allow),
-        ] {
-            assert_eq!(
-                run(&all, number, arguments),
-                answer,
-                "{number} {arguments:x?}"
-            );
-        }
-        assert!(
-            all.iter()
-                .all(|i| i.k & 0x7fff_0000 != libc::SECCOMP_RET_TRACE
-                    || u32::from(i.code) & 7 != libc::BPF_RET)
-        );
     }
 }

@@ -4,7 +4,7 @@
 use super::fork::fork;
 use super::init_child::become_new;
 use super::prepared::{CALL, Inherited, Prepared};
-use super::supervisor;
+use super::{rollback, supervisor};
 use crate::backend::process::ask::{Answered, answer, ask, ask_with, destroy, hold};
 use crate::backend::process::root::register::Registration;
 use crate::backend::process::root::{end, register};
@@ -19,6 +19,7 @@ use crate::backend::process::wire::mapped::{Mapped, seal_writes};
 use crate::backend::process::wire::message::Request;
 use crate::backend::process::wire::pair::Pair;
 use crate::error::{Error, Result};
+use crate::flags::PREPARE;
 use crate::spec::{Access, Spec, What};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -38,6 +39,10 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
         .iter()
         .any(|s| s.what == What::Files(None) && s.access == Access::Share);
     let trapped = flags & lwc_sys::LWC_TRAP_SYSCALL != 0;
+    let kept = flags & PREPARE != 0;
+    if kept {
+        rollback::prepare(rt, trapped || shared_table)?;
+    }
     if trapped && shared_table {
         return Err(Error::new(
             CALL,
@@ -56,7 +61,7 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     inherit_bells(rt, &prepared, index, true);
     let pid = fork(shared_table);
     if pid == 0 {
-        become_new(rt, prepared, specs, flags);
+        become_new(rt, prepared, specs, flags & !PREPARE);
         return Ok(Forked::New);
     }
     let fork_error = Errno::last();
@@ -107,7 +112,11 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     c.hold(true);
     c.mine = Rights::all();
     c.granted = Rights::granted_by(specs);
-    Ok(Forked::Creator(c.desc))
+    let desc = c.desc;
+    if let Some(keeper) = rt.keeper.as_mut().filter(|_| kept) {
+        keeper.kept.push(id);
+    }
+    Ok(Forked::Creator(desc))
 }
 
 /// Which doorbells the fork to come takes along: the new context's own, and of
@@ -185,12 +194,12 @@ fn prepare(
     shared_table: bool,
 ) -> Result<(Prepared, usize)> {
     let (registration, creator, own, index) = if rt.is_root() {
-        let r = register::register(rt, rt.id, flags)?;
+        let r = register::register(rt, rt.id, flags & !PREPARE)?;
         let index = r.channel;
         (r, None, None, index)
     } else {
         let request = Request::Register {
-            flags,
+            flags: flags & !PREPARE,
             shared_table,
         };
         let r = registered(ask(rt, CALL, 0, request)?)?;
@@ -217,6 +226,7 @@ fn prepare(
         own,
         inherited: Vec::new(),
         shared_table,
+        kept: flags & PREPARE != 0,
     };
     match introduce_all(rt, specs, &mut prepared) {
         Ok(()) => Ok((prepared, index)),

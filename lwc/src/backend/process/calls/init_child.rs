@@ -1,7 +1,7 @@
 //! lwCreate, the new context's side: what it takes over, and what it leaves.
 
 use super::prepared::{CALL, Prepared};
-use super::{faults, trap};
+use super::{faults, rollback, trap};
 use crate::backend::process::guard::set_root_process;
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::memory;
@@ -91,12 +91,15 @@ fn init_child(
     }
     let (book, bell_fd) = (rt.book.take(), rt.bell_fd.take());
     let own = rt.self_fd.take();
+    let mut keeper = rt.keeper.take();
     if shared {
         // They are the creator's as much as ours: never close them here.
-        std::mem::forget((book, bell_fd, own));
+        std::mem::forget((book, bell_fd, own, keeper.take()));
     } else {
         // Now, before specifiers close their numbers.
         drop((book, bell_fd, own));
+        // Among our own still, so that specifiers do not close its number.
+        rt.keeper = keeper.take().filter(|_| prepared.kept);
     }
     rt.shared_table = shared;
     if shared {
@@ -192,6 +195,9 @@ fn init_child(
         rt.slots = Some(Slots::map(&*file)?);
     }
     apply(rt, specs, flags)?;
+    if let Some(keeper) = rt.keeper.take() {
+        rollback::enter(keeper, rt.id)?;
+    }
     if flags & lwc_sys::LWC_TRAP_SYSCALL == 0 {
         return Ok(None);
     }

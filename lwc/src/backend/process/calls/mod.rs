@@ -7,8 +7,9 @@
 //! * [`overlay`]: lwOverlay; [`regions`];
 //! * [`parked`]: who waits, all at one moment;
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
+//! * [`rollback`]: a snapshot, and back to it; [`noted`]: what is told of meanwhile;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`bpf`]: their instructions; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
 mod bpf;
@@ -21,12 +22,15 @@ pub(crate) mod handles;
 mod init_child;
 mod introduce;
 mod nested;
+mod noted;
 mod overlay;
 pub(crate) mod parked;
 mod parking;
 mod prepared;
 pub(crate) mod regions;
 mod registers;
+pub(crate) mod rollback;
+mod seccomp;
 mod supervisor;
 pub(crate) mod switch;
 pub(crate) mod syscall;

@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) own: Option<Registered>,
     pub(crate) inherited: Vec<Inherited>,
     pub(crate) shared_table: bool,
+    /// It is to be rolled back.
+    pub(crate) kept: bool,
 }
 
 impl Prepared {

@@ -1,7 +1,7 @@
 //! lwCreate's return in both, lwSwitch and lwDiscardSwitch.
 
 use super::create::{Forked, create};
-use super::nested;
+use super::{nested, rollback};
 use crate::backend::answers::Returned;
 use crate::backend::process::ask::{alive, hold};
 use crate::backend::process::guard::Guard;
@@ -12,6 +12,7 @@ use crate::backend::process::wire::bell::{ANCHORED, EXITED};
 use crate::backend::process::wire::pair::{WORDS, kind};
 use crate::error::{Error, Result};
 use crate::event::{Args, Event};
+use crate::flags::PREPARE;
 use crate::spec::{For, Spec, validate};
 use crate::time::MonotonicTime;
 use nix::errno::Errno;
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering;
 pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     const CALL: &str = "lwCreate";
     validate(CALL, specs, For::Create)?;
-    if flags & !lwc_sys::LWC_CREATE_FLAGS != 0 {
+    if flags & !(lwc_sys::LWC_CREATE_FLAGS | PREPARE) != 0 {
         return Err(Error::new(
             CALL,
             Errno::EINVAL,
@@ -35,6 +36,7 @@ pub(crate) fn lw_create(specs: &[Spec], flags: u32) -> Result<Returned> {
     let guards = lwc_sys::LWC_TRAP_FAULT | lwc_sys::LWC_TRAP_EXIT;
     let flags = flags | guard.rt().flags & guards;
     let made = if guard.rt().monitor.is_some() {
+        rollback::not_nested(flags)?;
         nested::create(guard.rt(), specs, flags)?
     } else {
         create(guard.rt(), specs, flags)?

@@ -7,6 +7,7 @@
 //! * [`book`]: the root's register of contexts;
 //! * [`rights`], [`ranges`]: what a descriptor lets its holder take;
 //! * [`memory`]: the address space, and which of it is shared memory files;
+//! * [`keeper`]: who rolls its copies back;
 //! * [`slots`]: places for contexts that a trapped one makes;
 //! * [`signals`]: what the kernel tells by a signal; [`alarm`]: a timer;
 //! * [`mode`]: trapped, confined.
@@ -14,6 +15,7 @@
 pub(crate) mod alarm;
 pub(crate) mod book;
 pub(crate) mod channel;
+pub(crate) mod keeper;
 pub(crate) mod memory;
 pub(crate) mod mode;
 pub(crate) mod ranges;

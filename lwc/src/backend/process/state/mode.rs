@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static TRAPPED: AtomicBool = AtomicBool::new(false);
 static CONFINED: AtomicBool = AtomicBool::new(false);
 static STRICT: AtomicBool = AtomicBool::new(false);
+static KEPT: AtomicBool = AtomicBool::new(false);
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
 
 /// Whether its system calls are trapped.
@@ -15,6 +16,15 @@ pub(crate) fn is_trapped() -> bool {
 
 pub(crate) fn set_trapped() {
     TRAPPED.store(true, Ordering::Relaxed);
+}
+
+/// Whether it can be rolled back.
+pub(crate) fn is_kept() -> bool {
+    KEPT.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_kept() {
+    KEPT.store(true, Ordering::Relaxed);
 }
 
 /// Whether it is in a sandbox.

@@ -3,6 +3,7 @@
 use super::alarm::Alarm;
 use super::book::Book;
 use super::channel::Channel;
+use super::keeper::Keeper;
 use super::memory::Objects;
 use super::rights::Rights;
 use super::signals;
@@ -10,7 +11,7 @@ use super::slots::Slots;
 use crate::backend::process::wire::bell::{Bell, OwnBell, PeerBell};
 use crate::backend::process::wire::gate;
 use crate::backend::process::wire::mapped::{Mapped, seal_writes};
-use crate::backend::process::wire::pair::WORDS;
+use crate::backend::process::wire::pair::{WORDS, note_place};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -62,6 +63,8 @@ pub(crate) struct Runtime {
     pub(crate) line: Option<OwnedFd>,
     /// A trapped call has perhaps interrupted the C library's allocator.
     pub(crate) fragile: bool,
+    /// Who rolls back the contexts made here.
+    pub(crate) keeper: Option<Keeper>,
     /// The root's, for waits with a deadline.
     pub(crate) alarm: Alarm,
 }
@@ -133,6 +136,7 @@ impl Runtime {
             slots: None,
             line: None,
             fragile: false,
+            keeper: None,
             alarm: Alarm::default(),
         })
     }
@@ -155,6 +159,7 @@ impl Runtime {
             .chain(self.objects.descriptors())
             .chain(self.book.iter().flat_map(Book::descriptors))
             .chain(more.into_iter().flatten().map(number))
+            .chain(self.keeper.iter().map(|k| k.sock.as_raw_fd()))
             .chain([self.self_desc])
             .filter(|&fd| fd >= 0)
     }
@@ -204,6 +209,7 @@ impl Runtime {
             half.seq.load(Ordering::Relaxed);
         }
         channel.peer_bell.touch();
+        note_place(index, &channel.pair, channel.side);
         self.channels[index] = Some(channel);
     }
 

@@ -43,7 +43,7 @@ impl Runtime {
         let answers = self.channels.get(index).and_then(Option::as_ref);
         self.expected = answers
             .map(|c| c.answered_by.unwrap_or(index))
-            .filter(|_| self.turns % ALL_IN_TURN != 0);
+            .filter(|_| !self.turns.is_multiple_of(ALL_IN_TURN));
     }
 
     /// The baton has come by a channel.

@@ -73,6 +73,18 @@ pub(crate) struct Bell {
     dead: AtomicU32,
 }
 
+/// Bytes of the page that mean something.
+pub(crate) const USED: usize = size_of::<Bell>();
+
+/// Where in the page the words of the baton are that a keeper sets: `received`,
+/// `gave_at`, `gave_to`, `to_had`.
+pub(crate) const BATON_AT: [usize; 4] = [
+    std::mem::offset_of!(Bell, received),
+    std::mem::offset_of!(Bell, gave_at),
+    std::mem::offset_of!(Bell, gave_to),
+    std::mem::offset_of!(Bell, to_had),
+];
+
 /// Times that a ringer tries to wake an owner that is on its way to sleep: some
 /// microseconds, as that way takes where the owner runs meanwhile. It does not
 /// give its processor up for that: on a loaded one others would have it first,

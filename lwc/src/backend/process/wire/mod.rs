@@ -7,12 +7,14 @@
 //! * [`pair`]: the page of two contexts, one half for each to write;
 //! * [`mapped`]: shared mappings of either;
 //! * [`message`], [`parts`]: requests and answers, encoded and decoded;
+//! * [`keep`]: what a keeper of snapshots is told;
 //! * [`fds`]: the backend's own descriptors, and passing them;
 //! * [`gate`]: the two places from which a trapped context calls the system.
 
 pub(crate) mod bell;
 pub(crate) mod fds;
 pub(crate) mod gate;
+pub(crate) mod keep;
 pub(crate) mod mapped;
 pub(crate) mod message;
 pub(crate) mod pair;

@@ -129,3 +129,29 @@ impl Half {
 pub(crate) struct Pair {
     pub(crate) halves: [Half; 2],
 }
+
+/// Bytes of a half before its payload.
+pub(crate) const HEAD: usize = std::mem::offset_of!(Half, payload);
+
+/// Where the pages of pairs are that the current context has, each with the side
+/// that is its own to write in the lowest bit; for who rolls it back.
+static PLACES: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
+/// The address of that list, and its length. It is the same in all contexts.
+pub(crate) fn places() -> (u64, usize) {
+    (PLACES.as_ptr() as u64, PLACES.len())
+}
+
+/// Notes the place of a channel's page. What was there before is there no more.
+/// A context with more channels than there are places cannot be rolled back.
+pub(crate) fn note_place(channel: usize, page: &Pair, side: usize) {
+    let at = std::ptr::from_ref(page) as u64;
+    for place in &PLACES {
+        if place.load(Ordering::Relaxed) & !1 == at {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+    if let Some(place) = PLACES.get(channel) {
+        place.store(at | side as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,65 @@
+//! The filter of a context that is to be rolled back.
+
+use super::seccomp::{FORKS, any, install};
+use crate::error::Result;
+use seccompiler::SeccompAction;
+
+/// Calls of a context that is to be rolled back which change nothing but its
+/// memory and registers, or nothing at all. (What they do to files and to peers
+/// is not undone, as it is not the context's.)
+const HARMLESS: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_lseek,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_uname,
+    libc::SYS_getrusage,
+    libc::SYS_times,
+    libc::SYS_futex,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getcpu,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrandom,
+    libc::SYS_get_robust_list,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigpending,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// From now on the keeper of the current context is told of every call of it that
+/// changes more than memory and registers, before it is made. EPERM: threads and
+/// processes, which would be nobody's to roll back; mincore(2), by which it could
+/// see which pages another has used that are zeros again.
+pub(crate) fn be_noted() -> Result<()> {
+    let refused = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_mincore];
+    install(
+        any(&[&refused, FORKS].concat()),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+    )?;
+    install(any(HARMLESS), SeccompAction::Trace(0), SeccompAction::Allow)
+}

@@ -1,0 +1,217 @@
+//! Filters of system calls.
+
+use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, HIGH, NUMBER, give, jump, load, op};
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
+use std::collections::BTreeMap;
+
+/// What to do about calls, by their number: a list of rules one of which must
+/// hold; none: always.
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Calls that make processes beside clone(2) and clone3(2).
+#[cfg(target_arch = "x86_64")]
+pub(super) const FORKS: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const FORKS: &[i64] = &[];
+
+pub(super) fn invalid(e: impl std::fmt::Display) -> Error {
+    Error::new("confine", Errno::EINVAL, e.to_string())
+}
+
+/// These calls, whatever their arguments are.
+pub(super) fn any(calls: &[i64]) -> Rules {
+    calls.iter().map(|&n| (n, Vec::new())).collect()
+}
+
+/// A program of one list.
+fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram> {
+    #[cfg(target_arch = "x86_64")]
+    let arch = TargetArch::x86_64;
+    #[cfg(target_arch = "aarch64")]
+    let arch = TargetArch::aarch64;
+    SeccompFilter::new(rules, otherwise, matched, arch)
+        .and_then(TryInto::try_into)
+        .map_err(invalid)
+}
+
+/// Puts the current context under a program of one list, for ever.
+pub(super) fn install(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<()> {
+    apply(&compile(rules, otherwise, matched)?)
+}
+
+/// Puts the current context under a program, for ever.
+pub(super) fn apply(program: &BpfProgram) -> Result<()> {
+    seccompiler::apply_filter(program).map_err(|e| {
+        Error::new(
+            "confine",
+            Errno::last(),
+            format!("installing a seccomp filter: {e}"),
+        )
+    })
+}
+
+/// One program of both lists. The kernel runs every program of a process, from
+/// its beginning, for each call that it makes, and a switch is two: so there is
+/// one, and it begins with the futex(2) with which a context waits.
+///
+/// ```text
+/// futex(2) with these arguments   run it
+/// on the list `trapped`           SIGSYS: never tried by an honest function
+/// on the list `allowed`           run it
+/// anything else                   EPERM
+/// ```
+pub(super) fn program(trapped: Rules, allowed: Rules, futex: &[(u32, u64)]) -> Result<BpfProgram> {
+    /// Stands for "look at the other list", and is in no program that is installed.
+    const GO_ON: u16 = 1;
+    let mut traps = compile(
+        trapped,
+        SeccompAction::Trace(GO_ON.into()),
+        SeccompAction::Trap,
+    )?;
+    let allows = compile(
+        allowed,
+        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Allow,
+    )?;
+    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
+    let len = traps.len();
+    for (at, i) in traps.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
+        *i = convert(op(
+            libc::BPF_JMP | libc::BPF_JA,
+            0,
+            0,
+            (len - at - 1) as u32,
+        ));
+    }
+    let mut all: BpfProgram = futex_first(futex).into_iter().map(convert).collect();
+    all.extend(traps);
+    all.extend(allows);
+    Ok(all)
+}
+
+/// Lets futex(2) through if its arguments are these; goes on with what follows
+/// for all else.
+fn futex_first(arguments: &[(u32, u64)]) -> Vec<libc::sock_filter> {
+    let mut tests = vec![(ARCHITECTURE, ARCH), (NUMBER, libc::SYS_futex as u32)];
+    for &(number, value) in arguments {
+        let at = ARGUMENTS + 8 * number;
+        tests.push((at, value as u32));
+        if number != 1 {
+            // The operation is an int, of which the kernel looks at no more.
+            tests.push((at + HIGH, (value >> 32) as u32));
+        }
+    }
+    let len = 2 * tests.len() + 1;
+    let mut first = Vec::with_capacity(len);
+    for (at, value) in tests {
+        first.push(load(at));
+        let past = (len - first.len() - 1) as u8;
+        first.push(jump(libc::BPF_JEQ, value, 0, past));
+    }
+    first.push(give(libc::SECCOMP_RET_ALLOW));
+    first
+}
+
+fn convert(i: libc::sock_filter) -> sock_filter {
+    sock_filter {
+        code: i.code,
+        jt: i.jt,
+        jf: i.jf,
+        k: i.k,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
+
+    /// The call, when its first argument satisfies this.
+    fn when(op: SeccompCmpOp, value: u64) -> Vec<SeccompRule> {
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value);
+        vec![SeccompRule::new(vec![condition.unwrap()]).unwrap()]
+    }
+
+    /// What the kernel would answer to a call.
+    fn run(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
+        let data: Vec<u8> = [number as u32, ARCH]
+            .into_iter()
+            .flat_map(u32::to_ne_bytes)
+            .chain([0; 8])
+            .chain(arguments.into_iter().flat_map(u64::to_ne_bytes))
+            .collect();
+        let (mut a, mut at) = (0u32, 0);
+        loop {
+            let i = &program[at];
+            at += 1;
+            let skip = |yes| usize::from(if yes { i.jt } else { i.jf });
+            let code = u32::from(i.code);
+            match code & 7 {
+                libc::BPF_LD => {
+                    let from = i.k as usize;
+                    a = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
+                }
+                libc::BPF_ALU => a &= i.k,
+                libc::BPF_RET => return i.k,
+                libc::BPF_JMP => {
+                    at += match code & 0xf0 {
+                        libc::BPF_JA => i.k as usize,
+                        libc::BPF_JEQ => skip(a == i.k),
+                        libc::BPF_JGT => skip(a > i.k),
+                        libc::BPF_JGE => skip(a >= i.k),
+                        other => panic!("test {other:#x}"),
+                    };
+                }
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_program_is_both_lists_and_the_sleep_is_first() {
+        let when_equal = |value| when(SeccompCmpOp::Eq, value);
+        let mut trapped = any(&[libc::SYS_ptrace]);
+        let not_five = when(SeccompCmpOp::Ne, 5);
+        trapped.insert(libc::SYS_clone, not_five);
+        let mut allowed = any(&[libc::SYS_getpid, libc::SYS_ptrace]);
+        allowed.insert(libc::SYS_clone, when_equal(5));
+        allowed.insert(libc::SYS_futex, when_equal(9));
+        let bell = 0x7f00_1234_5678;
+        let sleep = [(1, 0), (0, bell), (3, 0)];
+        let all = program(trapped, allowed, &sleep).unwrap();
+        let allow = libc::SECCOMP_RET_ALLOW;
+        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        for (number, arguments, answer) in [
+            (libc::SYS_getpid, [0; 6], allow),
+            (libc::SYS_read, [0; 6], eperm),
+            (libc::SYS_ptrace, [0; 6], libc::SECCOMP_RET_TRAP),
+            (libc::SYS_clone, [5, 0, 0, 0, 0, 0], allow),
+            (libc::SYS_clone, [6, 0, 0, 0, 0, 0], libc::SECCOMP_RET_TRAP),
+            (libc::SYS_futex, [bell, 0, 1, 0, 7, 7], allow),
+            (libc::SYS_futex, [bell, 1 << 32, 1, 0, 7, 7], allow),
+            (libc::SYS_futex, [bell, 1, 1, 0, 0, 0], eperm),
+            (libc::SYS_futex, [bell + 4, 0, 1, 0, 0, 0], eperm),
+            (libc::SYS_futex, [bell + (1 << 32), 0, 1, 0, 0, 0], eperm),
+            (libc::SYS_futex, [bell, 0, 1, 1 << 40, 0, 0], eperm),
+            (libc::SYS_futex, [bell, 0, 1, 8, 0, 0], eperm),
+            (libc::SYS_futex, [9, 3, 1, 8, 0, 0], allow),
+        ] {
+            assert_eq!(
+                run(&all, number, arguments),
+                answer,
+                "{number} {arguments:x?}"
+            );
+        }
+        assert!(
+            all.iter()
+                .all(|i| i.k & 0x7fff_0000 != libc::SECCOMP_RET_TRACE
+                    || u32::from(i.code) & 7 != libc::BPF_RET)
+        );
+    }
+}

@@ -1,0 +1,642 @@
+//! A copy: its snapshot, and how it goes back to it.
+
+use super::layout::{self, Area, Kind, differences, find};
+use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
+use super::shared::Shared;
+use super::signals::Signals;
+use super::sys::{Errno, close, pause, read_at, write_at};
+use super::table::Table;
+use super::trace::{self, Registers, Stop};
+use crate::backend::process::wire::keep::{FILES, Told, why};
+
+/// What the keeper has of its own: the creator's memory as it was.
+pub(crate) struct Base<'a> {
+    /// Its private memory that can be read.
+    pub(crate) areas: &'a [Area],
+    /// Its own page map.
+    pub(crate) map: i32,
+    /// Room for runs of pages.
+    pub(crate) runs: &'a mut [Run],
+    /// Room for a list of areas.
+    pub(crate) now: &'a mut Table<Area>,
+}
+
+/// Why something failed, for the creator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    errno: Errno,
+    why: u64,
+    value: u64,
+}
+
+impl Failure {
+    fn new(errno: Errno, why: u64, value: u64) -> Self {
+        Self { errno, why, value }
+    }
+
+    pub(crate) fn told(self, broken: bool) -> Told {
+        Told {
+            errno: self.errno as u64,
+            why: self.why,
+            value: self.value,
+            broken: broken.into(),
+        }
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        let why = if errno == libc::ESRCH {
+            why::DEAD
+        } else {
+            why::CALL
+        };
+        Self::new(errno, why, 0)
+    }
+}
+
+type Done<T> = Result<T, Failure>;
+
+/// A page whose pristine bytes are not the keeper's own at the same address.
+#[derive(Clone, Copy)]
+struct Saved {
+    page: u64,
+    /// Where in the store; [`NOTHING`]: zeros.
+    at: usize,
+}
+
+const NOTHING: usize = usize::MAX;
+
+#[repr(align(4096))]
+struct Zeros([u8; 16 * PAGE as usize]);
+
+/// As many zeros as are written at once.
+static ZEROS: Zeros = Zeros([0; 16 * PAGE as usize]);
+
+/// A context that the keeper keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) id: u64,
+    pub(crate) pid: i32,
+    maps: i32,
+    map: i32,
+    memory: i32,
+    faults: i32,
+    /// It has made calls by which the layout of its memory may have changed, or
+    /// pages may have gone.
+    relaid: bool,
+    /// A call that it has made which cannot be undone.
+    did: Option<u64>,
+    /// Whether it has a snapshot.
+    marked: bool,
+    registers: Registers,
+    mask: u64,
+    vector: Table<u8>,
+    areas: Table<Area>,
+    /// Where the heap ends.
+    heap_end: u64,
+    /// Pages with bytes of its own.
+    own: Table<Run>,
+    saved: Table<Saved>,
+    store: Table<u8>,
+    shared: Shared,
+    signals: Signals,
+}
+
+/// What a call can do beyond registers and memory.
+enum Effect {
+    None,
+    /// To the layout of its memory, which is compared.
+    Layout,
+    /// To the alternate stack, and to the action of a signal, or to none.
+    Signal(u64),
+    /// Something that is not undone: the call.
+    Other(u64),
+}
+
+fn effect([number, first, _, third]: [u64; 4]) -> Effect {
+    match number as i64 {
+        // It sets the alternate stack from memory.
+        libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
+        libc::SYS_rt_sigaction => Effect::Signal(first),
+        libc::SYS_mmap
+        | libc::SYS_munmap
+        | libc::SYS_mremap
+        | libc::SYS_mprotect
+        | libc::SYS_brk => Effect::Layout,
+        libc::SYS_madvise => match third as i32 {
+            libc::MADV_WILLNEED
+            | libc::MADV_COLD
+            | libc::MADV_PAGEOUT
+            | libc::MADV_POPULATE_READ
+            | libc::MADV_POPULATE_WRITE => Effect::None,
+            libc::MADV_DONTNEED => Effect::Layout,
+            // MADV_FREE among them: pages would go later, unseen.
+            _ => Effect::Other(number),
+        },
+        _ => Effect::Other(number),
+    }
+}
+
+impl Kept {
+    pub(crate) fn new(id: u64, pid: i32, [maps, map, memory, faults]: [i32; FILES]) -> Self {
+        Self {
+            id,
+            pid,
+            maps,
+            map,
+            memory,
+            faults,
+            relaid: false,
+            did: None,
+            marked: false,
+            // SAFETY: integers, which may all be zero.
+            registers: unsafe { std::mem::zeroed() },
+            mask: 0,
+            vector: Table::new(),
+            areas: Table::new(),
+            heap_end: 0,
+            own: Table::new(),
+            saved: Table::new(),
+            store: Table::new(),
+            shared: Shared::new(),
+            signals: Signals::new(),
+        }
+    }
+
+    pub(crate) fn free(&mut self) {
+        for file in [self.maps, self.map, self.memory, self.faults] {
+            close(file);
+        }
+        self.vector.free();
+        self.areas.free();
+        self.own.free();
+        self.saved.free();
+        self.store.free();
+        self.shared.free();
+    }
+
+    /// It has stopped, at a call or for another reason.
+    pub(crate) fn note(&mut self, stop: Stop, called: Option<[u64; 4]>) {
+        let effect = match (stop, called) {
+            // Its action may be reset by that, and its alternate stack is.
+            (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
+            (Stop::Called, Some(called)) => effect(called),
+            // Nobody knows which.
+            (Stop::Called, None) => Effect::Other(u64::MAX),
+            _ => Effect::None,
+        };
+        match effect {
+            Effect::None => {}
+            Effect::Layout => self.relaid = true,
+            Effect::Signal(n) => self.signals.note(n),
+            Effect::Other(number) => {
+                self.did.get_or_insert(number);
+            }
+        }
+    }
+
+    fn stop(&mut self) -> Done<()> {
+        let pid = self.pid;
+        Ok(trace::stop(pid, |stop, called| self.note(stop, called))?)
+    }
+
+    /// Its present state is its snapshot. It runs on in any case.
+    pub(crate) fn snapshot(&mut self, base: &mut Base<'_>) -> Done<()> {
+        self.marked = false;
+        self.stop()?;
+        let done = self.take(base);
+        self.marked = done.is_ok();
+        let end = trace::go_on(self.pid, 0);
+        done.and(end.map_err(Failure::from))
+    }
+
+    /// Registers of one that waits for a switch: it begins to wait anew with them.
+    /// `None`: it does not wait.
+    fn parked(&self) -> Done<Option<Registers>> {
+        let mut r = trace::registers(self.pid)?;
+        let waits = r.orig_rax == libc::SYS_futex as u64
+            && r.rdi == self.shared.bell()
+            && r.rsi == libc::FUTEX_WAIT as u64;
+        if !waits {
+            return Ok(None);
+        }
+        (r.rip, r.rax, r.orig_rax) = (r.rip - 2, r.orig_rax, u64::MAX);
+        Ok(Some(r))
+    }
+
+    fn take(&mut self, base: &mut Base<'_>) -> Done<()> {
+        layout::read(self.maps, &mut self.areas)?;
+        let bell = self.areas.as_slice().iter().find(|a| a.kind == Kind::Bell);
+        let bell = bell.map(|a| a.start);
+        self.shared
+            .set_bell(bell.ok_or(Failure::new(libc::ENOTSUP, why::NOT_PARKED, 0))?);
+        // One that has just handed over is on its way.
+        let mut tries = 0;
+        self.registers = loop {
+            if let Some(r) = self.parked()? {
+                break r;
+            }
+            tries += 1;
+            if tries > 1000 {
+                return Err(Failure::new(libc::EBUSY, why::NOT_PARKED, 0));
+            }
+            trace::go_on(self.pid, 0)?;
+            pause(if tries < 20 { 20 } else { 200 });
+            self.stop()?;
+        };
+        self.mask = trace::mask(self.pid)?;
+        trace::vector(self.pid, &mut self.vector)?;
+        // It may have changed while that one was on its way.
+        layout::read(self.maps, &mut self.areas)?;
+        let end = self.call([libc::SYS_brk as u64, 0, 0, 0, 0, 0, 0]);
+        let done = end.and_then(|end| {
+            self.heap_end = end;
+            let (pid, memory) = (self.pid, self.memory);
+            self.signals.remember(pid, memory, &self.registers)?;
+            self.remember(base)
+        });
+        self.set()?;
+        (self.relaid, self.did) = (false, None);
+        done
+    }
+
+    /// A call in its name. It is none of its own.
+    fn call(&mut self, args: [u64; 7]) -> Done<u64> {
+        Ok(trace::call_there(self.pid, &self.registers, args)?)
+    }
+
+    /// Registers, vector state and mask of the snapshot.
+    fn set(&self) -> Done<()> {
+        trace::set_registers(self.pid, &self.registers)?;
+        trace::set_vector(self.pid, self.vector.as_slice())?;
+        Ok(trace::set_mask(self.pid, self.mask)?)
+    }
+
+    /// Its memory.
+    fn remember(&mut self, base: &mut Base<'_>) -> Done<()> {
+        self.saved.truncate(0);
+        self.store.truncate(0);
+        self.own.truncate(0);
+        self.shared.clear();
+        self.shared.note_bell(self.memory)?;
+        let areas = self.areas;
+        for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
+            let at = |e| Failure::new(e, why::LAYOUT, area.start);
+            watch(self.faults, area.start, area.end).map_err(at)?;
+            let (from, to) = (area.start, area.end);
+            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
+            match area.kind {
+                Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
+                Kind::Plain => self.compare(area, base).map_err(at)?,
+                _ => {}
+            }
+        }
+        let saved = self.saved.as_mut_slice();
+        saved.sort_unstable_by_key(|s| s.page);
+        Ok(())
+    }
+
+    /// Compares an area with the keeper's own, and saves what differs.
+    fn compare(&mut self, area: &Area, base: &mut Base<'_>) -> Result<(), Errno> {
+        let of_file = area.inode != 0;
+        let first = self.own.as_slice().len();
+        let (map, from, to) = (self.map, area.start, area.end);
+        let own = &mut self.own;
+        scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+        let last = self.own.as_slice().len();
+        for i in first..last {
+            let run = self.own.as_slice()[i];
+            for page in (run.start..run.end).step_by(PAGE as usize) {
+                self.compare_page(area, base.areas, page)?;
+            }
+        }
+        // Pages that are the keeper's own, and not the context's.
+        let mut others = Table::<Run>::new();
+        let found = scan_all(base.map, Look::Own, from, to, base.runs, |run| {
+            others.push(run)
+        });
+        let done = found.and_then(|()| {
+            for run in others.as_slice() {
+                for page in (run.start..run.end).step_by(PAGE as usize) {
+                    if !self.is_own(page) {
+                        self.compare_page(area, base.areas, page)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        others.free();
+        done?;
+        // Of a file that the keeper does not have there: all there is.
+        let mut page = area.start;
+        while of_file && page < area.end {
+            if !has(base.areas, area, page) && !self.is_own(page) {
+                self.compare_page(area, base.areas, page)?;
+            }
+            page += PAGE;
+        }
+        Ok(())
+    }
+
+    fn is_own(&self, page: u64) -> bool {
+        let own = self.own.as_slice();
+        let i = own.partition_point(|r| r.end <= page);
+        own.get(i).is_some_and(|r| r.start <= page)
+    }
+
+    /// Saves a page, unless the keeper's own is the same.
+    fn compare_page(&mut self, area: &Area, base: &[Area], page: u64) -> Result<(), Errno> {
+        let len = self.store.as_slice().len();
+        // SAFETY: bytes.
+        let to = unsafe { self.store.grow(PAGE as usize)? };
+        // SAFETY: as many as were made room for.
+        let read = unsafe { read_at(self.memory, to, PAGE as usize, page) };
+        if let Err(e) = read {
+            self.store.truncate(len);
+            // Behind the end of its file there is nothing.
+            return if area.inode != 0 && e == libc::EIO {
+                Ok(())
+            } else {
+                Err(e)
+            };
+        }
+        let words = |at: *const u8| {
+            // SAFETY: a page, of the store or of the keeper's own memory, which
+            // can be read (`has`); any bytes are words.
+            unsafe { std::slice::from_raw_parts(at.cast::<u64>(), PAGE as usize / 8) }
+        };
+        let bytes = words(to);
+        let like = if has(base, area, page) {
+            words(page as *const u8)
+        } else {
+            words(ZEROS.0.as_ptr())
+        };
+        if bytes == like {
+            self.store.truncate(len);
+            return Ok(());
+        }
+        let at = if bytes.iter().all(|&w| w == 0) {
+            self.store.truncate(len);
+            NOTHING
+        } else {
+            len
+        };
+        self.saved.push(Saved { page, at })
+    }
+
+    /// Where the pristine bytes of a page are.
+    fn source(&self, area: &Area, base: &[Area], page: u64) -> *const u8 {
+        let saved = self.saved.as_slice();
+        if let Ok(i) = saved.binary_search_by_key(&page, |s| s.page) {
+            return match saved[i].at {
+                NOTHING => ZEROS.0.as_ptr(),
+                at => self.store.as_slice()[at..].as_ptr(),
+            };
+        }
+        if has(base, area, page) {
+            page as *const u8
+        } else {
+            ZEROS.0.as_ptr()
+        }
+    }
+
+    /// It goes back to its snapshot: how many pages. On an error of which the
+    /// second part is true it stays stopped, and is to be ended.
+    pub(crate) fn roll_back(
+        &mut self,
+        base: &mut Base<'_>,
+        to: u64,
+        had: u64,
+    ) -> Result<u64, (Failure, bool)> {
+        if !self.marked {
+            return Err((Failure::new(libc::ENOENT, why::NO_SNAPSHOT, 0), false));
+        }
+        let undone = self.stop().and_then(|()| self.undo(base, to, had));
+        undone.map_err(|e| (e, true))
+    }
+
+    fn undo(&mut self, base: &mut Base<'_>, to: u64, had: u64) -> Done<u64> {
+        if let Some(number) = self.did {
+            return Err(Failure::new(libc::ENOTSUP, why::DID, number));
+        }
+        let mut count = 0;
+        // Before memory is put back: a place there is used for this.
+        let (pid, memory) = (self.pid, self.memory);
+        self.signals.restore(pid, memory, &self.registers)?;
+        if self.relaid {
+            self.lay_out(base)?;
+            count += self.restore_missing(base)?;
+        }
+        let mut grown = None;
+        count += self.restore_written(base, &mut grown)?;
+        if grown.is_some() {
+            // A stack grows without a call.
+            self.lay_out(base)?;
+            grown = None;
+            count += self.restore_written(base, &mut grown)?;
+            if let Some(at) = grown {
+                return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
+            }
+        }
+        self.shared.restore(self.memory, self.faults, to, had)?;
+        self.set()?;
+        self.relaid = false;
+        trace::go_on(self.pid, 0)?;
+        Ok(count)
+    }
+
+    /// The layout as it was, by calls in the context's name.
+    fn lay_out(&mut self, base: &mut Base<'_>) -> Done<()> {
+        let heap_end = self.heap_end;
+        if self.call([libc::SYS_brk as u64, heap_end, 0, 0, 0, 0, 0])? != heap_end {
+            return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, heap_end));
+        }
+        let was = self.areas;
+        layout::read(self.maps, base.now)?;
+        let mut failed = None;
+        let is = *base.now;
+        differences(was.as_slice(), is.as_slice(), |start, end, a, b| {
+            let done = self.lay_out_one(start, end, a, b);
+            failed = done.is_err().then_some(start);
+            failed.is_none()
+        });
+        if failed.is_none() {
+            layout::read(self.maps, base.now)?;
+            differences(was.as_slice(), base.now.as_slice(), |start, _, _, _| {
+                failed = Some(start);
+                false
+            });
+        }
+        if let Some(at) = failed {
+            return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
+        }
+        // What is mapped anew is not watched.
+        for area in was.as_slice().iter().filter(|a| a.is_tracked()) {
+            watch(self.faults, area.start, area.end)?;
+        }
+        Ok(())
+    }
+
+    fn lay_out_one(
+        &mut self,
+        start: u64,
+        end: u64,
+        was: Option<&Area>,
+        is: Option<&Area>,
+    ) -> Done<()> {
+        let len = end - start;
+        let call = match (was, is) {
+            // Mapped since.
+            (None, Some(_)) => [libc::SYS_munmap as u64, start, len, 0, 0, 0, 0],
+            // Its protection was changed.
+            (Some(was), Some(is)) if was.same_memory(is) => [
+                libc::SYS_mprotect as u64,
+                start,
+                len,
+                was.prot as u64,
+                0,
+                0,
+                0,
+            ],
+            // Memory of no file that was unmapped, or mapped over.
+            (Some(was), _) if was.is_private() && was.inode == 0 => [
+                libc::SYS_mmap as u64,
+                start,
+                len,
+                was.prot as u64,
+                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64,
+                u64::MAX,
+                0,
+            ],
+            _ => return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, start)),
+        };
+        self.call(call).map(drop)
+    }
+
+    /// Pages that had bytes of its own and are nowhere now.
+    fn restore_missing(&mut self, base: &mut Base<'_>) -> Done<u64> {
+        let mut count = 0;
+        let (map, own) = (self.map, self.own);
+        let (areas, runs) = (base.areas, &mut *base.runs);
+        for had in own.as_slice() {
+            scan_all(map, Look::Missing, had.start, had.end, runs, |run| {
+                count += self.put_back(areas, run)?;
+                Ok(())
+            })?;
+        }
+        Ok(count)
+    }
+
+    /// Pages that were written. `grown`: an address where nothing was.
+    fn restore_written(&mut self, base: &mut Base<'_>, grown: &mut Option<u64>) -> Done<u64> {
+        let mut count = 0;
+        let (map, areas) = (self.map, self.areas);
+        let (known, runs) = (base.areas, &mut *base.runs);
+        let all = areas.as_slice();
+        // Memory that cannot be written was not, while no call has changed that.
+        let relaid = self.relaid;
+        let looked_at = |a: &Area| a.is_tracked() && (relaid || a.prot & libc::PROT_WRITE != 0);
+        let mut i = 0;
+        let mut from = 0;
+        while i < all.len() {
+            if !looked_at(&all[i]) {
+                from = all[i].end;
+                i += 1;
+                continue;
+            }
+            // All that lie together: one look.
+            let mut last = i;
+            while all.get(last + 1).is_some_and(looked_at) {
+                last += 1;
+            }
+            scan_all(map, Look::Written, from, all[last].end, runs, |run| {
+                count += self.put_back_written(known, run, grown)?;
+                Ok(())
+            })?;
+            from = all[last].end;
+            i = last + 1;
+        }
+        Ok(count)
+    }
+
+    fn put_back_written(
+        &mut self,
+        known: &[Area],
+        run: Run,
+        grown: &mut Option<u64>,
+    ) -> Result<u64, Errno> {
+        let areas = self.areas;
+        let mut count = 0;
+        let mut at = run.start;
+        while at < run.end {
+            let Some(area) = find(areas.as_slice(), at) else {
+                grown.get_or_insert(at);
+                at += PAGE;
+                continue;
+            };
+            let part = Run {
+                start: at,
+                end: run.end.min(area.end),
+                what: run.what,
+            };
+            at = part.end;
+            match area.kind {
+                Kind::Bell => self.shared.wipe_bell(self.memory, self.faults)?,
+                Kind::Pair => self.shared.written(part.start, part.end),
+                Kind::Plain if area.is_private() => {
+                    // Read alone: it is its file's, or zero, as it was.
+                    let clean = run.what & (is::FILE | is::ZERO) != 0;
+                    let skip = |page| clean && !self.is_own(page);
+                    if (part.start..part.end).step_by(PAGE as usize).all(skip) {
+                        protect(self.faults, part.start, part.end)?;
+                    } else {
+                        count += self.put_back(known, part)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+
+    /// The pristine bytes of pages that lie in one area.
+    fn put_back(&mut self, known: &[Area], run: Run) -> Result<u64, Errno> {
+        let areas = self.areas;
+        let area = find(areas.as_slice(), run.start).ok_or(libc::EFAULT)?;
+        let mut at = run.start;
+        while at < run.end {
+            let from = self.source(area, known, at);
+            let zeros = from == ZEROS.0.as_ptr();
+            let mut end = at + PAGE;
+            let most = if zeros {
+                at + ZEROS.0.len() as u64
+            } else {
+                run.end
+            };
+            while end < run.end.min(most) {
+                let next = self.source(area, known, end);
+                let follows = if zeros {
+                    from
+                } else {
+                    from.wrapping_add((end - at) as usize)
+                };
+                if next != follows {
+                    break;
+                }
+                end += PAGE;
+            }
+            // SAFETY: so many bytes lie together there: pages of the store, of
+            // the keeper's own memory that can be read (`has`), or zeros.
+            unsafe { write_at(self.memory, from, (end - at) as usize, at)? };
+            at = end;
+        }
+        protect(self.faults, run.start, run.end)?;
+        Ok((run.end - run.start) / PAGE)
+    }
+}
+
+/// Whether the keeper has the same memory at an address as an area of a copy.
+fn has(base: &[Area], area: &Area, page: u64) -> bool {
+    find(base, page).is_some_and(|b| b.same_memory(area))
+}

@@ -1,0 +1,288 @@
+//! What is mapped where, as the kernel lists it.
+
+use super::sys::{Errno, call};
+use super::table::Table;
+
+/// What a mapping is to the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Ordinary memory.
+    Plain,
+    /// The owner's doorbell, which it alone can write.
+    Bell,
+    /// The pages of a pair.
+    Pair,
+    /// The kernel's own, such as the vDSO.
+    System,
+}
+
+/// An entry of /proc/PID/maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// PROT_* bits.
+    pub(crate) prot: i32,
+    pub(crate) shared: bool,
+    /// Zero: no file.
+    pub(crate) inode: u64,
+    pub(crate) device: u64,
+    pub(crate) offset: u64,
+    pub(crate) kind: Kind,
+}
+
+impl Area {
+    /// Whether writes to it are the context's own, and undone.
+    pub(crate) fn is_tracked(&self) -> bool {
+        match self.kind {
+            Kind::System => false,
+            Kind::Bell | Kind::Pair => true,
+            Kind::Plain => !self.shared,
+        }
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        !self.shared && self.kind == Kind::Plain
+    }
+
+    /// The same memory with the same protection, from its start on.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.prot == other.prot && self.same_memory(other)
+    }
+
+    /// The same but for the protection.
+    pub(crate) fn same_memory(&self, other: &Self) -> bool {
+        let place = |a: &Self| a.offset.wrapping_sub(a.start);
+        self.shared == other.shared
+            && self.kind == other.kind
+            && (self.inode, self.device) == (other.inode, other.device)
+            && (self.inode == 0 || place(self) == place(other))
+    }
+}
+
+/// `7f12-7f13 rw-s 00000000 00:01 9 /memfd:lwc-pair (deleted)`
+fn parse(line: &[u8]) -> Option<Area> {
+    let mut parts = line.split(|&b| b == b' ').filter(|p| !p.is_empty());
+    let mut range = parts.next()?.split(|&b| b == b'-');
+    let (start, end) = (hex(range.next()?)?, hex(range.next()?)?);
+    let rights = parts.next()?;
+    let has = |i: usize, c: u8, bit: i32| if rights.get(i) == Some(&c) { bit } else { 0 };
+    let offset = hex(parts.next()?)?;
+    let mut device = parts.next()?.split(|&b| b == b':');
+    let device = hex(device.next()?)? << 32 | hex(device.next()?)?;
+    let inode = parts.next()?.iter().try_fold(0u64, |n, &b| {
+        b.is_ascii_digit()
+            .then(|| n.wrapping_mul(10).wrapping_add((b - b'0').into()))
+    })?;
+    let shared = rights.get(3) == Some(&b's');
+    let prot = has(0, b'r', libc::PROT_READ)
+        | has(1, b'w', libc::PROT_WRITE)
+        | has(2, b'x', libc::PROT_EXEC);
+    let kind = match parts.next() {
+        Some(n) if n.starts_with(b"[v") => Kind::System,
+        Some(n) if shared && n.starts_with(b"/memfd:lwc-pair") => Kind::Pair,
+        Some(n) if shared && prot & libc::PROT_WRITE != 0 && n.starts_with(b"/memfd:lwc-bell") => {
+            Kind::Bell
+        }
+        _ => Kind::Plain,
+    };
+    Some(Area {
+        start,
+        end,
+        prot,
+        shared,
+        inode,
+        device,
+        offset,
+        kind,
+    })
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, &b| {
+        Some(n << 4 | u64::from((b as char).to_digit(16)?))
+    })
+}
+
+/// Reads a list. Neighbours that are alike become one: where the kernel keeps
+/// them apart (for the trackers' sake, say) is of no account.
+pub(crate) fn read(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
+    into.truncate(0);
+    let mut text = [0u8; 16 * 1024];
+    let mut full = 0;
+    // SAFETY: moves the offset of a file of the keeper's own.
+    unsafe { call(libc::SYS_lseek, [file as u64, 0, 0, 0, 0, 0])? };
+    loop {
+        let room = &mut text[full..];
+        // SAFETY: writes to the local, within its length.
+        let n = unsafe {
+            call(
+                libc::SYS_read,
+                [
+                    file as u64,
+                    room.as_mut_ptr() as u64,
+                    room.len() as u64,
+                    0,
+                    0,
+                    0,
+                ],
+            )?
+        } as usize;
+        if n == 0 {
+            // A list ends with its last line; one of a process that is gone is
+            // empty.
+            return if full == 0 && !into.as_slice().is_empty() {
+                Ok(())
+            } else {
+                Err(libc::ESRCH)
+            };
+        }
+        full += n;
+        let mut from = 0;
+        while let Some(len) = text[from..full].iter().position(|&b| b == b'\n') {
+            let area = parse(&text[from..from + len]).ok_or(libc::EPROTO)?;
+            add(into, area)?;
+            from += len + 1;
+        }
+        text.copy_within(from..full, 0);
+        full -= from;
+    }
+}
+
+fn add(into: &mut Table<Area>, area: Area) -> Result<(), Errno> {
+    if let Some(last) = into.as_mut_slice().last_mut()
+        && last.end == area.start
+        && last.kind == Kind::Plain
+        && last.is_like(&area)
+    {
+        last.end = area.end;
+        return Ok(());
+    }
+    into.push(area)
+}
+
+/// The area that an address is in.
+pub(crate) fn find(areas: &[Area], at: u64) -> Option<&Area> {
+    let i = areas.partition_point(|a| a.end <= at);
+    areas.get(i).filter(|a| a.start <= at)
+}
+
+/// Two lists compared: each range in which they differ, in order, with what is
+/// there in the first and in the second. `each` says whether to go on.
+pub(crate) fn differences(
+    was: &[Area],
+    is: &[Area],
+    mut each: impl FnMut(u64, u64, Option<&Area>, Option<&Area>) -> bool,
+) {
+    let (mut i, mut j, mut at) = (0, 0, 0);
+    loop {
+        while was.get(i).is_some_and(|a| a.end <= at) {
+            i += 1;
+        }
+        while is.get(j).is_some_and(|a| a.end <= at) {
+            j += 1;
+        }
+        let (a, b) = (was.get(i), is.get(j));
+        // What begins or ends next.
+        let border = |x: Option<&Area>| match x {
+            Some(x) if x.start > at => x.start,
+            Some(x) => x.end,
+            None => u64::MAX,
+        };
+        let to = border(a).min(border(b));
+        if to == u64::MAX {
+            return;
+        }
+        let (a, b) = (a.filter(|x| x.start <= at), b.filter(|x| x.start <= at));
+        let alike = match (a, b) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.is_like(b),
+            _ => false,
+        };
+        if !alike && !each(at, to, a, b) {
+            return;
+        }
+        at = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn the_list_of_this_process_is_read() {
+        let file = std::fs::File::open("/proc/self/maps").unwrap();
+        let mut areas = Table::new();
+        read(file.as_raw_fd(), &mut areas).unwrap();
+        let local = 0u8;
+        let stack = find(areas.as_slice(), &raw const local as u64).unwrap();
+        assert!(stack.is_private() && stack.prot == libc::PROT_READ | libc::PROT_WRITE);
+        let code = find(areas.as_slice(), read as *const () as u64).unwrap();
+        assert!(code.prot & libc::PROT_EXEC != 0 && code.inode != 0);
+        assert!(areas.as_slice().iter().any(|a| a.kind == Kind::System));
+        assert!(areas.as_slice().windows(2).all(|w| w[0].end <= w[1].start));
+        areas.free();
+    }
+
+    #[test]
+    fn lines_are_parsed_or_refused() {
+        let pair = parse(b"7f00-8f00 rw-s 00001000 00:01 9    /memfd:lwc-pair (deleted)").unwrap();
+        assert_eq!(
+            (pair.kind, pair.offset, pair.inode),
+            (Kind::Pair, 0x1000, 9)
+        );
+        let bell = parse(b"7f00-8f00 r--s 0 00:01 9 /memfd:lwc-bell (deleted)").unwrap();
+        assert_eq!(bell.kind, Kind::Plain, "another's");
+        // A file of that name that is mapped privately is nobody's page.
+        let fake = parse(b"7f00-8f00 rw-p 0 00:01 9 /memfd:lwc-pair (deleted)").unwrap();
+        assert_eq!(fake.kind, Kind::Plain);
+        for bad in [
+            "",
+            "7f00",
+            "7f00-8f00",
+            "7f00-8f00 rw-p",
+            "x-y rw-p 0 0:0 0",
+        ] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    fn area(start: u64, end: u64, prot: i32) -> Area {
+        Area {
+            start,
+            end,
+            prot,
+            shared: false,
+            inode: 0,
+            device: 0,
+            offset: 0,
+            kind: Kind::Plain,
+        }
+    }
+
+    #[test]
+    fn differences_are_told_in_order() {
+        let was = [area(10, 20, 3), area(30, 40, 3), area(50, 60, 1)];
+        let is = [area(5, 15, 3), area(15, 20, 1), area(30, 45, 3)];
+        let mut all = Vec::new();
+        differences(&was, &is, |from, to, a, b| {
+            all.push((from, to, a.map(|a| a.prot), b.map(|b| b.prot)));
+            true
+        });
+        assert_eq!(
+            all,
+            [
+                (5, 10, None, Some(3)),
+                (15, 20, Some(3), Some(1)),
+                (40, 45, None, Some(3)),
+                (50, 60, Some(1), None),
+            ]
+        );
+        differences(&was, &was, |_, _, _, _| panic!("they are alike"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Which pages there are, and which were written: userfaultfd(2) and PAGEMAP_SCAN.
+
+use super::sys::{Errno, call};
+
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
+const API: u64 = 0xaa;
+/// Pages that are written lose their protection by themselves, whatever they are
+/// of, whether they were there or not.
+const FEATURES: u64 = 1 << 15 | 1 << 13 | 1 << 12;
+const MODE_WP: u64 = 1 << 1;
+
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+const WP_MATCHING: u64 = 1 << 0;
+
+/// What a page is.
+pub(crate) mod is {
+    pub(crate) const WRITTEN: u64 = 1 << 1;
+    /// Of a file, or of shared memory.
+    pub(crate) const FILE: u64 = 1 << 2;
+    pub(crate) const PRESENT: u64 = 1 << 3;
+    pub(crate) const SWAPPED: u64 = 1 << 4;
+    /// The page of zeros.
+    pub(crate) const ZERO: u64 = 1 << 5;
+}
+
+pub(crate) const PAGE: u64 = 4096;
+
+/// Pages of one kind that lie together.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Run {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) what: u64,
+}
+
+fn ioctl<T>(file: i32, request: u64, arg: *mut T) -> Result<u64, Errno> {
+    // SAFETY: each request below has a structure of the size that it says.
+    unsafe { call(libc::SYS_ioctl, [file as u64, request, arg as u64, 0, 0, 0]) }
+}
+
+/// Agrees with the kernel on a userfaultfd.
+pub(crate) fn agree(faults: i32) -> Result<(), Errno> {
+    let mut api = [API, FEATURES, 0];
+    ioctl(faults, UFFDIO_API, api.as_mut_ptr()).map(drop)
+}
+
+/// From now on it is told which pages of a range are written.
+pub(crate) fn watch(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
+    let mut arg = [start, end - start, MODE_WP, 0];
+    ioctl(faults, UFFDIO_REGISTER, arg.as_mut_ptr()).map(drop)
+}
+
+/// Pages count as not written from now on.
+pub(crate) fn protect(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
+    let mut arg = [start, end - start, 1];
+    ioctl(faults, UFFDIO_WRITEPROTECT, arg.as_mut_ptr()).map(drop)
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Look {
+    /// Pages that were written.
+    Written,
+    /// Pages that are there; they count as not written from now on.
+    Protect,
+    /// Pages with bytes of the context's own.
+    Own,
+    /// Pages that are nowhere.
+    Missing,
+}
+
+/// Runs of pages in a range, as many as there is room for, and where it goes on.
+pub(crate) fn scan(
+    map: i32,
+    look: Look,
+    start: u64,
+    end: u64,
+    into: &mut [Run],
+) -> Result<(usize, u64), Errno> {
+    use is::{FILE, PRESENT, SWAPPED, WRITTEN, ZERO};
+    // flags, inverted, all of these, any of these
+    let (flags, inverted, mask, any) = match look {
+        Look::Written => (0, 0, WRITTEN, 0),
+        Look::Protect => (WP_MATCHING, 0, 0, PRESENT | SWAPPED),
+        Look::Own => (0, FILE, FILE, PRESENT | SWAPPED),
+        Look::Missing => (0, PRESENT | SWAPPED, PRESENT | SWAPPED, 0),
+    };
+    let wanted = match look {
+        Look::Written => WRITTEN | FILE | ZERO,
+        _ => PRESENT,
+    };
+    let (vec, len) = match look {
+        Look::Protect => (0, 0),
+        _ => (into.as_mut_ptr() as u64, into.len() as u64),
+    };
+    let mut arg = [
+        12 * 8,
+        flags,
+        start,
+        end,
+        0,
+        vec,
+        len,
+        0,
+        inverted,
+        mask,
+        any,
+        wanted,
+    ];
+    let n = ioctl(map, PAGEMAP_SCAN, arg.as_mut_ptr())?;
+    Ok(((n as usize).min(into.len()), arg[4]))
+}
+
+/// Calls `each` with all runs of pages in a range.
+pub(crate) fn scan_all(
+    map: i32,
+    look: Look,
+    start: u64,
+    end: u64,
+    room: &mut [Run],
+    mut each: impl FnMut(Run) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut at = start;
+    while at < end {
+        let (n, next) = scan(map, look, at, end, room)?;
+        for run in &room[..n] {
+            each(*run)?;
+        }
+        // It always gets on; should it not, this ends.
+        at = if next > at { next } else { end };
+    }
+    Ok(())
+}

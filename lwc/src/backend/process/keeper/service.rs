@@ -1,0 +1,306 @@
+//! What a keeper does all its life.
+
+use super::kept::{Base, Kept};
+use super::layout::{self, Area};
+use super::pages::{self, Look, Run};
+use super::sys::{Errno, call, close};
+use super::table::Table;
+use super::trace::{self, Stop};
+use crate::backend::process::wire::keep::{Ask, FILES, Told, lacks, op, receive, send, why};
+
+/// What a keeper begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Keeping {
+    /// To the creator.
+    pub(crate) sock: i32,
+    /// Its own maps and page map.
+    pub(crate) maps: i32,
+    pub(crate) map: i32,
+}
+
+/// What the kernel lacks for it, asked of the kernel.
+pub(crate) fn lacking(map: i32) -> Option<u64> {
+    if map < 0 {
+        return Some(lacks::PAGEMAP);
+    }
+    if cfg!(not(target_arch = "x86_64")) || crate::page_size() as u64 != pages::PAGE {
+        return Some(lacks::PTRACE);
+    }
+    // SAFETY: makes a descriptor.
+    let faults = unsafe { call(libc::SYS_userfaultfd, [FAULTS as u64, 0, 0, 0, 0, 0]) };
+    let Ok(faults) = faults else {
+        return Some(lacks::USERFAULTFD);
+    };
+    let agreed = pages::agree(faults as i32);
+    close(faults as i32);
+    if agreed.is_err() {
+        return Some(lacks::WRITE_PROTECT);
+    }
+    let mut runs = [Run::default()];
+    if pages::scan(map, Look::Own, 0, pages::PAGE, &mut runs).is_err() {
+        return Some(lacks::PAGEMAP_SCAN);
+    }
+    (!trace::is_allowed()).then_some(lacks::PTRACE)
+}
+
+/// Flags of a userfaultfd that an ordinary user may have.
+pub(crate) const FAULTS: i32 = libc::O_CLOEXEC | 1;
+
+/// The pages around what the thread has for its own: from where, and to where.
+fn around_thread() -> [u64; 2] {
+    let thread: u64;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads the first word there, which is its own address.
+    unsafe {
+        std::arch::asm!("mov {}, fs:0", out(reg) thread, options(nostack, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        thread = 0;
+    }
+    let page = thread & !(pages::PAGE - 1);
+    [page.saturating_sub(pages::PAGE), page + 2 * pages::PAGE]
+}
+
+struct Service {
+    keeping: Keeping,
+    /// The creator may ask.
+    open: bool,
+    base: Table<Area>,
+    runs: Table<Run>,
+    now: Table<Area>,
+    all: Table<Kept>,
+}
+
+/// Runs there, on a stack of its own, for ever.
+pub(crate) extern "C" fn main(keeping: *const Keeping) -> ! {
+    let mut service = Service {
+        // SAFETY: made by whoever calls this, in memory that stays.
+        keeping: unsafe { *keeping },
+        open: true,
+        base: Table::new(),
+        runs: Table::new(),
+        now: Table::new(),
+        all: Table::new(),
+    };
+    let told = match service.begin() {
+        Ok(()) => Told::default(),
+        Err(e) => Told {
+            errno: e as u64,
+            why: why::CALL,
+            ..Told::default()
+        },
+    };
+    let _ = send(service.keeping.sock, &told, &[]);
+    while service.open || !service.all.as_slice().is_empty() {
+        if service.wait() {
+            service.look();
+            service.serve();
+        }
+    }
+    end()
+}
+
+pub(crate) fn end() -> ! {
+    loop {
+        // SAFETY: the process ends.
+        let _ = unsafe { call(libc::SYS_exit_group, [0; 6]) };
+    }
+}
+
+/// Areas of an address space, as many as most have.
+const AREAS: usize = 4096;
+
+/// How many runs of pages are asked for at once.
+const RUNS: usize = 1024;
+
+impl Service {
+    /// The creator's memory is not written from now on. What is mapped later is
+    /// the keeper's own.
+    fn begin(&mut self) -> Result<(), Errno> {
+        // SAFETY: of both, all bytes zero are a value. The second is not to move
+        // while it is filled with what is where.
+        unsafe {
+            self.runs.grow(RUNS)?;
+            self.now.grow(AREAS)?;
+        }
+        layout::read(self.keeping.maps, &mut self.now)?;
+        let own = self.runs.as_slice().as_ptr() as u64;
+        let tables = self.now.as_slice().as_ptr() as u64;
+        let areas = self.now;
+        for area in areas.as_slice() {
+            let readable = area.is_private() && area.prot & libc::PROT_READ != 0;
+            // Its tables are there already.
+            let mine = [own, tables]
+                .iter()
+                .any(|t| (area.start..area.end).contains(t));
+            if !readable || mine {
+                continue;
+            }
+            // The kernel writes to the thread's own page on its way (rseq(2)).
+            let [below, above] = around_thread();
+            for (start, end) in [
+                (area.start, area.end.min(below)),
+                (area.start.max(above), area.end),
+            ] {
+                if start < end {
+                    self.keep(area, start, end)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, area: &Area, start: u64, end: u64) -> Result<(), Errno> {
+        let offset = area.offset + (start - area.start);
+        self.base.push(Area {
+            start,
+            end,
+            offset,
+            ..*area
+        })?;
+        if area.prot & libc::PROT_WRITE == 0 {
+            return Ok(());
+        }
+        let prot = area.prot & !libc::PROT_WRITE;
+        // SAFETY: memory that nobody writes from here on: this code has its stack
+        // and its tables elsewhere.
+        unsafe {
+            call(
+                libc::SYS_mprotect,
+                [start, end - start, prot as u64, 0, 0, 0],
+            )
+            .map(drop)
+        }
+    }
+
+    /// Waits for the creator to ask, or for a copy to stop. False: once more.
+    fn wait(&mut self) -> bool {
+        let sock = if self.open { self.keeping.sock } else { -1 };
+        let mut polled = libc::pollfd {
+            fd: sock,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SIGCHLD alone comes while it waits.
+        let mask = !(1u64 << (libc::SIGCHLD - 1));
+        // SAFETY: reads and writes the locals, of the sizes given.
+        let _ = unsafe {
+            call(
+                libc::SYS_ppoll,
+                [&raw mut polled as u64, 1, 0, &raw const mask as u64, 8, 0],
+            )
+        };
+        true
+    }
+
+    /// Copies that have stopped go on; those that have ended are collected, and
+    /// the root hears of them.
+    fn look(&mut self) {
+        while let Ok(Some((pid, stop))) = trace::wait(None, true) {
+            let i = self.all.as_slice().iter().position(|k| k.pid == pid);
+            if stop == Stop::Dead {
+                if let Some(i) = i {
+                    self.all.as_mut_slice()[i].free();
+                    self.all.swap_remove(i);
+                }
+                continue;
+            }
+            let called = trace::pass(pid, stop);
+            if let Some(i) = i {
+                self.all.as_mut_slice()[i].note(stop, called);
+            }
+        }
+    }
+
+    /// Answers what is asked, if anything is.
+    fn serve(&mut self) {
+        if !self.open {
+            return;
+        }
+        let (ask, files) = match receive::<Ask>(self.keeping.sock, libc::MSG_DONTWAIT) {
+            Ok(asked) => asked,
+            Err(libc::EAGAIN) => return,
+            Err(_) => {
+                // The creator is no more; its copies go on.
+                self.open = false;
+                close(self.keeping.sock);
+                return;
+            }
+        };
+        let told = match (ask.op, files) {
+            (op::ENTER, Some(files)) => match self.enter(ask.id, ask.a as i32, files) {
+                Ok(()) => Told::default(),
+                Err(e) => Told {
+                    errno: e as u64,
+                    why: why::CALL,
+                    ..Told::default()
+                },
+            },
+            (op::SNAPSHOT | op::ROLL_BACK, None) => self.work(ask),
+            (_, files) => {
+                files.into_iter().flatten().for_each(close);
+                Told {
+                    errno: libc::ENOSYS as u64,
+                    ..Told::default()
+                }
+            }
+        };
+        let _ = send(self.keeping.sock, &told, &[]);
+    }
+
+    /// A copy introduces itself.
+    fn enter(&mut self, id: u64, pid: i32, files: [i32; FILES]) -> Result<(), Errno> {
+        let [.., faults] = files;
+        let done = pages::agree(faults).and_then(|()| trace::seize(pid));
+        if let Err(e) = done {
+            files.into_iter().for_each(close);
+            return Err(e);
+        }
+        self.all.push(Kept::new(id, pid, files))
+    }
+
+    fn work(&mut self, ask: Ask) -> Told {
+        let all = self.all.as_mut_slice();
+        let Some(kept) = all.iter_mut().find(|k| k.id == ask.id) else {
+            return Told {
+                errno: libc::ESRCH as u64,
+                why: why::DEAD,
+                ..Told::default()
+            };
+        };
+        let mut base = Base {
+            areas: self.base.as_slice(),
+            map: self.keeping.map,
+            runs: self.runs.as_mut_slice(),
+            now: &mut self.now,
+        };
+        let done = match ask.op {
+            op::SNAPSHOT => kept.snapshot(&mut base).map(|()| 0).map_err(|e| (e, false)),
+            _ => kept.roll_back(&mut base, ask.a, ask.b),
+        };
+        match done {
+            Ok(value) => Told {
+                value,
+                ..Told::default()
+            },
+            Err((failure, broken)) => {
+                let told = failure.told(broken);
+                let pid = kept.pid;
+                if told.why == why::DEAD {
+                    // Collected while it was worked on.
+                    self.forget(pid);
+                }
+                told
+            }
+        }
+    }
+
+    fn forget(&mut self, pid: i32) {
+        let i = self.all.as_slice().iter().position(|k| k.pid == pid);
+        if let Some(i) = i {
+            self.all.as_mut_slice()[i].free();
+            self.all.swap_remove(i);
+        }
+    }
+}

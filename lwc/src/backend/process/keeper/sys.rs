@@ -1,0 +1,108 @@
+//! System calls, past the C library.
+
+use crate::backend::process::wire::gate;
+
+/// An errno.
+pub(crate) type Errno = i32;
+
+/// A system call; an errno on failure.
+///
+/// # Safety
+/// That of the call.
+pub(crate) unsafe fn call(number: libc::c_long, args: [u64; 6]) -> Result<u64, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the caller's promise.
+    let value = unsafe { gate::own([number as u64, a, b, c, d, e, f]) };
+    if value < 0 && value > -4096 {
+        Err(-value as Errno)
+    } else {
+        Ok(value as u64)
+    }
+}
+
+pub(crate) fn close(fd: i32) {
+    // SAFETY: descriptors of the keeper's own, which nobody uses afterwards.
+    let _ = unsafe { call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]) };
+}
+
+/// Copies memory of the keeper's to an address of whoever the file is of.
+///
+/// # Safety
+/// So many bytes are readable there.
+pub(crate) unsafe fn write_at(
+    file: i32,
+    from: *const u8,
+    len: usize,
+    at: u64,
+) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < len {
+        // SAFETY: the caller's promise.
+        let n = unsafe {
+            call(
+                libc::SYS_pwrite64,
+                [
+                    file as u64,
+                    from.add(done) as u64,
+                    (len - done) as u64,
+                    at + done as u64,
+                    0,
+                    0,
+                ],
+            )
+        };
+        match n? {
+            0 => return Err(libc::ESRCH),
+            n => done += n as usize,
+        }
+    }
+    Ok(())
+}
+
+/// The other way.
+///
+/// # Safety
+/// So many bytes are writable there.
+pub(crate) unsafe fn read_at(file: i32, to: *mut u8, len: usize, at: u64) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < len {
+        // SAFETY: the caller's promise.
+        let n = unsafe {
+            call(
+                libc::SYS_pread64,
+                [
+                    file as u64,
+                    to.add(done) as u64,
+                    (len - done) as u64,
+                    at + done as u64,
+                    0,
+                    0,
+                ],
+            )
+        };
+        match n? {
+            0 => return Err(libc::ESRCH),
+            n => done += n as usize,
+        }
+    }
+    Ok(())
+}
+
+/// Some microseconds pass.
+pub(crate) fn pause(micros: i64) {
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: micros * 1000,
+    };
+    // SAFETY: reads the local.
+    let _ = unsafe { call(libc::SYS_nanosleep, [&raw const ts as u64, 0, 0, 0, 0, 0]) };
+}
+
+/// A number that no context can foretell to the bit.
+pub(crate) fn fresh() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads a counter of the processor.
+    return unsafe { std::arch::x86_64::_rdtsc() } | 1;
+    #[cfg(not(target_arch = "x86_64"))]
+    1
+}

@@ -1,0 +1,12 @@
+//! The keeper of snapshots that the current context has for its copies.
+
+use std::os::fd::OwnedFd;
+
+/// The line to it ([`keeper`](crate::backend::process::keeper)).
+pub(crate) struct Keeper {
+    pub(crate) sock: OwnedFd,
+    /// Its process, a child of this one.
+    pub(crate) pid: i32,
+    /// The contexts that it keeps.
+    pub(crate) kept: Vec<u64>,
+}

@@ -1,0 +1,183 @@
+//! What a creator, its copies and its keeper say to each other
+//! ([`keeper`](crate::backend::process::keeper)).
+//!
+//! A message is four words, with descriptors where a copy introduces itself. No
+//! copy can speak here once it runs code of its own: it has closed the socket.
+
+use super::gate;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::RawFd;
+
+/// What is asked of a keeper.
+pub(crate) mod op {
+    /// From a new copy: its identity, its process, and [`super::FILES`].
+    pub(crate) const ENTER: u64 = 1;
+    /// From the creator: the present state of a copy is its snapshot.
+    pub(crate) const SNAPSHOT: u64 = 2;
+    /// From the creator: a copy goes back to it. With the creator's identity and
+    /// how many hand-overs it has received.
+    pub(crate) const ROLL_BACK: u64 = 3;
+}
+
+/// Descriptors that a copy hands over: its maps, its page map, its memory, and a
+/// userfaultfd.
+pub(crate) const FILES: usize = 4;
+
+/// Why something was refused, beside the errno.
+pub(crate) mod why {
+    /// A call of the kernel failed.
+    pub(crate) const CALL: u64 = 1;
+    /// The context does not wait to be switched to.
+    pub(crate) const NOT_PARKED: u64 = 2;
+    /// It has made a system call, whose number is the value, that cannot be undone.
+    pub(crate) const DID: u64 = 3;
+    /// Its address space has changed, from the address in the value on, as it
+    /// cannot be changed back.
+    pub(crate) const LAYOUT: u64 = 4;
+    /// It has no snapshot.
+    pub(crate) const NO_SNAPSHOT: u64 = 5;
+    /// It is dead, or nobody knows it.
+    pub(crate) const DEAD: u64 = 6;
+    /// The kernel lacks it: see the value.
+    pub(crate) const LACKS: u64 = 7;
+}
+
+/// What the kernel lacks.
+pub(crate) mod lacks {
+    pub(crate) const USERFAULTFD: u64 = 1;
+    pub(crate) const WRITE_PROTECT: u64 = 2;
+    pub(crate) const PAGEMAP: u64 = 3;
+    pub(crate) const PAGEMAP_SCAN: u64 = 4;
+    pub(crate) const PTRACE: u64 = 5;
+}
+
+/// A request.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ask {
+    pub(crate) op: u64,
+    pub(crate) id: u64,
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+}
+
+/// Its answer.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) errno: u64,
+    pub(crate) why: u64,
+    pub(crate) value: u64,
+    /// Not zero if the context is no more what it was, and not its snapshot
+    /// either: it stays stopped, to be ended.
+    pub(crate) broken: u64,
+}
+
+/// Plain words, for which any bytes are a value.
+///
+/// # Safety
+/// The implementor is `repr(C)` and made of `u64`s alone.
+pub(crate) unsafe trait Words: Copy + Default {}
+// SAFETY: four u64s.
+unsafe impl Words for Ask {}
+// SAFETY: four u64s.
+unsafe impl Words for Told {}
+
+/// A control buffer for [`FILES`] descriptors, aligned as cmsghdr wants it.
+type Control = [u64; 4];
+
+const HEAD: usize = size_of::<libc::cmsghdr>();
+const _: () = assert!(HEAD + FILES * size_of::<RawFd>() == size_of::<Control>());
+
+/// Sends words, with all of [`FILES`] or none. An errno on failure.
+pub(crate) fn send<T: Words>(sock: RawFd, words: &T, files: &[RawFd]) -> Result<(), i32> {
+    let mut control: Control = [0; 4];
+    // SAFETY: the message points at locals that live across the call; of the
+    // control buffer as much is used as was filled.
+    let sent = unsafe {
+        let mut iov = libc::iovec {
+            iov_base: std::ptr::from_ref(words).cast_mut().cast(),
+            iov_len: size_of::<T>(),
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        if files.len() == FILES {
+            let head = control.as_mut_ptr().cast::<libc::cmsghdr>();
+            (*head).cmsg_len = size_of::<Control>() as _;
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            let data = control.as_mut_ptr().byte_add(HEAD).cast::<RawFd>();
+            for (i, &file) in files.iter().enumerate() {
+                data.add(i).write(file);
+            }
+            msg.msg_control = control.as_mut_ptr().cast();
+            msg.msg_controllen = size_of::<Control>() as _;
+        }
+        gate::own([
+            libc::SYS_sendmsg as u64,
+            sock as u64,
+            &raw const msg as u64,
+            libc::MSG_NOSIGNAL as u64,
+            0,
+            0,
+            0,
+        ])
+    };
+    if sent == size_of::<T>() as i64 {
+        return Ok(());
+    }
+    Err(if sent < 0 { -sent as i32 } else { libc::EPROTO })
+}
+
+/// Receives words, and descriptors where all of [`FILES`] came. `flags` as
+/// recvmsg(2) has them. ECONNRESET: nobody is there any more.
+pub(crate) fn receive<T: Words>(
+    sock: RawFd,
+    flags: i32,
+) -> Result<(T, Option<[RawFd; FILES]>), i32> {
+    let mut words = MaybeUninit::<T>::zeroed();
+    let mut control: Control = [0; 4];
+    // SAFETY: the message points at locals that live across the call. The kernel
+    // fills the control buffer within its length; descriptors are read as many as
+    // the header says, which is compared with what there is room for.
+    unsafe {
+        let mut iov = libc::iovec {
+            iov_base: words.as_mut_ptr().cast(),
+            iov_len: size_of::<T>(),
+        };
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.as_mut_ptr().cast();
+        msg.msg_controllen = size_of::<Control>() as _;
+        let got = loop {
+            let got = gate::own([
+                libc::SYS_recvmsg as u64,
+                sock as u64,
+                &raw mut msg as u64,
+                (flags | libc::MSG_CMSG_CLOEXEC) as u64,
+                0,
+                0,
+                0,
+            ]);
+            if got != -i64::from(libc::EINTR) {
+                break got;
+            }
+        };
+        if got == 0 {
+            return Err(libc::ECONNRESET);
+        }
+        if got != size_of::<T>() as i64 {
+            return Err(if got < 0 { -got as i32 } else { libc::EPROTO });
+        }
+        let head = control.as_ptr().cast::<libc::cmsghdr>();
+        let whole = msg.msg_controllen as usize == size_of::<Control>()
+            && (*head).cmsg_len as usize == size_of::<Control>()
+            && (*head).cmsg_type == libc::SCM_RIGHTS;
+        let data = control.as_ptr().byte_add(HEAD).cast::<RawFd>();
+        let files = whole.then(|| std::array::from_fn(|i| data.add(i).read()));
+        // SAFETY: words may hold any bytes (`Words`), and all of them came.
+        Ok((words.assume_init(), files))
+    }
+}

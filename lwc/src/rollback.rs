@@ -1,0 +1,76 @@
+//! Rollback in place: a context goes back to its snapshot.
+
+use crate::backend;
+use crate::error::Result;
+use crate::handle::Handle;
+
+impl Handle {
+    /// The present state of this suspended context becomes its snapshot
+    /// ([contract 10](crate::contract#c10)), in place of the one that it has.
+    ///
+    /// The right is that of whoever has every right over the context: its creator,
+    /// until it gives some up. On the process backend the context was made with
+    /// [`Flags::ROLLBACK`](crate::Flags::ROLLBACK).
+    ///
+    /// # Errors
+    /// EBADF, ESRCH; EBUSY (the current context, or one that does not wait to be
+    /// switched to); EPERM (rights); ENOMEM. ENOTSUP on the process backend: it
+    /// was not made for this, or has memory that cannot be watched.
+    pub fn snapshot(&self) -> Result<()> {
+        backend::snapshot(self.number("snapshot")?)
+    }
+
+    /// This suspended context goes back to its snapshot, in place: memory and its
+    /// layout, registers, signal mask. How many pages were undone.
+    ///
+    /// Shared memory, and what lies outside the context, are not undone. What
+    /// the context did is the kernel's word, never its own.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot), and ENOENT: it has no snapshot. ENOTSUP on
+    /// the process backend: it has done what cannot be undone there. Whenever the
+    /// context could be left half undone it is destroyed instead, and the error
+    /// says so.
+    ///
+    /// # Examples
+    /// ```
+    /// use lwc::Flags;
+    ///
+    /// if let Err(why) = lwc::rollback_support() {
+    ///     println!("{why}");
+    ///     return Ok(());
+    /// }
+    /// let mut seen = 0;
+    /// let counts = lwc::spawn(&[], Flags::ROLLBACK, |mut event| {
+    ///     loop {
+    ///         seen += 1;
+    ///         let from = event.from().expect("switched to by the creator");
+    ///         event = from.switch(&[seen]).expect("switching back");
+    ///     }
+    /// })?;
+    /// counts.switch(&[])?;
+    /// counts.snapshot()?;
+    /// for _ in 0..3 {
+    ///     let event = counts.switch(&[])?;
+    ///     assert_eq!(event.args(), [2], "each call is the second");
+    ///     counts.roll_back()?;
+    /// }
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn roll_back(&self) -> Result<u64> {
+        backend::roll_back(self.number("roll_back")?)
+    }
+}
+
+/// Whether contexts made by the current one can be rolled back in place.
+///
+/// On the process backend it takes Linux 6.7 on x86-64, userfaultfd(2) and
+/// ptrace(2). Once asked, a process is there that does it, also when the current
+/// context enters a sandbox afterwards; [`confine`](crate::confine) with
+/// [`Confinement::Creator`](crate::Confinement::Creator) asks by itself.
+///
+/// # Errors
+/// ENOTSUP, with what is missing and how to get it.
+pub fn rollback_support() -> Result<()> {
+    backend::rollback_support()
+}
