@@ -47,10 +47,15 @@ struct bell {
 	volatile uint32_t	dead;
 };
 
+/* The header of a message between functions lies so far before its bytes. */
+#define	HEADER	256
 /* Places on the control page. */
 #define	TURN	224
 #define	REPLY	1024
 #define	STATUS	1168
+
+/* futex_wake(2), Linux 6.7, by which the backend wakes where it can. */
+#define	FUTEX_WAKE_CALL	454
 
 /* First words, as root and functions use them. */
 #define	INVOKE	2
@@ -255,8 +260,7 @@ says(const char *command)
 static void
 scribble(int pages)
 {
-	volatile uint64_t *header = (volatile uint64_t *)(now->output +
-	    now->output_capacity);
+	volatile uint64_t *header = (volatile uint64_t *)(now->output - HEADER);
 	int relay = *(volatile uint64_t *)(control + TURN) != 0;
 
 	for (uint64_t n = 1;; n++) {
@@ -327,7 +331,7 @@ attack(void)
 			;
 		/* Somebody woke it: whoever's turn it is, it goes on. */
 		memcpy(now->output, "unasked", 7);
-		*(volatile uint64_t *)(now->output + now->output_capacity) = 7;
+		*(volatile uint64_t *)(now->output - HEADER) = 7;
 		hand_over(out, next, INVOKE,
 		    *(volatile uint64_t *)(control + TURN));
 		for (;;)
@@ -370,8 +374,9 @@ on_trap(int number, siginfo_t *info, void *context)
 
 	(void)number;
 	(void)info;
-	if (code[0] == 0x0f && code[1] == 0x05 && r[REG_RAX] == SYS_futex &&
-	    ((int)r[REG_RSI] == FUTEX_WAKE || (int)r[REG_RSI] == FUTEX_WAIT)) {
+	if (code[0] == 0x0f && code[1] == 0x05 &&
+	    (r[REG_RAX] == FUTEX_WAKE_CALL || (r[REG_RAX] == SYS_futex &&
+	    ((int)r[REG_RSI] == FUTEX_WAKE || (int)r[REG_RSI] == FUTEX_WAIT)))) {
 		at_wake((struct bell *)r[REG_RDI]);
 		/* From here on as if nothing had been. */
 		r[REG_EFL] &= ~0x100L;
