@@ -2,13 +2,13 @@
 //! by what is resident, beside a new process and a new context.
 //!
 //! ```sh
-//! cargo bench -p lwc --bench rollback
+//! cargo bench -p lwc-benches --bench rollback
 //! ```
 //!
 //! "roll back" is the rollback alone; "invoke and roll back" is a switch there
 //! and back, in which the pages are written, and the rollback.
 
-mod common;
+use lwc_benches as common;
 
 use common::Memory;
 use lwc::{Access, Confinement, Context, Flags, Spec, page_size};

@@ -206,7 +206,7 @@ impl Audit<'_> {
 
     fn matrix(&mut self, file: &ChainFile, secrets: &[Fingerprint]) -> Result<Matrix, Failure> {
         let entries = entries(file, &self.live[self.chain], secrets, self.live.len() > 1);
-        let steps = self.chain().steps.len();
+        let steps = self.chain().contexts.steps.len();
         let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); steps + 1];
         for e in &entries {
             let reached = self.reached(&e.resource)?;
@@ -226,6 +226,7 @@ impl Audit<'_> {
         }
         let chain = self.chain();
         let names = chain
+            .contexts
             .steps
             .iter()
             .enumerate()
@@ -244,13 +245,15 @@ impl Audit<'_> {
 
     /// What the root and each step reach.
     fn reached(&mut self, resource: &Resource) -> Result<Vec<u64>, Failure> {
-        let (this, steps) = (self.chain, self.chain().steps.len());
+        let (this, steps) = (self.chain, self.chain().contexts.steps.len());
         match resource {
             Resource::Pages(owner) => {
                 let mut args = vec![word::PROBE, what::MARK, tag(this, *owner), 0];
                 let chain = self.chain();
-                let control = chain.steps[*owner].control.region().range();
-                let regions = chain.region_addresses[*owner..*owner + 2].iter().cloned();
+                let control = chain.contexts.steps[*owner].control.region().range();
+                let regions = chain.contexts.region_addresses[*owner..*owner + 2]
+                    .iter()
+                    .cloned();
                 for range in regions.chain([control]) {
                     args.extend([range.start as u64, range.len() as u64]);
                 }
@@ -262,7 +265,7 @@ impl Audit<'_> {
             Resource::Others => {
                 let others: Vec<(usize, usize)> = (0..self.live.len())
                     .filter(|&c| c != this)
-                    .flat_map(|c| (0..self.live[c].steps.len()).map(move |i| (c, i)))
+                    .flat_map(|c| (0..self.live[c].contexts.steps.len()).map(move |i| (c, i)))
                     .collect();
                 for &(c, i) in &others {
                     self.step(c, i, &[word::PROBE, what::MARK, tag(this, 255), 0])?;
@@ -286,7 +289,7 @@ impl Audit<'_> {
     /// Who of this chain has a page with a mark.
     fn seek(&mut self, tag: u64) -> Result<Vec<u64>, Failure> {
         let mut found = vec![probe::seek(tag)];
-        for i in 0..self.chain().steps.len() {
+        for i in 0..self.chain().contexts.steps.len() {
             let args = [word::PROBE, what::SEEK, tag];
             found.push(self.step(self.chain, i, &args)?);
         }
@@ -325,6 +328,7 @@ impl Audit<'_> {
             Resource::Memory(range, _) => probe::memory(range.start, range.len()),
             Resource::Secret(s) => u64::from(probe::find(s.hash, s.len)) * READ,
             Resource::Overlay(range) => self.live[self.chain]
+                .contexts
                 .steps
                 .iter()
                 .map(|s| probe::overlay(s.snapshot.handle(), range.clone()))
@@ -341,8 +345,8 @@ impl Audit<'_> {
         attempt(live, i, args).map_err(|cause| Failure {
             chain: live.chain().name.clone(),
             step: i,
-            steps: live.steps.len(),
-            function: live.steps[i].function.name.clone(),
+            steps: live.contexts.steps.len(),
+            function: live.contexts.steps[i].function.name.clone(),
             cause: Box::new(cause),
             id: "audit".into(),
         })
@@ -356,10 +360,10 @@ fn entries(
     secrets: &[Fingerprint],
     has_others: bool,
 ) -> Vec<Entry> {
-    let steps = live.steps.len();
+    let steps = live.contexts.steps.len();
     let grant = |f: &dyn Fn(usize) -> u64| (0..steps).map(f).collect::<Vec<u64>>();
     let mut out = Vec::new();
-    for (n, range) in live.region_addresses.iter().enumerate() {
+    for (n, range) in live.contexts.region_addresses.iter().enumerate() {
         out.push(Entry {
             name: format!("region {n}"),
             resource: Resource::Memory(range.clone(), n.checked_sub(1)),
@@ -375,7 +379,7 @@ fn entries(
             }),
         });
     }
-    for (n, step) in live.steps.iter().enumerate() {
+    for (n, step) in live.contexts.steps.iter().enumerate() {
         out.push(Entry {
             name: format!("control {}", n + 1),
             resource: Resource::Memory(step.control.region().range(), None),
@@ -389,7 +393,7 @@ fn entries(
             resource: Resource::Secret(s.clone()),
             root: 0,
             steps: grant(&|i| {
-                let own = file.functions.get(&live.steps[i].function.name);
+                let own = file.functions.get(&live.contexts.steps[i].function.name);
                 if own.is_some_and(|f| f.name == s.function) {
                     READ
                 } else {
@@ -408,7 +412,7 @@ fn entries(
     // each other, each has one with its neighbours.
     let process = lwc::backend() == Ok(lwc::Backend::Process);
     let handing_over = live.chain().isolation == Isolation::Chain;
-    for (n, step) in live.steps.iter().enumerate().filter(|_| process) {
+    for (n, step) in live.contexts.steps.iter().enumerate().filter(|_| process) {
         out.push(Entry {
             name: format!("pages of {}:{}", n + 1, step.function.name),
             resource: Resource::Pages(n),
@@ -432,7 +436,7 @@ fn entries(
     }
     // By asking: the root its functions, each function whomever it can name:
     // the root, its snapshot, its neighbours.
-    for (n, range) in live.region_addresses.iter().enumerate() {
+    for (n, range) in live.contexts.region_addresses.iter().enumerate() {
         out.push(Entry {
             name: format!("overlay region {n}"),
             resource: Resource::Overlay(range.clone()),
@@ -498,8 +502,9 @@ fn words(resource: &Resource) -> Vec<u64> {
 
 /// One attempt in a step's context.
 fn attempt(live: &mut LiveChain, i: usize, args: &[u64]) -> Result<u64, Cause> {
-    let copy = live.ready(i)?;
+    let copy = live.contexts.ready(i)?;
     let reply = live
+        .contexts
         .call(i, copy, args, MonotonicTime::now() + PROBE_TIMEOUT)
         .map_err(|cause| match cause {
             // The function's own is for invocations.

@@ -47,13 +47,12 @@ struct bell {
 	volatile uint32_t	dead;
 };
 
+/* The header of a message between functions lies so far before its bytes. */
+#define	HEADER	256
 /* Places on the control page. */
 #define	TURN	224
 #define	REPLY	1024
 #define	STATUS	1168
-
-/* The header of a message for the next, so far before its bytes. */
-#define	HEADER	256
 
 /* futex_wake(2), by which hosts wake; and what it takes a word of 32 bits by. */
 #define	WAKE	454

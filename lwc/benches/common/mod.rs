@@ -1,8 +1,6 @@
 //! What the benchmarks share. Each is a program of its own: contexts cannot be
 //! undone in the process that made them.
 
-#![allow(dead_code, unreachable_pub)] // each benchmark uses its part
-
 use criterion::Criterion;
 use lwc::{Access, Context, Flags, Spec};
 use std::time::Duration;
@@ -56,6 +54,9 @@ pub struct Memory {
 
 impl Memory {
     /// So many bytes, each page of them touched or none.
+    ///
+    /// # Panics
+    /// When the system has none.
     pub fn new(len: usize, touched: bool) -> Self {
         // SAFETY: a new private mapping at an address that the system picks.
         let at = unsafe {
@@ -112,6 +113,9 @@ impl Drop for Memory {
 }
 
 /// As many descriptors as the system lets this process have.
+///
+/// # Panics
+/// When the system does not say, or does not let it.
 pub fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");

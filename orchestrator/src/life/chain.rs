@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use super::control::Control;
 use super::error::{Cause, EndText, Failure};
-use super::relay::RelayTimes;
+use super::relay::Relay;
 use super::snapshot::word;
 use crate::chain_file::{Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
@@ -74,35 +74,44 @@ pub(crate) struct Step {
 
 /// A chain whose functions are loaded, each in its own context.
 pub struct LiveChain {
+    pub(crate) contexts: Contexts,
+    pub(super) way: Way,
+    /// The last identity given here.
+    pub(super) id: String,
+    /// How many bytes of it stay: the chain's name and the process.
+    pub(super) id_stem: usize,
+}
+
+/// Which way the messages of a chain go.
+pub(super) enum Way {
+    /// The root switches to each function and back. What each hop of the last
+    /// invocation took.
+    ByRoot(Vec<Hop>),
+    /// Functions hand over to each other.
+    Relay(Relay),
+}
+
+/// The contexts of a chain, and the memory that they share.
+pub(crate) struct Contexts {
     pub(super) chain: Chain,
     pub(crate) steps: Vec<Step>,
     /// Where the first step reads: the root writes.
     pub(crate) first: Region,
     /// Where the last step writes: the root reads.
     pub(crate) last: Region,
-    /// So many bytes of inputs may lie in the first.
-    pub(super) left: usize,
+    /// Bytes of inputs that may still lie in the first.
+    pub(super) input_left: usize,
     /// Addresses of all regions, in order, the middle ones unmapped here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
-    /// The last identity given here.
-    pub(super) id: String,
-    /// How many bytes of it stay: the chain's name and the process.
-    pub(super) id_stem: usize,
     pub(super) counts: Counts,
-    /// What each hop of the last invocation took, as far as the root timed it.
-    pub(super) hops: Vec<Hop>,
-    /// Else when it was, and how long the making of each copy took, if any had
-    /// to be made.
-    pub(super) ran: Option<RelayTimes>,
-    pub(super) waits: Vec<Duration>,
     /// Whether contexts are processes, which can run whoever's turn it is.
     pub(super) apart: bool,
-    /// Whether functions hand over to each other.
-    pub(super) relay: bool,
-    /// Whether they know their neighbours, as these are now.
+    /// Whether a copy has neighbours that may name it, so that its snapshot has
+    /// to end it: what the copies of a relay have in one process.
+    pub(super) named_by_neighbours: bool,
+    /// Whether all copies are those that know their neighbours, of a relay. A
+    /// copy that is made or ended unlinks them.
     pub(super) linked: bool,
-    /// The number of the last request that went from function to function.
-    pub(super) turn: u64,
     /// Whether all copies have come to rest since the last request.
     pub(super) settled: bool,
 }
@@ -110,7 +119,7 @@ pub struct LiveChain {
 impl std::fmt::Debug for LiveChain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LiveChain")
-            .field("chain", &self.chain)
+            .field("chain", self.chain())
             .finish_non_exhaustive()
     }
 }
@@ -127,45 +136,38 @@ pub struct Counts {
 }
 
 impl LiveChain {
-    /// The regions that the root has mapped, control pages among them.
-    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
-        [&self.first, &self.last]
-            .into_iter()
-            .chain(self.steps.iter().map(|s| s.control.region()))
-    }
-
     /// The chain as the file has it.
     pub fn chain(&self) -> &Chain {
-        &self.chain
+        &self.contexts.chain
     }
 
     /// Bytes that an input may have.
     pub fn capacity(&self) -> usize {
-        self.first.len()
+        self.contexts.capacity()
     }
 
     /// What bringing each step to life took: function, times.
     pub fn setup_timings(&self) -> impl Iterator<Item = (&str, SetupTimings)> {
-        self.steps
-            .iter()
-            .map(|s| (s.function.name.as_str(), s.setup))
+        let steps = self.contexts.steps.iter();
+        steps.map(|s| (s.function.name.as_str(), s.setup))
     }
 
     /// What it has done since this was last asked.
     pub fn take_counts(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
+        std::mem::take(&mut self.contexts.counts)
     }
 
-    /// How many contexts it has at the moment.
+    /// How many contexts it has now.
     pub fn contexts(&self) -> usize {
-        let copies = self.steps.iter().filter(|s| s.copy.is_some()).count();
-        self.steps.len() + copies
+        let steps = &self.contexts.steps;
+        steps.len() + steps.iter().filter(|s| s.copy.is_some()).count()
     }
 
     /// Bytes of memory that are its contexts' alone, each context's counted by
     /// itself. Slow: the process backend asks the system for each.
     pub fn private_memory(&self) -> u64 {
         let all = self
+            .contexts
             .steps
             .iter()
             .flat_map(|s| [Some(&s.snapshot), s.copy.as_ref()]);
@@ -180,13 +182,13 @@ impl LiveChain {
     /// Where the input goes, before [`invoke`](Self::invoke). No copy that has
     /// served sees it.
     pub fn input(&mut self) -> &Region {
-        self.clear_away();
-        &self.first
+        self.contexts.clear_away();
+        &self.contexts.first
     }
 
     /// Where the answer is, after it.
     pub fn output(&self) -> &Region {
-        &self.last
+        &self.contexts.last
     }
 
     /// Ends the copies that have served, and those that run though it is nobody's
@@ -199,25 +201,39 @@ impl LiveChain {
     /// As [`invoke`](Self::invoke).
     pub fn prepare(&mut self) -> Result<(), Failure> {
         self.settle();
-        self.clear_away();
-        self.clear_input(0);
-        for i in 0..self.steps.len() {
-            self.ready(i).map_err(|cause| self.failure(i, cause, ""))?;
+        let contexts = &mut self.contexts;
+        contexts.clear_away();
+        contexts.clear_input(0);
+        for i in 0..contexts.steps.len() {
+            contexts
+                .ready(i)
+                .map_err(|cause| contexts.failure(i, cause, ""))?;
         }
-        self.link()
-            .map_err(|(i, cause)| self.failure(i, cause, ""))?;
+        if let Way::Relay(_) = self.way {
+            contexts
+                .link()
+                .map_err(|(i, cause)| contexts.failure(i, cause, ""))?;
+        }
         // A copy that has just been made is on its way to sleep.
         self.settle();
         Ok(())
+    }
+
+    /// Before a request: see [`Contexts::settle`].
+    fn settle(&mut self) {
+        match self.way {
+            Way::ByRoot(_) => self.contexts.settle(),
+            Way::Relay(_) => self.contexts.settle_relay(),
+        }
     }
 
     /// What each hop of the last invocation took, the one that failed included.
     /// Where functions hand over to each other they tell when they began, and
     /// a hostile one can put what is its own on a neighbour.
     pub fn hops(&self) -> Vec<Hop> {
-        match self.ran {
-            Some(ran) => self.hops_of(ran),
-            None => self.hops.clone(),
+        match &self.way {
+            Way::ByRoot(hops) => hops.clone(),
+            Way::Relay(relay) => relay.hops(&self.contexts),
         }
     }
 
@@ -256,16 +272,42 @@ impl LiveChain {
         due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         self.settle();
-        self.settled = false;
-        self.clear_away();
-        self.hops.clear();
-        self.ran = None;
-        let mut len = input_len.min(self.capacity());
-        self.clear_input(len);
-        if self.relay {
-            return self.relay(len, &meta, id, due);
+        let contexts = &mut self.contexts;
+        contexts.settled = false;
+        contexts.clear_away();
+        let len = input_len.min(contexts.capacity());
+        contexts.clear_input(len);
+        match &mut self.way {
+            Way::ByRoot(hops) => {
+                hops.clear();
+                contexts.step_by_step(hops, len, meta, id, due)
+            }
+            Way::Relay(relay) => relay.invoke(contexts, len, &meta, id, due),
         }
-        let mut meta = meta;
+    }
+}
+
+impl Contexts {
+    /// The regions that the root has mapped, control pages among them.
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
+        [&self.first, &self.last]
+            .into_iter()
+            .chain(self.steps.iter().map(|s| s.control.region()))
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.first.len()
+    }
+
+    /// Runs the chain, with the root between any two functions.
+    fn step_by_step(
+        &mut self,
+        hops: &mut Vec<Hop>,
+        mut len: usize,
+        mut meta: MessageMeta,
+        id: &str,
+        due: Option<MonotonicTime>,
+    ) -> Result<(usize, MessageMeta), Failure> {
         let begun = MonotonicTime::now();
         let mut times = Times {
             begun,
@@ -286,12 +328,12 @@ impl LiveChain {
                     }
                     // Nothing of the caller's goes on but by the function.
                     meta.attributes = answer.attributes;
-                    self.hops.push(hop);
+                    hops.push(hop);
                 }
                 Err(cause) => {
                     // A failed function's state is not trusted again.
                     self.retire(i);
-                    self.hops.push(Hop {
+                    hops.push(Hop {
                         at: times.now.since(begun),
                         run: times.now.elapsed(),
                         copy: Duration::ZERO,
@@ -308,10 +350,10 @@ impl LiveChain {
     /// A fresh copy sees nothing of earlier inputs behind this one.
     fn clear_input(&mut self, len: usize) {
         if self.chain.isolation == Isolation::Invocation || self.steps[0].copy.is_none() {
-            self.first.clear(len, self.left.saturating_sub(len));
-            self.left = len;
+            self.first.clear(len, self.input_left.saturating_sub(len));
+            self.input_left = len;
         } else {
-            self.left = self.left.max(len);
+            self.input_left = self.input_left.max(len);
         }
     }
 

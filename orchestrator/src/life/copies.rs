@@ -1,6 +1,6 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
-use super::chain::{LiveChain, NOT_TRAPPED, Step};
+use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way};
 use super::error::{Cause, EndText};
 use super::snapshot::{end_of, word};
 use crate::chain_file::Isolation;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a snapshot may take to copy itself.
 const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl LiveChain {
+impl Contexts {
     /// Somebody has switched to the root whose turn it was not. A copy that does
     /// so runs no more. A snapshot runs nobody's code but ours, and is not ended
     /// for what copies do: it tells of one that has ended, late.
@@ -61,25 +61,22 @@ impl LiveChain {
     ///
     /// In one process nobody runs but the current context.
     pub(super) fn settle(&mut self) {
-        self.settle_and(Self::end_strays);
-    }
-
-    /// The same, with what becomes of the strays that copies have noted: which of
-    /// them have been ended is known then.
-    pub(super) fn settle_and(&mut self, strays: impl FnOnce(&mut Self, &[bool])) {
         if std::mem::replace(&mut self.settled, true) || !self.apart {
             return;
         }
-        if self.relay {
-            self.withdraw();
-        }
+        self.end_awake(|_| false);
+    }
+
+    /// Ends the copies that do not wait, and those of which something is known to
+    /// be wrong. Which they were, if anything was found at all; `noted` tells of a
+    /// step whose copy has noted something.
+    pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> Option<Vec<bool>> {
         let there = |s: &Step| s.copy.as_ref().map(Context::handle);
         let copies: Vec<Handle> = self.steps.iter().filter_map(there).collect();
         let parked = lwc::parked_together(&copies, true);
         let quiet = parked.as_ref().is_ok_and(|all| all.iter().all(|&p| p));
-        let noted = |s: &Step| s.wrong || self.relay && s.control.has_stray();
-        if quiet && !self.steps.iter().any(noted) {
-            return;
+        if quiet && !self.steps.iter().any(|s| s.wrong || noted(s)) {
+            return None;
         }
         // Whoever cannot be asked about is not trusted either.
         let parked = parked.unwrap_or_else(|_| vec![false; copies.len()]);
@@ -97,9 +94,7 @@ impl LiveChain {
         for (i, _) in ended.iter().enumerate().filter(|(_, ended)| **ended) {
             self.end_out_of_turn(i);
         }
-        if self.relay {
-            strays(self, &ended);
-        }
+        Some(ended)
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there
@@ -286,7 +281,7 @@ impl LiveChain {
             return;
         };
         self.linked = false;
-        if self.relay && !self.apart {
+        if self.named_by_neighbours {
             // Its creator's to end; to close its descriptor is not enough.
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
@@ -300,8 +295,9 @@ impl LiveChain {
 impl Drop for LiveChain {
     /// Copies that name each other would be there until the process ends.
     fn drop(&mut self) {
-        if self.relay {
-            (0..self.steps.len()).for_each(|i| self.retire(i));
+        if let Way::Relay(_) = self.way {
+            let all = 0..self.contexts.steps.len();
+            all.for_each(|i| self.contexts.retire(i));
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! A hop is one switch then, not two. Each copy holds descriptors of the root,
 //! of its snapshot and of its two neighbours, which the root introduced to it
-//! ([`LiveChain::link`]); they carry the right to switch and nothing else. A
+//! ([`Contexts::link`]); they carry the right to switch and nothing else. A
 //! function that gives no answer switches to the root instead of its neighbour.
 //!
 //! This is for copies that serve again and again: a fresh one of each function
@@ -17,7 +17,7 @@
 //! contexts are processes a hostile function goes on running when it likes, and
 //! whom it can name it can hand over to again. So each request has a number. Before
 //! it the root has verified, by the kernel's word and for one moment, that every
-//! copy of the chain waits ([`LiveChain::settle`]); then it writes the number into
+//! copy of the chain waits ([`Contexts::settle_relay`]); then it writes the number into
 //! each function's control page, which nobody else has. A hand-over carries it. A
 //! function takes over once for one number, from the function before it alone; it
 //! knows that one by the page that the two have been given, not by what is said.
@@ -55,7 +55,7 @@
 //! that it finds at work one end of its time and no second one, and a function that
 //! lies about when it began gains that shortest timeout.
 
-use super::chain::{Hop, LiveChain, MessageMeta, NOT_TRAPPED, Step};
+use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step};
 use super::control::stray;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
@@ -67,9 +67,20 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 /// It has no more than its own timeout for it, but so much at least.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What a chain has of its hand-overs.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    /// The number of the last request.
+    turn: u64,
+    /// When the last invocation was.
+    times: Option<RelayTimes>,
+    /// How long the making of each copy took for it, if any had to be made.
+    waits: Vec<Duration>,
+}
+
 /// When the last invocation was, and how many steps it reached.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RelayTimes {
+struct RelayTimes {
     begun: MonotonicTime,
     /// When the root switched to the first function.
     left: MonotonicTime,
@@ -107,11 +118,110 @@ struct TimeLimits {
     ends: Vec<(AtWork, MonotonicTime)>,
 }
 
-impl LiveChain {
+impl Relay {
+    /// Runs the chain from end to end.
+    pub(super) fn invoke(
+        &mut self,
+        contexts: &mut Contexts,
+        len: usize,
+        meta: &MessageMeta,
+        id: &str,
+        due: Option<MonotonicTime>,
+    ) -> Result<(usize, MessageMeta), Failure> {
+        self.times = None;
+        let last = contexts.steps.len() - 1;
+        let begun = MonotonicTime::now();
+        let mut left = begun;
+        let result = contexts.make_ready(&mut self.waits).and_then(|()| {
+            if !self.waits.is_empty() {
+                left = MonotonicTime::now();
+            }
+            if due.is_some_and(|due| due <= left) {
+                return Err((0, Cause::Deadline));
+            }
+            contexts.settled = false;
+            self.turn += 1;
+            for step in &contexts.steps {
+                let due = due.map_or(u64::MAX, MonotonicTime::nanos);
+                step.control.put_invocation(id, due);
+                step.control.put_turn(self.turn);
+            }
+            contexts.put_request(0, len, meta);
+            (1..=last).for_each(|i| contexts.log_invoke(i));
+            contexts.counts.switches += 1;
+            contexts.run_through(self.turn, left, due)
+        });
+        if result.is_err() {
+            contexts.withdraw();
+        }
+        let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
+        self.times = Some(RelayTimes {
+            begun,
+            left,
+            ended: MonotonicTime::now(),
+            steps: reached + 1,
+        });
+        for i in 0..=reached {
+            contexts.pass_on_log(i, id);
+        }
+        result
+            .and_then(|()| contexts.take_reply(last).map_err(|cause| (last, cause)))
+            .map_err(|(i, cause)| contexts.failed(i, cause, id))
+    }
+
+    /// Times of the last invocation's hops, from what the functions say.
+    pub(super) fn hops(&self, contexts: &Contexts) -> Vec<Hop> {
+        let Some(times) = self.times else {
+            return Vec::new();
+        };
+        let RelayTimes {
+            begun,
+            left,
+            ended,
+            steps,
+        } = times;
+        let mut starts: Vec<MonotonicTime> = Vec::with_capacity(steps + 1);
+        starts.push(left);
+        for step in &contexts.steps[1..steps] {
+            let before = starts[starts.len() - 1];
+            starts.push(step.control.began().clamp(before, ended));
+        }
+        starts.push(ended);
+        starts
+            .windows(2)
+            .enumerate()
+            .map(|(i, pair)| Hop {
+                at: pair[0].since(begun),
+                copy: self.waits.get(i).copied().unwrap_or_default(),
+                run: pair[1].since(pair[0]),
+            })
+            .collect()
+    }
+}
+
+impl Contexts {
+    /// As [`settle`](Self::settle), where copies note what was handed over to
+    /// them out of turn: both ends of each such edge are replaced.
+    pub(super) fn settle_relay(&mut self) {
+        self.settle_and(Self::end_strays);
+    }
+
+    /// The same, with what becomes of the strays that copies have noted: which of
+    /// them have been ended is known then.
+    fn settle_and(&mut self, strays: impl FnOnce(&mut Self, &[bool])) {
+        if std::mem::replace(&mut self.settled, true) || !self.apart {
+            return;
+        }
+        self.withdraw();
+        if let Some(ended) = self.end_awake(|s| s.control.has_stray()) {
+            strays(self, &ended);
+        }
+    }
+
     /// Introduces the copies to their neighbours, if these are not the ones
     /// they know.
     pub(super) fn link(&mut self) -> Result<(), (usize, Cause)> {
-        if self.linked || !self.relay {
+        if self.linked {
             return Ok(());
         }
         self.link_all().or_else(|_| {
@@ -167,22 +277,22 @@ impl LiveChain {
 
     /// Makes the copies that are missing, and notes how long that took.
     /// Then all are parked.
-    fn make_ready(&mut self) -> Result<(), (usize, Cause)> {
+    fn make_ready(&mut self, waits: &mut Vec<Duration>) -> Result<(), (usize, Cause)> {
         /// An old copy that does not come to rest when it has taken its new
         /// neighbours is replaced. A fresh one does.
         const TRIES: usize = 3;
-        self.waits.clear();
+        waits.clear();
         for _ in 0..TRIES {
             if self.linked {
                 return Ok(());
             }
-            self.waits.resize(self.steps.len(), Duration::ZERO);
-            for i in 0..self.steps.len() {
+            waits.resize(self.steps.len(), Duration::ZERO);
+            for (i, wait) in waits.iter_mut().enumerate() {
                 let begin = MonotonicTime::now();
-                let waits = self.steps[i].copy.is_none();
+                let missing = self.steps[i].copy.is_none();
                 self.ready(i).map_err(|cause| (i, cause))?;
-                if waits {
-                    self.waits[i] += begin.elapsed();
+                if missing {
+                    *wait += begin.elapsed();
                 }
             }
             self.link()?;
@@ -194,56 +304,8 @@ impl LiveChain {
         })
     }
 
-    /// Runs the chain from end to end.
-    pub(super) fn relay(
-        &mut self,
-        len: usize,
-        meta: &MessageMeta,
-        id: &str,
-        due: Option<MonotonicTime>,
-    ) -> Result<(usize, MessageMeta), Failure> {
-        let last = self.steps.len() - 1;
-        let begun = MonotonicTime::now();
-        let mut left = begun;
-        let result = self.make_ready().and_then(|()| {
-            if !self.waits.is_empty() {
-                left = MonotonicTime::now();
-            }
-            if due.is_some_and(|due| due <= left) {
-                return Err((0, Cause::Deadline));
-            }
-            self.settled = false;
-            self.turn += 1;
-            for step in &self.steps {
-                let due = due.map_or(u64::MAX, MonotonicTime::nanos);
-                step.control.put_invocation(id, due);
-                step.control.put_turn(self.turn);
-            }
-            self.put_request(0, len, meta);
-            (1..=last).for_each(|i| self.log_invoke(i));
-            self.counts.switches += 1;
-            self.run_through(left, due)
-        });
-        if result.is_err() {
-            self.withdraw();
-        }
-        let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
-        self.ran = Some(RelayTimes {
-            begun,
-            left,
-            ended: MonotonicTime::now(),
-            steps: reached + 1,
-        });
-        for i in 0..=reached {
-            self.pass_on_log(i, id);
-        }
-        result
-            .and_then(|()| self.take_reply(last).map_err(|cause| (last, cause)))
-            .map_err(|(i, cause)| self.failed(i, cause, id))
-    }
-
     /// From now on nobody takes over.
-    pub(super) fn withdraw(&self) {
+    fn withdraw(&self) {
         for step in &self.steps {
             step.control.put_turn(0);
         }
@@ -251,7 +313,7 @@ impl LiveChain {
 
     /// Ends both ends of each edge where a stray was noted, unless one of them
     /// has been ended already for what the kernel says of it.
-    pub(super) fn end_strays(&mut self, ended: &[bool]) {
+    fn end_strays(&mut self, ended: &[bool]) {
         for i in 0..self.steps.len() {
             let noted = self.steps[i].control.take_stray();
             if noted == 0 {
@@ -277,7 +339,7 @@ impl LiveChain {
 
     /// A step that gave no answer. Its state is not trusted again, nor is
     /// anybody's where the control went a way that it should not. (Where
-    /// contexts are processes it goes nowhere: see [`LiveChain::settle`].)
+    /// contexts are processes it goes nowhere: see [`Contexts::settle_relay`].)
     fn failed(&mut self, i: usize, cause: Cause, id: &str) -> Failure {
         if matches!(cause, Cause::Misbehaved(_)) && !self.apart {
             (0..self.steps.len()).for_each(|j| self.retire(j));
@@ -292,6 +354,7 @@ impl LiveChain {
     /// one is not.
     fn run_through(
         &mut self,
+        turn: u64,
         begun: MonotonicTime,
         due: Option<MonotonicTime>,
     ) -> Result<(), (usize, Cause)> {
@@ -301,8 +364,8 @@ impl LiveChain {
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
-        let done = [word::DONE, self.turn, 0];
-        let mut event = first.switch_until(&[word::INVOKE, self.turn, 0], until);
+        let done = [word::DONE, turn, 0];
+        let mut event = first.switch_until(&[word::INVOKE, turn, 0], until);
         let mut watch = TimeLimits {
             every,
             looked: begun,
@@ -314,7 +377,7 @@ impl LiveChain {
             let (from, args) = match event {
                 Ok(Event::Switched { from, args }) => (from, args),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
-                    event = self.look_in(&mut watch, due)?;
+                    event = self.look_in(turn, &mut watch, due)?;
                     continue;
                 }
                 Err(e) => return Err((0, Cause::Backend(e))),
@@ -325,13 +388,13 @@ impl LiveChain {
             if who == Some(AtWork::Copy(last)) && *args == done {
                 return Ok(());
             }
-            if self.apart && !self.counts_now(who, from, &args) {
+            if self.apart && !self.counts_now(turn, who, from, &args) {
                 event = lwc::await_switch(watch.until);
                 continue;
             }
             let failure = self.stopped(who, from, &args);
             return if self.apart {
-                self.last_word(failure, &done)
+                self.last_word(turn, failure, &done)
             } else {
                 Err(failure)
             };
@@ -361,6 +424,7 @@ impl LiveChain {
     /// those before, and what these say is nothing.
     fn last_word(
         &mut self,
+        turn: u64,
         mut failure: (usize, Cause),
         done: &[u64],
     ) -> Result<(), (usize, Cause)> {
@@ -377,7 +441,7 @@ impl LiveChain {
                 return Ok(());
             }
             let further = who.is_some_and(|who| who.step() > failure.0);
-            if self.counts_now(who, from, &args) && further {
+            if self.counts_now(turn, who, from, &args) && further {
                 self.steps[failure.0].wrong = true;
                 failure = self.stopped(who, from, &args);
             }
@@ -394,7 +458,13 @@ impl LiveChain {
     /// Whether a switch to the root has to do with this request. Where contexts
     /// are processes one that has had its turn, or has none yet, can switch as
     /// well, and what it says may have waited here for long.
-    fn counts_now(&mut self, who: Option<AtWork>, from: Option<Handle>, args: &[u64]) -> bool {
+    fn counts_now(
+        &mut self,
+        turn: u64,
+        who: Option<AtWork>,
+        from: Option<Handle>,
+        args: &[u64],
+    ) -> bool {
         let Some(worker) = who else {
             if from.is_some() {
                 self.end_unexpected(from);
@@ -407,7 +477,7 @@ impl LiveChain {
         match (worker, args) {
             // Honest, perhaps: the root had given up that request before.
             (AtWork::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
-                if *number != self.turn =>
+                if *number != turn =>
             {
                 return false;
             }
@@ -448,7 +518,7 @@ impl LiveChain {
 
     /// Who is at work, where contexts are processes; the argument is above. Who
     /// runs below runs no more.
-    fn at_work(&mut self) -> Result<AtWork, (usize, Cause)> {
+    fn at_work(&mut self, turn: u64) -> Result<AtWork, (usize, Cause)> {
         let mut awake = self.awake(0);
         if awake.len() > 1 {
             // Or have they just handed over, and are on their way to sleep?
@@ -459,19 +529,19 @@ impl LiveChain {
                 awake.into_iter().for_each(|i| self.end_out_of_turn(i));
                 Ok(AtWork::Copy(highest))
             }
-            None => Err(self.lost()),
+            None => Err(self.lost(turn)),
         }
     }
 
     /// Nobody is at work, and nobody has said so.
-    fn lost(&mut self) -> (usize, Cause) {
+    fn lost(&mut self, turn: u64) -> (usize, Cause) {
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
         let dead = |(i, s): (usize, &Step)| Some((i, ended(s)?));
         if let Some((i, e)) = self.steps.iter().enumerate().rev().find_map(dead) {
             return (i, Cause::Ended(EndText::found_dead(&e)));
         }
         // By their own words; one that lies here is one of the two.
-        let taken = |s: &Step| s.control.taken() == self.turn;
+        let taken = |s: &Step| s.control.taken() == turn;
         let i = self.steps.iter().rposition(taken).unwrap_or(0);
         self.steps[i].wrong = true;
         let cause = match self.steps.get_mut(i + 1) {
@@ -539,12 +609,13 @@ impl LiveChain {
     /// Somebody is still at work. May it go on?
     fn look_in(
         &mut self,
+        turn: u64,
         watch: &mut TimeLimits,
         due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = MonotonicTime::now();
         let worker = if self.apart {
-            self.at_work()?
+            self.at_work(turn)?
         } else {
             let nobody = || (0, Cause::Misbehaved("nobody was at work".into()));
             self.in_state(State::Preempted).ok_or_else(nobody)?
@@ -581,31 +652,5 @@ impl LiveChain {
             _ => step.snapshot.handle(),
         };
         Ok(handle.switch_until(&[], until))
-    }
-
-    /// Times of an invocation's hops, from what the functions say.
-    pub(super) fn hops_of(&self, ran: RelayTimes) -> Vec<Hop> {
-        let RelayTimes {
-            begun,
-            left,
-            ended,
-            steps,
-        } = ran;
-        let mut starts: Vec<MonotonicTime> = Vec::with_capacity(steps + 1);
-        starts.push(left);
-        for step in &self.steps[1..steps] {
-            let before = starts[starts.len() - 1];
-            starts.push(step.control.began().clamp(before, ended));
-        }
-        starts.push(ended);
-        starts
-            .windows(2)
-            .enumerate()
-            .map(|(i, pair)| Hop {
-                at: pair[0].since(begun),
-                copy: self.waits.get(i).copied().unwrap_or_default(),
-                run: pair[1].since(pair[0]),
-            })
-            .collect()
     }
 }

@@ -1,10 +1,11 @@
 //! How a chain comes to life: steps 2, 3 and 5.
 
 use super::Probes;
-use super::chain::{Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step};
+use super::chain::{Contexts, Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way};
 use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
+use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, Parts, word};
 use crate::build::Built;
@@ -68,7 +69,7 @@ impl LiveChain {
                 .enumerate()
                 .filter(|(c, _)| *c != i)
                 .map(|(_, c)| c.region());
-            let other_chains = others.iter().flat_map(LiveChain::regions);
+            let other_chains = others.iter().flat_map(|other| other.contexts.regions());
             for region in other_regions.chain(other_controls).chain(other_chains) {
                 specs.push(Spec::region(region, Access::Unmap));
             }
@@ -140,24 +141,29 @@ impl LiveChain {
             })
             .collect();
         let id = format!("{name}-{}-", std::process::id());
-        Ok(Self {
-            id_stem: id.len(),
-            id,
+        let contexts = Contexts {
             chain,
             steps,
             first,
             last,
-            left: 0,
+            input_left: 0,
             region_addresses,
             counts: Counts::default(),
-            hops: Vec::new(),
-            ran: None,
-            waits: Vec::new(),
             apart,
-            relay,
+            named_by_neighbours: relay && !apart,
             linked: false,
-            turn: 0,
             settled: true,
+        };
+        let way = if relay {
+            Way::Relay(Relay::default())
+        } else {
+            Way::ByRoot(Vec::new())
+        };
+        Ok(Self {
+            contexts,
+            way,
+            id_stem: id.len(),
+            id,
         })
     }
 
@@ -167,7 +173,7 @@ impl LiveChain {
     /// # Errors
     /// What the backend says.
     pub fn restrict(&mut self) -> Result<(), StartError> {
-        for step in &mut self.steps {
+        for step in &mut self.contexts.steps {
             let begin = Instant::now();
             step.snapshot.restrict(&Rights::all())?;
             step.setup.restrict = begin.elapsed();
