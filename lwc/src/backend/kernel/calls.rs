@@ -348,6 +348,12 @@ pub(crate) fn roll_back(desc: RawFd) -> Result<u64> {
     roll("roll_back", desc, LWC_CONTROL_ROLLBACK)
 }
 
+/// The module has it, or is of another version (`missing`).
+#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
+pub(crate) fn rollback_support() -> Result<()> {
+    Ok(())
+}
+
 fn roll(call: &'static str, desc: RawFd, command: u32) -> Result<u64> {
     let number = number(call, Some(desc))?;
     // SAFETY: the commands have no argument. What a rollback undoes is another
