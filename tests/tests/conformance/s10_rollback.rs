@@ -635,7 +635,9 @@ fn c10_1_copies_of_a_confined_creator() {
     let root = lwc::getlwc().unwrap().info().unwrap().id;
     let snapshot = lwc::spawn(&[], FLAGS & !Flags::ROLLBACK, |event| {
         let from = event.from().unwrap();
+        lwc::rollback_support().unwrap();
         lwc::confine(Confinement::Creator).unwrap();
+        lwc::rollback_support().unwrap();
         let mut n = 0u64;
         let copy = strict_with_snapshot(&[], |_| {
             n += 1;
