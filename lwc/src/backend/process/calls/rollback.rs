@@ -9,6 +9,7 @@ use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
 use crate::backend::process::keeper::start::{OWN_FILES, start};
 use crate::backend::process::state::keeper::Keeper;
+use crate::backend::process::state::memory;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::keep::{Ask, Told, op, receive, send, why};
@@ -58,6 +59,7 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
             "in a sandbox nobody can be had that rolls back; call rollback_support before confine to learn why there was nobody",
         ));
     }
+    memory::in_large_pages();
     let (sock, pid) = start()?;
     rt.keeper = Some(Keeper {
         sock,
