@@ -12,6 +12,7 @@ use crate::backend::process::state::keeper::Keeper;
 use crate::backend::process::state::memory;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::wire::bell::PeerBell;
 use crate::backend::process::wire::keep::{Ask, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::rollback::PREPARE;
@@ -215,6 +216,10 @@ fn with_keeper(call: &'static str, fd: RawFd, what: u64) -> Result<u64> {
         c.seen = c.inn().seq.load(std::sync::atomic::Ordering::Acquire);
     }
     if told.errno == 0 {
+        let bell = rt.channel(index).map(|c| &c.peer_bell);
+        if let Some(bell) = bell {
+            fall_asleep(bell);
+        }
         return Ok(told.value);
     }
     let mut text = describe(&told);
@@ -226,6 +231,17 @@ fn with_keeper(call: &'static str, fd: RawFd, what: u64) -> Result<u64> {
         text.push_str("; the context is destroyed, make a new one");
     }
     error(Errno::from_raw(told.errno as i32), &text)
+}
+
+/// It goes back to sleep. Who rang it before that would have to ring again, a
+/// while later.
+fn fall_asleep(bell: &PeerBell) {
+    for _ in 0..100 {
+        if bell.is_asleep() {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// A refusal in words.
