@@ -99,19 +99,27 @@ fn by_dirty_pages() {
     }
 }
 
-fn by_size() {
+/// `large`: the system may have large pages for it.
+fn by_size(large: bool) {
     for mib in [1, 64, 256, 1024] {
         let memory = Memory::new(mib * MIB, true);
+        let label = if large { "MiB" } else { "MiB in small pages" };
+        #[cfg(target_os = "linux")]
+        if large {
+            let range = memory.range();
+            // SAFETY: advice on a mapping of our own.
+            unsafe { libc::madvise(range.start as *mut _, range.len(), libc::MADV_HUGEPAGE) };
+        }
         let context = snapshot(&memory);
-        both(&context, 10, &format!("{mib} MiB, 10 pages dirtied"));
+        both(&context, 10, &format!("{mib} {label}, 10 pages dirtied"));
         drop(context);
         let create = || {
             let context = lwc::spawn(&[], Flags::empty(), |_| std::process::exit(1));
             drop(context.expect("lwCreate"));
         };
-        Times::of(timed(create)).print(&format!("{mib} MiB: lwCreate and close"));
+        Times::of(timed(create)).print(&format!("{mib} {label}: lwCreate and close"));
         Times::of(timed(lwc_orchestrator::bench::bare::fork_and_wait))
-            .print(&format!("{mib} MiB: fork, exit, wait"));
+            .print(&format!("{mib} {label}: fork, exit, wait"));
     }
 }
 
@@ -123,5 +131,6 @@ fn main() {
     let cpus = lwc_orchestrator::bench::bare::cpu::processors();
     lwc_orchestrator::bench::bare::cpu::pin(cpus[cpus.len() - 1]);
     by_dirty_pages();
-    by_size();
+    by_size(true);
+    by_size(false);
 }

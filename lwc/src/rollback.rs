@@ -65,9 +65,10 @@ impl Handle {
 /// Whether contexts made by the current one can be rolled back in place.
 ///
 /// On the process backend it takes Linux 6.7 on x86-64, userfaultfd(2) and
-/// ptrace(2). Once asked, a process is there that does it, also when the current
-/// context enters a sandbox afterwards; [`confine`](crate::confine) with
-/// [`Confinement::Creator`](crate::Confinement::Creator) asks by itself.
+/// ptrace(2), and a process that does it, which is there from the first time that
+/// this is asked or such a context is made. A context that makes others in a
+/// sandbox ([`Confinement::Creator`](crate::Confinement::Creator)) asks before it
+/// enters that.
 ///
 /// # Errors
 /// ENOTSUP, with what is missing and how to get it.

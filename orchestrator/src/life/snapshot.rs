@@ -184,6 +184,13 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
     limits::before_the_sandbox(locked)?;
+    if parts.rolled_back
+        && let Err(e) = lwc::rollback_support()
+    {
+        parts
+            .control
+            .put_log(4, format!("a new copy for each invocation: {e}").as_bytes());
+    }
     lwc::confine(Confinement::Creator).map_err(text)?;
     Ok(Loaded {
         handler,

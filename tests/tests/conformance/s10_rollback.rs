@@ -22,6 +22,8 @@ pub(crate) const CASES: &[Case] = cases![
     c10_5_a_copy_leaves_nothing_where_the_backend_writes,
     c10_5_a_doorbell_that_lies_is_put_right,
     c10_5_one_that_runs_on_goes_back,
+    c10_3_one_that_leaves_is_destroyed,
+    c10_4_nothing_changed_is_nothing_undone,
     c10_6_what_cannot_be_undone_is_told,
     c10_6_no_processes_and_no_threads,
     c10_6_enoent_without_a_snapshot,
@@ -635,7 +637,9 @@ fn c10_1_copies_of_a_confined_creator() {
     let root = lwc::getlwc().unwrap().info().unwrap().id;
     let snapshot = lwc::spawn(&[], FLAGS & !Flags::ROLLBACK, |event| {
         let from = event.from().unwrap();
+        lwc::rollback_support().unwrap();
         lwc::confine(Confinement::Creator).unwrap();
+        lwc::rollback_support().unwrap();
         let mut n = 0u64;
         let copy = strict_with_snapshot(&[], |_| {
             n += 1;
@@ -704,5 +708,53 @@ fn c10_1_actions_and_the_alternate_stack_are_what_they_were() {
         c.roll_back().unwrap();
         assert_eq!(call(c.handle(), &[2]), clean);
         c.roll_back().unwrap();
+    }
+}
+
+/// What the process backend does instead (P24).
+fn c10_3_one_that_leaves_is_destroyed() {
+    if !possible() || lwc::backend() != Ok(lwc::Backend::Process) {
+        return;
+    }
+    let c = lwc::spawn(&[], FLAGS, |event| {
+        let from = event.from().unwrap();
+        let _ = from.switch(&[]);
+        panic!("{}", from.discard_switch(&[3]));
+    })
+    .unwrap();
+    call(c.handle(), &[]);
+    c.snapshot().unwrap();
+    match c.switch(&[]).unwrap() {
+        lwc::Event::Switched { from, args } => assert_eq!((from, &args[..]), (None, &[3][..])),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(c.roll_back().unwrap_err().errno(), Errno::ESRCH);
+}
+
+fn c10_4_nothing_changed_is_nothing_undone() {
+    if !possible() {
+        return;
+    }
+    let pages = Pages::new(2000);
+    (0..2000).for_each(|i| pages.set(i, 1));
+    let c = strict_with_snapshot(&[], |words| {
+        (0..words[0] as usize).for_each(|i| pages.set(i, 2));
+        vec![]
+    });
+    c.roll_back().unwrap();
+    for _ in 0..3 {
+        // The kernel itself writes of the processor to a page of it (rseq(2)).
+        assert!(c.roll_back().unwrap() <= 1);
+    }
+    // A call dirties what it runs on; each page that it writes is one more.
+    let undone = |n| {
+        call(c.handle(), &[n]);
+        c.roll_back().unwrap()
+    };
+    let few = undone(0);
+    assert!(few < 50, "{few}");
+    for n in [1, 10, 2000] {
+        let more = undone(n);
+        assert!(more.abs_diff(few + n) <= 1, "{n}: {more} {few}");
     }
 }

@@ -24,7 +24,6 @@
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::rollback;
 use super::seccomp::{FORKS, any, apply, invalid, program};
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
@@ -327,10 +326,6 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
-    if creating {
-        // For want of one its copies are not rolled back; lwCreate says so.
-        let _ = rollback::prepare(rt, false);
-    }
     if !creating {
         if rt.shared_table && !rt.is_root() {
             return Err(confine_error(

@@ -9,8 +9,10 @@ use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
 use crate::backend::process::keeper::start::{OWN_FILES, start};
 use crate::backend::process::state::keeper::Keeper;
+use crate::backend::process::state::memory;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::wire::bell::PeerBell;
 use crate::backend::process::wire::keep::{Ask, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
@@ -58,6 +60,7 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
             "in a sandbox nobody can be had that rolls back; call rollback_support before confine to learn why there was nobody",
         ));
     }
+    memory::in_large_pages();
     let (sock, pid) = start()?;
     rt.keeper = Some(Keeper {
         sock,
@@ -213,6 +216,10 @@ fn with_keeper(call: &'static str, fd: RawFd, what: u64) -> Result<u64> {
         c.seen = c.inn().seq.load(std::sync::atomic::Ordering::Acquire);
     }
     if told.errno == 0 {
+        let bell = rt.channel(index).map(|c| &c.peer_bell);
+        if let Some(bell) = bell {
+            fall_asleep(bell);
+        }
         return Ok(told.value);
     }
     let mut text = describe(&told);
@@ -224,6 +231,17 @@ fn with_keeper(call: &'static str, fd: RawFd, what: u64) -> Result<u64> {
         text.push_str("; the context is destroyed, make a new one");
     }
     error(Errno::from_raw(told.errno as i32), &text)
+}
+
+/// It goes back to sleep. Who rang it before that would have to ring again, a
+/// while later.
+fn fall_asleep(bell: &PeerBell) {
+    for _ in 0..100 {
+        if bell.is_asleep() {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// A refusal in words.
