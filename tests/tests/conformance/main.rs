@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         s9_limits::CASES,
         s10_rollback::CASES,
         #[cfg(target_os = "linux")]
+        s10_rollback::PROCESS_CASES,
+        #[cfg(target_os = "linux")]
         s10_programs::CASES,
         api::CASES,
     ])

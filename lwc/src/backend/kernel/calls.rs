@@ -349,7 +349,6 @@ pub(crate) fn roll_back(desc: RawFd) -> Result<u64> {
 }
 
 /// The module has it, or is of another version (`missing`).
-#[allow(dead_code, reason = "for the dispatch, once the other backend has it")]
 pub(crate) fn rollback_support() -> Result<()> {
     Ok(())
 }
@@ -452,9 +451,4 @@ pub(crate) fn region_unmap(addr: usize, len: usize) {
     // SAFETY: the addresses belong to the region until this moment, when its
     // owner gives them up.
     unsafe { libc::munmap(addr as *mut libc::c_void, len) };
-}
-
-/// The module has it in every version that this crate knows.
-pub(crate) fn rollback_support() -> Result<()> {
-    Ok(())
 }
