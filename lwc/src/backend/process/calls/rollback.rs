@@ -39,13 +39,13 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
             "the process backend rolls back no context whose system calls are trapped, or whose descriptor table is one with another's",
         ));
     }
-    if let Some(keeper) = &rt.keeper {
-        let live = |id: &u64| {
-            let mut all = rt.channels.iter().flatten();
-            all.any(|c| c.peer == *id && c.held && !c.peer_dead())
-        };
+    if let Some(keeper) = &mut rt.keeper {
         let unused = keeper.kept.is_empty();
-        if unused || mode::is_confined() || keeper.kept.iter().any(live) {
+        keeper.kept.retain(|&id| {
+            let mut all = rt.channels.iter().flatten();
+            all.any(|c| c.peer == id && c.held && !c.peer_dead())
+        });
+        if unused || mode::is_confined() || !keeper.kept.is_empty() {
             return Ok(());
         }
         // Its memory is that of some time ago, and nobody needs it: a new one has
