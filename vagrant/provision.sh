@@ -214,7 +214,7 @@ step_bench() {
 	loaded
 	say 'what a context costs, in nanoseconds'
 	"$(built "$kmod/bench" lwc_bench)"
-	on_kernel bench --locked -p lwc
+	on_kernel bench --locked -p lwc-benches
 }
 
 step_audit() {

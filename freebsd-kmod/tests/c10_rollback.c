@@ -472,7 +472,8 @@ CASE(c10_4_a_large_context, "is rolled back by what it changed")
 	for (how = 0; how < 64; how++) {
 		REQUIRE(ask(fd, how) == 10);
 		n = rollback(fd);
-		REQUIRE(n >= 3 && n < 160);
+		/* What is mapped anew is not counted by the page. */
+		REQUIRE(n > 0 && n < 160);
 		/*
 		 * It has its page table still: what it did not change was not
 		 * made anew.

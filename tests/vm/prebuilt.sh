@@ -82,7 +82,7 @@ bring "$target/release/lwc-orchestrator" "$out/bin/lwc-orchestrator"
 programs() {
 	cross "$@" 2>&1 | tee /dev/stderr |
 	    sed -n 's/^ *Executable .*(\(.*\))$/\1/p' >"$out/programs"
-	[ -s "$out/programs" ]
+	[ -s "$out/programs" ] || { echo "prebuilt.sh: cargo $* made no program" >&2; exit 1; }
 }
 copy_programs() {
 	number=10
@@ -107,7 +107,7 @@ for example in "$root"/lwc/examples/*.rs; do
 	example=$(basename "$example" .rs)
 	bring "$target/release/examples/$example" "$out/bin/examples/$example"
 done
-programs bench --no-run --locked -p lwc
+programs bench --no-run --locked -p lwc-benches
 copy_programs "$out/bin/benches"
 
 step 'what runs them'

@@ -517,6 +517,11 @@ impl Contexts {
                 Ok(Event::Switched { from, .. }) => {
                     // Out of turn: code that was to wait runs.
                     self.end_unexpected(from);
+                    if MonotonicTime::now() >= deadline {
+                        // There may be no end of those.
+                        let _ = copy.destroy();
+                        return Err(Cause::Timeout(timeout));
+                    }
                     event = lwc::await_switch(deadline);
                 }
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),

@@ -126,8 +126,12 @@ impl Contexts {
         self.counts.switches += 1;
         // Whoever served before has ended, not only been told to: a process that
         // dies still writes (robust futexes), and what it wrote is cleared now.
-        if let Some(used) = self.steps[i].used.take() {
-            let _ = used.destroy();
+        if let Some(used) = self.steps[i].used.take()
+            && let Err(e) = end(&used, self.apart)
+        {
+            // Nothing is put where it may still read, or write.
+            self.steps[i].used = Some(used);
+            return Err(Cause::Backend(e));
         }
         self.steps[i].control.forget();
         let mut event = snapshot.switch_until(&[word::COPY], deadline);
@@ -140,10 +144,13 @@ impl Contexts {
                     // The book of contexts knows who made whom.
                     let maker = snapshot.info().map(|s| s.id).ok();
                     // The copy before may have left a message as its last.
-                    let is_new = |c: &Info| Some(c.creator) == maker && c.id != last;
+                    let is_new = |c: &Info| Some(c.creator) == maker && c.id > last;
                     let made = from.info().ok().filter(is_new);
                     let Some(made) = made else {
                         self.end_unexpected(Some(from));
+                        if MonotonicTime::now() >= deadline {
+                            return Err(Cause::Timeout(COPY_TIMEOUT));
+                        }
                         event = lwc::await_switch(deadline);
                         continue;
                     };
@@ -162,7 +169,7 @@ impl Contexts {
                         self.settled = false;
                         return Ok(from);
                     }
-                    let _ = copy.destroy();
+                    self.steps[i].used = Some(copy);
                     return Err(Cause::Misbehaved(format!(
                         "its copy could not enter the sandbox: {}",
                         Errno::from_raw(args.get(1).copied().unwrap_or(0) as i32)
@@ -191,6 +198,9 @@ impl Contexts {
                     return Err(Cause::Timeout(COPY_TIMEOUT));
                 }
                 Err(e) => return Err(Cause::Backend(e)),
+            }
+            if MonotonicTime::now() >= deadline {
+                return Err(Cause::Timeout(COPY_TIMEOUT));
             }
             event = lwc::await_switch(deadline);
         }
@@ -229,6 +239,9 @@ impl Contexts {
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(_) => return Err("it ended".into()),
                 Err(e) => return Err(e.to_string()),
+            }
+            if MonotonicTime::now() >= deadline {
+                return Err("its snapshot does not answer".into());
             }
             event = lwc::await_switch(deadline);
         }
@@ -286,10 +299,25 @@ impl Contexts {
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
             let _ = snapshot.switch_until(&[word::DISMISS], timeout);
-        } else {
-            let _ = copy.destroy();
+        } else if let Err(e) = end(&copy, self.apart) {
+            log::error!(
+                "a copy of {:?} cannot be ended: {e}",
+                self.steps[i].function.name
+            );
+            self.steps[i].used = Some(copy);
         }
     }
+}
+
+/// Ends a copy and waits until it is no more, as it may be already. In one process
+/// that is its creator's alone to do, and it does not run: it goes with the
+/// descriptor that the root has of it.
+fn end(copy: &Context, apart: bool) -> lwc::Result<()> {
+    copy.destroy().or_else(|e| match e.errno() {
+        Errno::ESRCH => Ok(()),
+        Errno::EPERM if !apart => Ok(()),
+        _ => Err(e),
+    })
 }
 
 impl Drop for LiveChain {

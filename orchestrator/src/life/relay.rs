@@ -389,7 +389,12 @@ impl Contexts {
                 return Ok(());
             }
             if self.apart && !self.counts_now(turn, who, from, &args) {
-                event = lwc::await_switch(watch.until);
+                // There may be no end of what does not count.
+                event = if MonotonicTime::now() < watch.until {
+                    lwc::await_switch(watch.until)
+                } else {
+                    self.look_in(turn, &mut watch, due)?
+                };
                 continue;
             }
             let failure = self.stopped(who, from, &args);

@@ -244,6 +244,7 @@ fn soak(server: &mut Server) {
         eprintln!("       {s:?}");
     }
     assert_eq!(after.processes, before.processes);
+    assert_eq!(after.keepers, before.keepers);
     assert!(
         after.descriptors <= before.descriptors + 4,
         "idle connections apart"

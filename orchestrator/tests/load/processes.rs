@@ -12,6 +12,9 @@ pub(crate) struct Sample {
     pub(crate) descriptors: usize,
     /// The gateway's descendants: workers and their contexts.
     pub(crate) processes: usize,
+    /// Beside those, the ones that roll contexts back: one for each snapshot
+    /// whose copies are.
+    pub(crate) keepers: usize,
     /// Proportional memory of workers and contexts, where it may be read.
     pub(crate) workers_kib: u64,
 }
@@ -21,6 +24,11 @@ impl Sample {
     pub(crate) fn of(gateway: u32) -> Option<Self> {
         let status = std::fs::read_to_string(format!("/proc/{gateway}/status")).ok()?;
         let below = descendants(gateway);
+        let keeps = |pid: &&u32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "lwc-keeper")
+        };
+        let keepers = below.iter().filter(keeps).count();
         Some(Self {
             gateway_kib: field(&status, "VmRSS:")?,
             descriptors: std::fs::read_dir(format!("/proc/{gateway}/fd"))
@@ -33,7 +41,8 @@ impl Sample {
                     field(&text, "Pss:")
                 })
                 .sum(),
-            processes: below.len(),
+            processes: below.len() - keepers,
+            keepers,
         })
     }
 }

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = cases![
     limit_memory_stops_growth,
     destroy_ends_a_running_context,
     destroy_is_the_creators_alone,
+    destroy_by_the_root_of_what_a_context_made,
     destroy_spares_the_root,
     kill_does_not_wait,
     introduce_lets_two_switch_to_each_other,
@@ -398,6 +399,37 @@ fn destroy_is_the_creators_alone() {
         errno_of(own.destroy()) + u64::from(own.switch(&[]).is_ok())
     });
     assert_eq!(there, 0);
+}
+
+/// On the process backend the root can end everybody, also whom it knows by its
+/// maker alone.
+fn destroy_by_the_root_of_what_a_context_made() {
+    for waits in [true, false] {
+        let maker = lwc::spawn(&[], Flags::empty(), |event| {
+            let root = event.from().unwrap();
+            let made = lwc::spawn(&[], Flags::empty(), |_| {
+                loop {
+                    let _ = root.switch(&[7]);
+                }
+            })
+            .unwrap();
+            loop {
+                let _ = made.switch(&[]);
+            }
+        })
+        .unwrap();
+        let event = maker.switch(&[]).unwrap();
+        let made = event.from().unwrap();
+        assert_eq!(event.args(), [7]);
+        assert_ne!(made, maker.handle());
+        let ended = if waits { made.destroy() } else { made.kill() };
+        if lwc::backend().unwrap() == lwc::Backend::Process {
+            ended.unwrap();
+            refused(made.switch(&[]), Errno::ESRCH);
+        } else {
+            assert_eq!(ended.unwrap_err().errno(), Errno::EPERM);
+        }
+    }
 }
 
 fn destroy_spares_the_root() {

@@ -347,14 +347,16 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         let anywhere = whole(0, SeccompCmpOp::Eq, 0)?;
         // Nor locked, huge, elsewhere, or growing by itself.
         let flags = libc::MAP_LOCKED | libc::MAP_HUGETLB | libc::MAP_32BIT | libc::MAP_GROWSDOWN;
-        let plain = low(3, SeccompCmpOp::MaskedEq(flags as u64), 0)?;
-        allowed.insert(
-            libc::SYS_mmap,
-            vec![
-                all(vec![no_exec.clone(), plain.clone(), anywhere])?,
-                layout.maps(0, &[no_exec, plain])?,
-            ],
-        );
+        let without = |more: i32| low(3, SeccompCmpOp::MaskedEq((flags | more) as u64), 0);
+        // Nor memory that is there after it is unmapped, while any page of it is
+        // still mapped: shared and of no file. Limits count what is mapped.
+        let mut maps = Vec::new();
+        for plain in [without(libc::MAP_SHARED)?, without(libc::MAP_ANONYMOUS)?] {
+            let both = [no_exec.clone(), plain.clone()];
+            maps.push(all(vec![no_exec.clone(), plain, anywhere.clone()])?);
+            maps.push(layout.maps(0, &both)?);
+        }
+        allowed.insert(libc::SYS_mmap, maps);
         let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;
         let mut moves = layout.takes_away(&[fixed])?;
         let to = [

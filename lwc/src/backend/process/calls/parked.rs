@@ -100,6 +100,13 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
         awake.for_each(|a| a.given_up = a.is_hopeless(waited));
         std::thread::sleep(PAUSE);
     }
+    if all.iter().any(|a| !a.held) {
+        // One that was awake may have rung another in vain while that one was
+        // held, and does not ring for ever.
+        let held = all.iter().filter(|a| a.held);
+        let bells = held.filter_map(|a| rt.channels.get(a.channel)?.as_ref());
+        bells.for_each(|c| c.peer_bell.wake());
+    }
     Ok(all.iter().map(|a| a.held).collect())
 }
 

@@ -39,7 +39,7 @@ fn introduction(rt: &mut Runtime, index: usize, id: u64) -> Option<(Rights, bool
 
 /// Somebody who holds a descriptor of this context gives another the same.
 pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
-    let Some((rights, verified)) = introduction(rt, index, id) else {
+    let Some((rights, mut verified)) = introduction(rt, index, id) else {
         return refuse(Errno::EBADF, "no such channel");
     };
     // The root knows everybody: of others than itself a context speaks to it only
@@ -50,6 +50,8 @@ pub(crate) fn introduced(rt: &mut Runtime, index: usize, id: u64) -> Met {
         if id != asker && !makes {
             return refuse(Errno::EPERM, "not a context that it makes");
         }
+        // By the root's own book: whoever makes a context is no third party.
+        verified |= makes;
     }
     let sock = rt.channel(index).and_then(|c| c.sock.as_ref());
     let Some(sock) = sock else {

@@ -353,6 +353,11 @@ impl PeerBell {
         futex(place, libc::FUTEX_REQUEUE, 0, i32::MAX as u64, to);
     }
 
+    /// Has the owner look around, if it sleeps.
+    pub(crate) fn wake(&self) {
+        wake(&self.0.state);
+    }
+
     /// Whether somebody sleeps on this doorbell, by the kernel's word: it would
     /// move so many sleepers to where they are.
     pub(crate) fn is_asleep(&self) -> bool {
