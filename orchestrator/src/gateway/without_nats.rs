@@ -29,11 +29,7 @@ pub(super) enum Endpoints {}
 impl Endpoints {
     /// # Errors
     /// Never.
-    #[expect(
-        clippy::unused_async,
-        clippy::unnecessary_wraps,
-        reason = "as the other one"
-    )]
+    #[expect(clippy::unused_async, reason = "as the other one")]
     pub(super) async fn start(_: &Arc<Gateway>) -> Result<Option<Self>, String> {
         Ok(None)
     }
