@@ -35,6 +35,7 @@ pub(crate) const CASES: &[Case] = cases![
     parked_is_not_what_runs_on,
     confine_strict_uses_up_nothing_of_the_users,
     confine_lets_nobody_send_signals,
+    confine_shows_nobody_elses_time,
     confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
     await_switch_ends_at_its_deadline,
@@ -614,6 +615,45 @@ fn confine_strict_uses_up_nothing_of_the_users() {
             u64::from(good)
         });
         assert_eq!(all, 1);
+    }
+}
+
+/// The clocks of other processes tell who is at work, and which there are. (In
+/// one process there are none.)
+fn confine_shows_nobody_elses_time() {
+    #[cfg(target_os = "linux")]
+    for how in [Confinement::Strict, Confinement::Creator] {
+        let c = answering(&[], Flags::empty(), move |words| {
+            if words[0] == 0 {
+                lwc::confine(how).unwrap();
+            }
+            let mut time = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            // By the system call: the C library may know the time by itself.
+            let mut look = |clock: i32| {
+                // SAFETY: it writes to the local that it is given.
+                let rc = unsafe {
+                    libc::syscall(
+                        libc::SYS_clock_gettime,
+                        clock as libc::c_long,
+                        &raw mut time,
+                    )
+                };
+                (rc == 0).into()
+            };
+            // Of the process 1, and of this one by its number.
+            let of = |pid: i32| (!pid << 3) | 2;
+            vec![
+                look(libc::CLOCK_MONOTONIC),
+                look(libc::CLOCK_PROCESS_CPUTIME_ID),
+                look(of(1)),
+                look(of(pid() as i32)),
+            ]
+        })
+        .unwrap();
+        assert_eq!(call(c.handle(), &[0]), [1, 1, 0, 0]);
     }
 }
 
