@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = cases![
     confine_strict_uses_up_nothing_of_the_users,
     confine_lets_nobody_send_signals,
     confine_shows_nobody_elses_time,
+    confine_strict_shares_no_memory_of_its_own,
     confine_strict_is_served_nothing,
     preempted_is_a_state_and_no_end,
     await_switch_ends_at_its_deadline,
@@ -615,6 +616,30 @@ fn confine_strict_uses_up_nothing_of_the_users() {
             u64::from(good)
         });
         assert_eq!(all, 1);
+    }
+}
+
+/// Such memory would be there after it is unmapped, and no limit counts it then.
+/// (On the kernel backend limits count it.)
+fn confine_strict_shares_no_memory_of_its_own() {
+    #[cfg(target_os = "linux")]
+    {
+        let c = answering(&[], Flags::empty(), |_| {
+            lwc::confine(Confinement::Strict).unwrap();
+            let map = |flags: i32| {
+                let flags = flags | libc::MAP_ANONYMOUS;
+                // SAFETY: new memory where nothing is.
+                let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, 3, flags, -1, 0) };
+                u64::from(at != libc::MAP_FAILED)
+            };
+            vec![
+                map(libc::MAP_PRIVATE),
+                map(libc::MAP_SHARED),
+                map(libc::MAP_SHARED_VALIDATE),
+            ]
+        })
+        .unwrap();
+        assert_eq!(call(c.handle(), &[]), [1, 0, 0]);
     }
 }
 
