@@ -11,8 +11,9 @@ use crate::time::MonotonicTime;
 use std::time::Duration;
 
 /// Time on a processor from a hand-over to the sleep, at the very most: the way
-/// is some system calls, with page faults and interrupts.
-const ON_PROCESSOR: Duration = Duration::from_millis(1);
+/// is some system calls, with page faults and interrupts, and on a virtual machine
+/// what its host takes for others.
+const ON_PROCESSOR: Duration = Duration::from_millis(5);
 /// How long one may ring another that does not wake, by its own word.
 const RINGING: Duration = Duration::from_millis(300);
 /// How long one that cannot be looked at may take, and anybody at all.
