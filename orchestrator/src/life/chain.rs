@@ -517,12 +517,11 @@ impl Contexts {
                 Ok(Event::Switched { from, .. }) => {
                     // Out of turn: code that was to wait runs.
                     self.end_unexpected(from);
-                    if MonotonicTime::now() >= deadline {
-                        // There may be no end of those.
+                    let Some(next) = next_before(deadline) else {
                         let _ = copy.destroy();
                         return Err(Cause::Timeout(timeout));
-                    }
-                    event = lwc::await_switch(deadline);
+                    };
+                    event = next;
                 }
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
@@ -534,6 +533,12 @@ impl Contexts {
             }
         }
     }
+}
+
+/// The next switch to the root. `None` once it is late: there may be no end of
+/// switches that do not count.
+pub(super) fn next_before(deadline: MonotonicTime) -> Option<lwc::Result<Event>> {
+    (MonotonicTime::now() < deadline).then(|| lwc::await_switch(deadline))
 }
 
 /// Adds one to the number behind the stem, in place: a hop is short beside the

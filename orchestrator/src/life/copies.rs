@@ -1,6 +1,6 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
-use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way};
+use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way, next_before};
 use super::error::{Cause, EndText};
 use super::snapshot::{end_of, word};
 use crate::chain_file::Isolation;
@@ -148,10 +148,7 @@ impl Contexts {
                     let made = from.info().ok().filter(is_new);
                     let Some(made) = made else {
                         self.end_unexpected(Some(from));
-                        if MonotonicTime::now() >= deadline {
-                            return Err(Cause::Timeout(COPY_TIMEOUT));
-                        }
-                        event = lwc::await_switch(deadline);
+                        event = next_before(deadline).ok_or(Cause::Timeout(COPY_TIMEOUT))?;
                         continue;
                     };
                     let copy = Context::own(from);
@@ -199,10 +196,7 @@ impl Contexts {
                 }
                 Err(e) => return Err(Cause::Backend(e)),
             }
-            if MonotonicTime::now() >= deadline {
-                return Err(Cause::Timeout(COPY_TIMEOUT));
-            }
-            event = lwc::await_switch(deadline);
+            event = next_before(deadline).ok_or(Cause::Timeout(COPY_TIMEOUT))?;
         }
     }
 
@@ -242,10 +236,7 @@ impl Contexts {
                 Ok(_) => return Err("it ended".into()),
                 Err(e) => return Err(e.to_string()),
             }
-            if MonotonicTime::now() >= deadline {
-                return Err("its snapshot does not answer".into());
-            }
-            event = lwc::await_switch(deadline);
+            event = next_before(deadline).ok_or("its snapshot does not answer")?;
         }
     }
 

@@ -55,7 +55,7 @@
 //! that it finds at work one end of its time and no second one, and a function that
 //! lies about when it began gains that shortest timeout.
 
-use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step};
+use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step, next_before};
 use super::control::stray;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
@@ -389,11 +389,9 @@ impl Contexts {
                 return Ok(());
             }
             if self.apart && !self.counts_now(turn, who, from, &args) {
-                // There may be no end of what does not count.
-                event = if MonotonicTime::now() < watch.until {
-                    lwc::await_switch(watch.until)
-                } else {
-                    self.look_in(turn, &mut watch, due)?
+                event = match next_before(watch.until) {
+                    Some(next) => next,
+                    None => self.look_in(turn, &mut watch, due)?,
                 };
                 continue;
             }

@@ -72,6 +72,15 @@ fn strict_with_snapshot(specs: &[Spec], mut body: impl FnMut(&[u64]) -> Vec<u64>
     })
 }
 
+/// One that answers with how often it has been called.
+fn counting() -> Context {
+    let mut n = 0;
+    strict_with_snapshot(&[], move |_| {
+        n += 1;
+        vec![n]
+    })
+}
+
 fn c10_1_memory_is_what_it_was() {
     if !possible() {
         return;
@@ -277,11 +286,7 @@ fn c10_1_a_stricter_context_goes_back() {
     if !possible() {
         return;
     }
-    let mut n = 0;
-    let c = strict_with_snapshot(&[], |_| {
-        n += 1;
-        vec![n]
-    });
+    let c = counting();
     for _ in 0..3 {
         assert_eq!(call(c.handle(), &[1]), [2]);
         c.roll_back().unwrap();
@@ -292,11 +297,7 @@ fn c10_1_a_later_snapshot_takes_the_place_of_the_first() {
     if !possible() {
         return;
     }
-    let mut n = 0;
-    let c = strict_with_snapshot(&[], |_| {
-        n += 1;
-        vec![n]
-    });
+    let c = counting();
     assert_eq!(call(c.handle(), &[1]), [2]);
     c.snapshot().unwrap();
     for _ in 0..3 {
@@ -652,11 +653,7 @@ fn c10_1_copies_of_a_confined_creator() {
         lwc::rollback_support().unwrap();
         lwc::confine(Confinement::Creator).unwrap();
         lwc::rollback_support().unwrap();
-        let mut n = 0u64;
-        let copy = strict_with_snapshot(&[], |_| {
-            n += 1;
-            vec![n]
-        });
+        let copy = counting();
         // It cannot open anything else than its own memory, for them.
         assert!(std::fs::File::open("/dev/null").is_err());
         let mut sum = 0;

@@ -161,7 +161,14 @@ pub(crate) fn answer(
         see_to_deaths(rt);
         answers(rt, call, index, book)?;
         let now = Instant::now();
-        let mut limit = (deadline - now.min(deadline)).min(GLANCE);
+        if now >= deadline {
+            return Err(Error::new(
+                call,
+                Errno::ETIMEDOUT,
+                format!("the context does not answer within {} s", TIMEOUT.as_secs()),
+            ));
+        }
+        let mut limit = (deadline - now).min(GLANCE);
         if let Some(c) = rt.channel(index).filter(|c| c.sealed) {
             limit = limit.min(GLANCE / 10);
             // In the sandbox it sleeps on its doorbell alone, where it is rung
@@ -175,13 +182,6 @@ pub(crate) fn answer(
                 call,
                 Errno::ETIMEDOUT,
                 "the context sleeps and does not answer",
-            ));
-        }
-        if now >= deadline {
-            return Err(Error::new(
-                call,
-                Errno::ETIMEDOUT,
-                format!("the context does not answer within {} s", TIMEOUT.as_secs()),
             ));
         }
         if rt.ring_again() {

@@ -24,7 +24,7 @@
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::seccomp::{FORKS, any, apply, invalid, program};
+use super::seccomp::{FORKS, PLAIN, any, apply, invalid, program};
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
@@ -33,7 +33,6 @@ use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals::{self, death_signal, keep_informed};
-use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
 use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
@@ -47,26 +46,9 @@ const COMPUTE: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_mincore,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_getcpu,
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getrandom,
     libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
     libc::SYS_rseq,
 ];
 
@@ -341,6 +323,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         seal(rt)?;
     }
     let mut allowed = any(COMPUTE);
+    allowed.extend(any(PLAIN));
     for &call in CLOCKS {
         allowed.insert(call, vec![when(0, SeccompCmpOp::Lt, 1 << 31)?]);
     }
@@ -375,7 +358,6 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_mremap, moves);
         allowed.insert(libc::SYS_munmap, layout.takes_away(&[])?);
         allowed.insert(libc::SYS_futex, futexes(rt)?);
-        allowed.insert(SYS_FUTEX_WAKE, Vec::new());
         let rt_is_root = rt.is_root();
         let line = rt.channel(0).and_then(|c| c.sock.as_ref());
         if let Some(line) = line.map(AsRawFd::as_raw_fd).filter(|_| !rt_is_root) {
@@ -390,7 +372,6 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     trapped.extend(any(FORKS));
     if creating {
         allowed.extend(any(CREATE));
-        allowed.insert(SYS_FUTEX_WAKE, Vec::new());
         // Not F_SETOWN and its like, by which the kernel sends signals.
         let commands = [
             libc::F_GETFD,

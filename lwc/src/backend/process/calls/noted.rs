@@ -1,11 +1,10 @@
 //! The filter of a context that is to be rolled back.
 
-use super::seccomp::{FORKS, any, install};
-use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
+use super::seccomp::{FORKS, PLAIN, any, install};
 use crate::error::Result;
 use seccompiler::SeccompAction;
 
-/// Calls of a context that is to be rolled back which change nothing but its
+/// Calls of a context that is to be rolled back which, beside [`PLAIN`], change nothing but its
 /// memory and registers, or nothing at all. (What they do to files and to peers
 /// is not undone, as it is not the context's.)
 const HARMLESS: &[i64] = &[
@@ -27,29 +26,11 @@ const HARMLESS: &[i64] = &[
     libc::SYS_getrusage,
     libc::SYS_times,
     libc::SYS_futex,
-    SYS_FUTEX_WAKE,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_getcpu,
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getrandom,
     libc::SYS_get_robust_list,
-    libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
 ];
 
 /// From now on the keeper of the current context is told of every call of it that
@@ -63,5 +44,9 @@ pub(crate) fn be_noted() -> Result<()> {
         SeccompAction::Allow,
         SeccompAction::Errno(libc::EPERM as u32),
     )?;
-    install(any(HARMLESS), SeccompAction::Trace(0), SeccompAction::Allow)
+    install(
+        any(&[HARMLESS, PLAIN].concat()),
+        SeccompAction::Trace(0),
+        SeccompAction::Allow,
+    )
 }

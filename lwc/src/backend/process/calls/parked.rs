@@ -20,6 +20,7 @@ use super::parking::{time_of, waits};
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::wire::bell::PeerBell;
 use crate::error::{Error, Result};
 use crate::time::MonotonicTime;
 use nix::errno::Errno;
@@ -105,26 +106,28 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
         // One that was awake may have rung another in vain while that one was
         // held, and does not ring for ever.
         let held = all.iter().filter(|a| a.held);
-        let bells = held.filter_map(|a| rt.channels.get(a.channel)?.as_ref());
-        bells.for_each(|c| c.peer_bell.wake());
+        held.filter_map(|a| a.bell(rt)).for_each(PeerBell::wake);
     }
     Ok(all.iter().map(|a| a.held).collect())
 }
 
 /// One look, at one moment: when the last one has been asked about.
 fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
-    let bell = |a: &Asked| Some(&rt.channels.get(a.channel)?.as_ref()?.peer_bell);
     for a in &mut *all {
-        a.held = bell(a).is_some_and(|bell| bell.hold(&a.place));
+        a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
     }
     for a in all.iter().filter(|a| a.held) {
-        if let Some(bell) = bell(a) {
+        if let Some(bell) = a.bell(rt) {
             bell.release(&a.place);
         }
     }
 }
 
 impl Asked {
+    fn bell<'a>(&self, rt: &'a Runtime) -> Option<&'a PeerBell> {
+        Some(&rt.channels.get(self.channel)?.as_ref()?.peer_bell)
+    }
+
     /// Whether one that is found awake does not mean to sleep.
     fn is_hopeless(&mut self, waited: Duration) -> bool {
         let Some(used) = time_of(self.pid) else {

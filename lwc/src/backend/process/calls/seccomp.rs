@@ -1,6 +1,7 @@
 //! Filters of system calls.
 
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, HIGH, NUMBER, give, jump, load, op};
+use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
@@ -9,6 +10,30 @@ use std::collections::BTreeMap;
 /// What to do about calls, by their number: a list of rules one of which must
 /// hold; none: always.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Calls by which one waits, wakes, asks about itself or ends: they change nothing
+/// but registers, memory and the signal mask. Every sandbox lets them through, and
+/// a rollback has no more to undo after them.
+pub(super) const PLAIN: &[i64] = &[
+    SYS_FUTEX_WAKE,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getcpu,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrandom,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// Calls that make processes beside clone(2) and clone3(2).
 #[cfg(target_arch = "x86_64")]

@@ -35,28 +35,8 @@ pub(crate) unsafe fn write_at(
     len: usize,
     at: u64,
 ) -> Result<(), Errno> {
-    let mut done = 0;
-    while done < len {
-        // SAFETY: the caller's promise.
-        let n = unsafe {
-            call(
-                libc::SYS_pwrite64,
-                [
-                    file as u64,
-                    from.add(done) as u64,
-                    (len - done) as u64,
-                    at + done as u64,
-                    0,
-                    0,
-                ],
-            )
-        };
-        match n? {
-            0 => return Err(libc::ESRCH),
-            n => done += n as usize,
-        }
-    }
-    Ok(())
+    // SAFETY: the caller's promise.
+    unsafe { copy(libc::SYS_pwrite64, file, from as u64, len, at) }
 }
 
 /// The other way.
@@ -64,25 +44,22 @@ pub(crate) unsafe fn write_at(
 /// # Safety
 /// So many bytes are writable there.
 pub(crate) unsafe fn read_at(file: i32, to: *mut u8, len: usize, at: u64) -> Result<(), Errno> {
-    let mut done = 0;
+    // SAFETY: the caller's promise.
+    unsafe { copy(libc::SYS_pread64, file, to as u64, len, at) }
+}
+
+/// All of it by pread(2) or pwrite(2), `number`.
+///
+/// # Safety
+/// So many bytes at `memory` are there for the call.
+unsafe fn copy(number: i64, file: i32, memory: u64, len: usize, at: u64) -> Result<(), Errno> {
+    let (mut done, len) = (0, len as u64);
     while done < len {
+        let arguments = [file as u64, memory + done, len - done, at + done, 0, 0];
         // SAFETY: the caller's promise.
-        let n = unsafe {
-            call(
-                libc::SYS_pread64,
-                [
-                    file as u64,
-                    to.add(done) as u64,
-                    (len - done) as u64,
-                    at + done as u64,
-                    0,
-                    0,
-                ],
-            )
-        };
-        match n? {
+        match unsafe { call(number, arguments) }? {
             0 => return Err(libc::ESRCH),
-            n => done += n as usize,
+            n => done += n,
         }
     }
     Ok(())

@@ -93,6 +93,7 @@ pub(crate) fn look_again() {
 pub(crate) fn root_hung_up() -> bool {
     HUNG_UP.load(Ordering::Relaxed)
 }
+
 /// Before a wait: the user may have blocked the signal that ends it when a
 /// context dies. Changed credentials make the kernel forget the other one,
 /// with which a context dies as its root does; then the first tells of
