@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
@@ -162,6 +161,23 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// No number had an owner yet.
+    const fn new() -> Self {
+        Self {
+            low: Vec::new(),
+            high: BTreeMap::new(),
+            left_out: Vec::new(),
+            all_left_out: 0,
+        }
+    }
+
+    /// No handle is open: more numbers were left out than ever are.
+    fn gone() -> Self {
+        let mut none = Self::new();
+        none.all_left_out = u32::MAX / 2;
+        none
+    }
+
     /// Which use of the number is the present one.
     #[inline]
     fn nth(&self, fd: RawFd) -> NonZeroU32 {
@@ -196,20 +212,20 @@ impl Numbers {
 }
 
 thread_local! {
-    // Without a destructor, so that to look costs no more than for a static.
-    static NUMBERS: RefCell<ManuallyDrop<Numbers>> = const {
-        RefCell::new(ManuallyDrop::new(Numbers {
-            low: Vec::new(),
-            high: BTreeMap::new(),
-            left_out: Vec::new(),
-            all_left_out: 0,
-        }))
-    };
+    static NUMBERS: RefCell<Numbers> = const { RefCell::new(Numbers::new()) };
 }
 
+/// In a destructor at the end of its thread, when these are gone already, an owner
+/// closes nothing: the number may be another's by then.
 #[inline]
 fn with<T>(f: impl FnOnce(&mut Numbers) -> T) -> T {
-    NUMBERS.with(|all| f(&mut all.borrow_mut()))
+    let mut f = Some(f);
+    let done = NUMBERS.try_with(|all| f.take().map(|f| f(&mut all.borrow_mut())));
+    match (done, f) {
+        (Ok(Some(value)), _) => value,
+        (_, Some(f)) => f(&mut Numbers::gone()),
+        (_, None) => unreachable!("either it has run or it is here"),
+    }
 }
 
 /// Numbers that the current context has not got, though whoever it is a copy of
@@ -249,7 +265,7 @@ pub(crate) fn forget_after_fork() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: a function of the program, without arguments. It touches the
-        // forking thread's own values and allocates nothing.
+        // forking thread's own values alone.
         unsafe { libc::pthread_atfork(None, None, Some(forget)) };
     });
 }
@@ -257,6 +273,27 @@ pub(crate) fn forget_after_fork() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_outlives_its_threads_numbers_closes_nothing() {
+        struct Late(Handle);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                assert!(NUMBERS.try_with(|_| ()).is_err(), "it is late");
+                assert!(!self.0.is_open() && !self.0.disown(true));
+            }
+        }
+        thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
+        std::thread::spawn(|| {
+            // Destroyed in the opposite order of first use.
+            LATE.with(|_| ());
+            let handle = Handle::of(7);
+            handle.own();
+            LATE.with(|late| *late.borrow_mut() = Some(Late(handle)));
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn a_number_that_is_used_again_is_another_handle() {
