@@ -535,8 +535,8 @@ impl Contexts {
     }
 }
 
-/// The next switch to the root. `None` once it is late: there may be no end of
-/// switches that do not count.
+/// The next switch to the root. `None` once it is late, also if there is one:
+/// there may be no end of switches that do not count.
 pub(super) fn next_before(deadline: MonotonicTime) -> Option<lwc::Result<Event>> {
     (MonotonicTime::now() < deadline).then(|| lwc::await_switch(deadline))
 }
