@@ -561,6 +561,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_comes_late_is_not_taken() {
+        assert!(next_before(MonotonicTime::from_nanos(0)).is_none());
+    }
+
+    #[test]
     fn identities_count_up() {
         let mut id = "a-9-".to_owned();
         for i in 1..=1101 {
