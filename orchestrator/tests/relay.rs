@@ -347,11 +347,11 @@ mod out_of_turn {
         assert!(begun.elapsed() < Duration::from_secs(65));
     }
 
-    /// The numbers of a last "counts", each more than 1 if that copy has stayed.
-    fn stayed(answers: &str) -> Vec<bool> {
+    /// The numbers of a last "counts".
+    fn last_counts(answers: &str) -> Vec<u32> {
         let last = answers.rsplit("counts").next().unwrap_or_default();
         let words = last.split_ascii_whitespace();
-        words.map(|n| n.parse::<u32>().unwrap() > 1).collect()
+        words.map(|n| n.parse().unwrap()).collect()
     }
 
     /// The root hears what is none of its answers at the moment that the next
@@ -360,22 +360,25 @@ mod out_of_turn {
     #[test]
     fn a_switch_that_means_nothing_costs_its_author_alone() {
         let mut seen = [0; 2];
-        for how in ["junk first", "junk"] {
-            for time in [0, 3, 60] {
-                for _ in 0..6 {
-                    let input = format!("do {how};watch {time}");
-                    let inputs = ["counts", "counts", &input, "counts"];
-                    let (answers, failures) = outcomes("chain", &inputs);
-                    for (step, cause, message) in &failures {
-                        assert_eq!((*step, cause.as_str()), (1, "misbehaved"), "{message}");
-                    }
-                    seen[failures.len()] += 1;
-                    assert_eq!(
-                        stayed(&answers),
-                        [false, true, true],
-                        "{input}: {answers} {failures:?}"
-                    );
+        let delays = [0, 300, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
+        let first = delays.map(|n| format!("junk first {n}"));
+        for how in first.iter().map(String::as_str).chain(["junk"; 3]) {
+            for time in [3, 60] {
+                const ROUNDS: usize = 6;
+                let input = format!("do {how};watch {time}");
+                let inputs = [input.as_str(), "counts"].repeat(ROUNDS);
+                let (answers, failures) = outcomes("chain", &inputs);
+                for (step, cause, message) in &failures {
+                    assert_eq!((*step, cause.as_str()), (1, "misbehaved"), "{message}");
                 }
+                seen[0] += ROUNDS - failures.len();
+                seen[1] += failures.len();
+                // The others have served all of them.
+                let counts = last_counts(&answers);
+                assert!(
+                    counts[0] == 1 && counts[1..].iter().all(|&n| n as usize >= ROUNDS),
+                    "{input}: {answers} {failures:?}"
+                );
             }
         }
         // So that it does not pass for want of an attack.

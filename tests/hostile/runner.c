@@ -433,9 +433,12 @@ at_wake(struct bell *bell)
 	if (says("number "))
 		out->words[1] = turn + (uint64_t)atol(how + 7);
 	find_line();
-	if (says("junk first"))
-		/* The root hears of it before the next does. */
+	if (says("junk first ")) {
+		/* The root hears of it so long before the next does. */
 		tell(BATON, JUNK, turn);
+		for (volatile long n = atol(how + 11); n > 0; n--)
+			;
+	}
 	until_read(state, last);
 	attack();
 }
