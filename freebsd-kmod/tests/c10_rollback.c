@@ -335,7 +335,9 @@ discards(uint64_t to)
 	return (errno);
 }
 
-CASE(c10_1_each_change_is_undone, "one after the other")
+CASE(c10_1_each_change_is_undone,
+    "Each kind of change that a context can make to itself is undone by a "
+    "rollback, one after the other.")
 {
 	uint64_t before;
 	int fd, i;
@@ -382,7 +384,9 @@ programs(int n)
 	}
 }
 
-CASE(c10_2_random_programs, "leave what a fresh copy has")
+CASE(c10_2_random_programs,
+    "After random programs a context that was rolled back has what a fresh "
+    "copy of its snapshot has.")
 {
 
 	programs(60);
@@ -396,7 +400,9 @@ fail_point(const char *name, const char *value)
 	    "no fail points");
 }
 
-CASE(c10_2_random_programs_made_anew, "out of the snapshot, for once")
+CASE(c10_2_random_programs_made_anew,
+    "Random programs end as a fresh copy when the context is made anew from "
+    "the snapshot instead.")
 {
 
 	NEED_ROOT();
@@ -413,7 +419,8 @@ counts(uint64_t n)
 	return (variable++);
 }
 
-CASE(c10_1_pages_that_were_undone, "are told, and more than once")
+CASE(c10_1_pages_that_were_undone,
+    "A rollback tells how many pages it undid, also the second time.")
 {
 	int fd, i, n;
 
@@ -456,7 +463,8 @@ remaps(uint64_t how)
 	return (large[5 << 20] + variable++);
 }
 
-CASE(c10_4_a_large_context, "is rolled back by what it changed")
+CASE(c10_4_a_large_context,
+    "A rollback of a large context costs what was changed, not what there is.")
 {
 	struct lwc_info li;
 	uint64_t how;
@@ -484,7 +492,7 @@ CASE(c10_4_a_large_context, "is rolled back by what it changed")
 	}
 }
 
-CASE(c10_1_a_second_snapshot, "replaces the first")
+CASE(c10_1_a_second_snapshot, "A second snapshot replaces the first.")
 {
 	int fd;
 
@@ -500,7 +508,9 @@ CASE(c10_1_a_second_snapshot, "replaces the first")
 	REQUIRE(ask(fd, 1) == 9);
 }
 
-CASE(c10_1_one_that_never_ran, "returns from lwCreate() again")
+CASE(c10_1_one_that_never_ran,
+    "A context that never ran returns from lwCreate() again after its "
+    "rollback.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -545,7 +555,8 @@ registers(uint64_t set)
 	return (answer);
 }
 
-CASE(c10_1_registers, "vector state and bases")
+CASE(c10_1_registers,
+    "A rollback restores registers, vector state and the bases of FS and GS.")
 {
 	int fd, i;
 
@@ -573,7 +584,7 @@ shares(uint64_t n)
 	return (variable);
 }
 
-CASE(c10_1_shared_memory, "is not undone")
+CASE(c10_1_shared_memory, "A rollback leaves shared memory as it is.")
 {
 	int fd;
 
@@ -599,7 +610,8 @@ unshares(uint64_t n)
 	return (*shared);
 }
 
-CASE(c10_1_shared_memory_that_was_unmapped, "is the same again")
+CASE(c10_1_shared_memory_that_was_unmapped,
+    "Shared memory that was unmapped is mapped again, and is the same memory.")
 {
 	int fd;
 
@@ -612,7 +624,8 @@ CASE(c10_1_shared_memory_that_was_unmapped, "is the same again")
 	REQUIRE(ask(fd, 0) == 77);
 }
 
-CASE(c10_1_a_shared_table, "is not undone")
+CASE(c10_1_a_shared_table,
+    "A rollback leaves a shared descriptor table as it is.")
 {
 	struct lwc_spec sp;
 	struct visit v;
@@ -648,7 +661,9 @@ parent(uint64_t n)
 	return (fd);
 }
 
-CASE(c10_1_contexts_made_since, "are destroyed, whoever names them")
+CASE(c10_1_contexts_made_since,
+    "Contexts that were made since the snapshot are destroyed, whoever "
+    "names them.")
 {
 	struct lwc_spec sp;
 	struct lwc_info li;
@@ -697,7 +712,9 @@ forks(uint64_t n)
 	return (pid);
 }
 
-CASE(c10_1_a_process_that_it_forked, "keeps the memory that it was given")
+CASE(c10_1_a_process_that_it_forked,
+    "A process that was forked since the snapshot keeps the memory that it "
+    "was given.")
 {
 	int fd, i, status;
 	pid_t pid;
@@ -715,7 +732,8 @@ CASE(c10_1_a_process_that_it_forked, "keeps the memory that it was given")
 	}
 }
 
-CASE(c10_1_its_maker_may_die, "the snapshot needs nobody")
+CASE(c10_1_its_maker_may_die,
+    "A snapshot outlives the context that asked for it.")
 {
 	struct lwc_spec sp;
 	struct visit v;
@@ -759,7 +777,9 @@ locks(uint64_t n)
 	return (variable);
 }
 
-CASE(c10_1_locked_memory, "is no snapshot's, and unlocked by a rollback")
+CASE(c10_1_locked_memory,
+    "A context with locked memory has no snapshot, and a rollback unlocks "
+    "what was locked since.")
 {
 	int fd;
 
@@ -777,7 +797,9 @@ CASE(c10_1_locked_memory, "is no snapshot's, and unlocked by a rollback")
 	REQUIRE(snapshot(fd) == 0);
 }
 
-CASE(c10_1_a_kernel_queue, "is no snapshot's, and gone after a rollback")
+CASE(c10_1_a_kernel_queue,
+    "A context with a kqueue has no snapshot, and a rollback closes one "
+    "that was opened since.")
 {
 	int fd;
 
@@ -804,7 +826,9 @@ keeps(uint64_t n)
 	return (n == 0 ? variable : (uint64_t)lwRestrict(LWC_SELF, sp, 3));
 }
 
-CASE(c10_1_every_right, "is needed, over what was when the snapshot was made")
+CASE(c10_1_every_right,
+    "Only who holds every right over a context takes its snapshot, and the "
+    "rights are those of that time.")
 {
 	struct lwc_spec sp;
 	int fd, one;
@@ -829,7 +853,9 @@ CASE(c10_1_every_right, "is needed, over what was when the snapshot was made")
 	REQUIRE_ERRNO(EPERM, rollback(fd));
 }
 
-CASE(c10_3_discard_is_a_rollback, "of a context with a snapshot")
+CASE(c10_3_discard_is_a_rollback,
+    "A context with a snapshot that discards itself is rolled back instead "
+    "of destroyed.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -869,7 +895,8 @@ CASE(c10_3_discard_is_a_rollback, "of a context with a snapshot")
 	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_DEAD);
 }
 
-CASE(c10_3_an_end_that_is_trapped, "is an end")
+CASE(c10_3_an_end_that_is_trapped,
+    "A context with a snapshot whose exit or fault is trapped has ended.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -890,7 +917,8 @@ CASE(c10_3_an_end_that_is_trapped, "is an end")
 	REQUIRE_ERRNO(ESRCH, snapshot(fd));
 }
 
-CASE(c10_3_clean_and_not, "is told by lwInfo()")
+CASE(c10_3_clean_and_not,
+    "lwInfo() tells a clean context from one that has run since.")
 {
 	struct lwc_info li;
 	int fd;
@@ -923,7 +951,8 @@ caller(uint64_t to)
 	    1000 + (uint64_t)errno);
 }
 
-CASE(c10_3_names_of_clean_contexts, "are no way to one that is not")
+CASE(c10_3_names_of_clean_contexts,
+    "A name for clean contexts only is no way to one that is not clean.")
 {
 	struct visit v;
 	int a, b, n;
@@ -980,7 +1009,8 @@ empty(int to)
 		(void)raw(number, to, 0, 0, 0, 0, 0);
 }
 
-CASE(c10_5_whatever_it_has_destroyed, "of itself")
+CASE(c10_5_whatever_it_has_destroyed,
+    "A context that unmapped and closed all that it had is rolled back.")
 {
 	struct visit v;
 	uint64_t before;
@@ -1007,7 +1037,9 @@ CASE(c10_5_whatever_it_has_destroyed, "of itself")
 	}
 }
 
-CASE(c10_6_errors, "of both commands")
+CASE(c10_6_errors,
+    "Snapshot and rollback refuse bad arguments with the errors of "
+    "lwControl(2).")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -1044,7 +1076,7 @@ CASE(c10_6_errors, "of both commands")
 	REQUIRE(v.a[0] == SYS_getppid);
 }
 
-CASE(c10_6_limits, "hold for snapshots")
+CASE(c10_6_limits, "Snapshots count against the limits on contexts.")
 {
 	struct rlimit rl;
 	int fd;
@@ -1066,7 +1098,8 @@ CASE(c10_6_limits, "hold for snapshots")
 	REQUIRE(ask(fd, 0) == 7);
 }
 
-CASE(c10_6_a_rollback_that_fails, "ends the context")
+CASE(c10_6_a_rollback_that_fails,
+    "A rollback that fails half-way ends the context.")
 {
 	static const char *points[] = { "debug.fail_point.lwc_rollback_vm",
 	    "debug.fail_point.lwc_rollback_files",
@@ -1123,7 +1156,7 @@ end_process(void *how)
 	_exit(0);		/* no such program */
 }
 
-CASE(c10_1_the_end_of_the_process, "takes snapshots along")
+CASE(c10_1_the_end_of_the_process, "Snapshots end with their process.")
 {
 	long contexts, objects;
 	uintptr_t how;
@@ -1136,7 +1169,8 @@ CASE(c10_1_the_end_of_the_process, "takes snapshots along")
 	REQUIRE(settles("objects", objects));
 }
 
-CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
+CASE(c10_1_a_thousand_rollbacks,
+    "A thousand rollbacks leave no memory, no object and no descriptor behind.")
 {
 	struct lwc_info li;
 	long objects;
@@ -1161,7 +1195,9 @@ CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
 	REQUIRE(li.li_private <= pages + 16);
 }
 
-CASE(c10_6_a_snapshot_that_fails, "leaves the context and the earlier one")
+CASE(c10_6_a_snapshot_that_fails,
+    "A snapshot that fails leaves the context and its earlier snapshot as "
+    "they were.")
 {
 	static const struct {
 		const char	*point;
@@ -1197,7 +1233,8 @@ CASE(c10_6_a_snapshot_that_fails, "leaves the context and the earlier one")
 	}
 }
 
-CASE(c10_1_one_that_was_preempted, "goes on where it was")
+CASE(c10_1_one_that_was_preempted,
+    "A context that was preempted is rolled back to where its snapshot was.")
 {
 	volatile uint64_t *seen;
 	struct lwc_info li;
@@ -1231,7 +1268,8 @@ CASE(c10_1_one_that_was_preempted, "goes on where it was")
 }
 
 /* What keeps a process from changing contexts keeps it from this (1.5). */
-CASE(c10_6_asynchronous_io, "in flight: EBUSY")
+CASE(c10_6_asynchronous_io,
+    "A rollback of a context with asynchronous I/O in flight fails with EBUSY.")
 {
 	struct aiocb cb;
 	int fd, p[2];

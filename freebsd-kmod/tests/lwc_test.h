@@ -83,7 +83,7 @@ int	go(int to, struct visit *v, uint64_t w0, uint64_t w1);
 /* The same and insist on having been switched back to. */
 void	gogo(int to, struct visit *v, uint64_t w0, uint64_t w1);
 
-/* The same with an end of patience: one word, and the time. */
+/* The same with a deadline: one word, and the time. */
 int	go_until(int to, uint64_t until, struct visit *v, uint64_t w0);
 uint64_t after(uint64_t ms);		/* so long from now, for go_until() */
 
