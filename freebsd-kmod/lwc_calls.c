@@ -164,7 +164,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(read), MP(write), MP(getpid), MP(getuid), MP(geteuid), MP(sendmsg),
 	MP(recvfrom), MP(sendto), MP(getpeername), MP(getsockname), MP(access),
 	MP(getppid), MP(getegid), MP(getgid), MP(readlink), MP(msync),
-	MP(munmap), MP(mprotect), MP(madvise), MP(mincore), MP(getpgrp),
+	MP(munmap), MP(mprotect), MP(madvise), MP(getpgrp),
 	MP(getitimer), MP(getdtablesize), MP(select), MP(fsync),
 	MP(getpriority), MP(gettimeofday), MP(getrusage), MP(getsockopt),
 	MP(setsockopt), MP(connect), MP(shutdown), MP(readv), MP(writev),
@@ -177,7 +177,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(cap_getmode), MP(sched_getcpu), MP(faccessat),
 	KP(sigaltstack), KP(sigprocmask), KP(sigreturn), KP(sigtimedwait),
 	KP(sigwaitinfo), KP(sigwait), KP(thr_self), KP(pselect), KP(ppoll),
-	MLP(break), MLP(minherit), MLP(mmap),
+	MLP(break), MLP(mincore), MLP(minherit), MLP(mmap),
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
@@ -192,7 +192,9 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	G(cpuset_setid), G(cpuset_setaffinity), G(cpuset_setdomain),
 	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
-	G(sigqueue), G(abort2), G(thr_kill2), G(procctl),
+	G(sigqueue), G(abort2), G(thr_kill2),
+
+	[SYS_procctl] = LWC_KNOWN | LWC_GUARDED | LWC_LOOK,
 
 	MG(kill), MG(ioctl), MG(setrlimit), MG(__sysctl),
 	MG(__sysctlbyname),
@@ -382,6 +384,13 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		 */
 		return (!root && (vm_inherit_t)sa->args[2] ==
 		    VM_INHERIT_SHARE ? &lwc_sysent_busy : NULL);
+	case SYS_mincore:
+		/* Pages that a rollback kept would tell of earlier runs. */
+		return (lp->lp_current->lc_snapshot != NULL ?
+		    &lwc_sysent_perm : NULL);
+	case SYS_procctl:
+		/* Of the process, often for good; no rollback undoes it. */
+		return (root ? NULL : &lwc_sysent_perm);
 	case SYS_aio_mlock:
 		/* How much it locks is not known here. */
 		return (&lwc_sysent_busy);

@@ -734,6 +734,30 @@ lwc_regions_put(vm_map_t map, vm_map_t twin, const struct lwc_region *re,
 	return (true);
 }
 
+/*
+ * The map's timestamp counts how often it was locked, in 32 bits, and a context
+ * can have that done as often as it likes.  In a few seconds it cannot do so
+ * 2^32 times.
+ */
+#define	LWC_SEEN_TIME	(4 * SBT_1S)
+
+static void
+lwc_seen_stamp(struct lwc_seen *se, const struct vmspace *vm)
+{
+
+	se->se_timestamp = vm->vm_map.timestamp;
+	se->se_time = getsbinuptime();
+}
+
+/* Is what was seen all that there can be? */
+static bool
+lwc_seen_holds(const struct lwc_seen *se, const struct vmspace *vm)
+{
+
+	return (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp &&
+	    getsbinuptime() - se->se_time < LWC_SEEN_TIME);
+}
+
 /* Undo what was done to a space, in place.  False: it is a strange one. */
 static bool
 lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
@@ -748,20 +772,19 @@ lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
 		return (false);
 	n = 1;
 	vm_map_lock_read(&vm->vm_map);
-	if (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp &&
-	    lwc_vm_undo_seen(se, &un))
+	if (lwc_seen_holds(se, vm) && lwc_vm_undo_seen(se, &un))
 		n = 0;
 	vm_map_unlock_read(&vm->vm_map);
 	if (n != 0) {
 		vm_map_lock(&vm->vm_map);
 		n = lwc_vm_undo_all(vm, twin, se, &un, re);
-		se->se_timestamp = vm->vm_map.timestamp;
+		lwc_seen_stamp(se, vm);
 		vm_map_unlock(&vm->vm_map);
 	}
 	if (n > 0 && lwc_regions_put(&vm->vm_map, &twin->vm_map, re, n)) {
 		vm_map_lock(&vm->vm_map);
 		n = lwc_vm_undo_all(vm, twin, se, &un, re);
-		se->se_timestamp = vm->vm_map.timestamp;
+		lwc_seen_stamp(se, vm);
 		vm_map_unlock(&vm->vm_map);
 	}
 	if (un.un_flush)

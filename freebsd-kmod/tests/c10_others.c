@@ -11,6 +11,8 @@
 
 #include <sys/param.h>
 #include <sys/mman.h>
+#include <sys/procctl.h>
+#include <sys/syscall.h>
 #include <sys/thr.h>
 
 #include <machine/segments.h>
@@ -119,28 +121,34 @@ CASE(c10_1_memory_shared_since,
 	REQUIRE(ask(fd, 0) == 1);
 }
 
+static char in_memory[2];
+
 /* Write to pages, or count those in memory that might just be thrown away. */
 static uint64_t
 clean_pages(uint64_t what)
 {
 	char in[2];
+	uint64_t n;
+	int i;
 
 	if (what == 1) {
 		area[0] = area[PAGE] = 5;
 		return (0);
 	}
-	if (mincore(area, 2 * PAGE, in) != 0)
+	/* It must not know itself. */
+	if (mincore(area, 2 * PAGE, in) != -1 || errno != EPERM)
 		return (9);
-	return (((in[0] & MINCORE_INCORE) != 0 &&
-	    (in[0] & (MINCORE_MODIFIED | MINCORE_MODIFIED_OTHER)) == 0) +
-	    ((in[1] & MINCORE_INCORE) != 0 &&
-	    (in[1] & (MINCORE_MODIFIED | MINCORE_MODIFIED_OTHER)) == 0));
+	for (i = n = 0; i < 2; i++)
+		n += (in_memory[i] & MINCORE_INCORE) != 0 && (in_memory[i] &
+		    (MINCORE_MODIFIED | MINCORE_MODIFIED_OTHER)) == 0;
+	return (n);
 }
 
 CASE(c10_1_pages_are_not_lost,
     "A page that a rollback put back is not thrown away for want of memory, "
     "for another snapshot may leave no other copy of it.")
 {
+	uint64_t args[LWC_CALL_NARGS] = { 0 };
 	int fd, i;
 
 	/* Tell of pages, not of what is mapped. */
@@ -149,12 +157,17 @@ CASE(c10_1_pages_are_not_lost,
 	area[PAGE] = 1;
 	fd = servant(clean_pages, 0);
 	REQUIRE(snapshot(fd) == 0);
+	args[0] = (uintptr_t)area;
+	args[1] = 2 * PAGE;
+	args[2] = (uintptr_t)in_memory;
 	for (i = 0; i < 3; i++) {
 		(void)ask(fd, 1);
 		REQUIRE(rollback(fd) >= 2);
+		REQUIRE(lwSyscall(fd, LWC_MEMORY, SYS_mincore, args) == 0);
 		REQUIRE(ask(fd, 0) == 0);
 	}
 	REQUIRE(snapshot(fd) == 0);
+	REQUIRE(lwSyscall(fd, LWC_MEMORY, SYS_mincore, args) == 0);
 	REQUIRE(ask(fd, 0) == 0);
 }
 
@@ -202,6 +215,42 @@ CASE(c10_1_actions_that_a_guard_changed,
 	REQUIRE(ask(fd, 0) == 1);
 }
 
+/* Have a child of one's own go by a name that one was given; its errno. */
+static uint64_t
+lends_name(uint64_t name)
+{
+	struct visit v;
+	int fd, home, n;
+
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		home = v.src;
+		n = go((int)v.a[0], &v, 0, 0) == -1 ? errno : 0;
+		go(home, &v, (uint64_t)n, 0);
+		_exit(9);
+	}
+	n = lwControl(fd, LWC_CONTROL_INTRODUCE, name);
+	if (n == -1)
+		return (1000 + (uint64_t)errno);
+	gogo(fd, &v, (uint64_t)n, 0);
+	(void)close(fd);
+	return (v.a[0]);
+}
+
+CASE(c10_3_names_of_clean_contexts_are_lent_as_such,
+    "A name for clean contexts only is that, too, for whom its holder "
+    "introduces by it.")
+{
+	int a, b, n;
+
+	area_make();
+	b = servant(reads_area, 0);
+	a = servant(lends_name, 0);
+	n = lwControl(a, LWC_CONTROL_INTRODUCE, LWC_CLEAN_ONLY | (uint64_t)b);
+	REQUIRE(n > 2);
+	REQUIRE(ask(a, (uint64_t)n) == ESTALE);
+}
+
 /* What would be the process's; how many of these it was let. */
 static uint64_t
 marks_process(uint64_t what __unused)
@@ -227,14 +276,16 @@ marks_process(uint64_t what __unused)
 		n += minherit(area, PAGE, shares[i]) == 0 || errno != EBUSY;
 	(void)thr_self(&tid);
 	n += thr_set_name(tid, "stash") == 0 || errno != EBUSY;
+	n += procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &(int){ SIGUSR1 }) == 0 ||
+	    errno != EPERM;
 	/* And these are its own. */
 	n += minherit(area, PAGE, INHERIT_ZERO) != 0;
 	return (n);
 }
 
 CASE(c10_2_what_would_be_the_process_s,
-    "A context cannot change segment descriptors or the thread's name, which "
-    "are the process's, nor mark its memory as shared with copies of it.")
+    "A context cannot change segment descriptors, names or settings that are "
+    "the process's, nor mark its memory as shared with copies of it.")
 {
 	int fd, flags;
 
