@@ -206,9 +206,7 @@ impl Contexts {
     /// where the backend can do that. Elsewhere, as before, a new one is made.
     fn mark(&mut self, i: usize) {
         self.steps[i].dirty = false;
-        // In one process a new copy is made as before: the module rolls back, but
-        // chains by it have not been tried there yet.
-        let wanted = self.apart && self.chain.isolation == Isolation::Invocation;
+        let wanted = self.chain.isolation == Isolation::Invocation;
         let marked = wanted.then(|| self.ask_snapshot(i, word::MARK));
         self.steps[i].marked = matches!(marked, Some(Ok(_)));
         if let Some(Err(why)) = marked {

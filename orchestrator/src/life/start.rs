@@ -47,7 +47,8 @@ impl LiveChain {
         for i in 0..=count {
             let header = if between(i) { HEADER_LEN } else { 0 };
             let region = Region::new(len + header)?;
-            // Whoever maps it anew, the next function first of all, reads.
+            // A mapping made from now on, the next function's first of all, is
+            // read-only.
             region.seal()?;
             regions.push(region);
         }
@@ -101,7 +102,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
-                rolled_back: apart && chain.isolation == Isolation::Invocation,
+                rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
             let (snapshot, setup) =
