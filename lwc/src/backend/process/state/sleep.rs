@@ -74,7 +74,7 @@ impl Runtime {
                 // News goes first; whoever is not awake yet is rung afterwards.
                 return self.bell.set_ringing(false);
             }
-            if looks % 2 == 0 && looks == self.looks_of_the_root() {
+            if looks.is_multiple_of(2) && looks == self.looks_of_the_root() {
                 in_vain += 1;
             }
         }
