@@ -344,6 +344,16 @@ impl Contexts {
     }
 }
 
+impl LiveChain {
+    /// All copies go, and new ones are made for the next invocation: what is done
+    /// where nothing can be rolled back in place.
+    #[cfg(feature = "bench")]
+    pub(crate) fn retire_all(&mut self) {
+        let all = 0..self.contexts.steps.len();
+        all.for_each(|i| self.contexts.retire(i));
+    }
+}
+
 /// Ends a copy and waits until it is no more, as it may be already. In one process
 /// that is its creator's alone to do, and it does not run: it goes with the
 /// descriptor that the root has of it.
