@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_1_copies_of_a_confined_creator,
     c10_5_one_that_runs_on_goes_back,
     c10_4_nothing_changed_is_nothing_undone,
+    c10_4_what_is_read_is_not_undone,
     c10_6_enoent_without_a_snapshot,
     c10_6_ebusy_for_the_current_context,
     c10_6_eperm_for_others_than_the_creator,
@@ -739,6 +740,49 @@ fn c10_3_one_that_leaves_is_destroyed() {
         other => panic!("{other:?}"),
     }
     assert_eq!(c.roll_back().unwrap_err().errno(), Errno::ESRCH);
+}
+
+/// Pages that were there, and more that were not, some of them beside those, are
+/// written, and read.
+fn c10_4_what_is_read_is_not_undone() {
+    if !possible() {
+        return;
+    }
+    // Page tables are of 512.
+    const ALL: usize = 2048;
+    const THERE: usize = 600;
+    let pages = Pages::new(ALL);
+    #[cfg(target_os = "linux")]
+    {
+        let all = pages.range();
+        // SAFETY: advice on a mapping of the test's own.
+        unsafe { libc::madvise(all.start as *mut _, all.len(), libc::MADV_NOHUGEPAGE) };
+    }
+    (0..THERE).step_by(3).for_each(|i| pages.set(i, 1));
+    let sum = (THERE / 3) as u64;
+    let c = strict_with_snapshot(&[], |words| match words[0] {
+        0 => vec![],
+        1 => vec![(0..ALL).step_by(3).map(|i| pages.get(i)).sum()],
+        _ => {
+            (0..ALL).step_by(4).for_each(|i| pages.set(i, 2));
+            vec![]
+        }
+    });
+    let undone = |what, says: &[u64]| {
+        assert_eq!(call(c.handle(), &[what]), says);
+        c.roll_back().unwrap()
+    };
+    let few = undone(0, &[]);
+    for _ in 0..3 {
+        let read = undone(1, &[sum]);
+        // In one process a page that is read first is made for it.
+        let apart = lwc::backend() == Ok(lwc::Backend::Process);
+        assert!(!apart || read.abs_diff(few) <= 2, "{read} {few}");
+        let written = undone(2, &[]);
+        let more = written.abs_diff(few + ALL as u64 / 4);
+        assert!(more <= 2, "{written} {few}");
+    }
+    undone(1, &[sum]);
 }
 
 fn c10_4_nothing_changed_is_nothing_undone() {
