@@ -31,6 +31,7 @@ pub(crate) const PROCESS_CASES: &[Case] = cases![
     c10_3_one_that_leaves_is_destroyed,
     c10_6_what_cannot_be_undone_is_told,
     c10_6_no_processes_and_no_threads,
+    c10_1_pages_of_a_file_that_went_are_back,
     c10_1_signals_come_and_ends_are_told,
     c10_1_actions_and_the_alternate_stack_are_what_they_were,
     c10_5_a_copy_leaves_nothing_where_the_backend_writes,
@@ -717,6 +718,54 @@ fn c10_1_actions_and_the_alternate_stack_are_what_they_were() {
         assert_ne!(call(c.handle(), &[2]), clean);
         c.roll_back().unwrap();
         assert_eq!(call(c.handle(), &[2]), clean);
+        c.roll_back().unwrap();
+    }
+}
+
+/// Without its own bytes, a page of a file has those of the file.
+#[cfg(target_os = "linux")]
+fn c10_1_pages_of_a_file_that_went_are_back() {
+    if !possible() || lwc::backend() != Ok(lwc::Backend::Process) {
+        return;
+    }
+    const PAGES: usize = 4;
+    let len = PAGES * lwc::page_size();
+    // SAFETY: a new file, and a private mapping of it at an address that the
+    // system picks.
+    let at = unsafe {
+        let file = libc::memfd_create(c"pages".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(file >= 0 && libc::ftruncate(file, len as i64) == 0);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let at = libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_PRIVATE, file, 0);
+        assert!(at != libc::MAP_FAILED && libc::close(file) == 0);
+        at
+    };
+    let bytes = |i: usize| at.cast::<u8>().wrapping_add(i * lwc::page_size());
+    // SAFETY: inside the mapping, which nobody has a reference to.
+    let set = |value| (0..PAGES).for_each(|i| unsafe { bytes(i).write_volatile(value) });
+    // SAFETY: as above.
+    let sum = || {
+        (0..PAGES)
+            .map(|i| u64::from(unsafe { bytes(i).read_volatile() }))
+            .sum()
+    };
+    set(1);
+    let c = strict_with_snapshot(&[], |words| {
+        if words[0] > 0 {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) }, 0);
+        }
+        match words[0] {
+            1 => return vec![],
+            3 => set(2),
+            _ => {}
+        }
+        vec![sum()]
+    });
+    for (what, says) in [(1, &[][..]), (2, &[0]), (3, &[8]), (1, &[])] {
+        assert_eq!(call(c.handle(), &[what]), says);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[0]), [4], "after {what}");
         c.roll_back().unwrap();
     }
 }

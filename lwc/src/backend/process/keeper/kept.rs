@@ -287,14 +287,16 @@ impl Kept {
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
-            watch(self.faults, area.start, area.end).map_err(at)?;
-            let (from, to) = (area.start, area.end);
-            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
+            // Before it is protected: where nothing was, that looks like a page
+            // of its own which is swapped out.
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
                 Kind::Plain => self.compare(area, base).map_err(at)?,
                 _ => {}
             }
+            watch(self.faults, area.start, area.end).map_err(at)?;
+            let (from, to) = (area.start, area.end);
+            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
@@ -518,7 +520,7 @@ impl Kept {
         self.call(call).map(drop)
     }
 
-    /// Pages that had bytes of its own and are nowhere now.
+    /// Pages that had bytes of its own and were taken away.
     fn restore_missing(&mut self, base: &mut Base<'_>) -> Done<u64> {
         let mut count = 0;
         let (map, own) = (self.map, self.own);

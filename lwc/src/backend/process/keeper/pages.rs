@@ -78,7 +78,8 @@ pub(crate) enum Look {
     Protect,
     /// Pages with bytes of the context's own.
     Own,
-    /// Pages that are nowhere.
+    /// Pages with no bytes of the context's own any more, and some that may have
+    /// them: a page of a file that was protected and is gone looks swapped out.
     Missing,
 }
 
@@ -97,8 +98,8 @@ pub(crate) fn scan(
         // What never had memory counts as written by the mask alone.
         Look::Written => (0, 0, WRITTEN, PRESENT | SWAPPED),
         Look::Protect => (WP_MATCHING, 0, 0, PRESENT | SWAPPED),
-        Look::Own => (0, FILE, FILE, PRESENT | SWAPPED),
-        Look::Missing => (0, PRESENT | SWAPPED, PRESENT | SWAPPED, 0),
+        Look::Own => (0, FILE | ZERO, FILE | ZERO, PRESENT | SWAPPED),
+        Look::Missing => (0, PRESENT, 0, PRESENT | FILE | ZERO),
     };
     let wanted = match look {
         Look::Touched => WRITTEN,
