@@ -62,6 +62,7 @@ struct lwc_seen {
 /* lwc_vm_rollback.c */
 int	lwc_vm_twin(struct vmspace *vm, struct vmspace **twinp);
 void	lwc_vm_unmap(struct vmspace *vm);
+int	lwc_vm_lock_alike(struct vmspace *vm, struct vmspace *like);
 int	lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc,
 	    struct vmspace *twin, struct lwc_seen *se, uint64_t *pagesp);
 

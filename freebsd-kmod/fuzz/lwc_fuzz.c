@@ -47,7 +47,7 @@ struct environment env;
 static struct prog given[MAXLINES];
 static int ngiven;
 static int nslots = 2;
-static int patience = 3000;	/* milliseconds for a program */
+static int time_limit = 3000;	/* milliseconds for a program */
 static bool guided, quiet;
 
 static double
@@ -167,7 +167,7 @@ execute(struct slot *s, const struct prog *p)
 		limits_reset();
 		return (true);
 	}
-	end = now() + patience / 1000.;
+	end = now() + time_limit / 1000.;
 	gone = false;
 	idle = 0;
 	ran = 0;
@@ -660,7 +660,7 @@ main(int argc, char **argv)
 			seconds = atoi(optarg);
 			break;
 		case 'w':
-			patience = MAX(atoi(optarg), 10);
+			time_limit = MAX(atoi(optarg), 10);
 			break;
 		case 'x':
 			exclude(optarg);

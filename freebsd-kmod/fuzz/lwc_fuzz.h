@@ -150,7 +150,7 @@ extern int place;			/* of the slot of this process */
 struct shared {
 	atomic_ulong	execs, calls, timeouts, kept;
 	atomic_ulong	tried[256], good[256];
-	atomic_ulong	stuck[256];	/* when patience ended */
+	atomic_ulong	stuck[256];	/* when the time limit came */
 	atomic_int	lock;
 	atomic_int	stop;		/* the slots shall end */
 	atomic_int	pause;		/* the slots shall wait */

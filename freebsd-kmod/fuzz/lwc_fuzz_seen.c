@@ -316,7 +316,7 @@ counters_take(void)
 	look(true, NULL, 0, false);
 }
 
-/* What did not come back, after some patience; true if all did. */
+/* What did not come back, after some waiting; true if all did. */
 bool
 counters_check(char *why, size_t size, bool final)
 {

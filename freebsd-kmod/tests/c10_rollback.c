@@ -27,51 +27,6 @@
 
 #include "lwc_test.h"
 
-static int
-snapshot(int fd)
-{
-
-	return (lwControl(fd, LWC_CONTROL_SNAPSHOT, 0));
-}
-
-static int
-rollback(int fd)
-{
-
-	return (lwControl(fd, LWC_CONTROL_ROLLBACK, 0));
-}
-
-/*
- * A context that runs a function each time somebody switches to it, and answers
- * with what that returned.  It has been entered once.
- */
-static int
-servant(uint64_t (*f)(uint64_t), int flags)
-{
-	struct visit v;
-	uint64_t answer;
-	int fd;
-
-	fd = create(&v, NULL, 0, flags);
-	if (fd != LWC_SWITCHED) {
-		gogo(fd, &v, 0, 0);
-		return (fd);
-	}
-	for (answer = 0;;) {
-		go(v.src, &v, answer, 0);
-		answer = f(v.a[0]);
-	}
-}
-
-static uint64_t
-ask(int fd, uint64_t what)
-{
-	struct visit v;
-
-	gogo(fd, &v, what, 0);
-	return (v.a[0]);
-}
-
 static uint64_t
 hash(uint64_t h, const void *p, size_t len)
 {
@@ -335,7 +290,9 @@ discards(uint64_t to)
 	return (errno);
 }
 
-CASE(c10_1_each_change_is_undone, "one after the other")
+CASE(c10_1_each_change_is_undone,
+    "Each kind of change that a context can make to itself is undone by a "
+    "rollback, one after the other.")
 {
 	uint64_t before;
 	int fd, i;
@@ -382,21 +339,17 @@ programs(int n)
 	}
 }
 
-CASE(c10_2_random_programs, "leave what a fresh copy has")
+CASE(c10_2_random_programs,
+    "After random programs a context that was rolled back has what a fresh "
+    "copy of its snapshot has.")
 {
 
 	programs(60);
 }
 
-static void
-fail_point(const char *name, const char *value)
-{
-
-	SKIP_UNLESS(sysctlbyname(name, NULL, NULL, value, strlen(value)) == 0,
-	    "no fail points");
-}
-
-CASE(c10_2_random_programs_made_anew, "out of the snapshot, for once")
+CASE(c10_2_random_programs_made_anew,
+    "Random programs end as a fresh copy when the context is made anew from "
+    "the snapshot instead.")
 {
 
 	NEED_ROOT();
@@ -413,7 +366,8 @@ counts(uint64_t n)
 	return (variable++);
 }
 
-CASE(c10_1_pages_that_were_undone, "are told, and more than once")
+CASE(c10_1_pages_that_were_undone,
+    "A rollback tells how many pages it undid, also the second time.")
 {
 	int fd, i, n;
 
@@ -456,7 +410,8 @@ remaps(uint64_t how)
 	return (large[5 << 20] + variable++);
 }
 
-CASE(c10_4_a_large_context, "is rolled back by what it changed")
+CASE(c10_4_a_large_context,
+    "A rollback of a large context costs what was changed, not what there is.")
 {
 	struct lwc_info li;
 	uint64_t how;
@@ -484,7 +439,7 @@ CASE(c10_4_a_large_context, "is rolled back by what it changed")
 	}
 }
 
-CASE(c10_1_a_second_snapshot, "replaces the first")
+CASE(c10_1_a_second_snapshot, "A second snapshot replaces the first.")
 {
 	int fd;
 
@@ -500,7 +455,9 @@ CASE(c10_1_a_second_snapshot, "replaces the first")
 	REQUIRE(ask(fd, 1) == 9);
 }
 
-CASE(c10_1_one_that_never_ran, "returns from lwCreate() again")
+CASE(c10_1_one_that_never_ran,
+    "A context that never ran returns from lwCreate() again after its "
+    "rollback.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -545,7 +502,8 @@ registers(uint64_t set)
 	return (answer);
 }
 
-CASE(c10_1_registers, "vector state and bases")
+CASE(c10_1_registers,
+    "A rollback restores registers, vector state and the bases of FS and GS.")
 {
 	int fd, i;
 
@@ -573,7 +531,7 @@ shares(uint64_t n)
 	return (variable);
 }
 
-CASE(c10_1_shared_memory, "is not undone")
+CASE(c10_1_shared_memory, "A rollback leaves shared memory as it is.")
 {
 	int fd;
 
@@ -599,7 +557,8 @@ unshares(uint64_t n)
 	return (*shared);
 }
 
-CASE(c10_1_shared_memory_that_was_unmapped, "is the same again")
+CASE(c10_1_shared_memory_that_was_unmapped,
+    "Shared memory that was unmapped is mapped again, and is the same memory.")
 {
 	int fd;
 
@@ -612,7 +571,8 @@ CASE(c10_1_shared_memory_that_was_unmapped, "is the same again")
 	REQUIRE(ask(fd, 0) == 77);
 }
 
-CASE(c10_1_a_shared_table, "is not undone")
+CASE(c10_1_a_shared_table,
+    "A rollback leaves a shared descriptor table as it is.")
 {
 	struct lwc_spec sp;
 	struct visit v;
@@ -648,7 +608,9 @@ parent(uint64_t n)
 	return (fd);
 }
 
-CASE(c10_1_contexts_made_since, "are destroyed, whoever names them")
+CASE(c10_1_contexts_made_since,
+    "Contexts that were made since the snapshot are destroyed, whoever "
+    "names them.")
 {
 	struct lwc_spec sp;
 	struct lwc_info li;
@@ -697,7 +659,9 @@ forks(uint64_t n)
 	return (pid);
 }
 
-CASE(c10_1_a_process_that_it_forked, "keeps the memory that it was given")
+CASE(c10_1_a_process_that_it_forked,
+    "A process that was forked since the snapshot keeps the memory that it "
+    "was given.")
 {
 	int fd, i, status;
 	pid_t pid;
@@ -715,7 +679,8 @@ CASE(c10_1_a_process_that_it_forked, "keeps the memory that it was given")
 	}
 }
 
-CASE(c10_1_its_maker_may_die, "the snapshot needs nobody")
+CASE(c10_1_its_maker_may_die,
+    "A snapshot outlives the context that asked for it.")
 {
 	struct lwc_spec sp;
 	struct visit v;
@@ -746,45 +711,23 @@ CASE(c10_1_its_maker_may_die, "the snapshot needs nobody")
 }
 
 static uint64_t
-locks(uint64_t n)
+queues(uint64_t n)
 {
 
 	variable += n;
-	if (n == 1)
-		return (mlock(arena, 3 * PAGE));
-	if (n == 2)
-		return (mlockall(MCL_FUTURE));
-	if (n == 3)
-		return (kqueue());
-	return (variable);
+	return (n == 1 ? (uint64_t)kqueue() : variable);
 }
 
-CASE(c10_1_locked_memory, "is no snapshot's, and unlocked by a rollback")
+CASE(c10_1_a_kernel_queue,
+    "A context with a kqueue has no snapshot, and a rollback closes one "
+    "that was opened since.")
 {
 	int fd;
 
 	arena_make();
-	fd = servant(locks, 0);
+	fd = servant(queues, 0);
 	REQUIRE(snapshot(fd) == 0);
-	SKIP_UNLESS(ask(fd, 1) == 0, "cannot lock memory");
-	REQUIRE_ERRNO(EINVAL, snapshot(fd));
-	REQUIRE(rollback(fd) > 0);
-	REQUIRE(ask(fd, 0) == 7);
-	REQUIRE(snapshot(fd) == 0);
-	SKIP_UNLESS(ask(fd, 2) == 0, "cannot lock memory");
-	REQUIRE_ERRNO(EINVAL, snapshot(fd));
-	REQUIRE(rollback(fd) > 0);
-	REQUIRE(snapshot(fd) == 0);
-}
-
-CASE(c10_1_a_kernel_queue, "is no snapshot's, and gone after a rollback")
-{
-	int fd;
-
-	arena_make();
-	fd = servant(locks, 0);
-	REQUIRE(snapshot(fd) == 0);
-	REQUIRE((int)ask(fd, 3) > 2);
+	REQUIRE((int)ask(fd, 1) > 2);
 	REQUIRE_ERRNO(EINVAL, snapshot(fd));
 	REQUIRE(rollback(fd) > 0);
 	REQUIRE(ask(fd, 0) == 7);
@@ -804,7 +747,9 @@ keeps(uint64_t n)
 	return (n == 0 ? variable : (uint64_t)lwRestrict(LWC_SELF, sp, 3));
 }
 
-CASE(c10_1_every_right, "is needed, over what was when the snapshot was made")
+CASE(c10_1_every_right,
+    "Only who holds every right over a context takes its snapshot, and the "
+    "rights are those of that time.")
 {
 	struct lwc_spec sp;
 	int fd, one;
@@ -829,7 +774,9 @@ CASE(c10_1_every_right, "is needed, over what was when the snapshot was made")
 	REQUIRE_ERRNO(EPERM, rollback(fd));
 }
 
-CASE(c10_3_discard_is_a_rollback, "of a context with a snapshot")
+CASE(c10_3_discard_is_a_rollback,
+    "A context with a snapshot that discards itself is rolled back instead "
+    "of destroyed.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -869,7 +816,8 @@ CASE(c10_3_discard_is_a_rollback, "of a context with a snapshot")
 	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_DEAD);
 }
 
-CASE(c10_3_an_end_that_is_trapped, "is an end")
+CASE(c10_3_an_end_that_is_trapped,
+    "A context with a snapshot whose exit or fault is trapped has ended.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -890,7 +838,8 @@ CASE(c10_3_an_end_that_is_trapped, "is an end")
 	REQUIRE_ERRNO(ESRCH, snapshot(fd));
 }
 
-CASE(c10_3_clean_and_not, "is told by lwInfo()")
+CASE(c10_3_clean_and_not,
+    "lwInfo() tells a clean context from one that has run since.")
 {
 	struct lwc_info li;
 	int fd;
@@ -923,7 +872,8 @@ caller(uint64_t to)
 	    1000 + (uint64_t)errno);
 }
 
-CASE(c10_3_names_of_clean_contexts, "are no way to one that is not")
+CASE(c10_3_names_of_clean_contexts,
+    "A name for clean contexts only is no way to one that is not clean.")
 {
 	struct visit v;
 	int a, b, n;
@@ -980,7 +930,8 @@ empty(int to)
 		(void)raw(number, to, 0, 0, 0, 0, 0);
 }
 
-CASE(c10_5_whatever_it_has_destroyed, "of itself")
+CASE(c10_5_whatever_it_has_destroyed,
+    "A context that unmapped and closed all that it had is rolled back.")
 {
 	struct visit v;
 	uint64_t before;
@@ -1007,7 +958,9 @@ CASE(c10_5_whatever_it_has_destroyed, "of itself")
 	}
 }
 
-CASE(c10_6_errors, "of both commands")
+CASE(c10_6_errors,
+    "Snapshot and rollback refuse bad arguments with the errors of "
+    "lwControl(2).")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -1044,7 +997,7 @@ CASE(c10_6_errors, "of both commands")
 	REQUIRE(v.a[0] == SYS_getppid);
 }
 
-CASE(c10_6_limits, "hold for snapshots")
+CASE(c10_6_limits, "Snapshots count against the limits on contexts.")
 {
 	struct rlimit rl;
 	int fd;
@@ -1066,7 +1019,8 @@ CASE(c10_6_limits, "hold for snapshots")
 	REQUIRE(ask(fd, 0) == 7);
 }
 
-CASE(c10_6_a_rollback_that_fails, "ends the context")
+CASE(c10_6_a_rollback_that_fails,
+    "A rollback that fails half-way ends the context.")
 {
 	static const char *points[] = { "debug.fail_point.lwc_rollback_vm",
 	    "debug.fail_point.lwc_rollback_files",
@@ -1123,7 +1077,7 @@ end_process(void *how)
 	_exit(0);		/* no such program */
 }
 
-CASE(c10_1_the_end_of_the_process, "takes snapshots along")
+CASE(c10_1_the_end_of_the_process, "Snapshots end with their process.")
 {
 	long contexts, objects;
 	uintptr_t how;
@@ -1136,7 +1090,8 @@ CASE(c10_1_the_end_of_the_process, "takes snapshots along")
 	REQUIRE(settles("objects", objects));
 }
 
-CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
+CASE(c10_1_a_thousand_rollbacks,
+    "A thousand rollbacks leave no memory, no object and no descriptor behind.")
 {
 	struct lwc_info li;
 	long objects;
@@ -1161,7 +1116,9 @@ CASE(c10_1_a_thousand_rollbacks, "leave nothing behind")
 	REQUIRE(li.li_private <= pages + 16);
 }
 
-CASE(c10_6_a_snapshot_that_fails, "leaves the context and the earlier one")
+CASE(c10_6_a_snapshot_that_fails,
+    "A snapshot that fails leaves the context and its earlier snapshot as "
+    "they were.")
 {
 	static const struct {
 		const char	*point;
@@ -1197,7 +1154,8 @@ CASE(c10_6_a_snapshot_that_fails, "leaves the context and the earlier one")
 	}
 }
 
-CASE(c10_1_one_that_was_preempted, "goes on where it was")
+CASE(c10_1_one_that_was_preempted,
+    "A context that was preempted is rolled back to where its snapshot was.")
 {
 	volatile uint64_t *seen;
 	struct lwc_info li;
@@ -1231,7 +1189,8 @@ CASE(c10_1_one_that_was_preempted, "goes on where it was")
 }
 
 /* What keeps a process from changing contexts keeps it from this (1.5). */
-CASE(c10_6_asynchronous_io, "in flight: EBUSY")
+CASE(c10_6_asynchronous_io,
+    "A rollback of a context with asynchronous I/O in flight fails with EBUSY.")
 {
 	struct aiocb cb;
 	int fd, p[2];

@@ -24,7 +24,8 @@
 
 #include "lwc_test.h"
 
-CASE(c1_1_root_is_where_a_process_starts, "the first context has id 1")
+CASE(c1_1_root_is_where_a_process_starts,
+    "The context that a process starts in is its root and has id 1.")
 {
 	struct lwc_info li;
 
@@ -33,7 +34,8 @@ CASE(c1_1_root_is_where_a_process_starts, "the first context has id 1")
 	REQUIRE(li.li_state == LWC_STATE_CURRENT && li.li_contexts == 1);
 }
 
-CASE(c1_3_close_gives_up_the_name, "close(2) destroys at once")
+CASE(c1_3_close_gives_up_the_name,
+    "close(2) of the last name destroys a context at once.")
 {
 	struct visit v;
 	long n;
@@ -48,7 +50,8 @@ CASE(c1_3_close_gives_up_the_name, "close(2) destroys at once")
 	REQUIRE_ERRNO(EBADF, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
 }
 
-CASE(c1_3_not_passed_over_a_socket, "SCM_RIGHTS refuses a context")
+CASE(c1_3_not_passed_over_a_socket,
+    "SCM_RIGHTS refuses a descriptor of a context.")
 {
 	union {
 		struct cmsghdr h;
@@ -79,7 +82,8 @@ CASE(c1_3_not_passed_over_a_socket, "SCM_RIGHTS refuses a context")
 	REQUIRE_ERRNO(EOPNOTSUPP, sendmsg(s[0], &m, 0));
 }
 
-CASE(c1_3_getlwc_names_oneself, "a context can hand out itself")
+CASE(c1_3_getlwc_names_oneself,
+    "A context gets a descriptor of itself and can hand it to a child.")
 {
 	struct lwc_info li;
 	int fd;
@@ -90,7 +94,8 @@ CASE(c1_3_getlwc_names_oneself, "a context can hand out itself")
 	REQUIRE_ERRNO(EINVAL, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
 }
 
-CASE(c1_4_dup_keeps_it_alive, "the last of several names counts")
+CASE(c1_4_dup_keeps_it_alive,
+    "A context lives until the last of several names is closed.")
 {
 	struct visit v;
 	int fd, fd2;
@@ -106,7 +111,8 @@ CASE(c1_4_dup_keeps_it_alive, "the last of several names counts")
 	REQUIRE(v.a[0] == 7);
 }
 
-CASE(c1_4_destroying_one_destroys_what_only_it_named, "children go too")
+CASE(c1_4_destroying_one_destroys_what_only_it_named,
+    "Contexts that only a destroyed one named are destroyed with it.")
 {
 	struct visit v;
 	long n;
@@ -128,7 +134,8 @@ CASE(c1_4_destroying_one_destroys_what_only_it_named, "children go too")
 	REQUIRE(counter("contexts") == n);
 }
 
-CASE(c1_4_cycles_go_at_exit, "contexts that name each other")
+CASE(c1_4_cycles_go_at_exit,
+    "Contexts that name each other end with their process.")
 {
 	struct visit v;
 	int a, b;
@@ -156,7 +163,8 @@ thread_main(void *arg)
 	return (arg);
 }
 
-CASE(c1_5_threads_are_busy, "a second thread: EBUSY")
+CASE(c1_5_threads_are_busy,
+    "lwCreate() in a process with a second thread fails with EBUSY.")
 {
 	pthread_t t;
 	struct visit v;
@@ -173,7 +181,8 @@ CASE(c1_5_threads_are_busy, "a second thread: EBUSY")
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(c1_5_shm_is_busy, "System V shared memory attached: EBUSY")
+CASE(c1_5_shm_is_busy,
+    "lwCreate() with System V shared memory attached fails with EBUSY.")
 {
 	struct visit v;
 	void *p;
@@ -191,7 +200,8 @@ CASE(c1_5_shm_is_busy, "System V shared memory attached: EBUSY")
 	REQUIRE(shmdt(p) == 0);
 }
 
-CASE(c1_5_aio_is_busy, "asynchronous I/O in flight: EBUSY")
+CASE(c1_5_aio_is_busy,
+    "lwCreate() with asynchronous I/O in flight fails with EBUSY.")
 {
 	struct aiocb cb, *cbp;
 	struct visit v;

@@ -26,7 +26,9 @@
 
 static int value = 1;
 
-CASE(c2_1_creator_gets_a_descriptor, "and the context its first switch")
+CASE(c2_1_creator_gets_a_descriptor,
+    "The creator gets a descriptor, and the new context its first switch, "
+    "out of the same lwCreate().")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -47,7 +49,8 @@ CASE(c2_1_creator_gets_a_descriptor, "and the context its first switch")
 	REQUIRE(lwInfo(fd, &li) == 0 && li.li_state == LWC_STATE_SUSPENDED);
 }
 
-CASE(c2_2_memory_is_a_copy, "writes of one are not the other's")
+CASE(c2_2_memory_is_a_copy,
+    "What one context writes to its memory another does not see.")
 {
 	struct visit v;
 	volatile int *heap;
@@ -75,7 +78,8 @@ CASE(c2_2_memory_is_a_copy, "writes of one are not the other's")
 	REQUIRE(value == 30 && heap[0] == 30);
 }
 
-CASE(c2_2_descriptors_are_a_copy, "closing in one leaves the other's")
+CASE(c2_2_descriptors_are_a_copy,
+    "A descriptor that is closed in one context stays open in the other.")
 {
 	struct visit v;
 	char c;
@@ -94,7 +98,8 @@ CASE(c2_2_descriptors_are_a_copy, "closing in one leaves the other's")
 	REQUIRE(write(p[1], "z", 1) == 1);
 }
 
-CASE(c2_5_a_name_of_the_creator_gives_no_more, "than what it lends")
+CASE(c2_5_a_name_of_the_creator_gives_no_more,
+    "A child's name of its creator gives no more rights than the creator lent.")
 {
 	struct lwc_info li;
 	struct lwc_spec s[2];
@@ -126,7 +131,9 @@ CASE(c2_5_a_name_of_the_creator_gives_no_more, "than what it lends")
 	REQUIRE(lwInfo(self, &li) == 0 && li.li_rights == LWC_TYPES);
 }
 
-CASE(c2_3_the_lowest_number_stays_the_lowest, "where one above is left out")
+CASE(c2_3_the_lowest_number_stays_the_lowest,
+    "open(2) takes the lowest number where a higher one was left out of the "
+    "table.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -147,7 +154,8 @@ CASE(c2_3_the_lowest_number_stays_the_lowest, "where one above is left out")
 	REQUIRE(v.a[0] == (uint64_t)low + 1);
 }
 
-CASE(c2_2_directory_and_umask_are_a_copy, "chdir(2), umask(2)")
+CASE(c2_2_directory_and_umask_are_a_copy,
+    "Working directory and umask are each context's own.")
 {
 	struct visit v;
 	char buf[1024];
@@ -171,7 +179,8 @@ CASE(c2_2_directory_and_umask_are_a_copy, "chdir(2), umask(2)")
 	REQUIRE(v.a[0] == 077);
 }
 
-CASE(c2_3_share_is_seen_by_both, "private anonymous memory, both ways")
+CASE(c2_3_share_is_seen_by_both,
+    "Private memory that was shared is written and read both ways.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -197,7 +206,8 @@ CASE(c2_3_share_is_seen_by_both, "private anonymous memory, both ways")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c2_3_share_untouched_memory, "pages nobody has written yet")
+CASE(c2_3_share_untouched_memory,
+    "Memory that nobody has touched yet is shared, too.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -217,7 +227,8 @@ CASE(c2_3_share_untouched_memory, "pages nobody has written yet")
 	REQUIRE(p[5 * 1024] == 55 && p[0] == 0);
 }
 
-CASE(c2_3_shared_is_one_memory_from_then_on, "a third context shares it too")
+CASE(c2_3_shared_is_one_memory_from_then_on,
+    "Memory once shared is shared with a third context, too.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -246,7 +257,8 @@ CASE(c2_3_shared_is_one_memory_from_then_on, "a third context shares it too")
 	REQUIRE(p[0] == 12);
 }
 
-CASE(c2_3_map_shared_stays_shared, "MAP_SHARED needs no specifier")
+CASE(c2_3_map_shared_stays_shared,
+    "A MAP_SHARED mapping is shared without a specifier.")
 {
 	struct visit v;
 	volatile int *p;
@@ -264,7 +276,8 @@ CASE(c2_3_map_shared_stays_shared, "MAP_SHARED needs no specifier")
 	REQUIRE(p[0] == 3);
 }
 
-CASE(c2_3_copy_of_shared_is_a_snapshot, "and the others go on sharing")
+CASE(c2_3_copy_of_shared_is_a_snapshot,
+    "A copy of shared memory is private while the others go on sharing.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -298,7 +311,8 @@ CASE(c2_3_copy_of_shared_is_a_snapshot, "and the others go on sharing")
 	REQUIRE(v.a[0] == 201);
 }
 
-CASE(c2_3_unmapped_memory_faults_there, "and only there")
+CASE(c2_3_unmapped_memory_faults_there,
+    "Memory that was left out faults in the new context and only there.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -328,7 +342,9 @@ CASE(c2_3_unmapped_memory_faults_there, "and only there")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c2_3_unmapped_descriptors_are_closed_there, "a range, then all")
+CASE(c2_3_unmapped_descriptors_are_closed_there,
+    "Descriptors that were left out, a range or all, are closed in the new "
+    "context.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -363,7 +379,8 @@ CASE(c2_3_unmapped_descriptors_are_closed_there, "a range, then all")
 	REQUIRE(wait(&fd) > 0 && fd == 0);
 }
 
-CASE(c2_4_shared_table_is_one_table, "open in one, use in the other")
+CASE(c2_4_shared_table_is_one_table,
+    "What one context opens in a shared table the other can use.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -379,7 +396,8 @@ CASE(c2_4_shared_table_is_one_table, "open in one, use in the other")
 	REQUIRE(fcntl((int)v.a[0], F_GETFD) >= 0);
 }
 
-CASE(c2_4_cap_enter_is_ones_own, "capability mode per context")
+CASE(c2_4_cap_enter_is_ones_own,
+    "Capability mode that one context enters the others are not in.")
 {
 	struct visit v;
 	u_int mode;
@@ -400,7 +418,8 @@ CASE(c2_4_cap_enter_is_ones_own, "capability mode per context")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c2_4_dropped_credentials_stay_dropped, "setuid(2) in one context")
+CASE(c2_4_dropped_credentials_stay_dropped,
+    "setuid(2) in one context changes no other, and is not undone by a switch.")
 {
 	struct visit v;
 	int fd;
@@ -427,7 +446,7 @@ CASE(c2_4_dropped_credentials_stay_dropped, "setuid(2) in one context")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c2_6_prefault_copies_now, "resident pages at once")
+CASE(c2_6_prefault_copies_now, "LWC_PREFAULT copies resident pages at once.")
 {
 	struct lwc_info with, without;
 	struct visit v;
@@ -450,7 +469,8 @@ CASE(c2_6_prefault_copies_now, "resident pages at once")
 	gogo(b, &v, 0, 0);
 }
 
-CASE(c2_7_errors_of_specifiers, "EINVAL, EFAULT, E2BIG; nothing changed")
+CASE(c2_7_errors_of_specifiers,
+    "Bad specifiers fail with EINVAL, EFAULT or E2BIG and change nothing.")
 {
 	struct lwc_spec s[2];
 	struct visit v;
@@ -508,7 +528,8 @@ CASE(c2_7_errors_of_specifiers, "EINVAL, EFAULT, E2BIG; nothing changed")
 	REQUIRE(p[0] == 1);
 }
 
-CASE(c2_7_emfile, "no room for the descriptor")
+CASE(c2_7_emfile,
+    "lwCreate() without room for its descriptor fails with EMFILE.")
 {
 	struct rlimit rl;
 	struct visit v;
@@ -525,7 +546,8 @@ CASE(c2_7_emfile, "no room for the descriptor")
 	REQUIRE(counter("objects") == n);
 }
 
-CASE(c2_7_eagain_over_the_limit, "contexts per process")
+CASE(c2_7_eagain_over_the_limit,
+    "lwCreate() beyond the limit on contexts a process fails with EAGAIN.")
 {
 	struct visit v;
 	int i;
@@ -536,7 +558,8 @@ CASE(c2_7_eagain_over_the_limit, "contexts per process")
 	REQUIRE_ERRNO(EAGAIN, create(&v, NULL, 0, 0));
 }
 
-CASE(c2_7_enomem_over_the_swap_limit, "RLIMIT_SWAP is kept")
+CASE(c2_7_enomem_over_the_swap_limit,
+    "lwCreate() beyond RLIMIT_SWAP fails with ENOMEM.")
 {
 	struct rlimit rl;
 	struct visit v;

@@ -18,7 +18,8 @@
 static const char constant[2 * PAGE] __aligned(PAGE) = { 'c' };
 
 /* In the context: its own copy of a constant, made writable. */
-CASE(c2_2_file_pages_are_private, "text and constants, once written")
+CASE(c2_2_file_pages_are_private,
+    "Text and constants are a context's own once they are written.")
 {
 	volatile char *p;
 	struct visit v;
@@ -61,7 +62,8 @@ own_path(char *path, size_t size)
 	REQUIRE(sysctl(mib, 4, path, &size, NULL, 0) == 0);
 }
 
-CASE(c2_2_a_running_program_is_busy, "as long as one context runs it")
+CASE(c2_2_a_running_program_is_busy,
+    "A program cannot be written (ETXTBSY) as long as one context runs it.")
 {
 	char path[MAXPATHLEN];
 	struct visit v;
@@ -108,7 +110,8 @@ entries(void)
 	return (n);
 }
 
-CASE(c2_2_creating_splits_nothing_twice, "the map does not grow")
+CASE(c2_2_creating_splits_nothing_twice,
+    "Creating contexts again and again does not make the map grow.")
 {
 	struct visit v;
 	size_t before;
@@ -147,7 +150,9 @@ entry_of(const void *at, u_int option)
 	lwc_fail(__FILE__, __LINE__, "no entry");
 }
 
-CASE(c5_1_text_of_another, "is run from there, and its program stays busy")
+CASE(c5_1_text_of_another,
+    "Text that was overlaid from another context runs, and its program "
+    "stays busy.")
 {
 	char path[MAXPATHLEN];
 	struct lwc_spec s;

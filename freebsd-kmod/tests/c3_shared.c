@@ -23,7 +23,7 @@
 
 /*
  * A context in the caller's table that counts its visits and comes back: with
- * an end of patience, which has the module look at it after it has left.
+ * a deadline, which has the module look at it after it has left.
  */
 static int
 sharer(int *visits, void (*first)(void))
@@ -57,7 +57,9 @@ visit_often(int fd)
 		    LWC_SWITCHED);
 }
 
-CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gone")
+CASE(c3_3_in_a_shared_table,
+    "Names of all contexts are in a shared table, and what one closes is "
+    "gone for all.")
 {
 	int *visits, a, b;
 
@@ -76,7 +78,9 @@ CASE(c3_3_in_a_shared_table, "names of all are in it, and what one closes is gon
 	REQUIRE(counter("contexts") == 0);
 }
 
-CASE(c3_3_in_a_table_of_two_processes, "where there are no contexts: EBUSY, until it is left")
+CASE(c3_3_in_a_table_of_two_processes,
+    "lwCreate() in a table that two processes share fails with EBUSY until "
+    "one has left it.")
 {
 	int *word, fd, status;
 	pid_t pid;
@@ -101,7 +105,8 @@ CASE(c3_3_in_a_table_of_two_processes, "where there are no contexts: EBUSY, unti
 	REQUIRE(close(fd) == 0 && counter("contexts") == 0);
 }
 
-CASE(c3_3_out_of_a_shared_table, "no context gets by rfork(2): EBUSY")
+CASE(c3_3_out_of_a_shared_table,
+    "rfork(2) that would share a table of contexts fails with EBUSY.")
 {
 	int *visits, a;
 
@@ -115,7 +120,8 @@ CASE(c3_3_out_of_a_shared_table, "no context gets by rfork(2): EBUSY")
 	REQUIRE(close(a) == 0);
 }
 
-CASE(c3_3_into_a_shared_table, "by lwOverlay() of the whole table")
+CASE(c3_3_into_a_shared_table,
+    "lwOverlay() of the whole table puts a context into that table.")
 {
 	struct lwc_spec s[2] = { files(-1, -1, LWC_MAY_OVERLAY),
 	    files(-1, -1, LWC_SHARE) };
@@ -176,7 +182,9 @@ require_root(void)
 	REQUIRE(cap_getmode(&mode) == 0 && mode == 0);
 }
 
-CASE(c2_4_credentials_follow_each_switch, "other user, capability mode, one table")
+CASE(c2_4_credentials_follow_each_switch,
+    "Another user and capability mode follow each switch between contexts "
+    "of one table.")
 {
 	struct lwc_spec s = files(-1, -1, LWC_SHARE);
 	struct visit v;

@@ -18,7 +18,7 @@
 
 #include "lwc_test.h"
 
-CASE(c3_1_sixteen_words, "and no more")
+CASE(c3_1_sixteen_words, "A switch carries sixteen words and refuses more.")
 {
 	struct visit v;
 	uint64_t w[17];
@@ -44,7 +44,9 @@ CASE(c3_1_sixteen_words, "and no more")
 		REQUIRE(v.a[i] == 2 * w[i]);
 }
 
-CASE(c3_2_out_arguments_may_be_null, "and take what they have room for")
+CASE(c3_2_out_arguments_may_be_null,
+    "A switch's out arguments may be null, and take no more words than they "
+    "have room for.")
 {
 	struct visit v;
 	int fd, i;
@@ -66,7 +68,8 @@ CASE(c3_2_out_arguments_may_be_null, "and take what they have room for")
 	REQUIRE(v.n == 0);
 }
 
-CASE(c3_2_bad_out_arguments_are_the_owners, "EFAULT where they are bad")
+CASE(c3_2_bad_out_arguments_are_the_owners,
+    "Bad out arguments are EFAULT where they are bad, and harm nobody else.")
 {
 	struct visit v;
 	int fd;
@@ -83,7 +86,9 @@ CASE(c3_2_bad_out_arguments_are_the_owners, "EFAULT where they are bad")
 	REQUIRE(v.a[0] == 44);
 }
 
-CASE(c3_3_callers_descriptor_once, "no growth, however often")
+CASE(c3_3_callers_descriptor_once,
+    "A context gets one descriptor of its caller, however often that one "
+    "comes.")
 {
 	struct visit v;
 	int fd, i, first, next;
@@ -107,7 +112,9 @@ CASE(c3_3_callers_descriptor_once, "no growth, however often")
 	REQUIRE(v.a[0] == 1);
 }
 
-CASE(c3_3_closed_it_comes_again, "or moved by dup2(2), it is found")
+CASE(c3_3_closed_it_comes_again,
+    "A caller's descriptor that was closed comes again, and one that "
+    "dup2(2) moved is found.")
 {
 	struct visit v;
 	int fd;
@@ -127,7 +134,8 @@ CASE(c3_3_closed_it_comes_again, "or moved by dup2(2), it is found")
 	REQUIRE(v.src == 200);
 }
 
-CASE(c3_3_it_carries_the_switch_only, "no overlay of the caller")
+CASE(c3_3_it_carries_the_switch_only,
+    "A caller's descriptor gives the right to switch and not to overlay.")
 {
 	struct lwc_info li;
 	struct lwc_spec s;
@@ -154,7 +162,8 @@ CASE(c3_3_it_carries_the_switch_only, "no overlay of the caller")
 	REQUIRE(lwInfo(fd, &li) == 0 && li.li_rights == LWC_TYPES);
 }
 
-CASE(c3_4_discard_destroys_the_caller, "once the target runs")
+CASE(c3_4_discard_destroys_the_caller,
+    "lwDiscardSwitch() destroys the caller once its target runs.")
 {
 	struct visit v;
 	long n;
@@ -178,7 +187,7 @@ CASE(c3_4_discard_destroys_the_caller, "once the target runs")
 	REQUIRE_ERRNO(ESRCH, lwOverlay(fd, NULL, 0));
 }
 
-CASE(c3_4_discarding_the_root, "a process goes on without it")
+CASE(c3_4_discarding_the_root, "A process goes on without its root.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -197,7 +206,8 @@ CASE(c3_4_discarding_the_root, "a process goes on without it")
 	_exit(9);
 }
 
-CASE(c3_4_snapshot_and_rollback, "the paper's pattern, many times")
+CASE(c3_4_snapshot_and_rollback,
+    "The paper's snapshot and rollback works many times over.")
 {
 	struct visit v;
 	volatile int dirty;
@@ -230,7 +240,7 @@ mxcsr_survives(int to, unsigned int mine)
 	return ((__builtin_ia32_stmxcsr() & ~0x3fu) == mine);
 }
 
-CASE(c3_5_vector_registers, "are a context's own, AVX too")
+CASE(c3_5_vector_registers, "Vector registers, AVX's too, are a context's own.")
 {
 	static uint8_t in[16 * 32], out[16 * 32];
 	struct visit v;
@@ -293,7 +303,8 @@ CASE(c3_5_vector_registers, "are a context's own, AVX too")
 	}
 }
 
-CASE(c3_5_general_registers, "all of them survive a round trip")
+CASE(c3_5_general_registers,
+    "All general registers survive a switch there and back.")
 {
 	struct visit v;
 	uint64_t before[6], after[6];
@@ -331,7 +342,7 @@ CASE(c3_5_general_registers, "all of them survive a round trip")
 	REQUIRE(memcmp(before, after, 5 * 8) == 0);
 }
 
-CASE(c3_5_tls_base, "amd64_set_fsbase(2) in one context")
+CASE(c3_5_tls_base, "The base of thread-local storage is a context's own.")
 {
 	struct visit v;
 	static char other[2][4096] __attribute__((aligned(64)));
@@ -357,7 +368,8 @@ CASE(c3_5_tls_base, "amd64_set_fsbase(2) in one context")
 	REQUIRE(amd64_get_fsbase(&base) == 0 && base == mine);
 }
 
-CASE(c3_5_signal_mask_and_stack, "sigprocmask(2), sigaltstack(2)")
+CASE(c3_5_signal_mask_and_stack,
+    "Signal mask and alternate stack are a context's own.")
 {
 	static char stack[65536];
 	stack_t ss;
@@ -395,7 +407,9 @@ CASE(c3_5_signal_mask_and_stack, "sigprocmask(2), sigaltstack(2)")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c3_6_errors, "still in the caller")
+CASE(c3_6_errors,
+    "A switch that fails leaves the caller where it was, with the errors of "
+    "lwSwitch(2).")
 {
 	struct visit v;
 	uint64_t w;
@@ -416,7 +430,9 @@ CASE(c3_6_errors, "still in the caller")
 	REQUIRE_ERRNO(EINVAL, lwSwitch(fd, &w, 1, NULL, &w, NULL));
 }
 
-CASE(c3_6_emfile_in_the_target, "no room for the caller's descriptor")
+CASE(c3_6_emfile_in_the_target,
+    "A switch fails with EMFILE where the target has no room for the "
+    "caller's descriptor.")
 {
 	struct rlimit rl;
 	struct visit v;
@@ -435,7 +451,8 @@ CASE(c3_6_emfile_in_the_target, "no room for the caller's descriptor")
 	REQUIRE(getpid() > 0);
 }
 
-CASE(c3_6_another_process_has_none_of_ours, "by rfork(2), which shares no table here, or fork(2)")
+CASE(c3_6_another_process_has_none_of_ours,
+    "Another process, by rfork(2) or fork(2), can switch to none of ours.")
 {
 	struct visit v;
 	int fd, pid, status;

@@ -35,7 +35,9 @@ child_with(char *p)
 	return (fd);
 }
 
-CASE(c4_1_restricted_memory_cannot_be_overlaid, "for ever, and exactly that")
+CASE(c4_1_restricted_memory_cannot_be_overlaid,
+    "Memory that was restricted cannot be overlaid ever again, and all "
+    "other memory can.")
 {
 	struct lwc_spec s;
 	char *p;
@@ -59,7 +61,8 @@ CASE(c4_1_restricted_memory_cannot_be_overlaid, "for ever, and exactly that")
 	REQUIRE(lwOverlay(fd, &s, 1) == 0);
 }
 
-CASE(c4_1_copies_carry_the_narrowed_rights, "dup(2), and a later lwCreate()")
+CASE(c4_1_copies_carry_the_narrowed_rights,
+    "dup(2) and a later lwCreate() carry the narrowed rights.")
 {
 	struct lwc_info li;
 	struct lwc_spec s;
@@ -89,7 +92,8 @@ CASE(c4_1_copies_carry_the_narrowed_rights, "dup(2), and a later lwCreate()")
 	REQUIRE(li.li_rights == LWC_TYPES);
 }
 
-CASE(c4_1_self_narrows_everybody, "LWC_SELF")
+CASE(c4_1_self_narrows_everybody,
+    "lwRestrict(LWC_SELF) narrows the rights of all who name the caller.")
 {
 	struct lwc_info li;
 	struct lwc_spec s[3];
@@ -116,7 +120,8 @@ CASE(c4_1_self_narrows_everybody, "LWC_SELF")
 	REQUIRE(li.li_rights == (LWC_MEMORY | LWC_FILES));
 }
 
-CASE(c4_2_after_everything_only_switch_and_close, "nothing else is left")
+CASE(c4_2_after_everything_only_switch_and_close,
+    "After every right is given up one can switch and close, and nothing else.")
 {
 	struct lwc_info li;
 	struct lwc_spec s[3];
@@ -146,7 +151,8 @@ CASE(c4_2_after_everything_only_switch_and_close, "nothing else is left")
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(c4_1_errors_of_restrict, "EBADF, EINVAL, EFAULT, E2BIG")
+CASE(c4_1_errors_of_restrict,
+    "Bad arguments of lwRestrict() are EBADF, EINVAL, EFAULT or E2BIG.")
 {
 	struct lwc_spec s;
 	int fd;
@@ -161,7 +167,9 @@ CASE(c4_1_errors_of_restrict, "EBADF, EINVAL, EFAULT, E2BIG")
 	REQUIRE(lwRestrict(fd, NULL, 0) == 0);
 }
 
-CASE(c5_1_share_goes_both_ways, "memory of a child, in place of mine")
+CASE(c5_1_share_goes_both_ways,
+    "A child's memory that is shared in place of mine is written and read "
+    "both ways.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -180,7 +188,8 @@ CASE(c5_1_share_goes_both_ways, "memory of a child, in place of mine")
 	REQUIRE(v.a[0] == 'q');
 }
 
-CASE(c5_1_copy_is_a_snapshot, "later writes are one's own")
+CASE(c5_1_copy_is_a_snapshot,
+    "Memory that was overlaid as a copy takes later writes for itself alone.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -198,7 +207,8 @@ CASE(c5_1_copy_is_a_snapshot, "later writes are one's own")
 	REQUIRE(v.a[0] == 'c');
 }
 
-CASE(c5_1_protection_is_never_widened, "read-only stays so")
+CASE(c5_1_protection_is_never_widened,
+    "Read-only memory is read-only where it is overlaid.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -225,7 +235,9 @@ CASE(c5_1_protection_is_never_widened, "read-only stays so")
 	REQUIRE(mprotect(p, PAGE, PROT_READ | PROT_WRITE) == -1);
 }
 
-CASE(c5_1_unmap_of_oneself, "memory and descriptors go, nothing comes back")
+CASE(c5_1_unmap_of_oneself,
+    "A context can unmap its own memory and descriptors, and gets nothing "
+    "back by it.")
 {
 	struct lwc_spec s[2];
 	char *p;
@@ -244,7 +256,8 @@ CASE(c5_1_unmap_of_oneself, "memory and descriptors go, nothing comes back")
 	REQUIRE_ERRNO(EINVAL, lwOverlay(LWC_SELF, s, 1));
 }
 
-CASE(c5_1_files_at_the_same_numbers, "a range, then the whole table")
+CASE(c5_1_files_at_the_same_numbers,
+    "Files are overlaid at the same numbers, a range or the whole table.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -277,7 +290,8 @@ CASE(c5_1_files_at_the_same_numbers, "a range, then the whole table")
 	REQUIRE_ERRNO(EBADF, fcntl(50, F_GETFD));
 }
 
-CASE(c5_1_whole_table_shared, "one table from then on")
+CASE(c5_1_whole_table_shared,
+    "A table that is overlaid as shared is one table from then on.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -302,7 +316,8 @@ CASE(c5_1_whole_table_shared, "one table from then on")
 	REQUIRE(fcntl(60, F_GETFD) >= 0);
 }
 
-CASE(c5_1_credentials, "of a context made before")
+CASE(c5_1_credentials,
+    "Credentials of a context that was made before can be overlaid.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -321,7 +336,8 @@ CASE(c5_1_credentials, "of a context made before")
 	REQUIRE(getuid() == 1001);
 }
 
-CASE(c5_2_all_or_nothing, "an error leaves everything")
+CASE(c5_2_all_or_nothing,
+    "An lwOverlay() that fails leaves everything as it was.")
 {
 	struct lwc_spec s[3];
 	char *hole, *p, *q;
@@ -351,7 +367,7 @@ CASE(c5_2_all_or_nothing, "an error leaves everything")
 	REQUIRE(lwOverlay(fd, s, 2) == 0 && p[0] == 'c');
 }
 
-CASE(c5_3_errors, "EBADF, EFAULT, E2BIG")
+CASE(c5_3_errors, "Bad arguments of lwOverlay() are EBADF, EFAULT or E2BIG.")
 {
 	struct lwc_spec s;
 	char *p;
@@ -369,7 +385,8 @@ CASE(c5_3_errors, "EBADF, EFAULT, E2BIG")
 	REQUIRE(lwOverlay(fd, NULL, 0) == 0);
 }
 
-CASE(c5_3_limit_of_the_address_space, "RLIMIT_VMEM: ENOMEM")
+CASE(c5_3_limit_of_the_address_space,
+    "lwOverlay() beyond RLIMIT_VMEM fails with ENOMEM.")
 {
 	struct lwc_spec s;
 	struct rlimit rl;
@@ -388,7 +405,9 @@ CASE(c5_3_limit_of_the_address_space, "RLIMIT_VMEM: ENOMEM")
 	REQUIRE(faults(p, 0));
 }
 
-CASE(c2_5_may_overlay_is_a_right_over_the_creator, "that range and no other")
+CASE(c2_5_may_overlay_is_a_right_over_the_creator,
+    "LWC_MAY_OVERLAY lends the child the named range of its creator and no "
+    "other.")
 {
 	struct lwc_info li;
 	struct lwc_spec s[2];
@@ -420,7 +439,8 @@ CASE(c2_5_may_overlay_is_a_right_over_the_creator, "that range and no other")
 	REQUIRE(p[0] == 'm');
 }
 
-CASE(c8_1_info, "facts, and errors")
+CASE(c8_1_info,
+    "lwInfo() tells the facts of a context, and refuses bad arguments.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -438,7 +458,8 @@ CASE(c8_1_info, "facts, and errors")
 	REQUIRE(li.li_resident >= li.li_private);
 }
 
-CASE(c4_1_a_dead_context_has_nothing_to_restrict, "ESRCH")
+CASE(c4_1_a_dead_context_has_nothing_to_restrict,
+    "lwRestrict() of a dead context fails with ESRCH.")
 {
 	struct lwc_spec s;
 	struct visit v;

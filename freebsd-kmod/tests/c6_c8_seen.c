@@ -92,7 +92,8 @@ dumped(int inside)
 	return (status);
 }
 
-CASE(c6_4_a_core_dump_has_the_current_context, "and nothing of the others")
+CASE(c6_4_a_core_dump_has_the_current_context,
+    "A core dump has the current context's memory and nothing of the others'.")
 {
 
 	(void)set_sysctl("kern.coredump", 1);
@@ -125,7 +126,9 @@ mapped_in(pid_t pid, const void *p)
 	return (found);
 }
 
-CASE(c6_4_the_map_is_the_current_contexts, "procstat -v of another process")
+CASE(c6_4_the_map_is_the_current_contexts,
+    "Another process that asks for the map (procstat -v) sees the current "
+    "context's.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -159,7 +162,7 @@ CASE(c6_4_the_map_is_the_current_contexts, "procstat -v of another process")
 	REQUIRE(waitpid(pid, &fd, 0) == pid && fd == 0);
 }
 
-CASE(c8_1_private_pages, "those that no other context has")
+CASE(c8_1_private_pages, "lwInfo() counts the pages that no other context has.")
 {
 	struct lwc_info before, after;
 	struct visit v;
@@ -186,7 +189,9 @@ CASE(c8_1_private_pages, "those that no other context has")
 	REQUIRE(after.li_private >= before.li_private + 64);
 }
 
-CASE(c9_1_contexts_of_the_system, "are limited: EAGAIN, and nothing is left")
+CASE(c9_1_contexts_of_the_system,
+    "The limit on contexts of the system is kept: EAGAIN, and nothing is "
+    "left behind.")
 {
 	struct visit v;
 	int fds[3], limit;
@@ -206,7 +211,8 @@ CASE(c9_1_contexts_of_the_system, "are limited: EAGAIN, and nothing is left")
 	REQUIRE(fds[0] >= 0 && fds[1] >= 0);
 }
 
-CASE(c8_1_fstat, "tells which context a descriptor names, and nothing else")
+CASE(c8_1_fstat,
+    "fstat(2) tells which context a descriptor names, and nothing else.")
 {
 	struct lwc_info li;
 	struct stat sb;

@@ -26,7 +26,8 @@ note(int sig)
 	caught = sig;
 }
 
-CASE(c6_1_signals_act_on_the_current_context, "handlers are a context's own")
+CASE(c6_1_signals_act_on_the_current_context,
+    "A signal runs the current context's handler.")
 {
 	struct sigaction sa;
 	struct visit v;
@@ -47,7 +48,8 @@ CASE(c6_1_signals_act_on_the_current_context, "handlers are a context's own")
 	REQUIRE(caught == 0 && kill(getpid(), SIGUSR1) == 0 && caught == 0);
 }
 
-CASE(c6_1_pending_until_a_context_takes_it, "blocked here, open there")
+CASE(c6_1_pending_until_a_context_takes_it,
+    "A signal that one context blocks waits for another one that does not.")
 {
 	struct sigaction sa;
 	struct visit v;
@@ -84,7 +86,8 @@ die_in_child(void *arg)
 	_exit(7);
 }
 
-CASE(c6_2_without_the_flag_the_process_dies, "as ever")
+CASE(c6_2_without_the_flag_the_process_dies,
+    "A fault in a context without LWC_TRAP_FAULT kills the process, as ever.")
 {
 	int status;
 
@@ -92,7 +95,9 @@ CASE(c6_2_without_the_flag_the_process_dies, "as ever")
 	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
-CASE(c6_2_a_fault_kills_only_the_context, "signal, code, address, id")
+CASE(c6_2_a_fault_kills_only_the_context,
+    "A trapped fault ends the context alone and tells signal, code, address "
+    "and id.")
 {
 	struct visit v;
 	long n;
@@ -117,7 +122,9 @@ CASE(c6_2_a_fault_kills_only_the_context, "signal, code, address, id")
 	REQUIRE(counter("contexts") == n);
 }
 
-CASE(c6_2_every_kind_of_fault, "division, bad instruction, breakpoint, gp")
+CASE(c6_2_every_kind_of_fault,
+    "Division, bad instruction, breakpoint and general protection are "
+    "trapped, too.")
 {
 	static const int want[] = { SIGFPE, SIGILL, SIGTRAP, SIGBUS, SIGSEGV };
 	struct visit v;
@@ -153,7 +160,8 @@ CASE(c6_2_every_kind_of_fault, "division, bad instruction, breakpoint, gp")
 	}
 }
 
-CASE(c6_2_a_handled_fault_is_the_contexts_own, "its handler comes first")
+CASE(c6_2_a_handled_fault_is_the_contexts_own,
+    "A context that handles its fault goes on.")
 {
 	struct sigaction sa;
 	struct visit v;
@@ -189,7 +197,9 @@ escape(int sig __unused)
 	_exit(77);
 }
 
-CASE(c6_2_the_creators_handlers_do_not_apply, "to faults; others stay")
+CASE(c6_2_the_creators_handlers_do_not_apply,
+    "The creator's handlers run for no fault of the child, and for other "
+    "signals they do.")
 {
 	struct visit v;
 	int fd;
@@ -206,7 +216,9 @@ CASE(c6_2_the_creators_handlers_do_not_apply, "to faults; others stay")
 	REQUIRE(v.a[0] == SIGSEGV && v.a[2] == 8);
 }
 
-CASE(c6_2_hostile_masks_and_handlers, "blocked, ignored, recursive, no stack")
+CASE(c6_2_hostile_masks_and_handlers,
+    "A fault is trapped though it is blocked, ignored, recursive or without "
+    "a stack.")
 {
 	struct sigaction sa;
 	struct visit v;
@@ -251,7 +263,8 @@ CASE(c6_2_hostile_masks_and_handlers, "blocked, ignored, recursive, no stack")
 	}
 }
 
-CASE(c6_2_a_signal_from_outside_is_no_fault, "kill(2) with SIGSEGV")
+CASE(c6_2_a_signal_from_outside_is_no_fault,
+    "SIGSEGV by kill(2) from outside acts on the process.")
 {
 	struct visit v;
 	int fd, pid, status;
@@ -272,7 +285,9 @@ CASE(c6_2_a_signal_from_outside_is_no_fault, "kill(2) with SIGSEGV")
 	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
-CASE(c6_2_ours_exit_ends_the_context, "LWC_TRAP_EXIT: exit, abort, a signal")
+CASE(c6_2_ours_exit_ends_the_context,
+    "With LWC_TRAP_EXIT exit, abort and a signal to oneself end the context "
+    "alone.")
 {
 	static const int want[] = { 0, SIGABRT, SIGTERM, SIGSEGV };
 	struct visit v;
@@ -303,7 +318,7 @@ CASE(c6_2_ours_exit_ends_the_context, "LWC_TRAP_EXIT: exit, abort, a signal")
 	}
 }
 
-CASE(c6_2_guards_are_inherited, "a child of a guarded one is no way out")
+CASE(c6_2_guards_are_inherited, "A guarded context's children are guarded.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -323,7 +338,8 @@ CASE(c6_2_guards_are_inherited, "a child of a guarded one is no way out")
 	REQUIRE(go(fd, &v, 0, 0) == LWC_TRAPPED && v.a[1] == 4);
 }
 
-CASE(c6_3_fork_has_the_current_context_alone, "as its root")
+CASE(c6_3_fork_has_the_current_context_alone,
+    "fork(2) copies the current context alone, as the root of the new process.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -353,7 +369,8 @@ CASE(c6_3_fork_has_the_current_context_alone, "as its root")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(c6_3_fork_shares_what_is_shared, "in-place sharing crosses fork(2)")
+CASE(c6_3_fork_shares_what_is_shared,
+    "Memory that is shared in place is shared across fork(2), too.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -372,7 +389,8 @@ CASE(c6_3_fork_shares_what_is_shared, "in-place sharing crosses fork(2)")
 	REQUIRE(waitpid(pid, NULL, 0) == pid && p[0] == 6);
 }
 
-CASE(c6_3_exec_destroys_the_others, "and our descriptors are gone")
+CASE(c6_3_exec_destroys_the_others,
+    "exec destroys all other contexts and closes their descriptors.")
 {
 	struct visit v;
 	int mib[4] = { CTL_KERN, KERN_PROC, KERN_PROC_PATHNAME, -1 };
@@ -428,7 +446,8 @@ many(void *arg)
 		pause();
 }
 
-CASE(c6_3_every_exit_destroys_all, "exit, abort, SIGKILL")
+CASE(c6_3_every_exit_destroys_all,
+    "exit, abort and SIGKILL destroy all contexts.")
 {
 	int i;
 
@@ -437,7 +456,8 @@ CASE(c6_3_every_exit_destroys_all, "exit, abort, SIGKILL")
 	/* The harness counts what is left. */
 }
 
-CASE(c6_3_vfork_child_is_refused, "it runs on its parent's stack")
+CASE(c6_3_vfork_child_is_refused,
+    "The child of vfork(2), on its parent's stack, is refused lwCreate().")
 {
 	int pid, status;
 
@@ -450,7 +470,8 @@ CASE(c6_3_vfork_child_is_refused, "it runs on its parent's stack")
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-CASE(c6_4_ptrace_sees_the_current_context, "and not what another unmapped")
+CASE(c6_4_ptrace_sees_the_current_context,
+    "ptrace(2) reads the current context and not what another one unmapped.")
 {
 	struct lwc_spec s;
 	struct visit v;

@@ -39,7 +39,9 @@ serve(int fd, struct visit *v, int *calls)
 	return (r);
 }
 
-CASE(c7_1_a_call_is_not_executed, "number and arguments arrive, answer too")
+CASE(c7_1_a_call_is_not_executed,
+    "A trapped call is not made: its number and arguments reach the "
+    "monitor, and the answer comes back.")
 {
 	struct visit v;
 	uint64_t answer[2];
@@ -72,7 +74,9 @@ CASE(c7_1_a_call_is_not_executed, "number and arguments arrive, answer too")
 	REQUIRE(v.a[0] == 99);
 }
 
-CASE(c7_1_a_monitor_can_make_the_call, "a whole conversation")
+CASE(c7_1_a_monitor_can_make_the_call,
+    "A monitor makes trapped calls on behalf of the trapped, a whole "
+    "conversation.")
 {
 	struct visit v;
 	int calls, fd, i, ok;
@@ -94,7 +98,8 @@ CASE(c7_1_a_monitor_can_make_the_call, "a whole conversation")
 	REQUIRE(v.a[0] == 1 && calls >= 200);
 }
 
-CASE(c7_1_capability_mode_decides, "what it allows runs untrapped")
+CASE(c7_1_capability_mode_decides,
+    "In capability mode calls that the mode allows run untrapped.")
 {
 	struct visit v;
 	int calls, fd;
@@ -125,7 +130,8 @@ CASE(c7_1_capability_mode_decides, "what it allows runs untrapped")
 	REQUIRE(v.a[0] == 1 && v.a[1] == 1 && calls == 0);
 }
 
-CASE(c7_1_refused_calls_trap_in_capability_mode, "open(2) by the monitor")
+CASE(c7_1_refused_calls_trap_in_capability_mode,
+    "In capability mode open(2) traps, and the monitor opens the file.")
 {
 	struct visit v;
 	int calls, fd, file;
@@ -150,7 +156,8 @@ CASE(c7_1_refused_calls_trap_in_capability_mode, "open(2) by the monitor")
 	REQUIRE(v.a[0] == 1 && v.a[1] == 1 && calls == 0);
 }
 
-CASE(c7_1_refused_for_their_arguments, "openat(2) with AT_FDCWD, in the mode")
+CASE(c7_1_refused_for_their_arguments,
+    "In capability mode openat(2) with AT_FDCWD traps.")
 {
 	struct visit v;
 	int fd, n;
@@ -175,7 +182,7 @@ CASE(c7_1_refused_for_their_arguments, "openat(2) with AT_FDCWD, in the mode")
 	REQUIRE(v.a[0] == 4321 && v.a[1] == (uint64_t)getpid());
 }
 
-CASE(c7_1_traps_nest, "a monitor that is monitored")
+CASE(c7_1_traps_nest, "A monitor can itself be monitored.")
 {
 	struct visit v, w;
 	int calls, fd, in;
@@ -205,7 +212,8 @@ CASE(c7_1_traps_nest, "a monitor that is monitored")
 	REQUIRE(v.a[0] == (uint64_t)getpid() && v.a[1] == 1 && calls >= 1);
 }
 
-CASE(c7_1_children_of_the_trapped_are_trapped, "no way out by lwCreate()")
+CASE(c7_1_children_of_the_trapped_are_trapped,
+    "Children of a trapped context are trapped.")
 {
 	struct lwc_info li;
 	struct visit v, w;
@@ -230,7 +238,8 @@ CASE(c7_1_children_of_the_trapped_are_trapped, "no way out by lwCreate()")
 	REQUIRE(v.a[0] == SYS_getppid && v.src != fd);
 }
 
-CASE(c7_1_only_the_monitor_answers, "EBUSY for others")
+CASE(c7_1_only_the_monitor_answers,
+    "Whoever else switches to a context that waits for its answer gets EBUSY.")
 {
 	struct visit v, w;
 	int fd, other;
@@ -253,7 +262,8 @@ CASE(c7_1_only_the_monitor_answers, "EBUSY for others")
 	REQUIRE(go(fd, &v, 0, 0) == LWC_SWITCHED);
 }
 
-CASE(c7_1_with_trap_exit_its_end_is_an_end, "exit(2) is not trapped then")
+CASE(c7_1_with_trap_exit_its_end_is_an_end,
+    "With LWC_TRAP_EXIT exit(2) is an end and not a trapped call.")
 {
 	struct visit v;
 	int fd;
@@ -282,7 +292,7 @@ usr1(int sig __unused)
 	on_usr1(1);
 }
 
-CASE(c7_1_signal_handlers_return, "sigreturn(2) is its own affair")
+CASE(c7_1_signal_handlers_return, "sigreturn(2) does not trap.")
 {
 	struct visit v;
 	int calls, fd;
@@ -309,7 +319,8 @@ CASE(c7_1_signal_handlers_return, "sigreturn(2) is its own affair")
 	REQUIRE(on_usr1(0) == 0 && wait(NULL) > 0);
 }
 
-CASE(c7_2_files_of_the_target, "the descriptor lands there")
+CASE(c7_2_files_of_the_target,
+    "lwSyscall() with the target's files puts the descriptor into its table.")
 {
 	struct visit v;
 	uint64_t a[8] = { 0 };
@@ -330,7 +341,8 @@ CASE(c7_2_files_of_the_target, "the descriptor lands there")
 	gogo(fd, &v, n, 0);
 }
 
-CASE(c7_2_memory_of_the_target, "pointers are its own")
+CASE(c7_2_memory_of_the_target,
+    "lwSyscall() with the target's memory takes pointers as the target's.")
 {
 	static char word[8] = "root";
 	struct visit v;
@@ -355,7 +367,9 @@ CASE(c7_2_memory_of_the_target, "pointers are its own")
 	REQUIRE(read(p[0], c, 4) == 4 && memcmp(c, "root", 4) == 0);
 }
 
-CASE(c7_2_credentials_of_the_target, "and they are put back")
+CASE(c7_2_credentials_of_the_target,
+    "lwSyscall() acts with the target's credentials and puts the caller's "
+    "back.")
 {
 	struct visit v;
 	uint64_t a[8] = { 0 };
@@ -376,7 +390,8 @@ CASE(c7_2_credentials_of_the_target, "and they are put back")
 	    (uint64_t[8]){ 0 }));
 }
 
-CASE(c7_2_calls_that_are_refused, "EINVAL, and other errors")
+CASE(c7_2_calls_that_are_refused,
+    "lwSyscall() refuses what it cannot make, with EINVAL and other errors.")
 {
 	static const int bad[] = { SYS_exit, SYS_fork, SYS_vfork, SYS_rfork,
 	    SYS_pdfork, SYS_execve, SYS_fexecve, SYS_thr_new, SYS_thr_exit,
@@ -399,7 +414,7 @@ CASE(c7_2_calls_that_are_refused, "EINVAL, and other errors")
 	REQUIRE(lwSyscall(fd, LWC_TYPES, SYS_getpid, NULL) == getpid());
 }
 
-CASE(c9_1_counters_count, "kern.lwc.*")
+CASE(c9_1_counters_count, "The counters below kern.lwc count.")
 {
 	struct visit v;
 	long c, s;
@@ -419,7 +434,7 @@ CASE(c9_1_counters_count, "kern.lwc.*")
 	REQUIRE(counter("max_specs") == LWC_MAX_SPECS);
 }
 
-CASE(c9_1_max_specs, "a lower limit is kept: E2BIG")
+CASE(c9_1_max_specs, "A lower kern.lwc.max_specs is kept: E2BIG.")
 {
 	struct lwc_spec s[3];
 	struct visit v;
@@ -432,7 +447,8 @@ CASE(c9_1_max_specs, "a lower limit is kept: E2BIG")
 	REQUIRE(create(&v, s, 3, 0) >= 0);
 }
 
-CASE(c9_2_unload_is_refused, "EBUSY while a process lives that made a context")
+CASE(c9_2_unload_is_refused,
+    "The module is busy as long as a process lives that made a context.")
 {
 	struct visit v;
 	int fd, id;

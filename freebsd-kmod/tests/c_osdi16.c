@@ -100,19 +100,23 @@ rolled_back(int nspecs)
 	REQUIRE(n[0] == ROUNDS);
 }
 
-CASE(osdi16_a_context_that_discards_is_what_it_was, "memory, stack, words")
+CASE(osdi16_a_context_that_discards_is_what_it_was,
+    "A context of the paper's library that discards has its memory, stack "
+    "and words of before.")
 {
 
 	rolled_back(0);
 }
 
-CASE(osdi16_also_with_one_descriptor_table, "the same, and no growth")
+CASE(osdi16_also_with_one_descriptor_table,
+    "The same holds with one shared descriptor table, which does not grow.")
 {
 
 	rolled_back(1);
 }
 
-CASE(osdi16_shared_pages_stay, "every other page is one, for all copies")
+CASE(osdi16_shared_pages_stay,
+    "Every other page that is shared stays one page for all copies.")
 {
 	struct lwc_resource_specifier s[6];
 	char *p;
@@ -138,7 +142,8 @@ CASE(osdi16_shared_pages_stay, "every other page is one, for all copies")
 	}
 }
 
-CASE(osdi16_all_memory_is_not_the_stack, "from 0 to ~0")
+CASE(osdi16_all_memory_is_not_the_stack,
+    "A specifier from 0 to ~0 leaves the stack out.")
 {
 	struct lwc_resource_specifier s[2];
 	static int data;
@@ -168,7 +173,8 @@ CASE(osdi16_all_memory_is_not_the_stack, "from 0 to ~0")
 	REQUIRE(!"came back");
 }
 
-CASE(osdi16_suspending_saves, "the last suspension is what comes back")
+CASE(osdi16_suspending_saves,
+    "What comes back is the state of the last suspension.")
 {
 	struct lwc_resource_specifier s = table();
 	char *heap;
@@ -206,7 +212,8 @@ CASE(osdi16_suspending_saves, "the last suspension is what comes back")
 	}
 }
 
-CASE(osdi16_suspend_only_ends_with_a_discard, "the promise is believed")
+CASE(osdi16_suspend_only_ends_with_a_discard,
+    "A context that promised to suspend only ends when it discards.")
 {
 	struct lwc_resource_specifier s = table();
 	int fd, home;
@@ -223,7 +230,8 @@ CASE(osdi16_suspend_only_ends_with_a_discard, "the promise is believed")
 	REQUIRE_ERRNO(EBADF, lwcclose(0));
 }
 
-CASE(osdi16_without_its_copy_it_ends, "closed behind the library's back")
+CASE(osdi16_without_its_copy_it_ends,
+    "A context whose copy was closed behind the library's back ends.")
 {
 	struct lwc_resource_specifier s = table();
 	int fd, home, i;
@@ -245,7 +253,8 @@ CASE(osdi16_without_its_copy_it_ends, "closed behind the library's back")
 	}
 }
 
-CASE(osdi16_to_itself, "a switch to oneself saves, a discard goes back")
+CASE(osdi16_to_itself,
+    "A switch to oneself saves, and a discard to oneself goes back.")
 {
 	struct lwc_resource_specifier s = table();
 	int64_t word = 5, in = 0;
@@ -274,7 +283,8 @@ CASE(osdi16_to_itself, "a switch to oneself saves, a discard goes back")
 	REQUIRE(n[0] == 3);
 }
 
-CASE(osdi16_one_number_for_a_context, "lwcgetlwc(), src, lwccreate() agree")
+CASE(osdi16_one_number_for_a_context,
+    "lwcgetlwc(), src and lwccreate() tell the same number for a context.")
 {
 	struct lwc_resource_specifier s = table();
 	int a[4], home, i, *n, src;
@@ -300,7 +310,9 @@ CASE(osdi16_one_number_for_a_context, "lwcgetlwc(), src, lwccreate() agree")
 	}
 }
 
-CASE(osdi16_a_visitor_of_what_was, "known, with words, in a table of its own")
+CASE(osdi16_a_visitor_of_what_was,
+    "A visitor from before is known after a rollback, with words, in a "
+    "table of its own.")
 {
 	int64_t in[16], out[16];
 	int fd, home, i, num, src;
@@ -332,7 +344,9 @@ CASE(osdi16_a_visitor_of_what_was, "known, with words, in a table of its own")
 	REQUIRE(lwcgetlwc() == home);
 }
 
-CASE(osdi16_files_of_a_suspended_context, "absent, then overlaid, and again")
+CASE(osdi16_files_of_a_suspended_context,
+    "Files that are absent in a context are overlaid, and again after a "
+    "rollback.")
 {
 	struct lwc_resource_specifier s = table();
 	struct stat sb;
@@ -365,7 +379,8 @@ CASE(osdi16_files_of_a_suspended_context, "absent, then overlaid, and again")
 	}
 }
 
-CASE(osdi16_memory_overlaid_into_holes, "every other page, the rest new")
+CASE(osdi16_memory_overlaid_into_holes,
+    "Memory is overlaid where the target has holes, every other page.")
 {
 	struct lwc_resource_specifier s[5], u[2];
 	char *p, *q;
@@ -413,7 +428,8 @@ CASE(osdi16_memory_overlaid_into_holes, "every other page, the rest new")
 	}
 }
 
-CASE(osdi16_credentials_and_calls_for_another, "overlaid, and by lwcsyscall()")
+CASE(osdi16_credentials_and_calls_for_another,
+    "Credentials are overlaid, and lwcsyscall() acts for another context.")
 {
 	struct lwc_resource_specifier s[2];
 	int64_t a[8] = { 0 };
@@ -466,7 +482,9 @@ in_the_child(void *arg)
 	lwcdiscardswitch(fd, NULL, 0);
 }
 
-CASE(osdi16_after_fork, "differs: the current context alone; it makes others")
+CASE(osdi16_after_fork,
+    "After fork(2) there is the current context alone, unlike the paper's, "
+    "and it makes others.")
 {
 	char *heap;
 	int fd, st;
@@ -480,7 +498,8 @@ CASE(osdi16_after_fork, "differs: the current context alone; it makes others")
 	REQUIRE(all(heap, PAGE, 1));
 }
 
-CASE(osdi16_calls_trap_in_capability_mode_alone, "before, they are made")
+CASE(osdi16_calls_trap_in_capability_mode_alone,
+    "Calls trap in capability mode and are made before it.")
 {
 	int64_t in[11] = { 0 }, out[2];
 	u_int mode;
@@ -516,7 +535,8 @@ CASE(osdi16_calls_trap_in_capability_mode_alone, "before, they are made")
 	REQUIRE(num == 1 && in[0] == 77);
 }
 
-CASE(osdi16_closing_leaves_nothing, "neither keepers nor numbers")
+CASE(osdi16_closing_leaves_nothing,
+    "Closing a context leaves neither keepers nor numbers behind.")
 {
 	struct lwc_resource_specifier s = table();
 	int before, fd, i, k, src;

@@ -20,7 +20,7 @@
 
 #define	MS	1000000ULL
 
-CASE(control_bad_arguments, "are refused")
+CASE(control_bad_arguments, "lwControl(2) refuses bad arguments.")
 {
 	struct visit v;
 	int fd, p[2];
@@ -66,7 +66,9 @@ switch_registers(int number, int to, const uint64_t *words, int n,
 	return (-1);
 }
 
-CASE(control_destroy_whoever_names_it, "memory and all, at once")
+CASE(control_destroy_whoever_names_it,
+    "LWC_CONTROL_DESTROY frees a context and its memory at once, whoever "
+    "names it.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -93,7 +95,8 @@ CASE(control_destroy_whoever_names_it, "memory and all, at once")
 	REQUIRE((int)v.a[0] == -1 && v.a[1] == ESRCH);
 }
 
-CASE(control_destroy_is_the_creators, "and nobody's else")
+CASE(control_destroy_is_the_creators,
+    "Nobody but its creator destroys a context.")
 {
 	struct visit v;
 	int fd, self;
@@ -126,7 +129,7 @@ naps(uint64_t ms)
 	return (ts);
 }
 
-/* Leave for a context that does not come back, with so much patience. */
+/* Switch to a context that does not come back, with so long a deadline. */
 static void
 times_out(int fd)
 {
@@ -135,7 +138,8 @@ times_out(int fd)
 	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(lenient(30)), &v, 0));
 }
 
-CASE(control_patience_ends_a_loop, "and the loop can go on")
+CASE(control_deadline_ends_a_loop,
+    "A deadline takes control from a loop, which can be resumed.")
 {
 	volatile uint64_t *count;
 	struct lwc_info li;
@@ -168,7 +172,8 @@ CASE(control_patience_ends_a_loop, "and the loop can go on")
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(control_patience_ends_a_sleep, "of all that signals interrupt")
+CASE(control_deadline_ends_a_sleep,
+    "A deadline takes control from each sleep that signals interrupt.")
 {
 	struct timespec ts = { 1000, 0 };
 	struct visit v;
@@ -197,7 +202,9 @@ CASE(control_patience_ends_a_sleep, "of all that signals interrupt")
 	}
 }
 
-CASE(control_patience_is_for_one_switch, "that may well come back in time")
+CASE(control_deadline_is_for_one_switch,
+    "A deadline holds for one switch, and not after the target came back in "
+    "time.")
 {
 	struct timespec ts = naps(60);
 	struct visit v;
@@ -217,7 +224,8 @@ CASE(control_patience_is_for_one_switch, "that may well come back in time")
 	REQUIRE(nanosleep(&ts, NULL) == 0);
 }
 
-CASE(control_patience_changes, "from switch to switch: no end is missed")
+CASE(control_deadline_changes,
+    "A deadline that differs from switch to switch is missed by none.")
 {
 	struct timespec ts = naps(60);
 	struct visit v;
@@ -254,7 +262,7 @@ CASE(control_patience_changes, "from switch to switch: no end is missed")
 	REQUIRE_ERRNO(ETIMEDOUT, go_until(fd, after(0) - 1, &v, 0));
 }
 
-CASE(control_registers, "tell who came, with how many words")
+CASE(control_registers, "Registers tell who came and with how many words.")
 {
 	uint64_t out[3] = { 7, 8, 9 }, in[LWC_MAX_ARGS];
 	struct visit v;
@@ -290,7 +298,8 @@ CASE(control_registers, "tell who came, with how many words")
 	gogo(fd, &v, 0, 0);
 }
 
-CASE(control_registers_of_traps, "and of ends, which come on the way to user mode")
+CASE(control_registers_of_traps,
+    "Registers tell of traps, and of ends on the way to user mode.")
 {
 	static const int flags[] = { LWC_TRAP_SYSCALL, LWC_TRAP_FAULT,
 	    LWC_TRAP_EXIT };
@@ -317,7 +326,8 @@ CASE(control_registers_of_traps, "and of ends, which come on the way to user mod
 	}
 }
 
-CASE(control_patience_nests, "the outer one wins over the inner one's child")
+CASE(control_deadline_nests,
+    "The outer context's earlier deadline wins over a child of the inner one.")
 {
 	struct visit v;
 	int inner, outer;
@@ -336,7 +346,8 @@ CASE(control_patience_nests, "the outer one wins over the inner one's child")
 	/* Exit with the other's callout still to come. */
 }
 
-CASE(control_patience_and_the_end, "of a context that has some left")
+CASE(control_deadline_and_the_end,
+    "A context that ends or faults with time left is told of as ended.")
 {
 	struct visit v;
 	int fd;
@@ -349,7 +360,7 @@ CASE(control_patience_and_the_end, "of a context that has some left")
 	gogo(fd, &v, 0, 0);
 	REQUIRE(lwControl(fd, LWC_CONTROL_DESTROY, 0) == 0);
 	REQUIRE(usleep(80000) == 0);
-	/* And one that faults while its creator waits with patience. */
+	/* And one that faults while its creator waits with a deadline. */
 	fd = create(&v, NULL, 0, LWC_TRAP_FAULT);
 	if (fd == LWC_SWITCHED) {
 		*(volatile int *)1 = 1;
@@ -381,7 +392,9 @@ usual(void)
 	return (c);
 }
 
-CASE(control_allow_ends_what_does_more, "with SIGSYS, and only there")
+CASE(control_allow_ends_what_does_more,
+    "A call outside the allowed set ends the context with SIGSYS, and no "
+    "other context.")
 {
 	struct lwc_calls c;
 	struct visit v;
@@ -405,7 +418,8 @@ CASE(control_allow_ends_what_does_more, "with SIGSYS, and only there")
 	REQUIRE(v.a[LWC_END_ADDRESS] == SYS_fork);
 }
 
-CASE(control_allow_is_inherited_and_narrows, "it never widens")
+CASE(control_allow_is_inherited_and_narrows,
+    "Children inherit the allowed set and can only narrow it.")
 {
 	struct lwc_calls all, c, less;
 	struct visit v;
@@ -463,7 +477,8 @@ unguarded(void *arg __unused)
 	_exit(9);
 }
 
-CASE(control_allow_without_a_guard, "kills the process, as ever")
+CASE(control_allow_without_a_guard,
+    "A forbidden call in an unguarded context kills the process.")
 {
 	int status;
 
@@ -471,7 +486,8 @@ CASE(control_allow_without_a_guard, "kills the process, as ever")
 	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
 }
 
-CASE(control_allow_keeps_the_module, "which the process runs through from then on")
+CASE(control_allow_keeps_the_module,
+    "A process with an allowed set keeps the module loaded from then on.")
 {
 	struct lwc_calls c;
 	int id, in[2], out[2], status;
@@ -498,7 +514,8 @@ CASE(control_allow_keeps_the_module, "which the process runs through from then o
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-CASE(control_allow_holds_for_lwsyscall, "too")
+CASE(control_allow_holds_for_lwsyscall,
+    "The allowed set holds for calls by lwSyscall().")
 {
 	uint64_t args[LWC_CALL_NARGS] = { 0 };
 	struct lwc_calls c;
@@ -516,7 +533,8 @@ CASE(control_allow_holds_for_lwsyscall, "too")
 	REQUIRE(lwSyscall(fd, LWC_FILES, SYS_getpid, args) > 0);
 }
 
-CASE(c1_2_resource_limits_are_a_contexts, "lowered for itself alone")
+CASE(c1_2_resource_limits_are_a_contexts,
+    "A context that lowers its resource limits lowers no other's.")
 {
 	struct rlimit before, rl;
 	struct visit v;
@@ -546,7 +564,8 @@ CASE(c1_2_resource_limits_are_a_contexts, "lowered for itself alone")
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(c6_2_trap_exit_survives_sigkill_to_oneself, "and SIGSTOP")
+CASE(c6_2_trap_exit_survives_sigkill_to_oneself,
+    "SIGKILL and SIGSTOP to oneself end a guarded context and not the process.")
 {
 	static const int sigs[] = { SIGKILL, SIGSTOP };
 	struct visit v;

@@ -113,19 +113,23 @@ end_under_aio(int way)
 	}
 }
 
-CASE(hold_aio_and_close, "a context that is closed is not read into")
+CASE(hold_aio_and_close,
+    "Asynchronous reads reach no memory of a context that is closed.")
 {
 
 	end_under_aio(0);
 }
 
-CASE(hold_aio_and_destroy, "nor one that is destroyed")
+CASE(hold_aio_and_destroy,
+    "Asynchronous reads reach no memory of a context that is destroyed.")
 {
 
 	end_under_aio(1);
 }
 
-CASE(hold_aio_and_dup2, "nor several whose descriptors are replaced")
+CASE(hold_aio_and_dup2,
+    "Asynchronous reads reach no memory of contexts whose descriptors "
+    "dup2(2) replaces.")
 {
 
 	end_under_aio(2);
@@ -146,7 +150,8 @@ exits_under_aio(void *arg)
 	_exit(0);
 }
 
-CASE(hold_aio_and_exit, "all contexts end with their process while it reads")
+CASE(hold_aio_and_exit,
+    "All contexts end with their process while it reads asynchronously.")
 {
 	int i;
 
@@ -181,7 +186,9 @@ are_refused(void)
 		    0));
 }
 
-CASE(hold_aio_is_the_roots, "so are threads and segments: EBUSY in all others")
+CASE(hold_aio_is_the_roots,
+    "Asynchronous I/O, threads and segments are EBUSY in all contexts but "
+    "the root.")
 {
 	static const int flags[] = { 0, LWC_TRAP_FAULT, LWC_TRAP_EXIT };
 	struct visit v;
@@ -221,7 +228,8 @@ aio_of_socket(struct aiocb *cb, int fd)
 	return (raw(SYS_aio_read, (uintptr_t)cb, 0, 0, 0, 0, 0));
 }
 
-CASE(hold_aio_of_a_context, "a job that could be in flight for ever is not begun")
+CASE(hold_aio_of_a_context,
+    "A context cannot begin a job that could be in flight for ever.")
 {
 	struct aiocb cb;
 	struct visit v;
@@ -240,7 +248,7 @@ CASE(hold_aio_of_a_context, "a job that could be in flight for ever is not begun
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(hold_aio_shm_of_a_context, "nor is a segment attached")
+CASE(hold_aio_shm_of_a_context, "A context cannot attach a System V segment.")
 {
 	struct visit v;
 	int fd, id;
@@ -269,7 +277,9 @@ thread(void *arg)
 	return (arg);
 }
 
-CASE(hold_aio_works_in_the_root, "with contexts there: only a switch has to wait")
+CASE(hold_aio_works_in_the_root,
+    "Asynchronous I/O works in the root of contexts, and a switch meanwhile "
+    "fails with EBUSY.")
 {
 	struct aiocb cb;
 	struct visit v;

@@ -30,7 +30,9 @@ allow_all_but(int number)
 static const int multiply[] = { SYS_fork, SYS_vfork, SYS_rfork, SYS_pdfork,
     SYS_pdrfork, SYS_execve, SYS_fexecve, SYS___mac_execve };
 
-CASE(hold_allow_is_not_left_by_fork, "nor by exec: SIGSYS whatever the set says")
+CASE(hold_allow_is_not_left_by_fork,
+    "Calls that make a process or execute a program are SIGSYS, whatever the "
+    "allowed set says.")
 {
 	struct visit v;
 	u_int i;
@@ -71,7 +73,8 @@ execs(void *arg __unused)
 	_exit(9);
 }
 
-CASE(hold_allow_is_not_left_without_a_guard, "there it is the end of the process")
+CASE(hold_allow_is_not_left_without_a_guard,
+    "An exec in an unguarded context with an allowed set ends the process.")
 {
 	int status;
 
@@ -117,7 +120,8 @@ by_syscall(uint64_t number)
 	return (raw(SYS_syscall, number, 0, 0, 0, 0, 0));
 }
 
-CASE(hold_allow_denied_call_fails, "ENOSYS is in the frame that the handler sees")
+CASE(hold_allow_denied_call_fails,
+    "The handler of a denied call's SIGSYS sees ENOSYS in its frame.")
 {
 	static const int flags[] = { 0, LWC_TRAP_FAULT,
 	    LWC_TRAP_FAULT | LWC_TRAP_EXIT };

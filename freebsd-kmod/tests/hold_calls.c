@@ -110,31 +110,38 @@ beyond_capable(enum way way)
 	beyond_in(LWC_TRAP_SYSCALL | LWC_TRAP_FAULT, way);
 }
 
-CASE(hold_calls_beyond_the_table, "trapped and in capability mode")
+CASE(hold_calls_beyond_the_table,
+    "A call number beyond the table is refused in trapped and capability- "
+    "mode contexts.")
 {
 
 	beyond_capable(DIRECTLY);
 }
 
-CASE(hold_calls_beyond_the_table_by_syscall, "syscall(2) with such a number")
+CASE(hold_calls_beyond_the_table_by_syscall,
+    "So is one that syscall(2) carries.")
 {
 
 	beyond_capable(BY_SYSCALL);
 }
 
-CASE(hold_calls_beyond_the_table_by_quad_syscall, "__syscall(2) with such a number")
+CASE(hold_calls_beyond_the_table_by_quad_syscall,
+    "So is one that __syscall(2) carries.")
 {
 
 	beyond_capable(BY_QUAD_SYSCALL);
 }
 
-CASE(hold_calls_beyond_32_bits, "the high half of the register means nothing")
+CASE(hold_calls_beyond_32_bits,
+    "The high half of the register with the call number means nothing.")
 {
 
 	beyond_capable(HIGH_BITS);
 }
 
-CASE(hold_calls_beyond_the_table_elsewhere, "plain, guarded, trapped, in the root")
+CASE(hold_calls_beyond_the_table_elsewhere,
+    "A call number beyond the table is refused in plain, guarded and "
+    "trapped contexts and in the root.")
 {
 	static const int flags[] = { 0, LWC_TRAP_FAULT, LWC_TRAP_EXIT,
 	    LWC_TRAP_FAULT | LWC_TRAP_EXIT, LWC_TRAP_SYSCALL };
@@ -152,7 +159,8 @@ CASE(hold_calls_beyond_the_table_elsewhere, "plain, guarded, trapped, in the roo
 			beyond_in(flags[i], way);
 }
 
-CASE(hold_calls_beyond_the_set, "ALLOW has no bits for them")
+CASE(hold_calls_beyond_the_set,
+    "A call number without a bit in the allowed set is denied.")
 {
 	struct lwc_calls c;
 	struct visit v;
@@ -179,7 +187,8 @@ CASE(hold_calls_beyond_the_set, "ALLOW has no bits for them")
 		}
 }
 
-CASE(hold_calls_lwsyscall_beyond_the_table, "EINVAL, whatever the mask")
+CASE(hold_calls_lwsyscall_beyond_the_table,
+    "lwSyscall() of a number beyond the table is EINVAL, whatever the mask.")
 {
 	struct visit v;
 	uint64_t a[LWC_CALL_NARGS] = { 0 };
@@ -194,7 +203,8 @@ CASE(hold_calls_lwsyscall_beyond_the_table, "EINVAL, whatever the mask")
 			    (int)beyond[i], a));
 }
 
-CASE(hold_calls_lwsyscall_refuses, "what it is not known to be safe for")
+CASE(hold_calls_lwsyscall_refuses,
+    "lwSyscall() refuses each call that it is not known to be safe for.")
 {
 	/* Numbers without a name are older binaries'. */
 	static const int bad[] = { SYS_syscall, SYS_exit, SYS_fork, SYS_execve,
@@ -257,7 +267,8 @@ traced(int fd, int type, int code)
 	return (n);
 }
 
-CASE(hold_calls_lwsyscall_is_traced, "ktrace(2) sees the call that is made")
+CASE(hold_calls_lwsyscall_is_traced,
+    "ktrace(2) records the call that lwSyscall() makes.")
 {
 	char path[] = "/tmp/lwc_test.XXXXXX";
 	uint64_t a[LWC_CALL_NARGS] = { 0 };
@@ -342,7 +353,8 @@ make_audited(void *arg __unused)
 	REQUIRE(audited(pipe, AUE_UMASK, 3) == 3);
 }
 
-CASE(hold_calls_lwsyscall_is_audited, "as what it is")
+CASE(hold_calls_lwsyscall_is_audited,
+    "audit(4) records the call that lwSyscall() makes as what it is.")
 {
 	char trail[] = "/tmp/lwc_test.XXXXXX";
 	struct au_evclass_map map = { AUE_UMASK, 1 };

@@ -112,13 +112,15 @@ with_linger(bool destroy)
 	REQUIRE(settles("contexts", 0));
 }
 
-CASE(hold_ends_linger_close, "SO_LINGER in a context: nobody waits")
+CASE(hold_ends_linger_close,
+    "Closing a context with a lingering socket makes nobody wait.")
 {
 
 	with_linger(false);
 }
 
-CASE(hold_ends_linger_destroy, "nor for one that is destroyed")
+CASE(hold_ends_linger_destroy,
+    "Destroying a context with a lingering socket makes nobody wait.")
 {
 
 	with_linger(true);
@@ -198,7 +200,8 @@ holds(void *arg)
 	_exit(0);
 }
 
-CASE(hold_ends_robust_process, "a robust mutex of the last context's is handed over")
+CASE(hold_ends_robust_process,
+    "A robust mutex of the last context is handed over when the process ends.")
 {
 	pthread_mutex_t *m;
 
@@ -231,21 +234,25 @@ destroyed_with(pthread_mutex_t *m, int expect)
 	REQUIRE(other_says(m) == expect);
 }
 
-CASE(hold_ends_robust_context, "a destroyed context's stays locked, as lwc(4) says")
+CASE(hold_ends_robust_context,
+    "A robust mutex of a destroyed context stays locked, as lwc(4) says.")
 {
 
 	destroyed_with(mutex(PTHREAD_MUTEX_ROBUST, PTHREAD_PRIO_NONE),
 	    ETIMEDOUT);
 }
 
-CASE(hold_ends_pi_context, "so does one with priority inheritance")
+CASE(hold_ends_pi_context,
+    "A priority-inheriting mutex of a destroyed context stays locked, as "
+    "lwc(4) says.")
 {
 
 	destroyed_with(mutex(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_INHERIT),
 	    ETIMEDOUT);
 }
 
-CASE(hold_ends_pi_switches, "and one that is held over switches is given on")
+CASE(hold_ends_pi_switches,
+    "A priority-inheriting mutex that is held over switches is handed on.")
 {
 	pthread_mutex_t *m;
 	struct visit v;

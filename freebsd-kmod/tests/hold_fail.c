@@ -299,30 +299,53 @@ CASE(hold_fail_##point, descr)						\
 	fails(#point, attempt, error);					\
 }
 
-FAILS(create, creates, ENOMEM, "lwCreate(2), when all is made")
-FAILS(vm_fork, creates, ENOMEM, "the fork of the address space")
-FAILS(vm_charge, creates, ENOMEM, "the reservation of swap")
-FAILS(vm_prepare, specifies, ENOMEM, "specifiers are taken back")
-FAILS(vm_copy, copies, ENOMEM, "a copy of shared memory")
-FAILS(vm_prefault, prefaults, ENOMEM, "LWC_PREFAULT")
-FAILS(lazy_take, creates, 0, "text goes through the fork instead")
-FAILS(lazy_give, creates, ENOMEM, "text is mapped anew")
-FAILS(files_copy, creates, ENOMEM, "the copy of the table")
-FAILS(desc_file, creates, ENOMEM, "the descriptor")
-FAILS(user, creates, EAGAIN, "a limit of the user's")
-FAILS(sysent, creates, EINVAL, "the entry of system calls")
-FAILS(stage_check, overlays, ENOMEM, "lwOverlay(2), memory")
-FAILS(stage_share, overlays, ENOMEM, "sharing in the source")
-FAILS(files_stage, overlays_files, ENOMEM, "lwOverlay(2), files")
-FAILS(cred, overlays, ENOMEM, "lwOverlay(2) between jails")
-FAILS(file_install, overlays_files, EBADF, "a number is left open by racct(9)")
-FAILS(introduce, switches, ENOMEM, "a name in the target's table")
-FAILS(claim, switches, ENOMEM, "the target")
-FAILS(trap, traps, ENOMEM, "a trapped call")
-FAILS(deadline, is_late, 0, "a deadline is kept at the next attempt")
-FAILS(table, creates, 0, "a table waits until it can be freed")
+FAILS(create, creates, ENOMEM,
+    "A failure of lwCreate() after all is made leaves nothing behind.")
+FAILS(vm_fork, creates, ENOMEM,
+    "lwCreate() whose fork of the address space fails leaves nothing behind.")
+FAILS(vm_charge, creates, ENOMEM,
+    "lwCreate() that gets no swap reserved leaves nothing behind.")
+FAILS(vm_prepare, specifies, ENOMEM,
+    "lwCreate() that fails at its specifiers takes them back.")
+FAILS(vm_copy, copies, ENOMEM,
+    "lwCreate() that cannot copy shared memory leaves nothing behind.")
+FAILS(vm_prefault, prefaults, ENOMEM,
+    "lwCreate() that cannot prefault leaves nothing behind.")
+FAILS(lazy_take, creates, 0,
+    "Text that cannot be left out of the fork goes through the fork.")
+FAILS(lazy_give, creates, ENOMEM,
+    "lwCreate() that cannot map text anew leaves nothing behind.")
+FAILS(files_copy, creates, ENOMEM,
+    "lwCreate() that cannot copy the table leaves nothing behind.")
+FAILS(desc_file, creates, ENOMEM,
+    "lwCreate() that gets no descriptor leaves nothing behind.")
+FAILS(user, creates, EAGAIN,
+    "lwCreate() beyond a limit of the user's leaves nothing behind.")
+FAILS(sysent, creates, EINVAL,
+    "lwCreate() that cannot set the table of system calls leaves nothing behind.")
+FAILS(stage_check, overlays, ENOMEM,
+    "lwOverlay() of memory that fails leaves the map as it was.")
+FAILS(stage_share, overlays, ENOMEM,
+    "lwOverlay() that cannot share in the source leaves both maps as they were.")
+FAILS(files_stage, overlays_files, ENOMEM,
+    "lwOverlay() of files that fails leaves the table as it was.")
+FAILS(cred, overlays, ENOMEM,
+    "lwOverlay() between jails that fails leaves the credentials as they were.")
+FAILS(file_install, overlays_files, EBADF,
+    "A number that racct(9) refuses to lwOverlay() is left open.")
+FAILS(introduce, switches, ENOMEM,
+    "A switch that cannot name its caller in the target's table fails there.")
+FAILS(claim, switches, ENOMEM,
+    "A switch that cannot claim its target leaves the caller where it was.")
+FAILS(trap, traps, ENOMEM,
+    "A call that cannot be told to its monitor fails and is not made.")
+FAILS(deadline, is_late, 0,
+    "A deadline whose first attempt fails is kept at the next.")
+FAILS(table, creates, 0,
+    "A table that cannot be freed yet waits until it can.")
 
-CASE(hold_fail_process, "the record of a process")
+CASE(hold_fail_process,
+    "lwCreate() fails without harm where the process's record cannot be made.")
 {
 	int pid, status;
 
@@ -353,7 +376,8 @@ ends_untold(void *arg)
 	ends_guarded(arg);
 }
 
-CASE(hold_fail_end, "with nobody to tell the process goes")
+CASE(hold_fail_end,
+    "A context's end that cannot be told to anybody ends the process.")
 {
 	int status;
 
@@ -455,7 +479,8 @@ walk(const char *point)
 }
 
 #define	WALK(point)							\
-CASE(hold_fail_walk_##point, "at each time that the step is made")	\
+CASE(hold_fail_walk_##point,						\
+    "Whichever time this step fails, nothing is harmed or left behind.")	\
 {									\
 									\
 	walk(#point);							\

@@ -79,19 +79,24 @@ overlay_confined(u_int option)
 	}
 }
 
-CASE(hold_files_resolve_beneath, "FD_RESOLVE_BENEATH stays, by a copy")
+CASE(hold_files_resolve_beneath,
+    "FD_RESOLVE_BENEATH stays with a descriptor that is overlaid as a copy.")
 {
 
 	overlay_confined(LWC_COPY);
 }
 
-CASE(hold_files_resolve_beneath_shared, "and by sharing one or more")
+CASE(hold_files_resolve_beneath_shared,
+    "FD_RESOLVE_BENEATH stays with descriptors that are shared, one or "
+    "several.")
 {
 
 	overlay_confined(LWC_SHARE);
 }
 
-CASE(hold_files_resolve_beneath_elsewhere, "in contexts made since, in the whole table, and back")
+CASE(hold_files_resolve_beneath_elsewhere,
+    "FD_RESOLVE_BENEATH stays in contexts made since, in a whole table, and "
+    "on the way back.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -126,7 +131,7 @@ CASE(hold_files_resolve_beneath_elsewhere, "in contexts made since, in the whole
 }
 #endif
 
-CASE(hold_files_flags, "FD_CLOEXEC and FD_CLOFORK stay with the descriptor")
+CASE(hold_files_flags, "FD_CLOEXEC and FD_CLOFORK stay with the descriptor.")
 {
 	static const u_int options[] = { LWC_COPY, LWC_SHARE };
 	static const int flags[] = { 0, FD_CLOEXEC, FD_CLOFORK,
@@ -234,19 +239,24 @@ overlay_self(bool whole, u_int option)
 	no_more_than(self, secret);
 }
 
-CASE(hold_files_self_in_a_range, "a context's own descriptor brings no rights with it")
+CASE(hold_files_self_in_a_range,
+    "A context's descriptor of itself brings no rights when a range is "
+    "overlaid.")
 {
 
 	overlay_self(false, LWC_COPY);
 }
 
-CASE(hold_files_self_in_a_shared_range, "nor shared")
+CASE(hold_files_self_in_a_shared_range,
+    "A context's descriptor of itself brings no rights when a range is shared.")
 {
 
 	overlay_self(false, LWC_SHARE);
 }
 
-CASE(hold_files_self_in_the_table, "nor with the whole table")
+CASE(hold_files_self_in_the_table,
+    "A context's descriptor of itself brings no rights when the whole table "
+    "is overlaid.")
 {
 
 	overlay_self(true, LWC_SHARE);

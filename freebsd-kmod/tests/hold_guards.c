@@ -104,7 +104,8 @@ abort2_self(void)
 	(void)raw(SYS_abort2, (uintptr_t)"why", 0, 0, 0, 0, 0);
 }
 
-CASE(hold_guards_abort2, "ends the context")
+CASE(hold_guards_abort2,
+    "abort2(2) ends the guarded context and not the process.")
 {
 
 	holds(abort2_self, 0, 0, SIGABRT);
@@ -117,7 +118,9 @@ abort2_capable(void)
 	(void)raw(SYS_abort2, (uintptr_t)"why", how == 0 ? 0 : 100, 0, 0, 0, 0);
 }
 
-CASE(hold_guards_abort2_in_capability_mode, "with traps, and with arguments that kill at once")
+CASE(hold_guards_abort2_in_capability_mode,
+    "So does abort2(2) in capability mode, with traps, and with arguments "
+    "that kill at once.")
 {
 
 	holds(abort2_capable, 1, 0, SIGABRT);
@@ -194,7 +197,8 @@ may_fail(int way)
 	    way == LWSYSCALL_KILL || way == LWSYSCALL_MEMORY);
 }
 
-CASE(hold_guards_kill_oneself, "SIGKILL, in every way there is")
+CASE(hold_guards_kill_oneself,
+    "A guarded context that sends itself SIGKILL, in whatever way, ends alone.")
 {
 	int way;
 
@@ -203,7 +207,9 @@ CASE(hold_guards_kill_oneself, "SIGKILL, in every way there is")
 		    may_fail(way) ? EITHER : SIGKILL);
 }
 
-CASE(hold_guards_stop_oneself, "every stop signal, in every way there is")
+CASE(hold_guards_stop_oneself,
+    "A guarded context that sends itself a stop signal, in whatever way, "
+    "ends alone.")
 {
 	static const int stops[] = { SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU };
 	u_int i;
@@ -215,7 +221,9 @@ CASE(hold_guards_stop_oneself, "every stop signal, in every way there is")
 			    may_fail(way) ? EITHER : ANY);
 }
 
-CASE(hold_guards_terminate_oneself, "what ends a process by default ends the context")
+CASE(hold_guards_terminate_oneself,
+    "A signal to oneself that ends a process by default ends the guarded "
+    "context alone.")
 {
 	static const int ends[] = { SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGPIPE,
 	    SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGUSR1,
@@ -241,7 +249,8 @@ signal_self_blocked(void)
 	signal_self();
 }
 
-CASE(hold_guards_pending_travels, "a blocked signal to oneself does not hit the creator")
+CASE(hold_guards_pending_travels,
+    "A blocked signal that a context sent itself does not hit its creator.")
 {
 	static const int sigs[] = { SIGHUP, SIGINT, SIGTERM, SIGALRM, SIGUSR1,
 	    SIGXCPU, SIGPROF, SIGRTMIN, SIGRTMAX };
@@ -255,7 +264,9 @@ CASE(hold_guards_pending_travels, "a blocked signal to oneself does not hit the 
 			    sigs[i], EITHER);
 }
 
-CASE(hold_guards_pending_stops_travel, "nor does it stop the process there")
+CASE(hold_guards_pending_stops_travel,
+    "A blocked stop signal that a context sent itself does not stop the "
+    "process.")
 {
 	static const int sigs[] = { SIGTSTP, SIGTTIN, SIGTTOU };
 	static const int ways[] = { KILL, KILL_GROUP, SIGQUEUE, THR_KILL,
@@ -297,7 +308,9 @@ provoke_blocked(void)
 	}
 }
 
-CASE(hold_guards_provoked_signals_travel, "SIGPIPE, SIGXFSZ, SIGSYS while blocked")
+CASE(hold_guards_provoked_signals_travel,
+    "Blocked SIGPIPE, SIGXFSZ and SIGSYS that a context provoked do not hit "
+    "its creator.")
 {
 	int h;
 
@@ -340,7 +353,9 @@ reset_and_fault(void)
 	_exit(9);
 }
 
-CASE(hold_guards_default_actions, "sigaction(2) by whatever way, and then a fault")
+CASE(hold_guards_default_actions,
+    "A fault is trapped after sigaction(2), by whatever way, has set the "
+    "default action.")
 {
 	int h;
 
@@ -389,7 +404,8 @@ ask_by_lwsyscall(void)
 	REQUIRE(lwSyscall(home, 0, SYS_setrlimit, a) == -1);
 }
 
-CASE(hold_guards_timers, "setitimer(2), timer_create(2): EPERM")
+CASE(hold_guards_timers,
+    "setitimer(2) and timer_create(2) in a guarded context are EPERM.")
 {
 	int h;
 
@@ -426,7 +442,8 @@ limit_time(void)
 	}
 }
 
-CASE(hold_guards_time_limit, "RLIMIT_CPU, by setrlimit(2) or sysctl(3): EPERM")
+CASE(hold_guards_time_limit,
+    "RLIMIT_CPU in a guarded context, by setrlimit(2) or sysctl(3), is EPERM.")
 {
 	int h;
 
@@ -445,7 +462,8 @@ write_sysctl(void)
 	    NULL, NULL, &on, sizeof(on)));
 }
 
-CASE(hold_guards_settings_of_the_system, "are not a guarded context's: EPERM")
+CASE(hold_guards_settings_of_the_system,
+    "Settings of the system are EPERM for a guarded context.")
 {
 	long specs;
 
@@ -464,7 +482,8 @@ trace_me(void)
 	(void)kill(getpid(), SIGCONT);
 }
 
-CASE(hold_guards_trace_me, "nobody is asked to stop the process")
+CASE(hold_guards_trace_me,
+    "PT_TRACE_ME in a guarded context asks nobody to stop the process.")
 {
 
 	holds(trace_me, 0, 0, EITHER);
@@ -481,7 +500,8 @@ call_unknown(void)
 		REQUIRE_ERRNO(ENOSYS, raw(numbers[i], 0, 0, 0, 0, 0, 0));
 }
 
-CASE(hold_guards_unknown_calls, "ENOSYS, and no signal")
+CASE(hold_guards_unknown_calls,
+    "An unknown call in a guarded context is ENOSYS without a signal.")
 {
 
 	holds(call_unknown, 0, 0, 0);
@@ -572,7 +592,8 @@ step_away(void)
 	}
 }
 
-CASE(hold_guards_single_step, "the trap flag at a switch is one's own SIGTRAP")
+CASE(hold_guards_single_step,
+    "The trap flag at a switch raises SIGTRAP in the context that set it.")
 {
 	int h;
 
@@ -603,7 +624,9 @@ step_and_go_on(void)
 	REQUIRE(steps > 0);
 }
 
-CASE(hold_guards_single_step_is_handled, "EINTR, and the caller's handler runs")
+CASE(hold_guards_single_step_is_handled,
+    "A caller that handles its SIGTRAP has EINTR from the switch and runs "
+    "its handler.")
 {
 
 	holds(step_and_go_on, 0, 0, 0);

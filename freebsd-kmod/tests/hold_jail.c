@@ -57,7 +57,8 @@ is_busy(void)
 	REQUIRE_ERRNO(EBUSY, raw(SYS_syscall, SYS_jail_attach, 1, 0, 0, 0, 0));
 }
 
-CASE(hold_jail_is_not_entered, "jail(2) and jail_attach(2): EBUSY in every context")
+CASE(hold_jail_is_not_entered,
+    "jail(2) and jail_attach(2) are EBUSY in every context.")
 {
 	struct visit v;
 	int fd;
@@ -75,7 +76,8 @@ CASE(hold_jail_is_not_entered, "jail(2) and jail_attach(2): EBUSY in every conte
 	is_busy();
 }
 
-CASE(hold_jail_is_not_left_dying, "by a context that went in, out and in again")
+CASE(hold_jail_is_not_left_dying,
+    "A context that tries to go in, out and in again leaves no dying jail.")
 {
 	struct visit v;
 	int fd, i;
@@ -95,7 +97,8 @@ CASE(hold_jail_is_not_left_dying, "by a context that went in, out and in again")
 	REQUIRE((int)v.a[0] == -1);
 }
 
-CASE(hold_jail_may_be_made, "and one's process be in it before")
+CASE(hold_jail_may_be_made,
+    "A jail may be made, and the process may have been in it before.")
 {
 	struct visit v;
 	int fd, id, pid, status;

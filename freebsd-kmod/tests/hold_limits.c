@@ -59,19 +59,23 @@ generations(bool share)
 	}
 }
 
-CASE(hold_limits_dead_creators, "leave no chain behind them")
+CASE(hold_limits_dead_creators,
+    "Creators that are dead leave no chain of records behind them.")
 {
 
 	generations(true);
 }
 
-CASE(hold_limits_dead_creators_own_tables, "each with a table of its own")
+CASE(hold_limits_dead_creators_own_tables,
+    "Nor do dead creators with tables of their own.")
 {
 
 	generations(false);
 }
 
-CASE(hold_limits_dead_creator_is_known, "to its child, who can be asked for it")
+CASE(hold_limits_dead_creator_is_known,
+    "A child knows its dead creator's number, and the child can be asked "
+    "for it.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -163,13 +167,15 @@ many_specs(u_int option)
 	}
 }
 
-CASE(hold_limits_overlapping_specs, "that say the same are one")
+CASE(hold_limits_overlapping_specs,
+    "Overlapping specifiers that say the same count as one.")
 {
 
 	many_specs(LWC_COPY);
 }
 
-CASE(hold_limits_overlapping_shares, "to share, too")
+CASE(hold_limits_overlapping_shares,
+    "Overlapping specifiers to share count as one.")
 {
 
 	many_specs(LWC_SHARE);
@@ -190,7 +196,8 @@ creates_for_ever(void *arg)
 	}
 }
 
-CASE(hold_limits_create_is_killed, "at once, whatever it is at")
+CASE(hold_limits_create_is_killed,
+    "SIGKILL ends lwCreate() at once, whatever it is at.")
 {
 	volatile uint64_t *word;
 	uint64_t begun;
@@ -241,7 +248,8 @@ map(size_t size)
 	    MAP_PRIVATE, -1, 0));
 }
 
-CASE(hold_limits_of_the_sum, "RLIMIT_AS is over all contexts: lwCreate()")
+CASE(hold_limits_of_the_sum,
+    "RLIMIT_AS holds for the sum of all contexts at lwCreate().")
 {
 	struct visit v;
 	int fd, n;
@@ -261,7 +269,8 @@ CASE(hold_limits_of_the_sum, "RLIMIT_AS is over all contexts: lwCreate()")
 	REQUIRE(create(&v, NULL, 0, 0) >= 0);
 }
 
-CASE(hold_limits_of_the_sum_mapped, "and mmap(2), sbrk(2), and the other way round")
+CASE(hold_limits_of_the_sum_mapped,
+    "RLIMIT_AS holds for the sum at mmap(2) and sbrk(2), in each context.")
 {
 	struct visit v;
 	size_t more = 40 << 20;
@@ -313,7 +322,8 @@ CASE(hold_limits_of_the_sum_mapped, "and mmap(2), sbrk(2), and the other way rou
 	REQUIRE(map(more) == MAP_FAILED && errno == ENOMEM);
 }
 
-CASE(hold_limits_of_the_sum_overlaid, "and lwOverlay()")
+CASE(hold_limits_of_the_sum_overlaid,
+    "RLIMIT_AS holds for the sum at lwOverlay().")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -342,6 +352,48 @@ CASE(hold_limits_of_the_sum_overlaid, "and lwOverlay()")
 	REQUIRE(lwOverlay(fd, &s, 1) == 0);
 }
 
+#define	LOCKED	4
+static char *to_lock;
+
+/* Lock so many pages of memory, from a place on; 0 or an errno. */
+static uint64_t
+locks_pages(uint64_t n)
+{
+
+	if (n == 0)
+		return ((uint64_t)munlock(to_lock, 2 * LOCKED * PAGE));
+	if (n == ~0ULL)
+		return (mlockall(MCL_CURRENT) == 0 ? 0 : (uint64_t)errno);
+	return (mlock(to_lock, n * PAGE) == 0 ? 0 : (uint64_t)errno);
+}
+
+CASE(hold_limits_of_the_sum_locked,
+    "RLIMIT_MEMLOCK holds for the sum at mlock(2) and mlockall(2), for root, "
+    "too.")
+{
+	struct rlimit rl;
+	int one, other;
+
+	to_lock = mmap(NULL, 2 * LOCKED * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	REQUIRE(to_lock != MAP_FAILED);
+	one = servant(locks_pages, 0);
+	other = servant(locks_pages, 0);
+	REQUIRE(getrlimit(RLIMIT_MEMLOCK, &rl) == 0);
+	rl.rlim_cur = 2 * LOCKED * PAGE;
+	SKIP_UNLESS(setrlimit(RLIMIT_MEMLOCK, &rl) == 0, "cannot lock memory");
+	SKIP_UNLESS(ask(one, LOCKED) == 0, "cannot lock memory");
+	REQUIRE(ask(other, LOCKED) == 0);
+	REQUIRE(ask(other, LOCKED + 1) == ENOMEM);
+	REQUIRE(ask(other, ~0ULL) == ENOMEM);
+	REQUIRE(locks_pages(1) == ENOMEM);
+	REQUIRE(ask(one, 0) == 0);
+	/* The kernel counts what is locked already once more. */
+	REQUIRE(ask(other, 0) == 0);
+	REQUIRE(ask(other, 2 * LOCKED - 1) == 0);
+	REQUIRE(locks_pages(1) == 0);
+}
+
 /* As an ordinary user, who is subject to limits. */
 static void
 as_user(void)
@@ -366,7 +418,8 @@ contexts_until_eagain(int most)
 
 static volatile uint64_t *word;
 
-CASE(hold_limits_contexts_of_a_user, "in all its processes: EAGAIN")
+CASE(hold_limits_contexts_of_a_user,
+    "The limit on a user's contexts holds over all its processes: EAGAIN.")
 {
 	int mine, pid, status;
 
@@ -404,7 +457,9 @@ CASE(hold_limits_contexts_of_a_user, "in all its processes: EAGAIN")
 	REQUIRE(waitpid(mine, &status, 0) == mine && status == 0);
 }
 
-CASE(hold_limits_descriptors_of_a_user, "in all tables of contexts: EAGAIN")
+CASE(hold_limits_descriptors_of_a_user,
+    "The limit on a user's descriptors holds over all tables of contexts: "
+    "EAGAIN.")
 {
 	int i, mine, status;
 
@@ -422,7 +477,8 @@ CASE(hold_limits_descriptors_of_a_user, "in all tables of contexts: EAGAIN")
 	}
 }
 
-CASE(hold_limits_do_not_starve_others, "one user's contexts leave files for the rest")
+CASE(hold_limits_do_not_starve_others,
+    "One user's contexts leave files for all others.")
 {
 	struct visit v;
 	int open_files, max_files, n, now;
@@ -445,7 +501,8 @@ CASE(hold_limits_do_not_starve_others, "one user's contexts leave files for the 
 	REQUIRE(open("/dev/null", O_RDONLY) >= 0 || errno == EMFILE);
 }
 
-CASE(hold_limits_device_memory, "is not copied: EFAULT")
+CASE(hold_limits_device_memory,
+    "A copy of device memory is refused with EFAULT.")
 {
 	struct lwc_spec s;
 	struct visit v;
@@ -474,7 +531,7 @@ CASE(hold_limits_device_memory, "is not copied: EFAULT")
 
 #define	LARGE	(2UL << 20)
 
-CASE(hold_limits_large_pages, "COPY of large pages is a copy, or fails")
+CASE(hold_limits_large_pages, "A copy of large pages is a copy, or fails.")
 {
 	struct lwc_spec s;
 	struct visit v;

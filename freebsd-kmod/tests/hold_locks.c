@@ -67,7 +67,9 @@ come_and_go(int way, bool visit)
 	}
 }
 
-CASE(hold_locks_survive_contexts, "that had a copy of the table, however they end")
+CASE(hold_locks_survive_contexts,
+    "Record locks survive contexts with a copy of the table, however these "
+    "end.")
 {
 	int fd, way;
 
@@ -92,7 +94,9 @@ CASE(hold_locks_survive_contexts, "that had a copy of the table, however they en
 	REQUIRE(!locked(fd));
 }
 
-CASE(hold_locks_survive_their_taker, "when another context has the file as well")
+CASE(hold_locks_survive_their_taker,
+    "Record locks survive the context that took them when another one has "
+    "the file open.")
 {
 	struct visit v;
 	int c, fd, way;
@@ -120,7 +124,9 @@ CASE(hold_locks_survive_their_taker, "when another context has the file as well"
 	}
 }
 
-CASE(hold_locks_survive_a_discarded_root, "lwDiscardSwitch(2) from the context that took it")
+CASE(hold_locks_survive_a_discarded_root,
+    "Record locks survive an lwDiscardSwitch() from the context that took "
+    "them.")
 {
 	struct visit v;
 	int c, fd;
@@ -138,7 +144,8 @@ CASE(hold_locks_survive_a_discarded_root, "lwDiscardSwitch(2) from the context t
 	_exit(9);
 }
 
-CASE(hold_locks_of_flock, "which are of the open file, not of the process")
+CASE(hold_locks_of_flock,
+    "Locks of flock(2), which are of the open file, are left alone.")
 {
 	int fd, way;
 
@@ -150,7 +157,8 @@ CASE(hold_locks_of_flock, "which are of the open file, not of the process")
 	REQUIRE(locked(fd));
 }
 
-CASE(hold_locks_close_releases, "an explicit close(2) in a context, as POSIX says")
+CASE(hold_locks_close_releases,
+    "An explicit close(2) in a context releases record locks, as POSIX says.")
 {
 	struct visit v;
 	int c, fd;
@@ -219,7 +227,9 @@ lock_and_end(void *arg)
 	_exit(9);
 }
 
-CASE(hold_locks_end_with_the_process, "wherever they were taken, however it ends")
+CASE(hold_locks_end_with_the_process,
+    "Record locks end with the process, wherever they were taken, however "
+    "it ends.")
 {
 	struct ending e;
 	int i, own;
@@ -262,7 +272,8 @@ lock_and_lose(void *arg)
 	usleep(300000);
 }
 
-CASE(hold_locks_end_with_another, "when another process closed the context")
+CASE(hold_locks_end_with_another,
+    "Record locks end though another process closed the context.")
 {
 	int fd;
 

@@ -149,31 +149,36 @@ with_peer(uint64_t flags)
 	REQUIRE(v.a[0] == 3 && close(fd) == 0);
 }
 
-CASE(hold_peers_table, "one descriptor table: EBUSY until the other is gone")
+CASE(hold_peers_table,
+    "lwCreate() with one descriptor table of two processes is EBUSY until "
+    "the other is gone.")
 {
 
 	with_peer(RFPROC);
 }
 
-CASE(hold_peers_memory, "one address space")
+CASE(hold_peers_memory,
+    "lwCreate() with one address space of two processes is EBUSY.")
 {
 
 	with_peer(RFPROC | RFMEM | RFFDG);
 }
 
-CASE(hold_peers_signals, "one set of signal actions")
+CASE(hold_peers_signals,
+    "lwCreate() with one set of signal actions of two processes is EBUSY.")
 {
 
 	with_peer(RFPROC | RFSIGSHARE | RFFDG);
 }
 
-CASE(hold_peers_everything, "all of them")
+CASE(hold_peers_everything, "lwCreate() with all of these shared is EBUSY.")
 {
 
 	with_peer(RFPROC | RFMEM | RFSIGSHARE);
 }
 
-CASE(hold_peers_table_of_a_child, "nor has the child that shares it")
+CASE(hold_peers_table_of_a_child,
+    "lwCreate() in a child that shares its parent's table is EBUSY.")
 {
 	struct visit v;
 	int pid, status;
@@ -188,7 +193,8 @@ CASE(hold_peers_table_of_a_child, "nor has the child that shares it")
 	REQUIRE(create(&v, NULL, 0, 0) >= 0 || errno == EBUSY);
 }
 
-CASE(hold_peers_leave, "a table of one's own again: a record can be made")
+CASE(hold_peers_leave,
+    "A process that has left a shared table can make contexts again.")
 {
 	struct visit v;
 	int pid, status;
@@ -271,7 +277,8 @@ does_not_share(void)
 	REQUIRE_ERRNO(ECHILD, wait(NULL));
 }
 
-CASE(hold_peers_do_not_begin, "rfork(2) that shares: EBUSY in the root and elsewhere")
+CASE(hold_peers_do_not_begin,
+    "rfork(2) that shares is EBUSY in the root of contexts and in all others.")
 {
 	struct visit v;
 	int fd;
@@ -302,7 +309,8 @@ ends(int pid)
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-CASE(hold_peers_copies, "fork(2) and whatever else copies works in each context")
+CASE(hold_peers_copies,
+    "fork(2) and whatever else copies works in each context.")
 {
 	struct visit v;
 	int fd, i, pd;
@@ -372,7 +380,7 @@ vforks(void)
 	REQUIRE(touched == 0);
 }
 
-CASE(hold_peers_vfork, "is a fork(2) in a process with contexts")
+CASE(hold_peers_vfork, "vfork(2) in a process with contexts is a fork(2).")
 {
 
 	in_each(vforks);
@@ -400,13 +408,15 @@ spawns(void)
 	REQUIRE(strcmp(line, "hello\n") == 0 && pclose(f) == 0);
 }
 
-CASE(hold_peers_spawn, "posix_spawn(3), system(3), popen(3) work in each context")
+CASE(hold_peers_spawn,
+    "posix_spawn(3), system(3) and popen(3) work in each context.")
 {
 
 	in_each(spawns);
 }
 
-CASE(hold_peers_record_of_a_vfork_child, "that of its parent's it is not")
+CASE(hold_peers_record_of_a_vfork_child,
+    "The record of a vfork(2) child is not its parent's.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -451,7 +461,8 @@ mapper(void)
 	}
 }
 
-CASE(hold_peers_map_race, "a map that changes under lwCreate(): EBUSY at once")
+CASE(hold_peers_map_race,
+    "lwCreate() while another process changes the map is EBUSY at once.")
 {
 	int fd, i, kids[MAPPERS], busy, status;
 	uint64_t until;
@@ -481,7 +492,8 @@ CASE(hold_peers_map_race, "a map that changes under lwCreate(): EBUSY at once")
 	REQUIRE(busy == 1000);
 }
 
-CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a context")
+CASE(hold_peers_locks,
+    "A close in a context does not drop a peer's record locks.")
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct visit v;
@@ -531,7 +543,9 @@ CASE(hold_peers_locks, "a peer's record locks are not dropped by a close in a co
 	REQUIRE(close(c) == 0);
 }
 
-CASE(hold_peers_locks_of_a_later_one, "who is not to begin")
+CASE(hold_peers_locks_of_a_later_one,
+    "A process that would share the table after lwCreate() is refused, or "
+    "keeps its record locks.")
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct visit v;
@@ -569,7 +583,7 @@ CASE(hold_peers_locks_of_a_later_one, "who is not to begin")
  * counts what contexts had, and not what they have, takes the table that the
  * first then shares with a process for its own.
  */
-CASE(hold_peers_stale_table, "a table that was left is not counted as held")
+CASE(hold_peers_stale_table, "A table that was left does not count as held.")
 {
 	struct lwc_spec s = files(-1, -1, LWC_SHARE);
 	struct visit v;
@@ -592,7 +606,8 @@ CASE(hold_peers_stale_table, "a table that was left is not counted as held")
  * process, and so cuts and merges the entries of its map, at any time: while
  * lwCreate() has the file pages there out of what is forked, too.
  */
-CASE(hold_peers_stack_limit, "is set by another process during lwCreate")
+CASE(hold_peers_stack_limit,
+    "A stack limit that another process sets during lwCreate() does no harm.")
 {
 	struct rlimit all = { .rlim_cur = 400 << 20, .rlim_max = 512 << 20 };
 	struct rlimit rl = { .rlim_cur = 330 << 20, .rlim_max = 512 << 20 };

@@ -76,7 +76,7 @@ wait_with(int way, const sigset_t *set, long ms)
 
 /*
  * A context that blocks everything waits with nothing blocked; its creator,
- * who has the opposite, comes back by the end of its patience.
+ * who has the opposite, comes back by its deadline.
  */
 static void
 mask_stays(int way, int tries, int flags)
@@ -93,7 +93,7 @@ mask_stays(int way, int tries, int flags)
 		sigfillset(&all);
 		(void)sigprocmask(SIG_SETMASK, &all, NULL);
 		for (;;) {
-			/* It ends at about the time when patience does. */
+			/* It ends at about the time of the deadline. */
 			wait_with(way, &none, 40);
 			if (!blocked(SIGTERM) || !blocked(SIGUSR1))
 				bad[0]++;
@@ -109,21 +109,24 @@ mask_stays(int way, int tries, int flags)
 	REQUIRE(bad[0] == 0);
 }
 
-CASE(hold_signals_mask_of_ppoll, "never arrives in another context")
+CASE(hold_signals_mask_of_ppoll,
+    "The mask of ppoll(2) never arrives in another context.")
 {
 
 	mask_stays(PPOLL, 15, 0);
 	mask_stays(PPOLL, 5, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
 }
 
-CASE(hold_signals_mask_of_pselect, "never arrives in another context")
+CASE(hold_signals_mask_of_pselect,
+    "The mask of pselect(2) never arrives in another context.")
 {
 
 	mask_stays(PSELECT, 15, 0);
 	mask_stays(PSELECT, 5, LWC_TRAP_FAULT);
 }
 
-CASE(hold_signals_mask_of_sigsuspend, "never arrives in another context")
+CASE(hold_signals_mask_of_sigsuspend,
+    "The mask of sigsuspend(2) never arrives in another context.")
 {
 
 	mask_stays(SIGSUSPEND, 5, 0);
@@ -163,7 +166,9 @@ stop_sender(int pid)
 	REQUIRE(got == pid);
 }
 
-CASE(hold_signals_mask_of_a_handler, "that is run at the end of a wait, and switches")
+CASE(hold_signals_mask_of_a_handler,
+    "The mask of a handler that runs at the end of a wait and switches "
+    "stays in its context.")
 {
 	struct visit v;
 	sigset_t all, none;
@@ -217,7 +222,9 @@ waits_guarded(int flags, int way)
 	stop_sender(pid);
 }
 
-CASE(hold_signals_guarded_sigsuspend, "with fault signals in its mask")
+CASE(hold_signals_guarded_sigsuspend,
+    "sigsuspend(2) with fault signals in its mask leaves a guarded context "
+    "guarded.")
 {
 
 	waits_guarded(LWC_TRAP_FAULT, SIGSUSPEND);
@@ -226,14 +233,18 @@ CASE(hold_signals_guarded_sigsuspend, "with fault signals in its mask")
 	waits_guarded(0, SIGSUSPEND);
 }
 
-CASE(hold_signals_guarded_ppoll, "and its siblings")
+CASE(hold_signals_guarded_ppoll,
+    "ppoll(2), pselect(2) and their kin with fault signals in the mask "
+    "leave it guarded.")
 {
 
 	waits_guarded(LWC_TRAP_FAULT, PPOLL);
 	waits_guarded(LWC_TRAP_FAULT | LWC_TRAP_EXIT, PSELECT);
 }
 
-CASE(hold_signals_guarded_faults_stay_open, "after whatever set a mask with them")
+CASE(hold_signals_guarded_faults_stay_open,
+    "Fault signals stay unblocked in a guarded context, whatever call sets "
+    "the mask.")
 {
 	struct visit v;
 	sigset_t most;
@@ -304,7 +315,8 @@ directed(int sig, int flags, int way)
 	REQUIRE(close(fd) == 0);
 }
 
-CASE(hold_signals_directed, "a signal to one's thread stays with the context")
+CASE(hold_signals_directed,
+    "A signal to one's own thread stays with the context.")
 {
 	static const int sigs[] = { SIGUSR1, SIGTERM, SIGHUP, SIGRTMIN };
 	u_int i;
@@ -318,7 +330,8 @@ CASE(hold_signals_directed, "a signal to one's thread stays with the context")
 		}
 }
 
-CASE(hold_signals_directed_ends_with_it, "and is forgotten when the context goes")
+CASE(hold_signals_directed_ends_with_it,
+    "A signal to one's own thread is forgotten when the context goes.")
 {
 	struct visit v;
 	sigset_t set;
@@ -349,7 +362,9 @@ CASE(hold_signals_directed_ends_with_it, "and is forgotten when the context goes
 	}
 }
 
-CASE(hold_signals_of_others_reach_the_process, "whoever is current")
+CASE(hold_signals_of_others_reach_the_process,
+    "Signals of other processes reach the process, whichever context is "
+    "current.")
 {
 	struct visit v;
 	sigset_t set;
@@ -405,7 +420,9 @@ below(size_t size)
 	return (caught == 1 ? n : -1);
 }
 
-CASE(hold_signals_below_the_stack, "nothing changes that an unguarded signal leaves alone")
+CASE(hold_signals_below_the_stack,
+    "A trapped fault changes nothing below the stack that an unguarded "
+    "signal leaves alone.")
 {
 	static const int flags[] = { LWC_TRAP_FAULT, LWC_TRAP_EXIT,
 	    LWC_TRAP_FAULT | LWC_TRAP_EXIT };

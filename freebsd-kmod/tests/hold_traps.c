@@ -30,8 +30,8 @@ await(uint64_t value)
 }
 
 /*
- * A, the root; B, in A's table, made by it; C, made by B.  B's patience with A
- * does not matter: A's with B does, which preempts B in a loop.  Then A goes
+ * A, the root; B, in A's table, made by it; C, made by B.  B's deadline for A
+ * does not matter: A's for B does, which preempts B in a loop.  Then A goes
  * to C, whose creator B is.
  */
 static int
@@ -86,7 +86,8 @@ fault_of_c(struct visit *v, int c __unused)
 	    v->a[LWC_END_ADDRESS] == 0x1238);
 }
 
-CASE(hold_traps_end_is_kept, "for a creator that was preempted")
+CASE(hold_traps_end_is_kept,
+    "A fault of a child is kept for a creator that was preempted.")
 {
 
 	REQUIRE(loses_nothing(LWC_TRAP_FAULT, faults_in_c, fault_of_c) == 1);
@@ -108,7 +109,8 @@ exit_of_c(struct visit *v, int c __unused)
 	    v->a[LWC_END_SIGNAL] == 0 && v->a[LWC_END_CODE] == 42);
 }
 
-CASE(hold_traps_exit_is_kept, "likewise")
+CASE(hold_traps_exit_is_kept,
+    "An exit of a child is kept for a creator that was preempted.")
 {
 
 	REQUIRE(loses_nothing(LWC_TRAP_EXIT, exits_in_c, exit_of_c) == 1);
@@ -135,7 +137,9 @@ call_of_c(struct visit *v, int c)
 	return (word[3] == 4711 ? 1 : 4);
 }
 
-CASE(hold_traps_call_is_kept, "and can be answered then")
+CASE(hold_traps_call_is_kept,
+    "A trapped call is kept for a monitor that was preempted, and can be "
+    "answered then.")
 {
 
 	REQUIRE(loses_nothing(LWC_TRAP_SYSCALL, calls_in_c, call_of_c) == 1);
@@ -175,7 +179,9 @@ ends_meanwhile(int how)
 	REQUIRE(v.a[LWC_END_SIGNAL] == (how == 0 ? SIGSEGV : SIGILL));
 }
 
-CASE(hold_traps_end_of_a_waiters_child, "goes to the monitor of who waits")
+CASE(hold_traps_end_of_a_waiters_child,
+    "The end of a waiting context's child goes to the monitor of the one "
+    "that waits.")
 {
 
 	ends_meanwhile(0);
@@ -209,7 +215,7 @@ remote(pid_t pid, u_int number, uint64_t a0)
 	return (sc.pscr_ret.sr_error);
 }
 
-CASE(hold_traps_remote, "PT_SC_REMOTE of our calls: EBUSY")
+CASE(hold_traps_remote, "PT_SC_REMOTE of the module's calls is EBUSY.")
 {
 	static const char *const calls[] = { "sys/lwSwitch",
 	    "sys/lwDiscardSwitch", "sys/lwCreate" };

@@ -64,7 +64,8 @@ come_late(int number)
 	return (fd >= 0 ? 1 : errno == ENOSYS || errno == EBUSY ? 0 : 2);
 }
 
-CASE(hold_unload_meets_a_creation, "which fails, or the unload does")
+CASE(hold_unload_meets_a_creation,
+    "When an unload meets a creation, one of them fails.")
 {
 	struct kld_file_stat st;
 	int creates, error, id, keeper, late, restricts, status, try;
@@ -123,7 +124,8 @@ with_record(int way)
 	}
 }
 
-CASE(hold_unload_waits_for_records, "EBUSY while a process lives that made one of our calls")
+CASE(hold_unload_waits_for_records,
+    "The module is busy as long as a process lives that made one of its calls.")
 {
 	struct kld_file_stat st;
 	int force, id, in[2], out[2], pid, status, way;

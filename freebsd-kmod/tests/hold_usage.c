@@ -70,7 +70,8 @@ usage_of(pid_t pid, struct usage *u)
 #define	MANY	5
 #define	DIRTY	(4UL << 20)
 
-CASE(hold_usage_is_told, "kern.lwc.usage knows suspended contexts' memory")
+CASE(hold_usage_is_told,
+    "kern.lwc.usage tells the memory of suspended contexts.")
 {
 	struct usage after_all, before, now;
 	struct visit v;
@@ -113,7 +114,8 @@ CASE(hold_usage_is_told, "kern.lwc.usage knows suspended contexts' memory")
 
 static volatile uint64_t *word;
 
-CASE(hold_usage_while_they_come_and_go, "is asked for by others all the time")
+CASE(hold_usage_while_they_come_and_go,
+    "kern.lwc.usage can be read all the time while contexts come and go.")
 {
 	struct usage u;
 	struct visit v;
@@ -145,7 +147,8 @@ CASE(hold_usage_while_they_come_and_go, "is asked for by others all the time")
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-CASE(hold_usage_of_others, "is not told to whom they are not to be seen")
+CASE(hold_usage_of_others,
+    "kern.lwc.usage tells nobody of processes that are not to be seen.")
 {
 	struct usage u;
 	int fd, old, pid, status;
@@ -165,7 +168,8 @@ CASE(hold_usage_of_others, "is not told to whom they are not to be seen")
 	(void)old;
 }
 
-CASE(hold_usage_limits_fit_the_machine, "and each other")
+CASE(hold_usage_limits_fit_the_machine,
+    "The default limits fit the machine and each other.")
 {
 	u_long pages, size;
 	size_t len;
@@ -182,7 +186,8 @@ CASE(hold_usage_limits_fit_the_machine, "and each other")
 	REQUIRE((u_long)counter("max_ranges_per_user") * 16 < size / 100);
 }
 
-CASE(hold_usage_of_large_tables, "they count for several contexts")
+CASE(hold_usage_of_large_tables,
+    "A large descriptor table counts for several contexts.")
 {
 	struct rlimit rl;
 	int fd, n, pid, status;

@@ -103,7 +103,8 @@ come_and_go(int ms)
 	}
 }
 
-CASE(hold_watchers_umask, "read it while contexts end")
+CASE(hold_watchers_umask,
+    "Others read a process's umask while its contexts end.")
 {
 	int pid;
 
@@ -112,7 +113,9 @@ CASE(hold_watchers_umask, "read it while contexts end")
 	unwatch(pid);
 }
 
-CASE(hold_watchers_all, "read everything that ps(1) and procstat(1) do")
+CASE(hold_watchers_all,
+    "Others read all that ps(1) and procstat(1) do while contexts switch "
+    "and end.")
 {
 	int pid;
 
@@ -134,7 +137,8 @@ set_stack(int pid)
 	rl.rlim_cur ^= (330 << 20) ^ (340 << 20);
 }
 
-CASE(hold_watchers_stack_in_a_mixture, "set a limit while lwSyscall has another's memory")
+CASE(hold_watchers_stack_in_a_mixture,
+    "Others set a stack limit while lwSyscall() has another context's memory.")
 {
 	struct rlimit all = { .rlim_cur = 400 << 20, .rlim_max = 512 << 20 };
 	struct aiocb cb, *done;
@@ -201,14 +205,16 @@ with_rings(void *arg)
 	}
 }
 
-CASE(hold_watchers_queues_at_the_end, "that wait for each other end with the process")
+CASE(hold_watchers_queues_at_the_end,
+    "Kqueues that wait for each other end with the process.")
 {
 	int keep;
 
 	REQUIRE(outcome(with_rings, &keep, 20) == 0);
 }
 
-CASE(hold_watchers_queues, "and with a context")
+CASE(hold_watchers_queues,
+    "Kqueues that wait for each other end with a context.")
 {
 
 	REQUIRE(outcome(with_rings, NULL, 20) == 0);

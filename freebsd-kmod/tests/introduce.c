@@ -89,7 +89,9 @@ goer(int hidden)
 	}
 }
 
-CASE(control_introduce_two_go_on_alone, "and nobody else runs meanwhile")
+CASE(control_introduce_two_go_on_alone,
+    "Two contexts that were introduced switch to each other, and nobody "
+    "else runs meanwhile.")
 {
 	struct visit v;
 	long switches;
@@ -107,7 +109,8 @@ CASE(control_introduce_two_go_on_alone, "and nobody else runs meanwhile")
 	REQUIRE(v.src == b && v.a[0] == 2);
 }
 
-CASE(control_introduce_one_to_another, "who need not have been introduced himself")
+CASE(control_introduce_one_to_another,
+    "A context is introduced to one that was not introduced to it.")
 {
 	struct visit v;
 	int a, b, there;
@@ -121,7 +124,8 @@ CASE(control_introduce_one_to_another, "who need not have been introduced himsel
 	REQUIRE(introduce(b, a) == (int)v.a[0]);
 }
 
-CASE(control_introduce_once, "is enough: the number stays")
+CASE(control_introduce_once,
+    "A second introduction finds the number of the first.")
 {
 	struct visit v;
 	long names;
@@ -141,7 +145,9 @@ CASE(control_introduce_once, "is enough: the number stays")
 	REQUIRE(counter("descriptors") == names + 2);
 }
 
-CASE(control_introduce_again_after_close, "gives a new number, which a switch agrees with")
+CASE(control_introduce_again_after_close,
+    "After a close an introduction gives a new number, which a switch "
+    "agrees with.")
 {
 	struct visit v;
 	int a, b, n;
@@ -172,7 +178,8 @@ CASE(control_introduce_again_after_close, "gives a new number, which a switch ag
 	REQUIRE(introduce(a, b) == n);
 }
 
-CASE(control_introduce_carries_the_switch_only, "no memory, files, credentials")
+CASE(control_introduce_carries_the_switch_only,
+    "An introduction gives no right to memory, files or credentials.")
 {
 	struct lwc_info li;
 	struct lwc_spec s;
@@ -203,7 +210,8 @@ CASE(control_introduce_carries_the_switch_only, "no memory, files, credentials")
 	REQUIRE(lwInfo(b, &li) == 0 && li.li_rights == LWC_TYPES);
 }
 
-CASE(control_introduce_leaves_a_better_one, "of its own children")
+CASE(control_introduce_leaves_a_better_one,
+    "An introduction leaves a name with more rights, as of a child, as it is.")
 {
 	struct lwc_info li;
 	struct visit v;
@@ -230,7 +238,8 @@ CASE(control_introduce_leaves_a_better_one, "of its own children")
 	REQUIRE(v.src == a && v.a[0] == (uint64_t)n);
 }
 
-CASE(control_introduce_a_creator, "with what it lent, as when it comes itself")
+CASE(control_introduce_a_creator,
+    "A creator is introduced with what it lent, as when it comes itself.")
 {
 	struct lwc_info li;
 	struct lwc_spec s;
@@ -264,7 +273,8 @@ CASE(control_introduce_a_creator, "with what it lent, as when it comes itself")
 	REQUIRE(v.a[0] == 7);
 }
 
-CASE(control_introduce_refuses, "what names no two suspended contexts")
+CASE(control_introduce_refuses,
+    "What names no two suspended contexts is refused.")
 {
 	struct visit v;
 	int a, b, me, p[2];
@@ -292,7 +302,8 @@ CASE(control_introduce_refuses, "what names no two suspended contexts")
 	gogo(a, &v, 0, 0);
 }
 
-CASE(control_introduce_emfile, "no room in that table")
+CASE(control_introduce_emfile,
+    "An introduction without room in the table fails with EMFILE.")
 {
 	struct rlimit rl;
 	struct visit v;
@@ -319,7 +330,8 @@ CASE(control_introduce_emfile, "no room in that table")
 	gogo(a, &v, 0, 0);
 }
 
-CASE(control_introduce_in_a_shared_table, "finds the name that is there")
+CASE(control_introduce_in_a_shared_table,
+    "An introduction in a shared table finds the name that is there.")
 {
 	struct lwc_spec s = files(-1, -1, LWC_SHARE);
 	struct visit v;
@@ -361,7 +373,8 @@ bare(int way)
 	return (fd);
 }
 
-CASE(control_introduce_keeps_alive, "as a name does, until its holder goes")
+CASE(control_introduce_keeps_alive,
+    "An introduced name keeps its context alive until its holder goes.")
 {
 	struct visit v;
 	int a, b, there;
@@ -394,7 +407,8 @@ CASE(control_introduce_keeps_alive, "as a name does, until its holder goes")
 	REQUIRE(v.a[0] == 1);
 }
 
-CASE(control_introduce_while_it_waits_for_an_answer, "to a trapped call")
+CASE(control_introduce_while_it_waits_for_an_answer,
+    "A context that waits for the answer to a trapped call can be introduced.")
 {
 	struct visit v;
 	uint64_t reply[2] = { 0, 0 };
@@ -439,7 +453,8 @@ state_of(int fd)
 	return (li.li_state);
 }
 
-CASE(control_preempted_is_a_state, "of the suspended that were not asked")
+CASE(control_preempted_is_a_state,
+    "lwInfo() tells a context that was preempted from one that switched away.")
 {
 	volatile int *stop;
 	struct visit v;

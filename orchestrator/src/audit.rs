@@ -9,7 +9,7 @@
 //!   they can write it.
 //! * Descriptors: to use each.
 //! * Overlays, and every request that the backend knows: to be served by
-//!   whoever the context can name.
+//!   each context that this one can name.
 //! * The environment, where it once stood.
 //! * Signals to other processes, tracing and naming them; files of the system
 //!   and what /proc has of other processes: to reach them.
@@ -145,7 +145,7 @@ const KINDS: [(&str, &str); 10] = [
 
 /// Something that can be reached or not.
 enum Resource {
-    /// Addresses, and where somebody who is granted it writes: a step, or the
+    /// Addresses, and the party whose own writes show there: a step, or the
     /// root.
     Memory(Range<usize>, Option<usize>),
     Secret(Fingerprint),
@@ -159,7 +159,7 @@ enum Resource {
     Count(u64),
 }
 
-/// A resource with its name and who is granted what: the root, each step.
+/// A resource with its name and what the root and each step are granted.
 struct Entry {
     name: String,
     resource: Resource,
@@ -286,7 +286,7 @@ impl Audit<'_> {
         }
     }
 
-    /// Who of this chain has a page with a mark.
+    /// The contexts of this chain that have a page with a mark.
     fn seek(&mut self, tag: u64) -> Result<Vec<u64>, Failure> {
         let mut found = vec![probe::seek(tag)];
         for i in 0..self.chain().contexts.steps.len() {
@@ -296,8 +296,8 @@ impl Audit<'_> {
         Ok(found)
     }
 
-    /// Addresses may be another's by now: whether what is there is what one who
-    /// may writes there. Where pages cannot be marked it is believed.
+    /// Addresses may have been mapped anew: whether a write by a context that is
+    /// granted them shows there. Where pages cannot be marked it is believed.
     fn confirm(
         &mut self,
         range: &Range<usize>,
@@ -444,8 +444,8 @@ fn entries(
             steps: grant(&|_| 0),
         });
     }
-    // Where contexts are one process they make no requests, and whoever sends a
-    // signal ends.
+    // Where contexts are one process they make no requests, and one that
+    // sends a signal ends.
     let counts = [
         ("requests served", what::REQUESTS, u64::MAX, process),
         ("environment", what::ENVIRONMENT, 0, true),

@@ -34,7 +34,7 @@ fn no_core() -> io::Result<()> {
 /// * SIGTTOU, SIGTTIN: the same on a terminal that wants no background output.
 /// * SIGIO and real-time signals: a descriptor with `O_ASYNC` is ready. SIGIO
 ///   comes instead of a real-time signal when the user's queue of signals is
-///   full, whoever has filled it.
+///   full, whichever process has filled it.
 /// * SIGURG, SIGWINCH are ignored anyway; SIGALRM, SIGVTALRM and SIGPROF tell of
 ///   timers, of which this process has none that uses them.
 fn ignore_notices() -> io::Result<()> {

@@ -133,7 +133,7 @@ pub(super) fn processors(plan: &Plan) -> Result<Section, String> {
     })
 }
 
-/// Words of the page that the workers share: who is ready, whether to run.
+/// Words of the page that the workers share: how many are ready, whether to run.
 const READY: usize = 0;
 const GO: usize = 1;
 /// From here on: done by each.

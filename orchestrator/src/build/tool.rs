@@ -44,7 +44,7 @@ impl Stop {
 
     /// Starts a command as the leader of a group; `None` after the stop.
     fn start(&self, command: &mut Command) -> io::Result<Option<Child>> {
-        // Held over the start: whoever stops ends it, or it does not start.
+        // Held over the start: a stop ends the tool, or the tool does not start.
         let mut running = self.lock();
         if running.stopped {
             return Ok(None);
@@ -77,7 +77,7 @@ const TICK: u16 = 1000;
 pub(super) struct Tools<'a> {
     /// The function's name.
     pub(super) function: &'a str,
-    /// Who may end it. Without one, tools stay in our process group: what a
+    /// What may end it. Without one, tools stay in our process group: what a
     /// terminal sends to us, it sends to them.
     pub(super) stop: Option<&'a Stop>,
     pub(super) progress: Option<Progress<'a>>,
@@ -106,8 +106,8 @@ impl Tools<'_> {
 
     /// Starts a tool, for [`finish`](Self::finish) to wait for.
     ///
-    /// No thread waits for it: who makes contexts afterwards must never have had
-    /// a second one.
+    /// No thread waits for it: a process that makes contexts afterwards must never
+    /// have had a second one.
     pub(super) fn start(
         self,
         command: &mut Command,

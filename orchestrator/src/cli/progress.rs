@@ -1,4 +1,4 @@
-//! What a build is at, on stderr, for whoever waits for it.
+//! What a build is at, on stderr.
 
 use super::printable_lines;
 use std::cell::Cell;

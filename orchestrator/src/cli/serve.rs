@@ -100,7 +100,7 @@ pub(super) struct ServeArgs {
     /// subjects as lwc.work.NAME
     #[arg(long, value_name = "STREAM")]
     nats_stream: Option<String>,
-    /// Serve each function alone too, at /functions/NAME. Whoever may call can
+    /// Serve each function alone too, at /functions/NAME. A client can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
     functions: bool,

@@ -196,7 +196,7 @@ impl Generation {
                     }
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
-                    // Whoever is told of it finds it in the log and the figures.
+                    // The log and the metrics have told of the error already.
                     if let Some(tell) = tell.take() {
                         let _ = tell.try_send(Ok(()));
                     }

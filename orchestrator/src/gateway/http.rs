@@ -213,7 +213,7 @@ pub(super) enum Source<'a> {
     Whole(Bytes),
 }
 
-/// One invocation of a chain, whoever asks.
+/// One invocation of a chain, by HTTP or NATS.
 pub(super) async fn invoke(
     gateway: &Gateway,
     head: &Parts,

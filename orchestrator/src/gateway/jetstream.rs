@@ -4,7 +4,7 @@
 //! has run chain NAME on it, has published the answer to the message's
 //! `Lwc-Reply-To`, and has acknowledged it. Answer and acknowledgement go over
 //! one connection in this order, so nothing is acknowledged that is not
-//! answered. Whoever dies in between leaves the message to another node, which
+//! answered. A node that dies in between leaves the message to another one, which
 //! runs it again: the answer's `Nats-Msg-Id` is the same.
 //!
 //! A node pulls one message for each of its workers and chains, so it never
@@ -93,7 +93,7 @@ impl JetStreamWork {
         self.stop.send_replace(true);
         let ended = async { while self.pullers.join_next().await.is_some() {} };
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
-            // They are at work; whoever drains waits for them.
+            // They are at work; the drain waits for them.
             self.pullers.detach_all();
         }
     }
@@ -397,8 +397,8 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
     }
 }
 
-/// Where answers may be published, whoever asks: a node has more rights than
-/// those who give it work, and lends none of them.
+/// Where answers may be published: a node has more rights than the clients that
+/// give it work, and lends them none.
 fn may_reply_to(subject: &str, prefix: &str) -> bool {
     let plain = |token: &str| {
         !token.is_empty()

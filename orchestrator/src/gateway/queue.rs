@@ -44,7 +44,7 @@ pub(super) struct Answer {
 pub(super) type Refused = Box<(Problem, Option<Job>)>;
 
 impl Job {
-    /// Whoever asked may be gone; then nobody is told.
+    /// The asking task may be gone; then nobody is told.
     pub(super) fn answer(self, answer: Result<Answer, Problem>) {
         let _ = self.answer.send(answer);
     }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 pub(super) enum Part {
     /// By a worker, under this name of a chain; its first step, from 0.
     Here { chain: ChainId, first: usize },
-    /// By whoever answers this subject.
+    /// By the node that answers this subject.
     Elsewhere {
         step: usize,
         function: FunctionName,

@@ -1,8 +1,8 @@
 //! The body of a request, which may be more than anybody wants.
 //!
 //! An answer can be made before the body has come: the path is wrong, the body
-//! too large. On HTTP/1 whoever then hangs up at once resets the connection, and
-//! the client, which still sends, never reads why. So what comes is read and
+//! too large. On HTTP/1 a server that then hangs up at once resets the connection,
+//! and the client, which still sends, never reads why. So what comes is read and
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 

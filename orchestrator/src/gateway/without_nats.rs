@@ -1,5 +1,5 @@
 //! In the place of `nats.rs` where the feature `nats` is off: nobody can join
-//! other machines, and whoever asks for it is told why.
+//! other machines, and a start that asks for it fails and says why.
 
 use super::Gateway;
 use super::NatsOptions;

@@ -1,5 +1,5 @@
 //! In the place of `otlp.rs` where the feature `otlp` is off: there are no spans,
-//! and whoever asks for them is told why.
+//! and a start that asks for them fails and says why.
 
 use super::http::Call;
 use super::problem::Problem;

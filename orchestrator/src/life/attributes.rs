@@ -66,7 +66,7 @@ impl Attributes {
 
     /// All of them, in the order they were first set.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        // Whoever made `bytes` saw that they are text.
+        // All constructors check that `bytes` are text.
         let text = |b| std::str::from_utf8(b).unwrap_or("");
         records(&self.bytes)
             .flatten()

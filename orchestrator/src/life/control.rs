@@ -155,7 +155,7 @@ impl Control {
         self.u64(TAKEN)
     }
 
-    /// Function: somebody handed over who should not have.
+    /// Function: a hand-over came from a context that should not have made it.
     #[cold]
     pub(crate) fn put_stray(&self, from: u64) {
         self.put_u64(STRAY, self.u64(STRAY) | from);
@@ -228,7 +228,7 @@ impl Control {
         printable(until_nul(&bytes))
     }
 
-    /// Root: nothing is left for whoever serves next. All of it goes, also what
+    /// Root: nothing is left for the next copy. All of it goes, also what
     /// is between the fields and behind what a length admits: a function can
     /// write anywhere here.
     pub(crate) fn forget(&self) {

@@ -101,7 +101,7 @@ fn value(name: &str) -> Option<&'static [u8]> {
 /// Leaves this process without an environment: every string of it is
 /// overwritten where it stands, and `environ` is empty.
 ///
-/// Whoever needs a variable later must have read it before.
+/// A variable that is needed later must be read before.
 pub(crate) fn erase() {
     // SAFETY: `environ` is null or points to pointers to NUL-terminated
     // strings, the last pointer null. All of it is writable memory: the

@@ -1,6 +1,6 @@
 //! A copy of a snapshot: one invocation after the other.
 //!
-//! Whoever is allowed to switches to it, the root or the function before it,
+//! The root or the function before it switches to it,
 //! and the control goes on to the function after it or back to the root.
 //!
 //! From the function before it takes over once in a request, and only in the one
@@ -51,8 +51,8 @@ impl Buffers {
 
     /// Where the handler finds an input of so many bytes, at most the capacity.
     ///
-    /// In one process who wrote it runs only if somebody switches to it, so it
-    /// stays as it is. Where contexts are processes the writer may go on writing:
+    /// In one process its writer runs only when it is switched to, so it stays as
+    /// it is. Where contexts are processes the writer may go on writing:
     /// there the handler gets a copy, of any input that a function wrote.
     #[inline]
     fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
@@ -114,8 +114,8 @@ struct Serving<'a> {
     parts: &'a Parts<'a>,
     state: &'a HostState<'a>,
     handler: Handler,
-    /// Who hands over to it, and to whom it does. Without them the root does
-    /// all.
+    /// The neighbours that hand over to it and that it hands over to. Without
+    /// them the root does all.
     before: Option<Context>,
     after: Option<Context>,
     /// The last request in which the one before handed over.
@@ -365,7 +365,7 @@ mod tests {
                 parts.input.write(0, &[7; CAPACITY]);
                 let kept = buffers.input(parts, len);
                 assert!(!parts.input.range().contains(&(kept as usize)));
-                // Who wrote it goes on writing.
+                // Its writer goes on writing.
                 parts.input.write(0, &[8; CAPACITY]);
                 // SAFETY: `kept` points to `len` bytes of the buffers'.
                 let kept = unsafe { std::slice::from_raw_parts(kept, len) };

@@ -49,7 +49,7 @@ pub(crate) mod word {
     pub(crate) const FAILED: u64 = 13;
     /// Snapshot: a copy has ended. Words: signal, code, address, its identity.
     pub(crate) const ENDED: u64 = 14;
-    /// Snapshot or copy: somebody switched here who has no business to. (A copy
+    /// Snapshot or copy: a context switched here that has no reason to. (A copy
     /// tells it only where contexts run in turn, and the control must go
     /// somewhere.)
     pub(crate) const UNEXPECTED: u64 = 15;
@@ -78,9 +78,9 @@ pub(crate) struct Parts<'a> {
     pub(crate) from_function: bool,
     /// Whether functions hand over to each other.
     pub(crate) relay: bool,
-    /// Whether contexts are processes, which can run whoever's turn it is.
+    /// Whether contexts are processes, which can run though it is another's turn.
     pub(crate) apart: bool,
-    /// Whether an input is copied before the handler sees it: who wrote it may
+    /// Whether an input is copied before the handler sees it: its writer may
     /// still run, and write.
     pub(crate) keep_input: bool,
     /// Whether copies are rolled back, where the backend can do that.
@@ -91,7 +91,8 @@ pub(crate) struct Parts<'a> {
 impl Parts<'_> {
     /// Where the bytes of the request are.
     pub(crate) fn input_place(&self) -> *const u8 {
-        // SAFETY: inside the region, as who made the parts laid it out.
+        // SAFETY: inside the region: `input_at` is the length of the message
+        // header, which start.rs adds to the region's length.
         unsafe { self.input.as_ptr().add(self.input_at) }
     }
 

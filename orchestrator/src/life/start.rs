@@ -47,7 +47,8 @@ impl LiveChain {
         for i in 0..=count {
             let header = if between(i) { HEADER_LEN } else { 0 };
             let region = Region::new(len + header)?;
-            // Whoever maps it anew, the next function first of all, reads.
+            // A mapping made from now on, the next function's first of all, is
+            // read-only.
             region.seal()?;
             regions.push(region);
         }

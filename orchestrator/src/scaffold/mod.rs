@@ -46,8 +46,8 @@ pub fn create(dir: &Path, name: &str, lang: Language) -> Result<String, String> 
         Language::Rust => {
             files.push(file("Cargo.toml", include_str!("templates/Cargo.toml.in")));
             files.push(file("src/lib.rs", include_str!("templates/function.rs.in")));
-            // The crate for functions in Rust lies next to them: whoever has the
-            // binary alone has it, too.
+            // The crate for functions in Rust lies next to them: the binary
+            // alone is enough.
             let sources = lwc_function::sources::CRATE.iter();
             files.extend(
                 sources.map(|&(path, text)| (format!("lwc-function/{path}"), text.to_owned())),

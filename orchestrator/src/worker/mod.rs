@@ -40,7 +40,7 @@ pub fn run() -> io::Result<()> {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"lwc-worker".as_ptr());
     }
-    // Who tells the gateway to end often tells its whole process group, or
+    // A signal that ends the gateway often goes to its whole process group, or to
     // every process of a service. The gateway drains first; then it hangs up.
     for s in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         // SAFETY: no handler is installed, the signal is ignored.

@@ -1,4 +1,4 @@
-//! Forked helpers, and the page they share with who forked them.
+//! Forked helpers, and the page they share with their parent.
 
 use std::convert::Infallible;
 use std::io;

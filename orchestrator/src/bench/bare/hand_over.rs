@@ -55,14 +55,14 @@ impl RoundTrip for Futex {
     }
 }
 
-/// Who waits on a word.
+/// What kind of waiters a word has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope {
     Processes,
     Threads,
 }
 
-/// Stores a value and wakes who waits for it.
+/// Stores a value and wakes its waiter.
 pub(crate) fn wake(word: &AtomicU32, value: u32, scope: Scope) {
     word.store(value, Ordering::Release);
     // SAFETY: a wake reads and writes no memory.

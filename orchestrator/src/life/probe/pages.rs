@@ -1,9 +1,9 @@
-//! Pages that this context shares with others, and who else has them.
+//! Pages that this context shares with others, and which others have them.
 //!
 //! On the process backend contexts tell each other things on pages that they
 //! share: regions, control pages, and pages of the backend's own, of which
 //! this crate knows nothing. They are found by trying every address near what
-//! is mapped. To learn who else has one, a context that can write it leaves a
+//! is mapped. To learn which others have one, a context that can write it leaves a
 //! mark at its end, where nothing is that anybody reads meanwhile, and every
 //! other context looks for the mark.
 

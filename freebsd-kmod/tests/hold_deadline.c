@@ -5,8 +5,8 @@
  */
 
 /*
- * LWC_UNTIL holds: whatever the other context waits for, patience ends; and
- * what cannot be resumed costs nobody else anything.
+ * LWC_UNTIL holds: whatever the other context waits for, the deadline comes;
+ * and what cannot be resumed costs nobody else anything.
  */
 
 #include <sys/param.h>
@@ -32,7 +32,7 @@
 
 static volatile uint64_t *word;
 
-/* With this patience, and not much more. */
+/* Within this time, and not much more. */
 static void
 times_out(int fd, uint64_t ms)
 {
@@ -53,7 +53,8 @@ suspend(const sigset_t *set)
 		(void)sigsuspend(set);
 }
 
-CASE(hold_patience_sigsuspend, "ends with patience, whatever is blocked, guarded or not")
+CASE(hold_deadline_sigsuspend,
+    "A deadline ends sigsuspend(2), whatever is blocked, guarded or not.")
 {
 	static const int flags[] = { 0, LWC_TRAP_FAULT, LWC_TRAP_EXIT,
 	    LWC_TRAP_FAULT | LWC_TRAP_EXIT };
@@ -92,7 +93,8 @@ note(int sig __unused)
 	caught++;
 }
 
-CASE(hold_patience_sigsuspend_goes_on, "and takes its signal when it is resumed")
+CASE(hold_deadline_sigsuspend_goes_on,
+    "A sigsuspend(2) that was preempted takes its signal once it is resumed.")
 {
 	struct visit v;
 	sigset_t most;
@@ -129,7 +131,9 @@ CASE(hold_patience_sigsuspend_goes_on, "and takes its signal when it is resumed"
 	REQUIRE(wait(NULL) > 0);
 }
 
-CASE(hold_patience_vfork, "does not make its parent wait out of reach")
+CASE(hold_deadline_vfork,
+    "vfork(2) in a context does not make its parent wait out of a "
+    "deadline's reach.")
 {
 	struct visit v;
 	int fd;
@@ -138,6 +142,7 @@ CASE(hold_patience_vfork, "does not make its parent wait out of reach")
 	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
 	if (fd == LWC_SWITCHED) {
 		if (vfork() == 0) {
+			word[1] = 1;
 			while (word[0] == 0)
 				usleep(10000);
 			_exit(0);
@@ -145,12 +150,15 @@ CASE(hold_patience_vfork, "does not make its parent wait out of reach")
 		for (;;)
 			continue;
 	}
-	times_out(fd, 50);
+	/* It may take longer to have a child. */
+	do
+		times_out(fd, 50);
+	while (word[1] == 0);
 	word[0] = 1;
 	REQUIRE(wait(NULL) > 0);
 }
 
-CASE(hold_patience_spawn, "nor does RFSPAWN")
+CASE(hold_deadline_spawn, "Nor does rfork(2) with RFSPAWN.")
 {
 	struct visit v;
 	int fd;
@@ -159,6 +167,7 @@ CASE(hold_patience_spawn, "nor does RFSPAWN")
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		if (rfork(RFSPAWN) == 0) {
+			word[1] = 1;
 			while (word[0] == 0)
 				usleep(10000);
 			_exit(0);
@@ -166,7 +175,10 @@ CASE(hold_patience_spawn, "nor does RFSPAWN")
 		for (;;)
 			continue;
 	}
-	times_out(fd, 50);
+	/* It may take longer to have a child. */
+	do
+		times_out(fd, 50);
+	while (word[1] == 0);
 	word[0] = 1;
 	REQUIRE(wait(NULL) > 0);
 }
@@ -249,7 +261,8 @@ sleep_in(int way, int *p, int file)
 		(void)pause();
 }
 
-CASE(hold_patience_sleeps, "of every kind that a signal ends")
+CASE(hold_deadline_sleeps,
+    "A deadline ends sleeps of every kind that a signal ends.")
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct visit v;
@@ -293,9 +306,9 @@ thread(void *arg)
 	return (arg);
 }
 
-/* Come back with patience, and tell how that went. */
+/* Switch back with a deadline, and tell how that went. */
 static void
-impatient(int home)
+with_deadline(int home)
 {
 	struct visit v;
 	int r;
@@ -305,7 +318,8 @@ impatient(int home)
 	_exit(9);
 }
 
-CASE(hold_patience_is_for_what_one_made, "a context does not suspend whoever runs it")
+CASE(hold_deadline_is_for_what_one_made,
+    "A context's deadline does not suspend whoever runs it.")
 {
 	struct visit v;
 	uint64_t until;
@@ -313,7 +327,7 @@ CASE(hold_patience_is_for_what_one_made, "a context does not suspend whoever run
 
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED)
-		impatient(v.src);
+		with_deadline(v.src);
 	gogo(fd, &v, 0, 0);
 	until = after(300);
 	while (after(0) < until)
@@ -326,7 +340,7 @@ CASE(hold_patience_is_for_what_one_made, "a context does not suspend whoever run
 	/* Nor its sibling, nor its creator's creator; its own children do. */
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED)
-		impatient(v.src);
+		with_deadline(v.src);
 	gogo(fd, &v, 0, 0);
 	in = create(&v, NULL, 0, 0);
 	if (in == LWC_SWITCHED) {
@@ -364,7 +378,8 @@ speed(void)
 #define	WAITING	3000
 #define	TRIES	20
 
-CASE(hold_patience_storm, "many that cannot be resumed take no processor's time")
+CASE(hold_deadline_storm,
+    "Many deadlines whose contexts cannot be resumed take no processor time.")
 {
 	struct lwc_spec s = files(-1, -1, LWC_SHARE);
 	struct visit v;
