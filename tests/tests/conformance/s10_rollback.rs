@@ -743,11 +743,10 @@ fn c10_1_pages_of_a_file_that_went_are_back() {
     let bytes = |i: usize| at.cast::<u8>().wrapping_add(i * lwc::page_size());
     // SAFETY: inside the mapping, which nobody has a reference to.
     let set = |value| (0..PAGES).for_each(|i| unsafe { bytes(i).write_volatile(value) });
-    // SAFETY: as above.
-    let sum = || {
-        (0..PAGES)
-            .map(|i| u64::from(unsafe { bytes(i).read_volatile() }))
-            .sum()
+    let get = |i: usize| {
+        // SAFETY: as above.
+        let byte = unsafe { bytes(i).read_volatile() };
+        u64::from(byte)
     };
     set(1);
     let c = strict_with_snapshot(&[], |words| {
@@ -760,7 +759,7 @@ fn c10_1_pages_of_a_file_that_went_are_back() {
             3 => set(2),
             _ => {}
         }
-        vec![sum()]
+        vec![(0..PAGES).map(get).sum()]
     });
     for (what, says) in [(1, &[][..]), (2, &[0]), (3, &[8]), (1, &[])] {
         assert_eq!(call(c.handle(), &[what]), says);
