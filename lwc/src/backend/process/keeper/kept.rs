@@ -67,6 +67,10 @@ struct Saved {
 
 const NOTHING: usize = usize::MAX;
 
+/// Ranges so near to each other are looked at as one: to look once more costs as
+/// much as so many pages.
+const NEAR: u64 = 64 * PAGE;
+
 #[repr(align(4096))]
 struct Zeros([u8; 16 * PAGE as usize]);
 
@@ -283,14 +287,16 @@ impl Kept {
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
-            watch(self.faults, area.start, area.end).map_err(at)?;
-            let (from, to) = (area.start, area.end);
-            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
+            // Before it is protected: where nothing was, that looks like a page
+            // of its own which is swapped out.
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
                 Kind::Plain => self.compare(area, base).map_err(at)?,
                 _ => {}
             }
+            watch(self.faults, area.start, area.end).map_err(at)?;
+            let (from, to) = (area.start, area.end);
+            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
@@ -514,7 +520,7 @@ impl Kept {
         self.call(call).map(drop)
     }
 
-    /// Pages that had bytes of its own and are nowhere now.
+    /// Pages that had bytes of its own and were taken away.
     fn restore_missing(&mut self, base: &mut Base<'_>) -> Done<u64> {
         let mut count = 0;
         let (map, own) = (self.map, self.own);
@@ -550,13 +556,65 @@ impl Kept {
             while all.get(last + 1).is_some_and(looked_at) {
                 last += 1;
             }
-            scan_all(map, Look::Written, from, all[last].end, runs, |run| {
-                count += self.put_back_written(known, run, grown)?;
+            let mut doubtful = Run::default();
+            scan_all(map, Look::Touched, from, all[last].end, runs, |run| {
+                if self.is_written(run) {
+                    count += self.put_back_written(known, run, grown)?;
+                } else if !doubtful.is_empty() && run.start - doubtful.end <= NEAR {
+                    doubtful.end = run.end;
+                } else {
+                    count += self.look_closely(known, doubtful, grown)?;
+                    doubtful = run;
+                }
                 Ok(())
             })?;
+            count += self.look_closely(known, doubtful, grown)?;
             from = all[last].end;
             i = last + 1;
         }
+        Ok(count)
+    }
+
+    /// Whether pages that were touched were written, for that they are there is
+    /// known: they had bytes of their own, and no call has taken them away
+    /// unnoticed; or they are shared with a peer.
+    fn is_written(&self, run: Run) -> bool {
+        let area = find(self.areas.as_slice(), run.start);
+        if area.is_some_and(|a| a.kind != Kind::Plain && run.end <= a.end) {
+            return true;
+        }
+        let own = self.own.as_slice();
+        let mut i = own.partition_point(|r| r.end <= run.start);
+        let mut at = run.start;
+        while at < run.end {
+            match own.get(i) {
+                Some(r) if r.start <= at => at = r.end,
+                _ => return false,
+            }
+            i += 1;
+        }
+        true
+    }
+
+    /// Puts back which pages of a range were written. Those that have no memory
+    /// are not doubtful the next time, where there is a page table to say so.
+    fn look_closely(
+        &mut self,
+        known: &[Area],
+        range: Run,
+        grown: &mut Option<u64>,
+    ) -> Result<u64, Errno> {
+        let mut count = 0;
+        if range.is_empty() {
+            return Ok(0);
+        }
+        let mut room = [Run::default(); 64];
+        let (map, from, to) = (self.map, range.start, range.end);
+        scan_all(map, Look::Written, from, to, &mut room, |run| {
+            count += self.put_back_written(known, run, grown)?;
+            Ok(())
+        })?;
+        pages::scan(map, Look::Protect, from, to, &mut [])?;
         Ok(count)
     }
 

@@ -36,6 +36,12 @@ pub(crate) struct Run {
     pub(crate) what: u64,
 }
 
+impl Run {
+    pub(crate) fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
 fn ioctl<T>(file: i32, request: u64, arg: *mut T) -> Result<u64, Errno> {
     // SAFETY: each request below has a structure of the size that it says.
     unsafe { call(libc::SYS_ioctl, [file as u64, request, arg as u64, 0, 0, 0]) }
@@ -62,13 +68,18 @@ pub(crate) fn protect(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Look {
+    /// Pages that were written, or may have been: some of them never had memory.
+    /// The kernel has a short way for this, and this alone: a tenth of the time.
+    Touched,
     /// Pages that were written.
     Written,
-    /// Pages that are there; they count as not written from now on.
+    /// Pages that are there; they count as not written from now on, and those that
+    /// page tables have room for beside them as not touched.
     Protect,
     /// Pages with bytes of the context's own.
     Own,
-    /// Pages that are nowhere.
+    /// Pages with no bytes of the context's own any more, and some that may have
+    /// them: a page of a file that was protected and is gone looks swapped out.
     Missing,
 }
 
@@ -83,12 +94,15 @@ pub(crate) fn scan(
     use is::{FILE, PRESENT, SWAPPED, WRITTEN, ZERO};
     // flags, inverted, all of these, any of these
     let (flags, inverted, mask, any) = match look {
-        Look::Written => (0, 0, WRITTEN, 0),
+        Look::Touched => (0, 0, WRITTEN, 0),
+        // What never had memory counts as written by the mask alone.
+        Look::Written => (0, 0, WRITTEN, PRESENT | SWAPPED),
         Look::Protect => (WP_MATCHING, 0, 0, PRESENT | SWAPPED),
-        Look::Own => (0, FILE, FILE, PRESENT | SWAPPED),
-        Look::Missing => (0, PRESENT | SWAPPED, PRESENT | SWAPPED, 0),
+        Look::Own => (0, FILE | ZERO, FILE | ZERO, PRESENT | SWAPPED),
+        Look::Missing => (0, PRESENT, 0, PRESENT | FILE | ZERO),
     };
     let wanted = match look {
+        Look::Touched => WRITTEN,
         Look::Written => WRITTEN | FILE | ZERO,
         _ => PRESENT,
     };
