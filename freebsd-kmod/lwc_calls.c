@@ -28,6 +28,7 @@
 #include "lwc_vm.h"
 
 #include <sys/jail.h>
+#include <sys/mman.h>
 #include <sys/resourcevar.h>
 #include <sys/signalvar.h>
 #include <sys/syscall.h>
@@ -80,7 +81,7 @@
 const uint8_t lwc_calls[LWC_NCALLS] = {
 	K(syscall), K(mount), K(unmount), K(acct), K(reboot),
 	K(freebsd11_vadvise), K(swapon), K(settimeofday), K(adjtime),
-	K(quotactl), K(nlm_syscall), K(nfssvc), K(sysarch), K(ntp_adjtime),
+	K(quotactl), K(nlm_syscall), K(nfssvc), K(ntp_adjtime),
 	K(__syscall), K(shmdt), K(clock_settime), K(ktimer_gettime),
 	K(ktimer_getoverrun), K(ffclock_getcounter), K(ffclock_setestimate),
 	K(ffclock_getestimate), K(kldload), K(kldunload), K(aio_return),
@@ -89,7 +90,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	K(getcontext), K(setcontext), K(swapcontext), K(freebsd13_swapoff),
 	K(freebsd10__umtx_lock), K(freebsd10__umtx_unlock), K(thr_suspend),
 	K(thr_wake), K(kldunloadf), K(audit), K(auditon), K(auditctl),
-	K(_umtx_op), K(thr_set_name), K(jail_remove), K(rctl_get_racct),
+	K(_umtx_op), K(jail_remove), K(rctl_get_racct),
 	K(rctl_get_rules), K(rctl_get_limits), K(rctl_add_rule),
 	K(rctl_remove_rule), K(sigfastblock), K(rpctls_syscall), K(swapoff),
 	K(membarrier), K(exterrctl), K(jail_remove_jd),
@@ -163,12 +164,12 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(read), MP(write), MP(getpid), MP(getuid), MP(geteuid), MP(sendmsg),
 	MP(recvfrom), MP(sendto), MP(getpeername), MP(getsockname), MP(access),
 	MP(getppid), MP(getegid), MP(getgid), MP(readlink), MP(msync),
-	MP(munmap), MP(mprotect), MP(madvise), MP(mincore), MP(getpgrp),
+	MP(munmap), MP(mprotect), MP(madvise), MP(getpgrp),
 	MP(getitimer), MP(getdtablesize), MP(select), MP(fsync),
 	MP(getpriority), MP(gettimeofday), MP(getrusage), MP(getsockopt),
 	MP(setsockopt), MP(connect), MP(shutdown), MP(readv), MP(writev),
 	MP(getrlimit), MP(poll), MP(clock_gettime), MP(clock_getres),
-	MP(nanosleep), MP(clock_nanosleep), MP(minherit), MP(issetugid),
+	MP(nanosleep), MP(clock_nanosleep), MP(issetugid),
 	MP(preadv), MP(pwritev), MP(pread), MP(pwrite), MP(lseek),
 	MP(truncate), MP(ftruncate), MP(sched_yield), MP(getpgid), MP(getsid),
 	MP(getresuid), MP(getresgid), MP(sigpending), MP(getrandom), MP(fstat),
@@ -176,13 +177,13 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(cap_getmode), MP(sched_getcpu), MP(faccessat),
 	KP(sigaltstack), KP(sigprocmask), KP(sigreturn), KP(sigtimedwait),
 	KP(sigwaitinfo), KP(sigwait), KP(thr_self), KP(pselect), KP(ppoll),
-	MLP(break), MLP(mmap),
+	MLP(break), MLP(mincore), MLP(minherit), MLP(mmap),
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
 	L(thr_new), L(kmq_notify), L(thr_exit), L(aio_fsync), L(jail_set),
-	L(aio_mlock), L(aio_writev),
-	L(aio_readv), L(jail_attach_jd),
+	L(aio_mlock), L(aio_writev), L(aio_readv), L(jail_attach_jd),
+	L(sysarch), L(thr_set_name),
 
 	ML(mlock), ML(mlockall),
 
@@ -191,7 +192,9 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	G(cpuset_setid), G(cpuset_setaffinity), G(cpuset_setdomain),
 	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
-	G(sigqueue), G(abort2), G(thr_kill2), G(procctl),
+	G(sigqueue), G(abort2), G(thr_kill2),
+
+	[SYS_procctl] = LWC_KNOWN | LWC_GUARDED | LWC_LOOK,
 
 	MG(kill), MG(ioctl), MG(setrlimit), MG(__sysctl),
 	MG(__sysctlbyname),
@@ -369,6 +372,28 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 	case SYS_kmq_notify:
 		/* The process is told for a number, which each table has. */
 		return (sa->args[1] != 0 ? &lwc_sysent_busy : NULL);
+	case SYS_sysarch:
+		/* Tables of the process, which each context would have. */
+		return (lwc_md_sysarch_shared((int)sa->args[0]) ?
+		    &lwc_sysent_busy : NULL);
+	case SYS_minherit:
+		/*
+		 * Such memory is not a copy in what is made of a context: it
+		 * would outlive its rollback, and be in two at a time.  The
+		 * kernel looks at a char of the argument.
+		 */
+		return (!root && (vm_inherit_t)sa->args[2] ==
+		    VM_INHERIT_SHARE ? &lwc_sysent_busy : NULL);
+	case SYS_mincore:
+		/* Pages that a rollback kept would tell of earlier runs. */
+		return (lp->lp_current->lc_snapshot != NULL ?
+		    &lwc_sysent_perm : NULL);
+	case SYS_procctl:
+		/* Of the process, often for good; no rollback undoes it. */
+		return (root ? NULL : &lwc_sysent_perm);
+	case SYS_aio_mlock:
+		/* How much it locks is not known here. */
+		return (&lwc_sysent_busy);
 	case SYS_profil:
 		/* Counts in the memory of whoever is current. */
 		return (sa->args[3] != 0 ? &lwc_sysent_busy : NULL);
@@ -385,8 +410,9 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		return (lwc_vm_lock_ok(td, lp, sa->args[1]) ? NULL :
 		    &lwc_sysent_nomem);
 	case SYS_mlockall:
-		return (lwc_vm_lock_ok(td, lp,
-		    td->td_proc->p_vmspace->vm_map.size) ? NULL :
+		/* What is mapped later is looked at then: lwc_vm_map_ok(). */
+		return ((sa->args[0] & MCL_CURRENT) == 0 || lwc_vm_lock_ok(td,
+		    lp, td->td_proc->p_vmspace->vm_map.size) ? NULL :
 		    &lwc_sysent_nomem);
 	default:
 		/*

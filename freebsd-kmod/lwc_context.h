@@ -171,6 +171,7 @@ int	lwc_desc_install(struct thread *td, struct lwc_ctx *lc,
 int	lwc_desc_find(struct lwc_proc *lp, struct filedesc *fdp,
 	    struct lwc_ctx *lc, bool clean_only);
 int	lwc_desc_count(struct lwc_proc *lp, struct filedesc *fdp);
+bool	lwc_desc_clean_only(struct thread *td, int fd);
 void	lwc_desc_moved(struct file *fp, struct filedesc *fdp, int fd);
 int	lwc_ctx_get(struct thread *td, int fd, struct lwc_ctx **lcp,
 	    struct lwc_rights **rgp);

@@ -109,6 +109,8 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 		lwc_ctx_rele(to);
 		return (error);
 	}
+	/* By a name for clean contexts nobody gets one for others. */
+	clean_only |= lwc_desc_clean_only(td, (int)argument);
 	lp = to->lc_lp;
 	mtx_lock(&lp->lp_mtx);
 	if (to == whom || to == lp->lp_current || whom == lp->lp_current) {

@@ -324,6 +324,21 @@ lwc_fo_fork(struct filedesc *newfdp, struct file *fp, struct file **fpp,
 	return (error);
 }
 
+/* Is it a name for a switch to a clean context alone? */
+bool
+lwc_desc_clean_only(struct thread *td, int fd)
+{
+	struct file *fp;
+	bool clean_only;
+
+	if (fget(td, fd, &cap_no_rights, &fp) != 0)
+		return (false);
+	clean_only = fp->f_ops == &lwc_fileops &&
+	    ((struct lwc_desc *)fp->f_data)->ld_clean_only;
+	fdrop(fp, td);
+	return (clean_only);
+}
+
 static int
 lwc_fo_stat(struct file *fp, struct stat *sb, struct ucred *cred __unused)
 {

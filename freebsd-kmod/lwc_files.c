@@ -100,7 +100,7 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
     struct filedesc **newp)
 {
 	struct filedesc *new;
-	int error, n;
+	int error, fd, n;
 
 	n = lwc_desc_count(lp, fdp);
 	if (!lwc_user_descriptors(lp->lp_user, n))
@@ -115,8 +115,14 @@ lwc_files_copy(struct thread *td, struct lwc_proc *lp, struct filedesc *fdp,
 	lp->lp_lend = NULL;
 	(void)lwc_user_descriptors(lp->lp_user, -lp->lp_reserved);
 	lp->lp_reserved = 0;
-	/* It takes the first file left out for the lowest free number. */
+	/*
+	 * It takes the first file left out for the lowest free number, and the
+	 * number of a name that was left out, of a dead context, for used.
+	 */
 	new->fd_freefile = MIN(new->fd_freefile, fdp->fd_freefile);
+	for (fd = 0; fd < new->fd_freefile; fd++)
+		if (new->fd_ofiles[fd].fde_file == NULL)
+			new->fd_freefile = fd;
 	error = lwc_desc_count(lp, new) == n ? 0 : ENFILE;
 	LWC_FAIL(files_copy, error);
 	if (error == 0)
@@ -354,12 +360,10 @@ lwc_files_alike(struct lwc_proc *lp, struct filedesc *fdp,
 		b = fd < twin->fd_nfiles ? &twin->fd_ofiles[fd] : NULL;
 		if (a != NULL && a->fde_file == NULL)
 			a = NULL;
-		if (b != NULL && b->fde_file == NULL)
+		/* A copy has no names of the dead, and no table keeps them. */
+		if (b != NULL && (b->fde_file == NULL || lwc_fde_dead(b)))
 			b = NULL;
 		if (a == NULL && b == NULL)
-			continue;
-		/* A copy of the dead is nothing. */
-		if (b == NULL && lwc_fde_dead(a))
 			continue;
 		if (a == NULL || b == NULL || !lwc_fdes_alike(a, b))
 			return (false);

@@ -49,10 +49,21 @@ static bool lwc_md_keys(struct pmap *pmap);
 /*
  * The page at this address of a space that nobody is in: was it written to
  * since it was mapped, or last asked for?  Then it is not any more, as from
- * the next pmap_invalidate_all() on.  False as well if it is not mapped there,
- * or in no simple way.
+ * the next pmap_invalidate_all() on.
  */
-bool	lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, struct vm_page *m);
+enum lwc_md_written {
+	LWC_MD_NOT_WRITTEN,
+	LWC_MD_WRITTEN,
+	LWC_MD_NOT_MAPPED	/* there, or in no simple way */
+};
+enum lwc_md_written lwc_md_page_clean(struct pmap *pmap, vm_offset_t va,
+	    struct vm_page *m);
+
+/* Does this operation of sysarch(2) change what all contexts have? */
+bool	lwc_md_sysarch_shared(int op);
+
+/* Do two pages have the same contents? */
+bool	lwc_md_page_same(struct vm_page *m, struct vm_page *other);
 
 /* Put the calling thread's user state into the save area. */
 void	lwc_md_save(struct thread *td, struct lwc_md *md);

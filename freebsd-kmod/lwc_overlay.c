@@ -66,6 +66,25 @@ lwc_overlay_sane(const struct lwc_specs *sp, bool self)
 	return (true);
 }
 
+/*
+ * For the next rollback: the source's map or table may change, also if this
+ * fails later.  What is shared the caller can write to, so the source is clean
+ * no more.
+ */
+static void
+lwc_overlay_note(struct lwc_proc *lp, struct lwc_ctx *src,
+    const struct lwc_specs *sp)
+{
+	int i;
+
+	mtx_lock(&lp->lp_mtx);
+	src->lc_changed = true;
+	for (i = 0; i < sp->sp_n; i++)
+		if ((sp->sp_spec[i].flags & LWC_SHARE) != 0)
+			src->lc_clean = false;
+	mtx_unlock(&lp->lp_mtx);
+}
+
 /* The caller's rights over the source are rg; without one it removes. */
 static int
 lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
@@ -80,6 +99,8 @@ lwc_overlay(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *src,
 	LWC_FAIL(cred, error);
 	if (error != 0)
 		return (error);
+	if (src != NULL)
+		lwc_overlay_note(lp, src, sp);
 	fs = NULL;
 	st = NULL;
 	error = lwc_vm_stage(lp, src == NULL ? NULL : src->lc_vm, sp,

@@ -472,6 +472,8 @@ lwc_sendsig(struct lwc_proc *lp, const struct sysentvec *orig, sig_t catcher,
 		SIGSETNAND(ps->ps_catchmask[_SIG_IDX(sig)], lwc_faults);
 		if (SIGISMEMBER(lwc_faults, sig))
 			SIGADDSET(ps->ps_signodefer, sig);
+		/* Actions are not what they were at a snapshot. */
+		lc->lc_called = true;
 		ok = SIGISMEMBER(ps->ps_sigonstack, sig);
 		mtx_unlock(&ps->ps_mtx);
 		PROC_UNLOCK(p);

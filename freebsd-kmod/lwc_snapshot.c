@@ -147,8 +147,14 @@ lwc_snapshot_fill(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *lc,
 	error = lwc_vm_twin(lc->lc_vm, &sn->sn_vm);
 	if (error != 0)
 		return (error);
-	/* It never runs: a copy of the page table is of no use. */
+	/*
+	 * It never runs: a copy of the page table is of no use, but for locked
+	 * pages, which are counted there.
+	 */
 	lwc_vm_unmap(sn->sn_vm);
+	error = lwc_vm_lock_alike(sn->sn_vm, lc->lc_vm);
+	if (error != 0)
+		return (error);
 	error = lwc_snapshot_files(td, lp, lc, sn);
 	if (error != 0)
 		return (error);

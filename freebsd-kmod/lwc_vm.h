@@ -51,7 +51,8 @@ int	lwc_vm_snapshot(struct vm_map *src, struct vm_map *dst,
 #define	LWC_SEEN	16
 struct lwc_seen {
 	struct vmspace	*se_vm;		/* NULL: all is to be looked at */
-	u_int		se_timestamp;	/* of its map */
+	u_int		se_timestamp;	/* of its map, ... */
+	sbintime_t	se_time;	/* ... and when that was */
 	int		se_n;
 	struct {
 		vm_map_entry_t	se_entry;	/* has private pages */
@@ -62,6 +63,7 @@ struct lwc_seen {
 /* lwc_vm_rollback.c */
 int	lwc_vm_twin(struct vmspace *vm, struct vmspace **twinp);
 void	lwc_vm_unmap(struct vmspace *vm);
+int	lwc_vm_lock_alike(struct vmspace *vm, struct vmspace *like);
 int	lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc,
 	    struct vmspace *twin, struct lwc_seen *se, uint64_t *pagesp);
 

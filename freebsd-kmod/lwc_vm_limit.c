@@ -23,7 +23,6 @@
 #include "lwc_snapshot.h"
 #include "lwc_vm.h"
 
-#include <sys/priv.h>
 #include <sys/resourcevar.h>
 
 #include <vm/vm_param.h>
@@ -152,13 +151,15 @@ lwc_vm_break_ok(struct thread *td, struct lwc_proc *lp, vm_offset_t end)
 	return (true);
 }
 
-/* May it lock so many bytes more? */
+/*
+ * May it lock so many bytes more?  As in mlock(2), privilege is no way past the
+ * limit: every user may lock memory (security.bsd.unprivileged_mlock).
+ */
 bool
 lwc_vm_lock_ok(struct thread *td, struct lwc_proc *lp, uint64_t len)
 {
 
-	return (lwc_vm_fits(td, lp, RLIMIT_MEMLOCK, LWC_WIRED, len) ||
-	    priv_check(td, PRIV_VM_MLOCK) == 0);
+	return (lwc_vm_fits(td, lp, RLIMIT_MEMLOCK, LWC_WIRED, len));
 }
 
 /* May there be a snapshot of this space? */
@@ -166,10 +167,13 @@ bool
 lwc_vm_twin_ok(struct thread *td, struct lwc_proc *lp,
     const struct vmspace *vm)
 {
+	uint64_t wired;
 
+	wired = lwc_vm_amount(vm, LWC_WIRED);
 	return (lwc_vm_grow_ok(td, lp, vm->vm_map.size) &&
 	    lwc_vm_fits(td, lp, RLIMIT_DATA, LWC_DATA,
-	    ctob((uint64_t)vm->vm_dsize)));
+	    ctob((uint64_t)vm->vm_dsize)) &&
+	    (wired == 0 || lwc_vm_lock_ok(td, lp, wired)));
 }
 
 /*

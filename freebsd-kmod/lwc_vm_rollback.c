@@ -29,6 +29,12 @@
  * may still look at it: its map is locked while it is gone through, and a page
  * that somebody holds (wired) or works on (busy) makes its entry a different
  * one.
+ *
+ * Memory that was locked (mlock(2)) when the twin was made is locked in the twin
+ * as well, so that no copy of it gets to a swap device.  A fork copies such
+ * memory at once if it can be written to: the twin has pages of its own, of which
+ * those that differ are copied back.  Any other difference in locked memory has
+ * the space made anew.
  */
 
 #include "lwc_context.h"
@@ -66,9 +72,22 @@ lwc_entry_heirless(vm_map_entry_t entry)
 }
 
 /*
+ * Can the memory be in a twin as it is here?  Not if it is to be locked as soon
+ * as it is mapped, or is locked and cannot be read, or is held by somebody else
+ * than mlock(2).
+ */
+static bool
+lwc_entry_twins(vm_map_entry_t entry)
+{
+
+	return (entry->wired_count == 0 || (entry->wired_count == 1 &&
+	    (entry->eflags & MAP_ENTRY_USER_WIRED) != 0 &&
+	    (entry->protection & (VM_PROT_READ | VM_PROT_EXECUTE)) != 0));
+}
+
+/*
  * Have the next vmspace_fork() copy all there is; lwc_heirs_restore() takes
- * that back.  EINVAL: there is locked memory, of which a fork makes memory
- * that is not.
+ * that back.  EINVAL: there is what a twin cannot have.
  */
 static int
 lwc_heirs_prepare(vm_map_t map, struct lwc_heirlesses *hs)
@@ -85,8 +104,7 @@ lwc_heirs_prepare(vm_map_t map, struct lwc_heirlesses *hs)
 		if ((map->flags & MAP_WIREFUTURE) != 0)
 			error = EINVAL;
 		VM_MAP_ENTRY_FOREACH(entry, map) {
-			if (entry->wired_count != 0 ||
-			    (entry->eflags & MAP_ENTRY_USER_WIRED) != 0)
+			if (!lwc_entry_twins(entry))
 				error = EINVAL;
 			n += lwc_entry_heirless(entry);
 		}
@@ -198,6 +216,49 @@ lwc_vm_unmap(struct vmspace *vm)
 	    vm_map_max(&vm->vm_map));
 }
 
+/*
+ * The first entry of locked memory that begins where the last one ended, or
+ * beyond.
+ */
+static bool
+lwc_locked_next(vm_map_t map, vm_offset_t *startp, vm_offset_t *endp)
+{
+	vm_map_entry_t entry;
+	bool found;
+
+	vm_map_lock_read(map);
+	if (!vm_map_lookup_entry(map, *endp, &entry))
+		entry = vm_map_entry_succ(entry);
+	while (entry != &map->header && entry->wired_count == 0)
+		entry = vm_map_entry_succ(entry);
+	found = entry != &map->header;
+	if (found) {
+		*startp = entry->start;
+		*endp = entry->end;
+	}
+	vm_map_unlock_read(map);
+	return (found);
+}
+
+/*
+ * Lock what is locked in another space, of which this one is a copy that nobody
+ * else has.  ENOMEM: there is too much of it.
+ */
+int
+lwc_vm_lock_alike(struct vmspace *vm, struct vmspace *like)
+{
+	vm_offset_t end, start;
+	int error;
+
+	error = 0;
+	LWC_FAIL(lock_alike, error);
+	start = end = 0;
+	while (error == 0 && lwc_locked_next(&like->vm_map, &start, &end))
+		error = vm_mmap_to_errno(vm_map_wire(&vm->vm_map, start, end,
+		    VM_MAP_WIRE_USER | VM_MAP_WIRE_NOHOLES));
+	return (error == 0 ? 0 : ENOMEM);
+}
+
 /* What a fork makes of an entry, or a write does, and no program sees. */
 #define	LWC_TWIN_FLAGS	(MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY |		\
 	    MAP_ENTRY_WRITECNT)
@@ -212,7 +273,7 @@ lwc_entry_alike(vm_map_entry_t c, vm_map_entry_t t)
 	    c->max_protection == t->max_protection &&
 	    c->inheritance == t->inheritance &&
 	    ((c->eflags ^ t->eflags) & ~LWC_TWIN_FLAGS) == 0 &&
-	    c->wired_count == 0);
+	    c->wired_count == t->wired_count);
 }
 
 /* And nothing was written to it? */
@@ -307,33 +368,30 @@ struct lwc_undo {
 /*
  * A page that was written to since the last time is likely to be written to
  * the next time: it stays, mapped as it is, and gets the contents of the page
- * behind it.  It is clean then: it may be thrown away at any time, and is if
- * it was not written to by the next rollback.  False: it is not one of these.
+ * behind it.  It goes if it was not written to by the next rollback.  It stays
+ * dirty as well: the page behind it need not be there for ever (a fork, another
+ * snapshot or a fault may have the kernel pass over the object behind, now that
+ * this one has all its pages), and then this one is the only copy.
  */
 static bool
-lwc_page_copy_back(struct lwc_undo *un, vm_object_t object, vm_page_t m,
-    vm_offset_t va)
+lwc_page_copy_back(struct lwc_undo *un, vm_object_t object, vm_page_t m)
 {
 	vm_object_t behind;
 	vm_page_t from;
-	bool written, zero;
+	bool zero;
 
 	if (un->un_kept >= LWC_KEPT_PAGES)
 		return (false);
 	behind = lwc_page_behind(object, m->pindex, &from, &zero);
 	if (behind == NULL && !zero)
 		return (false);
-	written = lwc_md_page_clean(un->un_pmap, va, m);
-	if (written && zero)
+	if (zero)
 		pmap_zero_page(m);
-	else if (written)
+	else
 		pmap_copy_page(from, m);
 	if (behind != NULL)
 		VM_OBJECT_RUNLOCK(behind);
-	if (!written)
-		return (false);
-	vm_page_undirty(m);
-	un->un_flush = true;
+	vm_page_dirty(m);
 	un->un_kept++;
 	return (true);
 }
@@ -346,6 +404,7 @@ static bool
 lwc_page_undo(struct lwc_undo *un, struct pctrie_iter *pages,
     vm_object_t object, vm_page_t m, vm_offset_t va, bool keep)
 {
+	enum lwc_md_written written;
 
 	if (vm_page_tryxbusy(m) == 0)
 		return (false);
@@ -353,19 +412,77 @@ lwc_page_undo(struct lwc_undo *un, struct pctrie_iter *pages,
 		vm_page_xunbusy(m);
 		return (false);
 	}
-	if (keep && lwc_page_copy_back(un, object, m, va)) {
-		un->un_pages++;
+	written = lwc_md_page_clean(un->un_pmap, va, m);
+	if (written == LWC_MD_WRITTEN)
+		un->un_flush = true;
+	if (written == LWC_MD_NOT_MAPPED)
+		vm_page_test_dirty(m);
+	un->un_pages += written == LWC_MD_WRITTEN ||
+	    (written == LWC_MD_NOT_MAPPED && m->dirty != 0);
+	if (keep && written == LWC_MD_WRITTEN &&
+	    lwc_page_copy_back(un, object, m)) {
 		vm_page_xunbusy(m);
 		return (true);
 	}
-	vm_page_test_dirty(m);
-	un->un_pages += m->dirty != 0;
 	if (!vm_page_try_remove_all(m)) {
 		vm_page_xunbusy(m);
 		return (false);
 	}
 	vm_page_iter_free(pages, m);
 	return (true);
+}
+
+/*
+ * A locked page that the twin has a copy of, which is locked as well: nobody
+ * but the twin has that one.  False: it is a strange one.
+ */
+static bool
+lwc_page_copy_locked(struct lwc_undo *un, vm_page_t m, vm_page_t from)
+{
+
+	if (m == NULL || from == NULL || !vm_page_all_valid(from) ||
+	    !vm_page_wired(from) || vm_page_tryxbusy(m) == 0)
+		return (false);
+	if (!vm_page_all_valid(m) || !vm_page_wired(m)) {
+		vm_page_xunbusy(m);
+		return (false);
+	}
+	if (!lwc_md_page_same(m, from)) {
+		pmap_copy_page(from, m);
+		vm_page_dirty(m);
+		un->un_pages++;
+	}
+	vm_page_xunbusy(m);
+	return (true);
+}
+
+/* Undo what was written to locked memory.  False: it is a strange one. */
+static bool
+lwc_entry_undo_locked(vm_map_entry_t c, vm_map_entry_t t,
+    struct lwc_undo *un)
+{
+	vm_object_t object, other;
+	vm_pindex_t i, n;
+	bool done;
+
+	object = c->object.vm_object;
+	other = t->object.vm_object;
+	if (object == NULL || other == NULL || object == other ||
+	    t->inheritance == VM_INHERIT_SHARE)
+		return (false);
+	n = atop(c->end - c->start);
+	VM_OBJECT_WLOCK(object);
+	VM_OBJECT_RLOCK(other);
+	done = object->ref_count == 1 && other->ref_count == 1 &&
+	    (object->flags & (OBJ_ANON | OBJ_DEAD)) == OBJ_ANON &&
+	    (other->flags & (OBJ_ANON | OBJ_DEAD)) == OBJ_ANON;
+	for (i = 0; i < n && done; i++)
+		done = lwc_page_copy_locked(un,
+		    vm_page_lookup(object, OFF_TO_IDX(c->offset) + i),
+		    vm_page_lookup(other, OFF_TO_IDX(t->offset) + i));
+	VM_OBJECT_RUNLOCK(other);
+	VM_OBJECT_WUNLOCK(object);
+	return (done);
 }
 
 /* Undo what was written to an entry.  False: it is a strange one. */
@@ -378,6 +495,8 @@ lwc_entry_undo(vm_map_entry_t c, vm_map_entry_t t, struct lwc_undo *un)
 	vm_pindex_t end, start;
 	bool done, swapped;
 
+	if (c->wired_count != 0)
+		return (lwc_entry_undo_locked(c, t, un));
 	object = c->object.vm_object;
 	if (object == NULL)
 		return (false);
@@ -615,6 +734,30 @@ lwc_regions_put(vm_map_t map, vm_map_t twin, const struct lwc_region *re,
 	return (true);
 }
 
+/*
+ * The map's timestamp counts how often it was locked, in 32 bits, and a context
+ * can have that done as often as it likes.  In a few seconds it cannot do so
+ * 2^32 times.
+ */
+#define	LWC_SEEN_TIME	(4 * SBT_1S)
+
+static void
+lwc_seen_stamp(struct lwc_seen *se, const struct vmspace *vm)
+{
+
+	se->se_timestamp = vm->vm_map.timestamp;
+	se->se_time = getsbinuptime();
+}
+
+/* Is what was seen all that there can be? */
+static bool
+lwc_seen_holds(const struct lwc_seen *se, const struct vmspace *vm)
+{
+
+	return (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp &&
+	    getsbinuptime() - se->se_time < LWC_SEEN_TIME);
+}
+
 /* Undo what was done to a space, in place.  False: it is a strange one. */
 static bool
 lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
@@ -629,20 +772,19 @@ lwc_vm_undo(struct vmspace *vm, struct vmspace *twin, struct lwc_seen *se,
 		return (false);
 	n = 1;
 	vm_map_lock_read(&vm->vm_map);
-	if (se->se_vm == vm && se->se_timestamp == vm->vm_map.timestamp &&
-	    lwc_vm_undo_seen(se, &un))
+	if (lwc_seen_holds(se, vm) && lwc_vm_undo_seen(se, &un))
 		n = 0;
 	vm_map_unlock_read(&vm->vm_map);
 	if (n != 0) {
 		vm_map_lock(&vm->vm_map);
 		n = lwc_vm_undo_all(vm, twin, se, &un, re);
-		se->se_timestamp = vm->vm_map.timestamp;
+		lwc_seen_stamp(se, vm);
 		vm_map_unlock(&vm->vm_map);
 	}
 	if (n > 0 && lwc_regions_put(&vm->vm_map, &twin->vm_map, re, n)) {
 		vm_map_lock(&vm->vm_map);
 		n = lwc_vm_undo_all(vm, twin, se, &un, re);
-		se->se_timestamp = vm->vm_map.timestamp;
+		lwc_seen_stamp(se, vm);
 		vm_map_unlock(&vm->vm_map);
 	}
 	if (un.un_flush)
@@ -670,6 +812,11 @@ lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc, struct vmspace *twin,
 	error = lwc_vm_twin(twin, &new);
 	if (error != 0)
 		return (error);
+	error = lwc_vm_lock_alike(new, twin);
+	if (error != 0) {
+		vmspace_free(new);
+		return (error);
+	}
 	mtx_lock(&lp->lp_mtx);
 	lc->lc_vm = new;
 	mtx_unlock(&lp->lp_mtx);

@@ -49,6 +49,7 @@
 #include <machine/pcb.h>
 #include <machine/psl.h>
 #include <machine/sigframe.h>
+#include <machine/sysarch.h>
 #include <machine/vmparam.h>
 
 #include "../lwc_machdep.h"
@@ -141,15 +142,15 @@ lwc_md_result(struct thread *td, int error, int64_t value, int64_t second)
  * The tables are those of user space, four levels or five; their pages are
  * there as long as the pmap is locked.
  */
-bool
+enum lwc_md_written
 lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, vm_page_t m)
 {
-	const uint64_t leaf = X86_PG_V | X86_PG_RW | X86_PG_M;
+	const uint64_t leaf = X86_PG_RW | X86_PG_M;
+	enum lwc_md_written written;
 	uint64_t entry, *table;
 	int shift;
-	bool written;
 
-	written = false;
+	written = LWC_MD_NOT_MAPPED;
 	PMAP_LOCK(pmap);
 	table = pmap->pm_pmltop;
 	for (shift = la57 != 0 ? PML5SHIFT : PML4SHIFT; shift > PAGE_SHIFT;
@@ -162,13 +163,34 @@ lwc_md_page_clean(struct pmap *pmap, vm_offset_t va, vm_page_t m)
 	if (shift == PAGE_SHIFT) {
 		table += (va >> PAGE_SHIFT) & (NPTEPG - 1);
 		entry = *table;
-		written = (entry & leaf) == leaf &&
-		    (entry & PG_FRAME) == VM_PAGE_TO_PHYS(m);
-		if (written)
+		if ((entry & X86_PG_V) == 0 ||
+		    (entry & PG_FRAME) != VM_PAGE_TO_PHYS(m)) {
+			;
+		} else if ((entry & leaf) == leaf) {
+			written = LWC_MD_WRITTEN;
 			atomic_clear_long(table, X86_PG_M);
+		} else {
+			written = LWC_MD_NOT_WRITTEN;
+		}
 	}
 	PMAP_UNLOCK(pmap);
 	return (written);
+}
+
+/* Segment descriptors and I/O ports are not exchanged at a switch. */
+bool
+lwc_md_sysarch_shared(int op)
+{
+
+	return (op == I386_SET_LDT || op == I386_SET_IOPERM);
+}
+
+bool
+lwc_md_page_same(vm_page_t m, vm_page_t other)
+{
+
+	return (memcmp((void *)PHYS_TO_DMAP(VM_PAGE_TO_PHYS(m)),
+	    (void *)PHYS_TO_DMAP(VM_PAGE_TO_PHYS(other)), PAGE_SIZE) == 0);
 }
 
 /* The places that sendsig() writes to: see there. */

@@ -142,6 +142,7 @@ CASE(hold_deadline_vfork,
 	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
 	if (fd == LWC_SWITCHED) {
 		if (vfork() == 0) {
+			word[1] = 1;
 			while (word[0] == 0)
 				usleep(10000);
 			_exit(0);
@@ -149,7 +150,10 @@ CASE(hold_deadline_vfork,
 		for (;;)
 			continue;
 	}
-	times_out(fd, 50);
+	/* It may take longer to have a child. */
+	do
+		times_out(fd, 50);
+	while (word[1] == 0);
 	word[0] = 1;
 	REQUIRE(wait(NULL) > 0);
 }
@@ -163,6 +167,7 @@ CASE(hold_deadline_spawn, "Nor does rfork(2) with RFSPAWN.")
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		if (rfork(RFSPAWN) == 0) {
+			word[1] = 1;
 			while (word[0] == 0)
 				usleep(10000);
 			_exit(0);
@@ -170,7 +175,10 @@ CASE(hold_deadline_spawn, "Nor does rfork(2) with RFSPAWN.")
 		for (;;)
 			continue;
 	}
-	times_out(fd, 50);
+	/* It may take longer to have a child. */
+	do
+		times_out(fd, 50);
+	while (word[1] == 0);
 	word[0] = 1;
 	REQUIRE(wait(NULL) > 0);
 }

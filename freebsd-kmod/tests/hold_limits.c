@@ -352,6 +352,48 @@ CASE(hold_limits_of_the_sum_overlaid,
 	REQUIRE(lwOverlay(fd, &s, 1) == 0);
 }
 
+#define	LOCKED	4
+static char *to_lock;
+
+/* Lock so many pages of memory, from a place on; 0 or an errno. */
+static uint64_t
+locks_pages(uint64_t n)
+{
+
+	if (n == 0)
+		return ((uint64_t)munlock(to_lock, 2 * LOCKED * PAGE));
+	if (n == ~0ULL)
+		return (mlockall(MCL_CURRENT) == 0 ? 0 : (uint64_t)errno);
+	return (mlock(to_lock, n * PAGE) == 0 ? 0 : (uint64_t)errno);
+}
+
+CASE(hold_limits_of_the_sum_locked,
+    "RLIMIT_MEMLOCK holds for the sum at mlock(2) and mlockall(2), for root, "
+    "too.")
+{
+	struct rlimit rl;
+	int one, other;
+
+	to_lock = mmap(NULL, 2 * LOCKED * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_ANON | MAP_PRIVATE, -1, 0);
+	REQUIRE(to_lock != MAP_FAILED);
+	one = servant(locks_pages, 0);
+	other = servant(locks_pages, 0);
+	REQUIRE(getrlimit(RLIMIT_MEMLOCK, &rl) == 0);
+	rl.rlim_cur = 2 * LOCKED * PAGE;
+	SKIP_UNLESS(setrlimit(RLIMIT_MEMLOCK, &rl) == 0, "cannot lock memory");
+	SKIP_UNLESS(ask(one, LOCKED) == 0, "cannot lock memory");
+	REQUIRE(ask(other, LOCKED) == 0);
+	REQUIRE(ask(other, LOCKED + 1) == ENOMEM);
+	REQUIRE(ask(other, ~0ULL) == ENOMEM);
+	REQUIRE(locks_pages(1) == ENOMEM);
+	REQUIRE(ask(one, 0) == 0);
+	/* The kernel counts what is locked already once more. */
+	REQUIRE(ask(other, 0) == 0);
+	REQUIRE(ask(other, 2 * LOCKED - 1) == 0);
+	REQUIRE(locks_pages(1) == 0);
+}
+
 /* As an ordinary user, who is subject to limits. */
 static void
 as_user(void)

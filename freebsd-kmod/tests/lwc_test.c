@@ -107,6 +107,55 @@ gogo(int to, struct visit *v, uint64_t w0, uint64_t w1)
 }
 
 int
+snapshot(int fd)
+{
+
+	return (lwControl(fd, LWC_CONTROL_SNAPSHOT, 0));
+}
+
+int
+rollback(int fd)
+{
+
+	return (lwControl(fd, LWC_CONTROL_ROLLBACK, 0));
+}
+
+int
+servant(uint64_t (*f)(uint64_t), int flags)
+{
+	struct visit v;
+	uint64_t answer;
+	int fd;
+
+	fd = create(&v, NULL, 0, flags);
+	if (fd != LWC_SWITCHED) {
+		gogo(fd, &v, 0, 0);
+		return (fd);
+	}
+	for (answer = 0;;) {
+		go(v.src, &v, answer, 0);
+		answer = f(v.a[0]);
+	}
+}
+
+uint64_t
+ask(int fd, uint64_t what)
+{
+	struct visit v;
+
+	gogo(fd, &v, what, 0);
+	return (v.a[0]);
+}
+
+void
+fail_point(const char *name, const char *value)
+{
+
+	SKIP_UNLESS(sysctlbyname(name, NULL, NULL, value, strlen(value)) == 0,
+	    "no fail points");
+}
+
+int
 go_until(int to, uint64_t until, struct visit *v, uint64_t w0)
 {
 	uint64_t w[2] = { w0, until };

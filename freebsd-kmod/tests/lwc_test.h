@@ -83,6 +83,18 @@ int	go(int to, struct visit *v, uint64_t w0, uint64_t w1);
 /* The same and insist on having been switched back to. */
 void	gogo(int to, struct visit *v, uint64_t w0, uint64_t w1);
 
+/* Rollback (clause 10): lwControl() of a context, and a context to do it to. */
+int	snapshot(int fd);
+int	rollback(int fd);
+/*
+ * A context that runs a function each time somebody switches to it, and answers
+ * with what that returned.  It has been entered once.
+ */
+int	servant(uint64_t (*f)(uint64_t), int flags);
+uint64_t ask(int fd, uint64_t what);
+/* Set a fail point, see fail(9), or skip the case where there is none. */
+void	fail_point(const char *name, const char *value);
+
 /* The same with a deadline: one word, and the time. */
 int	go_until(int to, uint64_t until, struct visit *v, uint64_t w0);
 uint64_t after(uint64_t ms);		/* so long from now, for go_until() */

@@ -8,13 +8,12 @@
 
 use crate::error::{Error, Result};
 use nix::errno::Errno;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// A context, as the current one knows it: a descriptor of its table that
 /// somebody else keeps open.
@@ -47,7 +46,8 @@ use std::sync::Once;
 /// # Ok::<(), lwc::Error>(())
 /// ```
 ///
-/// It does not leave its thread: a context belongs to a process with one.
+/// It does not leave its thread: a context belongs to a process with one. What
+/// another thread closes all the same, by its number, is closed for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle {
     fd: RawFd,
@@ -63,7 +63,7 @@ impl Handle {
     pub(crate) fn of(fd: RawFd) -> Self {
         Self {
             fd,
-            nth: with(|all| all.nth(fd)),
+            nth: NUMBERS.nth(fd),
             here: PhantomData,
         }
     }
@@ -102,29 +102,18 @@ impl Handle {
 
     #[inline]
     fn is_open(self) -> bool {
-        with(|all| all.nth(self.fd)) == self.nth
+        NUMBERS.nth(self.fd) == self.nth
     }
 
     /// One more owner of the descriptor.
     pub(crate) fn own(self) {
-        if self.is_open() {
-            with(|all| all.used(self.fd).owners += 1);
-        }
+        NUMBERS.own(self.fd, self.nth);
     }
 
     /// One owner less. Whether that was the last: then the number is nobody's,
     /// and to be closed, if `close`.
     pub(crate) fn disown(self, close: bool) -> bool {
-        if !self.is_open() {
-            return false;
-        }
-        with(|all| {
-            let used = all.used(self.fd);
-            used.owners = used.owners.saturating_sub(1);
-            let last = used.owners == 0 && close;
-            used.closed += u32::from(last);
-            last
-        })
+        NUMBERS.disown(self.fd, self.nth, close)
     }
 }
 
@@ -134,126 +123,207 @@ fn closed(call: &'static str, fd: RawFd) -> Error {
     Error::new(call, Errno::EBADF, what)
 }
 
-/// A number that had an owner.
-#[derive(Clone, Copy, Default)]
-struct Used {
-    /// How often it was closed.
-    closed: u32,
-    /// How many [`Context`](crate::Context)s have it.
-    owners: u32,
+/// What became of the numbers, in the whole process: any thread may close one.
+static NUMBERS: Numbers = Numbers::new();
+
+/// What became of numbers. All of it is read and changed without a lock, and is
+/// in order in a process that was forked at any moment.
+struct Numbers {
+    /// Pages of the numbers that handles were made of, by the numbers' higher bits.
+    pages: [AtomicPtr<Page>; LISTS],
+    /// How often the current context was made without all the numbers of whoever
+    /// it is a copy of.
+    all_left_out: AtomicU32,
 }
 
-/// Numbers below are looked up in an array.
-const LOW: usize = 1 << 12;
+const LISTS: usize = 256;
 
-/// What became of the numbers. Nothing in it ever decreases but the owners: a
-/// sum that was once above another one stays so.
-struct Numbers {
-    /// By number, those that tables begin with.
-    low: Vec<Used>,
-    /// The others: high descriptors, and numbers of the process backend that are
-    /// no descriptors.
-    high: BTreeMap<RawFd, Used>,
-    /// Ranges that were left out of this context when it was made.
-    left_out: Vec<RangeInclusive<RawFd>>,
-    /// How often that was everything.
-    all_left_out: u32,
+/// What became of some numbers that follow each other. It is never freed.
+struct Page {
+    /// Their higher bits.
+    base: RawFd,
+    /// The page that was there before in its list.
+    next: *const Page,
+    /// Of each number how often it was closed, or left out of the current context,
+    /// in the upper half; and how many [`Context`](crate::Context)s have it.
+    numbers: [AtomicU64; ON_A_PAGE as usize],
+}
+
+const ON_A_PAGE: RawFd = 64;
+
+/// One more time that a number was closed.
+const CLOSED: u64 = 1 << 32;
+
+fn closed_in(number: u64) -> u32 {
+    (number >> 32) as u32
+}
+
+fn owners_in(number: u64) -> u32 {
+    number as u32
+}
+
+impl Page {
+    fn number(&self, fd: RawFd) -> &AtomicU64 {
+        &self.numbers[fd.rem_euclid(ON_A_PAGE) as usize]
+    }
+
+    fn all(&self) -> impl Iterator<Item = (RawFd, &AtomicU64)> {
+        let first = self.base * ON_A_PAGE;
+        (0..).zip(&self.numbers).map(move |(i, n)| (first + i, n))
+    }
 }
 
 impl Numbers {
-    /// No number had an owner yet.
     const fn new() -> Self {
         Self {
-            low: Vec::new(),
-            high: BTreeMap::new(),
-            left_out: Vec::new(),
-            all_left_out: 0,
+            pages: [const { AtomicPtr::new(std::ptr::null_mut()) }; LISTS],
+            all_left_out: AtomicU32::new(0),
         }
     }
 
-    /// No handle is open: more numbers were left out than ever are.
-    fn gone() -> Self {
-        let mut none = Self::new();
-        none.all_left_out = u32::MAX / 2;
-        none
+    fn list(&self, base: RawFd) -> &AtomicPtr<Page> {
+        &self.pages[base.rem_euclid(LISTS as RawFd) as usize]
     }
 
-    /// Which use of the number is the present one.
+    #[inline]
+    fn find(mut at: *const Page, base: RawFd) -> Option<&'static Page> {
+        // SAFETY: null, or a page that was whole before its address was stored
+        // with Release; pages are never freed, and nothing but atomics in them
+        // changes.
+        while let Some(page) = unsafe { at.as_ref() } {
+            if page.base == base {
+                return Some(page);
+            }
+            at = page.next;
+        }
+        None
+    }
+
+    /// Where a number is counted.
+    #[inline]
+    fn number(&self, fd: RawFd) -> &AtomicU64 {
+        let base = fd.div_euclid(ON_A_PAGE);
+        let list = self.list(base);
+        let page = Self::find(list.load(Ordering::Acquire), base);
+        page.unwrap_or_else(|| Self::add(list, base)).number(fd)
+    }
+
+    #[cold]
+    fn add(list: &AtomicPtr<Page>, base: RawFd) -> &'static Page {
+        let mut page = Box::new(Page {
+            base,
+            next: std::ptr::null(),
+            numbers: [const { AtomicU64::new(0) }; ON_A_PAGE as usize],
+        });
+        loop {
+            let first = list.load(Ordering::Acquire);
+            if let Some(page) = Self::find(first, base) {
+                return page;
+            }
+            page.next = first;
+            let new = Box::into_raw(page);
+            match list.compare_exchange(first, new, Ordering::AcqRel, Ordering::Acquire) {
+                // SAFETY: just made, and from here on never freed nor lent mutably.
+                Ok(_) => return unsafe { &*new },
+                // SAFETY: nobody else has got the address.
+                Err(_) => page = unsafe { Box::from_raw(new) },
+            }
+        }
+    }
+
+    /// Which use of a number is the present one.
     #[inline]
     fn nth(&self, fd: RawFd) -> NonZeroU32 {
-        let used = match usize::try_from(fd) {
-            Ok(at) if at < LOW => self.low.get(at),
-            _ => self.high.get(&fd),
-        };
-        let mut nth = used.map_or(0, |used| used.closed) + self.all_left_out;
-        if !self.left_out.is_empty() {
-            nth += self.left_out.iter().filter(|r| r.contains(&fd)).count() as u32;
-        }
-        NonZeroU32::MIN.saturating_add(nth)
+        self.nth_in(self.number(fd).load(Ordering::Acquire))
     }
 
-    fn used(&mut self, fd: RawFd) -> &mut Used {
-        match usize::try_from(fd) {
-            Ok(at) if at < LOW => {
-                if self.low.len() <= at {
-                    self.low.resize(at + 1, Used::default());
-                }
-                &mut self.low[at]
+    #[inline]
+    fn nth_in(&self, number: u64) -> NonZeroU32 {
+        let all = self.all_left_out.load(Ordering::Acquire);
+        NonZeroU32::MIN.saturating_add(closed_in(number).wrapping_add(all))
+    }
+
+    /// Changes what is counted of a number if it still is in that use of it. What
+    /// it was before.
+    fn change(&self, fd: RawFd, nth: NonZeroU32, to: impl Fn(u64) -> u64) -> Option<u64> {
+        let open = |number| (self.nth_in(number) == nth).then(|| to(number));
+        let number = self.number(fd);
+        number
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, open)
+            .ok()
+    }
+
+    fn own(&self, fd: RawFd, nth: NonZeroU32) {
+        self.change(fd, nth, |number| number + 1);
+    }
+
+    /// One owner less, and none if `close` and it was the last. Whether it was.
+    fn disown(&self, fd: RawFd, nth: NonZeroU32, close: bool) -> bool {
+        let is_last = |number| owners_in(number) <= 1 && close;
+        let before = self.change(fd, nth, |number| {
+            let less = number - u64::from(owners_in(number) > 0);
+            if is_last(number) {
+                less.wrapping_add(CLOSED)
+            } else {
+                less
             }
-            _ => self.high.entry(fd).or_default(),
+        });
+        before.is_some_and(is_last)
+    }
+
+    /// All numbers that handles were ever made of, and their neighbours.
+    fn all(&self) -> impl Iterator<Item = (RawFd, &AtomicU64)> {
+        let pages = self.pages.iter().flat_map(|list| {
+            let mut at: *const Page = list.load(Ordering::Acquire);
+            std::iter::from_fn(move || {
+                // SAFETY: as in `find`.
+                let page = unsafe { at.as_ref() }?;
+                at = page.next;
+                Some(page)
+            })
+        });
+        pages.flat_map(Page::all)
+    }
+
+    /// The present use of a number is over, and nobody's.
+    fn over(number: &AtomicU64, times: u64) {
+        let over = |number: u64| Some((number & !u64::from(u32::MAX)).wrapping_add(times * CLOSED));
+        // It has no other value to offer, so this does not fail.
+        let _ = number.fetch_update(Ordering::AcqRel, Ordering::Acquire, over);
+    }
+
+    fn left_out(&self, range: &RangeInclusive<RawFd>) {
+        if *range == (0..=RawFd::MAX) {
+            self.all_left_out.fetch_add(1, Ordering::AcqRel);
+            let owned =
+                |&(_, number): &(_, &AtomicU64)| owners_in(number.load(Ordering::Acquire)) > 0;
+            self.all().filter(owned).for_each(|(_, n)| Self::over(n, 0));
+        } else {
+            let within = self.all().filter(|(fd, _)| range.contains(fd));
+            within.for_each(|(_, n)| Self::over(n, 1));
         }
     }
 
-    /// All numbers that ever had an owner.
-    fn all(&mut self) -> impl Iterator<Item = (RawFd, &mut Used)> {
-        let low = (0..).zip(&mut self.low);
-        low.chain(self.high.iter_mut().map(|(&fd, used)| (fd, used)))
-    }
-}
-
-thread_local! {
-    static NUMBERS: RefCell<Numbers> = const { RefCell::new(Numbers::new()) };
-}
-
-/// In a destructor at the end of its thread, when these are gone already, an owner
-/// closes nothing: the number may be another's by then.
-#[inline]
-fn with<T>(f: impl FnOnce(&mut Numbers) -> T) -> T {
-    let mut f = Some(f);
-    let done = NUMBERS.try_with(|all| f.take().map(|f| f(&mut all.borrow_mut())));
-    match (done, f) {
-        (Ok(Some(value)), _) => value,
-        (_, Some(f)) => f(&mut Numbers::gone()),
-        (_, None) => unreachable!("either it has run or it is here"),
+    fn forget_unless(&self, mut still: impl FnMut(RawFd) -> bool) {
+        for (fd, number) in self.all() {
+            if owners_in(number.load(Ordering::Acquire)) > 0 && !still(fd) {
+                Self::over(number, 1);
+            }
+        }
     }
 }
 
 /// Numbers that the current context has not got, though whoever it is a copy of
 /// has: handles of them, in copied memory, name nothing here.
 pub(crate) fn left_out(ranges: impl IntoIterator<Item = RangeInclusive<RawFd>>) {
-    with(|all| {
-        for range in ranges {
-            for (_, used) in all.all().filter(|(fd, _)| range.contains(fd)) {
-                used.owners = 0;
-            }
-            if range == (0..=RawFd::MAX) {
-                all.all_left_out += 1;
-            } else {
-                all.left_out.push(range);
-            }
-        }
-    });
+    for range in ranges {
+        NUMBERS.left_out(&range);
+    }
 }
 
 /// Forgets the numbers of owners that are no longer what they were.
-pub(crate) fn forget_unless(mut still: impl FnMut(RawFd) -> bool) {
-    with(|all| {
-        let owned = all.all().filter(|(_, used)| used.owners > 0);
-        for (_, used) in owned.filter(|&(fd, _)| !still(fd)) {
-            used.owners = 0;
-            used.closed += 1;
-        }
-    });
+pub(crate) fn forget_unless(still: impl FnMut(RawFd) -> bool) {
+    NUMBERS.forget_unless(still);
 }
 
 /// A child of fork(2) has no context descriptors ([contract
@@ -264,8 +334,8 @@ pub(crate) fn forget_after_fork() {
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: a function of the program, without arguments. It touches the
-        // forking thread's own values alone.
+        // SAFETY: a function of the program, without arguments. What it touches is
+        // in order at any moment.
         unsafe { libc::pthread_atfork(None, None, Some(forget)) };
     });
 }
@@ -275,64 +345,102 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_that_outlives_its_threads_numbers_closes_nothing() {
-        struct Late(Handle);
-        impl Drop for Late {
-            fn drop(&mut self) {
-                assert!(NUMBERS.try_with(|_| ()).is_err(), "it is late");
-                assert!(!self.0.is_open() && !self.0.disown(true));
-            }
-        }
-        thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
-        std::thread::spawn(|| {
-            // Destroyed in the opposite order of first use.
-            LATE.with(|_| ());
-            let handle = Handle::of(7);
-            handle.own();
-            LATE.with(|late| *late.borrow_mut() = Some(Late(handle)));
-        })
-        .join()
-        .unwrap();
-    }
-
-    #[test]
     fn a_number_that_is_used_again_is_another_handle() {
-        let first = Handle::of(7);
-        let same = Handle::of(7);
-        assert_eq!(first, same);
-        first.own();
-        same.own();
-        assert!(!first.disown(true));
-        assert_eq!(first.number("t").unwrap(), 7);
-        assert!(same.disown(true));
-        for closed in [first, same] {
-            assert_eq!(closed.number("t").unwrap_err().cause(), Errno::EBADF);
+        let all = Numbers::new();
+        for fd in [7, 5000, 0x7000_0001, -1] {
+            let first = all.nth(fd);
+            assert_eq!(first, all.nth(fd));
+            all.own(fd, first);
+            all.own(fd, first);
+            assert!(!all.disown(fd, first, true));
+            assert_eq!(all.nth(fd), first);
+            assert!(all.disown(fd, first, true));
+            let second = all.nth(fd);
+            assert_ne!(first, second);
             // It is not closed twice.
-            assert!(!closed.disown(true));
+            assert!(!all.disown(fd, first, true));
+            all.own(fd, first);
+            assert_eq!(all.nth(fd), second);
+            // One that is given up without being closed stays.
+            all.own(fd, second);
+            assert!(!all.disown(fd, second, false));
+            assert_eq!(all.nth(fd), second);
+            // Nobody owned it: whoever closes it does.
+            assert!(all.disown(fd, second, true));
         }
-        let second = Handle::of(7);
-        assert_ne!(first, second);
-        assert_eq!(second.number("t").unwrap(), 7);
     }
 
     #[test]
     fn numbers_that_were_left_out_are_nobodys() {
-        let [low, middle, high] = [3, 4, 90_000].map(Handle::of);
-        for handle in [low, middle, high] {
-            handle.own();
+        let all = Numbers::new();
+        let numbers = [3, 4, 90_000].map(|fd| (fd, all.nth(fd)));
+        let open = |at: usize| all.nth(numbers[at].0) == numbers[at].1;
+        for (fd, nth) in numbers {
+            all.own(fd, nth);
         }
-        left_out([100..=i32::MAX]);
-        assert!(low.is_open() && !high.is_open());
-        assert!(Handle::of(90_000).is_open());
+        all.left_out(&(100..=i32::MAX));
+        assert!(open(0) && open(1) && !open(2));
         let mut asked = Vec::new();
-        forget_unless(|fd| {
+        all.forget_unless(|fd| {
             asked.push(fd);
             fd != 4
         });
         assert_eq!(asked, [3, 4]);
-        assert!(low.is_open() && !middle.is_open());
-        left_out([0..=i32::MAX]);
-        assert!(!low.is_open() && !low.disown(true));
-        assert!(Handle::of(3).is_open());
+        assert!(open(0) && !open(1));
+        all.left_out(&(0..=i32::MAX));
+        assert!(!open(0) && !all.disown(3, numbers[0].1, true));
+        // Nor does anybody own what is made with that number now.
+        assert!(all.disown(3, all.nth(3), true));
+    }
+
+    #[test]
+    fn what_one_thread_closes_is_closed_for_all() {
+        const FD: RawFd = 0x7fff_0000;
+        let mine = Handle::of(FD);
+        mine.own();
+        let there = |close: bool| {
+            let other = move || {
+                let its = Handle::of(FD);
+                its.own();
+                its.disown(close)
+            };
+            std::thread::spawn(other).join().unwrap()
+        };
+        // It has an owner here.
+        assert!(!there(true));
+        assert_eq!(mine.number("t").unwrap(), FD);
+        // And none any more.
+        assert!(!mine.disown(false));
+        assert_eq!(mine.number("t").unwrap(), FD);
+        assert!(there(true));
+        assert_eq!(mine.number("t").unwrap_err().cause(), Errno::EBADF);
+        assert!(!mine.disown(true));
+        assert_ne!(mine, Handle::of(FD));
+    }
+
+    #[test]
+    fn threads_that_count_at_once_lose_nothing() {
+        const EACH: usize = 20_000;
+        let all = Numbers::new();
+        let closed = std::thread::scope(|scope| {
+            let count = || {
+                (0..EACH)
+                    .filter(|i| {
+                        // Pages are added meanwhile.
+                        all.nth((i * 64) as RawFd);
+                        let nth = all.nth(9);
+                        all.own(9, nth);
+                        all.disown(9, nth, true)
+                    })
+                    .count()
+            };
+            let threads = [scope.spawn(count), scope.spawn(count)];
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .sum::<usize>()
+        });
+        assert_eq!(all.nth(9).get() as usize, 1 + closed);
+        assert_eq!(all.all().count(), EACH * ON_A_PAGE as usize);
     }
 }

@@ -203,14 +203,26 @@ fn a_forged_header_is_refused_by_the_next_function() {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod out_of_turn {
     use super::*;
+    use std::time::{Duration, Instant};
 
     const WATCH: &str = "watch 60";
+
+    /// More than all inputs of a case take, on a machine that is busy.
+    const EVER: Duration = Duration::from_secs(180);
 
     /// What came of each input, in one chain of three: the answers, one after the
     /// other, and the failures.
     fn outcomes(isolation: &str, inputs: &[&str]) -> (String, Vec<(u64, String, String)>) {
-        let folder = chain("runner", isolation, ["20s", "20s", "20s"]);
-        let out = folder.run(&["--json"], inputs);
+        outcomes_within(isolation, ["20s"; 3], inputs)
+    }
+
+    fn outcomes_within(
+        isolation: &str,
+        timeouts: [&str; 3],
+        inputs: &[&str],
+    ) -> (String, Vec<(u64, String, String)>) {
+        let folder = chain("runner", isolation, timeouts);
+        let out = folder.run_within(EVER, &["--json"], inputs);
         let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
         let failures = stderr
             .lines()
@@ -326,9 +338,114 @@ mod out_of_turn {
             }
         }
         // Nor its snapshot's: there is a new copy each time.
-        let inputs: Vec<&str> = ["do die;fine"].into_iter().cycle().take(20).collect();
+        let inputs: Vec<&str> = ["do die;fine"].into_iter().cycle().take(40).collect();
+        let begun = Instant::now();
         let (answers, failures) = outcomes("chain", &inputs);
-        assert_eq!((answers, failures), ("fine".repeat(20), Vec::new()));
+        assert_eq!((answers, failures), ("fine".repeat(40), Vec::new()));
+        // One that dies while the root waits for it to come to rest is not waited
+        // for any longer: that would be five seconds, for most of these.
+        assert!(begun.elapsed() < Duration::from_secs(65));
+    }
+
+    /// The numbers of a last "counts".
+    fn last_counts(answers: &str) -> Vec<u32> {
+        let last = answers.rsplit("counts").next().unwrap_or_default();
+        let words = last.split_ascii_whitespace();
+        words.map(|n| n.parse().unwrap()).collect()
+    }
+
+    /// The root hears what is none of its answers at the moment that the next
+    /// function is handed over to, before or after. Whichever comes first, it is
+    /// the fault of who does so, and the others go on as if nothing had been.
+    #[test]
+    fn a_switch_that_means_nothing_costs_its_author_alone() {
+        let mut seen = [0; 2];
+        let delays = [0, 300, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
+        let first = delays.map(|n| format!("junk first {n}"));
+        for how in first.iter().map(String::as_str).chain(["junk"; 3]) {
+            const ROUNDS: usize = 6;
+            let input = format!("do {how};watch 20");
+            let inputs = [input.as_str(), "counts"].repeat(ROUNDS);
+            let (answers, failures) = outcomes("chain", &inputs);
+            for (step, cause, message) in &failures {
+                assert_eq!((*step, cause.as_str()), (1, "misbehaved"), "{message}");
+            }
+            seen[0] += ROUNDS - failures.len();
+            seen[1] += failures.len();
+            // The others have served all of them.
+            let counts = last_counts(&answers);
+            assert!(
+                counts[0] == 1 && counts[1..].iter().all(|&n| n as usize >= ROUNDS),
+                "{input}: {answers} {failures:?}"
+            );
+        }
+        // So that it does not pass for want of an attack.
+        assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
+    }
+
+    /// A neighbour that wakes it all the time does not make an innocent one that
+    /// runs.
+    #[test]
+    fn one_that_is_woken_all_the_time_is_not_taken_for_one_that_runs() {
+        for _ in 0..6 {
+            let (answer, same) = after("chain", &format!("do storm;{WATCH}"));
+            assert_eq!((answer.as_str(), same), ("same", [false, true, true]));
+        }
+    }
+
+    /// However much the root is told meanwhile, nobody's time gets longer.
+    #[test]
+    fn a_flood_of_messages_holds_no_deadline() {
+        for (timeouts, input, says) in [
+            (["1s", "20s", "20s"], "never flood", (1, "timeout")),
+            // The root looks who is at work each time that it is told.
+            (["20s", "1s", "20s"], "do junk;watch 900000", (2, "timeout")),
+        ] {
+            let inputs = ["counts", input, "counts"];
+            let (answers, failures) = outcomes_within("chain", timeouts, &inputs);
+            let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
+            assert_eq!(all, [says], "{input}: {answers}");
+            assert!(answers.starts_with("counts 1 1 1counts 1 "), "{answers}");
+        }
+    }
+
+    /// Who says that it discards itself does so.
+    #[test]
+    fn one_that_says_that_it_goes_is_gone() {
+        let inputs = ["counts", "never return", "counts"];
+        let (answers, failures) = outcomes("chain", &inputs);
+        let [(1, cause, message)] = failures.as_slice() else {
+            panic!("{failures:?}")
+        };
+        assert_eq!(
+            (cause.as_str(), message.as_str()),
+            ("misbehaved", "misbehaved: it discarded itself")
+        );
+        assert_eq!(answers, "counts 1 1 1counts 1 2 2");
+        let (answer, same) = after("chain", &format!("do last;{WATCH}"));
+        assert_eq!((answer.as_str(), same), ("same", [false, true, true]));
+    }
+
+    /// One that sleeps, and answers nothing, is not waited for when it is to meet
+    /// a new neighbour.
+    #[test]
+    fn one_that_is_deaf_is_replaced() {
+        let rounds = 4;
+        let inputs: Vec<&str> = ["do deaf;crash", "counts"]
+            .into_iter()
+            .cycle()
+            .take(2 * rounds)
+            .collect();
+        let begun = Instant::now();
+        let (answers, failures) = outcomes("chain", &inputs);
+        let took = begun.elapsed();
+        for (step, cause, message) in &failures {
+            assert_eq!((*step, cause.as_str()), (2, "crash"), "{message}");
+        }
+        assert_eq!(failures.len(), rounds);
+        assert_eq!(answers, "counts 1 1 1".repeat(rounds));
+        // Ten seconds each is what one that must answer has.
+        assert!(took < Duration::from_secs(35), "{took:?}");
     }
 
     #[test]

@@ -58,8 +58,14 @@ struct bell {
 #define	WAKE	454
 #define	WORD	2
 
-/* First words, as root and functions use them. */
+/* Kinds of messages between contexts. */
+#define	BATON		1
+#define	LAST_BATON	2
+
+/* First words, as root and functions use them, and one that none is. */
 #define	INVOKE	2
+#define	DONE	12
+#define	JUNK	99
 
 /* Of an answer that is scribbled over these stay: what the next is to do. */
 #define	STAYS	64
@@ -85,6 +91,8 @@ static unsigned char *control;
 static uint64_t turn;
 /* What it wrote to the next, whose bell is this; and its own. */
 static struct half *out;
+/* What it writes to whoever its turn came from: of the first one, the root. */
+static struct half *line;
 static struct bell *next, *own;
 /* How many messages each half had seen before the answer. */
 static uint32_t seen[32][2];
@@ -219,16 +227,61 @@ wake(struct bell *bell)
 }
 
 static void
-hand_over(struct half *to, struct bell *bell, uint64_t word, uint64_t number)
+put(struct half *to, uint32_t kind, uint64_t word, uint64_t number)
 {
 
 	to->words[0] = word;
 	to->words[1] = number;
 	to->words[2] = 0;
 	to->count = 3;
-	to->kind = 1;
+	to->kind = kind;
 	__atomic_fetch_add(&to->seq, 1, __ATOMIC_SEQ_CST);
+}
+
+static void
+hand_over(struct half *to, struct bell *bell, uint64_t word, uint64_t number)
+{
+
+	put(to, BATON, word, number);
 	wake(bell);
+}
+
+static void
+find_line(void)
+{
+
+	line = NULL;
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++) {
+			struct half *h = &pairs[i]->half[k];
+
+			if (h != out && h->kind == BATON &&
+			    h->words[0] == INVOKE && h->words[1] == turn)
+				line = &pairs[i]->half[1 - k];
+		}
+	/* So that a test does not pass for want of an attack. */
+	if (line == NULL)
+		abort();
+}
+
+/* Says this to the root, once. */
+static void
+tell(uint32_t kind, uint64_t word, uint64_t number)
+{
+
+	put(line, kind, word, number);
+	for (int i = 0; i < nbells; i++)
+		if (bells[i] != next)
+			wake(bells[i]);
+}
+
+/* The same for ever. */
+static void
+tell_all_the_time(uint32_t kind, uint64_t word, uint64_t number)
+{
+
+	for (;;)
+		tell(kind, word, number);
 }
 
 /* To everybody who has a page with this one, whoever that is. */
@@ -244,7 +297,7 @@ hand_over_to_all(uint64_t number)
 			h->words[1] = number;
 			h->words[2] = 0;
 			h->count = 3;
-			h->kind = 1;
+			h->kind = BATON;
 			__atomic_fetch_add(&h->seq, 1, __ATOMIC_SEQ_CST);
 		}
 	for (int i = 0; i < nbells; i++)
@@ -309,6 +362,21 @@ attack(void)
 	if (says("run on"))
 		for (;;)
 			;
+	if (says("storm"))
+		for (;;)
+			hand_over(out, next, INVOKE, turn);
+	if (says("junk"))
+		tell_all_the_time(BATON, JUNK, turn);
+	if (says("last"))
+		tell_all_the_time(LAST_BATON, DONE, turn - 1);
+	if (says("deaf")) {
+		/* It sleeps as its host would, and answers nothing. */
+		for (;;) {
+			own->state |= 1;
+			(void)call(SYS_futex, (long)&own->state, FUTEX_WAIT,
+			    own->state, 0);
+		}
+	}
 	if (says("again"))
 		hand_over(out, next, INVOKE, turn);
 	if (says("number "))
@@ -364,6 +432,13 @@ at_wake(struct bell *bell)
 	next = bell;
 	if (says("number "))
 		out->words[1] = turn + (uint64_t)atol(how + 7);
+	find_line();
+	if (says("junk first ")) {
+		/* The root hears of it so long before the next does. */
+		tell(BATON, JUNK, turn);
+		for (volatile long n = atol(how + 11); n > 0; n--)
+			;
+	}
 	until_read(state, last);
 	attack();
 }
@@ -429,6 +504,8 @@ LWC_HANDLER(runner)
 		(void)snprintf(text, sizeof(text), " %d", count);
 		return (say(inv, text));
 	}
+	if (is(inv, "crash"))
+		*(volatile int *)NULL = 1;
 	if (is(inv, "watch "))
 		return (watch(inv, atol((const char *)inv->input + 6)));
 	if (is(inv, "wake and loop ")) {
@@ -440,6 +517,19 @@ LWC_HANDLER(runner)
 			for (int i = 0; i < nbells; i++)
 				wake(bells[i]);
 		return (say(inv, "looped"));
+	}
+	if (is(inv, "never ")) {
+		/* It hands over to nobody, and does that to the root. */
+		now = inv;
+		control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
+		turn = *(volatile uint64_t *)(control + TURN);
+		out = NULL;
+		next = NULL;
+		find();
+		find_line();
+		if (is(inv, "never flood"))
+			tell_all_the_time(BATON, DONE, turn - 1);
+		tell_all_the_time(LAST_BATON, DONE, turn - 1);
 	}
 	if (!is(inv, "do ")) {
 		/* What came so far, for the caller. */

@@ -535,8 +535,8 @@ impl Contexts {
     }
 }
 
-/// The next switch to the root. `None` once it is late: there may be no end of
-/// switches that do not count.
+/// The next switch to the root. `None` once it is late, also if there is one:
+/// there may be no end of switches that do not count.
 pub(super) fn next_before(deadline: MonotonicTime) -> Option<lwc::Result<Event>> {
     (MonotonicTime::now() < deadline).then(|| lwc::await_switch(deadline))
 }
@@ -559,6 +559,11 @@ fn count_up(text: &mut String, stem: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_late_is_not_taken() {
+        assert!(next_before(MonotonicTime::from_nanos(0)).is_none());
+    }
 
     #[test]
     fn identities_count_up() {

@@ -68,33 +68,35 @@ impl Contexts {
     }
 
     /// Ends the copies that do not wait, and those of which something is known to
-    /// be wrong. Which they were, if anything was found at all; `noted` tells of a
-    /// step whose copy has noted something.
-    pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> Option<Vec<bool>> {
-        let there = |s: &Step| s.copy.as_ref().map(Context::handle);
-        let copies: Vec<Handle> = self.steps.iter().filter_map(there).collect();
-        let parked = lwc::parked_together(&copies, true);
-        let quiet = parked.as_ref().is_ok_and(|all| all.iter().all(|&p| p));
-        if quiet && !self.steps.iter().any(|s| s.wrong || noted(s)) {
-            return None;
-        }
-        // Whoever cannot be asked about is not trusted either.
-        let parked = parked.unwrap_or_else(|_| vec![false; copies.len()]);
-        let awake: Vec<Handle> = copies
-            .into_iter()
-            .zip(parked)
-            .filter_map(|(copy, parked)| (!parked).then_some(copy))
-            .collect();
-        let ends = |s: &mut Step| {
-            let wrong = std::mem::take(&mut s.wrong);
-            let runs = |c: &Context| awake.contains(&c.handle());
-            s.copy.as_ref().is_some_and(|c| wrong || runs(c))
-        };
-        let ended: Vec<bool> = self.steps.iter_mut().map(ends).collect();
-        for (i, _) in ended.iter().enumerate().filter(|(_, ended)| **ended) {
+    /// be wrong. Whether anything was found at all; `noted` tells of a step whose
+    /// copy has noted something.
+    pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> bool {
+        let mut found = false;
+        // One after the other: who is kept awake by the one before it comes to rest
+        // when that one is no more.
+        while let Some(i) = self.first_awake() {
+            found = true;
             self.end_out_of_turn(i);
         }
-        Some(ended)
+        for i in 0..self.steps.len() {
+            if std::mem::take(&mut self.steps[i].wrong) && self.steps[i].copy.is_some() {
+                found = true;
+                self.end_out_of_turn(i);
+            }
+        }
+        found || self.steps.iter().any(noted)
+    }
+
+    /// The first step whose copy does not wait, nor comes to that.
+    fn first_awake(&self) -> Option<usize> {
+        let copy = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
+        let copies = self.steps.iter().enumerate().filter_map(copy);
+        let (numbers, copies): (Vec<usize>, Vec<Handle>) = copies.unzip();
+        match lwc::parked_together(&copies, true) {
+            Ok(parked) => parked.iter().position(|&p| !p).map(|at| numbers[at]),
+            // Whoever cannot be asked about is not trusted either.
+            Err(_) => numbers.first().copied(),
+        }
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there
@@ -204,9 +206,7 @@ impl Contexts {
     /// where the backend can do that. Elsewhere, as before, a new one is made.
     fn mark(&mut self, i: usize) {
         self.steps[i].dirty = false;
-        // In one process a new copy is made as before: the module rolls back, but
-        // chains by it have not been tried there yet.
-        let wanted = self.apart && self.chain.isolation == Isolation::Invocation;
+        let wanted = self.chain.isolation == Isolation::Invocation;
         let marked = wanted.then(|| self.ask_snapshot(i, word::MARK));
         self.steps[i].marked = matches!(marked, Some(Ok(_)));
         if let Some(Err(why)) = marked {

@@ -49,6 +49,13 @@
 //! A switch to the root counts as the chain's if nobody above its author is awake.
 //! If somebody is, the author has handed over already, and what it says is a stray.
 //!
+//! An author can hand over at the moment that the root looks, or a moment after.
+//! So before a request ends at a function, for what it says or for its time, the
+//! number is taken from the one after it, and then the root looks: if somebody
+//! above is awake it was handed over to in time and the request goes on there; if
+//! nobody is, nobody works any more ([`Contexts::ends_at`]). Innocents are never
+//! left at work for a request that is over.
+//!
 //! # Time
 //! What the root is told of time is each function's own: when it began. So it looks
 //! in at least as often as the shortest timeout of the chain, gives each function
@@ -66,6 +73,9 @@ use std::time::Duration;
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 /// It has no more than its own timeout for it, but so much at least.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What is there is taken, and nothing is waited for.
+const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
 
 /// What a chain has of its hand-overs.
 #[derive(Debug, Default)]
@@ -206,15 +216,15 @@ impl Contexts {
         self.settle_and(Self::end_strays);
     }
 
-    /// The same, with what becomes of the strays that copies have noted: which of
-    /// them have been ended is known then.
-    fn settle_and(&mut self, strays: impl FnOnce(&mut Self, &[bool])) {
+    /// The same, with what becomes of the strays that copies have noted. Those
+    /// that run have been ended before.
+    fn settle_and(&mut self, strays: impl FnOnce(&mut Self)) {
         if std::mem::replace(&mut self.settled, true) || !self.apart {
             return;
         }
         self.withdraw();
-        if let Some(ended) = self.end_awake(|s| s.control.has_stray()) {
-            strays(self, &ended);
+        if self.end_awake(|s| s.control.has_stray()) {
+            strays(self);
         }
     }
 
@@ -233,7 +243,7 @@ impl Contexts {
         })?;
         // Those that have just answered are on their way to sleep. What they
         // noted is of neighbours that are no more: no request has been since.
-        self.settle_and(|chain, _| {
+        self.settle_and(|chain| {
             for step in &chain.steps {
                 step.control.take_stray();
             }
@@ -312,8 +322,9 @@ impl Contexts {
     }
 
     /// Ends both ends of each edge where a stray was noted, unless one of them
-    /// has been ended already for what the kernel says of it.
-    fn end_strays(&mut self, ended: &[bool]) {
+    /// is no more: for what the kernel says of it, or for how the request ended.
+    fn end_strays(&mut self) {
+        let ended: Vec<bool> = self.steps.iter().map(|s| s.copy.is_none()).collect();
         for i in 0..self.steps.len() {
             let noted = self.steps[i].control.take_stray();
             if noted == 0 {
@@ -365,7 +376,7 @@ impl Contexts {
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
         let done = [word::DONE, turn, 0];
-        let mut event = first.switch_until(&[word::INVOKE, turn, 0], until);
+        let mut event = Some(first.switch_until(&[word::INVOKE, turn, 0], until));
         let mut watch = TimeLimits {
             every,
             looked: begun,
@@ -375,24 +386,30 @@ impl Contexts {
         };
         loop {
             let (from, args) = match event {
-                Ok(Event::Switched { from, args }) => (from, args),
-                Err(e) if e.errno() == Errno::ETIMEDOUT => {
-                    event = self.look_in(turn, &mut watch, due)?;
+                Some(Ok(Event::Switched { from, args })) => (from, args),
+                Some(Ok(Event::Ended(_))) => return Err(self.discarded()),
+                Some(Ok(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
+                Some(Err(e)) if e.errno() != Errno::ETIMEDOUT => {
+                    return Err((0, Cause::Backend(e)));
+                }
+                // It is late.
+                None | Some(Err(_)) => {
+                    event = match self.look_in(turn, &mut watch, due) {
+                        Ok(next) => Some(next),
+                        Err(failure) if self.apart => {
+                            return self.last_word(turn, failure, &done);
+                        }
+                        Err(failure) => return Err(failure),
+                    };
                     continue;
                 }
-                Err(e) => return Err((0, Cause::Backend(e))),
-                Ok(Event::Ended(_)) => return Err(self.discarded()),
-                Ok(_) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
             };
             let who = from.and_then(|from| self.find(|h| h == from));
             if who == Some(AtWork::Copy(last)) && *args == done {
                 return Ok(());
             }
             if self.apart && !self.counts_now(turn, who, from, &args) {
-                event = match next_before(watch.until) {
-                    Some(next) => next,
-                    None => self.look_in(turn, &mut watch, due)?,
-                };
+                event = next_before(watch.until);
                 continue;
             }
             let failure = self.stopped(who, from, &args);
@@ -431,8 +448,6 @@ impl Contexts {
         mut failure: (usize, Cause),
         done: &[u64],
     ) -> Result<(), (usize, Cause)> {
-        /// What is there is taken, and nothing is waited for.
-        const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
         let last = AtWork::Copy(self.steps.len() - 1);
         for _ in 0..2 * self.steps.len() {
             let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
@@ -468,31 +483,41 @@ impl Contexts {
         from: Option<Handle>,
         args: &[u64],
     ) -> bool {
-        let Some(worker) = who else {
-            if from.is_some() {
-                self.end_unexpected(from);
-                return false;
-            }
-            // It discarded itself. If nobody is at work now, it was.
-            return self.awake(0).is_empty();
+        if who.is_none() && from.is_some() {
+            self.end_unexpected(from);
+            return false;
+        }
+        // Or it discarded itself, or one of another chain did.
+        let Some(worker) = who.or_else(|| self.in_state(State::Dead)) else {
+            return false;
         };
         let i = worker.step();
         match (worker, args) {
             // Honest, perhaps: the root had given up that request before.
             (AtWork::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
-                if *number != turn =>
+                if from.is_some() && *number != turn =>
             {
                 return false;
             }
             (AtWork::Snapshot(_), _) if self.is_old_news(i, args) => return false,
             _ => {}
         }
-        if self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty() {
+        if self.ends_at(i) {
             return true;
         }
         // It has handed over. If it has ended that is found out, too.
         self.steps[i].wrong = true;
         false
+    }
+
+    /// Whether nobody above a step works, nor will in this request, which is to end
+    /// at that step: from here on the next one does not take over. (Who was handed
+    /// over to before is awake, or waits again and has handed over as well.)
+    fn ends_at(&self, i: usize) -> bool {
+        if let Some(next) = self.steps.get(i + 1) {
+            next.control.put_turn(0);
+        }
+        self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty()
     }
 
     /// The copies from a step on that do not wait, at one moment: dead ones are
@@ -521,19 +546,15 @@ impl Contexts {
 
     /// Who is at work, where contexts are processes; the argument is above. Who
     /// runs below runs no more.
-    fn at_work(&mut self, turn: u64) -> Result<AtWork, (usize, Cause)> {
+    fn at_work(&mut self) -> Option<AtWork> {
         let mut awake = self.awake(0);
         if awake.len() > 1 {
             // Or have they just handed over, and are on their way to sleep?
             awake = self.awake_of(0, true);
         }
-        match awake.pop() {
-            Some(highest) => {
-                awake.into_iter().for_each(|i| self.end_out_of_turn(i));
-                Ok(AtWork::Copy(highest))
-            }
-            None => Err(self.lost(turn)),
-        }
+        let highest = awake.pop()?;
+        awake.into_iter().for_each(|i| self.end_out_of_turn(i));
+        Some(AtWork::Copy(highest))
     }
 
     /// Nobody is at work, and nobody has said so.
@@ -618,7 +639,14 @@ impl Contexts {
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = MonotonicTime::now();
         let worker = if self.apart {
-            self.at_work(turn)?
+            match self.at_work() {
+                Some(worker) => worker,
+                // Whoever was has switched here since, or is lost.
+                None => match lwc::await_switch(AT_ONCE) {
+                    Err(e) if e.errno() == Errno::ETIMEDOUT => return Err(self.lost(turn)),
+                    event => return Ok(event),
+                },
+            }
         } else {
             let nobody = || (0, Cause::Misbehaved("nobody was at work".into()));
             self.in_state(State::Preempted).ok_or_else(nobody)?
@@ -629,7 +657,7 @@ impl Contexts {
         let i = worker.step();
         let step = &self.steps[i];
         if due.is_some_and(|due| due <= now) {
-            return Err((i, Cause::Deadline));
+            return self.too_late(i, Cause::Deadline);
         }
         let known = watch.ends.iter().find(|(w, _)| *w == worker);
         let end = if let Some(&(_, end)) = known {
@@ -642,7 +670,8 @@ impl Contexts {
             end
         };
         if end <= now {
-            return Err((i, Cause::Timeout(step.function.timeout)));
+            let cause = Cause::Timeout(step.function.timeout);
+            return self.too_late(i, cause);
         }
         watch.looked = now;
         let until = end.min(now + watch.every).min(due.unwrap_or(end));
@@ -655,5 +684,14 @@ impl Contexts {
             _ => step.snapshot.handle(),
         };
         Ok(handle.switch_until(&[], until))
+    }
+
+    /// The time of the one at work is over. Where contexts are processes it may
+    /// hand over at this very moment; then the next one is looked at.
+    fn too_late(&self, i: usize, cause: Cause) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        if self.apart && !self.ends_at(i) {
+            return Ok(lwc::await_switch(AT_ONCE));
+        }
+        Err((i, cause))
     }
 }

@@ -102,7 +102,7 @@ impl LiveChain {
                 relay,
                 apart,
                 keep_input: apart && i > 0,
-                rolled_back: apart && chain.isolation == Isolation::Invocation,
+                rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
             let (snapshot, setup) =

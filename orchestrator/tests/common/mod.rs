@@ -6,6 +6,7 @@ pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The repository.
 pub fn home() -> PathBuf {
@@ -45,6 +46,26 @@ impl Folder {
     }
     /// `run chain.toml` on these inputs.
     pub fn run(&self, options: &[&str], inputs: &[&str]) -> Output {
+        self.command(options, inputs).output().unwrap()
+    }
+    /// The same, which must end within so much time.
+    pub fn run_within(&self, limit: Duration, options: &[&str], inputs: &[&str]) -> Output {
+        let mut command = self.command(options, inputs);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > limit {
+                child.kill().unwrap();
+                let out = child.wait_with_output().unwrap();
+                let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+                panic!("{inputs:?}: still running after {limit:?}: {stdout} {stderr}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait_with_output().unwrap()
+    }
+    fn command(&self, options: &[&str], inputs: &[&str]) -> Command {
         let mut command = orchestrator();
         command
             .arg("run")
@@ -54,7 +75,7 @@ impl Folder {
             let path = self.write(&format!("input{i}"), text);
             command.arg("--input").arg(path);
         }
-        command.output().unwrap()
+        command
     }
 }
 

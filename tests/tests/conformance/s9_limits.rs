@@ -245,7 +245,13 @@ fn c9_2_hostile_ends_leave_nothing() {
                     unsafe { libc::munmap(std::ptr::null_mut(), 0x7fff_ffff_f000) };
                 }
                 _ => {
-                    // Descriptors until there are no more.
+                    // Descriptors until there are no more, of no more than so many.
+                    let limit = libc::rlimit {
+                        rlim_cur: 500,
+                        rlim_max: 500,
+                    };
+                    // SAFETY: lowers a limit of this context's own.
+                    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
                     // SAFETY: duplicates a descriptor of the test's.
                     while unsafe { libc::dup(file.as_raw_fd()) } >= 0 {}
                 }

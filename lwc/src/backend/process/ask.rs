@@ -267,7 +267,10 @@ pub(crate) fn facts(rt: &mut Runtime, call: &'static str, id: u64) -> Result<Fac
 mod tests {
     use super::*;
     use crate::backend::process::state::liar::Liar;
+    use crate::backend::process::wire::bell::OwnBell;
     use crate::backend::process::wire::pair::WORDS;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn answers_that_lie_are_errors() {
@@ -291,6 +294,36 @@ mod tests {
         assert_eq!(answered.number("t").unwrap_err().cause(), Errno::EPROTO);
         assert_eq!(answered.id("t"), Ok(3));
         assert_eq!(answered.descriptor("t").unwrap_err().cause(), Errno::EPROTO);
+    }
+
+    #[test]
+    fn one_in_the_sandbox_that_sleeps_and_does_not_answer_is_given_up() {
+        let Liar {
+            mut rt,
+            index,
+            bell,
+            ..
+        } = Liar::new();
+        rt.channel(index).unwrap().sealed = true;
+        struct Deaf(OwnBell);
+        // SAFETY: atomics in a shared mapping, which stays where it is.
+        unsafe impl Send for Deaf {}
+        let (deaf, over) = (Deaf(bell), Arc::new(AtomicBool::new(false)));
+        let until = Arc::clone(&over);
+        let sleeper = std::thread::spawn(move || {
+            let Deaf(bell) = &{ deaf };
+            while !until.load(Ordering::Relaxed) {
+                let dozed = bell.doze();
+                bell.sleep(dozed, Some(GLANCE));
+                bell.rise(dozed);
+            }
+        });
+        let e = ask(&mut rt, "t", index, Request::Fetch { fd: 0 }).err();
+        over.store(true, Ordering::Relaxed);
+        sleeper.join().unwrap();
+        let e = e.unwrap();
+        assert_eq!(e.cause(), Errno::ETIMEDOUT);
+        assert!(e.to_string().contains("sleeps and does not answer"), "{e}");
     }
 
     #[test]

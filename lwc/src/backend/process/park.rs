@@ -91,9 +91,9 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     c.seen = seq;
     let half = &c.pair.halves[1 - c.side];
     let count = (half.count.load(Ordering::Relaxed) as usize).min(WORDS);
-    // Only the root can tell whether who says that it is no more is no more.
-    let last = kind == kind::LAST_BATON && c.registered.is_none();
-    let departs = (kind == kind::LAST_BATON && c.registered.is_some()).then_some(c.peer);
+    // The root sees to it that who says that it is no more is no more.
+    let last = kind == kind::LAST_BATON;
+    let departs = (last && !not_root && c.verified).then_some(c.peer);
     let got = match kind {
         kind::BATON | kind::LAST_BATON => Got::Baton {
             from: (!last).then_some(index),
@@ -124,15 +124,10 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     };
     rt.bell.receive();
     rt.has_come(index);
-    let gone = departs.is_some_and(|id| root::end::departs(rt, id));
-    Some(match got {
-        Got::Baton { words, count, .. } if gone => Got::Baton {
-            from: None,
-            words,
-            count,
-        },
-        got => got,
-    })
+    if let Some(id) = departs {
+        root::end::depart(rt, id);
+    }
+    Some(got)
 }
 
 /// The signal has come: somebody has died or replaced its program.

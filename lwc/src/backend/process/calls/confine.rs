@@ -339,13 +339,16 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         // Nor locked, huge, elsewhere, or growing by itself.
         let flags = libc::MAP_LOCKED | libc::MAP_HUGETLB | libc::MAP_32BIT | libc::MAP_GROWSDOWN;
         let without = |more: i32| low(3, SeccompCmpOp::MaskedEq((flags | more) as u64), 0);
+        // Without an address it is the kernel that chooses one: with these it would
+        // be 0, and what follows, the doorbell included.
+        let fixed = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
         // Nor memory that is there after it is unmapped, while any page of it is
         // still mapped: shared and of no file. Limits count what is mapped.
         let mut maps = Vec::new();
-        for plain in [without(libc::MAP_SHARED)?, without(libc::MAP_ANONYMOUS)?] {
-            let both = [no_exec.clone(), plain.clone()];
-            maps.push(all(vec![no_exec.clone(), plain, anywhere.clone()])?);
-            maps.push(layout.maps(0, &both)?);
+        for kind in [libc::MAP_SHARED, libc::MAP_ANONYMOUS] {
+            let chosen = vec![no_exec.clone(), without(kind | fixed)?, anywhere.clone()];
+            maps.push(all(chosen)?);
+            maps.push(layout.maps(0, &[no_exec.clone(), without(kind)?])?);
         }
         allowed.insert(libc::SYS_mmap, maps);
         let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;

@@ -14,12 +14,17 @@
 //! it may be some time before it gets there. How much of the processor's time it
 //! uses meanwhile tells it from one that goes on running, and that it sleeps, but
 //! elsewhere, from both. Between two looks nobody is held: whoever is at work may
-//! want to wake one.
+//! want to wake one, and goes on ringing as long as the root looks
+//! ([`Runtime::ring_on`]).
+//!
+//! One that is seen asleep is on its way again when it is next seen awake: a
+//! neighbour that runs on may wake it as often as it likes.
 
 use super::parking::{time_of, waits};
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::state::signals;
 use crate::backend::process::wire::bell::PeerBell;
 use crate::error::{Error, Result};
 use crate::time::MonotonicTime;
@@ -34,9 +39,14 @@ const CALL: &str = "parked";
 /// microseconds; but on a virtual machine what its host takes for others is
 /// counted as well.
 const RUNS: Duration = Duration::from_millis(5);
+/// And so much however often it was seen asleep meanwhile: two hostile ones could
+/// wake each other for ever.
+const RUNS_IN_ALL: Duration = Duration::from_millis(50);
 /// One that still sleeps elsewhere after this long does not mean to come. Those
 /// who ring somebody that does not wake sleep in between, for a while.
 const DAWDLES: Duration = Duration::from_millis(100);
+/// The same of one that rings another, by its own word.
+const RINGS: Duration = Duration::from_millis(300);
 /// The machine is too busy for anybody to be told from anybody.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Looks at one that is on another processor, perhaps, and there in a moment.
@@ -54,8 +64,10 @@ struct Asked {
     /// Where it is held.
     place: AtomicU32,
     held: bool,
-    /// What it had used of the processor when it was first found awake.
-    used: Option<Duration>,
+    /// What it had used of the processor when it was first found awake, and when
+    /// it was since it was last seen asleep.
+    first: Option<Duration>,
+    since: Option<Duration>,
     /// It does not mean to sleep, or is dead.
     given_up: bool,
 }
@@ -81,13 +93,20 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
             pid: rt.book.as_ref().and_then(|b| b.pid(peer)).unwrap_or(0),
             place: AtomicU32::new(0),
             held: false,
-            used: None,
+            first: None,
+            since: None,
             given_up: dead,
         });
     }
     let begun = MonotonicTime::now();
     for look in 1.. {
         look_at_all(rt, &mut all);
+        if signals::deaths() {
+            // One that has died meanwhile does not come to rest.
+            for a in all.iter_mut().filter(|a| !a.held) {
+                a.given_up |= alive(rt, CALL, a.channel).is_err();
+            }
+        }
         let mut awake = all.iter_mut().filter(|a| !a.held && !a.given_up).peekable();
         if awake.peek().is_none() || !wait {
             break;
@@ -99,7 +118,11 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
             continue;
         }
         let waited = begun.elapsed();
-        awake.for_each(|a| a.given_up = a.is_hopeless(waited));
+        for a in awake {
+            let rings = a.bell(rt).is_some_and(PeerBell::is_ringing);
+            let dawdles = if rings { RINGS } else { DAWDLES };
+            a.given_up = a.is_hopeless(waited, dawdles);
+        }
         std::thread::sleep(PAUSE);
     }
     if all.iter().any(|a| !a.held) {
@@ -113,14 +136,19 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
 
 /// One look, at one moment: when the last one has been asked about.
 fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
+    rt.bell.look();
     for a in &mut *all {
         a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
+        if a.held {
+            a.since = None;
+        }
     }
     for a in all.iter().filter(|a| a.held) {
         if let Some(bell) = a.bell(rt) {
             bell.release(&a.place);
         }
     }
+    rt.bell.look();
 }
 
 impl Asked {
@@ -129,13 +157,15 @@ impl Asked {
     }
 
     /// Whether one that is found awake does not mean to sleep.
-    fn is_hopeless(&mut self, waited: Duration) -> bool {
+    fn is_hopeless(&mut self, waited: Duration, dawdles: Duration) -> bool {
         let Some(used) = time_of(self.pid) else {
             return true;
         };
-        let before = *self.used.get_or_insert(used);
-        used.saturating_sub(before) > RUNS
+        let first = *self.first.get_or_insert(used);
+        let since = *self.since.get_or_insert(used);
+        used.saturating_sub(since) > RUNS
+            || used.saturating_sub(first) > RUNS_IN_ALL
             || waited > LONGEST
-            || waited > DAWDLES && waits(self.pid)
+            || waited > dawdles && waits(self.pid)
     }
 }

@@ -95,23 +95,29 @@ fn finish(rt: &mut Runtime, id: u64) {
     remove(rt, id, SIGNALED | libc::SIGKILL as u32);
 }
 
-/// How long the end of one that has discarded itself may take.
-const DEPARTURE: Duration = Duration::from_secs(1);
+/// How long one that has discarded itself may take to end by itself.
+const DEPARTURE: Duration = Duration::from_millis(10);
 
-/// Whether a context that says that it was its last hand-over ends, as
-/// lwDiscardSwitch does at once. One that only says so is there, and is named.
-pub(crate) fn departs(rt: &Runtime, id: u64) -> bool {
+/// A context says that it was its last hand-over. It is held to that: one that
+/// does not end, as lwDiscardSwitch does at once, is ended. So whoever only says
+/// so has said it once, and has cost no more than that.
+pub(crate) fn depart(rt: &Runtime, id: u64) {
     let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
-        return true;
+        return;
     };
+    if pid <= 0 {
+        return;
+    }
     let since = MonotonicTime::now();
     while wait_one(pid, libc::WNOHANG | libc::WNOWAIT).is_none() {
         if since.elapsed() > DEPARTURE {
-            return false;
+            // SAFETY: an unreaped child of ours, as in `finish`.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            while wait_one(pid, libc::WNOWAIT).is_none() && Errno::last() == Errno::EINTR {}
+            return;
         }
         std::thread::sleep(Duration::from_micros(20));
     }
-    true
 }
 
 /// Kills a context and leaves it to be collected later.

@@ -2,6 +2,7 @@
 
 use super::runtime::Runtime;
 use super::signals;
+use crate::time::MonotonicTime;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use std::time::Duration;
 pub(crate) const RING_AGAIN: Duration = Duration::from_millis(1);
 const RINGS: u32 = 4;
 const FIRST_RING: Duration = Duration::from_micros(50);
+/// How long at most, however often the root looks meanwhile: less than it takes
+/// to be held for one that sleeps elsewhere (`parked.rs`).
+const RINGS_FOR: Duration = Duration::from_millis(50);
+
 impl Runtime {
     /// Whether the message in a channel's half is new, and of what kind.
     pub(crate) fn news(&self, index: usize) -> Option<(u32, u32)> {
@@ -56,14 +61,21 @@ impl Runtime {
 
     /// Rings those again that were on their way to sleep, in a sandbox that
     /// knows no sleep with a limit. Whoever says all the time that it sleeps and
-    /// does not is hostile, and not worth waiting for.
+    /// does not is hostile, and not worth waiting for. A ring that found nobody
+    /// while the root held those that sleep (`parked.rs`) says nothing.
     pub(crate) fn ring_on(&mut self) {
         self.bell.set_ringing(true);
-        for i in 0..RINGS {
-            std::thread::sleep(RING_AGAIN.min(FIRST_RING * (1 << i.min(8))));
+        let begun = MonotonicTime::now();
+        let mut in_vain = 0;
+        while in_vain < RINGS && begun.elapsed() < RINGS_FOR {
+            let looks = self.looks_of_the_root();
+            std::thread::sleep(RING_AGAIN.min(FIRST_RING * (1 << in_vain)));
             if self.any_news().is_some() || !self.ring_again() {
                 // News goes first; whoever is not awake yet is rung afterwards.
                 return self.bell.set_ringing(false);
+            }
+            if looks % 2 == 0 && looks == self.looks_of_the_root() {
+                in_vain += 1;
             }
         }
         self.channels
@@ -71,6 +83,12 @@ impl Runtime {
             .flatten()
             .for_each(|c| c.unrung = false);
         self.bell.set_ringing(false);
+    }
+
+    fn looks_of_the_root(&self) -> u32 {
+        let root = self.channels.first().and_then(Option::as_ref);
+        root.filter(|c| c.root_line)
+            .map_or(0, |c| c.peer_bell.looks())
     }
 
     /// Says that we sleep, looks once more, and sleeps. False: there was news, or
@@ -98,5 +116,37 @@ impl Runtime {
             any |= c.unrung && !c.peer_dead();
         }
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::process::state::liar::Liar;
+
+    /// How long it rings a context that says that it sleeps and does not wake.
+    fn rings(liar: &mut Liar) -> Duration {
+        let _ = liar.bell.doze();
+        let index = liar.index;
+        if let Some(c) = liar.rt.channel(index) {
+            c.ring();
+            assert!(c.unrung);
+        }
+        let begun = MonotonicTime::now();
+        liar.rt.ring_on();
+        let took = begun.elapsed();
+        assert!(!liar.rt.channel(index).unwrap().unrung);
+        assert!(!liar.rt.bell_of_creator.is_ringing());
+        took
+    }
+
+    #[test]
+    fn one_does_not_ring_in_vain_because_the_root_looks() {
+        let mut liar = Liar::new();
+        // The context on the other side of the first channel is its root.
+        liar.rt.channel(liar.index).unwrap().root_line = true;
+        // It holds somebody, for longer than anybody rings.
+        liar.bell.look();
+        assert!(rings(&mut liar) >= RINGS_FOR);
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Bell {
     /// could, to be taken for dead by those who would switch to it; the root
     /// keeps its own book.
     dead: AtomicU32,
+    /// Of the root's: odd while it holds sleepers, where nobody wakes them.
+    looks: AtomicU32,
 }
 
 /// Bytes of the page that mean something.
@@ -212,6 +214,11 @@ impl OwnBell {
         self.0.awaits.store(id, Ordering::Relaxed);
     }
 
+    /// The root begins to hold sleepers, or has let go of all of them.
+    pub(crate) fn look(&self) {
+        self.0.looks.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The root discarded itself.
     pub(crate) fn set_dead(&self, how: u32) {
         self.0.dead.store(how, Ordering::Relaxed);
@@ -310,6 +317,11 @@ impl PeerBell {
     /// which wins a hostile one some time.
     pub(crate) fn is_ringing(&self) -> bool {
         self.0.ringing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Of the root's: how often it has begun, or ended, to hold sleepers.
+    pub(crate) fn looks(&self) -> u32 {
+        self.0.looks.load(Ordering::SeqCst)
     }
 
     /// How it ended; zero while it lives.
