@@ -47,7 +47,7 @@ fn main() {
     let servers = Separate::start(&library);
     let [fresh, reused] = ["invocation", "chain"].map(lwc_server);
     let alternatives: [(&str, Vec<(SocketAddr, String)>); 3] = [
-        ("lwc, a fresh copy for each invocation", one(&fresh)),
+        ("lwc, rolled back after each invocation", one(&fresh)),
         ("lwc, contexts reused", one(&reused)),
         ("one HTTP server process for each function", servers.route()),
     ];

@@ -84,9 +84,20 @@ fn the_upload_example_makes_signed_thumbnails() {
             "restrict",
             "erase",
             "hop",
+            "roll back",
+            "pages",
         ] {
             assert!(table.contains(word), "{table}");
         }
+        // Each of the three steps, the last invocation's too.
+        let undone = table.lines().find_map(|l| l.strip_prefix("rollback by "));
+        let (by, how) = undone.unwrap().split_once(": ").unwrap();
+        let all = if by == "new-copy" {
+            "0 in place, 3 by a new copy"
+        } else {
+            "3 in place, 0 by a new copy"
+        };
+        assert_eq!(how, all, "{table}");
     }
 }
 

@@ -74,6 +74,29 @@ fn a_fresh_copy_finds_what_the_first_one_found() {
     alike(&looks(&folder, &["look", "dirty timeout", "look"]));
 }
 
+/// What it does is little, so that its copy would be rolled back where contexts can
+/// be.
+#[test]
+fn nor_of_what_is_hard_to_see() {
+    let folder = chain("invocation", "2s", r#""remains""#);
+    alike(&looks(
+        &folder,
+        &[
+            "look",
+            "dirty mapping",
+            "look",
+            "dirty dropped",
+            "look",
+            "dirty flag",
+            "look",
+            "dirty border",
+            "look",
+            "dirty sleep",
+            "look",
+        ],
+    ));
+}
+
 /// Where copies stay, one that replaces another is as fresh.
 #[test]
 fn so_does_one_that_replaces_another() {

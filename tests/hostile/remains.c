@@ -28,6 +28,11 @@
 /* Its own memory, which a copy has from its snapshot. */
 static unsigned char own[65536];
 static unsigned char *heap;
+/* Of its file, and written before its snapshot. */
+static unsigned char dropped[PAGE] __attribute__((aligned(4096))) = { 1 };
+/* One mapping, as calls that take two pages of it see. */
+#define	ROW	16
+static unsigned char *row;
 
 /* What was mapped when it was initialised. */
 static struct area {
@@ -61,6 +66,13 @@ LWC_INIT(remains)
 	char line[512];
 	FILE *maps;
 
+	dropped[0] = 2;
+	row = mmap(NULL, ROW * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (row == MAP_FAILED)
+		return (lwc_setup_fail(setup, 1, "mmap"));
+	for (size_t i = 0; i < ROW; i++)
+		row[i * PAGE] = 1;
 	heap = malloc(4096);
 	if (heap == NULL)
 		return (lwc_setup_fail(setup, 1, "malloc"));
@@ -186,6 +198,28 @@ tell(lwc_invocation *inv, const char *format, ...)
 	    (long)digest((unsigned char *)out, sizeof(out)));		\
 } while (0)
 
+#ifdef __x86_64__
+/* A flag that only its own code changes (EFLAGS.ID), as it was. */
+static int
+flag(int change)
+{
+	unsigned long flags, bit = 1UL << 21;
+
+	__asm__ volatile("pushfq; popq %0" : "=r"(flags));
+	if (change)
+		__asm__ volatile("pushq %0; popfq" : : "r"(flags ^ bit) : "cc");
+	return ((flags & bit) != 0);
+}
+#else
+static int
+flag(int change)
+{
+
+	(void)change;
+	return (0);
+}
+#endif
+
 /* What a handler's page of its host has from here on nobody but it writes. */
 #define	REQUEST_END	(160 + 64)
 
@@ -220,6 +254,12 @@ look(lwc_invocation *inv)
 			marks += (unsigned long)is_marker(
 			    (volatile unsigned char *)page + i);
 	tell(inv, "marks: %zu\n", marks);
+	tell(inv, "dropped: %d, flag: %d\n", dropped[0], flag(0));
+	for (size_t i = 0; i + 1 < ROW; i++)
+		if (syscall(SYS_mremap, row + i * PAGE, 2 * PAGE, 3 * PAGE,
+		    0L) == -1 && errno == EFAULT)
+			tell(inv, "a border in the row: %zu\n", i);
+	CALL(restart_syscall, 0L);
 	tell(inv, "own memory: %lx %lx\n", (long)digest(own, sizeof(own)),
 	    (long)digest(heap, 4096));
 
@@ -352,6 +392,61 @@ dirty(lwc_invocation *inv)
 			    areas[i].end - areas[i].start, 21L /* PAGEOUT */);
 }
 
+/* By a second mapping of pages that it shares with its host. */
+static void
+mark_elsewhere(void)
+{
+	unsigned char mark[16];
+	uintptr_t page;
+
+	marker(mark);
+	for (page = lowest - NEAR; (page = next_page(page)) != 0;) {
+		unsigned char *second = (unsigned char *)syscall(SYS_mremap,
+		    page, 0L, PAGE, (long)MREMAP_MAYMOVE);
+
+		if (second == MAP_FAILED)
+			continue;
+		for (size_t i = 64; i + 64 <= PAGE; i += 64) {
+			if (!zeros(second + i, 64))
+				continue;
+			if (!writable((uintptr_t)second + i))
+				break;
+			memcpy(second + i + 16, mark, 16);
+		}
+		(void)munmap(second, PAGE);
+	}
+}
+
+/* One thing alone, of which no trace is to be found. */
+static int
+quietly(char how)
+{
+
+	switch (how) {
+	case 'm':	/* mapping */
+		mark_elsewhere();
+		return (1);
+	case 'd':	/* dropped */
+		(void)madvise(dropped, PAGE, MADV_DONTNEED);
+		return (1);
+	case 'f':	/* flag */
+		(void)flag(1);
+		return (1);
+	case 'b':	/* border */
+		for (size_t i = 0; i < ROW; i += 5)
+			(void)mmap(row + i * PAGE, PAGE,
+			    PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			    MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+		return (1);
+	case 's':	/* sleep */
+		for (;;)
+			(void)syscall(SYS_nanosleep,
+			    &(struct timespec){ 3600, 0 }, NULL);
+	default:
+		return (0);
+	}
+}
+
 LWC_HANDLER(remains)
 {
 
@@ -360,6 +455,8 @@ LWC_HANDLER(remains)
 	if (!is(inv, "dirty "))
 		return (lwc_fail(inv, 400, "no such command"));
 	char how = ((const char *)inv->input)[6];
+	if (quietly(how))
+		return (0);
 	dirty(inv);
 	if (how == 'c')
 		*(volatile int *)(uintptr_t)(how - 'c') = 1;

@@ -1,6 +1,8 @@
 //! What the benchmarks share. Each is a program of its own: contexts cannot be
 //! undone in the process that made them.
 
+pub use lwc_orchestrator::bench::memory::Memory;
+
 use criterion::Criterion;
 use lwc::{Access, Context, Flags, Spec};
 use std::time::Duration;
@@ -44,72 +46,6 @@ pub fn answering(here: usize, there: usize) -> Context {
     .expect("lwCreate");
     context.switch(&[]).expect("lwSwitch");
     context
-}
-
-/// Private memory, page-aligned, written once if `touched`.
-pub struct Memory {
-    at: *mut u8,
-    len: usize,
-}
-
-impl Memory {
-    /// So many bytes, each page of them touched or none.
-    ///
-    /// # Panics
-    /// When the system has none.
-    pub fn new(len: usize, touched: bool) -> Self {
-        // SAFETY: a new private mapping at an address that the system picks.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        assert!(at != libc::MAP_FAILED, "mmap of {len} bytes");
-        // Small pages, as the figures count them.
-        // SAFETY: advice on our own mapping; where the system knows no large
-        // pages it fails, which is as well.
-        #[cfg(target_os = "linux")]
-        unsafe {
-            libc::madvise(at, len, libc::MADV_NOHUGEPAGE)
-        };
-        let memory = Self { at: at.cast(), len };
-        if touched {
-            memory.write(len / lwc::page_size());
-        }
-        memory
-    }
-
-    /// Its addresses.
-    pub fn range(&self) -> std::ops::Range<usize> {
-        self.at as usize..self.at as usize + self.len
-    }
-
-    /// Writes a byte of each of the first `pages`.
-    pub fn write(&self, pages: usize) {
-        assert!(pages * lwc::page_size() <= self.len);
-        for page in 0..pages {
-            // SAFETY: inside the mapping (asserted), which is ours alone.
-            unsafe {
-                self.at
-                    .add(page * lwc::page_size())
-                    .write_volatile(page as u8);
-            }
-        }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // Not munmap(2): the backend must know where memory that was shared
-        // is no more.
-        // SAFETY: our own mapping, which nobody uses any more.
-        let _ = unsafe { lwc::unmap_self(&[Spec::memory(self.range(), Access::Unmap)]) };
-    }
 }
 
 /// As many descriptors as the system lets this process have.

@@ -51,6 +51,8 @@ const LONG: usize = 10;
 /// longer one, whose functions hand over to each other.
 const ALONE: f64 = 2.2;
 const HOP: f64 = 1.25;
+/// What an invocation with its rollback may cost, in invocations without.
+const ROLLED_BACK: f64 = 12.0;
 
 /// A hop beside a switch, and what rollback adds.
 pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
@@ -125,7 +127,7 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
             Case::timed("an invocation from the pool", |n| {
                 from_the_pool(pool, SMALL, n)
             }),
-            Case::fallible("an invocation and the next copy", || {
+            Case::fallible("an invocation and its rollback", || {
                 invoke(cycle, SMALL)?;
                 cycle.prepare().map_err(text)
             }),
@@ -159,7 +161,7 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
         Row::of(long_pipes),
         Row::of(plain),
         Row::beside(pool, plain, Some(1.5)),
-        Row::beside(cycle, plain, None),
+        Row::beside(cycle, plain, aim(ROLLED_BACK)),
         Row::beside(pipes, one, None),
     ];
     Ok(Section {

@@ -4,7 +4,9 @@
 //! * [`mod@isolated`]: each group in a process of its own.
 //! * [`bare`]: hand-overs, forks and spawns without contexts.
 //! * [`calls`]: switches, making contexts, moving resources.
-//! * [`chains`]: hops, rollback, payload, length of a chain.
+//! * [`chains`]: hops, payload, length of a chain.
+//! * [`rollback`]: beside new copies, by dirty pages, by what is resident.
+//! * [`memory`]: pages to be written.
 //! * [`work`]: the C function that all alternatives run.
 //! * [`alternatives`]: direct calls; a process for each function.
 //! * [`scaling`]: contexts, chains, processors.
@@ -16,8 +18,10 @@ pub mod calls;
 pub mod chains;
 pub mod isolated;
 pub mod measure;
+pub mod memory;
 pub mod plots;
 pub mod report;
+pub mod rollback;
 pub mod scaling;
 pub mod work;
 
@@ -36,12 +40,14 @@ pub struct Options {
 
 type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 9] = [
     ("hand-overs on one processor", calls::one_processor),
     ("hand-overs on two processors", calls::two_processors),
     ("making and ending", calls::making),
     ("resources and calls", calls::resources),
     ("a chain", chains::hops),
+    ("rollback of a chain", rollback::of_a_chain),
+    ("rollback by pages and size", rollback::by),
     ("payload", chains::payload),
     ("length of a chain", chains::length),
 ];
@@ -60,7 +66,8 @@ const SCALING: [Group; 3] = [
 /// When there is no backend.
 pub fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Report, lwc::Error> {
     let plan = Plan::new(options.quick);
-    let mut report = Report::new(System::of_this_machine()?, options.quick);
+    let system = System::of_this_machine(rollback::mechanism())?;
+    let mut report = Report::new(system, options.quick);
     let more: &[Group] = if options.scaling { &SCALING } else { &[] };
     for (name, group) in GROUPS.iter().chain(more) {
         progress(name);

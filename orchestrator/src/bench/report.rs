@@ -25,6 +25,8 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct System {
     backend: String,
+    /// By what contexts are rolled back.
+    rollback: String,
     system: String,
     release: String,
     machine: String,
@@ -101,11 +103,11 @@ pub struct Line {
 }
 
 impl System {
-    /// This one.
+    /// This one, and by what contexts are rolled back there.
     ///
     /// # Errors
     /// When there is no backend.
-    pub fn of_this_machine() -> Result<Self, lwc::Error> {
+    pub fn of_this_machine(rollback: String) -> Result<Self, lwc::Error> {
         let uname = nix::sys::utsname::uname().ok();
         let text = |part: Option<&std::ffi::OsStr>| {
             part.map(|p| p.to_string_lossy().into_owned())
@@ -113,6 +115,7 @@ impl System {
         };
         Ok(Self {
             backend: lwc::backend()?.to_string(),
+            rollback,
             system: text(uname.as_ref().map(nix::sys::utsname::UtsName::sysname)),
             release: text(uname.as_ref().map(nix::sys::utsname::UtsName::release)),
             machine: text(uname.as_ref().map(nix::sys::utsname::UtsName::machine)),
@@ -339,8 +342,8 @@ impl Report {
             ""
         };
         format!(
-            "{} backend, {} {} ({}), {}, processors: {}.{warning}",
-            s.backend, s.system, s.release, s.machine, s.processor, s.processors
+            "{} backend, rollback by {}, {} {} ({}), {}, processors: {}.{warning}",
+            s.backend, s.rollback, s.system, s.release, s.machine, s.processor, s.processors
         )
     }
 

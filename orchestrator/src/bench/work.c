@@ -13,6 +13,22 @@ LWC_HANDLER(copy)
 	return (0);
 }
 
+/* Pages of so many bytes at most, and so many of them: see work.rs. */
+#define	PAGE	4096
+#define	DIRTIED	10
+
+static volatile unsigned char pages[PAGE * DIRTIED] = { 1 };
+
+/* Writes to each page of some memory. */
+LWC_HANDLER(dirty)
+{
+
+	for (size_t at = 0; at < sizeof(pages); at += PAGE)
+		pages[at]++;
+	inv->output_len = inv->input_len;
+	return (0);
+}
+
 /* Answers with as many bytes as it got, and touches none of them. */
 LWC_HANDLER(relay)
 {

@@ -16,7 +16,12 @@ pub enum What {
     Copy,
     /// Answers with as many bytes, and touches none.
     Relay,
+    /// The same, and writes to [`DIRTIED`] pages of its own.
+    Dirty,
 }
+
+/// Pages that [`What::Dirty`] writes.
+pub const DIRTIED: usize = 10;
 
 impl What {
     /// The symbol.
@@ -24,6 +29,7 @@ impl What {
         match self {
             Self::Copy => "copy",
             Self::Relay => "relay",
+            Self::Dirty => "dirty",
         }
     }
 
@@ -53,7 +59,7 @@ impl Work {
         let source = folder.path().join("work.c");
         std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
         let mut functions = BTreeMap::new();
-        for what in [What::Copy, What::Relay] {
+        for what in [What::Copy, What::Relay, What::Dirty] {
             let name = what.function()?;
             let function = Function {
                 name: name.clone(),

@@ -2,7 +2,9 @@
 
 use super::{complain, exit, prepare};
 use crate::chain_file::ChainId;
-use crate::life::{self, Hop, LiveChain, Probes, StartError, Variables};
+use crate::life::{
+    self, Hop, LiveChain, Mechanism, Probes, Rollback, RollbackWay, StartError, Variables,
+};
 use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
@@ -78,6 +80,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
         return Err(exit::START);
     };
     let mut hops: Vec<Vec<Hop>> = Vec::new();
+    let mut rollbacks: Vec<Rollback> = Vec::new();
     let mut failed = false;
     for _ in 0..args.repeat {
         for input in &args.input {
@@ -85,10 +88,19 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
                 Some(hop) => hops.push(hop),
                 None => failed = true,
             }
+            // Else it is done before the next one, and never after the last.
+            if args.timings {
+                if let Err(failure) = chain.prepare() {
+                    complain(&failure);
+                    failed = true;
+                }
+                rollbacks.append(&mut chain.take_rollbacks());
+            }
         }
     }
     if args.timings {
-        eprint!("{}", table(chain, &Before { build, erase }, &hops));
+        let before = Before { build, erase };
+        eprint!("{}", table(chain, &before, &hops, &rollbacks));
     }
     if failed { Err(exit::FAILED) } else { Ok(()) }
 }
@@ -164,27 +176,47 @@ fn us(d: Duration) -> String {
     format!("{:.1}", d.as_secs_f64() * 1e6)
 }
 
-fn table(chain: &LiveChain, before: &Before, hops: &[Vec<Hop>]) -> String {
+fn median<T: Ord + Copy>(all: impl Iterator<Item = T>) -> Option<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
+}
+
+fn table(chain: &LiveChain, before: &Before, hops: &[Vec<Hop>], rollbacks: &[Rollback]) -> String {
     let mut out = format!(
-        "{:<16} {:>12} {:>12} {:>12} {:>12} {:>12}\n",
-        "microseconds", "create", "initialise", "restrict", "copy", "hop"
+        "{:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8}\n",
+        "microseconds", "create", "initialise", "restrict", "copy", "hop", "roll back", "pages"
     );
     for (i, (name, setup)) in chain.setup_timings().enumerate() {
-        let median = |f: fn(&Hop) -> Duration| {
-            let mut all: Vec<Duration> = hops.iter().filter_map(|h| h.get(i)).map(f).collect();
-            all.sort_unstable();
-            all.get(all.len() / 2).copied().unwrap_or_default()
+        let hop = |f: fn(&Hop) -> Duration| {
+            median(hops.iter().filter_map(|h| h.get(i)).map(f)).unwrap_or_default()
         };
+        let undone = || rollbacks.iter().filter(move |r| r.step == i);
+        // Of a new copy nobody knows them, and without rollback there are none.
+        let none = || "-".to_owned();
         let _ = writeln!(
             out,
-            "{name:<16} {:>12} {:>12} {:>12} {:>12} {:>12}",
+            "{name:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8}",
             us(setup.create),
             us(setup.initialise),
             us(setup.restrict),
-            us(median(|h| h.copy)),
-            us(median(|h| h.run))
+            us(hop(|h| h.copy)),
+            us(hop(|h| h.run)),
+            median(undone().map(|r| r.took)).map_or_else(none, us),
+            median(undone().filter_map(|r| r.pages)).map_or_else(none, |p| p.to_string()),
         );
     }
+    let _ = match chain.mechanism() {
+        Mechanism::None => writeln!(out, "no rollback: isolation \"chain\""),
+        mechanism => {
+            let [in_place, new_copy] =
+                RollbackWay::ALL.map(|way| rollbacks.iter().filter(|r| r.way == way).count());
+            writeln!(
+                out,
+                "rollback by {mechanism}: {in_place} in place, {new_copy} by a new copy"
+            )
+        }
+    };
     let backend = lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string());
     let _ = writeln!(
         out,

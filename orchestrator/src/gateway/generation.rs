@@ -2,18 +2,20 @@
 //! they die.
 
 use super::metrics::Metrics;
+use super::otlp::Spans;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues, Refused};
 use super::route::{self, Part, Routes};
+use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
 use crate::life::environment::handed_on;
-use crate::worker::frame;
+use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -56,6 +58,7 @@ pub(super) struct Generation {
     /// True once jobs at work are to be given up.
     abort: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    spans: Option<Arc<Spans>>,
 }
 
 /// The tasks of a generation, one a worker.
@@ -69,6 +72,7 @@ impl Generation {
     pub(super) async fn launch(
         plan: Plan,
         metrics: Arc<Metrics>,
+        spans: Option<Arc<Spans>>,
     ) -> Result<(Arc<Self>, WorkerTasks), String> {
         let steps = plan.file.chains.values().flat_map(|c| &c.steps);
         // A worker bounds each step itself; this is for one that hangs.
@@ -105,6 +109,7 @@ impl Generation {
             down: watch::Sender::new(None),
             abort: watch::Sender::new(false),
             metrics,
+            spans,
         });
         let (tell, mut told) = mpsc::channel(plan.workers);
         let mut tasks = JoinSet::new();
@@ -186,6 +191,9 @@ impl Generation {
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
                     self.metrics.worker_reported(worker.pid, &worker.figures);
+                    if let Some(mechanism) = worker.mechanism {
+                        self.metrics.rolls_back_by(mechanism);
+                    }
                     self.down.send_replace(None);
                     self.alive.fetch_add(1, Ordering::AcqRel);
                     // The log and the metrics have told of the error already.
@@ -238,6 +246,8 @@ impl Generation {
                 log::info!("worker {pid} has ended: no more work");
                 return None;
             };
+            let chain = job.chain.clone();
+            let traced = job.trace.clone().map(|trace| (trace, job.id.clone()));
             self.busy.fetch_add(1, Ordering::AcqRel);
             let handed = tokio::select! {
                 handed = worker.serve(job) => Some(handed),
@@ -247,15 +257,45 @@ impl Generation {
             };
             self.busy.fetch_sub(1, Ordering::AcqRel);
             match handed? {
-                Handed::Idle(state) => {
+                Handed::Idle(state, handed) => {
                     self.metrics.copied(state.took, state.figures.copies);
                     self.metrics.worker_reported(worker.pid, &state.figures);
+                    self.rolled_back(&chain, traced.as_ref(), handed, &state.rollbacks);
                 }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
                     self.queues.put_back(job);
                     return Some(why);
                 }
+            }
+        }
+    }
+
+    /// What was undone after an invocation; `traced` if spans of it are wanted:
+    /// the trace, and the invocation's identity.
+    fn rolled_back(
+        &self,
+        chain: &ChainId,
+        traced: Option<&(Trace, String)>,
+        handed: SystemTime,
+        rollbacks: &[RollbackTiming],
+    ) {
+        // Steps are named as the file has them.
+        let (name, first) = match chain.kind() {
+            ChainKind::Part { of, step } => (of, step.saturating_sub(1)),
+            ChainKind::Named(_) | ChainKind::Function(_) => (chain.as_str(), 0),
+        };
+        let Some((name, whole)) = self.file.chains.get_key_value(name) else {
+            return;
+        };
+        for rollback in rollbacks {
+            let step = first + rollback.step;
+            let Some(function) = whole.steps.get(step) else {
+                continue;
+            };
+            self.metrics.rolled_back(name, step + 1, function, rollback);
+            if let (Some(spans), Some((trace, id))) = (&self.spans, traced) {
+                spans.rolled_back(trace, id, (name, step + 1, function), handed, rollback);
             }
         }
     }

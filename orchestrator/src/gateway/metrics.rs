@@ -4,7 +4,8 @@
 
 use super::problem::ProblemKind;
 use crate::chain_file::{ChainId, FunctionName};
-use crate::worker::frame::WorkerFigures;
+use crate::life::{Mechanism, RollbackWay};
+use crate::worker::frame::{RollbackTiming, WorkerFigures};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,20 +15,48 @@ const BOUNDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-#[derive(Debug, Default, Clone)]
+/// Those of a rollback, which takes tens of microseconds in place.
+const ROLLBACK_BOUNDS: [f64; 17] = [
+    0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
+    0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
+
+/// Those of the pages that it undid.
+const PAGE_BOUNDS: [f64; 12] = [
+    0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5,
+];
+
+#[derive(Debug, Clone)]
 struct Histogram {
-    buckets: [u64; BOUNDS.len()],
+    bounds: &'static [f64],
+    /// How many lay at or below each bound.
+    buckets: Vec<u64>,
     count: u64,
     sum: f64,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::with(&BOUNDS)
+    }
+}
+
 impl Histogram {
-    fn observe(&mut self, seconds: f64) {
-        for (bucket, bound) in self.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(seconds <= bound);
+    fn with(bounds: &'static [f64]) -> Self {
+        Self {
+            bounds,
+            buckets: vec![0; bounds.len()],
+            count: 0,
+            sum: 0.0,
+        }
+    }
+
+    fn observe(&mut self, value: f64) {
+        for (bucket, bound) in self.buckets.iter_mut().zip(self.bounds) {
+            *bucket += u64::from(value <= *bound);
         }
         self.count += 1;
-        self.sum += seconds;
+        self.sum += value;
     }
 
     /// Below which a share of the observations lies, in seconds; inside a bucket
@@ -38,19 +67,19 @@ impl Histogram {
         }
         let rank = share * self.count as f64;
         let (mut below, mut from) = (0.0, 0.0);
-        for (&count, bound) in self.buckets.iter().zip(BOUNDS) {
+        for (&count, &bound) in self.buckets.iter().zip(self.bounds) {
             let count = count as f64;
             if count >= rank && count > below {
                 return Some(from + (bound - from) * (rank - below) / (count - below));
             }
             (below, from) = (count, bound);
         }
-        Some(BOUNDS[BOUNDS.len() - 1])
+        self.bounds.last().copied()
     }
 
     fn render(&self, out: &mut String, name: &str, labels: &str) {
         let comma = if labels.is_empty() { "" } else { "," };
-        for (count, bound) in self.buckets.iter().zip(BOUNDS) {
+        for (count, bound) in self.buckets.iter().zip(self.bounds) {
             let _ = writeln!(
                 out,
                 "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
@@ -85,8 +114,13 @@ pub(super) struct Figures {
     /// Invocations that waited for a copy.
     cold: BTreeMap<String, u64>,
     switches: u64,
-    rollbacks: u64,
     copies: u64,
+    /// What rollbacks took, off the requests' path, by their way.
+    rollbacks: BTreeMap<RollbackWay, Histogram>,
+    /// Pages that they undid, in place.
+    pages: BTreeMap<String, Histogram>,
+    /// By which means: as the last worker to start told.
+    mechanism: Option<Mechanism>,
     /// Contexts and their bytes, by the worker's process id.
     held: BTreeMap<u32, (u64, u64)>,
     restarts: u64,
@@ -169,6 +203,9 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut f = Figures::default();
         f.requests.extend(STATUSES.map(|s| (s, 0)));
+        let none = Histogram::with(&ROLLBACK_BOUNDS);
+        f.rollbacks
+            .extend(RollbackWay::ALL.map(|way| (way, none.clone())));
         f.reloads.extend(["ok", "refused"].map(|r| (r, 0)));
         f.work
             .extend(["answered", "failed", "again", "poison"].map(|r| (r, 0)));
@@ -187,7 +224,10 @@ impl Metrics {
         f.cold.entry(label.clone()).or_default();
         f.latency.entry(label).or_default();
         for (i, function) in steps.iter().enumerate() {
-            f.hops.entry(of_hop(chain, i + 1, function)).or_default();
+            let label = of_hop(chain, i + 1, function);
+            let none = Histogram::with(&PAGE_BOUNDS);
+            f.pages.entry(label.clone()).or_insert(none);
+            f.hops.entry(label).or_default();
         }
     }
 
@@ -226,11 +266,34 @@ impl Metrics {
     pub(super) fn worker_reported(&self, pid: u32, figures: &WorkerFigures) {
         let mut f = self.lock();
         f.switches += figures.switches;
-        f.rollbacks += figures.rollbacks;
         f.copies += figures.copies;
         let held = f.held.entry(pid).or_default();
         held.0 = figures.contexts;
         held.1 = figures.private.unwrap_or(held.1);
+    }
+
+    /// A worker has said by which means it rolls back.
+    pub(super) fn rolls_back_by(&self, mechanism: Mechanism) {
+        self.lock().mechanism = Some(mechanism);
+    }
+
+    /// A function's context was rolled back after an invocation.
+    pub(super) fn rolled_back(
+        &self,
+        chain: &ChainId,
+        step: usize,
+        function: &FunctionName,
+        rollback: &RollbackTiming,
+    ) {
+        let mut f = self.lock();
+        let none = || Histogram::with(&ROLLBACK_BOUNDS);
+        let took = f.rollbacks.entry(rollback.way).or_insert_with(none);
+        took.observe(rollback.took / 1e6);
+        if let Some(pages) = rollback.pages {
+            let none = || Histogram::with(&PAGE_BOUNDS);
+            let all = f.pages.entry(of_hop(chain, step, function));
+            all.or_insert_with(none).observe(pages as f64);
+        }
     }
 
     /// A worker has ended, and its contexts with it.
@@ -319,6 +382,39 @@ impl Metrics {
         );
         f.copying
             .render(&mut out, "lwc_copying_duration_seconds", "");
+        out += &head(
+            "lwc_rollbacks_total",
+            "counter",
+            "Invocations of a function that were undone, by the way it was done.",
+        );
+        for (way, h) in &f.rollbacks {
+            let _ = writeln!(out, "lwc_rollbacks_total{{way=\"{way}\"}} {}", h.count);
+        }
+        out += &head(
+            "lwc_rollback_duration_seconds",
+            "histogram",
+            "Undoing what an invocation of a function did, after the answer.",
+        );
+        for (way, h) in &f.rollbacks {
+            let labels = format!("way=\"{way}\"");
+            h.render(&mut out, "lwc_rollback_duration_seconds", &labels);
+        }
+        out += &head(
+            "lwc_rollback_pages",
+            "histogram",
+            "Pages that a rollback in place undid.",
+        );
+        for (labels, h) in &f.pages {
+            h.render(&mut out, "lwc_rollback_pages", labels);
+        }
+        out += &head(
+            "lwc_rollback_info",
+            "gauge",
+            "How contexts are rolled back: 1.",
+        );
+        if let Some(mechanism) = f.mechanism {
+            let _ = writeln!(out, "lwc_rollback_info{{mechanism=\"{mechanism}\"}} 1");
+        }
         let (contexts, bytes) = f.held();
         for (name, kind, help, value) in [
             (
@@ -326,12 +422,6 @@ impl Metrics {
                 "counter",
                 "Switches from a worker's root to a function's context and back.",
                 f.switches,
-            ),
-            (
-                "lwc_rollbacks_total",
-                "counter",
-                "Contexts thrown away after one invocation.",
-                f.rollbacks,
             ),
             (
                 "lwc_copies_total",
@@ -455,6 +545,22 @@ mod tests {
             private,
             ..WorkerFigures::default()
         };
+        let rollback = |way, took, pages| RollbackTiming {
+            step: 0,
+            way,
+            at: 0.0,
+            took,
+            pages,
+        };
+        let f = FunctionName::new("f").unwrap();
+        for (way, took, pages) in [
+            (RollbackWay::InPlace, 30.0, Some(4)),
+            (RollbackWay::InPlace, 7.0, Some(0)),
+            (RollbackWay::NewCopy, 900.0, None),
+        ] {
+            m.rolled_back(&id("c"), 1, &f, &rollback(way, took, pages));
+        }
+        m.rolls_back_by(Mechanism::Userfaultfd);
         m.worker_reported(1, &figures(4, Some(4096)));
         m.worker_reported(2, &figures(9, Some(1)));
         m.worker_reported(1, &figures(7, None));
@@ -481,6 +587,18 @@ mod tests {
             "faas_errors_total{chain=\"c\",cause=\"timeout\"} 0",
             "faas_errors_total{chain=\"far\",cause=\"remote\"} 0",
             "lwc_hop_duration_seconds_count{chain=\"c\",step=\"1\",function=\"f\"} 0",
+            "lwc_rollbacks_total{way=\"in-place\"} 2",
+            "lwc_rollbacks_total{way=\"new-copy\"} 1",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.000005\"} 0",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00001\"} 1",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00005\"} 2",
+            "lwc_rollback_duration_seconds_count{way=\"in-place\"} 2",
+            "lwc_rollback_duration_seconds_bucket{way=\"new-copy\",le=\"0.001\"} 1",
+            "lwc_rollback_pages_bucket{chain=\"c\",step=\"1\",function=\"f\",le=\"0\"} 1",
+            "lwc_rollback_pages_bucket{chain=\"c\",step=\"1\",function=\"f\",le=\"10\"} 2",
+            "lwc_rollback_pages_sum{chain=\"c\",step=\"1\",function=\"f\"} 4",
+            "lwc_rollback_pages_count{chain=\"c\",step=\"1\",function=\"f\"} 2",
+            "lwc_rollback_info{mechanism=\"userfaultfd\"} 1",
             "lwc_contexts 7",
             "lwc_contexts_private_bytes 4096",
         ] {

@@ -134,7 +134,7 @@ struct Gateway {
     options: Options,
     generation: RwLock<Arc<Generation>>,
     metrics: Arc<Metrics>,
-    spans: Option<Spans>,
+    spans: Option<Arc<Spans>>,
     nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
     draining: AtomicBool,

@@ -2,7 +2,8 @@
 //! merged chain is as visible as separate services would be. Attributes follow
 //! OpenTelemetry's FaaS conventions. A failed invocation has the hops up to the
 //! one that failed, whose span says why; not where its worker is lost, which
-//! alone knew their times.
+//! alone knew their times. A function's rollback is a span of the same trace,
+//! which begins when the answer is on its way.
 //!
 //! Spans are built when an invocation is over, from times that were measured
 //! anyway, and handed to the SDK's batch processor: its queue is bounded, its
@@ -11,7 +12,9 @@
 use super::http::Call;
 use super::problem::Problem;
 use super::queue::Answer;
-use crate::chain_file::FunctionName;
+use super::trace::Trace;
+use crate::chain_file::{ChainId, FunctionName};
+use crate::worker::frame::RollbackTiming;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
@@ -119,7 +122,7 @@ impl Spans {
         };
         let span = call.trace.span_id();
         self.end(
-            call,
+            call.trace,
             span,
             call.trace.parent_id(),
             Cow::Owned(call.chain.to_string()),
@@ -154,7 +157,7 @@ impl Spans {
                 None => Status::Unset,
             };
             self.end(
-                call,
+                call.trace,
                 &super::trace::new_span(),
                 Some(span),
                 Cow::Owned(function.to_string()),
@@ -166,10 +169,47 @@ impl Spans {
         }
     }
 
+    /// A function's context that was rolled back after an invocation; chain, step
+    /// from 1, function.
+    pub(super) fn rolled_back(
+        &self,
+        trace: &Trace,
+        invocation: &str,
+        (chain, step, function): (&ChainId, usize, &FunctionName),
+        handed: SystemTime,
+        rollback: &RollbackTiming,
+    ) {
+        if !trace.is_sampled() {
+            return;
+        }
+        let from = handed + Duration::from_secs_f64(rollback.at / 1e6);
+        let until = from + Duration::from_secs_f64(rollback.took / 1e6);
+        let mut attributes = vec![
+            KeyValue::new("faas.name", function.to_string()),
+            KeyValue::new("faas.invocation_id", invocation.to_owned()),
+            KeyValue::new("lwc.chain", chain.to_string()),
+            KeyValue::new("lwc.step", step as i64),
+            KeyValue::new("lwc.rollback.way", rollback.way.as_str()),
+        ];
+        if let Some(pages) = rollback.pages {
+            attributes.push(KeyValue::new("lwc.rollback.pages", pages as i64));
+        }
+        self.end(
+            trace,
+            &super::trace::new_span(),
+            Some(trace.span_id()),
+            Cow::Owned(format!("roll back {function}")),
+            SpanKind::Internal,
+            (from, until),
+            attributes,
+            Status::Unset,
+        );
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of a span")]
     fn end(
         &self,
-        call: &Call<'_>,
+        trace: &Trace,
         span: &str,
         parent: Option<&str>,
         name: Cow<'static, str>,
@@ -179,10 +219,10 @@ impl Spans {
         status: Status,
     ) {
         let id = |hex: &str| SpanId::from_hex(hex).unwrap_or(SpanId::INVALID);
-        let state = TraceState::from_str(call.trace.state()).unwrap_or_default();
-        let trace = TraceId::from_hex(call.trace.trace_id()).unwrap_or(TraceId::INVALID);
+        let state = TraceState::from_str(trace.state()).unwrap_or_default();
+        let whole = TraceId::from_hex(trace.trace_id()).unwrap_or(TraceId::INVALID);
         self.processor.on_end(SpanData {
-            span_context: SpanContext::new(trace, id(span), TraceFlags::SAMPLED, false, state),
+            span_context: SpanContext::new(whole, id(span), TraceFlags::SAMPLED, false, state),
             parent_span_id: parent.map_or(SpanId::INVALID, id),
             parent_span_is_remote: span_kind == SpanKind::Server,
             span_kind,

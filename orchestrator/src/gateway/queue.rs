@@ -2,6 +2,7 @@
 //! in turn, so that a busy one does not keep the others waiting.
 
 use super::problem::{Problem, ProblemKind};
+use super::trace::Trace;
 use crate::chain_file::ChainId;
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
@@ -22,6 +23,8 @@ pub(super) struct Job {
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) deadline: Instant,
+    /// Where it stands in a trace, if spans of it are wanted.
+    pub(super) trace: Option<Trace>,
     /// Set once a worker has it.
     pub(super) taken: Arc<AtomicBool>,
     pub(super) answer: oneshot::Sender<Result<Answer, Problem>>,

@@ -202,6 +202,7 @@ async fn local(
         meta,
         body,
         deadline,
+        trace: gateway.spans.as_ref().and(Some(call.trace.clone())),
         taken: Arc::clone(&taken),
         answer,
     })?;

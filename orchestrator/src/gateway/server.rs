@@ -61,11 +61,11 @@ pub async fn serve(
     let mut int = signal(SignalKind::interrupt()).map_err(text)?;
     let spans = match options.otlp.clone() {
         // The SDK's client is a blocking one.
-        Some(url) => Some(
+        Some(url) => Some(Arc::new(
             spawn_blocking(move || Spans::to(&url))
                 .await
                 .map_err(|e| e.to_string())??,
-        ),
+        )),
         None => None,
     };
     let nats = match &options.nats {
@@ -75,7 +75,7 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let begun = SystemTime::now();
     let (generation, mut tasks) = tokio::select! {
-        launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics)) => launched?,
+        launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
     };
@@ -195,7 +195,7 @@ pub async fn serve(
             tasks.shutdown().await;
         }
     }
-    let _ = spawn_blocking(move || gateway.spans.as_ref().map(Spans::close)).await;
+    let _ = spawn_blocking(move || gateway.spans.as_deref().map(Spans::close)).await;
     Ok(served)
 }
 
@@ -229,6 +229,7 @@ async fn generation(
     options: &Options,
     load: Arc<Loader>,
     metrics: Arc<Metrics>,
+    spans: Option<Arc<Spans>>,
 ) -> Result<(Arc<Generation>, WorkerTasks), String> {
     // Compilers run; requests go on meanwhile.
     let loaded = spawn_blocking(move || load()).await;
@@ -255,7 +256,7 @@ async fn generation(
         queue: options.queue,
         options: options.worker_options.clone(),
     };
-    Generation::launch(plan, metrics).await
+    Generation::launch(plan, metrics, spans).await
 }
 
 /// Replaces the generation; returns the old one and the new one's tasks. A file that
@@ -268,6 +269,7 @@ async fn reload(
         &gateway.options,
         Arc::clone(load),
         Arc::clone(&gateway.metrics),
+        gateway.spans.clone(),
     );
     match new.await {
         Ok((generation, tasks)) => {

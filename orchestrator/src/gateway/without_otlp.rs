@@ -4,7 +4,10 @@
 use super::http::Call;
 use super::problem::Problem;
 use super::queue::Answer;
-use crate::chain_file::FunctionName;
+use super::trace::Trace;
+use crate::chain_file::{ChainId, FunctionName};
+use crate::worker::frame::RollbackTiming;
+use std::time::SystemTime;
 
 /// Where spans go: nowhere.
 pub(super) enum Spans {}
@@ -26,6 +29,17 @@ impl Spans {
         _: &[FunctionName],
         _: &Result<Answer, Problem>,
         _: u16,
+    ) {
+        match *self {}
+    }
+
+    pub(super) fn rolled_back(
+        &self,
+        _: &Trace,
+        _: &str,
+        _: (&ChainId, usize, &FunctionName),
+        _: SystemTime,
+        _: &RollbackTiming,
     ) {
         match *self {}
     }

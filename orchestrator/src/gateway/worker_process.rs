@@ -3,7 +3,7 @@
 
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
-use crate::life::{CauseKind, MessageMeta};
+use crate::life::{CauseKind, Mechanism, MessageMeta};
 use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, WorkerFigures};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -33,12 +33,15 @@ pub(super) struct Worker {
     pub(super) took: f64,
     /// What it did and holds by then.
     pub(super) figures: WorkerFigures,
+    /// By which means it rolls functions back.
+    pub(super) mechanism: Option<Mechanism>,
 }
 
 /// What came of handing a job over.
 pub(super) enum Handed {
-    /// It is answered, and the worker is ready for the next.
-    Idle(State),
+    /// It is answered, and the worker is ready for the next; when it was handed
+    /// over.
+    Idle(State, SystemTime),
     /// The worker is of no use any more, for this reason.
     Lost(String),
     /// The same, and the job never began.
@@ -80,6 +83,7 @@ impl Worker {
             pid,
             took: 0.0,
             figures: WorkerFigures::default(),
+            mechanism: None,
         };
         let begun = async {
             worker.socket.write_all(start).await?;
@@ -89,6 +93,7 @@ impl Worker {
             Ok(Ok((frame::IDLE, state, _))) => {
                 worker.took = state.took;
                 worker.figures = state.figures;
+                worker.mechanism = state.mechanism;
                 Ok(worker)
             }
             Ok(Ok((_, state, _))) => Err(state.text),
@@ -159,7 +164,7 @@ impl Worker {
         };
         job.answer(answer);
         match timeout(READY_TIMEOUT, self.read::<State>()).await {
-            Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state),
+            Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state, handed),
             Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),

@@ -4,6 +4,7 @@ use super::attributes::Attributes;
 use super::control::Control;
 use super::error::{Cause, EndText, Failure};
 use super::relay::Relay;
+use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
 use crate::chain_file::{Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
@@ -67,8 +68,11 @@ pub(crate) struct Step {
     pub(super) used: Option<Context>,
     /// The copy can be rolled back in place.
     pub(super) marked: bool,
-    /// It has served, and waits to be.
+    /// Its function has served an invocation that is not undone yet, in place or
+    /// by a new copy.
     pub(super) dirty: bool,
+    /// The last time that it was, until somebody asks.
+    pub(super) rollback: Option<Rollback>,
     pub(crate) setup: SetupTimings,
 }
 
@@ -114,6 +118,8 @@ pub(crate) struct Contexts {
     pub(super) linked: bool,
     /// Whether all copies have come to rest since the last request.
     pub(super) settled: bool,
+    /// When the last invocation began, where the root stands between functions.
+    pub(super) begun: MonotonicTime,
 }
 
 impl std::fmt::Debug for LiveChain {
@@ -129,8 +135,6 @@ impl std::fmt::Debug for LiveChain {
 pub struct Counts {
     /// Round trips of lwSwitch from the root to a function's context and back.
     pub switches: u64,
-    /// Copies that were rolled back, or thrown away, after one invocation.
-    pub rollbacks: u64,
     /// Copies made of snapshots.
     pub copies: u64,
 }
@@ -155,6 +159,25 @@ impl LiveChain {
     /// What it has done since this was last asked.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.contexts.counts)
+    }
+
+    /// The rollbacks since this was last asked; of each step the last one.
+    pub fn take_rollbacks(&mut self) -> Vec<Rollback> {
+        let steps = self.contexts.steps.iter_mut();
+        steps.filter_map(|s| s.rollback.take()).collect()
+    }
+
+    /// By which means its functions are rolled back, once copies of them have
+    /// been made ([`prepare`](Self::prepare)).
+    pub fn mechanism(&self) -> Mechanism {
+        let contexts = &self.contexts;
+        if contexts.chain.isolation != Isolation::Invocation {
+            return Mechanism::None;
+        }
+        if contexts.steps.iter().any(|s| s.marked) {
+            return contexts.in_place();
+        }
+        Mechanism::NewCopy
     }
 
     /// How many contexts it has now.
@@ -309,6 +332,7 @@ impl Contexts {
         due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         let begun = MonotonicTime::now();
+        self.begun = begun;
         let mut times = Times {
             begun,
             now: begun,
@@ -331,8 +355,12 @@ impl Contexts {
                     hops.push(hop);
                 }
                 Err(cause) => {
-                    // A failed function's state is not trusted again.
-                    self.retire(i);
+                    // A failed function's state is not trusted again, unless it
+                    // said itself that it failed, and all it did is undone.
+                    let undone = matches!(cause, Cause::Reported { .. }) && self.steps[i].dirty;
+                    if !undone {
+                        self.retire(i);
+                    }
                     hops.push(Hop {
                         at: times.now.since(begun),
                         run: times.now.elapsed(),

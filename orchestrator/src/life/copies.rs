@@ -2,6 +2,7 @@
 
 use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way, next_before};
 use super::error::{Cause, EndText};
+use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
 use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
@@ -124,7 +125,8 @@ impl Contexts {
             })
             .flatten()
             .collect();
-        let deadline = MonotonicTime::now() + COPY_TIMEOUT;
+        let begin = MonotonicTime::now();
+        let deadline = begin + COPY_TIMEOUT;
         self.counts.switches += 1;
         // Whoever served before has ended, not only been told to: a process that
         // dies still writes (robust futexes), and what it wrote is cleared now.
@@ -164,6 +166,9 @@ impl Contexts {
                         self.call(i, from, &[word::WARM_UP], deadline)?;
                         self.steps[i].copy = Some(copy);
                         self.mark(i);
+                        if self.steps[i].dirty {
+                            self.rolled_back(i, RollbackWay::NewCopy, begin, None);
+                        }
                         self.linked = false;
                         self.settled = false;
                         return Ok(from);
@@ -205,15 +210,52 @@ impl Contexts {
     /// A new copy's state is what it is rolled back to after each invocation,
     /// where the backend can do that. Elsewhere, as before, a new one is made.
     fn mark(&mut self, i: usize) {
-        self.steps[i].dirty = false;
         let wanted = self.chain.isolation == Isolation::Invocation;
         let marked = wanted.then(|| self.ask_snapshot(i, word::MARK));
         self.steps[i].marked = matches!(marked, Some(Ok(_)));
-        if let Some(Err(why)) = marked {
-            // Once: it is the same for all copies.
-            static SAID: Once = Once::new();
-            SAID.call_once(|| log::info!("a new copy for each invocation, no rollback: {why}"));
+        // Once: it is the same for all copies.
+        static IN_PLACE: Once = Once::new();
+        static NEW_COPY: Once = Once::new();
+        match marked {
+            Some(Ok(_)) => IN_PLACE.call_once(|| {
+                let by = self.in_place();
+                log::info!("rollback in place, by {by}: this system lets contexts be rolled back");
+            }),
+            Some(Err(why)) => NEW_COPY.call_once(|| {
+                log::info!("no rollback in place, a new copy for each invocation: {why}");
+            }),
+            None => {}
         }
+    }
+
+    /// By what means contexts are rolled back in place here.
+    pub(super) fn in_place(&self) -> Mechanism {
+        Mechanism::in_place(if self.apart {
+            lwc::Backend::Process
+        } else {
+            lwc::Backend::Kernel
+        })
+    }
+
+    /// What the last invocation of a step's function did is undone.
+    fn rolled_back(
+        &mut self,
+        i: usize,
+        way: RollbackWay,
+        begin: MonotonicTime,
+        pages: Option<u64>,
+    ) {
+        let rollback = Rollback {
+            step: i,
+            way,
+            at: begin.since(self.begun),
+            took: begin.elapsed(),
+            pages,
+        };
+        log::trace!("rolled back: {rollback:?}");
+        let step = &mut self.steps[i];
+        step.dirty = false;
+        step.rollback = Some(rollback);
     }
 
     /// Has a step's snapshot do something about its copy. Its word for it.
@@ -240,17 +282,16 @@ impl Contexts {
         }
     }
 
-    /// Step 7 of the life, once the copy has given its answer: it is rolled back,
-    /// or serves no more. That is off the path of the invocation. Until then it may run on, where
-    /// contexts are processes; what it said was read once, and the next function
-    /// reads a copy of what it wrote (`invocation.rs`).
+    /// Step 7 of the life, once the copy has given its answer: it will be rolled
+    /// back, or serves no more. Both are done off the path of the invocation, by
+    /// [`clear_away`](Self::clear_away). Until then it may run on, where contexts
+    /// are processes; what it said was read once, and the next function reads a
+    /// copy of what it wrote (`invocation.rs`).
     pub(super) fn roll_back(&mut self, i: usize) {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
-        self.counts.rollbacks += 1;
-        if step.marked {
-            step.dirty = true;
-        } else {
+        step.dirty = true;
+        if !step.marked {
             step.used = step.copy.take();
         }
     }
@@ -259,14 +300,16 @@ impl Contexts {
     /// waited for before the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
         for i in 0..self.steps.len() {
-            if !std::mem::take(&mut self.steps[i].dirty) || self.steps[i].copy.is_none() {
+            let step = &self.steps[i];
+            if !step.dirty || step.copy.is_none() {
                 continue;
             }
+            let begin = MonotonicTime::now();
             match self.ask_snapshot(i, word::ROLL_BACK) {
                 Ok(pages) => {
-                    log::trace!("rolled back: step {}, {pages} pages", i + 1);
                     // As for a new one; nobody runs who could write there.
                     self.steps[i].control.forget();
+                    self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
                 }
                 Err(why) => {
                     let name = &self.steps[i].function.name;
@@ -282,7 +325,6 @@ impl Contexts {
 
     /// Step 8 of the life: the copy goes; the next comes from the snapshot.
     pub(super) fn retire(&mut self, i: usize) {
-        self.steps[i].dirty = false;
         let Some(copy) = self.steps[i].copy.take() else {
             return;
         };
@@ -299,6 +341,16 @@ impl Contexts {
             );
             self.steps[i].used = Some(copy);
         }
+    }
+}
+
+impl LiveChain {
+    /// All copies go, and new ones are made for the next invocation: what is done
+    /// where nothing can be rolled back in place.
+    #[cfg(feature = "bench")]
+    pub(crate) fn retire_all(&mut self) {
+        let all = 0..self.contexts.steps.len();
+        all.for_each(|i| self.contexts.retire(i));
     }
 }
 

@@ -10,7 +10,8 @@
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`);
-//! 7. **roll back** (`copies.rs`): the copy goes, unless `isolation = "chain"`;
+//! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
+//!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
 //!
 //! ```text
@@ -35,6 +36,7 @@ mod limits;
 mod message_header;
 pub(crate) mod probe;
 mod relay;
+mod rollback;
 mod secrets;
 pub(crate) mod snapshot;
 mod start;
@@ -46,6 +48,7 @@ pub use attributes::{AttributeError, Attributes};
 pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, Failure, StartError};
+pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;

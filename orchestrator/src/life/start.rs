@@ -10,7 +10,7 @@ use super::secrets::Vault;
 use super::snapshot::{self, Parts, word};
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Isolation};
-use lwc::{Access, Context, Errno, Event, Flags, Region, Rights, Spec};
+use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,7 @@ impl LiveChain {
                 used: None,
                 marked: false,
                 dirty: false,
+                rollback: None,
                 setup,
             })
             .collect();
@@ -154,6 +155,7 @@ impl LiveChain {
             named_by_neighbours: relay && !apart,
             linked: false,
             settled: true,
+            begun: MonotonicTime::now(),
         };
         let way = if relay {
             Way::Relay(Relay::default())

@@ -14,7 +14,7 @@
 
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
-use crate::life::{Attributes, CauseKind};
+use crate::life::{Attributes, CauseKind, Mechanism, RollbackWay};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -141,6 +141,21 @@ pub(crate) struct State {
     /// copies anew, took.
     pub(crate) took: f64,
     pub(crate) figures: WorkerFigures,
+    /// What was done to the contexts of the last invocation since its answer.
+    pub(crate) rollbacks: Vec<RollbackTiming>,
+    /// By which means that is done; told once all chains live.
+    pub(crate) mechanism: Option<Mechanism>,
+}
+
+/// A rollback: as [`Rollback`](crate::life::Rollback), in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct RollbackTiming {
+    /// From 0.
+    pub(crate) step: usize,
+    pub(crate) way: RollbackWay,
+    pub(crate) at: f64,
+    pub(crate) took: f64,
+    pub(crate) pages: Option<u64>,
 }
 
 /// What a worker has done since it last told, and what it holds.
@@ -148,8 +163,6 @@ pub(crate) struct State {
 pub(crate) struct WorkerFigures {
     /// Round trips of lwSwitch between the root and a function's context.
     pub(crate) switches: u64,
-    /// Contexts that were used once and thrown away.
-    pub(crate) rollbacks: u64,
     /// Copies made of snapshots.
     pub(crate) copies: u64,
     /// Contexts that live, the root not counted.

@@ -8,8 +8,10 @@
 pub(crate) mod frame;
 
 use crate::chain_file::ChainId;
-use crate::life::{Cause, Hop, LiveChain, MessageMeta, Probes, Variables};
-use frame::{Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, Start, State, WorkerFigures};
+use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
+use frame::{
+    Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
+};
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
@@ -56,6 +58,8 @@ pub fn run() -> io::Result<()> {
                 text: String::new(),
                 took: micros(took),
                 figures: take_figures(&mut chains, true),
+                rollbacks: Vec::new(),
+                mechanism: Some(mechanism(&chains)),
             };
             send(&mut socket, frame::IDLE, &state)?;
             chains
@@ -65,6 +69,8 @@ pub fn run() -> io::Result<()> {
                 text,
                 took: 0.0,
                 figures: WorkerFigures::default(),
+                rollbacks: Vec::new(),
+                mechanism: None,
             };
             return send(&mut socket, frame::REFUSED, &state);
         }
@@ -118,7 +124,8 @@ pub fn run() -> io::Result<()> {
                 send(&mut socket, frame::FAILED, &failed)?;
             }
         }
-        // The answer is on its way; the next request finds its copies made.
+        // The answer is on its way; the next request finds its copies rolled back,
+        // or made.
         let begun = Instant::now();
         let spent = match chain.prepare() {
             Err(e) => Some(format!("making copies ready: {e}")),
@@ -128,6 +135,7 @@ pub fn run() -> io::Result<()> {
             Ok(()) => None,
         };
         let took = micros(begun.elapsed());
+        let rollbacks = chain.take_rollbacks().iter().map(timing).collect();
         if let Some(text) = spent {
             // Contexts are not mended in place: what broke them is not known.
             let figures = take_figures(&mut chains, false);
@@ -135,6 +143,8 @@ pub fn run() -> io::Result<()> {
                 text,
                 took,
                 figures,
+                rollbacks,
+                mechanism: None,
             };
             return send(&mut socket, frame::SPENT, &state);
         }
@@ -143,6 +153,8 @@ pub fn run() -> io::Result<()> {
             text: String::new(),
             took,
             figures: take_figures(&mut chains, due),
+            rollbacks,
+            mechanism: None,
         };
         send(&mut socket, frame::IDLE, &state)?;
         if due {
@@ -159,7 +171,6 @@ fn take_figures(chains: &mut BTreeMap<ChainId, LiveChain>, all: bool) -> WorkerF
     for chain in chains.values_mut() {
         let counts = chain.take_counts();
         figures.switches += counts.switches;
-        figures.rollbacks += counts.rollbacks;
         figures.copies += counts.copies;
         figures.contexts += chain.contexts() as u64;
     }
@@ -242,6 +253,22 @@ fn took(hop: &Hop) -> HopTiming {
         copy: micros(hop.copy),
         run: micros(hop.run),
     }
+}
+
+fn timing(rollback: &Rollback) -> RollbackTiming {
+    RollbackTiming {
+        step: rollback.step,
+        way: rollback.way,
+        at: micros(rollback.at),
+        took: micros(rollback.took),
+        pages: rollback.pages,
+    }
+}
+
+/// By which means functions are rolled back here: the best that a chain has.
+fn mechanism(chains: &BTreeMap<ChainId, LiveChain>) -> Mechanism {
+    let all = chains.values().map(LiveChain::mechanism);
+    all.max().unwrap_or(Mechanism::None)
 }
 
 fn micros(d: Duration) -> f64 {

@@ -256,6 +256,16 @@ impl Drop for Server {
     }
 }
 
+/// The processes that a process has made, the oldest first.
+#[cfg(target_os = "linux")]
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    list.unwrap()
+        .split_ascii_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
 pub(crate) fn send(pid: i32, signal: i32) {
     // SAFETY: kill(2) has no preconditions; the process is one the test made.
     unsafe { libc::kill(pid, signal) };

@@ -13,3 +13,4 @@ mod messages;
 mod page;
 mod seen;
 mod spans;
+mod undone;

@@ -6,7 +6,9 @@ use crate::server::{Server, chains};
 #[test]
 fn metrics_count_what_contexts_did() {
     let server = Server::start(&["--workers", "1"]);
-    let metric = |name: &str| server.metric(name).unwrap();
+    let metric = |name: &str| server.metric(name);
+    let in_place = metric("lwc_rollback_info{mechanism=\"new-copy\"}").is_none();
+    let metric = |name: &str| metric(name).unwrap();
     // Five steps in three chains: a snapshot and a copy each, made ahead.
     assert_eq!(metric("lwc_contexts"), 10.0);
     assert_eq!(metric("lwc_copies_total"), 5.0);
@@ -23,7 +25,6 @@ fn metrics_count_what_contexts_did() {
     assert_eq!(server.post("trial", b"abort").status, 502);
     // Where copies are rolled back in place, as here where that can be done, one
     // is made anew after the crash alone, else two after each of the three as well.
-    let in_place = !server.log().contains("no rollback");
     let copies = if in_place { 6.0 } else { 12.0 };
     server.until("the worker's next words", || {
         metric("lwc_copies_total") == copies && metric("lwc_contexts") == 10.0
@@ -32,7 +33,31 @@ fn metrics_count_what_contexts_did() {
     // the crash, and a new copy's snapshot.
     let snapshot = if in_place { 1.0 } else { 0.0 };
     assert_eq!(metric("lwc_switches_total") - switches, 14.0 + snapshot);
-    assert_eq!(metric("lwc_rollbacks_total"), 6.0, "a crash is none");
+    let way = |name: &str, way: &str| metric(&format!("{name}{{way=\"{way}\"}}"));
+    let [this, other] = match in_place {
+        true => ["in-place", "new-copy"],
+        false => ["new-copy", "in-place"],
+    };
+    for name in ["lwc_rollbacks_total", "lwc_rollback_duration_seconds_count"] {
+        assert_eq!(way(name, this), 6.0, "a crash is none");
+        assert_eq!(way(name, other), 0.0);
+    }
+    assert!(way("lwc_rollback_duration_seconds_sum", this) > 0.0);
+    assert_eq!(way("lwc_rollback_duration_seconds_sum", other), 0.0);
+    for (step, function) in [(1, "upper"), (2, "reverse")] {
+        let pages = |what: &str| {
+            let step = format!("chain=\"pair\",step=\"{step}\",function=\"{function}\"");
+            metric(&format!("lwc_rollback_pages_{what}{{{step}}}"))
+        };
+        // Nothing runs without its stack.
+        assert_eq!(pages("count"), if in_place { 3.0 } else { 0.0 });
+        assert!(pages("sum") >= pages("count"));
+    }
+    // Which it is, and why, is said once at the start.
+    let log = server.log();
+    let said = log.lines().filter(|l| l.contains("rollback in place"));
+    assert_eq!(said.count(), 1, "{log}");
+    assert_eq!(log.contains("no rollback in place, a new copy"), !in_place);
     assert_eq!(metric("lwc_contexts"), 10.0);
     assert_eq!(metric("faas_invocations_total{chain=\"pair\"}"), 3.0);
     assert_eq!(
@@ -79,6 +104,9 @@ fn what_has_not_happened_is_counted_as_0() {
         "http_requests_total{code=\"502\"} 0",
         "lwc_reloads_total{result=\"refused\"} 0",
         "lwc_nats_work_total{result=\"poison\"} 0",
+        "lwc_rollbacks_total{way=\"in-place\"} 0",
+        "lwc_rollback_duration_seconds_count{way=\"new-copy\"} 0",
+        "lwc_rollback_pages_count{chain=\"pair\",step=\"2\",function=\"reverse\"} 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

@@ -50,6 +50,17 @@ fn collector() -> (String, Receiver<Span>) {
     (url, told)
 }
 
+/// The next span of an invocation or a hop; or of a rollback, which comes
+/// whenever its worker has told of it.
+fn next_of(told: &Receiver<Span>, rollback: bool) -> Span {
+    loop {
+        let span = told.recv_timeout(LIMIT).unwrap();
+        if attribute(&span, "lwc.rollback.way").is_some() == rollback {
+            return span;
+        }
+    }
+}
+
 fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
     let found = span.attributes.iter().find(|a| a.key == name)?;
     found.value.as_ref()?.value.as_ref()
@@ -63,7 +74,7 @@ fn hex(bytes: &[u8]) -> String {
 fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     let (url, told) = collector();
     let mut server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
-    let next = || told.recv_timeout(LIMIT).unwrap();
+    let next = || next_of(&told, false);
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let headers = [("traceparent", parent), ("tracestate", "rojo=1,congo=2")];
     let r = server.request("POST", "/chains/pair", &headers, b"ab");
@@ -128,11 +139,67 @@ fn an_invocation_and_its_hops_are_spans_of_the_callers_trace() {
     );
 }
 
+/// By the worker's own clock: the answer is not waited for by what comes after
+/// it, and the next request waits for no more than that.
+#[test]
+fn a_rollback_is_a_span_between_an_answer_and_the_next_request() {
+    let (url, told) = collector();
+    let server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
+    // Each is in the queue before the one before is undone, or is not.
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let post = || server.post("pair", b"ab").body;
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(post)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(all.iter().all(|body| body == b"BA"));
+    let spans: Vec<Span> = (0..20).map(|_| told.recv_timeout(LIMIT).unwrap()).collect();
+    let mut ends = Vec::new();
+    for whole in spans.iter().filter(|s| s.name == "pair") {
+        let of = |name: &str| {
+            let mine = |s: &&Span| s.parent_span_id == whole.span_id && s.name == name;
+            let found: Vec<&Span> = spans.iter().filter(mine).collect();
+            assert_eq!(found.len(), 1, "{name}: {spans:#?}");
+            found[0]
+        };
+        let cold = attribute(whole, "faas.coldstart");
+        assert_eq!(
+            cold,
+            Some(&Value::BoolValue(false)),
+            "nobody waits for a copy"
+        );
+        let last = of("reverse").end_time_unix_nano;
+        let (first, second) = (of("roll back upper"), of("roll back reverse"));
+        for (span, name, step) in [(first, "upper", 1), (second, "reverse", 2)] {
+            assert_eq!(span.trace_id, whole.trace_id);
+            assert!(
+                span.start_time_unix_nano >= last,
+                "not while somebody waits"
+            );
+            let name = Value::StringValue(name.into());
+            assert_eq!(attribute(span, "faas.name"), Some(&name));
+            assert_eq!(attribute(span, "lwc.step"), Some(&Value::IntValue(step)));
+            let way = attribute(span, "lwc.rollback.way");
+            let in_place = way == Some(&Value::StringValue("in-place".into()));
+            assert!(in_place || way == Some(&Value::StringValue("new-copy".into())));
+            let pages = attribute(span, "lwc.rollback.pages");
+            assert_eq!(matches!(pages, Some(Value::IntValue(1..))), in_place);
+        }
+        let end = first.end_time_unix_nano.max(second.end_time_unix_nano);
+        ends.push((of("upper").start_time_unix_nano, end));
+    }
+    assert_eq!(ends.len(), 4);
+    ends.sort_unstable();
+    // The clock of a request begins when its worker is handed it.
+    for pair in ends.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "{ends:?}");
+    }
+}
+
 #[test]
 fn a_failed_invocation_has_the_hops_up_to_the_failed_one() {
     let (url, told) = collector();
     let server = Server::with(&chains(""), &["--workers", "1", "--otlp", &url]);
-    let next = || told.recv_timeout(LIMIT).unwrap();
+    let next = || next_of(&told, false);
     // `reverse` makes it "loop", and the second step has 300 ms.
     assert_eq!(
         server.post("hasty", b"pool").told(),

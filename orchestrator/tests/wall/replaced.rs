@@ -1,16 +1,7 @@
 //! A worker that cannot serve is replaced, and no function is blamed for it.
 
-use super::common::server::{Server, send};
+use super::common::server::{Server, children as contexts, send};
 use super::{all_is_well, here, restarts, server, text};
-
-/// The contexts of a worker: the oldest first.
-fn contexts(worker: i32) -> Vec<i32> {
-    let list = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
-    list.unwrap()
-        .split_ascii_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
-}
 
 fn open_circuits(server: &Server) -> usize {
     let metrics = server.get("/metrics");

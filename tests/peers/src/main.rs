@@ -63,7 +63,7 @@ fn lwc(program: &str, isolation: &'static str) -> Result<Peer, String> {
     Ok(Peer {
         name: match isolation {
             "chain" => "lwc, contexts reused",
-            _ => "lwc, a fresh copy for each invocation",
+            _ => "lwc, rolled back after each invocation",
         },
         routes: [route("one"), route("three")],
         servers: vec![server],
@@ -207,6 +207,20 @@ fn run(options: &Options) -> Result<serde_json::Value, String> {
                     "behind": "wasmtime, in process", "p50_us": us,
                 }));
             }
+        }
+    }
+    if wasm != "-" {
+        println!("\n| MiB | pages written | wasmtime, an instance that writes them, µs |");
+        println!("|---|---|---|");
+        let by_pages = [0, 1, 10, 100, 1_000, 10_000].map(|pages| (40, pages));
+        let by_size = [1, 16, 64, 256, 1024].map(|mib| (mib, 10));
+        for (mib, pages) in by_pages.into_iter().chain(by_size) {
+            stop::check()?;
+            let us = server::wasm_dirty(wasm, mib, pages)? / 1e3;
+            println!("| {mib} | {pages} | {us:.1} |");
+            rows.push(serde_json::json!({
+                "mib": mib, "pages": pages, "behind": "wasmtime, in process", "p50_us": us,
+            }));
         }
     }
     for peer in &mut peers {

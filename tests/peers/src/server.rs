@@ -156,8 +156,22 @@ fn free_port() -> Result<u16, String> {
 pub fn wasm_time(program: &str, len: usize, steps: &[&str]) -> Result<f64, String> {
     let mut command = Command::new(program);
     command.args(["time", &len.to_string()]).args(steps);
+    nanoseconds(program, command)
+}
+
+/// Nanoseconds of an instance with so much memory that writes so many pages.
+///
+/// # Errors
+/// As [`wasm_time`].
+pub fn wasm_dirty(program: &str, mib: usize, pages: usize) -> Result<f64, String> {
+    let mut command = Command::new(program);
+    command.args(["dirty", &mib.to_string(), &pages.to_string()]);
+    nanoseconds(program, command)
+}
+
+fn nanoseconds(program: &str, mut command: Command) -> Result<f64, String> {
     let out = command.output().map_err(|e| format!("{program}: {e}"))?;
     let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
     said.parse()
-        .map_err(|_| format!("{program} time: {}", String::from_utf8_lossy(&out.stderr)))
+        .map_err(|_| format!("{program}: {}", String::from_utf8_lossy(&out.stderr)))
 }

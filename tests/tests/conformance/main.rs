@@ -10,6 +10,8 @@ mod api;
 #[cfg(target_os = "linux")]
 mod s10_programs;
 mod s10_rollback;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod s10_survivors;
 mod s1_objects;
 mod s2_create;
 mod s3_switch;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         s10_rollback::PROCESS_CASES,
         #[cfg(target_os = "linux")]
         s10_programs::CASES,
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        s10_survivors::CASES,
         api::CASES,
     ])
 }

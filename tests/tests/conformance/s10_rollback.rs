@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_1_copies_of_a_confined_creator,
     c10_5_one_that_runs_on_goes_back,
     c10_4_nothing_changed_is_nothing_undone,
+    c10_4_what_is_read_is_not_undone,
     c10_6_enoent_without_a_snapshot,
     c10_6_ebusy_for_the_current_context,
     c10_6_eperm_for_others_than_the_creator,
@@ -30,6 +31,7 @@ pub(crate) const PROCESS_CASES: &[Case] = cases![
     c10_3_one_that_leaves_is_destroyed,
     c10_6_what_cannot_be_undone_is_told,
     c10_6_no_processes_and_no_threads,
+    c10_1_pages_of_a_file_that_went_are_back,
     c10_1_signals_come_and_ends_are_told,
     c10_1_actions_and_the_alternate_stack_are_what_they_were,
     c10_5_a_copy_leaves_nothing_where_the_backend_writes,
@@ -720,6 +722,53 @@ fn c10_1_actions_and_the_alternate_stack_are_what_they_were() {
     }
 }
 
+/// Without its own bytes, a page of a file has those of the file.
+#[cfg(target_os = "linux")]
+fn c10_1_pages_of_a_file_that_went_are_back() {
+    if !possible() || lwc::backend() != Ok(lwc::Backend::Process) {
+        return;
+    }
+    const PAGES: usize = 4;
+    let len = PAGES * lwc::page_size();
+    // SAFETY: a new file, and a private mapping of it at an address that the
+    // system picks.
+    let at = unsafe {
+        let file = libc::memfd_create(c"pages".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(file >= 0 && libc::ftruncate(file, len as i64) == 0);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let at = libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_PRIVATE, file, 0);
+        assert!(at != libc::MAP_FAILED && libc::close(file) == 0);
+        at
+    };
+    let bytes = |i: usize| at.cast::<u8>().wrapping_add(i * lwc::page_size());
+    // SAFETY: inside the mapping, which nobody has a reference to.
+    let set = |value| (0..PAGES).for_each(|i| unsafe { bytes(i).write_volatile(value) });
+    let get = |i: usize| {
+        // SAFETY: as above.
+        let byte = unsafe { bytes(i).read_volatile() };
+        u64::from(byte)
+    };
+    set(1);
+    let c = strict_with_snapshot(&[], |words| {
+        if words[0] > 0 {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) }, 0);
+        }
+        match words[0] {
+            1 => return vec![],
+            3 => set(2),
+            _ => {}
+        }
+        vec![(0..PAGES).map(get).sum()]
+    });
+    for (what, says) in [(1, &[][..]), (2, &[0]), (3, &[8]), (1, &[])] {
+        assert_eq!(call(c.handle(), &[what]), says);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[0]), [4], "after {what}");
+        c.roll_back().unwrap();
+    }
+}
+
 /// What the process backend does instead (P24).
 #[cfg(target_os = "linux")]
 fn c10_3_one_that_leaves_is_destroyed() {
@@ -739,6 +788,49 @@ fn c10_3_one_that_leaves_is_destroyed() {
         other => panic!("{other:?}"),
     }
     assert_eq!(c.roll_back().unwrap_err().errno(), Errno::ESRCH);
+}
+
+/// Pages that were there, and more that were not, some of them beside those, are
+/// written, and read.
+fn c10_4_what_is_read_is_not_undone() {
+    if !possible() {
+        return;
+    }
+    // Page tables are of 512.
+    const ALL: usize = 2048;
+    const THERE: usize = 600;
+    let pages = Pages::new(ALL);
+    #[cfg(target_os = "linux")]
+    {
+        let all = pages.range();
+        // SAFETY: advice on a mapping of the test's own.
+        unsafe { libc::madvise(all.start as *mut _, all.len(), libc::MADV_NOHUGEPAGE) };
+    }
+    (0..THERE).step_by(3).for_each(|i| pages.set(i, 1));
+    let sum = (THERE / 3) as u64;
+    let c = strict_with_snapshot(&[], |words| match words[0] {
+        0 => vec![],
+        1 => vec![(0..ALL).step_by(3).map(|i| pages.get(i)).sum()],
+        _ => {
+            (0..ALL).step_by(4).for_each(|i| pages.set(i, 2));
+            vec![]
+        }
+    });
+    let undone = |what, says: &[u64]| {
+        assert_eq!(call(c.handle(), &[what]), says);
+        c.roll_back().unwrap()
+    };
+    let few = undone(0, &[]);
+    for _ in 0..3 {
+        let read = undone(1, &[sum]);
+        // In one process a page that is read first is made for it.
+        let apart = lwc::backend() == Ok(lwc::Backend::Process);
+        assert!(!apart || read.abs_diff(few) <= 2, "{read} {few}");
+        let written = undone(2, &[]);
+        let more = written.abs_diff(few + ALL as u64 / 4);
+        assert!(more <= 2, "{written} {few}");
+    }
+    undone(1, &[sum]);
 }
 
 fn c10_4_nothing_changed_is_nothing_undone() {

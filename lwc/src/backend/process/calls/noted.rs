@@ -1,8 +1,8 @@
 //! The filter of a context that is to be rolled back.
 
-use super::seccomp::{FORKS, PLAIN, any, install};
+use super::bpf::{ARCH, ARCHITECTURE, NUMBER, give, jump, load};
+use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::error::Result;
-use seccompiler::SeccompAction;
 
 /// Calls of a context that is to be rolled back which, beside [`PLAIN`], change nothing but its
 /// memory and registers, or nothing at all. (What they do to files and to peers
@@ -33,20 +33,45 @@ const HARMLESS: &[i64] = &[
     libc::SYS_rt_sigpending,
 ];
 
+/// Threads and processes, which would be nobody's to roll back (a ring of
+/// io_uring(7) has threads of the kernel's); pages that nobody brings, on which the
+/// keeper would wait; mincore(2), by which it could see which pages another has used
+/// that are zeros again.
+const REFUSED: &[i64] = &[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_userfaultfd,
+    libc::SYS_mincore,
+];
+
 /// From now on the keeper of the current context is told of every call of it that
-/// changes more than memory and registers, before it is made. EPERM: threads and
-/// processes, which would be nobody's to roll back; mincore(2), by which it could
-/// see which pages another has used that are zeros again.
+/// changes more than memory and registers, before it is made. [`REFUSED`]: EPERM.
+///
+/// restart_syscall(2), by which the kernel lets a sleep go on that a stop has
+/// interrupted, is answered as if there were none: it would go on after a rollback,
+/// too, and the kernel tells nobody what it remembers for that.
 pub(crate) fn be_noted() -> Result<()> {
-    let refused = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_mincore];
-    install(
-        any(&[&refused, FORKS].concat()),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
-    )?;
-    install(
-        any(&[HARMLESS, PLAIN].concat()),
-        SeccompAction::Trace(0),
-        SeccompAction::Allow,
-    )
+    let refuse = |errno: i32| libc::SECCOMP_RET_ERRNO | errno as u32;
+    let answers = [
+        (refuse(libc::EINTR), &[libc::SYS_restart_syscall][..]),
+        (libc::SECCOMP_RET_ALLOW, PLAIN),
+        (libc::SECCOMP_RET_ALLOW, HARMLESS),
+        (refuse(libc::EPERM), REFUSED),
+        (refuse(libc::EPERM), FORKS),
+    ];
+    let mut program = vec![
+        load(ARCHITECTURE),
+        jump(libc::BPF_JEQ, ARCH, 1, 0),
+        give(libc::SECCOMP_RET_KILL_PROCESS),
+        load(NUMBER),
+    ];
+    for (answer, calls) in answers {
+        for &number in calls {
+            program.push(jump(libc::BPF_JEQ, number as u32, 0, 1));
+            program.push(give(answer));
+        }
+    }
+    program.push(give(libc::SECCOMP_RET_TRACE));
+    apply(&program.into_iter().map(convert).collect())
 }

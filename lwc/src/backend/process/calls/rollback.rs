@@ -113,18 +113,18 @@ pub(crate) fn enter(keeper: Keeper, id: u64) -> Result<()> {
         libc::prctl(libc::PR_SET_PTRACER, keeper.pid);
     }
     let entered = (|| {
-        let [maps, map, memory] = OWN_FILES;
-        let files = [open(maps)?, open(map)?, open(memory)?, userfaultfd()?];
+        let [maps, map, memory, flags] = OWN_FILES;
+        let own = [open(maps)?, open(map)?, open(memory)?, open(flags)?];
+        let [maps, map, memory, flags] = own;
+        let files = [maps, map, memory, flags, userfaultfd()?];
         let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
         let ask = Ask {
             op: op::ENTER,
             id,
-            // SAFETY: getpid has no preconditions.
-            a: unsafe { libc::getpid() } as u64,
-            b: 0,
+            ..Ask::default()
         };
         send(sock, &ask, &numbers).map_err(failed)?;
-        let (told, _) = receive::<Told>(sock, 0).map_err(failed)?;
+        let told = receive::<Told>(sock, 0).map_err(failed)?.words;
         if told.errno != 0 {
             return Err(failed(told.errno as i32));
         }
@@ -203,7 +203,7 @@ fn with_keeper(call: &'static str, fd: RawFd, what: u64) -> Result<u64> {
     let sock = keeper.sock.as_raw_fd();
     let told = send(sock, &ask, &[]).and_then(|()| receive::<Told>(sock, 0));
     let told = match told {
-        Ok((told, _)) => told,
+        Ok(told) => told.words,
         Err(e) => {
             return error(
                 Errno::from_raw(e),
@@ -258,6 +258,17 @@ fn describe(told: &Told) -> String {
             "its address space has changed at {:#x} in a way that the process backend cannot undo",
             told.value
         ),
+        why::SIGNALS => format!(
+            "signals wait for it (bits {:#x}) as they did not at its snapshot",
+            told.value
+        ),
+        why::FLAGS => {
+            "it has changed a flag of the processor that only its own code can change (EFLAGS.ID)"
+                .into()
+        }
+        why::CALL if told.errno == libc::ETIMEDOUT as u64 => {
+            "it does not stop: it waits in the kernel, or runs where it should not".into()
+        }
         _ => "a call of the kernel failed".into(),
     }
 }

@@ -61,15 +61,6 @@ fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Re
         .map_err(invalid)
 }
 
-/// Puts the current context under a program of one list, for ever.
-pub(super) fn install(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<()> {
-    apply(&compile(rules, otherwise, matched)?)
-}
-
 /// Puts the current context under a program, for ever.
 pub(super) fn apply(program: &BpfProgram) -> Result<()> {
     seccompiler::apply_filter(program).map_err(|e| {
@@ -143,7 +134,7 @@ fn futex_first(arguments: &[(u32, u64)]) -> Vec<libc::sock_filter> {
     first
 }
 
-fn convert(i: libc::sock_filter) -> sock_filter {
+pub(super) fn convert(i: libc::sock_filter) -> sock_filter {
     sock_filter {
         code: i.code,
         jt: i.jt,

@@ -1,6 +1,6 @@
 //! A copy: its snapshot, and how it goes back to it.
 
-use super::layout::{self, Area, Kind, differences, find};
+use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
 use super::shared::Shared;
 use super::signals::Signals;
@@ -67,6 +67,10 @@ struct Saved {
 
 const NOTHING: usize = usize::MAX;
 
+/// Ranges so near to each other are looked at as one: to look once more costs as
+/// much as so many pages.
+const NEAR: u64 = 64 * PAGE;
+
 #[repr(align(4096))]
 struct Zeros([u8; 16 * PAGE as usize]);
 
@@ -81,16 +85,31 @@ pub(crate) struct Kept {
     maps: i32,
     map: i32,
     memory: i32,
+    /// As `maps`, with flags.
+    flags: i32,
     faults: i32,
     /// It has made calls by which the layout of its memory may have changed, or
     /// pages may have gone.
     relaid: bool,
+    /// Where other memory may be now than at the snapshot, though it looks alike.
+    replaced: Table<Run>,
     /// A call that it has made which cannot be undone.
     did: Option<u64>,
+    /// It has opened files since it was born; one may be its own memory.
+    opened: bool,
+    /// It has, and can write to what it has opened: so memory that it cannot write
+    /// may be written, too.
+    writes: bool,
     /// Whether it has a snapshot.
     marked: bool,
     registers: Registers,
     mask: u64,
+    /// Signals that waited for it.
+    pending: u64,
+    /// What its thread has in common with the kernel (rseq(2)), or 0.
+    rseq: u64,
+    /// The kernel's own code in it, if it `writes`.
+    system: Table<u8>,
     vector: Table<u8>,
     areas: Table<Area>,
     /// Where the heap ends.
@@ -108,51 +127,56 @@ enum Effect {
     None,
     /// To the layout of its memory, which is compared.
     Layout,
+    /// The same, and ranges of it are to be made anew.
+    Replace([Run; 2]),
     /// To the alternate stack, and to the action of a signal, or to none.
     Signal(u64),
     /// Something that is not undone: the call.
     Other(u64),
 }
 
-fn effect([number, first, _, third]: [u64; 4]) -> Effect {
-    match number as i64 {
-        // It sets the alternate stack from memory.
-        libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
-        libc::SYS_rt_sigaction => Effect::Signal(first),
-        libc::SYS_mmap
-        | libc::SYS_munmap
-        | libc::SYS_mremap
-        | libc::SYS_mprotect
-        | libc::SYS_brk => Effect::Layout,
-        libc::SYS_madvise => match third as i32 {
-            libc::MADV_WILLNEED
-            | libc::MADV_COLD
-            | libc::MADV_PAGEOUT
-            | libc::MADV_POPULATE_READ
-            | libc::MADV_POPULATE_WRITE => Effect::None,
-            libc::MADV_DONTNEED => Effect::Layout,
-            // MADV_FREE among them: pages would go later, unseen.
-            _ => Effect::Other(number),
-        },
-        _ => Effect::Other(number),
-    }
-}
+/// Calls by which it may have its own memory as a file.
+const OPENS: [i64; 5] = [
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_pidfd_getfd,
+];
+
+/// Calls of which the keeper is not told, and which write to files.
+const WRITES: [i64; 3] = [libc::SYS_write, libc::SYS_writev, libc::SYS_pwrite64];
+
+/// Ranges that are noted as [`Kept::replaced`] at most.
+const REPLACED: usize = 256;
+
+/// Differences of the layout that are put right one by one, at most: with more a new
+/// context is cheaper, and nobody's time is the keeper's to waste.
+const REPAIRS: usize = 512;
 
 impl Kept {
-    pub(crate) fn new(id: u64, pid: i32, [maps, map, memory, faults]: [i32; FILES]) -> Self {
+    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES]) -> Self {
+        let [maps, map, memory, flags, faults] = files;
         Self {
             id,
             pid,
             maps,
             map,
             memory,
+            flags,
             faults,
             relaid: false,
+            replaced: Table::new(),
             did: None,
+            opened: false,
+            writes: false,
             marked: false,
             // SAFETY: integers, which may all be zero.
             registers: unsafe { std::mem::zeroed() },
             mask: 0,
+            pending: 0,
+            rseq: 0,
+            system: Table::new(),
             vector: Table::new(),
             areas: Table::new(),
             heap_end: 0,
@@ -165,9 +189,11 @@ impl Kept {
     }
 
     pub(crate) fn free(&mut self) {
-        for file in [self.maps, self.map, self.memory, self.faults] {
+        for file in [self.maps, self.map, self.memory, self.flags, self.faults] {
             close(file);
         }
+        self.replaced.free();
+        self.system.free();
         self.vector.free();
         self.areas.free();
         self.own.free();
@@ -177,11 +203,11 @@ impl Kept {
     }
 
     /// It has stopped, at a call or for another reason.
-    pub(crate) fn note(&mut self, stop: Stop, called: Option<[u64; 4]>) {
+    pub(crate) fn note(&mut self, stop: Stop, called: Option<Registers>) {
         let effect = match (stop, called) {
             // Its action may be reset by that, and its alternate stack is.
             (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
-            (Stop::Called, Some(called)) => effect(called),
+            (Stop::Called, Some(called)) => self.effect(&called),
             // Nobody knows which.
             (Stop::Called, None) => Effect::Other(u64::MAX),
             _ => Effect::None,
@@ -189,10 +215,139 @@ impl Kept {
         match effect {
             Effect::None => {}
             Effect::Layout => self.relaid = true,
+            Effect::Replace(ranges) => {
+                self.relaid = true;
+                for range in ranges {
+                    if range.start < range.end && !self.replace(range) {
+                        self.did.get_or_insert(u64::MAX);
+                    }
+                }
+            }
             Effect::Signal(n) => self.signals.note(n),
             Effect::Other(number) => {
+                self.opened |= OPENS.contains(&(number as i64));
                 self.did.get_or_insert(number);
             }
+        }
+    }
+
+    /// Notes a range that is to be made anew. False: there are too many.
+    fn replace(&mut self, range: Run) -> bool {
+        let noted = self.replaced.as_mut_slice();
+        let near = |r: &&mut Run| r.start <= range.end && range.start <= r.end;
+        if let Some(r) = noted.iter_mut().find(near) {
+            (r.start, r.end) = (r.start.min(range.start), r.end.max(range.end));
+            return true;
+        }
+        noted.len() < REPLACED && self.replaced.push(range).is_ok()
+    }
+
+    fn effect(&self, r: &Registers) -> Effect {
+        let number = r.orig_rax;
+        match number as i64 {
+            // It sets the alternate stack from memory.
+            libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
+            libc::SYS_rt_sigaction => Effect::Signal(r.rdi),
+            libc::SYS_mmap => {
+                let fixed = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
+                if r.r10 as i32 & fixed == 0 {
+                    Effect::Layout
+                } else {
+                    self.puts(number, [(r.rdi, r.rsi), (0, 0)])
+                }
+            }
+            libc::SYS_munmap => self.puts(number, [(r.rdi, r.rsi), (0, 0)]),
+            libc::SYS_mremap => {
+                // Of shared memory an empty range is all that follows, a second time.
+                let from = (r.rdi, r.rsi.max(1));
+                let fixed = r.r10 as i32 & libc::MREMAP_FIXED != 0;
+                let to = if fixed { (r.r8, r.rdx) } else { (0, 0) };
+                self.puts(number, [from, to])
+            }
+            libc::SYS_mprotect => self.protects(r),
+            libc::SYS_brk => self.puts(number, [self.shrinks(r.rdi), (0, 0)]),
+            libc::SYS_madvise => match r.rdx as i32 {
+                libc::MADV_WILLNEED
+                | libc::MADV_COLD
+                | libc::MADV_POPULATE_READ
+                | libc::MADV_POPULATE_WRITE => Effect::None,
+                libc::MADV_DONTNEED | libc::MADV_PAGEOUT => Effect::Layout,
+                // MADV_FREE among them: pages would go later, unseen.
+                _ => Effect::Other(number),
+            },
+            _ => Effect::Other(number),
+        }
+    }
+
+    /// The pages of a range. `None`: they have no end.
+    fn pages(start: u64, len: u64) -> Option<Run> {
+        let end = start.checked_add(len)?.checked_next_multiple_of(PAGE)?;
+        Some(Run {
+            start: start & !(PAGE - 1),
+            end,
+            what: 0,
+        })
+    }
+
+    /// A call takes memory away, or puts other memory in its place. What is there
+    /// afterwards may look the same in a list and not be: made with other flags, of
+    /// two pieces, or a second mapping of pages that are shared, whose writes the
+    /// first does not show. So memory of no file is made anew; what cannot be is
+    /// not undone.
+    fn puts(&self, number: u64, ranges: [(u64, u64); 2]) -> Effect {
+        let mut all = [Run::default(); 2];
+        for (range, to) in ranges.into_iter().zip(&mut all) {
+            let Some(pages) = Self::pages(range.0, range.1) else {
+                return Effect::Other(number);
+            };
+            let areas = within(self.areas.as_slice(), pages.start, pages.end);
+            let rseq = pages.start < self.rseq + trace::RSEQ_BYTES && self.rseq < pages.end;
+            if !areas.iter().all(Area::can_be_made) || self.rseq != 0 && rseq {
+                return Effect::Other(number);
+            }
+            if !areas.is_empty() {
+                *to = pages;
+            }
+        }
+        Effect::Replace(all)
+    }
+
+    /// A call changes a protection. That memory could be written once is seen for
+    /// ever; what cannot be made anew must not have been.
+    fn protects(&self, r: &Registers) -> Effect {
+        /// To the end of what grows, wherever that is.
+        const GROWS: u64 = (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) as u64;
+        let number = r.orig_rax;
+        let Some(pages) = Self::pages(r.rdi, r.rsi).filter(|_| r.rdx & GROWS == 0) else {
+            return Effect::Other(number);
+        };
+        if r.rdx as i32 & libc::PROT_WRITE != 0 {
+            let areas = within(self.areas.as_slice(), pages.start, pages.end);
+            let seen = flag::RESERVED | flag::UNRESERVED;
+            let could = |a: &Area| a.prot & libc::PROT_WRITE != 0 || a.flags & seen != 0;
+            if !areas.iter().all(could) {
+                return self.puts(number, [(r.rdi, r.rsi), (0, 0)]);
+            }
+        }
+        Effect::Layout
+    }
+
+    /// What of the heap goes if it ends there.
+    fn shrinks(&self, end: u64) -> (u64, u64) {
+        let areas = self.areas.as_slice();
+        let after = areas.partition_point(|a| a.start < self.heap_end);
+        // All that lies together below its end, of which it is the last.
+        let mut start = self.heap_end;
+        for area in areas[..after].iter().rev() {
+            if area.end < start || !area.is_private() || area.inode != 0 {
+                break;
+            }
+            start = area.start;
+        }
+        if (start..self.heap_end).contains(&end) {
+            (end, self.heap_end - end)
+        } else {
+            (0, 0)
         }
     }
 
@@ -215,14 +370,22 @@ impl Kept {
     /// `None`: it does not wait.
     fn parked(&self) -> Done<Option<Registers>> {
         let mut r = trace::registers(self.pid)?;
-        let waits = r.orig_rax == libc::SYS_futex as u64
-            && r.rdi == self.shared.bell()
-            && r.rsi == libc::FUTEX_WAIT as u64;
-        if !waits {
+        if !self.waits(&r) {
             return Ok(None);
         }
         (r.rip, r.rax, r.orig_rax) = (r.rip - 2, r.orig_rax, u64::MAX);
         Ok(Some(r))
+    }
+
+    /// Whether it is in the call by which it waits, in the midst of it.
+    fn waits(&self, r: &Registers) -> bool {
+        /// The kernel's, of calls that a stop has interrupted, which go on by
+        /// themselves (ERESTARTSYS), or by another call (ERESTART_RESTARTBLOCK).
+        const INTERRUPTED: [u64; 2] = [-512i64 as u64, -516i64 as u64];
+        r.orig_rax == libc::SYS_futex as u64
+            && r.rdi == self.shared.bell()
+            && r.rsi == libc::FUTEX_WAIT as u64
+            && INTERRUPTED.contains(&r.rax)
     }
 
     fn take(&mut self, base: &mut Base<'_>) -> Done<()> {
@@ -246,19 +409,90 @@ impl Kept {
             self.stop()?;
         };
         self.mask = trace::mask(self.pid)?;
+        self.pending = trace::pending(self.pid)?;
         trace::vector(self.pid, &mut self.vector)?;
         // It may have changed while that one was on its way.
         layout::read(self.maps, &mut self.areas)?;
+        self.rseq = trace::rseq(self.pid);
+        let own = |a: &Area| a.is_private() && a.prot & libc::PROT_WRITE != 0;
+        if self.rseq != 0 && !find(self.areas.as_slice(), self.rseq).is_some_and(own) {
+            return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, self.rseq));
+        }
+        trace::clear_the_way(self.memory, self.rseq)?;
         let end = self.call([libc::SYS_brk as u64, 0, 0, 0, 0, 0, 0]);
         let done = end.and_then(|end| {
             self.heap_end = end;
             let (pid, memory) = (self.pid, self.memory);
             self.signals.remember(pid, memory, &self.registers)?;
-            self.remember(base)
+            self.writes = self.opened && self.may_write()?;
+            self.remember(base)?;
+            // As they are once they are watched: whether they are is a flag that
+            // keeps neighbours apart.
+            layout::read_with_flags(self.flags, &mut self.areas)?;
+            self.remember_system()
         });
         self.set()?;
+        trace::set_mask(self.pid, self.mask)?;
         (self.relaid, self.did) = (false, None);
+        self.replaced.truncate(0);
         done
+    }
+
+    /// Whether it can write to a file without the keeper's being told. (In the
+    /// strict sandbox it cannot.)
+    fn may_write(&mut self) -> Done<bool> {
+        for number in WRITES {
+            let done = trace::call_there(
+                self.pid,
+                &self.registers,
+                [number as u64, u64::MAX, 0, 0, 0, 0, 0],
+            );
+            if done != Err(libc::EPERM) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The kernel's own code in it cannot be watched.
+    fn remember_system(&mut self) -> Done<()> {
+        self.system.truncate(0);
+        if !self.writes {
+            return Ok(());
+        }
+        let areas = self.areas;
+        for area in areas.as_slice().iter().filter(|a| is_code(a)) {
+            let len = (area.end - area.start) as usize;
+            // SAFETY: bytes, as many as are read.
+            unsafe {
+                let to = self.system.grow(len)?;
+                read_at(self.memory, to, len, area.start)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_system(&self) -> Done<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        let areas = self.areas;
+        let mut known = self.system.as_slice();
+        for area in areas.as_slice().iter().filter(|a| is_code(a)) {
+            for at in (area.start..area.end).step_by(PAGE as usize) {
+                let mut page = [0u8; PAGE as usize];
+                // SAFETY: the local's size.
+                unsafe { read_at(self.memory, page.as_mut_ptr(), page.len(), at)? };
+                let Some((like, rest)) = known.split_at_checked(page.len()) else {
+                    return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
+                };
+                known = rest;
+                if like != page {
+                    return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A call in its name. It is none of its own.
@@ -266,11 +500,10 @@ impl Kept {
         Ok(trace::call_there(self.pid, &self.registers, args)?)
     }
 
-    /// Registers, vector state and mask of the snapshot.
+    /// Registers and vector state of the snapshot.
     fn set(&self) -> Done<()> {
         trace::set_registers(self.pid, &self.registers)?;
-        trace::set_vector(self.pid, self.vector.as_slice())?;
-        Ok(trace::set_mask(self.pid, self.mask)?)
+        Ok(trace::set_vector(self.pid, self.vector.as_slice())?)
     }
 
     /// Its memory.
@@ -284,13 +517,13 @@ impl Kept {
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
             watch(self.faults, area.start, area.end).map_err(at)?;
-            let (from, to) = (area.start, area.end);
-            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
                 Kind::Plain => self.compare(area, base).map_err(at)?,
                 _ => {}
             }
+            let (from, to) = (area.start, area.end);
+            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
@@ -310,6 +543,13 @@ impl Kept {
             for page in (run.start..run.end).step_by(PAGE as usize) {
                 self.compare_page(area, base.areas, page)?;
             }
+        }
+        if of_file {
+            // Where there was a mark alone, from a snapshot before, is now the
+            // file's page: what is dropped later must be told from it.
+            self.own.truncate(first);
+            let own = &mut self.own;
+            scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
         }
         // Pages that are the keeper's own, and not the context's.
         let mut others = Table::<Run>::new();
@@ -420,19 +660,29 @@ impl Kept {
         if let Some(number) = self.did {
             return Err(Failure::new(libc::ENOTSUP, why::DID, number));
         }
+        let mask = self.compare_rest()?;
+        self.compare_system()?;
         let mut count = 0;
         // Before memory is put back: a place there is used for this.
         let (pid, memory) = (self.pid, self.memory);
-        self.signals.restore(pid, memory, &self.registers)?;
+        if self.signals.have_changed() {
+            trace::clear_the_way(memory, self.rseq)?;
+            self.signals.restore(pid, memory, &self.registers)?;
+        }
         if self.relaid {
             self.lay_out(base)?;
             count += self.restore_missing(base)?;
+            // Of a page of shared memory that has left a mapping nobody may know
+            // that it was written there.
+            self.shared.written(0, u64::MAX);
+            self.shared.wipe_bell(self.memory, self.faults)?;
         }
         let mut grown = None;
         count += self.restore_written(base, &mut grown)?;
         if grown.is_some() {
             // A stack grows without a call.
             self.lay_out(base)?;
+            count += self.restore_missing(base)?;
             grown = None;
             count += self.restore_written(base, &mut grown)?;
             if let Some(at) = grown {
@@ -441,39 +691,125 @@ impl Kept {
         }
         self.shared.restore(self.memory, self.faults, to, had)?;
         self.set()?;
+        if mask != self.mask {
+            trace::set_mask(self.pid, self.mask)?;
+        }
         self.relaid = false;
+        self.replaced.truncate(0);
         trace::go_on(self.pid, 0)?;
         Ok(count)
     }
 
+    /// What of it nobody else can set is as it was at the snapshot. The signals that
+    /// it blocks.
+    fn compare_rest(&self) -> Done<u64> {
+        let now = trace::registers(self.pid)?;
+        let differ = trace::fixed_flags(&now) ^ trace::fixed_flags(&self.registers);
+        if differ != 0 {
+            return Err(Failure::new(libc::ENOTSUP, why::FLAGS, differ));
+        }
+        let mask = trace::mask(self.pid)?;
+        // A fault that came just when it was stopped waits still, and one whose
+        // signal is blocked. None does where it waits with nothing blocked, which is
+        // so nearly always, and is seen without asking.
+        if !self.waits(&now) || mask != 0 || self.pending != 0 {
+            let pending = trace::pending(self.pid)?;
+            if pending != self.pending {
+                return Err(Failure::new(libc::ENOTSUP, why::SIGNALS, pending));
+            }
+        }
+        Ok(mask)
+    }
+
     /// The layout as it was, by calls in the context's name.
     fn lay_out(&mut self, base: &mut Base<'_>) -> Done<()> {
+        trace::clear_the_way(self.memory, self.rseq)?;
         let heap_end = self.heap_end;
         if self.call([libc::SYS_brk as u64, heap_end, 0, 0, 0, 0, 0])? != heap_end {
             return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, heap_end));
         }
         let was = self.areas;
+        let replaced = self.replaced;
+        let mut repairs = 0;
+        for range in replaced.as_slice() {
+            for area in within(was.as_slice(), range.start, range.end) {
+                repairs += 1;
+                if repairs > REPAIRS {
+                    return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, area.start));
+                }
+                let (start, end) = (area.start.max(range.start), area.end.min(range.end));
+                self.make(area, start, end)?;
+            }
+        }
         layout::read(self.maps, base.now)?;
         let mut failed = None;
         let is = *base.now;
         differences(was.as_slice(), is.as_slice(), |start, end, a, b| {
-            let done = self.lay_out_one(start, end, a, b);
-            failed = done.is_err().then_some(start);
+            repairs += 1;
+            let done = repairs <= REPAIRS && self.lay_out_one(start, end, a, b).is_ok();
+            failed = (!done).then_some(start);
             failed.is_none()
         });
-        if failed.is_none() {
-            layout::read(self.maps, base.now)?;
-            differences(was.as_slice(), base.now.as_slice(), |start, _, _, _| {
-                failed = Some(start);
-                false
-            });
-        }
         if let Some(at) = failed {
             return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
         }
-        // What is mapped anew is not watched.
+        // It may look alike and be of two pieces, by which code can tell. What is
+        // made anew becomes one with its neighbours, unless these were inherited:
+        // then all of it has to be new.
+        let Some(at) = self.watch_all(base)? else {
+            return Ok(());
+        };
+        let is = *base.now;
+        let alike = |a: &Area| find(is.as_slice(), a.start).is_some_and(|b| is_same(a, b));
+        for area in was.as_slice().iter().filter(|a| !alike(a)) {
+            repairs += 1;
+            if repairs > REPAIRS {
+                return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
+            }
+            self.make(area, area.start, area.end)?;
+        }
+        match self.watch_all(base)? {
+            None => Ok(()),
+            Some(at) => Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at)),
+        }
+    }
+
+    /// What is mapped anew is not watched, nor one with its neighbours, and is from
+    /// here on. Where the layout is another than at the snapshot, piece by piece.
+    fn watch_all(&mut self, base: &mut Base<'_>) -> Done<Option<u64>> {
+        let was = self.areas;
         for area in was.as_slice().iter().filter(|a| a.is_tracked()) {
             watch(self.faults, area.start, area.end)?;
+        }
+        layout::read(self.maps, base.now)?;
+        let (was, is) = (was.as_slice(), base.now.as_slice());
+        let pairs = was.iter().zip(is);
+        let same = pairs.take_while(|(a, b)| is_same(a, b)).count();
+        let differs = was.get(same).or(is.get(same));
+        Ok(differs.map(|a| a.start))
+    }
+
+    /// Memory of no file with the flags of an area, whatever is there; without
+    /// bytes.
+    fn make(&mut self, like: &Area, start: u64, end: u64) -> Done<()> {
+        if !like.can_be_made() {
+            return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, start));
+        }
+        let len = end - start;
+        let has = |flag| like.flags & flag != 0;
+        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        if has(flag::UNRESERVED) {
+            flags |= libc::MAP_NORESERVE;
+        }
+        let (prot, no_file, flags) = (like.prot as u64, u64::MAX, flags as u64);
+        self.call([libc::SYS_mmap as u64, start, len, prot, flags, no_file, 0])?;
+        for (flag, advice) in [
+            (flag::LARGE, libc::MADV_HUGEPAGE),
+            (flag::SMALL, libc::MADV_NOHUGEPAGE),
+        ] {
+            if has(flag) {
+                self.call([libc::SYS_madvise as u64, start, len, advice as u64, 0, 0, 0])?;
+            }
         }
         Ok(())
     }
@@ -486,44 +822,40 @@ impl Kept {
         is: Option<&Area>,
     ) -> Done<()> {
         let len = end - start;
-        let call = match (was, is) {
+        match (was, is) {
             // Mapped since.
-            (None, Some(_)) => [libc::SYS_munmap as u64, start, len, 0, 0, 0, 0],
+            (None, Some(_)) => self.call([libc::SYS_munmap as u64, start, len, 0, 0, 0, 0]),
             // Its protection was changed.
-            (Some(was), Some(is)) if was.same_memory(is) => [
-                libc::SYS_mprotect as u64,
-                start,
-                len,
-                was.prot as u64,
-                0,
-                0,
-                0,
-            ],
-            // Memory of no file that was unmapped, or mapped over.
-            (Some(was), _) if was.is_private() && was.inode == 0 => [
-                libc::SYS_mmap as u64,
-                start,
-                len,
-                was.prot as u64,
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64,
-                u64::MAX,
-                0,
-            ],
-            _ => return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, start)),
-        };
-        self.call(call).map(drop)
+            (Some(was), Some(is)) if was.same_memory(is) => {
+                let prot = was.prot as u64;
+                self.call([libc::SYS_mprotect as u64, start, len, prot, 0, 0, 0])
+            }
+            // What was taken away has been made anew, as far as it can be.
+            _ => Err(Failure::new(libc::ENOTSUP, why::LAYOUT, start)),
+        }
+        .map(drop)
     }
 
-    /// Pages that had bytes of its own and are nowhere now.
+    /// Pages that had bytes of its own and were taken away.
     fn restore_missing(&mut self, base: &mut Base<'_>) -> Done<u64> {
         let mut count = 0;
         let (map, own) = (self.map, self.own);
         let (areas, runs) = (base.areas, &mut *base.runs);
+        let all = self.areas;
         for had in own.as_slice() {
-            scan_all(map, Look::Missing, had.start, had.end, runs, |run| {
-                count += self.put_back(areas, run)?;
-                Ok(())
-            })?;
+            for area in within(all.as_slice(), had.start, had.end) {
+                let (from, to) = (area.start.max(had.start), area.end.min(had.end));
+                // Where there is a file behind, what is dropped is the file's.
+                let look = if area.inode == 0 {
+                    Look::Missing
+                } else {
+                    Look::NotOwn
+                };
+                scan_all(map, look, from, to, runs, |run| {
+                    count += self.put_back(areas, run)?;
+                    Ok(())
+                })?;
+            }
         }
         Ok(count)
     }
@@ -535,8 +867,8 @@ impl Kept {
         let (known, runs) = (base.areas, &mut *base.runs);
         let all = areas.as_slice();
         // Memory that cannot be written was not, while no call has changed that.
-        let relaid = self.relaid;
-        let looked_at = |a: &Area| a.is_tracked() && (relaid || a.prot & libc::PROT_WRITE != 0);
+        let whole = self.relaid || self.writes;
+        let looked_at = |a: &Area| a.is_tracked() && (whole || a.prot & libc::PROT_WRITE != 0);
         let mut i = 0;
         let mut from = 0;
         while i < all.len() {
@@ -550,13 +882,65 @@ impl Kept {
             while all.get(last + 1).is_some_and(looked_at) {
                 last += 1;
             }
-            scan_all(map, Look::Written, from, all[last].end, runs, |run| {
-                count += self.put_back_written(known, run, grown)?;
+            let mut doubtful = Run::default();
+            scan_all(map, Look::Touched, from, all[last].end, runs, |run| {
+                if self.is_written(run) {
+                    count += self.put_back_written(known, run, grown)?;
+                } else if !doubtful.is_empty() && run.start - doubtful.end <= NEAR {
+                    doubtful.end = run.end;
+                } else {
+                    count += self.look_closely(known, doubtful, grown)?;
+                    doubtful = run;
+                }
                 Ok(())
             })?;
+            count += self.look_closely(known, doubtful, grown)?;
             from = all[last].end;
             i = last + 1;
         }
+        Ok(count)
+    }
+
+    /// Whether pages that were touched were written, for that they are there is
+    /// known: they had bytes of their own, and no call has taken them away
+    /// unnoticed; or they are shared with a peer.
+    fn is_written(&self, run: Run) -> bool {
+        let area = find(self.areas.as_slice(), run.start);
+        if area.is_some_and(|a| a.kind != Kind::Plain && run.end <= a.end) {
+            return true;
+        }
+        let own = self.own.as_slice();
+        let mut i = own.partition_point(|r| r.end <= run.start);
+        let mut at = run.start;
+        while at < run.end {
+            match own.get(i) {
+                Some(r) if r.start <= at => at = r.end,
+                _ => return false,
+            }
+            i += 1;
+        }
+        true
+    }
+
+    /// Puts back which pages of a range were written. Those that have no memory
+    /// are not doubtful the next time, where there is a page table to say so.
+    fn look_closely(
+        &mut self,
+        known: &[Area],
+        range: Run,
+        grown: &mut Option<u64>,
+    ) -> Result<u64, Errno> {
+        let mut count = 0;
+        if range.is_empty() {
+            return Ok(0);
+        }
+        let mut room = [Run::default(); 64];
+        let (map, from, to) = (self.map, range.start, range.end);
+        scan_all(map, Look::Written, from, to, &mut room, |run| {
+            count += self.put_back_written(known, run, grown)?;
+            Ok(())
+        })?;
+        pages::scan(map, Look::Protect, from, to, &mut [])?;
         Ok(count)
     }
 
@@ -634,6 +1018,17 @@ impl Kept {
         protect(self.faults, run.start, run.end)?;
         Ok((run.end - run.start) / PAGE)
     }
+}
+
+/// Whether two pieces are the same, from end to end.
+fn is_same(a: &Area, b: &Area) -> bool {
+    a.start == b.start && a.end == b.end && a.is_like(b)
+}
+
+/// Code of the kernel's that contexts run, in memory of their own. (One page of it
+/// is nobody's, and lies above all memory that is anybody's.)
+fn is_code(area: &Area) -> bool {
+    area.kind == Kind::System && area.prot & libc::PROT_EXEC != 0 && area.end < 1 << 63
 }
 
 /// Whether the keeper has the same memory at an address as an area of a copy.

@@ -29,9 +29,55 @@ pub(crate) struct Area {
     pub(crate) device: u64,
     pub(crate) offset: u64,
     pub(crate) kind: Kind,
+    /// What a list with flags says more of it ([`flag`]).
+    pub(crate) flags: u8,
+}
+
+/// How memory of no file is beside its protection, as far as it can be made so
+/// again.
+pub(crate) mod flag {
+    /// In large pages, or not in them, as somebody has asked.
+    pub(crate) const LARGE: u8 = 1 << 0;
+    pub(crate) const SMALL: u8 = 1 << 1;
+    /// Mapped without room being reserved for it.
+    pub(crate) const UNRESERVED: u8 = 1 << 2;
+    /// Room is reserved for it: it can be written, or could.
+    pub(crate) const RESERVED: u8 = 1 << 3;
+    /// Something else, as a stack that grows has, or what is locked.
+    pub(crate) const OTHER: u8 = 1 << 4;
+}
+
+/// `VmFlags: rd wr mr mw me ac`
+fn parse_flags(line: &[u8]) -> Option<u8> {
+    let codes = line.strip_prefix(b"VmFlags:")?;
+    let codes = codes.split(|&b| b == b' ').filter(|c| !c.is_empty());
+    Some(codes.fold(0, |all, code| {
+        all | match code {
+            b"hg" => flag::LARGE,
+            b"nh" => flag::SMALL,
+            b"nr" => flag::UNRESERVED,
+            b"ac" => flag::RESERVED,
+            // Protection, what it may become, our own watch, and what the kernel
+            // notes of writes for others.
+            b"rd" | b"wr" | b"ex" | b"sh" | b"mr" | b"mw" | b"me" | b"ms" | b"uw" | b"sd" => 0,
+            _ => flag::OTHER,
+        }
+    }))
 }
 
 impl Area {
+    /// Whether it can be unmapped and made anew, all of it or a part, so that
+    /// nobody can tell: memory of no file, made with plain flags.
+    pub(crate) fn can_be_made(&self) -> bool {
+        let reserved = self.flags & flag::RESERVED != 0;
+        let unreserved = self.flags & flag::UNRESERVED != 0;
+        let writable = self.prot & libc::PROT_WRITE != 0;
+        // What cannot be written has no room reserved for it, unless it could be
+        // once.
+        let plain = unreserved && !reserved || !unreserved && reserved == writable;
+        self.is_private() && self.inode == 0 && self.flags & flag::OTHER == 0 && plain
+    }
+
     /// Whether writes to it are the context's own, and undone.
     pub(crate) fn is_tracked(&self) -> bool {
         match self.kind {
@@ -95,6 +141,7 @@ fn parse(line: &[u8]) -> Option<Area> {
         device,
         offset,
         kind,
+        flags: 0,
     })
 }
 
@@ -107,44 +154,58 @@ fn hex(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Reads a list. Neighbours that are alike become one: where the kernel keeps
-/// them apart (for the trackers' sake, say) is of no account.
+/// Reads a list.
 pub(crate) fn read(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
     into.truncate(0);
+    lines(file, |line| into.push(parse(line).ok_or(libc::EPROTO)?))?;
+    // One of a process that is gone is empty.
+    if into.as_slice().is_empty() {
+        return Err(libc::ESRCH);
+    }
+    Ok(())
+}
+
+/// Reads a list with flags (/proc/PID/smaps): that takes longer the more memory
+/// there is.
+pub(crate) fn read_with_flags(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
+    into.truncate(0);
+    lines(file, |line| {
+        if let Some(flags) = parse_flags(line) {
+            if let Some(area) = into.as_mut_slice().last_mut() {
+                area.flags = flags;
+            }
+            Ok(())
+        } else if let Some(area) = parse(line) {
+            // Until it is said.
+            into.push(Area {
+                flags: flag::OTHER,
+                ..area
+            })
+        } else {
+            Ok(())
+        }
+    })
+}
+
+/// The lines of a file from its beginning.
+fn lines(file: i32, mut each: impl FnMut(&[u8]) -> Result<(), Errno>) -> Result<(), Errno> {
     let mut text = [0u8; 16 * 1024];
     let mut full = 0;
     // SAFETY: moves the offset of a file of the keeper's own.
     unsafe { call(libc::SYS_lseek, [file as u64, 0, 0, 0, 0, 0])? };
     loop {
         let room = &mut text[full..];
+        let (at, len) = (room.as_mut_ptr() as u64, room.len() as u64);
         // SAFETY: writes to the local, within its length.
-        let n = unsafe {
-            call(
-                libc::SYS_read,
-                [
-                    file as u64,
-                    room.as_mut_ptr() as u64,
-                    room.len() as u64,
-                    0,
-                    0,
-                    0,
-                ],
-            )?
-        } as usize;
+        let n = unsafe { call(libc::SYS_read, [file as u64, at, len, 0, 0, 0])? } as usize;
         if n == 0 {
-            // A list ends with its last line; one of a process that is gone is
-            // empty.
-            return if full == 0 && !into.as_slice().is_empty() {
-                Ok(())
-            } else {
-                Err(libc::ESRCH)
-            };
+            // It ends with its last line.
+            return if full == 0 { Ok(()) } else { Err(libc::EPROTO) };
         }
         full += n;
         let mut from = 0;
         while let Some(len) = text[from..full].iter().position(|&b| b == b'\n') {
-            let area = parse(&text[from..from + len]).ok_or(libc::EPROTO)?;
-            add(into, area)?;
+            each(&text[from..from + len])?;
             from += len + 1;
         }
         text.copy_within(from..full, 0);
@@ -152,16 +213,11 @@ pub(crate) fn read(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
     }
 }
 
-fn add(into: &mut Table<Area>, area: Area) -> Result<(), Errno> {
-    if let Some(last) = into.as_mut_slice().last_mut()
-        && last.end == area.start
-        && last.kind == Kind::Plain
-        && last.is_like(&area)
-    {
-        last.end = area.end;
-        return Ok(());
-    }
-    into.push(area)
+/// Those that have something of a range.
+pub(crate) fn within(areas: &[Area], start: u64, end: u64) -> &[Area] {
+    let from = areas.partition_point(|a| a.end <= start);
+    let to = areas.partition_point(|a| a.start < end);
+    areas.get(from..to).unwrap_or_default()
 }
 
 /// The area that an address is in.
@@ -262,7 +318,39 @@ mod tests {
             device: 0,
             offset: 0,
             kind: Kind::Plain,
+            flags: 0,
         }
+    }
+
+    #[test]
+    fn flags_tell_what_can_be_made_anew() {
+        let can = |prot, line: &str| {
+            let flags = parse_flags(line.as_bytes()).unwrap();
+            Area {
+                flags,
+                ..area(10, 20, prot)
+            }
+            .can_be_made()
+        };
+        assert!(can(3, "VmFlags: rd wr mr mw me ac sd "));
+        assert!(can(1, "VmFlags: rd mr mw me"));
+        assert!(!can(1, "VmFlags: rd mr mw me ac hg uw"), "it was writable");
+        assert!(can(3, "VmFlags: rd wr mr mw me nr nh"));
+        assert!(!can(3, "VmFlags: rd wr mr mw me gd ac"), "it grows");
+        assert!(!can(3, "VmFlags: rd wr mr mw me lo ac"), "it is locked");
+        assert!(!can(3, "VmFlags: rd wr mr mw me"), "nothing makes this");
+        assert_eq!(parse_flags(b"Size: 4 kB"), None);
+    }
+
+    #[test]
+    fn parts_of_a_range_are_found() {
+        let all = [area(10, 20, 3), area(30, 40, 3), area(50, 60, 1)];
+        assert_eq!(within(&all, 15, 31), &all[..2]);
+        assert_eq!(within(&all, 20, 30), []);
+        assert_eq!(within(&all, 0, u64::MAX), &all);
+        assert_eq!(within(&all, 60, 70), []);
+        // One that ends before it begins has nothing.
+        assert_eq!(within(&all, 55, 5), []);
     }
 
     #[test]

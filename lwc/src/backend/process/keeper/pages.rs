@@ -36,6 +36,12 @@ pub(crate) struct Run {
     pub(crate) what: u64,
 }
 
+impl Run {
+    pub(crate) fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
 fn ioctl<T>(file: i32, request: u64, arg: *mut T) -> Result<u64, Errno> {
     // SAFETY: each request below has a structure of the size that it says.
     unsafe { call(libc::SYS_ioctl, [file as u64, request, arg as u64, 0, 0, 0]) }
@@ -62,14 +68,22 @@ pub(crate) fn protect(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Look {
+    /// Pages that were written, or may have been: some of them never had memory.
+    /// The kernel has a short way for this, and this alone: a tenth of the time.
+    Touched,
     /// Pages that were written.
     Written,
-    /// Pages that are there; they count as not written from now on.
+    /// Pages that are there; they count as not written from now on, and those that
+    /// page tables have room for beside them as not touched.
     Protect,
     /// Pages with bytes of the context's own.
     Own,
     /// Pages that are nowhere.
     Missing,
+    /// Pages of a file or of zeroes, and those that are not in memory: they may be
+    /// nowhere, and the mark that they are protected be all that there is. (Of one
+    /// that is swapped out the list says no more than of such a mark.)
+    NotOwn,
 }
 
 /// Runs of pages in a range, as many as there is room for, and where it goes on.
@@ -83,12 +97,16 @@ pub(crate) fn scan(
     use is::{FILE, PRESENT, SWAPPED, WRITTEN, ZERO};
     // flags, inverted, all of these, any of these
     let (flags, inverted, mask, any) = match look {
-        Look::Written => (0, 0, WRITTEN, 0),
+        Look::Touched => (0, 0, WRITTEN, 0),
+        // What never had memory counts as written by the mask alone.
+        Look::Written => (0, 0, WRITTEN, PRESENT | SWAPPED),
         Look::Protect => (WP_MATCHING, 0, 0, PRESENT | SWAPPED),
-        Look::Own => (0, FILE, FILE, PRESENT | SWAPPED),
+        Look::Own => (0, FILE | ZERO, FILE | ZERO, PRESENT | SWAPPED),
+        Look::NotOwn => (0, PRESENT, 0, PRESENT | FILE | ZERO),
         Look::Missing => (0, PRESENT | SWAPPED, PRESENT | SWAPPED, 0),
     };
     let wanted = match look {
+        Look::Touched => WRITTEN,
         Look::Written => WRITTEN | FILE | ZERO,
         _ => PRESENT,
     };
@@ -133,4 +151,50 @@ pub(crate) fn scan_all(
         at = if next > at { next } else { end };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// Pages of a private mapping of a file: one written, one read, one neither.
+    #[test]
+    fn pages_of_a_file_are_told_from_own_ones() {
+        let map = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        // SAFETY: a new mapping of the case's own, accessed within its length.
+        let at = unsafe {
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                3 * PAGE as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            );
+            assert_ne!(at, libc::MAP_FAILED);
+            libc::madvise(at, 3 * PAGE as usize, libc::MADV_DONTNEED);
+            at.cast::<u8>().write_volatile(1);
+            at.byte_add(PAGE as usize).cast::<u8>().read_volatile();
+            at as u64
+        };
+        let found = |look| {
+            let mut room = [Run::default(); 8];
+            let mut all = Vec::new();
+            let (from, to) = (at, at + 3 * PAGE);
+            scan_all(map.as_raw_fd(), look, from, to, &mut room, |run| {
+                all.extend(((run.start - at) / PAGE..(run.end - at) / PAGE).collect::<Vec<_>>());
+                Ok(())
+            })
+            .map(|()| all)
+        };
+        let own = found(Look::Own);
+        if own == Err(libc::ENOTTY) {
+            eprintln!("skipped: the kernel has no PAGEMAP_SCAN");
+            return;
+        }
+        assert_eq!(own, Ok(vec![0]));
+        assert_eq!(found(Look::NotOwn), Ok(vec![1, 2]));
+    }
 }

@@ -218,7 +218,7 @@ impl Service {
         if !self.open {
             return;
         }
-        let (ask, files) = match receive::<Ask>(self.keeping.sock, libc::MSG_DONTWAIT) {
+        let asked = match receive::<Ask>(self.keeping.sock, libc::MSG_DONTWAIT) {
             Ok(asked) => asked,
             Err(libc::EAGAIN) => return,
             Err(_) => {
@@ -228,8 +228,9 @@ impl Service {
                 return;
             }
         };
-        let told = match (ask.op, files) {
-            (op::ENTER, Some(files)) => match self.enter(ask.id, ask.a as i32, files) {
+        let ask = asked.words;
+        let told = match (ask.op, asked.files) {
+            (op::ENTER, Some(files)) => match self.enter(ask.id, asked.from, files) {
                 Ok(()) => Told::default(),
                 Err(e) => Told {
                     errno: e as u64,
@@ -249,15 +250,22 @@ impl Service {
         let _ = send(self.keeping.sock, &told, &[]);
     }
 
-    /// A copy introduces itself.
-    fn enter(&mut self, id: u64, pid: i32, files: [i32; FILES]) -> Result<(), Errno> {
-        let [.., faults] = files;
-        let done = pages::agree(faults).and_then(|()| trace::seize(pid));
-        if let Err(e) = done {
-            files.into_iter().for_each(close);
-            return Err(e);
+    /// A copy introduces itself: who it is, the kernel says. EPERM: its files are
+    /// not of its process.
+    fn enter(&mut self, id: u64, pid: Option<i32>, files: [i32; FILES]) -> Result<(), Errno> {
+        let [_, _, memory, _, faults] = files;
+        let seized = pages::agree(faults).and_then(|()| {
+            let pid = pid.ok_or(libc::EPERM)?;
+            trace::seize(pid, memory)?;
+            Ok(pid)
+        });
+        match seized {
+            Ok(pid) => self.all.push(Kept::new(id, pid, files)),
+            Err(e) => {
+                files.into_iter().for_each(close);
+                Err(e)
+            }
         }
-        self.all.push(Kept::new(id, pid, files))
     }
 
     fn work(&mut self, ask: Ask) -> Told {

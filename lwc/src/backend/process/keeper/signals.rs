@@ -1,7 +1,7 @@
 //! A context's actions for signals, and its alternate stack.
 
 use super::sys::{Errno, read_at, write_at};
-use super::trace::{Registers, call_there};
+use super::trace::{Registers, below, call_there};
 
 /// Signals that there are.
 const COUNT: u64 = 64;
@@ -22,12 +22,6 @@ pub(crate) struct Signals {
     changed: u128,
 }
 
-/// Below the stack of one that is stopped, and what the compiler uses there
-/// without saying so.
-fn place(registers: &Registers) -> u64 {
-    (registers.rsp - 1024) & !63
-}
-
 impl Signals {
     pub(crate) const fn new() -> Self {
         Self {
@@ -45,6 +39,11 @@ impl Signals {
         }
     }
 
+    /// Whether anything may have changed.
+    pub(crate) fn have_changed(&self) -> bool {
+        self.changed != 0
+    }
+
     /// Asks the kernel, in the name of a context that is stopped.
     pub(crate) fn remember(
         &mut self,
@@ -52,7 +51,7 @@ impl Signals {
         memory: i32,
         registers: &Registers,
     ) -> Result<(), Errno> {
-        let at = place(registers);
+        let at = below(registers);
         for (signal, action) in (1..).zip(&mut self.actions) {
             let args = [libc::SYS_rt_sigaction as u64, signal, 0, at, 8, 0, 0];
             call_there(pid, registers, args)?;
@@ -81,10 +80,7 @@ impl Signals {
         memory: i32,
         registers: &Registers,
     ) -> Result<(), Errno> {
-        if self.changed == 0 {
-            return Ok(());
-        }
-        let at = place(registers);
+        let at = below(registers);
         for (signal, action) in (1..).zip(&self.actions) {
             // Of these two nobody changes the action.
             let fixed = [libc::SIGKILL, libc::SIGSTOP].contains(&(signal as i32));

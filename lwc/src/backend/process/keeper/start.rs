@@ -60,6 +60,21 @@ pub(crate) fn start() -> Result<(OwnedFd, i32)> {
     // SAFETY: made just now, for us alone.
     let [here, there] = ends.map(|fd| unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) });
     let (here, there): (OwnedFd, OwnedFd) = (fds::duplicate(here)?, there);
+    // Who speaks is the kernel's word.
+    let yes = 1i32;
+    // SAFETY: reads the local.
+    let named = unsafe {
+        libc::setsockopt(
+            there.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const yes).cast(),
+            size_of_val(&yes) as libc::socklen_t,
+        )
+    };
+    if named != 0 {
+        return Err(Error::last(CALL, "a line to the keeper of snapshots"));
+    }
     let (all, mut old) = (u64::MAX, 0u64);
     let mask = |set: *const u64, old: *mut u64| {
         let how = libc::SIG_SETMASK as u64;
@@ -85,7 +100,7 @@ pub(crate) fn start() -> Result<(OwnedFd, i32)> {
         let errno = Errno::from_raw(e);
         Error::new(CALL, errno, "the keeper of snapshots did not come to life")
     };
-    let (told, _) = receive::<Told>(here.as_raw_fd(), 0).map_err(failed)?;
+    let told = receive::<Told>(here.as_raw_fd(), 0).map_err(failed)?.words;
     match told.errno as i32 {
         0 => Ok((here, pid as i32)),
         _ if told.why == why::LACKS => Err(Error::new(CALL, Errno::ENOTSUP, lack(told.value))),
@@ -185,15 +200,34 @@ unsafe fn on_stack(top: *mut u8, keeping: *const Keeping) -> ! {
     }
 }
 
-/// Only what it needs from now on. SIGCHLD ends a wait.
+/// Only what it needs from now on. SIGCHLD ends a wait for whoever it may be;
+/// SIGALRM, which comes every second while the keeper does something, one for a
+/// copy to stop ([`super::trace`]): it is blocked otherwise, and its timer rests
+/// while it waits to be let through.
 fn sandbox() -> bool {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: the struct is initialised; the handler does nothing.
+    let second = libc::timeval {
+        tv_sec: 1,
+        tv_usec: 0,
+    };
+    let every = libc::itimerval {
+        it_interval: second,
+        it_value: second,
+    };
+    // SAFETY: the structs are initialised; the handler does nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
         libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &raw const every, std::ptr::null_mut());
     }
+    let alarm = 1u64 << (libc::SIGALRM - 1);
+    let how = libc::SIG_UNBLOCK as u64;
+    own(
+        libc::SYS_rt_sigprocmask,
+        [how, &raw const alarm as u64, 0, 8],
+    );
     let rules = CALLS.iter().map(|&n| (n, Vec::new())).collect();
     let program: std::result::Result<BpfProgram, _> = SeccompFilter::new(
         rules,
@@ -208,6 +242,7 @@ fn sandbox() -> bool {
 static MAPS: &std::ffi::CStr = c"/proc/self/maps";
 static PAGE_MAP: &std::ffi::CStr = c"/proc/self/pagemap";
 static MEMORY: &std::ffi::CStr = c"/proc/self/mem";
+static MAPS_WITH_FLAGS: &std::ffi::CStr = c"/proc/self/smaps";
 
 /// Flags with which a context opens its own memory.
 const WRITE: i32 = libc::O_RDWR | libc::O_CLOEXEC;
@@ -215,5 +250,9 @@ const READ: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
 
 /// What a context hands over, and how it opens it. The addresses of the names are
 /// all that its sandbox can compare.
-pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); 3] =
-    [(MAPS, READ), (PAGE_MAP, READ), (MEMORY, WRITE)];
+pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); 4] = [
+    (MAPS, READ),
+    (PAGE_MAP, READ),
+    (MEMORY, WRITE),
+    (MAPS_WITH_FLAGS, READ),
+];

@@ -10,7 +10,8 @@ use std::os::fd::RawFd;
 
 /// What is asked of a keeper.
 pub(crate) mod op {
-    /// From a new copy: its identity, its process, and [`super::FILES`].
+    /// From a new copy: its identity, and [`super::FILES`]. Its process is the
+    /// kernel's word.
     pub(crate) const ENTER: u64 = 1;
     /// From the creator: the present state of a copy is its snapshot.
     pub(crate) const SNAPSHOT: u64 = 2;
@@ -19,9 +20,9 @@ pub(crate) mod op {
     pub(crate) const ROLL_BACK: u64 = 3;
 }
 
-/// Descriptors that a copy hands over: its maps, its page map, its memory, and a
-/// userfaultfd.
-pub(crate) const FILES: usize = 4;
+/// Descriptors that a copy hands over: its maps, its page map, its memory, its maps
+/// with their flags, and a userfaultfd.
+pub(crate) const FILES: usize = 5;
 
 /// Why something was refused, beside the errno.
 pub(crate) mod why {
@@ -40,6 +41,10 @@ pub(crate) mod why {
     pub(crate) const DEAD: u64 = 6;
     /// The kernel lacks it: see the value.
     pub(crate) const LACKS: u64 = 7;
+    /// Signals wait for it, one bit each in the value, as they did not then.
+    pub(crate) const SIGNALS: u64 = 8;
+    /// Flags of the processor are others, which can be set by its own code alone.
+    pub(crate) const FLAGS: u64 = 9;
 }
 
 /// What the kernel lacks.
@@ -83,15 +88,20 @@ unsafe impl Words for Ask {}
 // SAFETY: four u64s.
 unsafe impl Words for Told {}
 
-/// A control buffer for [`FILES`] descriptors, aligned as cmsghdr wants it.
-type Control = [u64; 4];
-
 const HEAD: usize = size_of::<libc::cmsghdr>();
-const _: () = assert!(HEAD + FILES * size_of::<RawFd>() == size_of::<Control>());
+
+/// Bytes of [`FILES`] descriptors with their header.
+const RIGHTS: usize = HEAD + FILES * size_of::<RawFd>();
+
+/// Bytes of what the kernel says of a sender.
+const CREDENTIALS: usize = HEAD + size_of::<libc::ucred>();
+
+/// A control buffer for both, aligned as cmsghdr wants it.
+type Control = [u64; RIGHTS.div_ceil(8) + CREDENTIALS.div_ceil(8)];
 
 /// Sends words, with all of [`FILES`] or none. An errno on failure.
 pub(crate) fn send<T: Words>(sock: RawFd, words: &T, files: &[RawFd]) -> Result<(), i32> {
-    let mut control: Control = [0; 4];
+    let mut control: Control = [0; _];
     // SAFETY: the message points at locals that live across the call; of the
     // control buffer as much is used as was filled.
     let sent = unsafe {
@@ -104,7 +114,7 @@ pub(crate) fn send<T: Words>(sock: RawFd, words: &T, files: &[RawFd]) -> Result<
         msg.msg_iovlen = 1;
         if files.len() == FILES {
             let head = control.as_mut_ptr().cast::<libc::cmsghdr>();
-            (*head).cmsg_len = size_of::<Control>() as _;
+            (*head).cmsg_len = RIGHTS as _;
             (*head).cmsg_level = libc::SOL_SOCKET;
             (*head).cmsg_type = libc::SCM_RIGHTS;
             let data = control.as_mut_ptr().byte_add(HEAD).cast::<RawFd>();
@@ -112,7 +122,7 @@ pub(crate) fn send<T: Words>(sock: RawFd, words: &T, files: &[RawFd]) -> Result<
                 data.add(i).write(file);
             }
             msg.msg_control = control.as_mut_ptr().cast();
-            msg.msg_controllen = size_of::<Control>() as _;
+            msg.msg_controllen = RIGHTS.next_multiple_of(8) as _;
         }
         gate::own([
             libc::SYS_sendmsg as u64,
@@ -130,17 +140,24 @@ pub(crate) fn send<T: Words>(sock: RawFd, words: &T, files: &[RawFd]) -> Result<
     Err(if sent < 0 { -sent as i32 } else { libc::EPROTO })
 }
 
-/// Receives words, and descriptors where all of [`FILES`] came. `flags` as
-/// recvmsg(2) has them. ECONNRESET: nobody is there any more.
-pub(crate) fn receive<T: Words>(
-    sock: RawFd,
-    flags: i32,
-) -> Result<(T, Option<[RawFd; FILES]>), i32> {
+/// What has come.
+pub(crate) struct Received<T> {
+    pub(crate) words: T,
+    /// Descriptors, where all of [`FILES`] came.
+    pub(crate) files: Option<[RawFd; FILES]>,
+    /// Who has sent it, the kernel says, to a socket that asks for that
+    /// (SO_PASSCRED).
+    pub(crate) from: Option<i32>,
+}
+
+/// Receives words, and what comes with them. `flags` as recvmsg(2) has them.
+/// ECONNRESET: nobody is there any more.
+pub(crate) fn receive<T: Words>(sock: RawFd, flags: i32) -> Result<Received<T>, i32> {
     let mut words = MaybeUninit::<T>::zeroed();
-    let mut control: Control = [0; 4];
+    let mut control: Control = [0; _];
     // SAFETY: the message points at locals that live across the call. The kernel
-    // fills the control buffer within its length; descriptors are read as many as
-    // the header says, which is compared with what there is room for.
+    // fills the control buffer within its length with whole headers, of which no
+    // more is read than it says that it has filled, and than there is room for.
     unsafe {
         let mut iov = libc::iovec {
             iov_base: words.as_mut_ptr().cast(),
@@ -171,13 +188,33 @@ pub(crate) fn receive<T: Words>(
         if got != size_of::<T>() as i64 {
             return Err(if got < 0 { -got as i32 } else { libc::EPROTO });
         }
-        let head = control.as_ptr().cast::<libc::cmsghdr>();
-        let whole = msg.msg_controllen as usize == size_of::<Control>()
-            && (*head).cmsg_len as usize == size_of::<Control>()
-            && (*head).cmsg_type == libc::SCM_RIGHTS;
-        let data = control.as_ptr().byte_add(HEAD).cast::<RawFd>();
-        let files = whole.then(|| std::array::from_fn(|i| data.add(i).read()));
+        let (mut files, mut from) = (None, None);
+        let filled = (msg.msg_controllen as usize).min(size_of::<Control>());
+        let mut at = 0;
+        while at + HEAD <= filled {
+            let head = control.as_ptr().byte_add(at).cast::<libc::cmsghdr>();
+            let len = (*head).cmsg_len as usize;
+            if len < HEAD || at + len > filled {
+                break;
+            }
+            let data = head.byte_add(HEAD);
+            match (*head).cmsg_type {
+                libc::SCM_RIGHTS if len == RIGHTS => {
+                    let data = data.cast::<RawFd>();
+                    files = Some(std::array::from_fn(|i| data.add(i).read()));
+                }
+                libc::SCM_CREDENTIALS if len == CREDENTIALS => {
+                    from = Some((*data.cast::<libc::ucred>()).pid);
+                }
+                _ => {}
+            }
+            at += len.next_multiple_of(8);
+        }
         // SAFETY: words may hold any bytes (`Words`), and all of them came.
-        Ok((words.assume_init(), files))
+        Ok(Received {
+            words: words.assume_init(),
+            files,
+            from,
+        })
     }
 }

@@ -1,0 +1,93 @@
+//! What an invocation did is undone off the requests' path.
+
+use crate::server::Server;
+
+fn rollbacks(server: &Server) -> [f64; 2] {
+    ["in-place", "new-copy"].map(|way| {
+        let name = format!("lwc_rollbacks_total{{way=\"{way}\"}}");
+        server.metric(&name).unwrap()
+    })
+}
+
+/// Whether contexts are rolled back in place here.
+fn in_place(server: &Server) -> bool {
+    let none = server.metric("lwc_rollback_info{mechanism=\"new-copy\"}");
+    none.is_none()
+}
+
+/// Whoever would have to roll back is stopped meanwhile.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_does_not_wait_for_the_rollback_after_it() {
+    use crate::common::server::{children, send};
+
+    let server = Server::start(&["--workers", "1"]);
+    let apart = lwc::backend().unwrap() == lwc::Backend::Process;
+    if !apart || !in_place(&server) {
+        return;
+    }
+    let idle = || server.until("idle", || server.metric("lwc_workers_busy") == Some(0.0));
+    assert_eq!(server.post("pair", b"ab").body, b"BA");
+    idle();
+    let copies = server.metric("lwc_copies_total");
+    assert_eq!(rollbacks(&server), [2.0, 0.0]);
+    // The keepers: what the snapshots have made, and these alone make others.
+    let contexts = children(server.workers()[0]);
+    let keepers: Vec<i32> = contexts.into_iter().flat_map(children).collect();
+    assert_eq!(keepers.len(), 5, "one a snapshot");
+    keepers
+        .iter()
+        .for_each(|&keeper| send(keeper, libc::SIGSTOP));
+    let first = server.post("pair", b"cd");
+    std::thread::scope(|scope| {
+        // It finds the worker busy with that, or what comes before.
+        let next = scope.spawn(|| server.post("pair", b"ef"));
+        keepers
+            .iter()
+            .for_each(|&keeper| send(keeper, libc::SIGCONT));
+        assert_eq!(next.join().unwrap().body, b"FE");
+    });
+    assert_eq!(first.body, b"DC");
+    idle();
+    // One that was waited for would have been given up by the root, and a new
+    // copy made.
+    assert_eq!(rollbacks(&server), [6.0, 0.0], "{}", server.log());
+    assert_eq!(server.metric("lwc_copies_total"), copies);
+    let cold = server.metric("faas_coldstarts_total{chain=\"pair\"}");
+    assert_eq!(cold, Some(0.0));
+}
+
+/// What a context did by itself is undone; one that is not trusted any more goes.
+#[test]
+fn one_that_misbehaved_is_made_anew_and_one_that_failed_is_not() {
+    let server = Server::start(&["--workers", "1"]);
+    let in_place = in_place(&server);
+    let made = |chain: &str, body: &[u8], status: u16| {
+        let before = (
+            server.metric("lwc_copies_total").unwrap(),
+            rollbacks(&server),
+        );
+        assert_eq!(server.post(chain, body).status, status, "{chain}");
+        server.until("idle", || server.metric("lwc_workers_busy") == Some(0.0));
+        let after = (
+            server.metric("lwc_copies_total").unwrap(),
+            rollbacks(&server),
+        );
+        let ways = [0, 1].map(|way| after.1[way] - before.1[way]);
+        (after.0 - before.0, ways)
+    };
+    // Where nothing is rolled back in place each of these is by a new copy.
+    let or_new = |copies: f64, in_place_: f64, new: f64| match in_place {
+        true => (copies, [in_place_, new]),
+        false => (copies + in_place_, [0.0, new + in_place_]),
+    };
+    assert_eq!(made("trial", b"ok", 200), or_new(0.0, 1.0, 0.0));
+    assert_eq!(made("trial", b"error", 500), or_new(0.0, 1.0, 0.0));
+    // It ended within its invocation: there is nothing to undo.
+    assert_eq!(made("trial", b"abort", 502), (1.0, [0.0, 0.0]));
+    // The first step is undone, the second overran and is ended.
+    assert_eq!(made("hasty", b"pool", 504), or_new(1.0, 1.0, 0.0));
+    // It answered, with what cannot be.
+    assert_eq!(made("trial", b"claim too much", 502), (1.0, [0.0, 1.0]));
+    assert_eq!(made("trial", b"ok", 200), or_new(0.0, 1.0, 0.0));
+}
