@@ -90,14 +90,14 @@ impl Contexts {
 
     /// The first step whose copy does not wait, nor comes to that.
     fn first_awake(&self) -> Option<usize> {
-        let copy = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
-        let copies = self.steps.iter().enumerate().filter_map(copy);
-        let (numbers, copies): (Vec<usize>, Vec<Handle>) = copies.unzip();
-        match lwc::parked_together(&copies, true) {
-            Ok(parked) => parked.iter().position(|&p| !p).map(|at| numbers[at]),
+        let there = |s: &Step| s.copy.as_ref().map(Context::handle);
+        let copies: Vec<Handle> = self.steps.iter().filter_map(there).collect();
+        let first = match lwc::parked_together(&copies, true) {
+            Ok(parked) => copies[parked.iter().position(|&p| !p)?],
             // Whoever cannot be asked about is not trusted either.
-            Err(_) => numbers.first().copied(),
-        }
+            Err(_) => *copies.first()?,
+        };
+        self.steps.iter().position(|s| there(s) == Some(first))
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there

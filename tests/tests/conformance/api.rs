@@ -636,8 +636,12 @@ fn confine_strict_uses_up_nothing_of_the_users() {
             let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
             let far = 1 << 40;
             let none = u64::MAX;
+            let mut good = true;
+            // Descriptors on their way.
+            good &= refused(libc::SYS_sendmsg, [0, at, 0, 0, 0, 0]);
+            good &= refused(libc::SYS_socketpair, [1, 1, 0, at, 0, 0]);
             // Locked memory; robust lists; timers.
-            let mut good = refused(libc::SYS_mlock, [at, page, 0, 0, 0, 0]);
+            good &= refused(libc::SYS_mlock, [at, page, 0, 0, 0, 0]);
             good &= refused(libc::SYS_set_robust_list, [at, 24, 0, 0, 0, 0]);
             good &= refused(libc::SYS_timer_create, [0, 0, at, 0, 0, 0]);
             // A page table for each page.
