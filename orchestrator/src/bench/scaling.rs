@@ -136,10 +136,15 @@ pub(super) fn processors(plan: &Plan) -> Result<Section, String> {
 /// Words of the page that the workers share: how many are ready, whether to run.
 const READY: usize = 0;
 const GO: usize = 1;
+/// How many have given up.
+const FAILED: usize = 2;
 /// From here on: done by each.
-const DONE: usize = 2;
+const DONE: usize = 3;
+/// How long all of them together may take to do something.
+const FIRST_WORK: Duration = Duration::from_secs(120);
 
-/// Invocations a second of workers that run side by side for `length`.
+/// Invocations a second of workers that run side by side for `length`, or longer
+/// where one of them got no processor in that time.
 fn together(
     work: &Work,
     cpus: &[usize],
@@ -153,7 +158,7 @@ fn together(
         let child = Child::fork(|| {
             cpu::pin(cpu);
             let Ok(mut chain) = work.chain(What::Copy, 3, isolation) else {
-                // It never counts, and the sum says so.
+                page.word(FAILED).fetch_add(1, Ordering::Release);
                 page.word(READY).fetch_add(1, Ordering::Release);
                 std::process::exit(1)
             };
@@ -164,6 +169,7 @@ fn together(
                 } else if invoke(&mut chain, 64).is_ok() {
                     page.word(DONE + i).fetch_add(1, Ordering::Relaxed);
                 } else {
+                    page.word(FAILED).fetch_add(1, Ordering::Release);
                     std::process::exit(1)
                 }
             }
@@ -175,19 +181,31 @@ fn together(
     }
     page.word(GO).store(1, Ordering::Release);
     let begun = Instant::now();
-    // The pipe of nobody: a wait that takes no processor time.
+    let counts = loop {
+        sleep(length);
+        let done = |i: usize| page.word(DONE + i).load(Ordering::Relaxed);
+        let counts: Vec<u32> = (0..cpus.len()).map(done).collect();
+        let failed = page.word(FAILED).load(Ordering::Acquire) != 0;
+        if failed || !counts.contains(&0) || begun.elapsed() > FIRST_WORK {
+            break counts;
+        }
+    };
+    let took = begun.elapsed();
+    drop(children);
+    if page.word(FAILED).load(Ordering::Acquire) != 0 {
+        return Err("a worker could not go on".into());
+    }
+    if counts.contains(&0) {
+        return Err(format!("a worker did no work in {FIRST_WORK:?}"));
+    }
+    let total: f64 = counts.iter().map(|&n| f64::from(n)).sum();
+    Ok((total / took.as_secs_f64()).round())
+}
+
+/// Waits without taking processor time, for the pipe of nobody.
+fn sleep(length: Duration) {
     let _ = nix::poll::poll(
         &mut [],
         nix::poll::PollTimeout::try_from(length).unwrap_or(nix::poll::PollTimeout::ZERO),
     );
-    let counts: Vec<u32> = (0..cpus.len())
-        .map(|i| page.word(DONE + i).load(Ordering::Relaxed))
-        .collect();
-    let took = begun.elapsed();
-    drop(children);
-    if counts.contains(&0) {
-        return Err("a worker did no work".into());
-    }
-    let total: f64 = counts.iter().map(|&n| f64::from(n)).sum();
-    Ok((total / took.as_secs_f64()).round())
 }
