@@ -168,9 +168,7 @@ fn main() -> wasmtime::Result<()> {
             Ok(())
         }
         _ => {
-            eprintln!(
-                "usage: wasm serve FUNCTION PORT | time BYTES FUNCTION... | dirty MIB PAGES"
-            );
+            eprintln!("usage: wasm serve FUNCTION PORT | time BYTES FUNCTION... | dirty MIB PAGES");
             std::process::exit(2)
         }
     }

@@ -884,13 +884,18 @@ impl Kept {
             }
             let mut doubtful = Run::default();
             scan_all(map, Look::Touched, from, all[last].end, runs, |run| {
-                if self.is_written(run) {
-                    count += self.put_back_written(known, run, grown)?;
-                } else if !doubtful.is_empty() && run.start - doubtful.end <= NEAR {
-                    doubtful.end = run.end;
-                } else {
-                    count += self.look_closely(known, doubtful, grown)?;
-                    doubtful = run;
+                let mut rest = run;
+                while !rest.is_empty() {
+                    let part = first_part(all, rest);
+                    rest.start = part.end;
+                    if self.is_written(part) {
+                        count += self.put_back_written(known, part, grown)?;
+                    } else if !doubtful.is_empty() && part.start - doubtful.end <= NEAR {
+                        doubtful.end = part.end;
+                    } else {
+                        count += self.look_closely(known, doubtful, grown)?;
+                        doubtful = part;
+                    }
                 }
                 Ok(())
             })?;
@@ -901,12 +906,13 @@ impl Kept {
         Ok(count)
     }
 
-    /// Whether pages that were touched were written, for that they are there is
+    /// Whether pages of one area that were touched were written, as far as is
     /// known: they had bytes of their own, and no call has taken them away
-    /// unnoticed; or they are shared with a peer.
+    /// unnoticed; or they are shared with a peer, and nowhere when they were
+    /// written and have been paged out since.
     fn is_written(&self, run: Run) -> bool {
         let area = find(self.areas.as_slice(), run.start);
-        if area.is_some_and(|a| a.kind != Kind::Plain && run.end <= a.end) {
+        if area.is_some_and(|a| a.kind != Kind::Plain) {
             return true;
         }
         let own = self.own.as_slice();
@@ -1029,6 +1035,20 @@ fn is_same(a: &Area, b: &Area) -> bool {
 /// is nobody's, and lies above all memory that is anybody's.)
 fn is_code(area: &Area) -> bool {
     area.kind == Kind::System && area.prot & libc::PROT_EXEC != 0 && area.end < 1 << 63
+}
+
+/// Those pages at the beginning of a run that lie in one area, or in none.
+fn first_part(areas: &[Area], run: Run) -> Run {
+    let next = areas.partition_point(|a| a.end <= run.start);
+    let end = match areas.get(next) {
+        Some(area) if area.start <= run.start => area.end,
+        Some(area) => area.start,
+        None => run.end,
+    };
+    Run {
+        end: end.min(run.end),
+        ..run
+    }
 }
 
 /// Whether the keeper has the same memory at an address as an area of a copy.
