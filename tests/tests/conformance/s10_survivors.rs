@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_2_code_of_the_backends,
     c10_2_memory_through_a_file,
     c10_2_no_rings_and_no_pages_that_nobody_brings,
+    c10_2_memory_that_may_be_dropped,
 ];
 
 fn sys(number: libc::c_long, args: [u64; 6]) -> i64 {
@@ -665,4 +666,34 @@ fn c10_2_no_rings_and_no_pages_that_nobody_brings() {
         vec![ring as u64, faults as u64]
     });
     assert_eq!(call(c.handle(), &[LOOK, 0]), [-1i64 as u64; 2]);
+}
+
+/// In such memory C libraries have the state of their random numbers, which must
+/// not come twice.
+fn c10_2_memory_that_may_be_dropped() {
+    if !possible() {
+        return;
+    }
+    /// Linux 6.11.
+    const MAP_DROPPABLE: i32 = 8;
+    let rw = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (MAP_DROPPABLE | libc::MAP_ANONYMOUS) as u64;
+    let at = sys(libc::SYS_mmap, [0, 8192, rw, flags, u64::MAX, 0]);
+    if at < 0 {
+        eprintln!("skipped: the kernel has none");
+        return;
+    }
+    let at = at as usize;
+    for strict in [true, false] {
+        let c = context(strict, |words| {
+            if words[0] != LOOK {
+                poke(at, MARK);
+                poke(at + 4096, MARK);
+            }
+            vec![peek(at), peek(at + 4096)]
+        });
+        assert_eq!(call(c.handle(), &[LOOK, 0]), [0, 0]);
+        c.roll_back().unwrap();
+        assert_eq!(attempt(&c, 0), Came::Undone);
+    }
 }

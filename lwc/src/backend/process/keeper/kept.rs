@@ -429,6 +429,12 @@ impl Kept {
             // As they are once they are watched: whether they are is a flag that
             // keeps neighbours apart.
             layout::read_with_flags(self.flags, &mut self.areas)?;
+            let areas = self.areas;
+            for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
+                watch(self.faults, area.start, area.end)
+                    .map_err(|e| Failure::new(e, why::LAYOUT, area.start))?;
+            }
+            self.drop_pages(base)?;
             self.remember_system()
         });
         self.set()?;
@@ -516,7 +522,11 @@ impl Kept {
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
-            watch(self.faults, area.start, area.end).map_err(at)?;
+            match watch(self.faults, area.start, area.end) {
+                // Droppable, or it is found out once flags are known.
+                Err(libc::EINVAL) if area.is_private() && area.inode == 0 => continue,
+                done => done.map_err(at)?,
+            }
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
                 Kind::Plain => self.compare(area, base).map_err(at)?,
@@ -689,6 +699,7 @@ impl Kept {
                 return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
             }
         }
+        count += self.drop_pages(base)?;
         self.shared.restore(self.memory, self.faults, to, had)?;
         self.set()?;
         if mask != self.mask {
@@ -719,6 +730,25 @@ impl Kept {
             }
         }
         Ok(mask)
+    }
+
+    /// What may be dropped is: a copy made anew would find zeros there, too, and
+    /// random numbers that come once more are none.
+    fn drop_pages(&mut self, base: &mut Base<'_>) -> Done<u64> {
+        let areas = self.areas;
+        let mut count = 0;
+        for area in areas.as_slice().iter().filter(|a| a.is_droppable()) {
+            let (map, from, to) = (self.map, area.start, area.end);
+            scan_all(map, Look::Own, from, to, base.runs, |run| {
+                for page in (run.start..run.end).step_by(PAGE as usize) {
+                    // SAFETY: so many zeros.
+                    unsafe { write_at(self.memory, ZEROS.0.as_ptr(), PAGE as usize, page)? };
+                    count += 1;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(count)
     }
 
     /// The layout as it was, by calls in the context's name.

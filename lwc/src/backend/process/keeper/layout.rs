@@ -45,6 +45,9 @@ pub(crate) mod flag {
     pub(crate) const RESERVED: u8 = 1 << 3;
     /// Something else, as a stack that grows has, or what is locked.
     pub(crate) const OTHER: u8 = 1 << 4;
+    /// Its pages may be zeros at any time (MAP_DROPPABLE), as those are in which C
+    /// libraries have the state of their random numbers. Nobody can watch them.
+    pub(crate) const DROPPABLE: u8 = 1 << 5;
 }
 
 /// `VmFlags: rd wr mr mw me ac`
@@ -60,6 +63,7 @@ fn parse_flags(line: &[u8]) -> Option<u8> {
             // Protection, what it may become, our own watch, and what the kernel
             // notes of writes for others.
             b"rd" | b"wr" | b"ex" | b"sh" | b"mr" | b"mw" | b"me" | b"ms" | b"uw" | b"sd" => 0,
+            b"dp" => flag::OTHER | flag::DROPPABLE,
             _ => flag::OTHER,
         }
     }))
@@ -83,8 +87,12 @@ impl Area {
         match self.kind {
             Kind::System => false,
             Kind::Bell | Kind::Pair => true,
-            Kind::Plain => !self.shared,
+            Kind::Plain => !self.shared && !self.is_droppable(),
         }
+    }
+
+    pub(crate) fn is_droppable(&self) -> bool {
+        self.flags & flag::DROPPABLE != 0
     }
 
     pub(crate) fn is_private(&self) -> bool {
