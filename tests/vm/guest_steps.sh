@@ -39,6 +39,15 @@ case " $* " in
 	    bad 'the matrix does not come last'
 	;;
 esac
+# Functions are rolled back in place, those with secrets, too: each has a context
+# and a copy, however often it runs.
+upload=lwc/examples/upload
+before=$(sysctl -n kern.lwc.creations)
+as_user lwc/bin/lwc-orchestrator run $upload/chain.toml \
+    --input $upload/picture.png.signed --repeat 20 >thumbnail.png ||
+    bad 'the example does not run'
+made=$(($(sysctl -n kern.lwc.creations) - before))
+[ $made = 6 ] || bad "20 runs of three functions made $made contexts, not 6"
 left=$(ps -axo uid,pid,command | awk -v user=$user '$1 == user')
 [ -z "$left" ] || bad "left behind: $left"
 for count in contexts descriptors; do

@@ -118,6 +118,8 @@ pub(crate) struct Contexts {
     pub(super) linked: bool,
     /// Whether all copies have come to rest since the last request.
     pub(super) settled: bool,
+    /// The number of what was last asked of a snapshot.
+    pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
     pub(super) begun: MonotonicTime,
 }

@@ -138,7 +138,8 @@ impl Contexts {
             return Err(Cause::Backend(e));
         }
         self.steps[i].control.forget();
-        let mut event = snapshot.switch_until(&[word::COPY], deadline);
+        let number = self.next_number();
+        let mut event = snapshot.switch_until(&[word::COPY, number], deadline);
         loop {
             match event {
                 Ok(Event::Switched {
@@ -187,6 +188,7 @@ impl Contexts {
                         Some(&word::ENDED) => {
                             return Err(Cause::Ended(EndText::from(end_of(&args))));
                         }
+                        _ if !answers(&args, number) => {}
                         _ => {
                             return Err(Cause::Misbehaved(format!(
                                 "its snapshot cannot copy itself: {}",
@@ -258,16 +260,25 @@ impl Contexts {
         step.rollback = Some(rollback);
     }
 
+    /// What is asked of a snapshot has a number, and so has its answer: one that
+    /// comes when the root has given up on it is not taken for the next.
+    fn next_number(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
     /// Has a step's snapshot do something about its copy. Its word for it.
     fn ask_snapshot(&mut self, i: usize, what: u64) -> Result<u64, String> {
         let snapshot = self.steps[i].snapshot.handle();
         let deadline = MonotonicTime::now() + COPY_TIMEOUT;
         self.counts.switches += 1;
-        let mut event = snapshot.switch_until(&[what], deadline);
+        let number = self.next_number();
+        let mut event = snapshot.switch_until(&[what, number], deadline);
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
                     match args.first() {
+                        Some(&word::READY | &word::FAILED) if !answers(&args, number) => {}
                         Some(&word::READY) => return Ok(args.get(1).copied().unwrap_or(0)),
                         // Of its copies it tells late.
                         Some(&word::UNEXPECTED | &word::ENDED) if self.apart => {}
@@ -333,7 +344,7 @@ impl Contexts {
             // Its creator's to end; to close its descriptor is not enough.
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
-            let _ = snapshot.switch_until(&[word::DISMISS], timeout);
+            let _ = snapshot.switch_until(&[word::DISMISS, 0], timeout);
         } else if let Err(e) = end(&copy, self.apart) {
             log::error!(
                 "a copy of {:?} cannot be ended: {e}",
@@ -352,6 +363,11 @@ impl LiveChain {
         let all = 0..self.contexts.steps.len();
         all.for_each(|i| self.contexts.retire(i));
     }
+}
+
+/// Whether what a snapshot says is the answer to what has this number.
+fn answers(args: &[u64], number: u64) -> bool {
+    args.get(5) == Some(&number)
 }
 
 /// Ends a copy and waits until it is no more, as it may be already. In one process

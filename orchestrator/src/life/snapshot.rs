@@ -210,10 +210,19 @@ fn field(chars: &[c_char]) -> String {
 fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
     let mut copy: Option<Context> = None;
     let mut reply: [u64; 5] = [word::READY, 0, 0, 0, 0];
+    // The number of what the root asked for last, which goes with each reply: the
+    // root may have given up on an earlier one.
+    let mut number = 0;
     let mut to = root;
     loop {
-        let event = to.switch(&reply);
+        let [a, b, c, d, e] = reply;
+        let event = to.switch(&[a, b, c, d, e, number]);
         to = root;
+        if let Ok(Event::Switched { from, args }) = &event
+            && *from == Some(root)
+        {
+            number = args.get(1).copied().unwrap_or(0);
+        }
         reply = match event {
             Ok(Event::Switched { from, args })
                 if from == Some(root)

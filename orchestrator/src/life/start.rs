@@ -155,6 +155,7 @@ impl LiveChain {
             named_by_neighbours: relay && !apart,
             linked: false,
             settled: true,
+            asked: 0,
             begun: MonotonicTime::now(),
         };
         let way = if relay {
