@@ -212,12 +212,15 @@ fn soak(server: &mut Server) {
     let time = seconds("LWC_SOAK_SECONDS", 3.0);
     let settle = |server: &Server| {
         // What was killed or drained is gone when there are the workers that
-        // there should be, and their contexts.
+        // there should be, and their contexts. What was seen then is told, for a
+        // worker may make one of them anew at any moment.
+        let mut seen = None;
         server.until("old workers end", || {
-            let there = Sample::of(server.pid());
-            there.is_none_or(|s| s.processes == server.expected_processes(WORKERS))
+            seen = Sample::of(server.pid());
+            let expected = server.expected_processes(WORKERS);
+            seen.as_ref().is_none_or(|s| s.processes == expected)
         });
-        Sample::of(server.pid())
+        seen
     };
     let before = settle(server);
     let rarely = |s: u64| Some(Duration::from_secs(s));
