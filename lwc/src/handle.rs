@@ -138,7 +138,7 @@ struct Numbers {
 
 const LISTS: usize = 256;
 
-/// What became of some numbers that follow each other. It is never freed.
+/// What became of some numbers that follow each other. It is freed with its table.
 struct Page {
     /// Their higher bits.
     base: RawFd,
@@ -173,6 +173,21 @@ impl Page {
     }
 }
 
+impl Drop for Numbers {
+    /// Of the process's own table this is never called.
+    fn drop(&mut self) {
+        for list in &mut self.pages {
+            let mut at = *list.get_mut();
+            while !at.is_null() {
+                // SAFETY: a box's, as `add` made it, in one list alone; whoever
+                // borrowed the page had borrowed the table, which is nobody's now.
+                let page = unsafe { Box::from_raw(at) };
+                at = page.next.cast_mut();
+            }
+        }
+    }
+}
+
 impl Numbers {
     const fn new() -> Self {
         Self {
@@ -186,10 +201,10 @@ impl Numbers {
     }
 
     #[inline]
-    fn find(mut at: *const Page, base: RawFd) -> Option<&'static Page> {
+    fn find<'a>(mut at: *const Page, base: RawFd) -> Option<&'a Page> {
         // SAFETY: null, or a page that was whole before its address was stored
-        // with Release; pages are never freed, and nothing but atomics in them
-        // changes.
+        // with Release; nothing but atomics in it changes, and it is there as long
+        // as the table, which both callers borrow for the page's lifetime.
         while let Some(page) = unsafe { at.as_ref() } {
             if page.base == base {
                 return Some(page);
@@ -209,7 +224,7 @@ impl Numbers {
     }
 
     #[cold]
-    fn add(list: &AtomicPtr<Page>, base: RawFd) -> &'static Page {
+    fn add(list: &AtomicPtr<Page>, base: RawFd) -> &Page {
         let mut page = Box::new(Page {
             base,
             next: std::ptr::null(),
@@ -223,7 +238,8 @@ impl Numbers {
             page.next = first;
             let new = Box::into_raw(page);
             match list.compare_exchange(first, new, Ordering::AcqRel, Ordering::Acquire) {
-                // SAFETY: just made, and from here on never freed nor lent mutably.
+                // SAFETY: just made; from here on it is the table's, which is borrowed,
+                // and is never lent mutably.
                 Ok(_) => return unsafe { &*new },
                 // SAFETY: nobody else has got the address.
                 Err(_) => page = unsafe { Box::from_raw(new) },
