@@ -13,10 +13,15 @@ use lwc_orchestrator::bench::report::Section;
 use lwc_orchestrator::bench::work::{DIRTIED, What, Work, exchange, invoke};
 use lwc_orchestrator::chain_file::Isolation;
 use lwc_orchestrator::life::{LiveChain, Mechanism, RollbackWay};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// In a process of its own, for the test harness has threads.
+/// In a process of its own, for the test harness has threads; and one at a time,
+/// for the memory that it has in common with others' processes counts for more
+/// when those end.
 fn alone(what: impl FnOnce()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = isolated(Duration::from_secs(3600), || {
         what();
         Ok(Section::default())
