@@ -131,17 +131,17 @@ CASE(hold_deadline_sigsuspend_goes_on,
 	REQUIRE(wait(NULL) > 0);
 }
 
-CASE(hold_deadline_vfork,
-    "vfork(2) in a context does not make its parent wait out of a "
-    "deadline's reach.")
+/* A context has a child, which waits for a word, and runs on itself. */
+static void
+has_child(bool spawn, int flags)
 {
 	struct visit v;
 	int fd;
 
 	word = shared_page();
-	fd = create(&v, NULL, 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+	fd = create(&v, NULL, 0, flags);
 	if (fd == LWC_SWITCHED) {
-		if (vfork() == 0) {
+		if ((spawn ? rfork(RFSPAWN) : vfork()) == 0) {
 			word[1] = 1;
 			while (word[0] == 0)
 				usleep(10000);
@@ -158,29 +158,18 @@ CASE(hold_deadline_vfork,
 	REQUIRE(wait(NULL) > 0);
 }
 
+CASE(hold_deadline_vfork,
+    "vfork(2) in a context does not make its parent wait out of a "
+    "deadline's reach.")
+{
+
+	has_child(false, LWC_TRAP_FAULT | LWC_TRAP_EXIT);
+}
+
 CASE(hold_deadline_spawn, "Nor does rfork(2) with RFSPAWN.")
 {
-	struct visit v;
-	int fd;
 
-	word = shared_page();
-	fd = create(&v, NULL, 0, 0);
-	if (fd == LWC_SWITCHED) {
-		if (rfork(RFSPAWN) == 0) {
-			word[1] = 1;
-			while (word[0] == 0)
-				usleep(10000);
-			_exit(0);
-		}
-		for (;;)
-			continue;
-	}
-	/* It may take longer to have a child. */
-	do
-		times_out(fd, 50);
-	while (word[1] == 0);
-	word[0] = 1;
-	REQUIRE(wait(NULL) > 0);
+	has_child(true, 0);
 }
 
 /* All kinds of waits that a signal would end. */

@@ -353,6 +353,11 @@ impl Contexts {
             self.steps[i].used = Some(copy);
         }
     }
+
+    /// The same of every step.
+    pub(super) fn retire_all(&mut self) {
+        (0..self.steps.len()).for_each(|i| self.retire(i));
+    }
 }
 
 impl LiveChain {
@@ -360,8 +365,7 @@ impl LiveChain {
     /// where nothing can be rolled back in place.
     #[cfg(feature = "bench")]
     pub(crate) fn retire_all(&mut self) {
-        let all = 0..self.contexts.steps.len();
-        all.for_each(|i| self.contexts.retire(i));
+        self.contexts.retire_all();
     }
 }
 
@@ -385,8 +389,7 @@ impl Drop for LiveChain {
     /// Copies that name each other would be there until the process ends.
     fn drop(&mut self) {
         if let Way::Relay(_) = self.way {
-            let all = 0..self.contexts.steps.len();
-            all.for_each(|i| self.contexts.retire(i));
+            self.contexts.retire_all();
         }
     }
 }

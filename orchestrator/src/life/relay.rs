@@ -238,7 +238,7 @@ impl Contexts {
             // A copy that has served may be hostile and not answer, and who is
             // introduced to it must not be blamed; or its table has no room.
             // Fresh copies have run nothing of a function but its initialiser.
-            (0..self.steps.len()).for_each(|i| self.retire(i));
+            self.retire_all();
             self.link_all()
         })?;
         // Those that have just answered are on their way to sleep. What they
@@ -353,7 +353,7 @@ impl Contexts {
     /// contexts are processes it goes nowhere: see [`Contexts::settle_relay`].)
     fn failed(&mut self, i: usize, cause: Cause, id: &str) -> Failure {
         if matches!(cause, Cause::Misbehaved(_)) && !self.apart {
-            (0..self.steps.len()).for_each(|j| self.retire(j));
+            self.retire_all();
         }
         self.retire(i);
         let failure = self.failure(i, cause, id);

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 const CALL: &str = "lwCreate";
 
@@ -202,26 +203,11 @@ unsafe fn on_stack(top: *mut u8, keeping: *const Keeping) -> ! {
 
 /// Only what it needs from now on. SIGCHLD ends a wait for whoever it may be;
 /// SIGALRM, which comes every second while the keeper does something, one for a
-/// copy to stop ([`super::trace`]): it is blocked otherwise, and its timer rests
-/// while it waits to be let through.
+/// copy to stop: it is blocked otherwise, and its timer rests while it waits to be
+/// let through.
 fn sandbox() -> bool {
-    extern "C" fn nothing(_: i32) {}
-    let second = libc::timeval {
-        tv_sec: 1,
-        tv_usec: 0,
-    };
-    let every = libc::itimerval {
-        it_interval: second,
-        it_value: second,
-    };
-    // SAFETY: the structs are initialised; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as *const () as usize;
-        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
-        libc::setitimer(libc::ITIMER_REAL, &raw const every, std::ptr::null_mut());
-    }
+    super::trace::interrupt_by(libc::SIGCHLD);
+    super::trace::interrupt_every(Duration::from_secs(1));
     let alarm = 1u64 << (libc::SIGALRM - 1);
     let how = libc::SIG_UNBLOCK as u64;
     own(

@@ -3,6 +3,7 @@
 use super::sys::{Errno, call, read_at, write_at};
 use super::table::Table;
 use crate::backend::process::wire::gate;
+use std::time::Duration;
 
 const SEIZE: u64 = 0x4206;
 const INTERRUPT: u64 = 0x4207;
@@ -110,6 +111,32 @@ pub(crate) enum Stop {
     Group,
     /// A signal comes.
     Signal(i32),
+}
+
+/// A signal ends a wait, and does nothing else.
+pub(super) fn interrupt_by(signal: i32) {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: the struct is initialised; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// SIGALRM comes to this process from now on, again and again, and ends waits.
+pub(super) fn interrupt_every(period: Duration) {
+    interrupt_by(libc::SIGALRM);
+    let period = libc::timeval {
+        tv_sec: period.as_secs() as libc::time_t,
+        tv_usec: period.subsec_micros().into(),
+    };
+    let every = libc::itimerval {
+        it_interval: period,
+        it_value: period,
+    };
+    // SAFETY: the struct is initialised.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const every, std::ptr::null_mut()) };
 }
 
 /// How often [`bounded`] is told that time has passed before it gives up.
@@ -471,26 +498,14 @@ mod tests {
         if !is_allowed() {
             return;
         }
-        extern "C" fn nothing(_: i32) {}
         // SAFETY: the child calls the system alone; its structs are initialised.
         let status = unsafe {
             let pid = libc::fork();
             if pid == 0 {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = nothing as *const () as usize;
-                libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
                 let mut set: libc::sigset_t = std::mem::zeroed();
                 libc::sigaddset(&raw mut set, libc::SIGALRM);
                 libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-                let often = libc::timeval {
-                    tv_sec: 0,
-                    tv_usec: 10_000,
-                };
-                let every = libc::itimerval {
-                    it_interval: often,
-                    it_value: often,
-                };
-                libc::setitimer(libc::ITIMER_REAL, &raw const every, std::ptr::null_mut());
+                interrupt_every(Duration::from_millis(10));
                 // It is never told to stop.
                 let child = Child::new(|| {});
                 let seized = ptrace(SEIZE, child.0, 0, 0).is_ok();
