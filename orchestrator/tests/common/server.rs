@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// No wait of a test is longer; reaching it is a failure.
-pub(crate) const LIMIT: Duration = Duration::from_secs(45);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The chains that all tests use, and what is added.
 pub(crate) fn chains(more: &str) -> String {
@@ -19,7 +19,7 @@ pub(crate) fn chains(more: &str) -> String {
         r#"
 [functions.hostile]
 source = "{hostile}"
-timeout = "60s"
+timeout = "10m"
 memory = "32MiB"
 
 [functions.brief]

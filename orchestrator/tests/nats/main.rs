@@ -202,7 +202,7 @@ fn a_node_without_room_passes_requests_on() {
     let Some(nats) = Nats::start() else { return };
     let full = nats.node(
         &chains(""),
-        &["--workers", "1", "--queue", "1", "--timeout", "40s"],
+        &["--workers", "1", "--queue", "1", "--timeout", "10m"],
     );
     std::thread::scope(|scope| {
         // One runs, one waits: there is no room, for as long as the test asks.
@@ -246,7 +246,7 @@ fn a_node_without_room_passes_requests_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_draining_node_had_begun_is_run_by_no_other() {
     let Some(nats) = Nats::start() else { return };
-    let options = ["--workers", "1", "--timeout", "40s", "--drain", "200ms"];
+    let options = ["--workers", "1", "--timeout", "10m", "--drain", "200ms"];
     let mut going = nats.node(&chains(""), &options);
     let client = nats.client().await;
     let ask = |input: &'static str| {
