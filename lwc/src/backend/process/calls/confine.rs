@@ -15,7 +15,8 @@
 //!   alone, without a limit of time. So it is the kernel's word that whoever
 //!   sleeps there has stopped, and cannot start by itself ([`bell`](crate::backend::process::wire::bell)).
 //! * No signals, to itself neither (abort(3) ends it all the same, as does a fault
-//!   that it has a handler of ours for: see [`super::faults`]), no locked memory.
+//!   that it has a handler of ours for: see [`super::faults`]), no locked memory, no
+//!   question which pages are in memory (mincore(2)).
 //! * Memory at addresses of its choice only near what it has: page tables are
 //!   memory, too, and no limit counts them. Its doorbell lies apart, where it can
 //!   neither map anything nor take away what is there ([`Layout`]): to sleep at
@@ -45,7 +46,6 @@ use std::sync::{Mutex, PoisonError};
 const COMPUTE: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_madvise,
-    libc::SYS_mincore,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
@@ -60,9 +60,12 @@ const CLOCKS: &[i64] = &[
     libc::SYS_clock_nanosleep,
 ];
 
-/// What making a copy of the current context takes beyond that.
+/// What making a copy of the current context takes beyond that. mincore(2) is among
+/// it, and not for the copies themselves: it tells which pages of files others have
+/// used, and of pages that are zeros again which ones an earlier invocation has.
 const CREATE: &[i64] = &[
     libc::SYS_futex,
+    libc::SYS_mincore,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_mlock,
