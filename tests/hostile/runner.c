@@ -357,6 +357,11 @@ static void
 attack(void)
 {
 
+	if (says("play trapped")) {
+		own->trapped = 1;
+		return;
+	}
+
 	if (says("scribble"))
 		scribble(says("scribble all"));
 	if (says("run on"))
