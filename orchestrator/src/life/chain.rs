@@ -457,7 +457,14 @@ impl Contexts {
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
         self.counts.switches += 1;
-        let event = self.call(i, copy, &[word::INVOKE, 0, 0], until);
+        let event = copy.switch_until(&[word::INVOKE, 0, 0], until);
+        if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
+            // It has died since it was last looked at, or says that it cannot be
+            // switched to: another takes its place.
+            self.end_out_of_turn(i);
+            return self.hop(i, len, meta, id, times);
+        }
+        let event = self.answer(i, copy, event, until);
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -531,9 +538,20 @@ impl Contexts {
         args: &[u64],
         deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
+        let event = copy.switch_until(args, deadline);
+        self.answer(i, copy, event, deadline)
+    }
+
+    /// The same, once it has been switched to.
+    fn answer(
+        &mut self,
+        i: usize,
+        copy: Handle,
+        mut event: lwc::Result<Event>,
+        deadline: MonotonicTime,
+    ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
-        let mut event = copy.switch_until(args, deadline);
         let mut wait = Wait::until(deadline);
         loop {
             match event {
@@ -550,6 +568,9 @@ impl Contexts {
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {}
+                Err(e) if is_of_the_copy(&e) => {
+                    return Err(Cause::Ended(EndText::found_dead(&e)));
+                }
                 Err(e) => return Err(Cause::Backend(e)),
             }
             let Some(next) = wait.next() else {
@@ -617,6 +638,13 @@ impl Wait {
             }
         }
     }
+}
+
+/// Whether it is a copy's own doing, and not the backend's, that it cannot be switched
+/// to: it is dead; it says that it waits for something else; in one process, it has
+/// left no room in its table for who calls it.
+fn is_of_the_copy(e: &lwc::Error) -> bool {
+    [Errno::ESRCH, Errno::EBUSY, Errno::EMFILE].contains(&e.errno())
 }
 
 /// The next switch to the root. `None` once it is late, also if there is one:

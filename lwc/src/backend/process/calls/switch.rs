@@ -144,6 +144,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
         ));
     }
     rt.expect_answer(index);
+    rt.ring_alone(index);
     let (channels, bell) = (&mut rt.channels, &rt.bell);
     let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
