@@ -247,7 +247,8 @@ impl Kept {
         match number as i64 {
             // It sets the alternate stack from memory.
             libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
-            libc::SYS_rt_sigaction => Effect::Signal(r.rdi),
+            // An int, whatever is above it.
+            libc::SYS_rt_sigaction => Effect::Signal((r.rdi as u32).into()),
             libc::SYS_mmap => {
                 let fixed = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
                 if r.r10 as i32 & fixed == 0 {
