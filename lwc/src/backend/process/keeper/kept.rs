@@ -3,7 +3,7 @@
 use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
 use super::shared::Shared;
-use super::signals::Signals;
+use super::signals::{self, Place, Signals};
 use super::sys::{Errno, close, pause, read_at, write_at};
 use super::table::Table;
 use super::trace::{self, Registers, Stop};
@@ -87,6 +87,8 @@ pub(crate) struct Kept {
     memory: i32,
     /// As `maps`, with flags.
     flags: i32,
+    /// What the kernel says of it and its signals.
+    status: i32,
     faults: i32,
     /// It has made calls by which the layout of its memory may have changed, or
     /// pages may have gone.
@@ -156,7 +158,7 @@ const REPAIRS: usize = 512;
 
 impl Kept {
     pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES]) -> Self {
-        let [maps, map, memory, flags, faults] = files;
+        let [maps, map, memory, flags, status, faults] = files;
         Self {
             id,
             pid,
@@ -164,6 +166,7 @@ impl Kept {
             map,
             memory,
             flags,
+            status,
             faults,
             relaid: false,
             replaced: Table::new(),
@@ -189,7 +192,8 @@ impl Kept {
     }
 
     pub(crate) fn free(&mut self) {
-        for file in [self.maps, self.map, self.memory, self.flags, self.faults] {
+        let Self { maps, map, .. } = *self;
+        for file in [maps, map, self.memory, self.flags, self.status, self.faults] {
             close(file);
         }
         self.replaced.free();
@@ -202,8 +206,19 @@ impl Kept {
         self.shared.free();
     }
 
-    /// It has stopped, at a call or for another reason.
-    pub(crate) fn note(&mut self, stop: Stop, called: Option<Registers>) {
+    fn place<'a>(&self, at: u64, registers: &'a Registers) -> Place<'a> {
+        Place {
+            pid: self.pid,
+            memory: self.memory,
+            registers,
+            at,
+        }
+    }
+
+    /// It has stopped, at a call or for another reason, and goes on after this.
+    /// ESRCH: it has ended, and is collected.
+    pub(crate) fn note(&mut self, stop: Stop) -> Result<(), Errno> {
+        let called = trace::called(self.pid, stop);
         let effect = match (stop, called) {
             // Its action may be reset by that, and its alternate stack is.
             (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
@@ -223,11 +238,31 @@ impl Kept {
                     }
                 }
             }
-            Effect::Signal(n) => self.signals.note(n),
+            Effect::Signal(n) => {
+                if let Some(own) = called.filter(|_| self.marked && !self.signals.knows(n)) {
+                    return self.first_change(&own, n);
+                }
+                self.signals.note(n);
+            }
             Effect::Other(number) => {
                 self.opened |= OPENS.contains(&(number as i64));
                 self.did.get_or_insert(number);
             }
+        }
+        Ok(())
+    }
+
+    /// It is about to set an action that nobody has asked for: it does once it is
+    /// known what it was. (The call is noted when it stops there again.)
+    fn first_change(&mut self, own: &Registers, signal: u64) -> Result<(), Errno> {
+        let place = self.place(self.shared.spare(), own);
+        match self.signals.remember_first(place, signal) {
+            Err(libc::ESRCH) => Err(libc::ESRCH),
+            Err(_) => {
+                self.did.get_or_insert(own.orig_rax);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -354,7 +389,7 @@ impl Kept {
 
     fn stop(&mut self) -> Done<()> {
         let pid = self.pid;
-        Ok(trace::stop(pid, |stop, called| self.note(stop, called))?)
+        Ok(trace::stop(pid, |stop| self.note(stop))?)
     }
 
     /// Its present state is its snapshot. It runs on in any case.
@@ -423,10 +458,12 @@ impl Kept {
         let end = self.call([libc::SYS_brk as u64, 0, 0, 0, 0, 0, 0]);
         let done = end.and_then(|end| {
             self.heap_end = end;
-            let (pid, memory) = (self.pid, self.memory);
-            self.signals.remember(pid, memory, &self.registers)?;
+            let caught = signals::caught(self.status)?;
+            let (at, registers) = (self.shared.spare(), self.registers);
+            self.signals.remember(self.place(at, &registers), caught)?;
             self.writes = self.opened && self.may_write()?;
             self.remember(base)?;
+            self.shared.wipe_bell(self.memory, self.faults)?;
             // As they are once they are watched: whether they are is a flag that
             // keeps neighbours apart.
             layout::read_with_flags(self.flags, &mut self.areas)?;
@@ -675,10 +712,10 @@ impl Kept {
         self.compare_system()?;
         let mut count = 0;
         // Before memory is put back: a place there is used for this.
-        let (pid, memory) = (self.pid, self.memory);
         if self.signals.have_changed() {
-            trace::clear_the_way(memory, self.rseq)?;
-            self.signals.restore(pid, memory, &self.registers)?;
+            trace::clear_the_way(self.memory, self.rseq)?;
+            let (at, registers) = (self.shared.spare(), self.registers);
+            self.signals.restore(self.place(at, &registers))?;
         }
         if self.relaid {
             self.lay_out(base)?;

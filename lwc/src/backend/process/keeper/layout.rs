@@ -153,7 +153,7 @@ fn parse(line: &[u8]) -> Option<Area> {
     })
 }
 
-fn hex(digits: &[u8]) -> Option<u64> {
+pub(super) fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }

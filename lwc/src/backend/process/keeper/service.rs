@@ -206,10 +206,12 @@ impl Service {
                 }
                 continue;
             }
-            let called = trace::pass(pid, stop);
-            if let Some(i) = i {
-                self.all.as_mut_slice()[i].note(stop, called);
+            let noted = i.map(|i| self.all.as_mut_slice()[i].note(stop));
+            if noted == Some(Err(libc::ESRCH)) {
+                self.forget(pid);
+                continue;
             }
+            trace::pass(pid, stop);
         }
     }
 
@@ -253,7 +255,7 @@ impl Service {
     /// A copy introduces itself: who it is, the kernel says. EPERM: its files are
     /// not of its process.
     fn enter(&mut self, id: u64, pid: Option<i32>, files: [i32; FILES]) -> Result<(), Errno> {
-        let [_, _, memory, _, faults] = files;
+        let [_, _, memory, .., faults] = files;
         let seized = pages::agree(faults).and_then(|()| {
             let pid = pid.ok_or(libc::EPERM)?;
             trace::seize(pid, memory)?;
