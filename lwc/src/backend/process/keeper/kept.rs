@@ -4,7 +4,7 @@ use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
 use super::shared::Shared;
 use super::signals::{self, Place, Signals};
-use super::sys::{Errno, close, pause, read_at, write_at};
+use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::trace::{self, Registers, Stop};
 use crate::backend::process::wire::keep::{FILES, Told, why};
@@ -13,8 +13,8 @@ use crate::backend::process::wire::keep::{FILES, Told, why};
 pub(crate) struct Base<'a> {
     /// Its private memory that can be read.
     pub(crate) areas: &'a [Area],
-    /// Its own page map.
-    pub(crate) map: i32,
+    /// Which of its pages are of no file, nor zeros that were only read; they stay.
+    pub(crate) own: &'a [Run],
     /// Room for runs of pages.
     pub(crate) runs: &'a mut [Run],
     /// Room for a list of areas.
@@ -77,6 +77,52 @@ struct Zeros([u8; 16 * PAGE as usize]);
 /// As many zeros as are written at once.
 static ZEROS: Zeros = Zeros([0; 16 * PAGE as usize]);
 
+/// As many pages as are read at once.
+const AT_ONCE: u64 = 16;
+
+/// Tables of a context that is kept. To map them anew for each would be a tenth of
+/// what a snapshot takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Rooms {
+    replaced: Table<Run>,
+    system: Table<u8>,
+    vector: Table<u8>,
+    areas: Table<Area>,
+    own: Table<Run>,
+    saved: Table<Saved>,
+    store: Table<u8>,
+}
+
+impl Rooms {
+    pub(crate) const fn new() -> Self {
+        Self {
+            replaced: Table::new(),
+            system: Table::new(),
+            vector: Table::new(),
+            areas: Table::new(),
+            own: Table::new(),
+            saved: Table::new(),
+            store: Table::new(),
+        }
+    }
+
+    /// Whether they take no more memory than is worth being kept for the next.
+    pub(crate) fn are_small(&self) -> bool {
+        const MOST: usize = 1 << 20;
+        self.store.bytes() + self.system.bytes() <= MOST
+    }
+
+    pub(crate) fn free(&mut self) {
+        self.replaced.free();
+        self.system.free();
+        self.vector.free();
+        self.areas.free();
+        self.own.free();
+        self.saved.free();
+        self.store.free();
+    }
+}
+
 /// A context that the keeper keeps.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept {
@@ -104,6 +150,8 @@ pub(crate) struct Kept {
     writes: bool,
     /// Whether it has a snapshot.
     marked: bool,
+    /// Whether it has, or had one before, whose marks are in its page tables.
+    watched: bool,
     registers: Registers,
     mask: u64,
     /// Signals that waited for it.
@@ -157,7 +205,8 @@ const REPLACED: usize = 256;
 const REPAIRS: usize = 512;
 
 impl Kept {
-    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES]) -> Self {
+    /// `rooms` are those of one that is no more ([`leave`](Self::leave)).
+    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES], rooms: Rooms) -> Self {
         let [maps, map, memory, flags, status, faults] = files;
         Self {
             id,
@@ -169,41 +218,53 @@ impl Kept {
             status,
             faults,
             relaid: false,
-            replaced: Table::new(),
+            replaced: rooms.replaced,
             did: None,
             opened: false,
             writes: false,
             marked: false,
+            watched: false,
             // SAFETY: integers, which may all be zero.
             registers: unsafe { std::mem::zeroed() },
             mask: 0,
             pending: 0,
             rseq: 0,
-            system: Table::new(),
-            vector: Table::new(),
-            areas: Table::new(),
+            system: rooms.system,
+            vector: rooms.vector,
+            areas: rooms.areas,
             heap_end: 0,
-            own: Table::new(),
-            saved: Table::new(),
-            store: Table::new(),
+            own: rooms.own,
+            saved: rooms.saved,
+            store: rooms.store,
             shared: Shared::new(),
             signals: Signals::new(),
         }
     }
 
-    pub(crate) fn free(&mut self) {
+    /// It is no more: its rooms, emptied. Nobody uses it afterwards.
+    pub(crate) fn leave(&mut self) -> Rooms {
         let Self { maps, map, .. } = *self;
         for file in [maps, map, self.memory, self.flags, self.status, self.faults] {
             close(file);
         }
-        self.replaced.free();
-        self.system.free();
-        self.vector.free();
-        self.areas.free();
-        self.own.free();
-        self.saved.free();
-        self.store.free();
         self.shared.free();
+        let mut rooms = Rooms {
+            replaced: self.replaced,
+            system: self.system,
+            vector: self.vector,
+            areas: self.areas,
+            own: self.own,
+            saved: self.saved,
+            store: self.store,
+        };
+        rooms.replaced.truncate(0);
+        rooms.system.truncate(0);
+        rooms.vector.truncate(0);
+        rooms.areas.truncate(0);
+        rooms.own.truncate(0);
+        rooms.saved.truncate(0);
+        rooms.store.truncate(0);
+        rooms
     }
 
     fn place<'a>(&self, at: u64, registers: &'a Registers) -> Place<'a> {
@@ -441,14 +502,20 @@ impl Kept {
                 return Err(Failure::new(libc::EBUSY, why::NOT_PARKED, 0));
             }
             trace::go_on(self.pid, 0)?;
-            pause(if tries < 20 { 20 } else { 200 });
+            match tries {
+                1..10 => give_way(),
+                10..30 => pause(20),
+                _ => pause(200),
+            }
             self.stop()?;
         };
         self.mask = trace::mask(self.pid)?;
         self.pending = trace::pending(self.pid)?;
         trace::vector(self.pid, &mut self.vector)?;
-        // It may have changed while that one was on its way.
-        layout::read(self.maps, &mut self.areas)?;
+        if tries > 0 {
+            // It may have changed while that one was on its way.
+            layout::read(self.maps, &mut self.areas)?;
+        }
         self.rseq = trace::rseq(self.pid);
         let own = |a: &Area| a.is_private() && a.prot & libc::PROT_WRITE != 0;
         if self.rseq != 0 && !find(self.areas.as_slice(), self.rseq).is_some_and(own) {
@@ -464,14 +531,6 @@ impl Kept {
             self.writes = self.opened && self.may_write()?;
             self.remember(base)?;
             self.shared.wipe_bell(self.memory, self.faults)?;
-            // As they are once they are watched: whether they are is a flag that
-            // keeps neighbours apart.
-            layout::read_with_flags(self.flags, &mut self.areas)?;
-            let areas = self.areas;
-            for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
-                watch(self.faults, area.start, area.end)
-                    .map_err(|e| Failure::new(e, why::LAYOUT, area.start))?;
-            }
             self.drop_pages(base)?;
             self.remember_system()
         });
@@ -559,11 +618,20 @@ impl Kept {
         self.shared.note_bell(self.memory)?;
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
-            let at = |e| Failure::new(e, why::LAYOUT, area.start);
             match watch(self.faults, area.start, area.end) {
-                // Droppable, or it is found out once flags are known.
-                Err(libc::EINVAL) if area.is_private() && area.inode == 0 => continue,
-                done => done.map_err(at)?,
+                // Droppable, or it is found out below.
+                Err(libc::EINVAL) if area.is_private() && area.inode == 0 => {}
+                done => done.map_err(|e| Failure::new(e, why::LAYOUT, area.start))?,
+            }
+        }
+        // As they are once they are watched: whether they are is a flag that keeps
+        // neighbours apart.
+        layout::read_with_flags(self.flags, &mut self.areas)?;
+        let areas = self.areas;
+        for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
+            let at = |e| Failure::new(e, why::LAYOUT, area.start);
+            if !area.is_watched() {
+                return Err(at(libc::EINVAL));
             }
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
@@ -575,6 +643,7 @@ impl Kept {
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
+        self.watched = true;
         Ok(())
     }
 
@@ -588,11 +657,12 @@ impl Kept {
         let last = self.own.as_slice().len();
         for i in first..last {
             let run = self.own.as_slice()[i];
-            for page in (run.start..run.end).step_by(PAGE as usize) {
-                self.compare_page(area, base.areas, page)?;
+            for start in (run.start..run.end).step_by((AT_ONCE * PAGE) as usize) {
+                let end = run.end.min(start + AT_ONCE * PAGE);
+                self.compare_pages(area, base.areas, start, end)?;
             }
         }
-        if of_file {
+        if of_file && self.watched {
             // Where there was a mark alone, from a snapshot before, is now the
             // file's page: what is dropped later must be told from it.
             self.own.truncate(first);
@@ -600,29 +670,42 @@ impl Kept {
             scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
         }
         // Pages that are the keeper's own, and not the context's.
-        let mut others = Table::<Run>::new();
-        let found = scan_all(base.map, Look::Own, from, to, base.runs, |run| {
-            others.push(run)
-        });
-        let done = found.and_then(|()| {
-            for run in others.as_slice() {
-                for page in (run.start..run.end).step_by(PAGE as usize) {
-                    if !self.is_own(page) {
-                        self.compare_page(area, base.areas, page)?;
-                    }
-                }
-            }
-            Ok(())
-        });
-        others.free();
-        done?;
+        let next = base.own.partition_point(|r| r.end <= from);
+        for run in base.own[next..].iter().take_while(|r| r.start < to) {
+            let (start, end) = (run.start.max(from), run.end.min(to));
+            self.compare_others(area, base.areas, start, end)?;
+        }
         // Of a file that the keeper does not have there: all there is.
-        let mut page = area.start;
-        while of_file && page < area.end {
-            if !has(base.areas, area, page) && !self.is_own(page) {
-                self.compare_page(area, base.areas, page)?;
+        let mut at = from;
+        while of_file && at < to {
+            let next = base.areas.partition_point(|b| b.end <= at);
+            let next = base.areas.get(next);
+            let here = next.filter(|b| b.start <= at);
+            let end = match (here, next) {
+                (Some(b), _) => b.end,
+                (None, Some(b)) => b.start,
+                (None, None) => to,
+            };
+            if !here.is_some_and(|b| b.same_memory(area)) {
+                self.compare_others(area, base.areas, at, end.min(to))?;
             }
-            page += PAGE;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Compares those of some pages that have no bytes of the context's own.
+    fn compare_others(
+        &mut self,
+        area: &Area,
+        base: &[Area],
+        start: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        for page in (start..end).step_by(PAGE as usize) {
+            if !self.is_own(page) {
+                self.compare_pages(area, base, page, page + PAGE)?;
+            }
         }
         Ok(())
     }
@@ -633,15 +716,29 @@ impl Kept {
         own.get(i).is_some_and(|r| r.start <= page)
     }
 
-    /// Saves a page, unless the keeper's own is the same.
-    fn compare_page(&mut self, area: &Area, base: &[Area], page: u64) -> Result<(), Errno> {
-        let len = self.store.as_slice().len();
+    /// Saves pages, at most [`AT_ONCE`], unless the keeper's own are the same.
+    fn compare_pages(
+        &mut self,
+        area: &Area,
+        base: &[Area],
+        start: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        const BYTES: usize = PAGE as usize;
+        let full = self.store.as_slice().len();
+        let len = (end - start) as usize;
         // SAFETY: bytes.
-        let to = unsafe { self.store.grow(PAGE as usize)? };
+        let to = unsafe { self.store.grow(len)? };
         // SAFETY: as many as were made room for.
-        let read = unsafe { read_at(self.memory, to, PAGE as usize, page) };
+        let read = unsafe { read_at(self.memory, to, len, start) };
         if let Err(e) = read {
-            self.store.truncate(len);
+            self.store.truncate(full);
+            if len > BYTES {
+                for page in (start..end).step_by(BYTES) {
+                    self.compare_pages(area, base, page, page + PAGE)?;
+                }
+                return Ok(());
+            }
             // Behind the end of its file there is nothing.
             return if area.inode != 0 && e == libc::EIO {
                 Ok(())
@@ -652,25 +749,32 @@ impl Kept {
         let words = |at: *const u8| {
             // SAFETY: a page, of the store or of the keeper's own memory, which
             // can be read (`has`); any bytes are words.
-            unsafe { std::slice::from_raw_parts(at.cast::<u64>(), PAGE as usize / 8) }
+            unsafe { std::slice::from_raw_parts(at.cast::<u64>(), BYTES / 8) }
         };
-        let bytes = words(to);
-        let like = if has(base, area, page) {
-            words(page as *const u8)
-        } else {
-            words(ZEROS.0.as_ptr())
-        };
-        if bytes == like {
-            self.store.truncate(len);
-            return Ok(());
+        let mut kept = full;
+        for (i, page) in (start..end).step_by(BYTES).enumerate() {
+            let from = full + i * BYTES;
+            let bytes = words(self.store.as_slice()[from..].as_ptr());
+            let like = if has(base, area, page) {
+                words(page as *const u8)
+            } else {
+                words(ZEROS.0.as_ptr())
+            };
+            if bytes == like {
+                continue;
+            }
+            let at = if bytes.iter().all(|&w| w == 0) {
+                NOTHING
+            } else {
+                let store = self.store.as_mut_slice();
+                store.copy_within(from..from + BYTES, kept);
+                kept += BYTES;
+                kept - BYTES
+            };
+            self.saved.push(Saved { page, at })?;
         }
-        let at = if bytes.iter().all(|&w| w == 0) {
-            self.store.truncate(len);
-            NOTHING
-        } else {
-            len
-        };
-        self.saved.push(Saved { page, at })
+        self.store.truncate(kept);
+        Ok(())
     }
 
     /// Where the pristine bytes of a page are.

@@ -27,6 +27,7 @@ const CALLS: &[i64] = &[
     libc::SYS_mprotect,
     libc::SYS_ppoll,
     libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
     libc::SYS_restart_syscall,
     libc::SYS_rt_sigreturn,
     libc::SYS_sendmsg,

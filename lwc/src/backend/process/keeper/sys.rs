@@ -73,6 +73,12 @@ pub(crate) fn read_some(file: i32, into: &mut [u8]) -> Result<usize, Errno> {
     Ok((n as usize).min(into.len()))
 }
 
+/// Others who can run do.
+pub(crate) fn give_way() {
+    // SAFETY: plain numbers.
+    let _ = unsafe { call(libc::SYS_sched_yield, [0; 6]) };
+}
+
 /// Some microseconds pass.
 pub(crate) fn pause(micros: i64) {
     let ts = libc::timespec {
