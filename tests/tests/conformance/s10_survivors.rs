@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_2_no_rings_and_no_pages_that_nobody_brings,
     c10_2_memory_that_may_be_dropped,
     c10_2_what_is_left_of_actions,
+    c10_2_areas_that_were_touched,
 ];
 
 fn sys(number: libc::c_long, args: [u64; 6]) -> i64 {
@@ -798,5 +799,45 @@ fn c10_2_what_is_left_of_actions() {
             c.roll_back().unwrap();
             assert_eq!(call(c.handle(), &[LOOK, 0]), clean, "{how}");
         }
+    }
+}
+
+/// What an area that grows becomes one with depends on whether pages of the two
+/// were ever written.
+fn c10_2_areas_that_were_touched() {
+    if !possible() {
+        return;
+    }
+    const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    const LEN: u64 = 4 * 4096;
+    for strict in [true, false] {
+        let mut at = 0;
+        let c = context(strict, |words| {
+            match words {
+                [SETUP, _] => {
+                    // Two, with a hole between, apart from all else; never written.
+                    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+                    at = sys(libc::SYS_mmap, [0, 5 * LEN, 0, flags, u64::MAX, 0]) as u64;
+                    for part in [at + LEN, at + 3 * LEN] {
+                        let args = [part, LEN, RW, 0, 0, 0];
+                        assert_eq!(sys(libc::SYS_mprotect, args), 0);
+                    }
+                    sys(libc::SYS_munmap, [at + 2 * LEN, LEN, 0, 0, 0, 0]);
+                }
+                [DIRTY, _] => {
+                    poke((at + LEN) as usize, 1);
+                    poke((at + 3 * LEN) as usize, 1);
+                }
+                _ => {
+                    let first = [at + LEN, LEN, 2 * LEN, 0, 0, 0];
+                    let grown = sys(libc::SYS_mremap, first);
+                    // EFAULT where they are two.
+                    let across = [at + 3 * LEN - 4096, 8192, 12288, 0, 0, 0];
+                    return vec![grown as u64, sys(libc::SYS_mremap, across) as u64];
+                }
+            }
+            vec![]
+        });
+        assert_eq!(attempt(&c, 0), Came::Undone);
     }
 }

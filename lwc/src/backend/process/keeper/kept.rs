@@ -420,9 +420,7 @@ impl Kept {
         };
         if r.rdx as i32 & libc::PROT_WRITE != 0 {
             let areas = within(self.areas.as_slice(), pages.start, pages.end);
-            let seen = flag::RESERVED | flag::UNRESERVED;
-            let could = |a: &Area| a.prot & libc::PROT_WRITE != 0 || a.flags & seen != 0;
-            if !areas.iter().all(could) {
+            if !areas.iter().all(Area::can_be_written) {
                 return self.puts(number, [(r.rdi, r.rsi), (0, 0)]);
             }
         }
@@ -654,6 +652,11 @@ impl Kept {
         let (map, from, to) = (self.map, area.start, area.end);
         let own = &mut self.own;
         scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+        if self.own.as_slice().len() == first && area.can_be_written() {
+            self.touch(area)?;
+            let own = &mut self.own;
+            scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+        }
         let last = self.own.as_slice().len();
         for i in first..last {
             let run = self.own.as_slice()[i];
@@ -692,6 +695,31 @@ impl Kept {
             at = end;
         }
         Ok(())
+    }
+
+    /// Memory that was ever written is another kind than memory that was not, for
+    /// the kernel: the second becomes one with whatever a neighbour grows to, which
+    /// code can see. That it has been written since no rollback would undo; so all
+    /// that can be is, by what is there.
+    fn touch(&self, area: &Area) -> Result<(), Errno> {
+        /// Where a large page fits it would be one.
+        const LARGE: u64 = 1 << 21;
+        let at = if area.start % LARGE == 0 {
+            area.end - PAGE
+        } else {
+            area.start
+        };
+        let mut word = 0u64;
+        let to = (&raw mut word).cast::<u8>();
+        // SAFETY: the size of the local, both times.
+        let done = unsafe {
+            read_at(self.memory, to, 8, at).and_then(|()| write_at(self.memory, to, 8, at))
+        };
+        match done {
+            // Behind the end of its file, where nobody can.
+            Err(libc::EIO | libc::EFAULT) => Ok(()),
+            done => done,
+        }
     }
 
     /// Compares those of some pages that have no bytes of the context's own.

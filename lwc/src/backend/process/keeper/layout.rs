@@ -98,6 +98,12 @@ impl Area {
         self.flags & flag::WATCHED != 0
     }
 
+    /// Whether the context can write it, or could once, and so may again.
+    pub(crate) fn can_be_written(&self) -> bool {
+        let could = flag::RESERVED | flag::UNRESERVED;
+        self.prot & libc::PROT_WRITE != 0 || self.flags & could != 0
+    }
+
     pub(crate) fn is_droppable(&self) -> bool {
         self.flags & flag::DROPPABLE != 0
     }
