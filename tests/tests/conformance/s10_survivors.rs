@@ -31,6 +31,7 @@ pub(crate) const CASES: &[Case] = cases![
     c10_2_memory_that_may_be_dropped,
     c10_2_what_is_left_of_actions,
     c10_2_areas_that_were_touched,
+    c10_2_areas_that_were_made_anew,
 ];
 
 fn sys(number: libc::c_long, args: [u64; 6]) -> i64 {
@@ -840,4 +841,58 @@ fn c10_2_areas_that_were_touched() {
         });
         assert_eq!(attempt(&c, 0), Came::Undone);
     }
+}
+
+/// What was inherited does not become one with its neighbour when the two come to
+/// be alike; what was made anew might.
+fn c10_2_areas_that_were_made_anew() {
+    if !possible() {
+        return;
+    }
+    const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    const LEN: u64 = 4 * 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let map = move |at: u64, len: u64, prot: u64, more: i32| {
+        let args = [at, len, prot, (flags | more) as u64, u64::MAX, 0];
+        sys(libc::SYS_mmap, args)
+    };
+    let protect = |at: u64, prot: u64| sys(libc::SYS_mprotect, [at, LEN, prot, 0, 0, 0]);
+    // Apart from all else: one that is written, and one that never could be.
+    let at = map(0, 4 * LEN, 0, 0) as u64 + LEN;
+    protect(at, RW);
+    (at..at + LEN)
+        .step_by(4096)
+        .for_each(|at| poke(at as usize, 7));
+    for strict in [true, false] {
+        for how in 0..3 {
+            let context_again = || {
+                context(strict, |words| {
+                    match words {
+                        [DIRTY, 0] => drop(map(at, LEN, RW, libc::MAP_FIXED)),
+                        [DIRTY, 1] => drop(map(at + 4096, 4096, RW, libc::MAP_FIXED)),
+                        [DIRTY, _] => drop(map(at + LEN, LEN, 0, libc::MAP_FIXED)),
+                        [SETUP, _] => {}
+                        _ => {
+                            protect(at + LEN, RW);
+                            // EFAULT where they are two.
+                            let across = [at + LEN - 4096, 8192, 12288, 0, 0, 0];
+                            return vec![sys(libc::SYS_mremap, across) as u64];
+                        }
+                    }
+                    vec![]
+                })
+            };
+            let c = context_again();
+            // To look is to change it, too, so that it is destroyed by that.
+            let late = MonotonicTime::now() + Duration::from_millis(100);
+            let _ = c.switch_until(&[DIRTY, how], late);
+            if let Err(e) = c.roll_back() {
+                assert_eq!(e.errno(), Errno::ENOTSUP, "{how}: {e}");
+                continue;
+            }
+            let clean = call(context_again().handle(), &[LOOK, how]);
+            assert_eq!(call(c.handle(), &[LOOK, how]), clean, "{how} is seen");
+        }
+    }
+    sys(libc::SYS_munmap, [at - LEN, 4 * LEN, 0, 0, 0, 0]);
 }

@@ -88,6 +88,7 @@ pub(crate) struct Rooms {
     system: Table<u8>,
     vector: Table<u8>,
     areas: Table<Area>,
+    born: Table<Area>,
     own: Table<Run>,
     saved: Table<Saved>,
     store: Table<u8>,
@@ -100,6 +101,7 @@ impl Rooms {
             system: Table::new(),
             vector: Table::new(),
             areas: Table::new(),
+            born: Table::new(),
             own: Table::new(),
             saved: Table::new(),
             store: Table::new(),
@@ -117,6 +119,7 @@ impl Rooms {
         self.system.free();
         self.vector.free();
         self.areas.free();
+        self.born.free();
         self.own.free();
         self.saved.free();
         self.store.free();
@@ -162,6 +165,8 @@ pub(crate) struct Kept {
     system: Table<u8>,
     vector: Table<u8>,
     areas: Table<Area>,
+    /// What it had when it was born, all of it inherited.
+    born: Table<Area>,
     /// Where the heap ends.
     heap_end: u64,
     /// Pages with bytes of its own.
@@ -232,6 +237,7 @@ impl Kept {
             system: rooms.system,
             vector: rooms.vector,
             areas: rooms.areas,
+            born: rooms.born,
             heap_end: 0,
             own: rooms.own,
             saved: rooms.saved,
@@ -239,6 +245,11 @@ impl Kept {
             shared: Shared::new(),
             signals: Signals::new(),
         }
+    }
+
+    /// It has not run any code of its own so far.
+    pub(crate) fn is_born(&mut self) -> Result<(), Errno> {
+        layout::read(self.maps, &mut self.born)
     }
 
     /// It is no more: its rooms, emptied. Nobody uses it afterwards.
@@ -253,6 +264,7 @@ impl Kept {
             system: self.system,
             vector: self.vector,
             areas: self.areas,
+            born: self.born,
             own: self.own,
             saved: self.saved,
             store: self.store,
@@ -261,6 +273,7 @@ impl Kept {
         rooms.system.truncate(0);
         rooms.vector.truncate(0);
         rooms.areas.truncate(0);
+        rooms.born.truncate(0);
         rooms.own.truncate(0);
         rooms.saved.truncate(0);
         rooms.store.truncate(0);
@@ -625,6 +638,7 @@ impl Kept {
         // As they are once they are watched: whether they are is a flag that keeps
         // neighbours apart.
         layout::read_with_flags(self.flags, &mut self.areas)?;
+        keep_apart(self.areas.as_mut_slice(), self.born.as_slice());
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
@@ -1226,6 +1240,23 @@ impl Kept {
     }
 }
 
+/// Memory that was inherited does not become one with a neighbour that comes to be
+/// like it, and memory that is made anew does, which code can see. So what was
+/// inherited and has such a neighbour is not made anew.
+fn keep_apart(areas: &mut [Area], born: &[Area]) {
+    for i in 1..areas.len() {
+        let (a, b) = (areas[i - 1], areas[i]);
+        let anonymous = |a: &Area| a.is_private() && a.inode == 0;
+        if a.end == b.start && a.prot != b.prot && anonymous(&a) && anonymous(&b) {
+            for area in &mut areas[i - 1..=i] {
+                if has(born, area, area.start) {
+                    area.flags |= flag::OTHER;
+                }
+            }
+        }
+    }
+}
+
 /// Whether two pieces are the same, from end to end.
 fn is_same(a: &Area, b: &Area) -> bool {
     a.start == b.start && a.end == b.end && a.is_like(b)
@@ -1251,7 +1282,7 @@ fn first_part(areas: &[Area], run: Run) -> Run {
     }
 }
 
-/// Whether the keeper has the same memory at an address as an area of a copy.
+/// Whether a list has the same memory at an address as an area of a copy.
 fn has(base: &[Area], area: &Area, page: u64) -> bool {
     find(base, page).is_some_and(|b| b.same_memory(area))
 }

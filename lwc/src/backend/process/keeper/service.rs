@@ -272,7 +272,12 @@ impl Service {
         match seized {
             Ok(pid) => {
                 let rooms = std::mem::replace(&mut self.rooms, Rooms::new());
-                self.all.push(Kept::new(id, pid, files, rooms))
+                let mut kept = Kept::new(id, pid, files, rooms);
+                let done = kept.is_born().and_then(|()| self.all.push(kept));
+                if done.is_err() {
+                    kept.leave().free();
+                }
+                done
             }
             Err(e) => {
                 files.into_iter().for_each(close);
