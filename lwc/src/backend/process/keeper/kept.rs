@@ -718,7 +718,7 @@ impl Kept {
     fn touch(&self, area: &Area) -> Result<(), Errno> {
         /// Where a large page fits it would be one.
         const LARGE: u64 = 1 << 21;
-        let at = if area.start % LARGE == 0 {
+        let at = if area.start.is_multiple_of(LARGE) {
             area.end - PAGE
         } else {
             area.start
