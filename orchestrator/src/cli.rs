@@ -76,7 +76,7 @@ enum Cmd {
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
-    Worker,
+    Worker(serve::WorkerArgs),
 }
 
 impl Cmd {
@@ -125,7 +125,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         #[cfg(feature = "serve")]
-        Cmd::Worker => serve::worker(),
+        Cmd::Worker(args) => serve::worker(args),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),

@@ -52,6 +52,10 @@ pub(super) struct ServeArgs {
     /// Worker processes; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Let each worker run on any processor. Otherwise one that rolls contexts back
+    /// has one for itself and them, in turn: that takes half the time (Linux)
+    #[arg(long)]
+    no_pin: bool,
     /// Requests that may wait for a worker, per chain; more get 429
     #[arg(long, default_value_t = 64, value_name = "N")]
     queue: usize,
@@ -242,6 +246,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         admin: args.admin,
         target: given.target,
         workers: args.workers.map_or(cores, usize::from),
+        pin: !args.no_pin,
         queue: args.queue,
         timeout: args.timeout,
         header_timeout: args.header_timeout,
@@ -285,9 +290,17 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     }
 }
 
+/// What `serve` tells a process of its own.
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// Run on one processor, the one whose turn this is
+    #[arg(long, value_name = "N")]
+    turn: Option<usize>,
+}
+
 /// The hidden subcommand that `serve` starts its processes with.
-pub(super) fn worker() -> Result<(), u8> {
-    crate::worker::run().map_err(|e| {
+pub(super) fn worker(args: &WorkerArgs) -> Result<(), u8> {
+    crate::worker::run(args.turn).map_err(|e| {
         complain(&format!("worker: {e}"));
         exit::FAILED
     })

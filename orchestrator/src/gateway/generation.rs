@@ -13,8 +13,9 @@ use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,6 +33,8 @@ pub(super) struct Plan {
     pub(super) file: ChainFile,
     pub(super) built: BTreeMap<FunctionName, Built>,
     pub(super) workers: usize,
+    /// Whether each runs on one processor.
+    pub(super) pin: bool,
     pub(super) queue: usize,
     /// Options before `worker` on its command line.
     pub(super) options: Vec<String>,
@@ -113,8 +116,9 @@ impl Generation {
         });
         let (tell, mut told) = mpsc::channel(plan.workers);
         let mut tasks = JoinSet::new();
-        for _ in 0..plan.workers {
-            tasks.spawn(Arc::clone(&generation).supervise(tell.clone()));
+        for i in 0..plan.workers {
+            let turn = plan.pin.then(|| first_turn() + i);
+            tasks.spawn(Arc::clone(&generation).supervise(turn, tell.clone()));
         }
         drop(tell);
         for _ in 0..plan.workers {
@@ -178,15 +182,20 @@ impl Generation {
         self.abort.send_replace(true);
     }
 
-    /// One worker after the other, until there is no more work.
-    async fn supervise(self: Arc<Self>, tell: mpsc::Sender<Result<(), String>>) {
+    /// One worker after the other, until there is no more work; all on the processor
+    /// whose turn it is, if there is a turn.
+    async fn supervise(
+        self: Arc<Self>,
+        turn: Option<usize>,
+        tell: mpsc::Sender<Result<(), String>>,
+    ) {
         // The first start alone is waited for.
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
         let mut abort = self.abort.subscribe();
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, &self.start, self.start_timeout).await {
+            match Worker::start(&self.options, turn, &self.start, self.start_timeout).await {
                 Ok(worker) => {
                     log::info!("worker {} is ready", worker.pid);
                     self.metrics.started(worker.took);
@@ -299,6 +308,14 @@ impl Generation {
             }
         }
     }
+}
+
+/// The turn of the first worker: anybody's guess, so that several gateways of a few
+/// workers each do not all begin at the same processor; the same for all of a
+/// gateway's generations.
+fn first_turn() -> usize {
+    static FIRST: OnceLock<usize> = OnceLock::new();
+    *FIRST.get_or_init(|| RandomState::new().hash_one(0) as u16 as usize)
 }
 
 fn no_worker(why: &str) -> Problem {

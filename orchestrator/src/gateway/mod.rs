@@ -75,6 +75,8 @@ pub struct Options {
     pub target: Option<Target>,
     /// How many worker processes.
     pub workers: usize,
+    /// Whether each of them runs on one processor, where contexts are processes.
+    pub pin: bool,
     /// How many requests may wait for a worker, per chain.
     pub queue: usize,
     /// How long a request may take; a client may ask for less.

@@ -253,6 +253,7 @@ async fn generation(
         file,
         built,
         workers: options.workers,
+        pin: options.pin,
         queue: options.queue,
         options: options.worker_options.clone(),
     };

@@ -55,6 +55,7 @@ impl Worker {
     /// Why they do not; the process is gone again.
     pub(super) async fn start(
         options: &[String],
+        turn: Option<usize>,
         start: &[u8],
         start_timeout: Duration,
     ) -> Result<Self, String> {
@@ -66,6 +67,7 @@ impl Worker {
             .map_err(text)?
             .args(options)
             .arg("worker")
+            .args(turn.map(|n| format!("--turn={n}")))
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // What is in a process's environment is in reach of its functions.

@@ -6,8 +6,9 @@
 //! more, which the gateway mends by another.
 
 pub(crate) mod frame;
+mod processor;
 
-use crate::chain_file::ChainId;
+use crate::chain_file::{ChainId, Isolation};
 use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
 use frame::{
     Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
@@ -28,12 +29,13 @@ const MEMORY_EVERY: Duration = Duration::from_secs(2);
 /// may be the machine's passing want of memory or descriptors.
 const BACKEND_FAILURES: u32 = 2;
 
-/// Serves the gateway until it hangs up.
+/// Serves the gateway until it hangs up; on one processor, whose turn it is, if
+/// there is a turn and contexts are rolled back.
 ///
 /// # Errors
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
 /// protocol.
-pub fn run() -> io::Result<()> {
+pub fn run(turn: Option<usize>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: the name is NUL-terminated and read before the call returns.
     // Without it ps(1) shows the path that the gateway started us by.
@@ -52,6 +54,13 @@ pub fn run() -> io::Result<()> {
     };
     let start: Start = serde_json::from_slice(&head)?;
     let variables = take_variables(&mut socket, &start.variables, len)?;
+    let mut all = start.file.chains.values();
+    if let Some(turn) = turn
+        && all.any(|c| c.isolation == Isolation::Invocation)
+    {
+        // Before the first context, which inherits it.
+        processor::settle(turn);
+    }
     let mut chains = match bring_to_life(&start, variables) {
         Ok((mut chains, took)) => {
             let state = State {

@@ -91,3 +91,46 @@ fn one_that_misbehaved_is_made_anew_and_one_that_failed_is_not() {
     assert_eq!(made("trial", b"claim too much", 502), (1.0, [0.0, 1.0]));
     assert_eq!(made("trial", b"ok", 200), or_new(0.0, 1.0, 0.0));
 }
+
+/// A worker and its contexts have one processor, each worker the next; or all that
+/// the gateway has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_and_its_contexts_have_one_processor() {
+    use crate::common::server::children;
+
+    let allowed = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with("Cpus_allowed_list:"));
+        line.unwrap().to_owned()
+    };
+    // Those that make contexts, these, and what snapshots have made.
+    let families = |server: &Server| {
+        let worker = server.workers().into_iter();
+        let family = |w: i32| {
+            let contexts = children(w);
+            let made = contexts.iter().flat_map(|&c| children(c));
+            let all: Vec<i32> = made.chain(contexts.iter().copied()).collect();
+            (allowed(w), all.into_iter().map(allowed).collect::<Vec<_>>())
+        };
+        worker.map(family).collect::<Vec<_>>()
+    };
+    let mine = allowed(std::process::id() as i32);
+    let server = Server::start(&["--workers", "2"]);
+    let apart = lwc::backend().unwrap() == lwc::Backend::Process;
+    let found = families(&server);
+    for (worker, contexts) in &found {
+        assert!(
+            contexts.iter().all(|c| c == worker),
+            "{worker}: {contexts:?}"
+        );
+        assert!(!apart || !worker.contains(['-', ',']), "{worker}");
+    }
+    let plenty = mine.contains(['-', ',']);
+    assert!(!plenty || found[0].0 != found[1].0, "{mine}: {found:?}");
+    let server = Server::start(&["--workers", "1", "--no-pin"]);
+    for (worker, contexts) in families(&server) {
+        assert_eq!(worker, mine);
+        assert!(contexts.iter().all(|c| *c == mine), "{contexts:?}");
+    }
+}

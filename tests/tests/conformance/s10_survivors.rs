@@ -29,6 +29,9 @@ pub(crate) const CASES: &[Case] = cases![
     c10_2_memory_through_a_file,
     c10_2_no_rings_and_no_pages_that_nobody_brings,
     c10_2_memory_that_may_be_dropped,
+    c10_2_what_is_left_of_actions,
+    c10_2_areas_that_were_touched,
+    c10_2_areas_that_were_made_anew,
 ];
 
 fn sys(number: libc::c_long, args: [u64; 6]) -> i64 {
@@ -696,4 +699,200 @@ fn c10_2_memory_that_may_be_dropped() {
         c.roll_back().unwrap();
         assert_eq!(attempt(&c, 0), Came::Undone);
     }
+}
+
+/// Actions of signals have flags, a mask and a return address also where nothing
+/// is caught, and a number that is an int.
+fn c10_2_what_is_left_of_actions() {
+    if !possible() {
+        return;
+    }
+    /// As the kernel has it: handler, flags, return, mask.
+    type Action = [u64; 4];
+    const RESTORER: u64 = 0x0400_0000;
+    const IGNORED: u64 = 1;
+    fn set(signal: u64, action: Action) -> i64 {
+        let at = action.as_ptr() as u64;
+        sys(libc::SYS_rt_sigaction, [signal, at, 0, 8, 0, 0])
+    }
+    fn get(signal: u64) -> Action {
+        let mut action = [0; 4];
+        let at = action.as_mut_ptr() as u64;
+        sys(libc::SYS_rt_sigaction, [signal, 0, at, 8, 0, 0]);
+        action
+    }
+    extern "C" fn jump_over(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the context that the kernel made for a load of three bytes.
+        unsafe {
+            let context = &mut *context.cast::<libc::ucontext_t>();
+            context.uc_mcontext.gregs[libc::REG_RIP as usize] += 3;
+        }
+    }
+    for strict in [true, false] {
+        let make = || {
+            context(strict, |words| {
+                let mine = [IGNORED, RESTORER, 0x5ec1, 0xe75e];
+                match words {
+                    [SETUP, _] => {
+                        set(10, [0, RESTORER, 0x1111, 0x2222]);
+                        set(12, [IGNORED, RESTORER, 0x3333, 0x4444]);
+                        // SAFETY: the struct is initialised.
+                        unsafe {
+                            let mut once: libc::sigaction = std::mem::zeroed();
+                            once.sa_sigaction = jump_over as *const () as usize;
+                            once.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+                            libc::sigaction(libc::SIGSEGV, &raw const once, std::ptr::null_mut());
+                        }
+                    }
+                    [DIRTY, 0] => assert_eq!([set(10, mine), set(12, mine)], [0, 0]),
+                    [DIRTY, 1] => {
+                        // No more than 32 bits of the number count.
+                        for signal in [10, 12, 40] {
+                            set(signal | 0x5ec1 << 32, mine);
+                        }
+                    }
+                    [DIRTY, 2] => {
+                        let done = (1..=64).filter(|&signal| set(signal, mine) == 0);
+                        assert_eq!(done.count(), 62);
+                    }
+                    [DIRTY, 3] => {
+                        // Twice, and no such signal; a set that cannot be read.
+                        for signal in [0, 10, 10, 65, u64::MAX] {
+                            set(signal, mine);
+                        }
+                        sys(libc::SYS_rt_sigaction, [12, 8, 0, 8, 0, 0]);
+                    }
+                    [DIRTY, 4] => {
+                        // SAFETY: a load that faults, which the handler jumps over.
+                        unsafe { asm!("mov rax, [rax]", inout("rax") 8u64 => _) };
+                    }
+                    // The stack is nowhere when it calls.
+                    [DIRTY, _] => {
+                        let at = mine.as_ptr();
+                        // SAFETY: the stack's address is put back at once, and no signal
+                        // is sent meanwhile.
+                        unsafe {
+                            asm!("mov {rsp}, rsp", "mov rsp, 8", "syscall", "mov rsp, {rsp}",
+                            rsp = out(reg) _,
+                            inlateout("rax") libc::SYS_rt_sigaction => _,
+                            in("rdi") 40, in("rsi") at, in("rdx") 0, in("r10") 8,
+                            out("rcx") _, out("r11") _);
+                        }
+                    }
+                    _ => {}
+                }
+                if words[0] == DIRTY {
+                    // To ask for an action counts as setting it.
+                    return vec![];
+                }
+                let all = (1..=64).flat_map(get);
+                vec![all.fold(0, |all: u64, word| {
+                    (all ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(9)
+                })]
+            })
+        };
+        let clean = call(make().handle(), &[LOOK, 0]);
+        for how in 0..6 {
+            assert_eq!(attempt(&make(), how), Came::Undone, "{how}");
+            // One that has asked for none of them before.
+            let c = make();
+            call(c.handle(), &[DIRTY, how]);
+            c.roll_back().unwrap();
+            assert_eq!(call(c.handle(), &[LOOK, 0]), clean, "{how}");
+        }
+    }
+}
+
+/// What an area that grows becomes one with depends on whether pages of the two
+/// were ever written.
+fn c10_2_areas_that_were_touched() {
+    if !possible() {
+        return;
+    }
+    const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    const LEN: u64 = 4 * 4096;
+    for strict in [true, false] {
+        let mut at = 0;
+        let c = context(strict, |words| {
+            match words {
+                [SETUP, _] => {
+                    // Two, with a hole between, apart from all else; never written.
+                    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+                    at = sys(libc::SYS_mmap, [0, 5 * LEN, 0, flags, u64::MAX, 0]) as u64;
+                    for part in [at + LEN, at + 3 * LEN] {
+                        let args = [part, LEN, RW, 0, 0, 0];
+                        assert_eq!(sys(libc::SYS_mprotect, args), 0);
+                    }
+                    sys(libc::SYS_munmap, [at + 2 * LEN, LEN, 0, 0, 0, 0]);
+                }
+                [DIRTY, _] => {
+                    poke((at + LEN) as usize, 1);
+                    poke((at + 3 * LEN) as usize, 1);
+                }
+                _ => {
+                    let first = [at + LEN, LEN, 2 * LEN, 0, 0, 0];
+                    let grown = sys(libc::SYS_mremap, first);
+                    // EFAULT where they are two.
+                    let across = [at + 3 * LEN - 4096, 8192, 12288, 0, 0, 0];
+                    return vec![grown as u64, sys(libc::SYS_mremap, across) as u64];
+                }
+            }
+            vec![]
+        });
+        assert_eq!(attempt(&c, 0), Came::Undone);
+    }
+}
+
+/// What was inherited does not become one with its neighbour when the two come to
+/// be alike; what was made anew might.
+fn c10_2_areas_that_were_made_anew() {
+    if !possible() {
+        return;
+    }
+    const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    const LEN: u64 = 4 * 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let map = move |at: u64, len: u64, prot: u64, more: i32| {
+        let args = [at, len, prot, (flags | more) as u64, u64::MAX, 0];
+        sys(libc::SYS_mmap, args)
+    };
+    let protect = |at: u64, prot: u64| sys(libc::SYS_mprotect, [at, LEN, prot, 0, 0, 0]);
+    // Apart from all else: one that is written, and one that never could be.
+    let at = map(0, 4 * LEN, 0, 0) as u64 + LEN;
+    protect(at, RW);
+    (at..at + LEN)
+        .step_by(4096)
+        .for_each(|at| poke(at as usize, 7));
+    for strict in [true, false] {
+        for how in 0..3 {
+            let context_again = || {
+                context(strict, |words| {
+                    match words {
+                        [DIRTY, 0] => drop(map(at, LEN, RW, libc::MAP_FIXED)),
+                        [DIRTY, 1] => drop(map(at + 4096, 4096, RW, libc::MAP_FIXED)),
+                        [DIRTY, _] => drop(map(at + LEN, LEN, 0, libc::MAP_FIXED)),
+                        [SETUP, _] => {}
+                        _ => {
+                            protect(at + LEN, RW);
+                            // EFAULT where they are two.
+                            let across = [at + LEN - 4096, 8192, 12288, 0, 0, 0];
+                            return vec![sys(libc::SYS_mremap, across) as u64];
+                        }
+                    }
+                    vec![]
+                })
+            };
+            let c = context_again();
+            // To look is to change it, too, so that it is destroyed by that.
+            let late = MonotonicTime::now() + Duration::from_millis(100);
+            let _ = c.switch_until(&[DIRTY, how], late);
+            if let Err(e) = c.roll_back() {
+                assert_eq!(e.errno(), Errno::ENOTSUP, "{how}: {e}");
+                continue;
+            }
+            let clean = call(context_again().handle(), &[LOOK, how]);
+            assert_eq!(call(c.handle(), &[LOOK, how]), clean, "{how} is seen");
+        }
+    }
+    sys(libc::SYS_munmap, [at - LEN, 4 * LEN, 0, 0, 0, 0]);
 }

@@ -13,7 +13,7 @@ use crate::backend::process::state::memory;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::bell::PeerBell;
-use crate::backend::process::wire::keep::{Ask, Told, op, receive, send, why};
+use crate::backend::process::wire::keep::{Ask, FILES, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
@@ -113,11 +113,12 @@ pub(crate) fn enter(keeper: Keeper, id: u64) -> Result<()> {
         libc::prctl(libc::PR_SET_PTRACER, keeper.pid);
     }
     let entered = (|| {
-        let [maps, map, memory, flags] = OWN_FILES;
-        let own = [open(maps)?, open(map)?, open(memory)?, open(flags)?];
-        let [maps, map, memory, flags] = own;
-        let files = [maps, map, memory, flags, userfaultfd()?];
-        let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
+        let mut files = Vec::with_capacity(FILES);
+        for file in OWN_FILES {
+            files.push(open(file)?);
+        }
+        files.push(userfaultfd()?);
+        let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let ask = Ask {
             op: op::ENTER,
             id,

@@ -3,8 +3,8 @@
 use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
 use super::shared::Shared;
-use super::signals::Signals;
-use super::sys::{Errno, close, pause, read_at, write_at};
+use super::signals::{self, Place, Signals};
+use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::trace::{self, Registers, Stop};
 use crate::backend::process::wire::keep::{FILES, Told, why};
@@ -13,8 +13,8 @@ use crate::backend::process::wire::keep::{FILES, Told, why};
 pub(crate) struct Base<'a> {
     /// Its private memory that can be read.
     pub(crate) areas: &'a [Area],
-    /// Its own page map.
-    pub(crate) map: i32,
+    /// Which of its pages are of no file, nor zeros that were only read; they stay.
+    pub(crate) own: &'a [Run],
     /// Room for runs of pages.
     pub(crate) runs: &'a mut [Run],
     /// Room for a list of areas.
@@ -77,6 +77,55 @@ struct Zeros([u8; 16 * PAGE as usize]);
 /// As many zeros as are written at once.
 static ZEROS: Zeros = Zeros([0; 16 * PAGE as usize]);
 
+/// As many pages as are read at once.
+const AT_ONCE: u64 = 16;
+
+/// Tables of a context that is kept. To map them anew for each would be a tenth of
+/// what a snapshot takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Rooms {
+    replaced: Table<Run>,
+    system: Table<u8>,
+    vector: Table<u8>,
+    areas: Table<Area>,
+    born: Table<Area>,
+    own: Table<Run>,
+    saved: Table<Saved>,
+    store: Table<u8>,
+}
+
+impl Rooms {
+    pub(crate) const fn new() -> Self {
+        Self {
+            replaced: Table::new(),
+            system: Table::new(),
+            vector: Table::new(),
+            areas: Table::new(),
+            born: Table::new(),
+            own: Table::new(),
+            saved: Table::new(),
+            store: Table::new(),
+        }
+    }
+
+    /// Whether they take no more memory than is worth being kept for the next.
+    pub(crate) fn are_small(&self) -> bool {
+        const MOST: usize = 1 << 20;
+        self.store.bytes() + self.system.bytes() <= MOST
+    }
+
+    pub(crate) fn free(&mut self) {
+        self.replaced.free();
+        self.system.free();
+        self.vector.free();
+        self.areas.free();
+        self.born.free();
+        self.own.free();
+        self.saved.free();
+        self.store.free();
+    }
+}
+
 /// A context that the keeper keeps.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept {
@@ -87,6 +136,8 @@ pub(crate) struct Kept {
     memory: i32,
     /// As `maps`, with flags.
     flags: i32,
+    /// What the kernel says of it and its signals.
+    status: i32,
     faults: i32,
     /// It has made calls by which the layout of its memory may have changed, or
     /// pages may have gone.
@@ -102,6 +153,8 @@ pub(crate) struct Kept {
     writes: bool,
     /// Whether it has a snapshot.
     marked: bool,
+    /// Whether it has, or had one before, whose marks are in its page tables.
+    watched: bool,
     registers: Registers,
     mask: u64,
     /// Signals that waited for it.
@@ -112,6 +165,8 @@ pub(crate) struct Kept {
     system: Table<u8>,
     vector: Table<u8>,
     areas: Table<Area>,
+    /// What it had when it was born, all of it inherited.
+    born: Table<Area>,
     /// Where the heap ends.
     heap_end: u64,
     /// Pages with bytes of its own.
@@ -155,8 +210,9 @@ const REPLACED: usize = 256;
 const REPAIRS: usize = 512;
 
 impl Kept {
-    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES]) -> Self {
-        let [maps, map, memory, flags, faults] = files;
+    /// `rooms` are those of one that is no more ([`leave`](Self::leave)).
+    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES], rooms: Rooms) -> Self {
+        let [maps, map, memory, flags, status, faults] = files;
         Self {
             id,
             pid,
@@ -164,46 +220,79 @@ impl Kept {
             map,
             memory,
             flags,
+            status,
             faults,
             relaid: false,
-            replaced: Table::new(),
+            replaced: rooms.replaced,
             did: None,
             opened: false,
             writes: false,
             marked: false,
+            watched: false,
             // SAFETY: integers, which may all be zero.
             registers: unsafe { std::mem::zeroed() },
             mask: 0,
             pending: 0,
             rseq: 0,
-            system: Table::new(),
-            vector: Table::new(),
-            areas: Table::new(),
+            system: rooms.system,
+            vector: rooms.vector,
+            areas: rooms.areas,
+            born: rooms.born,
             heap_end: 0,
-            own: Table::new(),
-            saved: Table::new(),
-            store: Table::new(),
+            own: rooms.own,
+            saved: rooms.saved,
+            store: rooms.store,
             shared: Shared::new(),
             signals: Signals::new(),
         }
     }
 
-    pub(crate) fn free(&mut self) {
-        for file in [self.maps, self.map, self.memory, self.flags, self.faults] {
-            close(file);
-        }
-        self.replaced.free();
-        self.system.free();
-        self.vector.free();
-        self.areas.free();
-        self.own.free();
-        self.saved.free();
-        self.store.free();
-        self.shared.free();
+    /// It has not run any code of its own so far.
+    pub(crate) fn is_born(&mut self) -> Result<(), Errno> {
+        layout::read(self.maps, &mut self.born)
     }
 
-    /// It has stopped, at a call or for another reason.
-    pub(crate) fn note(&mut self, stop: Stop, called: Option<Registers>) {
+    /// It is no more: its rooms, emptied. Nobody uses it afterwards.
+    pub(crate) fn leave(&mut self) -> Rooms {
+        let Self { maps, map, .. } = *self;
+        for file in [maps, map, self.memory, self.flags, self.status, self.faults] {
+            close(file);
+        }
+        self.shared.free();
+        let mut rooms = Rooms {
+            replaced: self.replaced,
+            system: self.system,
+            vector: self.vector,
+            areas: self.areas,
+            born: self.born,
+            own: self.own,
+            saved: self.saved,
+            store: self.store,
+        };
+        rooms.replaced.truncate(0);
+        rooms.system.truncate(0);
+        rooms.vector.truncate(0);
+        rooms.areas.truncate(0);
+        rooms.born.truncate(0);
+        rooms.own.truncate(0);
+        rooms.saved.truncate(0);
+        rooms.store.truncate(0);
+        rooms
+    }
+
+    fn place<'a>(&self, at: u64, registers: &'a Registers) -> Place<'a> {
+        Place {
+            pid: self.pid,
+            memory: self.memory,
+            registers,
+            at,
+        }
+    }
+
+    /// It has stopped, at a call or for another reason, and goes on after this.
+    /// ESRCH: it has ended, and is collected.
+    pub(crate) fn note(&mut self, stop: Stop) -> Result<(), Errno> {
+        let called = trace::called(self.pid, stop);
         let effect = match (stop, called) {
             // Its action may be reset by that, and its alternate stack is.
             (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
@@ -223,11 +312,31 @@ impl Kept {
                     }
                 }
             }
-            Effect::Signal(n) => self.signals.note(n),
+            Effect::Signal(n) => {
+                if let Some(own) = called.filter(|_| self.marked && !self.signals.knows(n)) {
+                    return self.first_change(&own, n);
+                }
+                self.signals.note(n);
+            }
             Effect::Other(number) => {
                 self.opened |= OPENS.contains(&(number as i64));
                 self.did.get_or_insert(number);
             }
+        }
+        Ok(())
+    }
+
+    /// It is about to set an action that nobody has asked for: it does once it is
+    /// known what it was. (The call is noted when it stops there again.)
+    fn first_change(&mut self, own: &Registers, signal: u64) -> Result<(), Errno> {
+        let place = self.place(self.shared.spare(), own);
+        match self.signals.remember_first(place, signal) {
+            Err(libc::ESRCH) => Err(libc::ESRCH),
+            Err(_) => {
+                self.did.get_or_insert(own.orig_rax);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -247,7 +356,8 @@ impl Kept {
         match number as i64 {
             // It sets the alternate stack from memory.
             libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
-            libc::SYS_rt_sigaction => Effect::Signal(r.rdi),
+            // An int, whatever is above it.
+            libc::SYS_rt_sigaction => Effect::Signal((r.rdi as u32).into()),
             libc::SYS_mmap => {
                 let fixed = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
                 if r.r10 as i32 & fixed == 0 {
@@ -323,9 +433,7 @@ impl Kept {
         };
         if r.rdx as i32 & libc::PROT_WRITE != 0 {
             let areas = within(self.areas.as_slice(), pages.start, pages.end);
-            let seen = flag::RESERVED | flag::UNRESERVED;
-            let could = |a: &Area| a.prot & libc::PROT_WRITE != 0 || a.flags & seen != 0;
-            if !areas.iter().all(could) {
+            if !areas.iter().all(Area::can_be_written) {
                 return self.puts(number, [(r.rdi, r.rsi), (0, 0)]);
             }
         }
@@ -353,7 +461,7 @@ impl Kept {
 
     fn stop(&mut self) -> Done<()> {
         let pid = self.pid;
-        Ok(trace::stop(pid, |stop, called| self.note(stop, called))?)
+        Ok(trace::stop(pid, |stop| self.note(stop))?)
     }
 
     /// Its present state is its snapshot. It runs on in any case.
@@ -405,14 +513,20 @@ impl Kept {
                 return Err(Failure::new(libc::EBUSY, why::NOT_PARKED, 0));
             }
             trace::go_on(self.pid, 0)?;
-            pause(if tries < 20 { 20 } else { 200 });
+            match tries {
+                1..10 => give_way(),
+                10..30 => pause(20),
+                _ => pause(200),
+            }
             self.stop()?;
         };
         self.mask = trace::mask(self.pid)?;
         self.pending = trace::pending(self.pid)?;
         trace::vector(self.pid, &mut self.vector)?;
-        // It may have changed while that one was on its way.
-        layout::read(self.maps, &mut self.areas)?;
+        if tries > 0 {
+            // It may have changed while that one was on its way.
+            layout::read(self.maps, &mut self.areas)?;
+        }
         self.rseq = trace::rseq(self.pid);
         let own = |a: &Area| a.is_private() && a.prot & libc::PROT_WRITE != 0;
         if self.rseq != 0 && !find(self.areas.as_slice(), self.rseq).is_some_and(own) {
@@ -422,18 +536,12 @@ impl Kept {
         let end = self.call([libc::SYS_brk as u64, 0, 0, 0, 0, 0, 0]);
         let done = end.and_then(|end| {
             self.heap_end = end;
-            let (pid, memory) = (self.pid, self.memory);
-            self.signals.remember(pid, memory, &self.registers)?;
+            let caught = signals::caught(self.status)?;
+            let (at, registers) = (self.shared.spare(), self.registers);
+            self.signals.remember(self.place(at, &registers), caught)?;
             self.writes = self.opened && self.may_write()?;
             self.remember(base)?;
-            // As they are once they are watched: whether they are is a flag that
-            // keeps neighbours apart.
-            layout::read_with_flags(self.flags, &mut self.areas)?;
-            let areas = self.areas;
-            for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
-                watch(self.faults, area.start, area.end)
-                    .map_err(|e| Failure::new(e, why::LAYOUT, area.start))?;
-            }
+            self.shared.wipe_bell(self.memory, self.faults)?;
             self.drop_pages(base)?;
             self.remember_system()
         });
@@ -521,11 +629,21 @@ impl Kept {
         self.shared.note_bell(self.memory)?;
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
-            let at = |e| Failure::new(e, why::LAYOUT, area.start);
             match watch(self.faults, area.start, area.end) {
-                // Droppable, or it is found out once flags are known.
-                Err(libc::EINVAL) if area.is_private() && area.inode == 0 => continue,
-                done => done.map_err(at)?,
+                // Droppable, or it is found out below.
+                Err(libc::EINVAL) if area.is_private() && area.inode == 0 => {}
+                done => done.map_err(|e| Failure::new(e, why::LAYOUT, area.start))?,
+            }
+        }
+        // As they are once they are watched: whether they are is a flag that keeps
+        // neighbours apart.
+        layout::read_with_flags(self.flags, &mut self.areas)?;
+        keep_apart(self.areas.as_mut_slice(), self.born.as_slice());
+        let areas = self.areas;
+        for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
+            let at = |e| Failure::new(e, why::LAYOUT, area.start);
+            if !area.is_watched() {
+                return Err(at(libc::EINVAL));
             }
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
@@ -537,6 +655,7 @@ impl Kept {
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
+        self.watched = true;
         Ok(())
     }
 
@@ -547,14 +666,20 @@ impl Kept {
         let (map, from, to) = (self.map, area.start, area.end);
         let own = &mut self.own;
         scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+        if self.own.as_slice().len() == first && area.can_be_written() {
+            self.touch(area)?;
+            let own = &mut self.own;
+            scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+        }
         let last = self.own.as_slice().len();
         for i in first..last {
             let run = self.own.as_slice()[i];
-            for page in (run.start..run.end).step_by(PAGE as usize) {
-                self.compare_page(area, base.areas, page)?;
+            for start in (run.start..run.end).step_by((AT_ONCE * PAGE) as usize) {
+                let end = run.end.min(start + AT_ONCE * PAGE);
+                self.compare_pages(area, base.areas, start, end)?;
             }
         }
-        if of_file {
+        if of_file && self.watched {
             // Where there was a mark alone, from a snapshot before, is now the
             // file's page: what is dropped later must be told from it.
             self.own.truncate(first);
@@ -562,29 +687,67 @@ impl Kept {
             scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
         }
         // Pages that are the keeper's own, and not the context's.
-        let mut others = Table::<Run>::new();
-        let found = scan_all(base.map, Look::Own, from, to, base.runs, |run| {
-            others.push(run)
-        });
-        let done = found.and_then(|()| {
-            for run in others.as_slice() {
-                for page in (run.start..run.end).step_by(PAGE as usize) {
-                    if !self.is_own(page) {
-                        self.compare_page(area, base.areas, page)?;
-                    }
-                }
-            }
-            Ok(())
-        });
-        others.free();
-        done?;
+        let next = base.own.partition_point(|r| r.end <= from);
+        for run in base.own[next..].iter().take_while(|r| r.start < to) {
+            let (start, end) = (run.start.max(from), run.end.min(to));
+            self.compare_others(area, base.areas, start, end)?;
+        }
         // Of a file that the keeper does not have there: all there is.
-        let mut page = area.start;
-        while of_file && page < area.end {
-            if !has(base.areas, area, page) && !self.is_own(page) {
-                self.compare_page(area, base.areas, page)?;
+        let mut at = from;
+        while of_file && at < to {
+            let next = base.areas.partition_point(|b| b.end <= at);
+            let next = base.areas.get(next);
+            let here = next.filter(|b| b.start <= at);
+            let end = match (here, next) {
+                (Some(b), _) => b.end,
+                (None, Some(b)) => b.start,
+                (None, None) => to,
+            };
+            if !here.is_some_and(|b| b.same_memory(area)) {
+                self.compare_others(area, base.areas, at, end.min(to))?;
             }
-            page += PAGE;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Memory that was ever written is another kind than memory that was not, for
+    /// the kernel: the second becomes one with whatever a neighbour grows to, which
+    /// code can see. That it has been written since no rollback would undo; so all
+    /// that can be is, by what is there.
+    fn touch(&self, area: &Area) -> Result<(), Errno> {
+        /// Where a large page fits it would be one.
+        const LARGE: u64 = 1 << 21;
+        let at = if area.start.is_multiple_of(LARGE) {
+            area.end - PAGE
+        } else {
+            area.start
+        };
+        let mut word = 0u64;
+        let to = (&raw mut word).cast::<u8>();
+        // SAFETY: the size of the local, both times.
+        let done = unsafe {
+            read_at(self.memory, to, 8, at).and_then(|()| write_at(self.memory, to, 8, at))
+        };
+        match done {
+            // Behind the end of its file, where nobody can.
+            Err(libc::EIO | libc::EFAULT) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Compares those of some pages that have no bytes of the context's own.
+    fn compare_others(
+        &mut self,
+        area: &Area,
+        base: &[Area],
+        start: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        for page in (start..end).step_by(PAGE as usize) {
+            if !self.is_own(page) {
+                self.compare_pages(area, base, page, page + PAGE)?;
+            }
         }
         Ok(())
     }
@@ -595,15 +758,29 @@ impl Kept {
         own.get(i).is_some_and(|r| r.start <= page)
     }
 
-    /// Saves a page, unless the keeper's own is the same.
-    fn compare_page(&mut self, area: &Area, base: &[Area], page: u64) -> Result<(), Errno> {
-        let len = self.store.as_slice().len();
+    /// Saves pages, at most [`AT_ONCE`], unless the keeper's own are the same.
+    fn compare_pages(
+        &mut self,
+        area: &Area,
+        base: &[Area],
+        start: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        const BYTES: usize = PAGE as usize;
+        let full = self.store.as_slice().len();
+        let len = (end - start) as usize;
         // SAFETY: bytes.
-        let to = unsafe { self.store.grow(PAGE as usize)? };
+        let to = unsafe { self.store.grow(len)? };
         // SAFETY: as many as were made room for.
-        let read = unsafe { read_at(self.memory, to, PAGE as usize, page) };
+        let read = unsafe { read_at(self.memory, to, len, start) };
         if let Err(e) = read {
-            self.store.truncate(len);
+            self.store.truncate(full);
+            if len > BYTES {
+                for page in (start..end).step_by(BYTES) {
+                    self.compare_pages(area, base, page, page + PAGE)?;
+                }
+                return Ok(());
+            }
             // Behind the end of its file there is nothing.
             return if area.inode != 0 && e == libc::EIO {
                 Ok(())
@@ -614,25 +791,32 @@ impl Kept {
         let words = |at: *const u8| {
             // SAFETY: a page, of the store or of the keeper's own memory, which
             // can be read (`has`); any bytes are words.
-            unsafe { std::slice::from_raw_parts(at.cast::<u64>(), PAGE as usize / 8) }
+            unsafe { std::slice::from_raw_parts(at.cast::<u64>(), BYTES / 8) }
         };
-        let bytes = words(to);
-        let like = if has(base, area, page) {
-            words(page as *const u8)
-        } else {
-            words(ZEROS.0.as_ptr())
-        };
-        if bytes == like {
-            self.store.truncate(len);
-            return Ok(());
+        let mut kept = full;
+        for (i, page) in (start..end).step_by(BYTES).enumerate() {
+            let from = full + i * BYTES;
+            let bytes = words(self.store.as_slice()[from..].as_ptr());
+            let like = if has(base, area, page) {
+                words(page as *const u8)
+            } else {
+                words(ZEROS.0.as_ptr())
+            };
+            if bytes == like {
+                continue;
+            }
+            let at = if bytes.iter().all(|&w| w == 0) {
+                NOTHING
+            } else {
+                let store = self.store.as_mut_slice();
+                store.copy_within(from..from + BYTES, kept);
+                kept += BYTES;
+                kept - BYTES
+            };
+            self.saved.push(Saved { page, at })?;
         }
-        let at = if bytes.iter().all(|&w| w == 0) {
-            self.store.truncate(len);
-            NOTHING
-        } else {
-            len
-        };
-        self.saved.push(Saved { page, at })
+        self.store.truncate(kept);
+        Ok(())
     }
 
     /// Where the pristine bytes of a page are.
@@ -674,10 +858,10 @@ impl Kept {
         self.compare_system()?;
         let mut count = 0;
         // Before memory is put back: a place there is used for this.
-        let (pid, memory) = (self.pid, self.memory);
         if self.signals.have_changed() {
-            trace::clear_the_way(memory, self.rseq)?;
-            self.signals.restore(pid, memory, &self.registers)?;
+            trace::clear_the_way(self.memory, self.rseq)?;
+            let (at, registers) = (self.shared.spare(), self.registers);
+            self.signals.restore(self.place(at, &registers))?;
         }
         if self.relaid {
             self.lay_out(base)?;
@@ -1056,6 +1240,23 @@ impl Kept {
     }
 }
 
+/// Memory that was inherited does not become one with a neighbour that comes to be
+/// like it, and memory that is made anew does, which code can see. So what was
+/// inherited and has such a neighbour is not made anew.
+fn keep_apart(areas: &mut [Area], born: &[Area]) {
+    for i in 1..areas.len() {
+        let (a, b) = (areas[i - 1], areas[i]);
+        let anonymous = |a: &Area| a.is_private() && a.inode == 0;
+        if a.end == b.start && a.prot != b.prot && anonymous(&a) && anonymous(&b) {
+            for area in &mut areas[i - 1..=i] {
+                if has(born, area, area.start) {
+                    area.flags |= flag::OTHER;
+                }
+            }
+        }
+    }
+}
+
 /// Whether two pieces are the same, from end to end.
 fn is_same(a: &Area, b: &Area) -> bool {
     a.start == b.start && a.end == b.end && a.is_like(b)
@@ -1081,7 +1282,7 @@ fn first_part(areas: &[Area], run: Run) -> Run {
     }
 }
 
-/// Whether the keeper has the same memory at an address as an area of a copy.
+/// Whether a list has the same memory at an address as an area of a copy.
 fn has(base: &[Area], area: &Area, page: u64) -> bool {
     find(base, page).is_some_and(|b| b.same_memory(area))
 }

@@ -48,6 +48,8 @@ pub(crate) mod flag {
     /// Its pages may be zeros at any time (MAP_DROPPABLE), as those are in which C
     /// libraries have the state of their random numbers. Nobody can watch them.
     pub(crate) const DROPPABLE: u8 = 1 << 5;
+    /// Writes to it are watched.
+    pub(crate) const WATCHED: u8 = 1 << 6;
 }
 
 /// `VmFlags: rd wr mr mw me ac`
@@ -60,9 +62,10 @@ fn parse_flags(line: &[u8]) -> Option<u8> {
             b"nh" => flag::SMALL,
             b"nr" => flag::UNRESERVED,
             b"ac" => flag::RESERVED,
-            // Protection, what it may become, our own watch, and what the kernel
-            // notes of writes for others.
-            b"rd" | b"wr" | b"ex" | b"sh" | b"mr" | b"mw" | b"me" | b"ms" | b"uw" | b"sd" => 0,
+            b"uw" => flag::WATCHED,
+            // Protection, what it may become, and what the kernel notes of writes for
+            // others.
+            b"rd" | b"wr" | b"ex" | b"sh" | b"mr" | b"mw" | b"me" | b"ms" | b"sd" => 0,
             b"dp" => flag::OTHER | flag::DROPPABLE,
             _ => flag::OTHER,
         }
@@ -89,6 +92,16 @@ impl Area {
             Kind::Bell | Kind::Pair => true,
             Kind::Plain => !self.shared && !self.is_droppable(),
         }
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.flags & flag::WATCHED != 0
+    }
+
+    /// Whether the context can write it, or could once, and so may again.
+    pub(crate) fn can_be_written(&self) -> bool {
+        let could = flag::RESERVED | flag::UNRESERVED;
+        self.prot & libc::PROT_WRITE != 0 || self.flags & could != 0
     }
 
     pub(crate) fn is_droppable(&self) -> bool {
@@ -153,7 +166,7 @@ fn parse(line: &[u8]) -> Option<Area> {
     })
 }
 
-fn hex(digits: &[u8]) -> Option<u64> {
+pub(super) fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
@@ -348,6 +361,8 @@ mod tests {
         assert!(!can(3, "VmFlags: rd wr mr mw me lo ac"), "it is locked");
         assert!(!can(3, "VmFlags: rd wr mr mw me"), "nothing makes this");
         assert_eq!(parse_flags(b"Size: 4 kB"), None);
+        let watched = |line: &[u8]| parse_flags(line).unwrap() & flag::WATCHED != 0;
+        assert!(watched(b"VmFlags: rd ex mr uw") && !watched(b"VmFlags: rd ex mr"));
     }
 
     #[test]

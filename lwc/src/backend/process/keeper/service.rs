@@ -1,6 +1,6 @@
 //! What a keeper does all its life.
 
-use super::kept::{Base, Kept};
+use super::kept::{Base, Kept, Rooms};
 use super::layout::{self, Area};
 use super::pages::{self, Look, Run};
 use super::sys::{Errno, call, close};
@@ -67,9 +67,13 @@ struct Service {
     /// The creator may ask.
     open: bool,
     base: Table<Area>,
+    /// Which pages of that are its own.
+    own: Table<Run>,
     runs: Table<Run>,
     now: Table<Area>,
     all: Table<Kept>,
+    /// Of one that is no more, for the next.
+    rooms: Rooms,
 }
 
 /// Runs there, on a stack of its own, for ever.
@@ -79,9 +83,11 @@ pub(crate) extern "C" fn main(keeping: *const Keeping) -> ! {
         keeping: unsafe { *keeping },
         open: true,
         base: Table::new(),
+        own: Table::new(),
         runs: Table::new(),
         now: Table::new(),
         all: Table::new(),
+        rooms: Rooms::new(),
     };
     let told = match service.begin() {
         Ok(()) => Told::default(),
@@ -148,6 +154,11 @@ impl Service {
                 }
             }
         }
+        let (areas, map) = (self.base, self.keeping.map);
+        for area in areas.as_slice() {
+            let (runs, own) = (self.runs.as_mut_slice(), &mut self.own);
+            pages::scan_all(map, Look::Own, area.start, area.end, runs, |r| own.push(r))?;
+        }
         Ok(())
     }
 
@@ -198,18 +209,17 @@ impl Service {
     /// the root hears of them.
     fn look(&mut self) {
         while let Ok(Some((pid, stop))) = trace::wait(None, true) {
-            let i = self.all.as_slice().iter().position(|k| k.pid == pid);
             if stop == Stop::Dead {
-                if let Some(i) = i {
-                    self.all.as_mut_slice()[i].free();
-                    self.all.swap_remove(i);
-                }
+                self.forget(pid);
                 continue;
             }
-            let called = trace::pass(pid, stop);
-            if let Some(i) = i {
-                self.all.as_mut_slice()[i].note(stop, called);
+            let i = self.all.as_slice().iter().position(|k| k.pid == pid);
+            let noted = i.map(|i| self.all.as_mut_slice()[i].note(stop));
+            if noted == Some(Err(libc::ESRCH)) {
+                self.forget(pid);
+                continue;
             }
+            trace::pass(pid, stop);
         }
     }
 
@@ -253,14 +263,22 @@ impl Service {
     /// A copy introduces itself: who it is, the kernel says. EPERM: its files are
     /// not of its process.
     fn enter(&mut self, id: u64, pid: Option<i32>, files: [i32; FILES]) -> Result<(), Errno> {
-        let [_, _, memory, _, faults] = files;
+        let [_, _, memory, .., faults] = files;
         let seized = pages::agree(faults).and_then(|()| {
             let pid = pid.ok_or(libc::EPERM)?;
             trace::seize(pid, memory)?;
             Ok(pid)
         });
         match seized {
-            Ok(pid) => self.all.push(Kept::new(id, pid, files)),
+            Ok(pid) => {
+                let rooms = std::mem::replace(&mut self.rooms, Rooms::new());
+                let mut kept = Kept::new(id, pid, files, rooms);
+                let done = kept.is_born().and_then(|()| self.all.push(kept));
+                if done.is_err() {
+                    kept.leave().free();
+                }
+                done
+            }
             Err(e) => {
                 files.into_iter().for_each(close);
                 Err(e)
@@ -279,7 +297,7 @@ impl Service {
         };
         let mut base = Base {
             areas: self.base.as_slice(),
-            map: self.keeping.map,
+            own: self.own.as_slice(),
             runs: self.runs.as_mut_slice(),
             now: &mut self.now,
         };
@@ -307,8 +325,13 @@ impl Service {
     fn forget(&mut self, pid: i32) {
         let i = self.all.as_slice().iter().position(|k| k.pid == pid);
         if let Some(i) = i {
-            self.all.as_mut_slice()[i].free();
+            let left = self.all.as_mut_slice()[i].leave();
             self.all.swap_remove(i);
+            let mut spare = std::mem::replace(&mut self.rooms, left);
+            if !left.are_small() {
+                (spare, self.rooms) = (left, spare);
+            }
+            spare.free();
         }
     }
 }

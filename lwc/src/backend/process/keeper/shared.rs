@@ -68,6 +68,14 @@ impl Shared {
         self.bell = at;
     }
 
+    /// A place in the doorbell's page that nobody has a use for, and the context
+    /// alone can write: while it is stopped, nobody. (One that takes the page away,
+    /// or puts another in its place, does what is not undone: [`super::kept`].)
+    pub(crate) fn spare(&self) -> u64 {
+        const _: () = assert!(USED as u64 <= PAGE / 2);
+        self.bell + PAGE / 2
+    }
+
     pub(crate) fn clear(&mut self) {
         for pair in self.pairs.as_mut_slice() {
             pair.bytes.free();

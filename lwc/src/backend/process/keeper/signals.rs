@@ -1,7 +1,14 @@
 //! A context's actions for signals, and its alternate stack.
+//!
+//! To ask for one action takes a call in the context's name, and there are 64. At
+//! the snapshot the keeper asks for those alone that can change without a call of
+//! the context's: a signal that is caught may reset its action when it comes
+//! (SA_RESETHAND). Which are caught the kernel says ([`caught`]). Any other is asked
+//! for when the context is about to set it for the first time, while it is stopped
+//! before that call: until then it is what it was.
 
 use super::sys::{Errno, read_at, write_at};
-use super::trace::{Registers, below, call_there};
+use super::trace::{Registers, call_before, call_there};
 
 /// Signals that there are.
 const COUNT: u64 = 64;
@@ -12,10 +19,22 @@ type Action = [u64; 4];
 /// An alternate stack as the kernel has it: start, flags, size.
 type Stack = [u64; 3];
 
+/// A context that is stopped, and a place there for what is asked and told. Nobody
+/// else writes to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) pid: i32,
+    pub(crate) memory: i32,
+    pub(crate) registers: &'a Registers,
+    pub(crate) at: u64,
+}
+
 /// At the snapshot, and what has changed since.
 #[derive(Clone, Copy)]
 pub(crate) struct Signals {
     actions: [Action; COUNT as usize],
+    /// Signals whose action is known, one bit each, from 1 on.
+    known: u128,
     stack: Stack,
     /// Signals whose action may be another now, one bit each, from 1 on; bit 0:
     /// something has changed at all.
@@ -26,9 +45,15 @@ impl Signals {
     pub(crate) const fn new() -> Self {
         Self {
             actions: [[0; 4]; COUNT as usize],
+            known: 0,
             stack: [0; 3],
             changed: 0,
         }
+    }
+
+    /// Whether the action of a signal, if there is one of this number, is known.
+    pub(crate) fn knows(&self, signal: u64) -> bool {
+        !(1..=COUNT).contains(&signal) || self.known & (1 << signal) != 0
     }
 
     /// The alternate stack may have changed, and the action of a signal, or 0.
@@ -44,47 +69,47 @@ impl Signals {
         self.changed != 0
     }
 
-    /// Asks the kernel, in the name of a context that is stopped.
-    pub(crate) fn remember(
-        &mut self,
-        pid: i32,
-        memory: i32,
-        registers: &Registers,
-    ) -> Result<(), Errno> {
-        let at = below(registers);
-        for (signal, action) in (1..).zip(&mut self.actions) {
-            let args = [libc::SYS_rt_sigaction as u64, signal, 0, at, 8, 0, 0];
-            call_there(pid, registers, args)?;
-            // SAFETY: as long as the array.
-            unsafe { read_at(memory, action.as_mut_ptr().cast(), size_of::<Action>(), at)? };
+    /// Asks the kernel, in the name of a context that is stopped, for the actions
+    /// of signals (one bit each, from 1 on) and the alternate stack.
+    pub(crate) fn remember(&mut self, place: Place<'_>, signals: u128) -> Result<(), Errno> {
+        (self.known, self.changed) = (0, 0);
+        for signal in (1..=COUNT).filter(|s| signals & (1 << s) != 0) {
+            call_there(place.pid, place.registers, ask(signal, place.at))?;
+            self.learn(signal, place.memory, place.at)?;
         }
-        let args = [libc::SYS_sigaltstack as u64, 0, at, 0, 0, 0, 0];
-        call_there(pid, registers, args)?;
-        // SAFETY: as above.
-        unsafe {
-            read_at(
-                memory,
-                self.stack.as_mut_ptr().cast(),
-                size_of::<Stack>(),
-                at,
-            )?
-        };
-        self.changed = 0;
+        let args = [libc::SYS_sigaltstack as u64, 0, place.at, 0, 0, 0, 0];
+        call_there(place.pid, place.registers, args)?;
+        let stack = self.stack.as_mut_ptr().cast();
+        // SAFETY: as long as the array.
+        unsafe { read_at(place.memory, stack, size_of::<Stack>(), place.at) }
+    }
+
+    /// The same, for one signal of a context that is stopped before a call.
+    pub(crate) fn remember_first(&mut self, place: Place<'_>, signal: u64) -> Result<(), Errno> {
+        call_before(place.pid, place.registers, ask(signal, place.at))?;
+        self.learn(signal, place.memory, place.at)
+    }
+
+    fn learn(&mut self, signal: u64, memory: i32, at: u64) -> Result<(), Errno> {
+        let action = self.actions[signal as usize - 1].as_mut_ptr().cast();
+        // SAFETY: as long as the array.
+        unsafe { read_at(memory, action, size_of::<Action>(), at)? };
+        self.known |= 1 << signal;
         Ok(())
     }
 
     /// What may have changed is as it was.
-    pub(crate) fn restore(
-        &mut self,
-        pid: i32,
-        memory: i32,
-        registers: &Registers,
-    ) -> Result<(), Errno> {
-        let at = below(registers);
+    pub(crate) fn restore(&mut self, place: Place<'_>) -> Result<(), Errno> {
+        let Place {
+            pid,
+            memory,
+            registers,
+            at,
+        } = place;
         for (signal, action) in (1..).zip(&self.actions) {
             // Of these two nobody changes the action.
             let fixed = [libc::SIGKILL, libc::SIGSTOP].contains(&(signal as i32));
-            if self.changed & (1 << signal) == 0 || fixed {
+            if self.changed & self.known & (1 << signal) == 0 || fixed {
                 continue;
             }
             // SAFETY: the array.
@@ -98,5 +123,47 @@ impl Signals {
         call_there(pid, registers, args)?;
         self.changed = 0;
         Ok(())
+    }
+}
+
+/// The call that asks for an action.
+fn ask(signal: u64, at: u64) -> [u64; 7] {
+    [libc::SYS_rt_sigaction as u64, signal, 0, at, 8, 0, 0]
+}
+
+/// The signals that a process catches, one bit each, from 1 on, by its
+/// /proc/PID/status. All, if it is too long to say so soon.
+pub(crate) fn caught(status: i32) -> Result<u128, Errno> {
+    let mut text = [0u8; 4096];
+    let len = super::sys::read_some(status, &mut text)?;
+    Ok(parse_caught(&text[..len]).unwrap_or(u128::MAX))
+}
+
+/// `SigCgt: 00000001000004e0`
+fn parse_caught(text: &[u8]) -> Option<u128> {
+    let mut lines = text.split_inclusive(|&b| b == b'\n');
+    let line = lines.find_map(|l| l.strip_prefix(b"SigCgt:"))?;
+    let mask = line.strip_suffix(b"\n")?;
+    Some(u128::from(super::layout::hex(mask.trim_ascii())?) << 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_are_caught_are_found() {
+        let text = b"SigIgn:\t0000000000001000\nSigCgt:\t8000000000000402\nCapInh:\t0\n";
+        assert_eq!(parse_caught(text), Some(1 << 64 | 1 << 11 | 1 << 2));
+        assert_eq!(parse_caught(b"SigCgt:\t\n"), None);
+        assert_eq!(parse_caught(b"SigIgn:\t0\n"), None);
+        assert_eq!(parse_caught(b"SigCgt:\t00000000"), None, "there is more");
+    }
+
+    #[test]
+    fn there_is_no_action_for_what_is_no_signal() {
+        let none = Signals::new();
+        assert!(none.knows(0) && none.knows(65) && none.knows(u64::MAX));
+        assert!(!none.knows(1) && !none.knows(64));
     }
 }

@@ -3,7 +3,7 @@
 use super::service::{Keeping, end, lacking, main};
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::gate;
-use crate::backend::process::wire::keep::{Told, receive, send, why};
+use crate::backend::process::wire::keep::{FILES, Told, receive, send, why};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -27,6 +27,7 @@ const CALLS: &[i64] = &[
     libc::SYS_mprotect,
     libc::SYS_ppoll,
     libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
     libc::SYS_restart_syscall,
     libc::SYS_rt_sigreturn,
     libc::SYS_sendmsg,
@@ -229,6 +230,7 @@ static MAPS: &std::ffi::CStr = c"/proc/self/maps";
 static PAGE_MAP: &std::ffi::CStr = c"/proc/self/pagemap";
 static MEMORY: &std::ffi::CStr = c"/proc/self/mem";
 static MAPS_WITH_FLAGS: &std::ffi::CStr = c"/proc/self/smaps";
+static STATUS: &std::ffi::CStr = c"/proc/self/status";
 
 /// Flags with which a context opens its own memory.
 const WRITE: i32 = libc::O_RDWR | libc::O_CLOEXEC;
@@ -236,9 +238,10 @@ const READ: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
 
 /// What a context hands over, and how it opens it. The addresses of the names are
 /// all that its sandbox can compare.
-pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); 4] = [
+pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); FILES - 1] = [
     (MAPS, READ),
     (PAGE_MAP, READ),
     (MEMORY, WRITE),
     (MAPS_WITH_FLAGS, READ),
+    (STATUS, READ),
 ];

@@ -65,6 +65,20 @@ unsafe fn copy(number: i64, file: i32, memory: u64, len: usize, at: u64) -> Resu
     Ok(())
 }
 
+/// The beginning of a file, as much as one pread(2) gives: how many bytes.
+pub(crate) fn read_some(file: i32, into: &mut [u8]) -> Result<usize, Errno> {
+    let (at, len) = (into.as_mut_ptr() as u64, into.len() as u64);
+    // SAFETY: writes to the slice, within its length.
+    let n = unsafe { call(libc::SYS_pread64, [file as u64, at, len, 0, 0, 0])? };
+    Ok((n as usize).min(into.len()))
+}
+
+/// Others who can run do.
+pub(crate) fn give_way() {
+    // SAFETY: plain numbers.
+    let _ = unsafe { call(libc::SYS_sched_yield, [0; 6]) };
+}
+
 /// Some microseconds pass.
 pub(crate) fn pause(micros: i64) {
     let ts = libc::timespec {

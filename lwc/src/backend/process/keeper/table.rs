@@ -30,6 +30,11 @@ impl<T: Copy> Table<T> {
         }
     }
 
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn as_slice(&self) -> &[T] {
         if self.len == 0 {
             return &[];

@@ -53,7 +53,7 @@ fn ptrace(request: u64, pid: i32, address: u64, data: u64) -> Result<u64, Errno>
 /// is not ours.
 pub(crate) fn seize(pid: i32, memory: i32) -> Result<(), Errno> {
     ptrace(SEIZE, pid, 0, 0)?;
-    let proved = stop(pid, |_, _| {}).and_then(|()| is_of(pid, memory));
+    let proved = stop(pid, |_| Ok(())).and_then(|()| is_of(pid, memory));
     let done = proved
         .and_then(|()| ptrace(SETOPTIONS, pid, 0, OPTIONS))
         .and_then(|_| go_on(pid, 0));
@@ -199,26 +199,27 @@ pub(crate) fn wait(pid: Option<i32>, now: bool) -> Result<Option<(i32, Stop)>, E
     Ok(Some((pid, stop)))
 }
 
-/// What to do about a stop that is none of ours: the context goes on as it would
-/// without us. The call that it was about to make, if that is the reason.
-pub(crate) fn pass(pid: i32, stop: Stop) -> Option<Registers> {
-    let mut called = None;
+/// The call that one which has stopped is about to make, if that is the reason.
+pub(crate) fn called(pid: i32, stop: Stop) -> Option<Registers> {
     // It may have been killed meanwhile: then the next wait says so.
+    (stop == Stop::Called).then(|| registers(pid).ok())?
+}
+
+/// What to do about a stop that is none of ours: the context goes on as it would
+/// without us.
+pub(crate) fn pass(pid: i32, stop: Stop) {
+    // As above.
     let _ = match stop {
         Stop::Dead => Ok(()),
-        Stop::Interrupted | Stop::AtCall => go_on(pid, 0),
-        Stop::Called => {
-            called = registers(pid).ok();
-            go_on(pid, 0)
-        }
+        Stop::Interrupted | Stop::AtCall | Stop::Called => go_on(pid, 0),
         Stop::Group => ptrace(LISTEN, pid, 0, 0).map(drop),
         Stop::Signal(signal) => go_on(pid, signal),
     };
-    called
 }
 
-/// Stops it, wherever it is. What happens on the way is noted.
-pub(crate) fn stop(pid: i32, mut note: impl FnMut(Stop, Option<Registers>)) -> Result<(), Errno> {
+/// Stops it, wherever it is. What happens on the way is noted, while it is stopped
+/// by that.
+pub(crate) fn stop(pid: i32, mut note: impl FnMut(Stop) -> Result<(), Errno>) -> Result<(), Errno> {
     ptrace(INTERRUPT, pid, 0, 0)?;
     loop {
         match bounded(pid)? {
@@ -228,7 +229,8 @@ pub(crate) fn stop(pid: i32, mut note: impl FnMut(Stop, Option<Registers>)) -> R
                 // Any stop is taken for the one that was asked for: once more, while
                 // it stands, so that there is another after it.
                 ptrace(INTERRUPT, pid, 0, 0)?;
-                note(stop, pass(pid, stop));
+                note(stop)?;
+                pass(pid, stop);
             }
         }
     }
@@ -426,6 +428,36 @@ pub(crate) fn call_there(pid: i32, like: &Registers, args: [u64; 7]) -> Result<u
     }
 }
 
+/// Has one that is stopped before a system call, because a filter says so
+/// ([`Stop::Called`]), make another in its place, and come back to its own: when it
+/// goes on it stops there once more, if the instruction is still one that calls.
+/// EPROTO if it is found to do anything else; errors of the call itself as well.
+pub(crate) fn call_before(pid: i32, own: &Registers, args: [u64; 7]) -> Result<u64, Errno> {
+    let mut r = *own;
+    r.orig_rax = args[0];
+    (r.rdi, r.rsi, r.rdx) = (args[1], args[2], args[3]);
+    (r.r10, r.r8, r.r9) = (args[4], args[5], args[6]);
+    set_registers(pid, &r)?;
+    ptrace(TO_CALL, pid, 0, 0)?;
+    // Nothing comes between: the filters have been asked, and signals wait.
+    match bounded(pid)? {
+        Stop::AtCall => {}
+        Stop::Dead => return Err(libc::ESRCH),
+        _ => return Err(libc::EPROTO),
+    }
+    let after = registers(pid)?;
+    let mut again = *own;
+    (again.rip, again.rax, again.orig_rax) = (own.rip - 2, own.orig_rax, u64::MAX);
+    set_registers(pid, &again)?;
+    if (after.orig_rax, after.rip) != (args[0], own.rip) {
+        return Err(libc::EPROTO);
+    }
+    match after.rax as i64 {
+        e @ -4095..0 => Err(-e as Errno),
+        value => Ok(value as u64),
+    }
+}
+
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
@@ -542,7 +574,7 @@ mod tests {
         seize(child.0, memory.as_raw_fd()).unwrap();
         // It takes its time to come so far.
         loop {
-            stop(child.0, |_, _| {}).unwrap();
+            stop(child.0, |_| Ok(())).unwrap();
             let found = pending(child.0).unwrap();
             go_on(child.0, 0).unwrap();
             assert_eq!(found & !wanted, 0);

@@ -21,8 +21,8 @@ pub(crate) mod op {
 }
 
 /// Descriptors that a copy hands over: its maps, its page map, its memory, its maps
-/// with their flags, and a userfaultfd.
-pub(crate) const FILES: usize = 5;
+/// with their flags, what it is like (/proc/PID/status), and a userfaultfd.
+pub(crate) const FILES: usize = 6;
 
 /// Why something was refused, beside the errno.
 pub(crate) mod why {
