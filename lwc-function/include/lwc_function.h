@@ -110,7 +110,10 @@ typedef int (*lwc_handler)(lwc_invocation *);
 /*
  * An initialiser, the optional symbol NAME_init for handler NAME.  Called
  * once, before the first invocation and before the sandbox is entered: what
- * it leaves in memory every invocation starts with.
+ * it leaves in memory every invocation starts with.  On Linux a function
+ * whose constructors or initialiser leave a thread, a child process or shared
+ * memory that can be written (MAP_SHARED) behind is not loaded: no copy has
+ * it, and no sandbox holds it.
  */
 typedef int (*lwc_initialiser)(lwc_setup *);
 

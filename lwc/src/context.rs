@@ -1,6 +1,6 @@
 //! Contexts: making them, switching to them, taking rights away.
 
-use crate::backend::{self, Backend, Returned};
+use crate::backend::{self, Backend, Rest, Returned};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::flags::{Confinement, Flags};
@@ -487,6 +487,17 @@ impl Handle {
 pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
     let numbers: Result<Vec<RawFd>> = of.iter().map(|h| h.number("parked")).collect();
     backend::parked_together(&numbers?, wait)
+}
+
+/// The same with `wait`, of contexts that have been on their way to rest since then,
+/// and which way it is that one does not come to it.
+///
+/// # Errors
+/// As [`parked_together`].
+#[doc(hidden)]
+pub fn come_to_rest(of: &[Handle], since: MonotonicTime) -> Result<Vec<Rest>> {
+    let numbers: Result<Vec<RawFd>> = of.iter().map(|h| h.number("parked")).collect();
+    backend::come_to_rest(&numbers?, since)
 }
 
 /// Waits for a switch here without passing the baton (ours; process backend).

@@ -76,10 +76,12 @@ mod time;
 mod trapped;
 mod volatile;
 
-#[doc(hidden)]
-pub use backend::requests_served;
 pub use backend::{Backend, backend};
+#[doc(hidden)]
+pub use backend::{Rest, requests_served};
 pub use builder::Builder;
+#[doc(hidden)]
+pub use context::come_to_rest;
 pub use context::{
     Context, Created, Info, State, await_switch, confine, create, getlwc, info, limit_memory,
     parked_together, restrict_self, spawn, unmap_self,

@@ -408,6 +408,50 @@ mod out_of_turn {
         }
     }
 
+    /// What a function has left for others to find, without waking them, wakes it for
+    /// nobody: it would be awake in the time of one before it, which would be held
+    /// for one that runs out of turn.
+    #[test]
+    fn one_that_lies_in_wait_is_not_woken_for_what_it_has_left() {
+        for how in [
+            "leave to the next",
+            "leave an unhold",
+            "leave to the one before",
+            "leave nothing",
+        ] {
+            let input = format!("keep keep do {how};");
+            let inputs = ["counts", &input, "watch 3000", "counts"];
+            // The root looks who is at work as often as the last may take, which has
+            // done too little in that time now and then, on a busy machine: then it
+            // has left nothing.
+            let timeouts = ["20s", "20s", "2s"];
+            let (answers, failures) = (0..10)
+                .map(|_| outcomes_within("chain", timeouts, &inputs))
+                .find(|(answers, failures)| !answers.contains("same") || failures[0].0 != 3)
+                .expect("the last function takes too long each time");
+            // Once it is its turn it runs, and is ended.
+            let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
+            assert_eq!(all, [(3, "timeout")], "{how}: {answers}");
+            assert!(answers.ends_with("counts 4 4 1"), "{how}: {answers}");
+        }
+    }
+
+    /// Who says that it discards itself is known by the way that it says so.
+    #[test]
+    fn one_that_goes_to_the_one_before_it_is_replaced_itself() {
+        let (answer, same) = after("chain", "keep keep do last to the one before;");
+        assert_eq!((answer.as_str(), same), ("", [true, false, false]));
+    }
+
+    /// One that says that it waits for something else says so of itself alone.
+    #[test]
+    fn one_that_says_that_it_is_busy_keeps_nobody_from_handing_over() {
+        for before in ["", "keep ", "keep keep "] {
+            let (_, same) = after("chain", &format!("{before}do play busy;"));
+            assert_eq!(same, [true; 3], "{before}");
+        }
+    }
+
     /// However much the root is told meanwhile, nobody's time gets longer.
     #[test]
     fn a_flood_of_messages_holds_no_deadline() {

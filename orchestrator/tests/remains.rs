@@ -52,6 +52,12 @@ fn alike(seen: &[String]) {
             assert!(look.contains(nothing), "look {i}: no {nothing:?} in {look}");
         }
         assert_eq!(*look, seen[0], "look {i}");
+        assert!(!look.contains("advice:"), "look {i}: {look}");
+        for clock in ["clock_gettime", "clock_nanosleep", "getrusage", "times"] {
+            let mut told = look.lines().filter(|l| l.starts_with(clock));
+            let refused = format!("{clock}: -1 {} ", libc::EPERM);
+            assert!(told.all(|l| l.starts_with(&refused)), "look {i}: {look}");
+        }
     }
 }
 

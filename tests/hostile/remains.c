@@ -278,6 +278,31 @@ look(lwc_invocation *inv)
 	CALL(sched_getaffinity, 0L, sizeof(out), out);
 	CALL(brk, 0L);
 	CALL(clock_getres, (long)CLOCK_MONOTONIC, out);
+	/* How long it has computed, and whoever was here before. */
+	CALL(clock_gettime, 2L /* CLOCK_PROCESS_CPUTIME_ID */, out);
+	CALL(clock_gettime, 3L /* CLOCK_THREAD_CPUTIME_ID */, out);
+	CALL(clock_gettime, (1L << 32) + 2, out);
+	CALL(clock_gettime, ~0L << 3 | 2, out);
+	CALL(clock_gettime, ~((long)getpid()) << 3 | 6, out);
+	CALL(clock_nanosleep, 2L, 1L, &(struct timespec){ 0, 1 }, NULL);
+	CALL(getrusage, (long)RUSAGE_SELF, out);
+	CALL(times, out);
+	/* Advice that costs others, or stays; of no bytes. */
+	for (long advice = -1; advice < 200; advice++) {
+		static const char taken[200] = {
+			[4] = 1, [8] = 1, [14] = 1, [15] = 1, [16] = 1,
+			[17] = 1, [22] = 1, [23] = 1,
+		};
+
+		if (syscall(SYS_madvise, row, 0L, advice) == 0 ||
+		    errno != EPERM)
+			if (advice < 0 || !taken[advice])
+				tell(inv, "advice: %ld\n", advice);
+		if (syscall(SYS_madvise, row, 0L, advice | 1L << 32) == 0 ||
+		    errno != EPERM)
+			if (advice < 0 || !taken[advice])
+				tell(inv, "advice: 1 << 32 | %ld\n", advice);
+	}
 	CALL(getuid, 0L);
 	CALL(getppid, 0L);
 	/* These the sandbox refuses; should it not, they tell more. */

@@ -16,6 +16,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -61,6 +62,7 @@ struct bell {
 /* Kinds of messages between contexts. */
 #define	BATON		1
 #define	LAST_BATON	2
+#define	REQUEST		4
 
 /* First words, as root and functions use them, and one that none is. */
 #define	INVOKE	2
@@ -352,11 +354,62 @@ until_read(uint32_t state, uint64_t last)
 	}
 }
 
+/* Sleeps as its host would, in code of its own, until somebody wakes it. */
+static void
+lie_in_wait(void)
+{
+
+	own->state |= 1;
+	while (call(SYS_futex, (long)&own->state, FUTEX_WAIT, own->state,
+	    0) != 0)
+		;
+}
+
+/*
+ * What is left for others to find while it lies in wait: whoever finds it must
+ * not wake it for that.
+ */
+static void
+leave(void)
+{
+	struct timespec t = { 0, 3000000 };
+
+	/* The answer has been read. */
+	(void)call(SYS_nanosleep, (long)&t, 0, 0, 0);
+	if (says("leave junk to the next"))
+		put(out, BATON, JUNK, turn);
+	else if (says("leave to the next"))
+		put(out, REQUEST, 1, 1);
+	else if (says("leave an unhold"))
+		put(out, REQUEST, 9, 1);
+	else if (says("leave to the one before"))
+		put(line, REQUEST, 1, 1);
+	lie_in_wait();
+	if (says("leave to the next and die"))
+		for (;;)
+			(void)call(SYS_exit_group, 0, 0, 0, 0);
+	for (;;)
+		;
+}
+
 /* It has handed over, and would sleep now. */
 static void
 attack(void)
 {
 
+	if (says("leave "))
+		leave();
+	if (says("play busy")) {
+		/* It waits for an answer that nobody gives, it says. */
+		own->awaits = 7;
+		return;
+	}
+	if (says("last to the one before")) {
+		put(line, LAST_BATON, DONE, turn);
+		for (int i = 0; i < nbells; i++)
+			wake(bells[i]);
+		return;
+	}
 	if (says("scribble"))
 		scribble(says("scribble all"));
 	if (says("run on"))

@@ -13,6 +13,17 @@ pub(crate) enum Returned {
     New(Event),
 }
 
+/// How a context rests that is not at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It waits to be switched to.
+    Parked,
+    /// It sleeps, but elsewhere, so that nobody keeps it awake; or it is dead.
+    Elsewhere,
+    /// It runs. Another that knows it may wake it all the time.
+    Awake,
+}
+
 /// lwInfo's answer.
 pub(crate) struct Facts {
     pub(crate) id: u64,

@@ -13,6 +13,8 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
+#[doc(hidden)]
+pub use answers::Rest;
 pub(crate) use answers::{Facts, Returned};
 
 use crate::error::{Error, Result};
@@ -168,6 +170,7 @@ dispatch! {
     introduce(to: RawFd, whom: RawFd) -> Result<RawFd>;
     parked(of: RawFd) -> Result<bool>;
     parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>>;
+    come_to_rest(of: &[RawFd], since: MonotonicTime) -> Result<Vec<Rest>>;
     snapshot(fd: RawFd) -> Result<()>;
     roll_back(fd: RawFd) -> Result<u64>;
     rollback_support() -> Result<()>;

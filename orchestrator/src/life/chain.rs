@@ -457,7 +457,14 @@ impl Contexts {
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
         self.counts.switches += 1;
-        let event = self.call(i, copy, &[word::INVOKE, 0, 0], until);
+        let event = copy.switch_until(&[word::INVOKE, 0, 0], until);
+        if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
+            // It has died since it was last looked at, or says that it cannot be
+            // switched to: another takes its place.
+            self.end_out_of_turn(i);
+            return self.hop(i, len, meta, id, times);
+        }
+        let event = self.answer(i, copy, event, until);
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -531,9 +538,20 @@ impl Contexts {
         args: &[u64],
         deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
+        let event = copy.switch_until(args, deadline);
+        self.answer(i, copy, event, deadline)
+    }
+
+    /// The same, once it has been switched to.
+    fn answer(
+        &mut self,
+        i: usize,
+        copy: Handle,
+        mut event: lwc::Result<Event>,
+        deadline: MonotonicTime,
+    ) -> Result<Args, Cause> {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
-        let mut event = copy.switch_until(args, deadline);
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
@@ -559,10 +577,19 @@ impl Contexts {
                     let _ = copy.destroy();
                     return Err(Cause::Timeout(timeout));
                 }
+                Err(e) if is_of_the_copy(&e) => {
+                    return Err(Cause::Ended(EndText::found_dead(&e)));
+                }
                 Err(e) => return Err(Cause::Backend(e)),
             }
         }
     }
+}
+
+/// Whether it is a copy's own doing, and not the backend's, that it cannot be switched
+/// to.
+fn is_of_the_copy(e: &lwc::Error) -> bool {
+    [Errno::ESRCH, Errno::EBUSY].contains(&e.errno())
 }
 
 /// The next switch to the root. `None` once it is late, also if there is one:

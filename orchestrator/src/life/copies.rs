@@ -5,12 +5,15 @@ use super::error::{Cause, EndText};
 use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
 use crate::chain_file::Isolation;
-use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime};
+use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime, Rest};
 use std::sync::Once;
 use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
 const COPY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the copies of a chain may take to come to rest, all together: others wait
+/// for their requests meanwhile. Those who ring one that does not wake have so long.
+const SETTLES: Duration = Duration::from_millis(300);
 
 impl Contexts {
     /// Somebody has switched to the root whose turn it was not. A copy that does
@@ -72,12 +75,23 @@ impl Contexts {
     /// be wrong. Whether anything was found at all; `noted` tells of a step whose
     /// copy has noted something.
     pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> bool {
-        let mut found = false;
-        // One after the other: who is kept awake by the one before it comes to rest
-        // when that one is no more.
-        while let Some(i) = self.first_awake() {
+        let (mut found, begun) = (false, MonotonicTime::now());
+        loop {
+            let awake = self.not_parked(begun);
+            // One after the other: who is kept awake by the one before it comes to
+            // rest when that one is no more. Nobody keeps those awake that sleep
+            // elsewhere; nor are others waited for any longer than that.
+            let late = begun.elapsed() > SETTLES;
+            let hopeless = |(i, rest)| (late || rest == Rest::Elsewhere).then_some(i);
+            let mut ends: Vec<usize> = awake.iter().copied().filter_map(hopeless).collect();
+            if ends.is_empty() {
+                ends.extend(awake.first().map(|&(i, _)| i));
+            }
+            if ends.is_empty() {
+                break;
+            }
             found = true;
-            self.end_out_of_turn(i);
+            ends.into_iter().for_each(|i| self.end_out_of_turn(i));
         }
         for i in 0..self.steps.len() {
             if std::mem::take(&mut self.steps[i].wrong) && self.steps[i].copy.is_some() {
@@ -88,16 +102,17 @@ impl Contexts {
         found || self.steps.iter().any(noted)
     }
 
-    /// The first step whose copy does not wait, nor comes to that.
-    fn first_awake(&self) -> Option<usize> {
-        let there = |s: &Step| s.copy.as_ref().map(Context::handle);
-        let copies: Vec<Handle> = self.steps.iter().filter_map(there).collect();
-        let first = match lwc::parked_together(&copies, true) {
-            Ok(parked) => copies[parked.iter().position(|&p| !p)?],
-            // Whoever cannot be asked about is not trusted either.
-            Err(_) => *copies.first()?,
-        };
-        self.steps.iter().position(|s| there(s) == Some(first))
+    /// The steps whose copies do not wait, nor come to that, where they may have been
+    /// on their way since then.
+    fn not_parked(&self, since: MonotonicTime) -> Vec<(usize, Rest)> {
+        let there = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
+        let (steps, copies): (Vec<usize>, Vec<Handle>) =
+            self.steps.iter().enumerate().filter_map(there).unzip();
+        // Whoever cannot be asked about is not trusted either.
+        let rests = lwc::come_to_rest(&copies, since)
+            .unwrap_or_else(|_| vec![Rest::Elsewhere; copies.len()]);
+        let rests = steps.into_iter().zip(rests);
+        rests.filter(|&(_, rest)| rest != Rest::Parked).collect()
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there

@@ -32,6 +32,7 @@ pub(crate) mod environment;
 mod error;
 mod host;
 mod invocation;
+mod leftovers;
 mod limits;
 mod message_header;
 pub(crate) mod probe;

@@ -8,7 +8,7 @@
 use super::control::Control;
 use super::host::{CALLS, HostState};
 use super::message_header::MessageHeader;
-use super::{Probes, invocation, limits, probe};
+use super::{Probes, invocation, leftovers, limits, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::cell::Cell;
@@ -126,9 +126,11 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
         Ok(loaded) => loaded,
         Err(text) => {
             parts.control.put_status(1, text.as_bytes());
-            loop {
-                let _ = root.switch(&[word::FAILED]);
-            }
+            while root.switch(&[word::FAILED]).is_ok() {}
+            // Beside threads of the function's own nobody can switch: its end is told
+            // by the same text.
+            // SAFETY: the context ends here; nothing of it is of any more use.
+            unsafe { libc::_exit(1) }
         }
     };
     snapshot(root, parts, &state, &loaded)
@@ -149,6 +151,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     for (_, secret) in &state.secrets {
         secret.lock().map_err(text)?;
     }
+    let before = leftovers::Before::note()?;
     // SAFETY: the library's constructors are the function author's code; they
     // run here, in the function's own context, with what it is granted.
     let library = unsafe { libloading::Library::new(parts.library) }
@@ -180,6 +183,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
             ));
         }
     }
+    before.nothing_is_left()?;
     if parts.probes == Probes::Answered {
         probe::note_areas();
     }

@@ -211,6 +211,10 @@ fn start_step(
     match event {
         Ok(Event::Switched { args, .. }) if args.first() == Some(&word::READY) => {}
         Ok(Event::Switched { .. }) => return Err(parts.control.error()),
+        // It could not say so by a switch.
+        Ok(Event::Ended(_)) if parts.control.status() != 0 => {
+            return Err(parts.control.error());
+        }
         Ok(Event::Ended(end)) => {
             return Err(format!(
                 "its constructors or initialiser: {}",

@@ -1,10 +1,52 @@
 //! Workers that die, files that change, servers that end: no request is lost.
 
-use crate::common::{Folder, orchestrator};
+use crate::common::{Folder, home, orchestrator};
 use crate::server::{Server, chains, pair, send};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A context that dies while it waits, as what the system ends for want of memory, is
+/// made anew before its next request: that is no failure, and no reason to replace the
+/// worker, in which others keep what they have.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_context_that_dies_while_it_waits_costs_nobody_anything() {
+    let source = home().join("orchestrator/tests/serve/functions.c");
+    let function = format!(
+        "[functions.whoami]\nsource = \"{}\"\ntimeout = \"20s\"\n",
+        source.display()
+    );
+    let chain = |name: &str| {
+        format!(
+            "[chains.{name}]\nsteps = [\"whoami\"]\nisolation = \"chain\"\nregion = \"64KiB\"\n"
+        )
+    };
+    let more = [function, chain("one"), chain("two"), chain("three")].concat();
+    let server = Server::with(&chains(&more), &["--workers", "1"]);
+    let ask = |chain: &str| -> (u32, i32) {
+        let r = server.post(chain, b"");
+        let body = String::from_utf8_lossy(&r.body).into_owned();
+        assert_eq!(r.status, 200, "{chain}: {body}: {}", server.log());
+        let (calls, pid) = body.split_once(' ').unwrap();
+        (calls.parse().unwrap(), pid.parse().unwrap())
+    };
+    let keeps = ask("one").1;
+    let dies = ["two", "three"].map(|chain| ask(chain).1);
+    for pid in dies {
+        send(pid, libc::SIGKILL);
+        server.until("its end", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
+    }
+    for (chain, before) in ["two", "three"].into_iter().zip(dies) {
+        let (calls, pid) = ask(chain);
+        assert_eq!(calls, 1, "{chain}");
+        assert_ne!(pid, before, "{chain}");
+    }
+    assert_eq!(ask("one"), (2, keeps), "{}", server.log());
+}
 
 #[test]
 fn each_request_has_one_right_answer_while_workers_die_and_functions_crash() {

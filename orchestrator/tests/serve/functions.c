@@ -6,6 +6,8 @@
 #include "lwc_function.h"
 
 #include <ctype.h>
+#include <stdio.h>
+#include <unistd.h>
 
 /* Upper case. */
 LWC_HANDLER(upper)
@@ -25,6 +27,17 @@ LWC_HANDLER(reverse)
 		inv->output[i] = inv->input[n - 1 - i];
 	inv->output_len = n;
 	return (0);
+}
+
+/* How often it has been called, and the process that it is in. */
+LWC_HANDLER(whoami)
+{
+	static int calls;
+	char text[64];
+	int n = snprintf(text, sizeof(text), "%d %ld", ++calls,
+	    (long)getpid());
+
+	return (lwc_append(inv, text, (size_t)n));
 }
 
 static int

@@ -157,7 +157,7 @@ fn a_full_queue_of_signals_ends_no_worker() {
 }
 
 /// Whatever a context in its sandbox asks of the root and of its snapshot, it
-/// is refused, and asking costs nobody else.
+/// is told nothing, and asking costs nobody else.
 #[test]
 fn requests_are_served_to_nobody_in_the_sandbox() {
     if !here() {

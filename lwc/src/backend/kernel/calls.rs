@@ -1,7 +1,7 @@
 //! The module's calls: one system call each.
 
 use super::names::number;
-use crate::backend::answers::{Facts, NO_MODULE, Returned};
+use crate::backend::answers::{Facts, NO_MODULE, Rest, Returned};
 use crate::error::{Error, Result};
 use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
@@ -398,6 +398,18 @@ pub(crate) fn parked_together(of: &[RawFd], _wait: bool) -> Result<Vec<bool>> {
     of.iter()
         .map(|&fd| Ok(WAITS.contains(&lw_info(Some(fd))?.state)))
         .collect()
+}
+
+/// How each of them rests: nobody runs but the current context.
+pub(crate) fn come_to_rest(of: &[RawFd], _since: MonotonicTime) -> Result<Vec<Rest>> {
+    let rest = |parked| {
+        if parked {
+            Rest::Parked
+        } else {
+            Rest::Elsewhere
+        }
+    };
+    Ok(parked_together(of, true)?.into_iter().map(rest).collect())
 }
 
 /// Shared anonymous memory.

@@ -11,9 +11,9 @@ mod names;
 
 pub(crate) use act::{lw_syscall, read_memory, write_memory};
 pub(crate) use calls::{
-    await_switch, destroy, introduce, lw_close, lw_create, lw_discard_switch, lw_dup, lw_getlwc,
-    lw_info, lw_overlay, lw_restrict, lw_switch, missing, names, parked, parked_together,
-    region_erase, region_map, region_read_only, region_seal, region_unmap, roll_back,
-    rollback_support, snapshot,
+    await_switch, come_to_rest, destroy, introduce, lw_close, lw_create, lw_discard_switch, lw_dup,
+    lw_getlwc, lw_info, lw_overlay, lw_restrict, lw_switch, missing, names, parked,
+    parked_together, region_erase, region_map, region_read_only, region_seal, region_unmap,
+    roll_back, rollback_support, snapshot,
 };
 pub(crate) use confine::{confine, limit_memory};

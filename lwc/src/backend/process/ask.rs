@@ -21,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look meanwhile whether somebody has died.
 const GLANCE: Duration = Duration::from_millis(200);
 
+/// How often one in the strict sandbox looks for its answer.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
+
 /// An answer, once its errno was seen to be 0.
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
@@ -92,6 +95,14 @@ pub(crate) fn ask_with(
 ) -> Result<Answered> {
     let book = request.is_of_the_root();
     answers(rt, call, index, book)?;
+    if !listens(rt, index, request) {
+        return Err(Error::new(
+            call,
+            Errno::EPERM,
+            "who asks is in the strict sandbox, or was introduced",
+        ));
+    }
+    rt.ring_alone(index);
     let Some(c) = rt.channel(index) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
@@ -130,6 +141,22 @@ pub(crate) fn ask_with(
             .map_err(|e| e.of(call))?,
     };
     Ok(Answered { answer, bytes, fds })
+}
+
+/// Whether the peer of a channel hears that request. Who is in the strict sandbox,
+/// or was introduced to it, would be answered nothing (`owner/answer.rs`).
+fn listens(rt: &Runtime, index: usize, request: Request) -> bool {
+    if rt.is_root() {
+        return true;
+    }
+    if mode::is_strict() {
+        return matches!(request, Request::Unhold { .. });
+    }
+    let Some(c) = rt.channels.get(index).and_then(Option::as_ref) else {
+        return false;
+    };
+    let mut twins = rt.channels.iter().flatten();
+    !(c.introduced || c.peer != 0 && twins.any(|o| o.peer == c.peer && o.introduced))
 }
 
 /// Waits for the answer on one channel, and gives its words; its errno becomes
@@ -187,11 +214,14 @@ pub(crate) fn answer(
         if rt.ring_again() {
             limit = limit.min(RING_AGAIN);
         }
-        // What else comes meanwhile is looked for at the next park.
-        let limit = (!mode::sleeps_unlimited()).then_some(limit);
-        // So is a signal that the root is no more, in a context.
+        if mode::sleeps_unlimited() {
+            // Nobody wakes one in the strict sandbox for an answer.
+            std::thread::sleep(LOOK_AGAIN);
+            continue;
+        }
+        // What else comes meanwhile is looked for at the next park. So is a signal that the root is no more, in a context.
         let deaths = rt.is_root();
-        rt.sleep(limit, deaths, |rt| match rt.news(index) {
+        rt.sleep(Some(limit), deaths, |rt| match rt.news(index) {
             Some((_, kind::REPLY)) => Some(()),
             _ => None,
         });

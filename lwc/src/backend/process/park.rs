@@ -96,7 +96,9 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
     let departs = (last && !not_root && c.verified).then_some(c.peer);
     let got = match kind {
         kind::BATON | kind::LAST_BATON => Got::Baton {
-            from: (!last).then_some(index),
+            // Of one that was introduced it is told in any case: who it is does not
+            // matter less because it says that it goes.
+            from: (!last || c.introduced).then_some(index),
             words: half.take_some_words(count),
             count,
         },

@@ -16,6 +16,8 @@
 //!   sleeps there has stopped, and cannot start by itself ([`bell`](crate::backend::process::wire::bell)).
 //! * No signals, to itself neither (abort(3) ends it all the same, as does a fault
 //!   that it has a handler of ours for: see [`super::faults`]), no locked memory.
+//! * Clocks of the system's time, not of a context's own; advice about memory that
+//!   concerns nobody else ([`ADVICE`]).
 //! * Memory at addresses of its choice only near what it has: page tables are
 //!   memory, too, and no limit counts them. Its doorbell lies apart, where it can
 //!   neither map anything nor take away what is there ([`Layout`]): to sleep at
@@ -44,7 +46,6 @@ use std::sync::{Mutex, PoisonError};
 /// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
     libc::SYS_brk,
-    libc::SYS_madvise,
     libc::SYS_mincore,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigreturn,
@@ -58,6 +59,28 @@ const CLOCKS: &[i64] = &[
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
+];
+
+/// Of these the strict sandbox refuses those that tell how long the context has
+/// computed: they go on over a rollback, and would tell of others' requests.
+const PROCESSOR_CLOCKS: std::ops::RangeInclusive<u64> =
+    libc::CLOCK_PROCESS_CPUTIME_ID as u64..=libc::CLOCK_THREAD_CPUTIME_ID as u64;
+
+/// Advice that the strict sandbox lets a context give about its memory: what allocators
+/// use. Not among it is what costs others, or shows what they have done: pages that are
+/// taken from the machine (HWPOISON, SOFT_OFFLINE, as root), merged with others'
+/// (MERGEABLE), gathered (COLLAPSE), read ahead or not (WILLNEED, RANDOM, SEQUENTIAL) or
+/// put out of the cache of files (PAGEOUT, COLD); holes in shared memory (REMOVE); and
+/// what concerns forks.
+const ADVICE: &[i32] = &[
+    libc::MADV_DONTNEED,
+    libc::MADV_FREE,
+    libc::MADV_HUGEPAGE,
+    libc::MADV_NOHUGEPAGE,
+    libc::MADV_DONTDUMP,
+    libc::MADV_DODUMP,
+    libc::MADV_POPULATE_READ,
+    libc::MADV_POPULATE_WRITE,
 ];
 
 /// What making a copy of the current context takes beyond that.
@@ -325,14 +348,26 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let mut allowed = any(COMPUTE);
     allowed.extend(any(PLAIN));
     for &call in CLOCKS {
-        allowed.insert(call, vec![when(0, SeccompCmpOp::Lt, 1 << 31)?]);
+        let end = 1 << 31;
+        let clocks = if creating {
+            vec![when(0, SeccompCmpOp::Lt, end)?]
+        } else {
+            let (first, last) = (*PROCESSOR_CLOCKS.start(), *PROCESSOR_CLOCKS.end());
+            let after = low(0, SeccompCmpOp::Gt, last)?;
+            let others = all(vec![after, low(0, SeccompCmpOp::Lt, end)?])?;
+            vec![when(0, SeccompCmpOp::Lt, first)?, others]
+        };
+        allowed.insert(call, clocks);
     }
     // Memory yes, new code no.
     let no_exec = low(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
     allowed.insert(libc::SYS_mprotect, vec![all(vec![no_exec.clone()])?]);
     if creating {
         allowed.insert(libc::SYS_mmap, vec![all(vec![no_exec])?]);
+        allowed.insert(libc::SYS_madvise, Vec::new());
     } else {
+        let advice = ADVICE.iter().map(|&a| when(2, SeccompCmpOp::Eq, a as u64));
+        allowed.insert(libc::SYS_madvise, advice.collect::<Result<_>>()?);
         let layout = layout?;
         move_doorbell(rt, layout.doorbell)?;
         let anywhere = whole(0, SeccompCmpOp::Eq, 0)?;

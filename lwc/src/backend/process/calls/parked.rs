@@ -15,12 +15,14 @@
 //! uses meanwhile tells it from one that goes on running, and that it sleeps, but
 //! elsewhere, from both. Between two looks nobody is held: whoever is at work may
 //! want to wake one, and goes on ringing as long as the root looks
-//! ([`Runtime::ring_on`]).
+//! ([`Runtime::ring_on`]). The root wakes nobody who could not be woken without it:
+//! one that is hostile, and lies in wait, would run in another's time.
 //!
 //! One that is seen asleep is on its way again when it is next seen awake: a
 //! neighbour that runs on may wake it as often as it likes.
 
 use super::parking::{time_of, waits};
+use crate::backend::answers::Rest;
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::runtime::Runtime;
@@ -60,6 +62,7 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// A context that is asked about.
 struct Asked {
     channel: usize,
+    id: u64,
     pid: i32,
     /// Where it is held.
     place: AtomicU32,
@@ -69,11 +72,21 @@ struct Asked {
     first: Option<Duration>,
     since: Option<Duration>,
     /// It does not mean to sleep, or is dead.
-    given_up: bool,
+    given_up: Option<Rest>,
 }
 
 /// Whether each of these contexts is parked. Each is asked once unless `wait`.
 pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
+    let rests = rests(of, wait, MonotonicTime::now())?;
+    Ok(rests.into_iter().map(|r| r == Rest::Parked).collect())
+}
+
+/// How each of these comes to rest, where they have been on their way since then.
+pub(crate) fn come_to_rest(of: &[RawFd], since: MonotonicTime) -> Result<Vec<Rest>> {
+    rests(of, true, since)
+}
+
+fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     if !rt.is_root() {
@@ -90,24 +103,26 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
         let peer = rt.channel(channel).map_or(0, |c| c.peer);
         all.push(Asked {
             channel,
+            id: peer,
             pid: rt.book.as_ref().and_then(|b| b.pid(peer)).unwrap_or(0),
             place: AtomicU32::new(0),
             held: false,
             first: None,
             since: None,
-            given_up: dead,
+            given_up: dead.then_some(Rest::Elsewhere),
         });
     }
-    let begun = MonotonicTime::now();
     for look in 1.. {
         look_at_all(rt, &mut all);
         if signals::deaths() {
             // One that has died meanwhile does not come to rest.
             for a in all.iter_mut().filter(|a| !a.held) {
-                a.given_up |= alive(rt, CALL, a.channel).is_err();
+                if alive(rt, CALL, a.channel).is_err() {
+                    a.given_up = Some(Rest::Elsewhere);
+                }
             }
         }
-        let mut awake = all.iter_mut().filter(|a| !a.held && !a.given_up).peekable();
+        let mut awake = all.iter_mut().filter(|a| a.is_awaited()).peekable();
         if awake.peek().is_none() || !wait {
             break;
         }
@@ -121,17 +136,36 @@ pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
         for a in awake {
             let rings = a.bell(rt).is_some_and(PeerBell::is_ringing);
             let dawdles = if rings { RINGS } else { DAWDLES };
-            a.given_up = a.is_hopeless(waited, dawdles);
+            a.given_up = a.hopeless(waited, dawdles);
         }
         std::thread::sleep(PAUSE);
     }
-    if all.iter().any(|a| !a.held) {
-        // One that was awake may have rung another in vain while that one was
-        // held, and does not ring for ever.
-        let held = all.iter().filter(|a| a.held);
-        held.filter_map(|a| a.bell(rt)).for_each(PeerBell::wake);
+    ring_for_those_awake(rt, &all);
+    let rest = |a: &Asked| match a.given_up {
+        _ if a.held => Rest::Parked,
+        given_up => given_up.unwrap_or(Rest::Awake),
+    };
+    Ok(all.iter().map(rest).collect())
+}
+
+/// One that is awake may have rung, in vain while that one was held, the one that
+/// it has handed over to, and does not ring for ever. It says so itself: but whom it
+/// holds it could wake as well.
+fn ring_for_those_awake(rt: &Runtime, all: &[Asked]) {
+    for a in all.iter().filter(|a| !a.held) {
+        let Some((to, had)) = a.bell(rt).and_then(|bell| bell.baton().went_to) else {
+            continue;
+        };
+        let entry = rt.book.as_ref().and_then(|b| b.entries.get(&to));
+        if !entry.is_some_and(|e| e.holders.contains_key(&a.id)) {
+            continue;
+        }
+        let given = all.iter().filter(|b| b.held && b.id == to);
+        let bells = given.filter_map(|b| b.bell(rt));
+        bells
+            .filter(|bell| bell.baton().received == had)
+            .for_each(PeerBell::wake);
     }
-    Ok(all.iter().map(|a| a.held).collect())
 }
 
 /// One look, at one moment: when the last one has been asked about.
@@ -156,16 +190,23 @@ impl Asked {
         Some(&rt.channels.get(self.channel)?.as_ref()?.peer_bell)
     }
 
-    /// Whether one that is found awake does not mean to sleep.
-    fn is_hopeless(&mut self, waited: Duration, dawdles: Duration) -> bool {
+    fn is_awaited(&self) -> bool {
+        !self.held && self.given_up.is_none()
+    }
+
+    /// How one that is found awake rests, if it does not mean to sleep.
+    fn hopeless(&mut self, waited: Duration, dawdles: Duration) -> Option<Rest> {
         let Some(used) = time_of(self.pid) else {
-            return true;
+            return Some(Rest::Elsewhere);
         };
         let first = *self.first.get_or_insert(used);
         let since = *self.since.get_or_insert(used);
-        used.saturating_sub(since) > RUNS
+        if waited > dawdles && waits(self.pid) {
+            return Some(Rest::Elsewhere);
+        }
+        let runs = used.saturating_sub(since) > RUNS
             || used.saturating_sub(first) > RUNS_IN_ALL
-            || waited > LONGEST
-            || waited > dawdles && waits(self.pid)
+            || waited > LONGEST;
+        runs.then_some(Rest::Awake)
     }
 }

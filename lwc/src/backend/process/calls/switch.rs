@@ -141,7 +141,9 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
             format!("context {peer} has been ended"),
         ));
     }
-    let awaits = rt.channel(index).map_or(0, |c| c.peer_bell.awaits());
+    // One in the sandbox is nobody's to answer, whatever it says.
+    let says = rt.channel(index).filter(|c| !c.sealed);
+    let awaits = says.map_or(0, |c| c.peer_bell.awaits());
     if awaits != 0 && awaits != rt.id {
         return Err(Error::new(
             call,
@@ -152,6 +154,7 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
         ));
     }
     rt.expect_answer(index);
+    rt.ring_alone(index);
     let (channels, bell) = (&mut rt.channels, &rt.bell);
     let Some(c) = channels.get_mut(index).and_then(Option::as_mut) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));

@@ -20,20 +20,15 @@ pub(crate) fn serve(rt: &mut Runtime, index: usize) {
     };
     let asker = c.peer;
     let request = Request::decode(&c.inn().take_words());
-    // Whoever is in the strict sandbox is served nothing, but may give up what
-    // it holds, and say on each of its lines that it is there.
     let sealed = c.sealed
         || asker != 0 && {
             let twins = rt.channels.iter().flatten();
             twins.filter(|o| o.peer == asker).any(|o| o.sealed)
         };
-    let gives_up = matches!(request, Some(Request::Unhold { .. } | Request::Seal));
-    let sealed = sealed && !gives_up;
+    if sealed {
+        return hear_sealed(rt, index, request);
+    }
     let quick = match request {
-        _ if sealed => Some(Err((
-            Errno::EPERM,
-            "who asks is in the strict sandbox, or was introduced",
-        ))),
         None => Some(Err((Errno::ENOSYS, "no such request"))),
         Some(request) => act::quick(rt, index, &request),
     };
@@ -43,8 +38,39 @@ pub(crate) fn serve(rt: &mut Runtime, index: usize) {
     ));
     match (quick, request) {
         (Some(done), _) => reply_quick(rt, index, done),
-        (None, Some(request)) if !rt.fragile => reply(rt, index, asker, request),
+        (None, Some(request)) if !rt.fragile => {
+            reply(rt, index, request);
+            ring(rt, index);
+        }
         _ => reply_quick(rt, index, fragile),
+    }
+}
+
+/// What is heard of one in the strict sandbox, or one that was introduced: that it
+/// gives up what it holds, and once on each of its lines that it is there. All else
+/// is dropped, and honest ones do not say it ([`ask`](crate::backend::process::ask)).
+///
+/// It may be hostile and asleep, and what it says may be found while another has
+/// the baton: to wake it then would have it run in that one's time. So for nothing
+/// that it says it is woken. Before it is in the sandbox it is, for its host alone
+/// has run; there it looks for its answer by itself.
+fn hear_sealed(rt: &mut Runtime, index: usize, request: Option<Request>) {
+    match request {
+        Some(request @ Request::Seal) if rt.channel(index).is_some_and(|c| !c.sealed) => {
+            reply(rt, index, request);
+            ring(rt, index);
+        }
+        // To be said again: it would take memory now.
+        Some(request @ Request::Unhold { .. }) if rt.is_root() && !rt.fragile => {
+            reply(rt, index, request);
+        }
+        _ => {}
+    }
+}
+
+fn ring(rt: &mut Runtime, index: usize) {
+    if let Some(c) = rt.channel(index) {
+        c.ring();
     }
 }
 
@@ -74,7 +100,11 @@ struct Reply {
     fds: Vec<Rc<OwnedFd>>,
 }
 
-fn reply(rt: &mut Runtime, index: usize, asker: u64, request: Request) {
+/// Answers, and leaves the waking to the caller.
+fn reply(rt: &mut Runtime, index: usize, request: Request) {
+    let Some(asker) = rt.channel(index).map(|c| c.peer) else {
+        return;
+    };
     let result = run(rt, index, asker, request);
     let booked = match (&result, request) {
         (Ok(reply), Request::Register { .. }) => match reply.answer {
@@ -110,7 +140,6 @@ fn reply(rt: &mut Runtime, index: usize, asker: u64, request: Request) {
     };
     c.out().errno.store(errno, Ordering::Relaxed);
     c.out().publish(kind::REPLY);
-    c.ring();
     // Nobody makes what nobody has been told of.
     if let Some(id) = undo {
         root::end::unregister(rt, id);
@@ -210,14 +239,23 @@ mod tests {
     use crate::backend::process::wire::pair::WORDS;
     use proptest::prelude::*;
 
-    fn asks(liar: &mut Liar, words: &[u64], count: u32) -> u32 {
+    /// What it is answered, if anything.
+    fn asks_for(liar: &mut Liar, words: &[u64], count: u32) -> Option<u32> {
+        let had = liar.hears().seq.load(Ordering::Relaxed);
         liar.says(kind::REQUEST, words, &[]);
         // Its length may be a lie as well.
         liar.claims(count);
         serve(&mut liar.rt, liar.index);
         let told = liar.hears();
+        if told.seq.load(Ordering::Relaxed) == had {
+            return None;
+        }
         assert_eq!(told.kind.load(Ordering::Relaxed), kind::REPLY);
-        told.errno.load(Ordering::Relaxed)
+        Some(told.errno.load(Ordering::Relaxed))
+    }
+
+    fn asks(liar: &mut Liar, words: &[u64], count: u32) -> u32 {
+        asks_for(liar, words, count).unwrap()
     }
 
     proptest! {
@@ -233,12 +271,12 @@ mod tests {
             for (what, rest, count) in all {
                 // RUN is among them: without a right it must not be made.
                 let words: Vec<u64> = std::iter::once(what).chain(rest).collect();
-                let errno = asks(&mut liar, &words, count);
+                let errno = asks_for(&mut liar, &words, count);
                 let words = std::array::from_fn(|i| words[i]);
                 if let Some(Request::Peek { len, .. } | Request::Poke { len, .. }) =
                     Request::decode(&words)
                 {
-                    prop_assert!(errno != 0 || len == 0);
+                    prop_assert!(errno != Some(0) || len == 0);
                 }
             }
             // Nothing it registered has a process, and one at most is under way.
@@ -247,20 +285,27 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_sealed_is_served_nothing() {
+    fn one_that_is_sealed_is_served_nothing_and_never_woken() {
         let mut liar = Liar::new();
         let info = Request::Info { id: 1 }.encode();
         assert_eq!(asks(&mut liar, &info, 0), 0);
         assert_eq!(asks(&mut liar, &Request::Seal.encode(), 0), 0);
+        // Whoever rang it from here on would note that it is not awake.
+        let _ = liar.bell.doze();
         for what in 0..24u64 {
             let mut words = [0; WORDS];
             words[0] = what;
-            let request = Request::decode(&words);
-            let gives_up = matches!(request, Some(Request::Unhold { .. } | Request::Seal));
-            let expected = if gives_up { 0 } else { Errno::EPERM as u32 };
-            assert_eq!(asks(&mut liar, &words, 0), expected, "{what}");
+            let gives_up = matches!(Request::decode(&words), Some(Request::Unhold { .. }));
+            let answer = asks_for(&mut liar, &words, 0);
+            assert_eq!(answer, gives_up.then_some(0), "{what}");
+            let index = liar.index;
+            assert!(!liar.rt.channel(index).unwrap().unrung, "{what}");
         }
         assert_eq!(liar.rt.book.as_ref().unwrap().count(), 1);
+        // A context keeps no book, and is told nothing.
+        liar.rt.book = None;
+        let unhold = Request::Unhold { target: 1 }.encode();
+        assert_eq!(asks_for(&mut liar, &unhold, 0), None);
     }
 
     #[test]

@@ -200,6 +200,7 @@ pub(crate) fn greeted(rt: &mut Runtime, id: u64, hold: bool) -> Met {
     let mut c = Channel::new(id, None, pair, usize::from(!hold), bell);
     c.booked = true;
     c.sealed = true;
+    c.introduced = true;
     let index = rt.add_channel(c);
     let Some(c) = rt.channel(index) else {
         return refuse(Errno::EBADF, "no such channel");

@@ -39,6 +39,9 @@ pub(crate) struct Channel {
     pub(crate) dead: Option<u32>,
     /// The peer is in the strict sandbox: it is served nothing any more.
     pub(crate) sealed: bool,
+    /// The root has introduced the two to each other: they switch, and neither
+    /// serves the other anything.
+    pub(crate) introduced: bool,
     /// The root has booked that we hold the peer, whether the user does or not.
     pub(crate) booked: bool,
     /// By which channel the baton came when it had last gone to this one.
@@ -80,6 +83,7 @@ impl Channel {
             registered: None,
             dead: None,
             sealed: false,
+            introduced: false,
             booked: false,
             answered_by: None,
             unrung: false,

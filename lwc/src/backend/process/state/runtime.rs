@@ -34,6 +34,8 @@ pub(crate) struct Runtime {
     /// The channel that was last handed over to, and how often one was.
     pub(crate) gave: usize,
     pub(crate) turns: u32,
+    /// The channel that was last rung for the baton or a request.
+    pub(crate) rung: usize,
     /// The channel whose news was last taken: the others come first now.
     pub(crate) looked: usize,
     /// By number; in a context other than the root, 0 is the root.
@@ -122,6 +124,7 @@ impl Runtime {
             expected: None,
             gave: 0,
             turns: 0,
+            rung: 0,
             looked: 0,
             channels: Vec::new(),
             cap: Rights::all(),

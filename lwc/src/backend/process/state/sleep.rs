@@ -108,6 +108,18 @@ impl Runtime {
         quiet
     }
 
+    /// A channel is rung next, for the baton or a request. Who was rung before for
+    /// one has been awake since, or is not waited for any more, and is not rung again:
+    /// if it is hostile it would be woken in another's time.
+    pub(crate) fn ring_alone(&mut self, index: usize) {
+        let before = std::mem::replace(&mut self.rung, index);
+        if before != index
+            && let Some(c) = self.channel(before)
+        {
+            c.unrung = false;
+        }
+    }
+
     /// Rings those again that were on their way to sleep. True: some still are.
     pub(crate) fn ring_again(&mut self) -> bool {
         let mut any = false;
@@ -138,6 +150,18 @@ mod tests {
         assert!(!liar.rt.channel(index).unwrap().unrung);
         assert!(!liar.rt.bell_of_creator.is_ringing());
         took
+    }
+
+    #[test]
+    fn one_that_was_rung_before_is_not_rung_again_in_anothers_time() {
+        let mut liar = Liar::new();
+        let _ = liar.bell.doze();
+        let index = liar.index;
+        liar.rt.ring_alone(index);
+        liar.rt.channel(index).unwrap().ring();
+        assert!(liar.rt.ring_again());
+        liar.rt.ring_alone(index + 1);
+        assert!(!liar.rt.ring_again());
     }
 
     #[test]

@@ -319,6 +319,11 @@ impl PeerBell {
         self.0.ringing.load(Ordering::Relaxed) != 0
     }
 
+    /// How often it has gone to sleep, or woken: odd while it sleeps.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.state.load(Ordering::SeqCst)
+    }
+
     /// Of the root's: how often it has begun, or ended, to hold sleepers.
     pub(crate) fn looks(&self) -> u32 {
         self.0.looks.load(Ordering::SeqCst)

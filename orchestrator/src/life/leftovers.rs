@@ -1,0 +1,197 @@
+//! What a function's constructors and initialiser leave behind that no sandbox and no
+//! rollback reaches: the function is not started then.
+//!
+//! * A thread goes on beside the snapshot. A sandbox is each thread's own, and the copies
+//!   have none of it.
+//! * A child has the function's memory, and so reads each message; it is in no sandbox
+//!   and lives on when the worker ends.
+//! * Memory that it shares is one for all copies: what a request leaves there the next
+//!   one finds.
+//!
+//! On the kernel backend a context has one thread and no children of its own, and shares
+//! what the kernel module copies; nothing is looked at there.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::Before;
+#[cfg(not(target_os = "linux"))]
+pub(super) use other::Before;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use nix::errno::Errno;
+    use nix::sys::prctl::set_child_subreaper;
+    use std::ops::Range;
+
+    /// Memory that is shared and can be written, before the function was loaded: it is
+    /// its host's.
+    pub(crate) struct Before {
+        shared: Vec<Range<u64>>,
+    }
+
+    impl Before {
+        /// # Errors
+        /// That /proc/self cannot be read, or prctl(2) fails.
+        pub(crate) fn note() -> Result<Self, String> {
+            // Children of children that have ended become this context's, too.
+            set_child_subreaper(true)
+                .map_err(|e| format!("becoming a subreaper of its children: {e}"))?;
+            let shared = shared()?.into_iter().map(|(range, _)| range).collect();
+            Ok(Self { shared })
+        }
+
+        /// # Errors
+        /// What was left behind since, and what to do about it.
+        pub(crate) fn nothing_is_left(&self) -> Result<(), String> {
+            // Children first: one that has ended may have been a thread's last work.
+            if children_are_left() {
+                end_children();
+                return Err(left(
+                    "a child process",
+                    "it reads every message and is in no sandbox; end it, and wait for it, before the initialiser returns",
+                ));
+            }
+            let threads = std::fs::read_dir("/proc/self/task")
+                .map_err(|e| format!("reading /proc/self/task: {e}"))?
+                .count();
+            if threads > 1 {
+                return Err(left(
+                    &format!("threads of its own ({})", threads - 1),
+                    "they are in no copy and in no sandbox; join them before the initialiser returns",
+                ));
+            }
+            let is_the_hosts = |at: &Range<u64>| {
+                self.shared
+                    .iter()
+                    .any(|h| h.start <= at.start && at.end <= h.end)
+            };
+            if let Some((at, what)) = shared()?.into_iter().find(|(at, _)| !is_the_hosts(at)) {
+                return Err(left(
+                    &format!(
+                        "shared memory that can be written ({what} at {:#x})",
+                        at.start
+                    ),
+                    "what one request leaves there the next one finds; map it MAP_PRIVATE, or to read alone, or unmap it",
+                ));
+            }
+            set_child_subreaper(false).map_err(|e| format!("being a subreaper no more: {e}"))
+        }
+    }
+
+    fn left(what: &str, why: &str) -> String {
+        format!("its constructors or initialiser left {what} behind: {why}")
+    }
+
+    /// Those that have ended are waited for.
+    fn children_are_left() -> bool {
+        loop {
+            // SAFETY: waits for nobody; no status is asked for.
+            let pid =
+                unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+            match pid {
+                0 => return true,
+                -1 if Errno::last() != Errno::EINTR => return false,
+                _ => {}
+            }
+        }
+    }
+
+    /// So that those of a function that is not started do not go on; as far as the
+    /// system tells which they are.
+    fn end_children() {
+        let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+        while children_are_left() {
+            let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+            let lists: String = tasks.flatten().flat_map(of).collect();
+            let pids: Vec<i32> = lists
+                .split_ascii_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect();
+            if pids.is_empty() {
+                return;
+            }
+            for pid in pids {
+                // SAFETY: a child that has not been waited for, so no other process.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Where memory is shared and can be written, or could be (what the kernel calls
+    /// `sh`: mapped MAP_SHARED, of no file that is open to read alone), and its name.
+    fn shared() -> Result<Vec<(Range<u64>, String)>, String> {
+        let text = std::fs::read_to_string("/proc/self/smaps")
+            .map_err(|e| format!("reading /proc/self/smaps: {e}"))?;
+        Ok(shared_of(&text))
+    }
+
+    fn shared_of(smaps: &str) -> Vec<(Range<u64>, String)> {
+        let mut all = Vec::new();
+        let mut area = None;
+        for line in smaps.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                if flags.split_ascii_whitespace().any(|f| f == "sh") {
+                    all.extend(area.take());
+                }
+                continue;
+            }
+            let mut words = line.split_ascii_whitespace();
+            let range = words.next().and_then(|w| w.split_once('-'));
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            let range = range.and_then(|(start, end)| Some(number(start)?..number(end)?));
+            if let Some(range) = range {
+                // Permissions, offset, device, inode; what is left is the name.
+                let name = words.nth(4).unwrap_or("of no file");
+                area = Some((range, name.to_owned()));
+            }
+        }
+        all
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn shared_memory_is_told_from_what_is_to_be_read_alone() {
+            let smaps = "\
+7f0000000000-7f0000001000 rw-s 00000000 00:01 9 /dev/zero (deleted)
+Size:                  4 kB
+VmFlags: rd wr sh mr mw me ms sd
+7f0000002000-7f0000003000 r--s 00000000 00:01 9 /usr/lib/gconv-modules.cache
+VmFlags: rd mr me ms sd
+7f0000004000-7f0000005000 rw-p 00000000 00:00 0
+VmFlags: rd wr mr mw me ac sd
+7f0000006000-7f0000007000 r--s 00000000 00:01 9
+VmFlags: rd sh mr mw me ms sd
+";
+            let found = shared_of(smaps);
+            let names: Vec<(u64, &str)> = found
+                .iter()
+                .map(|(at, name)| (at.start, name.as_str()))
+                .collect();
+            let expected = [
+                (0x7f00_0000_0000, "/dev/zero"),
+                (0x7f00_0000_6000, "of no file"),
+            ];
+            assert_eq!(names, expected);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod other {
+    /// Nothing is looked at.
+    pub(crate) struct Before;
+
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the same shape on both
+    impl Before {
+        pub(crate) fn note() -> Result<Self, String> {
+            Ok(Self)
+        }
+
+        pub(crate) fn nothing_is_left(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+}
