@@ -374,7 +374,8 @@ impl Handle {
     }
 
     /// The same without waiting for its memory to be returned, where the backend
-    /// need not: on the kernel backend it is at once.
+    /// need not: on the kernel backend it is at once. Either way it is dead from
+    /// then on for whoever asks, or would switch to it.
     ///
     /// # Errors
     /// As [`destroy`](Self::destroy).

@@ -521,6 +521,23 @@ mod out_of_turn {
         assert_eq!(answers, "counts 1 1 1fineunaskedcounts 1 1 4counts 2 2 5",);
     }
 
+    /// One that says that its calls are trapped, as none's are here, is introduced to
+    /// its new neighbour all the same, and nobody loses what it keeps.
+    #[test]
+    fn one_that_says_that_it_is_trapped_is_believed_by_nobody() {
+        let inputs = [
+            "counts",
+            "counts",
+            "keep keep do play trapped;",
+            "keep crash",
+            "counts",
+        ];
+        let (answers, failures) = outcomes("chain", &inputs);
+        let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
+        assert_eq!(all, [(2, "crash")], "{answers}");
+        assert!(answers.ends_with("counts 5 1 4"), "{answers}");
+    }
+
     #[test]
     fn a_function_alone_that_runs_on_is_ended_as_well() {
         let path = home().join("tests/hostile/runner.c");

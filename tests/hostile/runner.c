@@ -397,6 +397,10 @@ static void
 attack(void)
 {
 
+	if (says("play trapped")) {
+		own->trapped = 1;
+		return;
+	}
 	if (says("leave "))
 		leave();
 	if (says("play busy")) {

@@ -1,6 +1,6 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
-use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way, next_before};
+use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Wait, Way};
 use super::error::{Cause, EndText};
 use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
@@ -155,6 +155,7 @@ impl Contexts {
         self.steps[i].control.forget();
         let number = self.next_number();
         let mut event = snapshot.switch_until(&[word::COPY, number], deadline);
+        let mut wait = Wait::until(deadline);
         loop {
             match event {
                 Ok(Event::Switched {
@@ -168,7 +169,7 @@ impl Contexts {
                     let made = from.info().ok().filter(is_new);
                     let Some(made) = made else {
                         self.end_unexpected(Some(from));
-                        event = next_before(deadline).ok_or(Cause::Timeout(COPY_TIMEOUT))?;
+                        event = wait.next().ok_or(Cause::Timeout(COPY_TIMEOUT))?;
                         continue;
                     };
                     let copy = Context::own(from);
@@ -215,12 +216,10 @@ impl Contexts {
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
-                Err(e) if e.errno() == Errno::ETIMEDOUT => {
-                    return Err(Cause::Timeout(COPY_TIMEOUT));
-                }
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {}
                 Err(e) => return Err(Cause::Backend(e)),
             }
-            event = next_before(deadline).ok_or(Cause::Timeout(COPY_TIMEOUT))?;
+            event = wait.next().ok_or(Cause::Timeout(COPY_TIMEOUT))?;
         }
     }
 
@@ -289,6 +288,7 @@ impl Contexts {
         self.counts.switches += 1;
         let number = self.next_number();
         let mut event = snapshot.switch_until(&[what, number], deadline);
+        let mut wait = Wait::until(deadline);
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(snapshot) => {
@@ -302,9 +302,10 @@ impl Contexts {
                 }
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(_) => return Err("it ended".into()),
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {}
                 Err(e) => return Err(e.to_string()),
             }
-            event = next_before(deadline).ok_or("its snapshot does not answer")?;
+            event = wait.next().ok_or("its snapshot does not answer")?;
         }
     }
 
@@ -350,6 +351,11 @@ impl Contexts {
     }
 
     /// Step 8 of the life: the copy goes; the next comes from the snapshot.
+    ///
+    /// Where contexts are processes it is killed and not waited for, for another one
+    /// may be at work, whose time runs: to return a process's memory takes as long as
+    /// it has made it take. It is waited for before the next copy of its function is
+    /// made ([`Self::make_copy`]).
     pub(super) fn retire(&mut self, i: usize) {
         let Some(copy) = self.steps[i].copy.take() else {
             return;
@@ -360,11 +366,20 @@ impl Contexts {
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
             let _ = snapshot.switch_until(&[word::DISMISS, 0], timeout);
-        } else if let Err(e) = end(&copy, self.apart) {
+            return;
+        }
+        let ended = if self.apart {
+            copy.kill()
+        } else {
+            end(&copy, false)
+        };
+        if let Err(e) = &ended {
             log::error!(
                 "a copy of {:?} cannot be ended: {e}",
                 self.steps[i].function.name
             );
+        }
+        if self.apart || ended.is_err() {
             self.steps[i].used = Some(copy);
         }
     }

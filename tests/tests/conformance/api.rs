@@ -35,6 +35,7 @@ pub(crate) const CASES: &[Case] = cases![
     introduce_lets_two_switch_to_each_other,
     introduce_refuses_what_makes_no_sense,
     introduce_works_in_the_strict_sandbox,
+    an_end_that_takes_long_keeps_nobody_waiting,
     parked_is_not_what_runs_on,
     parked_together_loses_no_hand_over,
     confine_strict_uses_up_nothing_of_the_users,
@@ -292,7 +293,13 @@ fn confine_strict_forbids_files_and_lets_compute() {
         let no_file = std::fs::read("/bin/sh").is_err();
         // Capability mode does not forbid code that was data.
         let no_code = !of_processes() || protect(pages.range(), libc::PROT_EXEC).is_err();
-        u64::from(sum == 4_999_950_000 && no_file && no_code)
+        // Which pages are in memory is others' doing, too.
+        let mut there = [0u8; 1];
+        let at = pages.range().start as *mut _;
+        // SAFETY: asks about a page of our own; room for the one answer.
+        let told = unsafe { libc::mincore(at, 1, there.as_mut_ptr().cast()) } == 0;
+        let not_told = !of_processes() || !told;
+        u64::from(sum == 4_999_950_000 && no_file && no_code && not_told)
     });
     assert_eq!(there, 1);
 }
@@ -553,6 +560,54 @@ fn introduce_works_in_the_strict_sandbox() {
     let there = b.introduce(c.handle()).unwrap();
     assert_ne!(there, back);
     assert_eq!(call(b.handle(), &[there, 1]), [2, 1]);
+}
+
+/// Whose process takes long to end is dead at once, and keeps nobody waiting: here it
+/// is traced, and the kernel tells its parent of no end before its tracer is gone.
+fn an_end_that_takes_long_keeps_nobody_waiting() {
+    #[cfg(target_os = "linux")]
+    {
+        if !of_processes() {
+            return;
+        }
+        // It goes when it is told to, by its last switch.
+        let goer = || {
+            let goer = lwc::spawn(&[], Flags::empty(), |event| {
+                let home = event.from().unwrap();
+                // SAFETY: plain numbers.
+                unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+                home.switch(&[std::process::id().into()]).unwrap();
+                panic!("{}", home.discard_switch(&[7]));
+            })
+            .unwrap();
+            let pid = call(goer.handle(), &[])[0];
+            (goer, pid)
+        };
+        let killed = |goer: lwc::Handle| goer.kill().unwrap();
+        let gone = |goer: lwc::Handle| assert_eq!(call(goer, &[]), [7]);
+        let ends: [fn(lwc::Handle); 2] = [killed, gone];
+        let before = lwc::info().unwrap().contexts;
+        for end in ends {
+            let (goer, pid) = goer();
+            let tracer = answering(&[], Flags::empty(), |words| {
+                // SAFETY: plain numbers; nothing is written.
+                let rc = unsafe { libc::ptrace(libc::PTRACE_SEIZE, words[0] as i32, 0, 0) };
+                vec![u64::from(rc == 0)]
+            })
+            .unwrap();
+            assert_eq!(call(tracer.handle(), &[pid]), [1]);
+            end(goer.handle());
+            assert_eq!(goer.info().unwrap().state, lwc::State::Dead);
+            assert_eq!(lwc::info().unwrap().contexts, before + 1);
+            refused(goer.switch(&[]), Errno::ESRCH);
+            refused(goer.introduce(tracer.handle()), Errno::ESRCH);
+            refused(goer.parked(), Errno::ESRCH);
+            // This waits.
+            tracer.destroy().unwrap();
+            goer.destroy().unwrap();
+            assert_eq!(lwc::info().unwrap().contexts, before);
+        }
+    }
 }
 
 fn parked_is_not_what_runs_on() {

@@ -236,9 +236,14 @@ pub(crate) fn alive(rt: &mut Runtime, call: &'static str, index: usize) -> Resul
 /// The same for a request: a root that discarded itself keeps the book.
 fn answers(rt: &mut Runtime, call: &'static str, index: usize, book: bool) -> Result<()> {
     see_to_deaths(rt);
-    let Some(c) = rt.channel(index) else {
+    let Some(c) = rt.channels.get(index).and_then(Option::as_ref) else {
         return Err(Error::new(call, Errno::EBADF, "no such context"));
     };
+    // Killed, and collected some time.
+    if rt.book.as_ref().is_some_and(|b| b.is_doomed(c.peer)) {
+        let text = format!("context {} has been ended", c.peer);
+        return Err(Error::new(call, Errno::ESRCH, text));
+    }
     match c.end() {
         0 => Ok(()),
         status if book && status & ANCHORED != 0 => Ok(()),

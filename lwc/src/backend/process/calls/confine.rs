@@ -15,7 +15,8 @@
 //!   alone, without a limit of time. So it is the kernel's word that whoever
 //!   sleeps there has stopped, and cannot start by itself ([`bell`](crate::backend::process::wire::bell)).
 //! * No signals, to itself neither (abort(3) ends it all the same, as does a fault
-//!   that it has a handler of ours for: see [`super::faults`]), no locked memory.
+//!   that it has a handler of ours for: see [`super::faults`]), no locked memory, no
+//!   question which pages are in memory (mincore(2)).
 //! * Clocks of the system's time, not of a context's own; advice about memory that
 //!   concerns nobody else ([`ADVICE`]).
 //! * Memory at addresses of its choice only near what it has: page tables are
@@ -46,7 +47,6 @@ use std::sync::{Mutex, PoisonError};
 /// Computing, memory, time, own signals.
 const COMPUTE: &[i64] = &[
     libc::SYS_brk,
-    libc::SYS_mincore,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
@@ -83,9 +83,12 @@ const ADVICE: &[i32] = &[
     libc::MADV_POPULATE_WRITE,
 ];
 
-/// What making a copy of the current context takes beyond that.
+/// What making a copy of the current context takes beyond that. mincore(2) is among
+/// it, and not for the copies themselves: it tells which pages of files others have
+/// used, and of pages that are zeros again which ones an earlier invocation has.
 const CREATE: &[i64] = &[
     libc::SYS_futex,
+    libc::SYS_mincore,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_mlock,

@@ -299,7 +299,7 @@ fn introduce_all(rt: &mut Runtime, specs: &[Spec], prepared: &mut Prepared) -> R
         .map(|(i, c)| (i, c.peer, c.desc))
         .collect();
     for (from, peer, desc) in held {
-        let trapped = rt.channel(from).is_some_and(|c| c.peer_bell.is_trapped());
+        let trapped = rt.is_trapped(from);
         let bell = prepared.registration.bell.as_fd();
         let met = introduce(rt, from, prepared.registration.id, bell);
         let (sock, pair) = match met {
@@ -335,7 +335,7 @@ pub(crate) fn introduce(
 ) -> Result<(OwnedFd, OwnedFd)> {
     let pair = Mapped::<Pair>::file(c"lwc-pair")?;
     let (here, there) = fds::socket_pair()?;
-    if rt.channel(from).is_some_and(|c| c.peer_bell.is_trapped()) {
+    if rt.is_trapped(from) {
         super::syscall::introduce(rt, from, id, &there, &pair, bell)?;
     } else {
         let files = [there.as_fd(), pair.as_fd(), bell];

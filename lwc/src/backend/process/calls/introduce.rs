@@ -41,7 +41,7 @@ pub(crate) fn introduce(rt: &mut Runtime, to: RawFd, whom: RawFd) -> Result<RawF
         let index = rt.find(CALL, desc)?;
         alive(rt, CALL, index)?;
         let peer = rt.channel(index).map_or(0, |c| c.peer);
-        if rt.channel(index).is_some_and(|c| c.peer_bell.is_trapped()) {
+        if rt.is_trapped(index) {
             return Err(Error::new(
                 CALL,
                 Errno::ENOTSUP,

@@ -131,18 +131,8 @@ fn pass(rt: &mut Runtime, call: &'static str, to: RawFd, words: &[u64], keep: bo
     }
     let index = rt.find(call, to)?;
     alive(rt, call, index)?;
-    let peer = rt.channel(index).map_or(0, |c| c.peer);
-    let entry = rt.book.as_ref().and_then(|b| b.entries.get(&peer));
-    if entry.is_some_and(|e| e.doomed) {
-        // It has been ended, and would take the baton along.
-        return Err(Error::new(
-            call,
-            Errno::ESRCH,
-            format!("context {peer} has been ended"),
-        ));
-    }
-    // One in the sandbox is nobody's to answer, whatever it says.
-    let says = rt.channel(index).filter(|c| !c.sealed);
+    // None but a trapped one is anybody's to answer, whatever it says.
+    let says = rt.channels[index].as_ref().filter(|_| rt.is_trapped(index));
     let awaits = says.map_or(0, |c| c.peer_bell.awaits());
     if awaits != 0 && awaits != rt.id {
         return Err(Error::new(

@@ -100,8 +100,10 @@ const DEPARTURE: Duration = Duration::from_millis(10);
 
 /// A context says that it was its last hand-over. It is held to that: one that
 /// does not end, as lwDiscardSwitch does at once, is ended. So whoever only says
-/// so has said it once, and has cost no more than that.
-pub(crate) fn depart(rt: &Runtime, id: u64) {
+/// so has said it once, and has cost no more than that. Nor is it waited for then:
+/// another one may be at work, whose time runs, and to return its memory takes as
+/// long as it has made it take.
+pub(crate) fn depart(rt: &mut Runtime, id: u64) {
     let Some(pid) = rt.book.as_ref().and_then(|b| b.pid(id)) else {
         return;
     };
@@ -111,22 +113,24 @@ pub(crate) fn depart(rt: &Runtime, id: u64) {
     let since = MonotonicTime::now();
     while wait_one(pid, libc::WNOHANG | libc::WNOWAIT).is_none() {
         if since.elapsed() > DEPARTURE {
-            // SAFETY: an unreaped child of ours, as in `finish`.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            while wait_one(pid, libc::WNOWAIT).is_none() && Errno::last() == Errno::EINTR {}
-            return;
+            return kill(rt, id);
         }
         std::thread::sleep(Duration::from_micros(20));
     }
 }
 
-/// Kills a context and leaves it to be collected later.
+/// Kills a context and leaves it to be collected later. From now on it is dead for
+/// everybody.
 pub(crate) fn kill(rt: &mut Runtime, id: u64) {
     if let Some(e) = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id))
         && e.pid > 0
         && !e.doomed
     {
         e.doomed = true;
+        let line = rt.channels.get(e.channel).and_then(Option::as_ref);
+        if let Some(bell) = line.and_then(|c| c.registered.as_ref()) {
+            bell.set_dead(SIGNALED | libc::SIGKILL as u32);
+        }
         // As a batch job it does not preempt the one that kills it, which goes
         // on: a process takes ten times as long as a switch to end.
         let plain = libc::sched_param { sched_priority: 0 };

@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
     let book = rt.book.as_ref();
     // A root that discarded itself is none any more.
-    let contexts = book.map_or(0, Book::count) as u64 - u64::from(rt.anchor);
+    let contexts = book.map_or(0, Book::living) as u64 - u64::from(rt.anchor);
     let known = if id == 1 {
         (!rt.anchor).then_some((0, 0, rt.root_pid))
     } else {
         let entry = book.and_then(|b| b.entries.get(&id));
-        entry.map(|e| (e.creator, e.flags, e.pid))
+        entry
+            .filter(|e| !e.doomed)
+            .map(|e| (e.creator, e.flags, e.pid))
     };
     let Some((creator, flags, pid)) = known else {
         return Facts {

@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     pub(crate) channel: usize,
     /// Descriptors on it, by holder.
     pub(crate) holders: BTreeMap<u64, u32>,
-    /// Killed by us: its death is no news.
+    /// Killed by us: dead for everybody from then on, and its death is no news.
     pub(crate) doomed: bool,
     /// Pages for the contexts that it will make, if it is trapped.
     pub(crate) slots: Option<Rc<OwnedFd>>,
@@ -44,9 +44,19 @@ impl Book {
         }
     }
 
-    /// Live contexts, the root included.
+    /// Contexts that have a process, the root included.
     pub(crate) fn count(&self) -> usize {
         self.entries.len() + 1
+    }
+
+    /// Those of them that have not been ended by us.
+    pub(crate) fn living(&self) -> usize {
+        self.count() - self.entries.values().filter(|e| e.doomed).count()
+    }
+
+    /// Whether we have killed a context, which may be about to end still.
+    pub(crate) fn is_doomed(&self, id: u64) -> bool {
+        self.entries.get(&id).is_some_and(|e| e.doomed)
     }
 
     pub(crate) fn pid(&self, id: u64) -> Option<i32> {

@@ -230,6 +230,21 @@ impl Runtime {
             })
     }
 
+    /// Whether the system calls of a channel's peer are trapped: by the book, where
+    /// there is one, else by what the peer says on its doorbell. In the strict
+    /// sandbox none is, whatever it says.
+    pub(crate) fn is_trapped(&self, index: usize) -> bool {
+        let Some(c) = self.channels.get(index).and_then(Option::as_ref) else {
+            return false;
+        };
+        let booked = |b: &Book| {
+            let flags = b.origin(c.peer).map_or(0, |(_, flags)| flags);
+            flags & lwc_sys::LWC_TRAP_SYSCALL != 0
+        };
+        let says = || c.peer_bell.is_trapped();
+        !c.sealed && self.book.as_ref().map_or_else(says, booked)
+    }
+
     /// Frees channels that are of no more use.
     pub(crate) fn sweep(&mut self) {
         for slot in &mut self.channels {
