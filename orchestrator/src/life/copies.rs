@@ -65,27 +65,22 @@ impl Contexts {
         if std::mem::replace(&mut self.settled, true) || !self.apart {
             return;
         }
-        self.end_awake(|_| false);
+        self.end_awake();
     }
 
     /// Ends the copies that do not wait, and those of which something is known to
-    /// be wrong. Whether anything was found at all; `noted` tells of a step whose
-    /// copy has noted something.
-    pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> bool {
-        let mut found = false;
+    /// be wrong.
+    fn end_awake(&mut self) {
         // One after the other: who is kept awake by the one before it comes to rest
         // when that one is no more.
         while let Some(i) = self.first_awake() {
-            found = true;
             self.end_out_of_turn(i);
         }
         for i in 0..self.steps.len() {
             if std::mem::take(&mut self.steps[i].wrong) && self.steps[i].copy.is_some() {
-                found = true;
                 self.end_out_of_turn(i);
             }
         }
-        found || self.steps.iter().any(noted)
     }
 
     /// The first step whose copy does not wait, nor comes to that.
