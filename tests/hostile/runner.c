@@ -52,8 +52,11 @@ struct bell {
 #define	HEADER	256
 /* Places on the control page. */
 #define	TURN	224
+#define	ON	232
 #define	REPLY	1024
 #define	STATUS	1168
+#define	TAKEN	1448
+#define	HANDED	1456
 
 /* futex_wake(2), by which hosts wake; and what it takes a word of 32 bits by. */
 #define	WAKE	454
@@ -63,10 +66,13 @@ struct bell {
 #define	BATON		1
 #define	LAST_BATON	2
 #define	REQUEST		4
+#define	REPLY_TO	5
 
 /* First words, as root and functions use them, and one that none is. */
 #define	INVOKE	2
+#define	LINK	5
 #define	DONE	12
+#define	FAILED	13
 #define	JUNK	99
 
 /* Of an answer that is scribbled over these stay: what the next is to do. */
@@ -90,7 +96,8 @@ static int count;
 
 static lwc_invocation *now;
 static unsigned char *control;
-static uint64_t turn;
+/* Its ticket in this request, and the next one's. */
+static uint64_t turn, onward;
 /* What it wrote to the next, whose bell is this; and its own. */
 static struct half *out;
 /* What it writes to whoever its turn came from: of the first one, the root. */
@@ -318,7 +325,7 @@ static void
 scribble(int pages)
 {
 	volatile uint64_t *header = (volatile uint64_t *)(now->output - HEADER);
-	int relay = *(volatile uint64_t *)(control + TURN) != 0;
+	int relay = turn != 0;
 
 	for (uint64_t n = 1;; n++) {
 		size_t len = now->output_capacity / (1 + n % 2);
@@ -354,15 +361,88 @@ until_read(uint32_t state, uint64_t last)
 	}
 }
 
-/* Sleeps as its host would, in code of its own, until somebody wakes it. */
+/* A word of the control page. */
+static volatile uint64_t *
+at(uintptr_t offset)
+{
+
+	return ((volatile uint64_t *)(control + offset));
+}
+
 static void
-lie_in_wait(void)
+nap(void)
+{
+	struct timespec t = { 0, 3000000 };
+
+	(void)call(SYS_nanosleep, (long)&t, 0, 0, 0);
+}
+
+/* Sleeps as its host would, but in code of its own, until somebody wakes it. */
+static void
+sleep_here(void)
 {
 
 	own->state |= 1;
 	while (call(SYS_futex, (long)&own->state, FUTEX_WAIT, own->state,
 	    0) != 0)
 		;
+	own->state++;
+}
+
+/* The half of its pair with the root, which has introduced its neighbours. */
+static struct half *
+half_to_root(void)
+{
+
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++) {
+			struct half *h = &pairs[i]->half[k];
+
+			if (h->kind == BATON && h->words[0] == LINK)
+				return (&pairs[i]->half[1 - k]);
+		}
+	/* The first one's turn came from there. */
+	return (line);
+}
+
+/* All that it could take for a ticket of this request. */
+static int
+guesses(uint64_t guess[8])
+{
+	int n = 0;
+
+	/* Where a number was, once. */
+	guess[n++] = *at(TURN);
+	guess[n++] = *at(ON);
+	guess[n++] = *at(TURN) ^ *at(ON);
+	guess[n++] = turn;
+	guess[n++] = turn ^ *at(ON);
+	guess[n++] = onward;
+	guess[n++] = 0;
+	guess[n++] = turn + 1;
+	return (n);
+}
+
+/* Answers in another's place, or hands over. */
+static void
+forge(struct half *to, uint64_t word)
+{
+	uint64_t guess[8];
+	int n = guesses(guess);
+
+	memcpy(now->output, "forged", 6);
+	*(volatile uint64_t *)(now->output - HEADER) = 6;
+	*at(REPLY) = 6;
+	for (int i = 0; i < n; i++) {
+		put(to, BATON, word, guess[i]);
+		if (word == FAILED) {
+			to->words[1] = EBUSY;
+			to->words[2] = guess[i];
+		}
+		for (int k = 0; k < nbells; k++)
+			wake(bells[k]);
+		nap();
+	}
 }
 
 /*
@@ -384,8 +464,36 @@ leave(void)
 		put(out, REQUEST, 9, 1);
 	else if (says("leave to the one before"))
 		put(line, REQUEST, 1, 1);
-	lie_in_wait();
+	sleep_here();
 	if (says("leave to the next and die"))
+		for (;;)
+			(void)call(SYS_exit_group, 0, 0, 0, 0);
+	for (;;)
+		;
+}
+
+/* What it does in the next request, when somebody wakes it. */
+static void
+lie_in_wait(void)
+{
+
+	sleep_here();
+	if (says("lie in wait and hand over")) {
+		forge(out, INVOKE);
+		for (;;)
+			sleep_here();
+	}
+	if (says("lie in wait and answer") || says("lie in wait and fail")) {
+		forge(half_to_root(), says("lie in wait and fail") ?
+		    FAILED : DONE);
+		for (;;)
+			sleep_here();
+	}
+	if (says("lie in wait and wake"))
+		for (;;)
+			for (int i = 0; i < nbells; i++)
+				wake(bells[i]);
+	if (says("lie in wait and die"))
 		for (;;)
 			(void)call(SYS_exit_group, 0, 0, 0, 0);
 	for (;;)
@@ -401,17 +509,85 @@ attack(void)
 		own->trapped = 1;
 		return;
 	}
-	if (says("leave "))
+	if (says("leave to") || says("leave an unhold") ||
+	    says("leave junk to"))
 		leave();
-	if (says("play busy")) {
-		/* It waits for an answer that nobody gives, it says. */
-		own->awaits = 7;
+	/* It says so to itself: nobody wakes it. */
+	if (says("unasked: ")) {
+		memmove(how, how + 9, sizeof(how) - 9);
+		lie_in_wait();
+	}
+	/* The root answers what it is asked, and so wakes it in the next request. */
+	if (says("asking: ")) {
+		memmove(how, how + 8, sizeof(how) - 8);
+		nap();
+		put(half_to_root(), REQUEST, 1, 1);
+		lie_in_wait();
+	}
+	/* The one before does. */
+	if (says("asking before: ")) {
+		memmove(how, how + 15, sizeof(how) - 15);
+		nap();
+		put(line, REQUEST, 1, 1);
+		lie_in_wait();
+	}
+	if (says("leave junk")) {
+		nap();
+		put(half_to_root(), BATON, JUNK, turn);
 		return;
 	}
-	if (says("last to the one before")) {
+	if (says("leave done")) {
+		nap();
+		put(half_to_root(), BATON, DONE, turn);
+		return;
+	}
+	if (says("leave last")) {
+		nap();
+		put(half_to_root(), LAST_BATON, DONE, turn);
+		return;
+	}
+	if (says("last before") || says("last to the one before")) {
+		/* To the one before it, not to the root. */
 		put(line, LAST_BATON, DONE, turn);
 		for (int i = 0; i < nbells; i++)
 			wake(bells[i]);
+		return;
+	}
+	if (says("snapshot")) {
+		int n = 0;
+
+		nap();
+		for (int i = 0; i < npairs; i++)
+			for (int k = 0; k < 2; k++) {
+				struct half *h = &pairs[i]->half[k];
+
+				if (h->kind != REPLY_TO)
+					continue;
+				put(&pairs[i]->half[1 - k], BATON, JUNK, 0);
+				n++;
+			}
+		/* So that a test does not pass for want of an attack. */
+		if (n == 0)
+			abort();
+		for (int i = 0; i < nbells; i++)
+			wake(bells[i]);
+		return;
+	}
+	if (says("play busy")) {
+		own->awaits = 7;
+		return;
+	}
+	if (says("play dead")) {
+		own->dead = 1U << 16;
+		return;
+	}
+	if (says("hide")) {
+		/* That it was its turn, and that it handed over. */
+		*at(TAKEN) = 0;
+		*at(HANDED) = 0;
+		if (says("hide and run"))
+			for (;;)
+				;
 		return;
 	}
 	if (says("scribble"))
@@ -421,48 +597,31 @@ attack(void)
 			;
 	if (says("storm"))
 		for (;;)
-			hand_over(out, next, INVOKE, turn);
+			hand_over(out, next, INVOKE, onward);
 	if (says("junk"))
 		tell_all_the_time(BATON, JUNK, turn);
 	if (says("last"))
 		tell_all_the_time(LAST_BATON, DONE, turn - 1);
 	if (says("deaf")) {
 		/* It sleeps as its host would, and answers nothing. */
-		for (;;) {
-			own->state |= 1;
-			(void)call(SYS_futex, (long)&own->state, FUTEX_WAIT,
-			    own->state, 0);
-		}
+		for (;;)
+			sleep_here();
 	}
 	if (says("again"))
-		hand_over(out, next, INVOKE, turn);
+		hand_over(out, next, INVOKE, onward);
 	if (says("number "))
-		hand_over(out, next, INVOKE, turn);
+		hand_over(out, next, INVOKE, onward);
 	if (says("others"))
-		hand_over_to_all(turn);
+		hand_over_to_all(onward);
 	if (says("late"))
 		/* The root has been told of an error. */
 		for (int i = 0; i < 1000; i++)
-			hand_over_to_all(turn);
+			hand_over_to_all(onward);
 	if (says("die")) {
 		if (says("die as current"))
 			own->received = own->gave_at + 1;
 		(void)signal(SIGSEGV, SIG_DFL);
 		*(volatile int *)NULL = 1;
-	}
-	if (says("doze")) {
-		/* As its host would, but in code of its own. */
-		own->state |= 1;
-		while (call(SYS_futex, (long)&own->state, FUTEX_WAIT,
-		    own->state, 0) != 0)
-			;
-		/* Somebody woke it: whoever's turn it is, it goes on. */
-		memcpy(now->output, "unasked", 7);
-		*(volatile uint64_t *)(now->output - HEADER) = 7;
-		hand_over(out, next, INVOKE,
-		    *(volatile uint64_t *)(control + TURN));
-		for (;;)
-			;
 	}
 }
 
@@ -478,7 +637,8 @@ at_wake(struct bell *bell)
 			struct half *h = &pairs[i]->half[k];
 
 			if (h->seq == seen[i][k] + 1 && h->kind == 1 &&
-			    h->count == 3 && h->words[1] == turn)
+			    h->count == 3 && (h->words[1] == turn ||
+			    h->words[1] == onward))
 				out = h;
 		}
 	/* So that a test does not pass for want of an attack. */
@@ -487,8 +647,24 @@ at_wake(struct bell *bell)
 	if (own == NULL)
 		abort();
 	next = bell;
+	if (says("claim")) {
+		/* It says that it hands over, and does not. */
+		out->seq--;
+		*at(HANDED) = turn;
+		if (says("claim and run"))
+			for (;;)
+				;
+		for (;;)
+			sleep_here();
+	}
+	if (says("stop")) {
+		out->seq--;
+		*at(HANDED) = 0;
+		for (;;)
+			sleep_here();
+	}
 	if (says("number "))
-		out->words[1] = turn + (uint64_t)atol(how + 7);
+		out->words[1] = onward + (uint64_t)atol(how + 7);
 	find_line();
 	if (says("junk first ")) {
 		/* The root hears of it so long before the next does. */
@@ -579,11 +755,13 @@ LWC_HANDLER(runner)
 		/* It hands over to nobody, and does that to the root. */
 		now = inv;
 		control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
-		turn = *(volatile uint64_t *)(control + TURN);
+		turn = *(volatile uint64_t *)(control + TAKEN);
 		out = NULL;
 		next = NULL;
 		find();
 		find_line();
+		if (is(inv, "never junk"))
+			tell_all_the_time(BATON, JUNK, turn);
 		if (is(inv, "never flood"))
 			tell_all_the_time(BATON, DONE, turn - 1);
 		tell_all_the_time(LAST_BATON, DONE, turn - 1);
@@ -599,7 +777,8 @@ LWC_HANDLER(runner)
 	(void)say(inv, rest == NULL ? "" : rest + 1);
 	now = inv;
 	control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
-	turn = *(volatile uint64_t *)(control + TURN);
+	turn = *at(TAKEN);
+	onward = turn ^ *at(ON);
 	out = NULL;
 	find();
 	for (int i = 0; i < npairs; i++)

@@ -4,10 +4,12 @@
 use super::attributes;
 use super::message_header::{FixedFields, MessageHeader};
 use super::text::{put_text, until_nul};
+use super::ticket::seal_of;
 use crate::printable::printable;
 use lwc::{MonotonicTime, Region};
 use std::ffi::c_char;
 use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The page, as both ends lay it out. No reference to it is ever made, because
@@ -32,6 +34,7 @@ struct FromRoot {
     timeout: u64,
     id: [u8; ID_LEN],
     turn: u64,
+    on: u64,
 }
 
 #[repr(C, align(1024))]
@@ -42,7 +45,7 @@ struct FromFunction {
     began: u64,
     error: [u8; ERROR_LEN],
     taken: u64,
-    stray: u64,
+    handed: u64,
 }
 
 #[repr(C, align(4096))]
@@ -63,29 +66,23 @@ const DEADLINE: usize = offset_of!(Page, root.deadline);
 const TIMEOUT: usize = offset_of!(Page, root.timeout);
 const ID: usize = offset_of!(Page, root.id);
 const TURN: usize = offset_of!(Page, root.turn);
+const ON: usize = offset_of!(Page, root.on);
 const REPLY: usize = offset_of!(Page, function.reply);
 const STATUS: usize = offset_of!(Page, function.status);
 const LOG_USED: usize = offset_of!(Page, function.log_used);
 const BEGAN: usize = offset_of!(Page, function.began);
 const ERROR: usize = offset_of!(Page, function.error);
 const TAKEN: usize = offset_of!(Page, function.taken);
-const STRAY: usize = offset_of!(Page, function.stray);
+const HANDED: usize = offset_of!(Page, function.handed);
 const REQUEST_ATTRIBUTES: usize = offset_of!(Page, seldom.request_attributes);
 const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
 const LOG: usize = offset_of!(Page, seldom.log);
 
 // The hostile functions of the tests write at these.
-const _: () = assert!(TURN == 224 && REPLY == 1024 && STATUS == 1168);
+const _: () = assert!(TURN == 224 && ON == 232 && REPLY == 1024 && STATUS == 1168);
+const _: () = assert!(TAKEN == 1448 && HANDED == 1456 && TURN.is_multiple_of(8));
 const _: () = assert!(REQUEST_ATTRIBUTES == 4096 && LOG + LOG_LEN == LEN);
 const _: () = assert!(size_of::<Page>() == LEN);
-
-/// A hand-over that was not for this turn: from whom, as bits of a note.
-pub(super) mod stray {
-    /// The function before, or nobody that can be named.
-    pub(in super::super) const BEFORE: u64 = 1;
-    /// The function after.
-    pub(in super::super) const AFTER: u64 = 2;
-}
 
 /// A control page.
 #[derive(Debug)]
@@ -131,47 +128,58 @@ impl Control {
         put_text(&self.0, ID, ID_LEN, id.as_bytes());
     }
 
-    /// Root: the number of the request for which the function may take over, from
-    /// the one before it; 0: none. No number comes twice.
+    /// What the root and the function's context both change, each in one step.
     #[inline]
-    pub(crate) fn put_turn(&self, number: u64) {
-        self.put_u64(TURN, number);
+    fn turn(&self) -> &AtomicU64 {
+        // SAFETY: inside the region, which is mapped as long as `self` lives, and
+        // aligned, as asserted above. In this program it is accessed in this way
+        // alone while functions run.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(TURN).cast()) }
     }
 
-    /// Function: the same.
+    /// Root: the function may take over once, with this ticket, and gets the next
+    /// one's by it.
     #[inline]
-    pub(crate) fn turn(&self) -> u64 {
-        self.u64(TURN)
+    pub(crate) fn put_turn(&self, ticket: u64, next: Option<u64>) {
+        self.put_u64(ON, next.map_or(0, |next| ticket ^ next));
+        self.turn().store(seal_of(ticket), Ordering::SeqCst);
     }
 
-    /// Function: it has taken over for this request.
+    /// Root: it may not any more. Whether it had done nothing yet.
     #[inline]
-    pub(crate) fn put_taken(&self, number: u64) {
-        self.put_u64(TAKEN, number);
+    pub(crate) fn withdraw(&self) -> bool {
+        self.turn().swap(0, Ordering::SeqCst) != 0
     }
 
-    /// Root: the same, in the function's own words.
-    pub(crate) fn taken(&self) -> u64 {
-        self.u64(TAKEN)
-    }
-
-    /// Function: a hand-over came from a context that should not have made it.
-    #[cold]
-    pub(crate) fn put_stray(&self, from: u64) {
-        self.put_u64(STRAY, self.u64(STRAY) | from);
-    }
-
-    /// Root: whether the function says so.
+    /// Function: takes over with a ticket, and says so, if that is the one. Not a
+    /// second time, nor once the root has changed its mind.
     #[inline]
-    pub(crate) fn has_stray(&self) -> bool {
-        self.u64(STRAY) != 0
+    pub(crate) fn take_turn(&self, ticket: u64) -> bool {
+        let seal = self.turn().load(Ordering::SeqCst);
+        if seal == 0 || seal_of(ticket) != seal {
+            return false;
+        }
+        self.put_u64(TAKEN, ticket);
+        let order = Ordering::SeqCst;
+        self.turn().compare_exchange(seal, 0, order, order).is_ok()
     }
 
-    /// Root: from whom, in the function's own words, and from nobody afterwards.
-    pub(crate) fn take_stray(&self) -> u64 {
-        let noted = self.u64(STRAY);
-        self.put_u64(STRAY, 0);
-        noted
+    /// Root: whether its turn has come: it shows the ticket.
+    pub(crate) fn has_taken(&self, ticket: u64) -> bool {
+        self.u64(TAKEN) == ticket
+    }
+
+    /// Function: it hands over now. The ticket of the next one.
+    #[inline]
+    pub(crate) fn hand_over(&self, ticket: u64) -> u64 {
+        self.put_u64(HANDED, ticket);
+        ticket ^ self.u64(ON)
+    }
+
+    /// Root: whether it says that it has handed over, for which it has to have had
+    /// the turn.
+    pub(crate) fn has_handed_over(&self, ticket: u64) -> bool {
+        self.u64(HANDED) == ticket
     }
 
     /// Root: from now on the function's context takes its own time.
@@ -329,17 +337,26 @@ mod tests {
     }
 
     #[test]
-    fn turns_and_strays_have_places_of_their_own() {
+    fn a_turn_is_taken_once_with_its_ticket_or_withdrawn() {
         let c = Control::new().unwrap();
         c.put_invocation(&"i".repeat(200), 7);
-        c.put_turn(u64::MAX);
         c.put_status(1, &[b'e'; 999]);
-        c.put_taken(u64::MAX);
-        c.put_stray(stray::BEFORE);
-        c.put_stray(stray::AFTER);
-        assert_eq!((c.turn(), c.taken()), (u64::MAX, u64::MAX));
-        assert_eq!(c.take_stray(), stray::BEFORE | stray::AFTER);
-        assert_eq!(c.take_stray(), 0);
+        // No ticket, no turn.
+        assert!(!c.take_turn(0) && !c.take_turn(5) && !c.withdraw());
+        c.put_turn(5, Some(9));
+        assert!(![0, 4, 6, 9, seal_of(5)].iter().any(|&t| c.take_turn(t)));
+        assert!(!c.has_taken(5));
+        assert!(c.take_turn(5) && c.has_taken(5) && !c.has_handed_over(5));
+        assert!(!c.take_turn(5), "once");
+        assert!(!c.withdraw(), "it is taken");
+        assert_eq!(c.hand_over(5), 9);
+        assert!(c.has_handed_over(5));
+        c.put_turn(11, None);
+        assert!(c.withdraw() && !c.take_turn(11));
+        // What is there of a turn tells nobody a ticket.
+        c.put_turn(11, None);
+        assert!(![TURN, ON].map(|at| c.u64(at)).contains(&11));
+        // Nothing is in another's place.
         assert_eq!((c.status(), c.error().len()), (1, ERROR_LEN - 1));
         // SAFETY: a text that ends in a NUL, as just put.
         let id = unsafe { std::ffi::CStr::from_ptr(c.id()) };

@@ -68,14 +68,13 @@ impl Contexts {
         if std::mem::replace(&mut self.settled, true) || !self.apart {
             return;
         }
-        self.end_awake(|_| false);
+        self.end_awake();
     }
 
     /// Ends the copies that do not wait, and those of which something is known to
-    /// be wrong. Whether anything was found at all; `noted` tells of a step whose
-    /// copy has noted something.
-    pub(super) fn end_awake(&mut self, noted: impl Fn(&Step) -> bool) -> bool {
-        let (mut found, begun) = (false, MonotonicTime::now());
+    /// be wrong.
+    fn end_awake(&mut self) {
+        let begun = MonotonicTime::now();
         loop {
             let awake = self.not_parked(begun);
             // One after the other: who is kept awake by the one before it comes to
@@ -90,16 +89,13 @@ impl Contexts {
             if ends.is_empty() {
                 break;
             }
-            found = true;
             ends.into_iter().for_each(|i| self.end_out_of_turn(i));
         }
         for i in 0..self.steps.len() {
             if std::mem::take(&mut self.steps[i].wrong) && self.steps[i].copy.is_some() {
-                found = true;
                 self.end_out_of_turn(i);
             }
         }
-        found || self.steps.iter().any(noted)
     }
 
     /// The steps whose copies do not wait, nor come to that, where they may have been

@@ -3,13 +3,12 @@
 //! The root or the function before it switches to it,
 //! and the control goes on to the function after it or back to the root.
 //!
-//! From the function before it takes over once in a request, and only in the one
-//! whose number its root has put on its control page. Anything else from there,
-//! and whatever comes from others, is a stray: where contexts are processes the
-//! copy notes it on that page and waits on, as if nothing had been.
+//! Where functions hand over to each other it takes over once in a request, from the
+//! function before it or the root, and only with the ticket that its root has put
+//! the seal of on its control page (`relay.rs`). Anything else is a stray: where
+//! contexts are processes the copy waits on, as if nothing had been.
 
 use super::attributes::Attributes;
-use super::control::stray;
 use super::host::{CALLS, HostState};
 use super::snapshot::{Loaded, Parts, bytes, word};
 use super::{Probes, probe};
@@ -118,8 +117,8 @@ struct Serving<'a> {
     /// them the root does all.
     before: Option<Context>,
     after: Option<Context>,
-    /// The last request in which the one before handed over.
-    taken: u64,
+    /// The ticket with which it took over last.
+    ticket: u64,
     buffers: Buffers,
 }
 
@@ -132,7 +131,7 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         handler: loaded.handler,
         before: None,
         after: None,
-        taken: 0,
+        ticket: 0,
         buffers: Buffers::new(parts, loaded.kept.take()),
     };
     touch_first_pages(parts, loaded);
@@ -151,13 +150,13 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         next = match (event, next) {
             (Ok(Event::Switched { from, args }), _) if from == Some(root) => copy.answer(&args),
             (Ok(Event::Switched { from, args }), _) => copy.take_over(from, &args),
-            (Ok(_), _) => copy.stray(stray::BEFORE),
+            (Ok(_), _) => copy.stray(),
             // There is no way back any more, as after a function closed it on
             // the kernel backend; or nothing can be waited for.
             (Err(_), Next::Wait) => std::process::abort(),
             (Err(_), Next::Switch(to, _)) if to == root => std::process::abort(),
-            (Err(e), Next::Switch(_, words)) => {
-                copy.tell_root([word::FAILED, e.errno().raw() as u64, words[1]])
+            (Err(e), Next::Switch(..)) => {
+                copy.tell_root([word::FAILED, e.errno().raw() as u64, copy.ticket])
             }
         };
     }
@@ -194,28 +193,20 @@ impl Serving<'_> {
 
     /// Somebody other than the root has switched here.
     fn take_over(&mut self, from: Option<Handle>, args: &[u64]) -> Next {
-        let is = |c: &Option<Context>| c.as_ref().is_some_and(|c| from == Some(c.handle()));
-        if !is(&self.before) {
-            let after = is(&self.after);
-            return self.stray(if after { stray::AFTER } else { stray::BEFORE });
+        let before = self.before.as_ref().map(Context::handle);
+        match args {
+            [word::INVOKE, _, 0] if from.is_some() && from == before => self.answer(args),
+            _ => self.stray(),
         }
-        // Read once: the root can take the number back at any moment.
-        let turn = self.parts.control.turn();
-        if turn == 0 || turn == self.taken || *args != [word::INVOKE, turn, 0] {
-            return self.stray(stray::BEFORE);
-        }
-        self.taken = turn;
-        self.answer(args)
     }
 
     /// Nothing has happened. In one process the control has come all the same,
     /// and the root is told.
     #[cold]
-    fn stray(&self, from: u64) -> Next {
+    fn stray(&self) -> Next {
         if !self.parts.apart {
             return self.tell_root([word::UNEXPECTED, 0, 0]);
         }
-        self.parts.control.put_stray(from);
         Next::Wait
     }
 
@@ -225,14 +216,19 @@ impl Serving<'_> {
     fn answer(&mut self, asked: &[u64]) -> Next {
         let words = match asked.first() {
             Some(&word::INVOKE) => {
-                let number = asked.get(1).copied().unwrap_or(0);
-                self.parts.control.put_taken(number);
+                let ticket = asked.get(1).copied().unwrap_or(0);
+                let control = self.parts.control;
+                if self.parts.relay && !control.take_turn(ticket) {
+                    return self.stray();
+                }
+                self.ticket = ticket;
                 match (self.invoke(self.handler), &self.after) {
                     (Some(true), Some(after)) => {
-                        return Next::Switch(after.handle(), [word::INVOKE, number, 0]);
+                        let next = control.hand_over(ticket);
+                        return Next::Switch(after.handle(), [word::INVOKE, next, 0]);
                     }
-                    (Some(_), _) => [word::DONE, number, 0],
-                    (None, _) => [word::FAILED, libc::EBADMSG as u64, number],
+                    (Some(_), _) => [word::DONE, ticket, 0],
+                    (None, _) => [word::FAILED, libc::EBADMSG as u64, ticket],
                 }
             }
             Some(&word::WARM_UP) => {
@@ -396,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hand_over_is_taken_for_one_number_from_one_context() {
+    fn one_hand_over_is_taken_with_one_ticket_from_one_context() {
         with_parts(false, true, |parts| {
             let state = HostState::new(parts);
             let [root, before, after, other] = [3, 4, 5, 6].map(|fd| {
@@ -410,41 +406,43 @@ mod tests {
                 handler: counting,
                 before: Some(Context::own(before)),
                 after: Some(Context::own(after)),
-                taken: 0,
+                ticket: 0,
                 buffers: Buffers::new(parts, Vec::new()),
             };
             let control = parts.control;
-            let words = |number| [word::INVOKE, number, 0];
-            let on = |number| Next::Switch(after, words(number));
-            // Before there is a turn, and with no number at all.
+            let words = |ticket| [word::INVOKE, ticket, 0];
+            let on = |ticket| Next::Switch(after, words(ticket));
+            // Before there is a turn, and with no ticket at all.
             assert_eq!(copy.take_over(Some(before), &words(0)), Next::Wait);
-            assert_eq!(control.take_stray(), stray::BEFORE);
-            control.put_turn(7);
-            for (from, words, noted) in [
-                (Some(other), &words(7)[..], stray::BEFORE),
-                (None, &words(7), stray::BEFORE),
-                (Some(after), &words(7), stray::AFTER),
-                (Some(before), &words(6), stray::BEFORE),
-                (Some(before), &words(8), stray::BEFORE),
-                (Some(before), &[], stray::BEFORE),
-                (Some(before), &[word::INVOKE, 7], stray::BEFORE),
-                (Some(before), &[word::WARM_UP, 7, 0], stray::BEFORE),
-                (Some(before), &[word::LINK, 7, 0], stray::BEFORE),
+            control.put_turn(7, Some(70));
+            for (from, words) in [
+                (Some(other), &words(7)[..]),
+                (None, &words(7)),
+                (Some(after), &words(7)),
+                (Some(before), &words(6)),
+                (Some(before), &words(70)),
+                (Some(before), &[]),
+                (Some(before), &[word::INVOKE, 7]),
+                (Some(before), &[word::INVOKE, 7, 1]),
+                (Some(before), &[word::WARM_UP, 7, 0]),
+                (Some(before), &[word::LINK, 7, 0]),
             ] {
                 assert_eq!(copy.take_over(from, words), Next::Wait, "{words:?}");
-                assert_eq!(control.take_stray(), noted, "{words:?}");
-                assert_eq!(control.taken(), 0);
+                assert!(!control.has_taken(7));
             }
-            assert_eq!(copy.take_over(Some(before), &words(7)), on(7));
-            assert_eq!((control.taken(), control.take_stray()), (7, 0));
-            // A second one, and a late one.
+            assert_eq!(copy.take_over(Some(before), &words(7)), on(70));
+            assert!(control.has_taken(7) && control.has_handed_over(7));
+            // A second one, from the root as well, and a late one.
             assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
-            control.put_turn(0);
-            assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
-            control.put_turn(8);
-            assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
-            assert_eq!(control.take_stray(), stray::BEFORE);
-            assert_eq!(copy.take_over(Some(before), &words(8)), on(8));
+            assert_eq!(copy.answer(&words(7)), Next::Wait);
+            control.put_turn(8, Some(80));
+            control.withdraw();
+            assert_eq!(copy.take_over(Some(before), &words(8)), Next::Wait);
+            control.put_turn(9, Some(90));
+            assert_eq!(copy.take_over(Some(before), &words(8)), Next::Wait);
+            // The root hands over in the place of the one before.
+            assert_eq!(copy.answer(&words(9)), on(90));
+            assert_eq!(copy.take_over(Some(before), &words(9)), Next::Wait);
         });
     }
 

@@ -43,6 +43,7 @@ pub(crate) mod snapshot;
 mod start;
 mod syscalls;
 mod text;
+mod ticket;
 pub(crate) mod untraced;
 
 pub use attributes::{AttributeError, Attributes};

@@ -14,47 +14,68 @@
 //!
 //! # Turns
 //! In one process a context runs only when somebody switches to it. Where
-//! contexts are processes a hostile function goes on running when it likes, and
-//! whom it can name it can hand over to again. So each request has a number. Before
-//! it the root has verified, by the kernel's word and for one moment, that every
-//! copy of the chain waits ([`Contexts::settle_relay`]); then it writes the number into
-//! each function's control page, which nobody else has. A hand-over carries it. A
-//! function takes over once for one number, from the function before it alone; it
-//! knows that one by the page that the two have been given, not by what is said.
-//! Everything else is a stray: it is noted on the control page, for the root to
-//! read afterwards, and the function waits on (`invocation.rs`). Who is the liar then,
-//! the one that notes or the one that is noted, the root cannot know, unless it
-//! finds one of them running. So both ends of that edge are replaced, and the
-//! request is served or fails by its answer alone.
+//! contexts are processes a hostile function goes on running when it likes, it may be
+//! woken by anybody whose doorbell it has or who answers it, and whom it can name it
+//! can hand over to again. So to be awake gives nobody a say. What does is a *ticket*
+//! (`ticket.rs`): each step has one in each request, a number that the root alone
+//! knows. On each function's control page, which nobody else has, the root writes the
+//! *seal* of its ticket, by which it recognises the ticket and cannot tell it
+//! before, and the difference to the ticket of the one after it. To hand over is to
+//! say the next one's ticket; the first one's is said by the root. So
+//!
+//! 1. whoever has its ticket got it from the one before, which had its own, and so on
+//!    from the root: its turn has come, whoever is awake, whoever lies, and whoever
+//!    works together (an innocent between two hostile ones has the difference that
+//!    these would need on its own page alone);
+//! 2. an innocent function takes over once in a request, when its turn has come;
+//! 3. the root takes an answer or a failure with its author's ticket alone.
+//!
+//! Anything else that comes to a function is a stray: it waits on, as if nothing had
+//! been (`invocation.rs`), and nobody needs to be told. Whether the one that tells of
+//! a stray lies or the other one nobody could know, and it harms nobody.
+//!
+//! Before a request the root has verified, by the kernel's word and for one moment,
+//! that every copy of the chain waits ([`Contexts::settle_relay`]). Then what one may
+//! have left for others is read in a request of somebody else's; it has no ticket
+//! of that.
 //!
 //! # Who is at work
 //! When it takes long the root must know who is at work, whose time it is that
 //! runs out. In one process the kernel says so ([`State::Preempted`]). Where contexts
-//! are processes it is found like this. All copies were parked at one moment
-//! before the request. From then on
+//! are processes each tells on its control page: that it has taken over, by its
+//! ticket, and, before it hands over, that it does so. The root reads no other word
+//! about a function than its own, and none that it could say before its turn:
 //!
-//! 1. a parked one is woken by the root, its snapshot or its neighbours alone:
-//!    nobody else has its doorbell, and it has no timer and gets no signal;
-//! 2. the root wakes step 0, snapshots wake nobody by themselves, and an honest
-//!    function wakes the one after it, when its own work is done.
+//! * the last one that shows its ticket is at work, or the one after it, if it says
+//!   that it has handed over ([`Turn::reached`]). Once the root has seen that the turn
+//!   is so far it does not go back. One that says so too early, or not at all, or
+//!   hides its ticket, keeps the time and the blame for itself:
+//! * by the kernel's word, about all at one moment, others that run and do not come
+//!   to rest run out of turn, above the one at work and below. They are ended there
+//!   and then. Who runs on below has said that it handed over;
+//! * if nobody runs and nobody has said anything to the root, then the one at work
+//!   has stopped. If it has shown its ticket it is hostile. If it has not, then it
+//!   hides it, or the one before did not say it: so the root itself says the ticket
+//!   ([`Contexts::hand_over_to`]). An innocent one takes it and goes on with
+//!   what the one before has left for it. One that has stopped then is hostile. The
+//!   same if one says that it cannot hand over to the one after it: the root does
+//!   so, and if it cannot either it knows the reason.
 //!
-//! So while an honest function i is at work nobody above it is awake: i + 1 could
-//! be woken by i, which does not, or by i + 2, which sleeps as well, and so on. Of
-//! those that are awake the one with the highest step is at work, then. Those below
-//! have handed over: the ones that are awake run out of turn, and are ended there
-//! and then. (Where all above i are awake because i is hostile and wakes them, i is
-//! below them and is ended.) All are asked about at one moment, or a hand-over in
-//! between would make it look as if nobody were at work.
+//! One failure is an edge's: that a function finds a length or attributes left for it
+//! that no honest one leaves. The root cannot read what is between functions, so both
+//! ends are named and replaced.
 //!
-//! A switch to the root counts as the chain's if nobody above its author is awake.
-//! If somebody is, the author has handed over already, and what it says is a stray.
+//! What others say meanwhile is nothing for this request. One that says to the root
+//! what no honest copy says is replaced afterwards; so is one whose snapshot was
+//! switched to, for nobody else than a copy has its descriptor. That one has ended, by
+//! its snapshot's word, counts when the turn is there.
 //!
 //! An author can hand over at the moment that the root looks, or a moment after.
-//! So before a request ends at a function, for what it says or for its time, the
-//! number is taken from the one after it, and then the root looks: if somebody
-//! above is awake it was handed over to in time and the request goes on there; if
-//! nobody is, nobody works any more ([`Contexts::ends_at`]). Innocents are never
-//! left at work for a request that is over.
+//! So before a request ends at a function, for what it says or for its time, the turn
+//! is taken from the one after it. That word is changed in one step by either, so
+//! that the next one has taken over before, shows its ticket, and the request goes on
+//! there; or it never will ([`Contexts::went_on`]). Innocents are never left at work
+//! for a request that is over.
 //!
 //! # Time
 //! What the root is told of time is each function's own: when it began. So it looks
@@ -63,9 +84,9 @@
 //! lies about when it began gains that shortest timeout.
 
 use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step, next_before};
-use super::control::stray;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
+use super::ticket::Tickets;
 use lwc::{Errno, Event, Handle, MonotonicTime, State};
 use std::time::Duration;
 
@@ -77,11 +98,20 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// What is there is taken, and nothing is waited for.
 const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
 
+/// When the root looks again at one that it has handed over to in the place of
+/// another, at the latest.
+const NUDGE: Duration = Duration::from_millis(50);
+
+const DISCARDED: &str = "it discarded itself";
+
 /// What a chain has of its hand-overs.
 #[derive(Debug, Default)]
 pub(super) struct Relay {
-    /// The number of the last request.
-    turn: u64,
+    /// Where tickets come from, from the first request on: all contexts have been
+    /// made of this process by then.
+    source: Option<Tickets>,
+    /// Those of the last request, one for each step.
+    tickets: Vec<u64>,
     /// When the last invocation was.
     times: Option<RelayTimes>,
     /// How long the making of each copy took for it, if any had to be made.
@@ -98,7 +128,32 @@ struct RelayTimes {
     steps: usize,
 }
 
-/// Who is at work, as the kernel has it.
+/// How far a request is.
+struct Turn<'a> {
+    tickets: &'a [u64],
+    /// How far it was when the root last looked.
+    seen: usize,
+    /// The root has handed over to this step itself.
+    by_root: Option<usize>,
+}
+
+impl Turn<'_> {
+    /// The step at which the request is: it has taken over, or was handed over to.
+    fn reached(&mut self, steps: &[Step]) -> usize {
+        let above = (self.seen..steps.len()).rev();
+        let shown = above.filter_map(|i| {
+            let (control, ticket) = (&steps[i].control, self.tickets[i]);
+            // In this order: it says that it takes over before it hands over.
+            let handed = i + 1 < steps.len() && control.has_handed_over(ticket);
+            let at = handed.then_some(i + 1);
+            at.or_else(|| control.has_taken(ticket).then_some(i))
+        });
+        self.seen = shown.max().unwrap_or(self.seen);
+        self.seen
+    }
+}
+
+/// Who is at work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AtWork {
     Copy(usize),
@@ -112,6 +167,14 @@ impl AtWork {
             Self::Copy(i) | Self::Snapshot(i) => i,
         }
     }
+}
+
+/// What a switch to the root means for a request.
+enum Heard {
+    Nothing,
+    /// The one at work cannot hand over to this step, as it says.
+    CannotHandOver(usize),
+    Failure((usize, Cause)),
 }
 
 /// The ends of everybody's time in one invocation.
@@ -150,16 +213,23 @@ impl Relay {
                 return Err((0, Cause::Deadline));
             }
             contexts.settled = false;
-            self.turn += 1;
-            for step in &contexts.steps {
+            self.draw(last + 1);
+            let next = self.tickets[1..].iter().copied().map(Some);
+            let tickets = self.tickets.iter().zip(next.chain([None]));
+            for (step, (&ticket, next)) in contexts.steps.iter().zip(tickets) {
                 let due = due.map_or(u64::MAX, MonotonicTime::nanos);
                 step.control.put_invocation(id, due);
-                step.control.put_turn(self.turn);
+                step.control.put_turn(ticket, next);
             }
             contexts.put_request(0, len, meta);
             (1..=last).for_each(|i| contexts.log_invoke(i));
             contexts.counts.switches += 1;
-            contexts.run_through(self.turn, left, due)
+            let turn = Turn {
+                tickets: &self.tickets,
+                seen: 0,
+                by_root: None,
+            };
+            contexts.run_through(turn, left, due)
         });
         if result.is_err() {
             contexts.withdraw();
@@ -177,6 +247,13 @@ impl Relay {
         result
             .and_then(|()| contexts.take_reply(last).map_err(|cause| (last, cause)))
             .map_err(|(i, cause)| contexts.failed(i, cause, id))
+    }
+
+    /// A ticket for each step.
+    fn draw(&mut self, steps: usize) {
+        let source = self.source.get_or_insert_with(Tickets::new);
+        self.tickets.clear();
+        self.tickets.extend((0..steps).map(|_| source.draw()));
     }
 
     /// Times of the last invocation's hops, from what the functions say.
@@ -210,22 +287,12 @@ impl Relay {
 }
 
 impl Contexts {
-    /// As [`settle`](Self::settle), where copies note what was handed over to
-    /// them out of turn: both ends of each such edge are replaced.
+    /// As [`settle`](Self::settle), and nobody takes over from now on.
     pub(super) fn settle_relay(&mut self) {
-        self.settle_and(Self::end_strays);
-    }
-
-    /// The same, with what becomes of the strays that copies have noted. Those
-    /// that run have been ended before.
-    fn settle_and(&mut self, strays: impl FnOnce(&mut Self)) {
-        if std::mem::replace(&mut self.settled, true) || !self.apart {
-            return;
+        if !self.settled {
+            self.withdraw();
         }
-        self.withdraw();
-        if self.end_awake(|s| s.control.has_stray()) {
-            strays(self);
-        }
+        self.settle();
     }
 
     /// Introduces the copies to their neighbours, if these are not the ones
@@ -241,13 +308,8 @@ impl Contexts {
             self.retire_all();
             self.link_all()
         })?;
-        // Those that have just answered are on their way to sleep. What they
-        // noted is of neighbours that are no more: no request has been since.
-        self.settle_and(|chain| {
-            for step in &chain.steps {
-                step.control.take_stray();
-            }
-        });
+        // Those that have just answered are on their way to sleep.
+        self.settle_relay();
         Ok(())
     }
 
@@ -317,34 +379,7 @@ impl Contexts {
     /// From now on nobody takes over.
     fn withdraw(&self) {
         for step in &self.steps {
-            step.control.put_turn(0);
-        }
-    }
-
-    /// Ends both ends of each edge where a stray was noted, unless one of them
-    /// is no more: for what the kernel says of it, or for how the request ended.
-    fn end_strays(&mut self) {
-        let ended: Vec<bool> = self.steps.iter().map(|s| s.copy.is_none()).collect();
-        for i in 0..self.steps.len() {
-            let noted = self.steps[i].control.take_stray();
-            if noted == 0 {
-                continue;
-            }
-            let before = (noted & stray::BEFORE != 0).then(|| i.checked_sub(1));
-            let after = (noted & stray::AFTER != 0).then_some(i + 1);
-            let edge: Vec<usize> = [Some(i), before.flatten(), after]
-                .into_iter()
-                .flatten()
-                .filter(|&j| j < self.steps.len())
-                .collect();
-            if !edge.iter().any(|&j| ended[j]) {
-                log::warn!(
-                    "chain {:?}: steps {:?} handed over out of turn, or say so; they are replaced",
-                    self.chain.name,
-                    edge.iter().map(|j| j + 1).collect::<Vec<_>>()
-                );
-                edge.into_iter().for_each(|j| self.retire(j));
-            }
+            step.control.withdraw();
         }
     }
 
@@ -365,7 +400,7 @@ impl Contexts {
     /// one is not.
     fn run_through(
         &mut self,
-        turn: u64,
+        mut turn: Turn<'_>,
         begun: MonotonicTime,
         due: Option<MonotonicTime>,
     ) -> Result<(), (usize, Cause)> {
@@ -375,8 +410,8 @@ impl Contexts {
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
-        let done = [word::DONE, turn, 0];
-        let mut event = Some(first.switch_until(&[word::INVOKE, turn, 0], until));
+        let done = [word::DONE, turn.tickets[last], 0];
+        let mut event = Some(first.switch_until(&[word::INVOKE, turn.tickets[0], 0], until));
         let mut watch = TimeLimits {
             every,
             looked: begun,
@@ -390,17 +425,11 @@ impl Contexts {
                 Some(Ok(Event::Ended(_))) => return Err(self.discarded()),
                 Some(Ok(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Some(Err(e)) if e.errno() != Errno::ETIMEDOUT => {
-                    return Err((0, Cause::Backend(e)));
+                    return Err((0, self.cannot_switch(0, e)));
                 }
                 // It is late.
                 None | Some(Err(_)) => {
-                    event = match self.look_in(turn, &mut watch, due) {
-                        Ok(next) => Some(next),
-                        Err(failure) if self.apart => {
-                            return self.last_word(turn, failure, &done);
-                        }
-                        Err(failure) => return Err(failure),
-                    };
+                    event = Some(self.look_in(&mut turn, &mut watch, due)?);
                     continue;
                 }
             };
@@ -408,15 +437,13 @@ impl Contexts {
             if who == Some(AtWork::Copy(last)) && *args == done {
                 return Ok(());
             }
-            if self.apart && !self.counts_now(turn, who, from, &args) {
-                event = next_before(watch.until);
-                continue;
+            if !self.apart {
+                return Err(self.stopped(who, from, &args));
             }
-            let failure = self.stopped(who, from, &args);
-            return if self.apart {
-                self.last_word(turn, failure, &done)
-            } else {
-                Err(failure)
+            event = match self.hear(&mut turn, who, from, &args) {
+                Heard::Nothing => next_before(watch.until),
+                Heard::CannotHandOver(to) => Some(self.hand_over_to(to, &mut turn, watch.until)?),
+                Heard::Failure(failure) => return Err(failure),
             };
         }
     }
@@ -439,95 +466,117 @@ impl Contexts {
         }
     }
 
-    /// Where contexts are processes more than one may have switched here before
-    /// the root has looked. Who is further on in the chain was handed over to by
-    /// those before, and what these say is nothing.
-    fn last_word(
-        &mut self,
-        turn: u64,
-        mut failure: (usize, Cause),
-        done: &[u64],
-    ) -> Result<(), (usize, Cause)> {
-        let last = AtWork::Copy(self.steps.len() - 1);
-        for _ in 0..2 * self.steps.len() {
-            let Ok(Event::Switched { from, args }) = lwc::await_switch(AT_ONCE) else {
-                break;
-            };
-            let who = from.and_then(|from| self.find(|h| h == from));
-            if who == Some(last) && *args == *done {
-                self.steps[failure.0].wrong = true;
-                return Ok(());
-            }
-            let further = who.is_some_and(|who| who.step() > failure.0);
-            if self.counts_now(turn, who, from, &args) && further {
-                self.steps[failure.0].wrong = true;
-                failure = self.stopped(who, from, &args);
-            }
-        }
-        Err(failure)
-    }
-
     /// Who is no more without its snapshot's having told of it.
     fn discarded(&self) -> (usize, Cause) {
         let i = self.in_state(State::Dead).map_or(0, AtWork::step);
-        (i, Cause::Misbehaved("it discarded itself".into()))
+        (i, Cause::Misbehaved(DISCARDED.into()))
     }
 
-    /// Whether a switch to the root has to do with this request. Where contexts
-    /// are processes one that has had its turn, or has none yet, can switch as
-    /// well, and what it says may have waited here for long.
-    fn counts_now(
+    /// What a switch to the root means for this request, where contexts are
+    /// processes: anybody can switch here at any time, and what it says may have
+    /// waited here for long.
+    fn hear(
         &mut self,
-        turn: u64,
+        turn: &mut Turn<'_>,
         who: Option<AtWork>,
         from: Option<Handle>,
         args: &[u64],
-    ) -> bool {
-        if who.is_none() && from.is_some() {
-            self.end_unexpected(from);
-            return false;
-        }
-        // Or it discarded itself, or one of another chain did.
-        let Some(worker) = who.or_else(|| self.in_state(State::Dead)) else {
-            return false;
-        };
-        let i = worker.step();
-        match (worker, args) {
-            // Honest, perhaps: the root had given up that request before.
-            (AtWork::Copy(_), [word::DONE, number, _] | [word::FAILED, _, number])
-                if from.is_some() && *number != turn =>
-            {
-                return false;
+    ) -> Heard {
+        let reached = turn.reached(&self.steps);
+        let i = match who {
+            Some(AtWork::Copy(i)) => i,
+            Some(AtWork::Snapshot(i)) => return self.hear_snapshot(turn, i, args),
+            // Somebody, perhaps of another chain, says that it is no more.
+            None if from.is_none() => return self.hear_of_an_end(turn),
+            None => {
+                self.end_unexpected(from);
+                return Heard::Nothing;
             }
-            (AtWork::Snapshot(_), _) if self.is_old_news(i, args) => return false,
-            _ => {}
+        };
+        let said = match args {
+            [word::DONE, said, _] | [word::FAILED, _, said] => *said,
+            _ if self.is_dead(i) => return self.hear_of_an_end(turn),
+            _ if i == reached && !self.went_on(turn, i) => {
+                return Heard::Failure(self.stopped_at(i, args));
+            }
+            _ => {
+                self.steps[i].wrong = true;
+                return Heard::Nothing;
+            }
+        };
+        if said != turn.tickets[i] {
+            // Of a request before, or made up.
+            return self.hear_of_an_end(turn);
         }
-        if self.ends_at(i) {
-            return true;
+        let next = self.steps.get(i + 1).map(|next| &next.control);
+        match args {
+            [word::FAILED, errno, _]
+                if *errno != libc::EBADMSG as u64
+                    && next.is_some_and(|next| !next.has_taken(turn.tickets[i + 1])) =>
+            {
+                // Whoever says it again does not have the root do it again.
+                if reached > i + 1 || turn.by_root == Some(i + 1) {
+                    return Heard::Nothing;
+                }
+                Heard::CannotHandOver(i + 1)
+            }
+            _ if self.went_on(turn, i) => {
+                // It has handed over as well.
+                self.steps[i].wrong = true;
+                Heard::Nothing
+            }
+            _ => Heard::Failure(self.stopped_at(i, args)),
         }
-        // It has handed over. If it has ended that is found out, too.
-        self.steps[i].wrong = true;
-        false
     }
 
-    /// Whether nobody above a step works, nor will in this request, which is to end
-    /// at that step: from here on the next one does not take over. (Who was handed
-    /// over to before is awake, or waits again and has handed over as well.)
-    fn ends_at(&self, i: usize) -> bool {
-        if let Some(next) = self.steps.get(i + 1) {
-            next.control.put_turn(0);
+    /// The same of what a snapshot says.
+    fn hear_snapshot(&mut self, turn: &mut Turn<'_>, i: usize, args: &[u64]) -> Heard {
+        match args.first() {
+            // Where the turn is not this is found out once it is, or when all is over.
+            Some(&word::ENDED)
+                if i == turn.reached(&self.steps)
+                    && !self.is_old_news(i, args)
+                    && !self.went_on(turn, i) =>
+            {
+                Heard::Failure((i, Cause::of_snapshot(args)))
+            }
+            Some(&word::UNEXPECTED) => {
+                // Nobody but its copy can have switched there.
+                self.steps[i].wrong = true;
+                Heard::Nothing
+            }
+            _ => Heard::Nothing,
         }
-        self.awake(i + 1).is_empty() || self.awake_of(i + 1, true).is_empty()
     }
 
-    /// The copies from a step on that do not wait, at one moment: dead ones are
-    /// not among them.
-    fn awake(&self, from: usize) -> Vec<usize> {
-        self.awake_of(from, false)
+    /// Somebody may have ended: is it the one whose turn it is?
+    fn hear_of_an_end(&mut self, turn: &mut Turn<'_>) -> Heard {
+        let i = turn.reached(&self.steps);
+        if self.is_dead(i) && !self.went_on(turn, i) {
+            return Heard::Failure((i, Cause::Misbehaved(DISCARDED.into())));
+        }
+        Heard::Nothing
     }
 
-    fn awake_of(&self, from: usize, patient: bool) -> Vec<usize> {
-        let steps = self.steps.iter().enumerate().skip(from);
+    /// Whether the step after one has taken over in this request, which is to end at
+    /// that one. If it has not, then it will not.
+    fn went_on(&self, turn: &Turn<'_>, i: usize) -> bool {
+        self.steps.get(i + 1).is_some_and(|next| {
+            let untouched = next.control.withdraw();
+            !untouched && next.control.has_taken(turn.tickets[i + 1])
+        })
+    }
+
+    /// Whether a step's copy has ended, by the kernel's word.
+    fn is_dead(&self, i: usize) -> bool {
+        let copy = self.steps[i].copy.as_ref();
+        let info = copy.and_then(|c| c.handle().info().ok());
+        info.is_some_and(|info| info.state == State::Dead)
+    }
+
+    /// The copies that do not wait, at one moment: dead ones are not among them.
+    fn awake(&self, patient: bool) -> Vec<usize> {
+        let steps = self.steps.iter().enumerate();
         let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps
             .filter_map(|(i, s)| Some((i, s.copy.as_ref()?.handle())))
             .unzip();
@@ -544,41 +593,87 @@ impl Contexts {
             .collect()
     }
 
-    /// Who is at work, where contexts are processes; the argument is above. Who
-    /// runs below runs no more.
-    fn at_work(&mut self) -> Option<AtWork> {
-        let mut awake = self.awake(0);
-        if awake.len() > 1 {
+    /// Who is at work, where contexts are processes; the argument is above. Others
+    /// that run, run no more.
+    fn at_work(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
+        let mut patient = false;
+        loop {
+            let i = turn.reached(&self.steps);
+            let awake = self.awake(patient);
+            if turn.reached(&self.steps) != i {
+                // At most once for each step.
+                continue;
+            }
+            if awake.is_empty() || awake == [i] {
+                return awake.first().copied();
+            }
+            if patient {
+                let others = awake.iter().filter(|&&j| j != i);
+                others.for_each(|&j| self.end_out_of_turn(j));
+                return awake.contains(&i).then_some(i);
+            }
             // Or have they just handed over, and are on their way to sleep?
-            awake = self.awake_of(0, true);
+            patient = true;
         }
-        let highest = awake.pop()?;
-        awake.into_iter().for_each(|i| self.end_out_of_turn(i));
-        Some(AtWork::Copy(highest))
     }
 
-    /// Nobody is at work, and nobody has said so.
-    fn lost(&mut self, turn: u64) -> (usize, Cause) {
+    /// Nobody is at work, and nobody has said anything.
+    fn nobody_works(
+        &mut self,
+        turn: &mut Turn<'_>,
+        until: MonotonicTime,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        let i = turn.reached(&self.steps);
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
-        let dead = |(i, s): (usize, &Step)| Some((i, ended(s)?));
-        if let Some((i, e)) = self.steps.iter().enumerate().rev().find_map(dead) {
-            return (i, Cause::Ended(EndText::found_dead(&e)));
+        if let Some(e) = ended(&self.steps[i]) {
+            return Err((i, Cause::Ended(EndText::found_dead(&e))));
         }
-        // By their own words; one that lies here is one of the two.
-        let taken = |s: &Step| s.control.taken() == turn;
-        let i = self.steps.iter().rposition(taken).unwrap_or(0);
-        self.steps[i].wrong = true;
-        let cause = match self.steps.get_mut(i + 1) {
-            None => "it stopped without an answer".into(),
-            Some(next) => {
-                next.wrong = true;
-                format!(
-                    "it stopped without handing over, or {:?} after it did not take over; either is hostile",
-                    next.function.name
-                )
-            }
+        let taken = self.steps[i].control.has_taken(turn.tickets[i]);
+        if !taken && i > 0 && turn.by_root != Some(i) {
+            return self.hand_over_to(i, turn, until);
+        }
+        let cause = if !taken {
+            "it did not take over"
+        } else if i + 1 < self.steps.len() {
+            "it stopped without handing over"
+        } else {
+            "it stopped without an answer"
         };
-        (i, Cause::Misbehaved(cause))
+        Err((i, Cause::Misbehaved(cause.into())))
+    }
+
+    /// Hands over to a step in the place of the one before it, which says that it has
+    /// done so, or cannot.
+    fn hand_over_to(
+        &mut self,
+        i: usize,
+        turn: &mut Turn<'_>,
+        until: MonotonicTime,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        turn.seen = turn.seen.max(i);
+        turn.by_root = Some(i);
+        let Some(copy) = &self.steps[i].copy else {
+            let cause = "its context ran out of turn and was ended";
+            return Err((i, Cause::Misbehaved(cause.into())));
+        };
+        self.counts.switches += 1;
+        match copy.switch_until(&[word::INVOKE, turn.tickets[i], 0], until) {
+            Err(e) if e.errno() != Errno::ETIMEDOUT => Err((i, self.cannot_switch(i, e))),
+            event => Ok(event),
+        }
+    }
+
+    /// Why the root cannot switch to a step's copy.
+    fn cannot_switch(&self, i: usize, e: lwc::Error) -> Cause {
+        let copy = self.steps[i].copy.as_ref();
+        match (copy.and_then(|c| c.parked().err()), e.errno()) {
+            (Some(ended), _) => Cause::Ended(EndText::found_dead(&ended)),
+            // By a word of its own.
+            (None, Errno::EBUSY | Errno::ESRCH) => {
+                Cause::Misbehaved(format!("nobody can switch to it: {e}"))
+            }
+            (None, _) => Cause::Backend(e),
+        }
     }
 
     fn find(&self, is: impl Fn(Handle) -> bool) -> Option<AtWork> {
@@ -613,7 +708,9 @@ impl Contexts {
                 if let Some(before) = i.checked_sub(1) {
                     self.steps[before].wrong = true;
                 }
-                misbehaved("the function before it left a length or attributes that none can")
+                misbehaved(
+                    "the function before it left a length or attributes that none can, or it says so",
+                )
             }
             [word::FAILED, errno, ..] => {
                 let next = self.steps.get(i + 1).and_then(|s| s.copy.as_ref());
@@ -633,17 +730,21 @@ impl Contexts {
     /// Somebody is still at work. May it go on?
     fn look_in(
         &mut self,
-        turn: u64,
+        turn: &mut Turn<'_>,
         watch: &mut TimeLimits,
         due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = MonotonicTime::now();
         let worker = if self.apart {
-            match self.at_work() {
-                Some(worker) => worker,
-                // Whoever was has switched here since, or is lost.
+            match self.at_work(turn) {
+                Some(i) => AtWork::Copy(i),
+                // Whoever was has switched here since, or has stopped.
                 None => match lwc::await_switch(AT_ONCE) {
-                    Err(e) if e.errno() == Errno::ETIMEDOUT => return Err(self.lost(turn)),
+                    Err(e) if e.errno() == Errno::ETIMEDOUT => {
+                        let soon = now + NUDGE.min(watch.every);
+                        watch.until = soon.min(due.unwrap_or(soon));
+                        return self.nobody_works(turn, watch.until);
+                    }
                     event => return Ok(event),
                 },
             }
@@ -657,7 +758,7 @@ impl Contexts {
         let i = worker.step();
         let step = &self.steps[i];
         if due.is_some_and(|due| due <= now) {
-            return self.too_late(i, Cause::Deadline);
+            return self.too_late(turn, i, Cause::Deadline);
         }
         let known = watch.ends.iter().find(|(w, _)| *w == worker);
         let end = if let Some(&(_, end)) = known {
@@ -671,7 +772,7 @@ impl Contexts {
         };
         if end <= now {
             let cause = Cause::Timeout(step.function.timeout);
-            return self.too_late(i, cause);
+            return self.too_late(turn, i, cause);
         }
         watch.looked = now;
         let until = end.min(now + watch.every).min(due.unwrap_or(end));
@@ -688,8 +789,13 @@ impl Contexts {
 
     /// The time of the one at work is over. Where contexts are processes it may
     /// hand over at this very moment; then the next one is looked at.
-    fn too_late(&self, i: usize, cause: Cause) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        if self.apart && !self.ends_at(i) {
+    fn too_late(
+        &self,
+        turn: &mut Turn<'_>,
+        i: usize,
+        cause: Cause,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        if self.apart && (turn.reached(&self.steps) != i || self.went_on(turn, i)) {
             return Ok(lwc::await_switch(AT_ONCE));
         }
         Err((i, cause))
