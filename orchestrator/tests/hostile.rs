@@ -191,6 +191,7 @@ fn what_is_refused_without_harm() {
     if of_processes() {
         assert_eq!(attempt("make code").unwrap(), "code refused");
         assert_eq!(attempt("close all").unwrap(), "closed");
+        assert_eq!(attempt("holes in the heap").unwrap(), "holes refused");
     } else {
         // Capability mode leaves a context free to make code of its data; and
         // there the way back is a descriptor.

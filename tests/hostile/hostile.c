@@ -156,6 +156,26 @@ LWC_HANDLER(hostile)
 		munmap((void *)4096, 0x7fffffffe000 - 4096);
 		return (0);
 	}
+#ifdef __linux__
+	if (is(inv, "holes in the heap")) {
+		/* A page here and there stays: each has a page table of its own. */
+		const long page = 4096, many = 1024;
+		long begin = syscall(SYS_brk, 0L), from, to;
+
+		begin = (begin + page - 1) & -page;
+		if (syscall(SYS_brk, begin + many * page) != begin + many * page)
+			return (lwc_fail(inv, 500, "brk"));
+		from = begin + page;
+		to = begin + (many - 1) * page;
+		if (syscall(SYS_munmap, from, to - from) != -1)
+			return (say(inv, "holes REACHED"));
+		if (syscall(SYS_mremap, from, to - from, to - from,
+		    (long)MREMAP_MAYMOVE | 4L /* DONTUNMAP */, 0L) != -1 ||
+		    syscall(SYS_mremap, from, to - from, page, 0L, 0L) != -1)
+			return (say(inv, "holes REACHED"));
+		return (say(inv, "holes refused"));
+	}
+#endif
 	if (is(inv, "kill parent")) {
 		kill(getppid(), SIGKILL);
 		return (say(inv, "killed"));

@@ -19,8 +19,9 @@
 //!   question which pages are in memory (mincore(2)).
 //! * Clocks of the system's time, not of a context's own; advice about memory that
 //!   concerns nobody else ([`ADVICE`]).
-//! * Memory at addresses of its choice only near what it has: page tables are
-//!   memory, too, and no limit counts them. Its doorbell lies apart, where it can
+//! * Memory at addresses of its choice only near what it has, and no holes in the
+//!   heap: page tables are memory, too, and no limit counts them ([`Layout`]). Its
+//!   doorbell lies apart, where it can
 //!   neither map anything nor take away what is there ([`Layout`]): to sleep at
 //!   its address is to sleep on its own doorbell, not on another's that has been
 //!   mapped there.
@@ -214,8 +215,15 @@ fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
 ///
 /// ```text
 ///   program, heap │ 1 TiB or more │ doorbell │ 1 GiB │ 1 GiB │ libraries, regions … │ 1 GiB │ stack
-///   ◀─ unmaps ──▶ │   nothing     │ nothing │ nothing │◀─ maps where it likes, unmaps ──▶│
+///      nothing    │   nothing     │ nothing │ nothing │◀─ maps where it likes, unmaps ──▶│
 /// ```
+///
+/// Page tables are no memory that a limit counts, and one of them is there for each
+/// 2 MiB in which there is a page. A heap with holes would have one for each page
+/// that is left, so nothing of it is unmapped: it grows and shrinks at its end. Then
+/// all tables of a context have a byte for each 512 bytes of its addresses, and for
+/// each of the window where it may leave a page here and there: 4 MiB more than it
+/// had, at most, whatever its limit.
 ///
 /// Where the kernel chooses an address it takes the highest that is free below
 /// what is mapped already; all of the memory that a context may have does not
@@ -235,7 +243,7 @@ struct Layout {
 /// addresses: so much memory has page tables of 2 MiB.
 const NEAR: u64 = 1 << 30;
 
-/// Between doorbell and heap at least, and what one call unmaps there at most.
+/// Between doorbell and heap at least.
 const APART: u64 = 1 << 40;
 
 /// Mappings further apart than this do not lie together.
@@ -301,15 +309,11 @@ impl Layout {
         all(conditions)
     }
 
-    /// The call, if the first two arguments, an address and a length, are not of
-    /// what lies apart.
-    fn takes_away(&self, others: &[SeccompCondition]) -> Result<Vec<SeccompRule>> {
-        let mut above = others.to_vec();
-        above.push(whole(0, SeccompCmpOp::Ge, self.low)?);
-        let mut below = others.to_vec();
-        below.push(whole(0, SeccompCmpOp::Lt, self.doorbell - APART)?);
-        below.push(whole(1, SeccompCmpOp::Lt, APART)?);
-        Ok(vec![all(above)?, all(below)?])
+    /// The call, if the first argument is an address where it unmaps.
+    fn takes_away(&self, others: &[SeccompCondition]) -> Result<SeccompRule> {
+        let mut conditions = others.to_vec();
+        conditions.push(whole(0, SeccompCmpOp::Ge, self.low)?);
+        all(conditions)
     }
 }
 
@@ -390,14 +394,13 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         }
         allowed.insert(libc::SYS_mmap, maps);
         let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;
-        let mut moves = layout.takes_away(&[fixed])?;
         let to = [
             whole(4, SeccompCmpOp::Ge, layout.low)?,
             whole(4, SeccompCmpOp::Lt, layout.high)?,
         ];
-        moves.extend(layout.takes_away(&to)?);
+        let moves = vec![layout.takes_away(&[fixed])?, layout.takes_away(&to)?];
         allowed.insert(libc::SYS_mremap, moves);
-        allowed.insert(libc::SYS_munmap, layout.takes_away(&[])?);
+        allowed.insert(libc::SYS_munmap, vec![layout.takes_away(&[])?]);
         allowed.insert(libc::SYS_futex, futexes(rt)?);
         let rt_is_root = rt.is_root();
         let line = rt.channel(0).and_then(|c| c.sock.as_ref());
