@@ -1,6 +1,8 @@
 //! Chain files: everything wrong is shown at once, with its place and a hint,
 //! and nothing in one makes the parser panic.
 
+#[path = "chain_file/calls.rs"]
+mod calls;
 mod common;
 #[path = "chain_file/work.rs"]
 mod work;

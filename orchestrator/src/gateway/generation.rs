@@ -9,7 +9,7 @@ use super::route::{self, Part, Routes};
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
+use crate::chain_file::{CallTree, ChainFile, ChainId, ChainKind, FunctionName};
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,10 +74,12 @@ impl Generation {
         metrics: Arc<Metrics>,
         spans: Option<Arc<Spans>>,
     ) -> Result<(Arc<Self>, WorkerTasks), String> {
-        let steps = plan.file.chains.values().flat_map(|c| &c.steps);
-        // A worker bounds each step itself; this is for one that hangs.
-        let start_timeout = steps
-            .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
+        let chains = plan.file.chains.keys();
+        let contexts = chains.flat_map(|c| CallTree::of(&plan.file, c).nodes);
+        // A worker bounds each start itself; this is for one that hangs.
+        let start_timeout = contexts
+            .map(|n| &plan.file.functions[&n.function])
+            .map(|f| f.timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
             + Duration::from_secs(15);
         let (local, routes) = route::cut(&plan.file);

@@ -275,9 +275,15 @@ impl Target {
 
 /// Adds a chain of one step for each function of a file.
 fn add_functions(file: &mut ChainFile) {
+    let mut regions: BTreeMap<FunctionName, u64> = BTreeMap::new();
+    for (name, chain) in &file.chains {
+        for function in file.functions_of(name) {
+            let region = regions.entry(function.clone()).or_default();
+            *region = chain.region.max(*region);
+        }
+    }
     for function in file.functions.keys() {
-        let users = file.chains.values().filter(|c| c.steps.contains(function));
-        let region = users.map(|c| c.region).max().unwrap_or(1 << 20);
+        let region = regions.get(function).copied().unwrap_or(1 << 20);
         let name = ChainId::of_function(function);
         let chain = Chain {
             name: name.clone(),
@@ -285,6 +291,7 @@ fn add_functions(file: &mut ChainFile) {
             isolation: Isolation::Invocation,
             region,
             headers: None,
+            workflow: false,
         };
         file.chains.insert(name, chain);
     }

@@ -1,0 +1,196 @@
+//! Who calls whom in a chain: the contexts that it needs, and the calls between
+//! them.
+
+use super::model::ChainFile;
+use super::names::{ChainId, FunctionName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Functions that a chain calls, directly or not, at most: each is a context.
+pub(super) const MAX_CALLED: usize = 64;
+/// Calls in a chain at most: each has two regions.
+pub(super) const MAX_CALLS: usize = 256;
+
+/// The contexts that a chain needs, and who calls whom.
+///
+/// What [`load`](super::load) has read is bounded (64 called functions, 256
+/// calls a chain), and nobody in it calls itself, not by way of others either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallTree {
+    /// The chain's steps, in order, one for each; after them each function that
+    /// is called, once, in the order in which they are found: first those that
+    /// the steps call. A function that is a step and called too has a node for
+    /// each step and one as a callee.
+    pub nodes: Vec<Node>,
+    /// Ordered by their caller, those of one caller as the file orders them.
+    pub edges: Vec<Edge>,
+}
+
+/// A context of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What runs in it.
+    pub function: FunctionName,
+    /// The edges to those that it calls, in the file's order.
+    pub calls: Vec<usize>,
+    /// The edges from those that call it; none for a step.
+    pub called_by: Vec<usize>,
+}
+
+/// One function may call another: two nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// Who calls.
+    pub caller: usize,
+    /// Who is called.
+    pub callee: usize,
+}
+
+impl CallTree {
+    /// The tree of a chain of a file.
+    ///
+    /// # Panics
+    /// The file has no such chain.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use lwc_orchestrator::chain_file::{CallTree, ChainId, load};
+    /// # use std::path::Path;
+    /// let (file, _) = load(Path::new("chain.toml")).unwrap();
+    /// let search = ChainId::named("search").unwrap();
+    /// let tree = CallTree::of(&file, &search);
+    /// for edge in &tree.edges {
+    ///     let function = |node: usize| &tree.nodes[node].function;
+    ///     println!("{} calls {}", function(edge.caller), function(edge.callee));
+    /// }
+    /// ```
+    pub fn of(file: &ChainFile, chain: &ChainId) -> Self {
+        let (functions, edges) = grow(
+            file.chains[chain].steps.iter(),
+            |f| file.calls_of(f),
+            |_, _| false,
+        );
+        let mut nodes: Vec<Node> = functions
+            .into_iter()
+            .map(|function| Node {
+                function: function.clone(),
+                calls: Vec::new(),
+                called_by: Vec::new(),
+            })
+            .collect();
+        for (n, edge) in edges.iter().enumerate() {
+            nodes[edge.caller].calls.push(n);
+            nodes[edge.callee].called_by.push(n);
+        }
+        Self { nodes, edges }
+    }
+}
+
+impl ChainFile {
+    /// The functions that a chain needs: its steps, and all that they call,
+    /// directly or not.
+    ///
+    /// # Panics
+    /// The file has no such chain.
+    pub fn functions_of(&self, chain: &ChainId) -> BTreeSet<&FunctionName> {
+        let steps = self.chains[chain].steps.iter();
+        let (functions, _) = grow(steps, |f| self.calls_of(f), |_, _| false);
+        functions.into_iter().collect()
+    }
+
+    fn calls_of(&self, function: &FunctionName) -> &[FunctionName] {
+        self.functions.get(function).map_or(&[], |f| &f.calls)
+    }
+}
+
+/// The functions of a tree's nodes, and its edges. The walk ends early when
+/// there are `enough`, told the nodes that are called and the edges so far. Each
+/// function's calls are looked at once, and once for each step that it is.
+pub(super) fn grow<F: Copy + Ord, C: IntoIterator<Item = F>>(
+    steps: impl IntoIterator<Item = F>,
+    calls: impl Fn(F) -> C,
+    enough: impl Fn(usize, usize) -> bool,
+) -> (Vec<F>, Vec<Edge>) {
+    let mut nodes: Vec<F> = steps.into_iter().collect();
+    let mut edges = Vec::new();
+    let mut called = BTreeMap::new();
+    let mut caller = 0;
+    while let Some(&function) = nodes.get(caller) {
+        for other in calls(function) {
+            let callee = *called.entry(other).or_insert_with(|| {
+                nodes.push(other);
+                nodes.len() - 1
+            });
+            edges.push(Edge { caller, callee });
+            if enough(called.len(), edges.len()) {
+                return (nodes, edges);
+            }
+        }
+        caller += 1;
+    }
+    (nodes, edges)
+}
+
+/// A call of a function that is waiting for a reply already.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Recursion<'a> {
+    /// Who makes it, and which of its calls it is.
+    pub(super) caller: usize,
+    pub(super) nth: usize,
+    /// The functions from the one that is called to the one that calls it.
+    pub(super) path: &'a [usize],
+}
+
+/// Looks at each call of each function once, without recursion, first from
+/// `entries` on. Whatever would be called again while it waits is given to
+/// `found`: without those calls nobody calls itself. Gives all functions, each
+/// after those that it calls.
+pub(super) fn order(
+    entries: impl IntoIterator<Item = usize>,
+    calls: &[Vec<usize>],
+    mut found: impl FnMut(Recursion<'_>),
+) -> Vec<usize> {
+    #[derive(Clone, Copy)]
+    enum State {
+        New,
+        /// At this place in the path.
+        Open(usize),
+        Done,
+    }
+    let mut states = vec![State::New; calls.len()];
+    let mut order = Vec::with_capacity(calls.len());
+    let mut path: Vec<usize> = Vec::new();
+    let mut next: Vec<usize> = Vec::new();
+    for first in entries.into_iter().chain(0..calls.len()) {
+        if !matches!(states[first], State::New) {
+            continue;
+        }
+        states[first] = State::Open(0);
+        path.push(first);
+        next.push(0);
+        while let (Some(&caller), Some(at)) = (path.last(), next.last_mut()) {
+            let nth = *at;
+            *at += 1;
+            let Some(&callee) = calls[caller].get(nth) else {
+                states[caller] = State::Done;
+                order.push(caller);
+                path.pop();
+                next.pop();
+                continue;
+            };
+            match states[callee] {
+                State::New => {
+                    states[callee] = State::Open(path.len());
+                    path.push(callee);
+                    next.push(0);
+                }
+                State::Open(place) => found(Recursion {
+                    caller,
+                    nth,
+                    path: &path[place..],
+                }),
+                State::Done => {}
+            }
+        }
+    }
+    order
+}
