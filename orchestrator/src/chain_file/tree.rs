@@ -194,3 +194,89 @@ pub(super) fn order(
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Who would be called again, by whom, and the path between.
+    fn circles(entries: &[usize], calls: &[Vec<usize>]) -> Vec<(usize, usize, Vec<usize>)> {
+        let mut found = Vec::new();
+        order(entries.iter().copied(), calls, |r| {
+            found.push((r.caller, r.nth, r.path.to_vec()));
+        });
+        found
+    }
+
+    #[test]
+    fn a_circle_is_told_by_the_call_that_closes_it() {
+        let calls = [vec![2], vec![1, 2], vec![3, 4], vec![0, 2], vec![]];
+        // From the first on: 0, 2, 3.
+        assert_eq!(
+            circles(&[], &calls),
+            [(3, 0, vec![0, 2, 3]), (3, 1, vec![2, 3]), (1, 0, vec![1]),]
+        );
+        // From an entry on.
+        assert_eq!(
+            circles(&[2], &calls),
+            [(0, 0, vec![2, 3, 0]), (3, 1, vec![2, 3]), (1, 0, vec![1])]
+        );
+        let calls = [vec![1, 2], vec![2], vec![]];
+        assert_eq!(circles(&[], &calls), []);
+        assert_eq!(order([], &calls, |_| {}), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_in_a_row_need_no_stack() {
+        let n = 100_000;
+        let mut calls: Vec<_> = (1..n).map(|n| vec![n]).collect();
+        calls.push(vec![]);
+        assert_eq!(circles(&[], &calls), []);
+        *calls.last_mut().unwrap() = vec![0];
+        let found = circles(&[7], &calls);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0, found[0].2.len()), (6, n));
+    }
+
+    #[test]
+    fn a_tree_is_grown_until_there_are_enough() {
+        let calls = |f: u32| [f + 1, f + 2];
+        let (nodes, edges) = grow([0], calls, |called, edges| called > 9 || edges > 100);
+        assert_eq!((nodes.len(), edges.len()), (11, 18));
+        let (nodes, edges) = grow([0], calls, |called, edges| called > 100 || edges > 9);
+        assert_eq!((nodes.len(), edges.len()), (7, 10));
+    }
+
+    proptest! {
+        #[test]
+        fn without_the_calls_that_are_told_nobody_calls_itself(
+            calls in (1usize..9).prop_flat_map(|n| {
+                prop::collection::vec(prop::collection::btree_set(0..n, 0..n), n)
+            }),
+            entries in prop::collection::vec(0usize..9, 0..3),
+        ) {
+            let mut calls: Vec<Vec<usize>> =
+                calls.into_iter().map(|c| c.into_iter().collect()).collect();
+            let entries: Vec<usize> = entries.into_iter().filter(|&e| e < calls.len()).collect();
+            let mut found = circles(&entries, &calls);
+            for (caller, nth, path) in &found {
+                // Each is a circle that is there.
+                prop_assert_eq!(path.last(), Some(caller));
+                prop_assert_eq!(calls[*caller][*nth], path[0]);
+                for pair in path.windows(2) {
+                    prop_assert!(calls[pair[0]].contains(&pair[1]));
+                }
+            }
+            found.sort_unstable();
+            for (caller, nth, _) in found.into_iter().rev() {
+                calls[caller].remove(nth);
+            }
+            let all = order(entries, &calls, |r| panic!("{r:?} is left"));
+            prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), calls.len());
+            for (place, &function) in all.iter().enumerate() {
+                prop_assert!(calls[function].iter().all(|c| all[..place].contains(c)));
+            }
+        }
+    }
+}

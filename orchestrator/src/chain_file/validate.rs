@@ -118,27 +118,25 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             );
         }
     }
-    for (name, span) in declared("workflows") {
-        let what = if known_chains.contains_key(&name) {
+    let known_workflows = declared("workflows");
+    for (name, span) in &known_workflows {
+        let entry = drafts.get(name.as_str()).and_then(|d| d.steps.first());
+        let what = if known_chains.contains_key(name) {
             "a chain and a workflow"
-        } else if known.contains_key(&name)
-            && drafts
-                .get(name.as_str())
-                .is_some_and(|d| d.steps.first().is_some_and(|entry| entry.0 != name))
-        {
+        } else if known.contains_key(name) && entry.is_some_and(|(entry, _)| entry != name) {
             // As a step, the name would mean two things.
             "a workflow and a function that is not its entry"
         } else {
-            known_chains.insert(name, span);
             continue;
         };
         reader.findings.error(
-            span,
+            span.clone(),
             "duplicate",
             format!("{name:?} is {what}"),
             "give one of them another name",
         );
     }
+    known_chains.extend(known_workflows);
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     let chains = reader.expand(&drafts, &calls, &known, &known_chains);
     if drafts.is_empty() && reader.findings.errors() == 0 {
@@ -199,6 +197,12 @@ struct Draft {
     region: u64,
     headers: Option<Vec<HeaderPattern>>,
     span: Range<usize>,
+}
+
+impl Draft {
+    fn kind(&self) -> &'static str {
+        if self.workflow { "workflow" } else { "chain" }
+    }
 }
 
 struct Reader {
@@ -709,6 +713,10 @@ impl Reader {
                 self.findings.error(place, "cycle", "", "");
                 return;
             }
+            let hint = match recursion.path {
+                [_] => "take this call out",
+                _ => "take one of these calls out",
+            };
             let path = recursion.path.iter().map(|&f| names[f]);
             let first = path.clone().next().unwrap_or_default();
             let path: Vec<&str> = if recursion.path.len() > MAX_PATH {
@@ -720,7 +728,7 @@ impl Reader {
                 place,
                 "cycle",
                 format!("the function {first:?} calls itself: {}", path.join(" → ")),
-                "take one of these calls out: a function that waits for a reply cannot be called",
+                format!("{hint}: a function that waits for a reply cannot be called"),
             );
         });
 
@@ -854,7 +862,7 @@ impl Reader {
                         self.findings.error(
                             draft.span.clone(),
                             "range",
-                            format!("with the chain {name:?} the file has more than {MAX_ALL_STEPS} steps in all"),
+                            format!("with the {} {name:?} the file has more than {MAX_ALL_STEPS} steps in all", draft.kind()),
                             format!("at most {MAX_ALL_STEPS} are possible in one file, chains in chains included; take some out, or into a file of their own"),
                         );
                     }
@@ -889,7 +897,7 @@ impl Reader {
         let written_out = lengths.write_out(&resolved);
         let mut all = 0;
         for ((name, draft), steps) in drafts.iter().zip(&written_out) {
-            let what = || format!("the chain {name:?}");
+            let what = || format!("the {} {name:?}", draft.kind());
             let edges = self.count_calls(what, &draft.span, steps, calls);
             let before = all;
             all += (steps.len() + edges.unwrap_or_default()) as u64;
@@ -897,7 +905,7 @@ impl Reader {
                 self.findings.error(
                     draft.span.clone(),
                     "range",
-                    format!("with the chain {name:?} the file has more than {MAX_ALL_STEPS} steps and calls in all"),
+                    format!("with the {} {name:?} the file has more than {MAX_ALL_STEPS} steps and calls in all", draft.kind()),
                     format!("at most {MAX_ALL_STEPS} are possible in one file, those of callees counted for each chain; take some out, or into a file of their own"),
                 );
             }
@@ -934,7 +942,7 @@ impl Reader {
         chains: &BTreeMap<String, Range<usize>>,
     ) {
         let hint = if chains.contains_key(name) {
-            format!("{name:?} is a chain; name a function here")
+            format!("{name:?} is a chain or a workflow; name a function here")
         } else {
             match self.near(name, functions.keys().map(String::as_str)) {
                 Some(n) => format!("did you mean {n:?}?"),
