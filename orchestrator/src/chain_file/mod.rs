@@ -24,6 +24,8 @@ pub use validate::parse;
 
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
+#[cfg(feature = "serve")]
+pub(crate) use tree::MAX_ALL_STEPS;
 pub(crate) use values::is_name;
 
 use diagnostics::Findings;

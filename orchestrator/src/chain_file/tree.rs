@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const MAX_CALLED: usize = 64;
 /// Calls in a chain at most: each has two regions.
 pub(super) const MAX_CALLS: usize = 256;
+/// Steps and calls in all chains of a file at most, for both reasons.
+pub(crate) const MAX_ALL_STEPS: u64 = 16_384;
 
 /// The contexts that a chain needs, and who calls whom.
 ///
@@ -95,6 +97,22 @@ impl ChainFile {
         let steps = self.chains[chain].steps.iter();
         let (functions, _) = grow(steps, |f| self.calls_of(f), |_, _| false);
         functions.into_iter().collect()
+    }
+
+    /// Whether all its chains have more steps and calls together than a file may:
+    /// to be asked where chains were added, or cut into parts which each have
+    /// their own contexts.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_too_large(&self) -> bool {
+        let most = MAX_ALL_STEPS as usize;
+        let mut all = 0;
+        self.chains.values().any(|chain| {
+            all += chain.steps.len();
+            let enough = |_, edges| all + edges > most;
+            let (_, edges) = grow(chain.steps.iter(), |f| self.calls_of(f), enough);
+            all += edges.len();
+            all > most
+        })
     }
 
     fn calls_of(&self, function: &FunctionName) -> &[FunctionName] {

@@ -5,7 +5,7 @@ use super::expand::{Length, Lengths, Step};
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::names::{ChainId, FunctionName, NotAName};
-use super::tree::{self, MAX_CALLED, MAX_CALLS, grow};
+use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
 use super::values::{NEAR_WORK, duration, is_identifier, is_subject, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,8 +22,6 @@ const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
 const WORKFLOW_KEYS: [&str; 4] = ["entry", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: u64 = 256;
-/// Steps and calls in all chains of a file at most, for the same reason.
-const MAX_ALL_STEPS: u64 = 16_384;
 /// How deep the parser lets keys and values lie in each other.
 const MAX_DEPTH: usize = 80;
 /// Chains named in a message about one that has no end, or functions in one
