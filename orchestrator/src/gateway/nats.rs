@@ -39,6 +39,8 @@ const PROBLEM: &str = "Lwc-Problem";
 const STATUS: &str = "Lwc-Status";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long the server may take to read that we have left.
+const LEAVE: Duration = Duration::from_secs(10);
 /// How long other nodes may take to say what they answer.
 const INFO_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -74,6 +76,7 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
 
 /// Our chains as endpoints, until it is stopped.
 pub(super) struct Endpoints {
+    client: Client,
     service: Service,
     listeners: JoinSet<()>,
     work: Option<JetStreamWork>,
@@ -125,6 +128,7 @@ impl Endpoints {
         let _ = timeout(FLUSH, client.flush()).await;
         let work = JetStreamWork::start(gateway);
         Ok(Some(Self {
+            client: client.clone(),
             service,
             listeners,
             work,
@@ -141,6 +145,29 @@ impl Endpoints {
         }
         let heard = async { while self.listeners.join_next().await.is_some() {} };
         let _ = timeout(FLUSH, heard).await;
+        // Until the server knows that we have left it may choose us, also when this
+        // process is no more: what it has answered it has read.
+        match timeout(LEAVE, there_and_back(&self.client)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => log::warn!("leaving NATS: {e}"),
+            Err(_) => log::warn!("leaving NATS: the server does not answer"),
+        }
+    }
+}
+
+/// A message to ourselves: the server has read all that we have sent before.
+async fn there_and_back(client: &Client) -> Result<(), String> {
+    let said = |e: &dyn std::fmt::Display| e.to_string();
+    let inbox = client.new_inbox();
+    let mut back = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|e| said(&e))?;
+    let sent = client.publish(inbox, Bytes::new()).await;
+    sent.map_err(|e| said(&e))?;
+    match back.next().await {
+        Some(_) => Ok(()),
+        None => Err("the connection is closed".into()),
     }
 }
 

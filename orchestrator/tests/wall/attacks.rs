@@ -10,7 +10,7 @@ fn pages_are_found_and_some_can_be_written() {
     }
     // An attack that finds nothing to attack shows nothing.
     let server = server(&["--workers", "1", "--circuit", "3"]);
-    let found = text(&server.post("evil", b"pages"));
+    let found = text(&server.post("searching", b"pages"));
     let numbers: Vec<u32> = found
         .split([' ', ','])
         .filter_map(|w| w.parse().ok())
@@ -20,7 +20,7 @@ fn pages_are_found_and_some_can_be_written() {
         numbers[0] == 200 && numbers[1] >= 24 && numbers[2] >= 24,
         "{found}"
     );
-    let late = server.post("evil", b"late spin");
+    let late = server.post("searching", b"late spin");
     assert_eq!(text(&late), "200 answered");
     all_is_well(&server, "late spin");
     assert_eq!(restarts(&server), 0.0, "{}", server.log());
@@ -164,7 +164,7 @@ fn requests_are_served_to_nobody_in_the_sandbox() {
         return;
     }
     let server = server(&["--workers", "2", "--circuit", "3"]);
-    for chain in ["evil", "kept"] {
+    for chain in ["searching", "searchingkept"] {
         std::thread::scope(|scope| {
             let asks = scope.spawn(|| text(&server.post(chain, b"ask")));
             while !asks.is_finished() {
@@ -175,7 +175,7 @@ fn requests_are_served_to_nobody_in_the_sandbox() {
             }
             let told = asks.join().unwrap();
             let mut words = told.split([' ', ',']).filter(|w| !w.is_empty());
-            let mut number = || words.find_map(|w| w.parse::<u64>().ok()).unwrap();
+            let mut number = || words.find_map(|w| w.parse::<u64>().ok()).expect(&told);
             let (status, pairs, answered, served) = (number(), number(), number(), number());
             assert_eq!(status, 200, "{told}");
             // An attack that nobody hears shows nothing.
@@ -194,7 +194,7 @@ fn page_tables_are_no_way_around_the_limit_of_memory() {
         return;
     }
     let server = server(&["--workers", "1"]);
-    let told = text(&server.post("evil", b"spread"));
+    let told = text(&server.post("searching", b"spread"));
     let pages = told
         .strip_prefix("200 spread ")
         .and_then(|n| n.parse().ok());

@@ -29,21 +29,26 @@ fn file() -> String {
     let source = home().join("tests/hostile/wall.c");
     let source = source.display();
     let functions: String = [
-        ("wall", "3s"),
-        ("honest", "20s"),
-        ("slow", "20s"),
-        ("seeker", "20s"),
-        ("crash", "20s"),
+        // Some attacks end by it.
+        ("wall", "wall", "3s"),
+        // Those that have to search first have the time.
+        ("patient", "wall", "120s"),
+        ("honest", "honest", "120s"),
+        ("slow", "slow", "120s"),
+        ("seeker", "seeker", "120s"),
+        ("crash", "crash", "120s"),
     ]
     .iter()
-    .map(|(name, timeout)| {
-        format!("[functions.{name}]\nsource = \"{source}\"\nhandler = \"{name}\"\ntimeout = \"{timeout}\"\nmemory = \"64MiB\"\n")
+    .map(|(name, handler, timeout)| {
+        format!("[functions.{name}]\nsource = \"{source}\"\nhandler = \"{handler}\"\ntimeout = \"{timeout}\"\nmemory = \"64MiB\"\n")
     })
     .collect();
     let chains: String = [
         ("evil", "\"wall\"", "invocation"),
         ("good", "\"honest\"", "invocation"),
         ("kept", "\"wall\"", "chain"),
+        ("searching", "\"patient\"", "invocation"),
+        ("searchingkept", "\"patient\"", "chain"),
         ("two", "\"wall\", \"honest\"", "invocation"),
         ("long", "\"wall\", \"slow\"", "invocation"),
         ("twokept", "\"wall\", \"honest\"", "chain"),
@@ -66,7 +71,7 @@ fn here() -> bool {
 }
 
 fn server(options: &[&str]) -> Server {
-    let all = [&["--no-watch", "--timeout", "20s"][..], options].concat();
+    let all = [&["--no-watch", "--timeout", "2m"][..], options].concat();
     Server::with(&file(), &all)
 }
 
