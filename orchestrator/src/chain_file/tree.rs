@@ -267,6 +267,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn without_the_calls_that_are_told_nobody_calls_itself(
             calls in (1usize..9).prop_flat_map(|n| {
