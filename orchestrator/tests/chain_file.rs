@@ -1,6 +1,8 @@
 //! Chain files: everything wrong is shown at once, with its place and a hint,
 //! and nothing in one makes the parser panic.
 
+#[path = "chain_file/calls.rs"]
+mod calls;
 mod common;
 #[path = "chain_file/work.rs"]
 mod work;
@@ -389,10 +391,18 @@ const VALID: &str = r#"[functions.f]
 source = "f.c"
 secrets = { K = { file = "key" } }
 timeout = "50ms"
+calls = ["g", "h"]
+[functions.g]
+source = "f.c"
+calls = ["h"]
+[functions.h]
+source = "f.c"
 [chains.c]
-steps = ["f", "f"]
+steps = ["f", "f", "g"]
 isolation = "chain"
 region = "64KiB"
+[workflows.g]
+entry = "g"
 "#;
 
 proptest! {

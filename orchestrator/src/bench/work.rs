@@ -68,6 +68,7 @@ impl Work {
                 secrets: Vec::new(),
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
+                calls: Vec::new(),
             };
             functions.insert(name, function);
         }
@@ -104,6 +105,7 @@ impl Work {
                 isolation,
                 region: REGION as u64,
                 headers: None,
+                workflow: false,
             };
             file.chains.insert(name.clone(), chain);
             names.push(name);

@@ -11,6 +11,7 @@ mod expand;
 mod headers;
 mod model;
 mod names;
+mod tree;
 mod validate;
 mod values;
 
@@ -18,10 +19,13 @@ pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 pub use names::{ChainId, ChainKind, FunctionName, NotAName};
+pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;
 
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
+#[cfg(feature = "serve")]
+pub(crate) use tree::MAX_ALL_STEPS;
 pub(crate) use values::is_name;
 
 use diagnostics::Findings;

@@ -33,6 +33,8 @@ pub struct Function {
     pub timeout: Duration,
     /// Bytes its context may add to its address space.
     pub memory: u64,
+    /// The functions that it may call, each once, in the file's order.
+    pub calls: Vec<FunctionName>,
 }
 
 /// Where a function's code comes from.
@@ -76,7 +78,8 @@ pub enum Isolation {
     Chain,
 }
 
-/// A chain: functions in order.
+/// A chain: functions in order. A workflow is a chain of one step, its entry,
+/// which calls the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Its name.
@@ -89,4 +92,6 @@ pub struct Chain {
     pub region: u64,
     /// The caller's headers that the first step sees; `None` says nothing.
     pub headers: Option<Vec<HeaderPattern>>,
+    /// Whether the file says `[workflows.NAME]`, and the one step is its entry.
+    pub workflow: bool,
 }

@@ -5,6 +5,7 @@ use super::expand::{Length, Lengths, Step};
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::names::{ChainId, FunctionName, NotAName};
+use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
 use super::values::{NEAR_WORK, duration, is_identifier, is_subject, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,17 +15,17 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 8] = [
-    "source", "crate", "library", "remote", "handler", "secrets", "timeout", "memory",
+const FUNCTION_KEYS: [&str; 9] = [
+    "source", "crate", "library", "remote", "handler", "secrets", "timeout", "memory", "calls",
 ];
 const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
+const WORKFLOW_KEYS: [&str; 4] = ["entry", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: u64 = 256;
-/// Steps in all chains of a file at most, for the same reason.
-const MAX_ALL_STEPS: u64 = 16_384;
 /// How deep the parser lets keys and values lie in each other.
 const MAX_DEPTH: usize = 80;
-/// Chains named in a message about one that has no end.
+/// Chains named in a message about one that has no end, or functions in one
+/// about a function that calls itself.
 const MAX_PATH: usize = 8;
 
 /// Texts, each with its place in their order.
@@ -71,6 +72,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         findings,
         dir,
         near_work: NEAR_WORK,
+        calls: BTreeMap::new(),
     };
     let mut functions = BTreeMap::new();
     let mut drafts = BTreeMap::new();
@@ -83,11 +85,14 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
                 }
             }),
             "chains" => reader.each(value, "chain", ChainId::named, |r, name, span, t| {
-                if let Some(c) = r.chain(&name, span, t) {
-                    drafts.insert(name, c);
-                }
+                let draft = r.chain(&name, span, t, false);
+                drafts.insert(name, draft);
             }),
-            other => reader.unknown(other, key.span(), &["functions", "chains"]),
+            "workflows" => reader.each(value, "workflow", ChainId::named, |r, name, span, t| {
+                let draft = r.chain(&name, span, t, true);
+                drafts.insert(name, draft);
+            }),
+            other => reader.unknown(other, key.span(), &["functions", "chains", "workflows"]),
         }
     }
     // Names that exist, though their tables may be wrong: no second complaint.
@@ -100,7 +105,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             .collect()
     };
     let known = declared("functions");
-    let known_chains = declared("chains");
+    let mut known_chains = declared("chains");
     for (name, span) in &known_chains {
         if known.contains_key(name) {
             reader.findings.error(
@@ -111,17 +116,38 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             );
         }
     }
-    let chains = reader.expand(&drafts, &known, &known_chains);
+    let known_workflows = declared("workflows");
+    for (name, span) in &known_workflows {
+        let entry = drafts.get(name.as_str()).and_then(|d| d.steps.first());
+        let what = if known_chains.contains_key(name) {
+            "a chain and a workflow"
+        } else if known.contains_key(name) && entry.is_some_and(|(entry, _)| entry != name) {
+            // As a step, the name would mean two things.
+            "a workflow and a function that is not its entry"
+        } else {
+            continue;
+        };
+        reader.findings.error(
+            span.clone(),
+            "duplicate",
+            format!("{name:?} is {what}"),
+            "give one of them another name",
+        );
+    }
+    known_chains.extend(known_workflows);
+    let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
+    let chains = reader.expand(&drafts, &calls, &known, &known_chains);
     if drafts.is_empty() && reader.findings.errors() == 0 {
         reader.findings.error(
             0..0,
             "empty",
-            "there is no chain",
-            "add one: [chains.NAME] with steps = [\"FUNCTION\", ...]",
+            "there is no chain and no workflow",
+            "add one: [chains.NAME] with steps = [\"FUNCTION\", ...], or [workflows.NAME] with entry = \"FUNCTION\"",
         );
     }
     let steps = drafts.values().flat_map(|d| &d.steps);
-    let used: BTreeSet<&str> = steps.map(|(name, _)| name.as_str()).collect();
+    let called = reader.calls.values().flatten();
+    let used: BTreeSet<&str> = steps.chain(called).map(|(name, _)| name.as_str()).collect();
     for (name, span) in &known {
         if !used.contains(name.as_str())
             && functions.contains_key(name.as_str())
@@ -130,8 +156,8 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             reader.findings.warning(
                 span.clone(),
                 "unused",
-                format!("no chain uses the function {name:?}"),
-                "add it to the steps of a chain, or remove it",
+                format!("no chain, workflow or function uses the function {name:?}"),
+                "add it to the steps of a chain or to the calls of a function, or remove it",
             );
         }
     }
@@ -158,13 +184,23 @@ fn deep_key(text: &str) -> Range<usize> {
     start..start + deep.map_or(0, str::len)
 }
 
+/// Names as the file has them, each with its place.
+type Named = Vec<(String, Range<usize>)>;
+
 /// A chain whose steps are not resolved yet.
 struct Draft {
-    steps: Vec<(String, Range<usize>)>,
+    steps: Named,
+    workflow: bool,
     isolation: Isolation,
     region: u64,
     headers: Option<Vec<HeaderPattern>>,
     span: Range<usize>,
+}
+
+impl Draft {
+    fn kind(&self) -> &'static str {
+        if self.workflow { "workflow" } else { "chain" }
+    }
 }
 
 struct Reader {
@@ -172,6 +208,8 @@ struct Reader {
     dir: PathBuf,
     /// What is left of the work that hints may cost.
     near_work: usize,
+    /// Whom each function calls that calls somebody, sound or not.
+    calls: BTreeMap<String, Named>,
 }
 
 impl Reader {
@@ -286,6 +324,7 @@ impl Reader {
             secrets: Vec::new(),
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
+            calls: Vec::new(),
         };
         for (key, value) in table {
             match key.get_ref().as_ref() {
@@ -339,6 +378,10 @@ impl Reader {
                         f.memory = n;
                     }
                 }
+                "calls" => {
+                    let calls = self.names(value, "write calls = [\"FUNCTION\", ...]");
+                    self.calls.insert(name.to_string(), calls);
+                }
                 other => self.unknown(other, key.span(), &FUNCTION_KEYS),
             }
         }
@@ -361,7 +404,10 @@ impl Reader {
         f.origin = origins.pop()?.1?;
         if matches!(f.origin, Origin::Remote(_)) {
             for (key, _) in table {
-                if matches!(key.get_ref().as_ref(), "handler" | "secrets" | "memory") {
+                if matches!(
+                    key.get_ref().as_ref(),
+                    "handler" | "secrets" | "memory" | "calls"
+                ) {
                     self.findings.error(
                         key.span(),
                         "remote",
@@ -509,9 +555,16 @@ impl Reader {
         None
     }
 
-    fn chain(&mut self, name: &ChainId, span: Range<usize>, table: &DeTable<'_>) -> Option<Draft> {
+    fn chain(
+        &mut self,
+        name: &ChainId,
+        span: Range<usize>,
+        table: &DeTable<'_>,
+        workflow: bool,
+    ) -> Draft {
         let mut draft = Draft {
             steps: Vec::new(),
+            workflow,
             isolation: Isolation::Invocation,
             region: 1 << 20,
             headers: None,
@@ -520,9 +573,21 @@ impl Reader {
         let mut steps = false;
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "steps" => {
+                "steps" if !workflow => {
+                    const HINT: &str = "write steps = [\"FUNCTION\", ...]";
                     steps = true;
-                    self.steps(value, &mut draft);
+                    draft.steps = self.names(value, HINT);
+                    if value.get_ref().as_array().is_some_and(|a| a.is_empty()) {
+                        self.findings
+                            .error(value.span(), "empty", "a chain without steps", HINT);
+                    }
+                }
+                "entry" if workflow => {
+                    steps = true;
+                    let entry = self.string(value, "write entry = \"FUNCTION\"");
+                    draft
+                        .steps
+                        .extend(entry.map(|name| (name.to_owned(), value.span())));
                 }
                 "isolation" => match self.string(value, "\"invocation\" or \"chain\"") {
                     Some("invocation") => draft.isolation = Isolation::Invocation,
@@ -542,34 +607,39 @@ impl Reader {
                     }
                 }
                 "headers" => draft.headers = self.headers(value),
+                other if workflow => self.unknown(other, key.span(), &WORKFLOW_KEYS),
                 other => self.unknown(other, key.span(), &CHAIN_KEYS),
             }
         }
         if !steps {
-            self.findings.error(
-                span,
-                "empty",
-                format!("the chain {name:?} has no steps"),
-                "say steps = [\"FUNCTION\", ...]",
-            );
+            let (problem, hint) = if workflow {
+                (
+                    format!("the workflow {name:?} has no entry"),
+                    "say entry = \"FUNCTION\": the function that gets the request",
+                )
+            } else {
+                (
+                    format!("the chain {name:?} has no steps"),
+                    "say steps = [\"FUNCTION\", ...]",
+                )
+            };
+            self.findings.error(span, "empty", problem, hint);
         }
-        Some(draft)
+        draft
     }
 
-    fn steps(&mut self, value: &Value<'_>, draft: &mut Draft) {
-        const HINT: &str = "write steps = [\"FUNCTION\", ...]";
+    fn names(&mut self, value: &Value<'_>, hint: &str) -> Named {
         let Some(array) = value.get_ref().as_array() else {
-            return self.wrong_type(value, "an array of strings", HINT);
+            self.wrong_type(value, "an array of strings", hint);
+            return Named::new();
         };
-        if array.is_empty() {
-            self.findings
-                .error(value.span(), "empty", "a chain without steps", HINT);
-        }
+        let mut names = Named::new();
         for item in array.iter() {
-            if let Some(text) = self.string(item, HINT) {
-                draft.steps.push((text.to_owned(), item.span()));
+            if let Some(text) = self.string(item, hint) {
+                names.push((text.to_owned(), item.span()));
             }
         }
+        names
     }
 
     fn headers(&mut self, value: &Value<'_>) -> Option<Vec<HeaderPattern>> {
@@ -589,11 +659,157 @@ impl Reader {
         Some(patterns)
     }
 
+    /// Resolves whom each function calls, puts the names into `functions` and
+    /// gives the numbers, both in the file's order. Where there are no errors,
+    /// nobody calls itself, not by way of others either, and a function served
+    /// alone needs no more than a chain may.
+    fn resolve_calls(
+        &mut self,
+        drafts: &BTreeMap<ChainId, Draft>,
+        functions: &mut BTreeMap<FunctionName, Function>,
+        known: &BTreeMap<String, Range<usize>>,
+        chains: &BTreeMap<String, Range<usize>>,
+    ) -> Vec<Vec<usize>> {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let number = numbered(names.iter().copied());
+        let mut calls = vec![Vec::new(); names.len()];
+        let mut places = vec![Vec::new(); names.len()];
+        let listed = std::mem::take(&mut self.calls);
+        for (caller, list) in &listed {
+            let caller = number[caller.as_str()];
+            let mut before = BTreeSet::new();
+            for (callee, span) in list {
+                if let Some(callee) = self.callee(callee, span, functions, known, chains) {
+                    if before.insert(callee) {
+                        calls[caller].push(number[callee]);
+                        places[caller].push(span.clone());
+                        continue;
+                    }
+                    self.findings.error(
+                        span.clone(),
+                        "duplicate",
+                        format!("{callee:?} is named twice"),
+                        "name it once: a function may call it any number of times",
+                    );
+                }
+            }
+            if let Some(f) = functions.get_mut(names[caller]) {
+                let callees = calls[caller].iter();
+                // What is known is a name, or an error elsewhere.
+                f.calls = callees
+                    .filter_map(|&c| FunctionName::new(names[c]).ok())
+                    .collect();
+            }
+        }
+        self.calls = listed;
+
+        let entries = drafts.values().flat_map(|d| &d.steps);
+        let entries = entries.filter_map(|(name, _)| number.get(name.as_str()).copied());
+        let order = tree::order(entries, &calls, |recursion| {
+            let place = places[recursion.caller][recursion.nth].clone();
+            if self.findings.is_full() {
+                self.findings.error(place, "cycle", "", "");
+                return;
+            }
+            let hint = match recursion.path {
+                [_] => "take this call out",
+                _ => "take one of these calls out",
+            };
+            let path = recursion.path.iter().map(|&f| names[f]);
+            let first = path.clone().next().unwrap_or_default();
+            let path: Vec<&str> = if recursion.path.len() > MAX_PATH {
+                path.take(MAX_PATH - 1).chain(["…", first]).collect()
+            } else {
+                path.chain([first]).collect()
+            };
+            self.findings.error(
+                place,
+                "cycle",
+                format!("the function {first:?} calls itself: {}", path.join(" → ")),
+                format!("{hint}: a function that waits for a reply cannot be called"),
+            );
+        });
+
+        // Told of the first that needs too much, not of those that call it.
+        let mut too_large = vec![false; names.len()];
+        for function in order {
+            let name = names[function];
+            let what = || format!("the function {name:?}");
+            too_large[function] = calls[function].iter().any(|&c| too_large[c])
+                || self
+                    .count_calls(what, &known[name], &[function], &calls)
+                    .is_none();
+        }
+        calls
+    }
+
+    /// A function that another calls.
+    fn callee<'c>(
+        &mut self,
+        name: &'c str,
+        span: &Range<usize>,
+        functions: &BTreeMap<FunctionName, Function>,
+        known: &BTreeMap<String, Range<usize>>,
+        chains: &BTreeMap<String, Range<usize>>,
+    ) -> Option<&'c str> {
+        if !known.contains_key(name) {
+            self.unknown_function(name, span, known, chains);
+            return None;
+        }
+        let function = functions.get(name);
+        if function.is_some_and(|f| matches!(f.origin, Origin::Remote(_))) {
+            self.findings.error(
+                span.clone(),
+                "remote",
+                format!("the function {name:?} runs elsewhere; it cannot be called yet"),
+                "make it a step of a chain, or give it source, crate or library here",
+            );
+            return None;
+        }
+        Some(name)
+    }
+
+    /// How many calls there are in the tree of some steps, all in all; nothing,
+    /// and an error, where it is too large.
+    fn count_calls(
+        &mut self,
+        what: impl FnOnce() -> String,
+        span: &Range<usize>,
+        steps: &[usize],
+        calls: &[Vec<usize>],
+    ) -> Option<usize> {
+        let too_many = |called, edges| called > MAX_CALLED || edges > MAX_CALLS;
+        let (nodes, edges) = grow(
+            steps.iter().copied(),
+            |f: usize| calls[f].iter().copied(),
+            too_many,
+        );
+        let called = nodes.len() - steps.len();
+        if !too_many(called, edges.len()) {
+            return Some(edges.len());
+        }
+        let (problem, hint) = if called > MAX_CALLED {
+            (
+                format!("calls more than {MAX_CALLED} functions, directly or not"),
+                format!("at most {MAX_CALLED} can be called in one chain: each has a context"),
+            )
+        } else {
+            (
+                format!("has more than {MAX_CALLS} calls, those of its callees included"),
+                format!("at most {MAX_CALLS} are possible in one chain: each has two regions"),
+            )
+        };
+        let problem = format!("{} {problem}", what());
+        self.findings.error(span.clone(), "range", problem, hint);
+        None
+    }
+
     /// Resolves steps: functions as they are, chains in place. Nothing where
     /// there are errors.
     fn expand(
         &mut self,
         drafts: &BTreeMap<ChainId, Draft>,
+        calls: &[Vec<usize>],
         functions: &BTreeMap<String, Range<usize>>,
         chains: &BTreeMap<String, Range<usize>>,
     ) -> BTreeMap<ChainId, Chain> {
@@ -608,6 +824,10 @@ impl Reader {
                 steps.push(
                     match (function.get(step.as_str()), chain.get(step.as_str())) {
                         (Some(&f), _) => Step::Function(f),
+                        (None, _) if draft.workflow => {
+                            self.unknown_function(step, span, functions, chains);
+                            Step::Unknown
+                        }
                         (None, Some(&c)) => Step::Chain(c),
                         (None, None) => {
                             if !chains.contains_key(step) {
@@ -640,7 +860,7 @@ impl Reader {
                         self.findings.error(
                             draft.span.clone(),
                             "range",
-                            format!("with the chain {name:?} the file has more than {MAX_ALL_STEPS} steps in all"),
+                            format!("with the {} {name:?} the file has more than {MAX_ALL_STEPS} steps in all", draft.kind()),
                             format!("at most {MAX_ALL_STEPS} are possible in one file, chains in chains included; take some out, or into a file of their own"),
                         );
                     }
@@ -672,9 +892,28 @@ impl Reader {
         if self.findings.errors() > 0 {
             return BTreeMap::new();
         }
+        let written_out = lengths.write_out(&resolved);
+        let mut all = 0;
+        for ((name, draft), steps) in drafts.iter().zip(&written_out) {
+            let what = || format!("the {} {name:?}", draft.kind());
+            let edges = self.count_calls(what, &draft.span, steps, calls);
+            let before = all;
+            all += (steps.len() + edges.unwrap_or_default()) as u64;
+            if before <= MAX_ALL_STEPS && all > MAX_ALL_STEPS {
+                self.findings.error(
+                    draft.span.clone(),
+                    "range",
+                    format!("with the {} {name:?} the file has more than {MAX_ALL_STEPS} steps and calls in all", draft.kind()),
+                    format!("at most {MAX_ALL_STEPS} are possible in one file, those of callees counted for each chain; take some out, or into a file of their own"),
+                );
+            }
+        }
+        if self.findings.errors() > 0 {
+            return BTreeMap::new();
+        }
         drafts
             .iter()
-            .zip(lengths.write_out(&resolved))
+            .zip(written_out)
             .map(|((name, draft), steps)| {
                 // Without errors each is a name.
                 let steps = steps.into_iter();
@@ -685,10 +924,35 @@ impl Reader {
                     isolation: draft.isolation,
                     region: draft.region,
                     headers: draft.headers.clone(),
+                    workflow: draft.workflow,
                 };
                 (name.clone(), chain)
             })
             .collect()
+    }
+
+    /// Says that a function is needed, and there is none of this name.
+    fn unknown_function(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        functions: &BTreeMap<String, Range<usize>>,
+        chains: &BTreeMap<String, Range<usize>>,
+    ) {
+        let hint = if chains.contains_key(name) {
+            format!("{name:?} is a chain or a workflow; name a function here")
+        } else {
+            match self.near(name, functions.keys().map(String::as_str)) {
+                Some(n) => format!("did you mean {n:?}?"),
+                None => format!("declare it: [functions.{name}]"),
+            }
+        };
+        self.findings.error(
+            span.clone(),
+            "unknown-function",
+            format!("no function is called {name:?}"),
+            hint,
+        );
     }
 
     fn unknown_step(

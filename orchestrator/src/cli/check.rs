@@ -1,7 +1,7 @@
 //! `check`: diagnostics, builds, the plan.
 
 use super::{build_and_show, colours, complain, exit, write_json, write_out};
-use crate::chain_file::{ChainFile, FunctionName, load};
+use crate::chain_file::{CallTree, ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -64,14 +64,10 @@ fn plan(file: &ChainFile) -> String {
         let size = bytesize::ByteSize(chain.region).display().iec();
         let _ = writeln!(
             out,
-            "chain {}: {} (isolation {:?}, regions of {size})",
+            "{} {}: {} (isolation {:?}, regions of {size})",
+            if chain.workflow { "workflow" } else { "chain" },
             chain.name,
-            chain
-                .steps
-                .iter()
-                .map(FunctionName::as_str)
-                .collect::<Vec<_>>()
-                .join(" → "),
+            names(&chain.steps, " → "),
             chain.isolation
         );
         for n in 0..=chain.steps.len() {
@@ -82,32 +78,104 @@ fn plan(file: &ChainFile) -> String {
             let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
             let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
         }
+        calls(
+            &CallTree::of(file, &chain.name),
+            chain.steps.len(),
+            &mut out,
+        );
     }
     for f in file.functions.values() {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
             bytesize::ByteSize(f.memory).display().iec(),
             if secrets.is_empty() { "" } else { ", secrets " },
-            secrets.join(", ")
+            secrets.join(", "),
+            if f.calls.is_empty() { "" } else { ", calls " },
+            names(&f.calls, ", ")
         );
     }
     out
 }
 
+fn names(functions: &[FunctionName], between: &str) -> String {
+    let names: Vec<&str> = functions.iter().map(FunctionName::as_str).collect();
+    names.join(between)
+}
+
+/// A tree for each step that calls somebody, each call with its two regions and
+/// who may do what to them. Whom a function calls is shown once, where it comes
+/// first: written out at each place, it could be without end.
+fn calls(tree: &CallTree, steps: usize, out: &mut String) {
+    let mut shown = vec![false; tree.nodes.len()];
+    for (step, root) in tree.nodes.iter().enumerate().take(steps) {
+        if root.calls.is_empty() {
+            continue;
+        }
+        let _ = match steps {
+            1 => writeln!(out, "  {} calls", root.function),
+            _ => writeln!(out, "  step {}, {}, calls", step + 1, root.function),
+        };
+        // Calls to show, the next last, each with what stands before it.
+        let below = |node: usize, before: &str| {
+            let calls = tree.nodes[node].calls.iter().rev().enumerate();
+            let with = |(n, &edge): (usize, &usize)| (edge, before.to_owned(), n == 0);
+            calls.map(with).collect::<Vec<_>>()
+        };
+        let mut next = below(step, "  ");
+        while let Some((edge, before, last)) = next.pop() {
+            let edge = tree.edges[edge];
+            let [caller, callee] = [edge.caller, edge.callee].map(|n| &tree.nodes[n].function);
+            let again = std::mem::replace(&mut shown[edge.callee], true);
+            let _ = writeln!(
+                out,
+                "{before}{}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
+                if last { "└─ " } else { "├─ " },
+                if again && !tree.nodes[edge.callee].calls.is_empty() {
+                    " (its calls are above)"
+                } else {
+                    ""
+                },
+            );
+            if !again {
+                let before = before + if last { "   " } else { "│  " };
+                next.extend(below(edge.callee, &before));
+            }
+        }
+    }
+}
+
+/// The same for programs: callers and callees are places in `contexts`, from 0;
+/// a context that is no step is only called.
 fn plan_json(file: &ChainFile) -> serde_json::Value {
     file.chains
         .values()
         .map(|c| {
+            let tree = CallTree::of(file, &c.name);
+            let step = |n: usize| (n < c.steps.len()).then_some(n + 1);
+            let nodes = tree.nodes.iter().enumerate();
+            let contexts =
+                nodes.map(|(n, node)| json!({ "function": node.function, "step": step(n) }));
+            let calls = tree.edges.iter().map(|edge| {
+                json!({
+                    "caller": edge.caller,
+                    "callee": edge.callee,
+                    "arguments": { "caller": "rw", "callee": "r" },
+                    "reply": { "caller": "r", "callee": "rw" },
+                })
+            });
             json!({
                 "name": c.name,
+                "kind": if c.workflow { "workflow" } else { "chain" },
                 "steps": c.steps,
                 "isolation": c.isolation,
                 "region": c.region,
+                "contexts": contexts.collect::<Vec<_>>(),
+                "calls": calls.collect::<Vec<_>>(),
             })
         })
         .collect()

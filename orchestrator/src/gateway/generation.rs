@@ -9,7 +9,7 @@ use super::route::{self, Part, Routes};
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, ChainKind, FunctionName};
+use crate::chain_file::{CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS};
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,13 +77,20 @@ impl Generation {
         metrics: Arc<Metrics>,
         spans: Option<Arc<Spans>>,
     ) -> Result<(Arc<Self>, WorkerTasks), String> {
-        let steps = plan.file.chains.values().flat_map(|c| &c.steps);
-        // A worker bounds each step itself; this is for one that hangs.
-        let start_timeout = steps
-            .map(|f| plan.file.functions[f].timeout.max(Duration::from_secs(15)))
+        let (local, routes) = route::cut(&plan.file);
+        if local.is_too_large() {
+            return Err(format!(
+                "all chains, functions served alone and parts of chains between steps elsewhere have more than {MAX_ALL_STEPS} steps and calls: take some out, or serve them apart"
+            ));
+        }
+        let trees = local.chains.keys().map(|c| CallTree::of(&local, c));
+        // A worker bounds each start itself; this is for one that hangs.
+        let start_timeout = trees
+            .flat_map(|tree| tree.nodes)
+            .map(|n| &local.functions[&n.function])
+            .map(|f| f.timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
             + Duration::from_secs(15);
-        let (local, routes) = route::cut(&plan.file);
         let chains: Vec<ChainId> = local.chains.keys().cloned().collect();
         let (variables, values) = handed_on(&local, &chains);
         let start = frame::Start {

@@ -277,9 +277,15 @@ impl Target {
 
 /// Adds a chain of one step for each function of a file.
 fn add_functions(file: &mut ChainFile) {
+    let mut regions: BTreeMap<FunctionName, u64> = BTreeMap::new();
+    for (name, chain) in &file.chains {
+        for function in file.functions_of(name) {
+            let region = regions.entry(function.clone()).or_default();
+            *region = chain.region.max(*region);
+        }
+    }
     for function in file.functions.keys() {
-        let users = file.chains.values().filter(|c| c.steps.contains(function));
-        let region = users.map(|c| c.region).max().unwrap_or(1 << 20);
+        let region = regions.get(function).copied().unwrap_or(1 << 20);
         let name = ChainId::of_function(function);
         let chain = Chain {
             name: name.clone(),
@@ -287,7 +293,74 @@ fn add_functions(file: &mut ChainFile) {
             isolation: Isolation::Invocation,
             region,
             headers: None,
+            workflow: false,
         };
         file.chains.insert(name, chain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain_file::parse;
+
+    fn file(text: &str) -> ChainFile {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.c"), "").unwrap();
+        let read = parse(&folder.path().join("chain.toml"), text.to_owned());
+        read.unwrap_or_else(|r| panic!("{}", r.render(false))).0
+    }
+
+    #[test]
+    fn a_function_alone_gets_the_largest_region_it_is_called_with() {
+        let mut file = file(
+            r#"
+[functions]
+a = { source = "f.c", calls = ["b"] }
+b = { source = "f.c", calls = ["c"] }
+c = { source = "f.c" }
+d = { source = "f.c" }
+[workflows]
+a = { entry = "a", region = "64KiB" }
+b = { entry = "b", region = "2MiB" }
+"#,
+        );
+        add_functions(&mut file);
+        let region = |name: &str| file.chains[name].region;
+        let alone = ["a", "b", "c", "d"].map(|f| region(&format!("functions/{f}")));
+        assert_eq!(alone, [64 << 10, 2 << 20, 2 << 20, 1 << 20]);
+    }
+
+    /// A file is bounded; what is made of it has to be, too.
+    #[test]
+    fn functions_alone_and_parts_of_chains_are_counted_with_their_calls() {
+        let dense: String = (0..23)
+            .map(|n| {
+                let calls: Vec<String> = (n + 1..23).map(|n| format!("d{n}")).collect();
+                format!("[functions.d{n}]\nsource = \"f.c\"\ncalls = {calls:?}\n")
+            })
+            .collect();
+        let callers = |n: usize| -> String {
+            (0..n)
+                .map(|n| format!("[functions.f{n}]\nsource = \"f.c\"\ncalls = [\"d0\"]\n"))
+                .collect()
+        };
+        let workflow = "[workflows.w]\nentry = \"d0\"\n";
+        for (n, too_large) in [(40, false), (70, true)] {
+            let mut file = file(&(dense.clone() + &callers(n) + workflow));
+            assert!(!file.is_too_large());
+            add_functions(&mut file);
+            assert_eq!(file.is_too_large(), too_large, "{n}");
+        }
+        let far = "[functions.far]\nremote = \"far\"\n[functions.near]\nsource = \"f.c\"\ncalls = [\"d1\"]\n";
+        let steps = "\"near\", \"far\", ".repeat(20);
+        for (n, too_large) in [(3, false), (4, true)] {
+            let chains: String = (0..n)
+                .map(|n| format!("[chains.c{n}]\nsteps = [{steps}]\n"))
+                .collect();
+            let file = file(&(dense.clone() + far + &chains));
+            assert!(!file.is_too_large());
+            assert_eq!(route::cut(&file).0.is_too_large(), too_large, "{n}");
+        }
     }
 }

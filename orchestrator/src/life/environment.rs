@@ -51,8 +51,8 @@ impl Variables {
 
 /// The variables that functions of some chains take secrets from, each once.
 fn named<'a>(file: &'a ChainFile, chains: &[ChainId]) -> Vec<&'a str> {
-    let steps = chains.iter().flat_map(|c| &file.chains[c].steps);
-    let secrets = steps.flat_map(|f| &file.functions[f].secrets);
+    let functions = chains.iter().flat_map(|c| file.functions_of(c));
+    let secrets = functions.flat_map(|f| &file.functions[f].secrets);
     let mut names: Vec<&str> = secrets
         .filter_map(|s| match &s.from {
             SecretSource::Env(name) => Some(name.as_str()),

@@ -93,8 +93,7 @@ pub fn start(
     variables: Variables,
     probes: Probes,
 ) -> Result<Started, StartError> {
-    let steps = names.iter().flat_map(|n| &file.chains[n].steps);
-    let used: BTreeSet<&FunctionName> = steps.collect();
+    let used: BTreeSet<&FunctionName> = names.iter().flat_map(|n| file.functions_of(n)).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
     for function in functions.clone() {
         if let Origin::Remote(subject) = &function.origin {

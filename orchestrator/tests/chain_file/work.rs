@@ -2,7 +2,7 @@
 //! faster, and so does what is said about it.
 //!
 //! Bounds are of this thread's own processor time, which others on the machine
-//! do not use up, and a hundred times what is needed: they tell work that grows
+//! do not use up, and thirty times what is needed: they tell work that grows
 //! with the square of the file, or not at all, from work that grows with it.
 
 use super::{Folder, Path, Report, parse, proptest};
@@ -11,8 +11,8 @@ use std::fmt::Write;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-/// Processor time that no file of a megabyte needs (the slowest takes half a
-/// second without optimisation).
+/// Processor time that no file of a megabyte needs (the slowest takes a second
+/// and a half without optimisation).
 const WORK: Duration = Duration::from_secs(45);
 /// The wait for a reader that never ends. Reaching it is a failure.
 const END: Duration = Duration::from_secs(600);
@@ -86,7 +86,7 @@ const FUNCTION: &str = "[functions.f]\nsource = \"f.c\"\n";
 
 /// Pieces that each cost, or once cost, more than they should, and a beginning
 /// and an end that make a file of many.
-const PIECES: [(&str, &str, &str); 24] = [
+const PIECES: [(&str, &str, &str); 32] = [
     // Chains: doubled, in a row, in a circle, wide, much written out.
     (FUNCTION, "[chains.c#]\nsteps=['c+','c+']\n", ""),
     (FUNCTION, "[chains.c#]\nsteps=['c+']\n", ""),
@@ -102,6 +102,39 @@ const PIECES: [(&str, &str, &str); 24] = [
         "'f',",
         "]\n",
     ),
+    // Calls: in a row, in circles, wide, of one function by all, of the caller.
+    (
+        "",
+        "[functions.f#]\nsource='f.c'\ncalls=['f+']\n",
+        "[workflows.w]\nentry='f0'\n",
+    ),
+    (
+        "",
+        "[functions.f#]\nsource='f.c'\ncalls=['f0','f+']\n",
+        "[workflows.w]\nentry='f1'\n",
+    ),
+    (
+        FUNCTION,
+        "[functions.f#]\nsource='f.c'\ncalls=['f','f','f#']\n",
+        "",
+    ),
+    (
+        "[functions.f]\nsource='f.c'\ncalls=[",
+        "'f',",
+        "]\n[workflows.w]\nentry='f'\n",
+    ),
+    (
+        "[functions.f]\nsource='f.c'\ncalls=[",
+        "'g#',",
+        "]\n[workflows.w]\nentry='f'\n",
+    ),
+    (
+        FUNCTION,
+        "[functions.f#]\nremote='f'\ncalls=['f#','f+']\n",
+        "",
+    ),
+    (FUNCTION, "[workflows.w#]\nentry='f'\n", ""),
+    (FUNCTION, "[workflows.w#]\nentry='w+'\n", ""),
     // Names that are unknown, near or wrong.
     (
         "[functions.f]\nsource='f.c'\n[chains.c]\nsteps=[",
@@ -199,6 +232,83 @@ fn doubled_chains_are_counted_and_not_walked() {
             report.render(false)
         );
     }
+}
+
+/// Functions of which each calls all behind it: as many calls as a function of
+/// a valid file can reach but one.
+fn dense() -> String {
+    (0..23).fold(String::new(), |s, n| {
+        let calls: Vec<String> = (n + 1..23).map(|n| format!("d{n}")).collect();
+        s + &format!("[functions.d{n}]\nsource='f.c'\ncalls={calls:?}\n")
+    })
+}
+
+#[test]
+fn trees_of_all_functions_are_counted_in_proportion() {
+    let folder = folder();
+    let (begin, end) = (dense(), "[workflows.w]\nentry='d0'\n");
+    let piece = "[functions.f#]\nsource='f.c'\ncalls=['d0']\n";
+    let all = begin.clone() + &repeated(piece, LARGEST - begin.len() - end.len()) + end;
+    let report = read(&folder.path("chain.toml"), all).unwrap();
+    assert!(!report.has_errors(), "{}", report.render(false));
+}
+
+#[test]
+fn calls_of_all_chains_together_are_bounded() {
+    let folder = folder();
+    let path = folder.path("chain.toml");
+    // Each has a step and 253 calls.
+    let file = |n| {
+        (0..n).fold(dense(), |s, n| {
+            s + &format!("[workflows.w{n}]\nentry='d0'\n")
+        })
+    };
+    parse(&path, file(64)).unwrap();
+    let shown = parse(&path, file(65)).unwrap_err().render(false);
+    assert!(
+        shown.contains("with the workflow \"w9\" the file has more than 16384 steps and calls"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_long_row_of_calls_is_refused_once() {
+    let folder = folder();
+    let row = repeated(
+        "[functions.f#]\nsource='f.c'\ncalls=['f+']\n",
+        LARGEST - 100,
+    );
+    let n = row.matches("source").count();
+    assert!(n > 20_000);
+    let last = format!("[functions.f{n}]\nsource='f.c'\n");
+    let end = "[workflows.w]\nentry='f0'\n";
+    let report = read(&folder.path("chain.toml"), format!("{row}{last}{end}")).unwrap();
+    let [one] = report.diagnostics() else {
+        panic!("{}", report.render(false));
+    };
+    assert_eq!(one.code, "range");
+    // The last but 64 of them is the first that calls 65.
+    let says = format!(
+        "the function \"f{}\" calls more than 64 functions, directly or not",
+        n - 65
+    );
+    assert_eq!(one.message, says);
+}
+
+#[test]
+fn a_circle_of_many_functions_is_told_in_short() {
+    let folder = folder();
+    let text = (0..20_000).fold("[workflows.w]\nentry='f7'\n".to_owned(), |s, n| {
+        let next = (n + 1) % 20_000;
+        s + &format!("[functions.f{n}]\nsource='f.c'\ncalls=['f{next}']\n")
+    });
+    let report = read(&folder.path("chain.toml"), text).unwrap();
+    let mut circles = report.diagnostics().iter().filter(|d| d.code == "cycle");
+    assert_eq!(
+        circles.next().unwrap().message,
+        "the function \"f7\" calls itself: f7 → f8 → f9 → f10 → f11 → f12 → f13 → … → f7"
+    );
+    assert_eq!(circles.next(), None);
 }
 
 #[test]
