@@ -329,6 +329,8 @@ macro_rules! handler {
                 // lwc_function.h has it.
                 unsafe { $crate::run(raw, $handler) }
             }
+            #[unsafe(export_name = concat!(stringify!($name), "_abi"))]
+            static ABI: u32 = $crate::abi::ABI;
         };
     };
     ($name:ident, $handler:path, init = $init:path) => {

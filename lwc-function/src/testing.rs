@@ -20,7 +20,7 @@
 //! assert_eq!(TestHost::new().capacity(4).call(greet, b"world").code, 413);
 //! ```
 
-use crate::abi::{ABI, Handler, Host, HostCalls, Initialiser, RawInvocation, RawSetup};
+use crate::abi::{ABI, Handler, Host, HostCalls, Initialiser, NOTHING, RawInvocation, RawSetup};
 use crate::{Invocation, Result};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -196,6 +196,7 @@ static CALLS: HostCalls = HostCalls {
     now,
     attribute,
     reply_attribute,
+    ..NOTHING
 };
 
 unsafe extern "C" fn secret(
