@@ -86,9 +86,9 @@ enum {
 /*
  * What a handler returns (or leaves in `status') when a call failed and it
  * does nothing about it: the request fails as that call did, and the host
- * names the path to who failed.  That call is the last that failed, or if
- * `error' is the name of a function, the last to that one (lwc_unhandled()).
- * When none failed, it is an error with code 500.
+ * names the path to who failed.  That call is the last of whose failure it was
+ * told, or if `error' is the name of a function, the last to that one
+ * (lwc_unhandled()).  When none failed, it is an error with code 500.
  */
 #define LWC_UNHANDLED (-1)
 

@@ -11,9 +11,9 @@ pub const ABI: u32 = 3;
 /// What a handler returns, or leaves in [`RawInvocation::status`], when a call
 /// failed and it does nothing about it: the request fails as that call did.
 ///
-/// That call is the last that failed; or if [`RawInvocation::error`] is the name
-/// of a function, the last that failed to that one. When none failed, it is an
-/// error with code 500.
+/// That call is the last of whose failure it was told; or if
+/// [`RawInvocation::error`] is the name of a function, the last to that one. When
+/// none failed, it is an error with code 500.
 pub const UNHANDLED: i32 = -1;
 
 /// The host's own state, passed back to its calls.
@@ -248,7 +248,7 @@ impl RawInvocation {
             abi: ABI,
             status: 0,
             host: std::ptr::null(),
-            calls: &raw const NOTHING_HOST,
+            calls: &raw const NOTHING_CALLS,
             input: input.as_ptr(),
             input_len: input.len(),
             input_type: c"".as_ptr(),
@@ -263,7 +263,7 @@ impl RawInvocation {
     }
 }
 
-static NOTHING_HOST: HostCalls = NOTHING;
+static NOTHING_CALLS: HostCalls = NOTHING;
 
 /// The calls of a host that offers nothing.
 pub(crate) const NOTHING: HostCalls = {
