@@ -146,7 +146,8 @@ struct lwc_host_calls {
 	/*
 	 * Calls it and fills the reply, all of it.  Nothing is copied of `data'
 	 * that begins where call_buffer() said; from elsewhere it is copied to
-	 * there.  `type' is its content type, NULL: none.
+	 * there.  It is not read if the call is refused or `len' is more than
+	 * the region has.  `type' is its content type, NULL: none.
 	 */
 	void (*call)(const struct lwc_host *host, const char *function,
 	    const void *data, size_t len, const char *type,

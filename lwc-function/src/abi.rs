@@ -173,7 +173,8 @@ pub struct HostCalls {
     ) -> c_int,
     /// Calls a function and fills the reply, all of it. Of data that begins where
     /// `call_buffer` said nothing is copied; from elsewhere it is copied to
-    /// there. Without a content type it is null.
+    /// there. It is not read if the call is refused or more than the region has.
+    /// Without a content type that is null.
     pub call: unsafe extern "C" fn(
         host: *const Host,
         function: *const c_char,

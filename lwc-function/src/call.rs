@@ -14,6 +14,20 @@ use std::task::{Context, Poll};
 #[derive(Debug, Default)]
 pub(crate) struct Held(RefCell<Vec<CString>>);
 
+/// Bytes to send: so many, from there on.
+#[derive(Debug, Clone, Copy)]
+struct Args {
+    data: *const u8,
+    len: usize,
+}
+
+impl From<&[u8]> for Args {
+    fn from(bytes: &[u8]) -> Self {
+        let (data, len) = (bytes.as_ptr(), bytes.len());
+        Self { data, len }
+    }
+}
+
 /// The host's side of calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Calls<'a> {
@@ -70,17 +84,19 @@ impl<'a> Calls<'a> {
         let content_type = content_type.map(c_text);
         // SAFETY: nothing is lent of this function, and what the reply lends is
         // copied before anybody can call again.
-        let reply = unsafe { self.call_raw(&name, args, content_type.as_deref()) };
+        let reply = unsafe { self.call_raw(&name, args.into(), content_type.as_deref()) };
         Ok(reply?.to_owned())
     }
 
     /// # Safety
-    /// Nothing that an earlier call to this function lent may be used any more,
-    /// and nothing of the reply after the next call to it.
+    /// The arguments must be bytes, unless the host refuses the call or the region
+    /// has not so many: it does not read them then. Nothing
+    /// that an earlier call to this function lent may be used any more, and
+    /// nothing of the reply after the next call to it.
     unsafe fn call_raw(
         &self,
         name: &CStr,
-        args: &[u8],
+        args: Args,
         content_type: Option<&CStr>,
     ) -> Result<BorrowedReply<'a>, CallError> {
         let mut raw = RawReply::new(Outcome::Unavailable);
@@ -89,8 +105,8 @@ impl<'a> Calls<'a> {
             (self.table().call)(
                 self.host,
                 name.as_ptr(),
-                args.as_ptr().cast(),
-                args.len(),
+                args.data.cast(),
+                args.len,
                 content_type.map_or(std::ptr::null(), CStr::as_ptr),
                 &raw mut raw,
             );
@@ -107,7 +123,7 @@ impl<'a> Calls<'a> {
         let content_type = content_type.map(c_text);
         let ticket = self.name(function).map(|name| {
             // SAFETY: nothing is lent of this function.
-            unsafe { self.start_raw(&name, args, content_type.as_deref()) }
+            unsafe { self.start_raw(&name, args.into(), content_type.as_deref()) }
         });
         Pending {
             calls: *self,
@@ -117,15 +133,17 @@ impl<'a> Calls<'a> {
     }
 
     /// # Safety
-    /// Nothing that an earlier call to this function lent may be used any more.
-    unsafe fn start_raw(&self, name: &CStr, args: &[u8], content_type: Option<&CStr>) -> u64 {
+    /// The arguments must be bytes, unless the host refuses the call or the region
+    /// has not so many: it does not read them then. Nothing
+    /// that an earlier call to this function lent may be used any more.
+    unsafe fn start_raw(&self, name: &CStr, args: Args, content_type: Option<&CStr>) -> u64 {
         // SAFETY: texts and bytes live across the call.
         unsafe {
             (self.table().call_start)(
                 self.host,
                 name.as_ptr(),
-                args.as_ptr().cast(),
-                args.len(),
+                args.data.cast(),
+                args.len,
                 content_type.map_or(std::ptr::null(), CStr::as_ptr),
             )
         }
@@ -134,8 +152,14 @@ impl<'a> Calls<'a> {
     pub(crate) fn callee(&self, function: &str) -> Result<Callee<'a>, CallError> {
         let name = self.name(function)?;
         if self.buffer(&name).is_none() {
-            let what = "the chain file grants no call to it: name it in the caller's `calls`";
-            return Err(CallError::refused(function, what));
+            // The host knows why, and is to know that this call failed.
+            // SAFETY: nothing is lent of this function, and nothing of an answer
+            // that nobody expects.
+            unsafe { self.call_raw(&name, (&[][..]).into(), None) }?;
+            return Err(CallError::refused(
+                function,
+                "there is no place for arguments",
+            ));
         }
         self.held.0.borrow_mut().push(name.clone());
         Ok(Callee {
@@ -188,6 +212,7 @@ impl<'a> Calls<'a> {
             .to_owned(),
             message: message.to_owned(),
             reply: reply.to_owned(),
+            told: true,
         })))
     }
 }
@@ -284,7 +309,9 @@ impl<'r> BorrowedReply<'r> {
 /// What came of a call that brought no answer.
 ///
 /// It leaves a handler with `?`, also as the source of another error: the request
-/// fails as the call did, and whoever made it learns the path to who failed.
+/// fails as the call did, and whoever made it learns the path to who failed. (A
+/// call that was not even tried, since a [`Callee`] of that name was there, is an
+/// error of the function's own then.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError(Box<Failure>);
 
@@ -296,6 +323,8 @@ struct Failure {
     function: String,
     message: String,
     reply: Reply,
+    /// Whether the host knows of it, and can say how the request fails.
+    told: bool,
 }
 
 impl CallError {
@@ -314,17 +343,16 @@ impl CallError {
             function: function.to_owned(),
             message: message.to_owned(),
             reply,
+            told: true,
         }))
     }
 
+    /// A call that is not even tried.
     fn refused(callee: &str, what: &str) -> Self {
-        Self::new(
-            callee,
-            (Outcome::Refused, 0),
-            callee,
-            what,
-            Reply::default(),
-        )
+        let outcome = (Outcome::Refused, 0);
+        let mut e = Self::new(callee, outcome, callee, what, Reply::default());
+        e.0.told = false;
+        e
     }
 
     /// The function that was called.
@@ -378,7 +406,7 @@ impl std::fmt::Display for CallError {
 
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0.callee)
+        self.0.told.then_some(&self.0.callee as _)
     }
 }
 
@@ -506,7 +534,7 @@ impl<'a> Callee<'a> {
     /// # Errors
     /// Whatever else came of it than an answer.
     pub fn call(&mut self, len: usize) -> Result<BorrowedReply<'_>, CallError> {
-        let args = self.args(len)?;
+        let args = self.args(len);
         let content_type = self.content_type.as_deref();
         // SAFETY: nobody else calls this function while the handle is there, and
         // what the last call lent was borrowed of it, as this reply is.
@@ -519,37 +547,21 @@ impl<'a> Callee<'a> {
         let args = self.args(len);
         let content_type = self.content_type.as_deref();
         // SAFETY: as in `call`; what finishing it lends no other call takes away.
-        let start = |args| unsafe { self.calls.start_raw(&self.name, args, content_type) };
+        let ticket = unsafe { self.calls.start_raw(&self.name, args, content_type) };
         Pending {
-            ticket: args.map(start),
+            ticket: Ok(ticket),
             calls: self.calls,
             function: self.name.to_string_lossy().into_owned(),
         }
     }
 
-    /// The arguments of a call that is about to be made, in place.
-    fn args(&mut self, len: usize) -> Result<&'a [u8], CallError> {
+    /// The arguments of a call that is about to be made, in place. More than there
+    /// can be are the host's to refuse, and not read.
+    fn args(&mut self, len: usize) -> Args {
         self.written = 0;
-        match self.calls.buffer(&self.name) {
-            // SAFETY: as in `buffer`. The slice goes to the host with the very
-            // next call, and nobody writes there in between.
-            Some((place, capacity)) if len <= capacity => unsafe {
-                Ok(std::slice::from_raw_parts(place, len))
-            },
-            _ => {
-                let callee = self.name.to_string_lossy();
-                let what =
-                    "the arguments do not fit their region; raise `region` in the chain file";
-                let outcome = (Outcome::TooBig, 0);
-                Err(CallError::new(
-                    &callee,
-                    outcome,
-                    &callee,
-                    what,
-                    Reply::default(),
-                ))
-            }
-        }
+        let place = self.calls.buffer(&self.name);
+        let data = place.map_or(std::ptr::null(), |(data, _)| data.cast_const());
+        Args { data, len }
     }
 }
 

@@ -389,29 +389,30 @@ unsafe extern "C" fn reply_attribute(
     0
 }
 
-/// What a function passes to a call.
+/// What a function passes to a call; no bytes, if they are more than a region has.
 ///
 /// # Safety
 /// `host` must be the `TestHost` that runs the function, `function` and
 /// `content_type` texts that end in a NUL (the latter may be null), and `data`
-/// `len` bytes, all of them for `'a`.
+/// `len` bytes up to what a region has, or null, all of them for `'a`.
 unsafe fn passed<'a>(
     host: *const Host,
     function: *const c_char,
     (data, len): (*const c_void, usize),
     content_type: *const c_char,
-) -> (&'a TestHost, &'a CStr, &'a [u8], &'a str) {
+) -> (&'a TestHost, &'a CStr, Option<&'a [u8]>, &'a str) {
     // SAFETY: the caller's promise.
     unsafe {
-        let data = match len {
-            0 => &[][..],
-            _ => std::slice::from_raw_parts(data.cast::<u8>(), len),
-        };
+        let host = &*host.cast::<TestHost>();
+        let fits = len <= host.limits().capacity;
+        let data = fits.then(|| match data.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(data.cast::<u8>(), len),
+        });
         let content_type = match content_type.is_null() {
             true => "",
             false => CStr::from_ptr(content_type).to_str().unwrap_or(""),
         };
-        let host = &*host.cast::<TestHost>();
         (host, CStr::from_ptr(function), data, content_type)
     }
 }

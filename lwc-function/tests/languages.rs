@@ -1,5 +1,8 @@
 //! The same function in C, C++ and Rust, called by a host made for the test.
 
+mod compile;
+
+use compile::compile;
 use lwc_function::abi::{
     ABI, Handler, HostCalls, Initialiser, Outcome, RawInvocation, RawReply, RawSetup, UNHANDLED,
 };
@@ -7,8 +10,6 @@ use lwc_function::testing::{Answer, TestHost};
 use lwc_function::{Error, Invocation, Level, Result, Setup};
 use std::ffi::c_int;
 use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 fn call(handler: Handler, input: &[u8], capacity: usize) -> Answer {
@@ -214,24 +215,6 @@ static int parse(std::string_view in) { return std::stoi(std::string(in)); }
 LWC_TYPED_FUNCTION(twice_cpp, "text/x-number", parse, [](int n) { return 2 * n; },
     [](int n) { return std::to_string(n); })
 "#;
-
-fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> libloading::Library {
-    let source = dir.join(name);
-    let library = dir.join(format!("{name}.so"));
-    std::fs::write(&source, text).unwrap();
-    let status = Command::new(compiler)
-        .args([std, "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"))
-        .arg(&source)
-        .arg("-o")
-        .arg(&library)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    // SAFETY: a library that this test has made; its initialisers are the
-    // compiler's own.
-    unsafe { libloading::Library::new(library).unwrap() }
-}
 
 /// The version that each handler exports.
 fn check_versions(library: &libloading::Library, handlers: &[&str]) {

@@ -272,7 +272,7 @@ impl Callees {
     pub(super) fn call(
         &self,
         function: &CStr,
-        args: &[u8],
+        args: Option<&[u8]>,
         content_type: &str,
         limits: Limits,
     ) -> RawReply {
@@ -290,7 +290,7 @@ impl Callees {
     pub(super) fn start(
         &self,
         function: &CStr,
-        args: &[u8],
+        args: Option<&[u8]>,
         content_type: &str,
         limits: Limits,
     ) -> u64 {
@@ -330,13 +330,14 @@ impl Callees {
     fn make(
         &self,
         function: &CStr,
-        args: &[u8],
+        args: Option<&[u8]>,
         content_type: &str,
         limits: Limits,
     ) -> (usize, Option<CallError>) {
         let name = function.to_string_lossy();
         let number = self.find(function);
-        let args = args.to_vec();
+        // Taken before the place where they lie is overwritten.
+        let (fits, args) = (args.is_some(), args.unwrap_or_default().to_vec());
         let attributes = number.map(|number| self.now.borrow_mut().consume(number));
         let attributes = attributes.unwrap_or_default();
         let response = match number {
@@ -345,7 +346,7 @@ impl Callees {
                 "it is not granted: the test gives it with `TestHost::callee`",
             ),
             Some(_) if limits.late => Response::failed(Outcome::DeadlinePassed, ""),
-            Some(_) if args.len() > limits.capacity => {
+            Some(_) if !fits => {
                 Response::failed(Outcome::TooBig, "the arguments do not fit their region")
             }
             Some(number) => {
