@@ -31,6 +31,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -354,8 +355,8 @@ run(lwc_invocation *raw, F &&f) noexcept
 
 /*
  * A handler of values instead of bytes: `parse' makes a value of the input (an
- * exception of its is the caller's fault: 400), `f' an answer of it, `format'
- * bytes of that.
+ * exception of its is the caller's fault: 400), `f' an answer of it, or of the
+ * invocation and it, `format' bytes of that.
  */
 template <typename Parse, typename F, typename Format>
 void
@@ -370,7 +371,10 @@ typed(Invocation &inv, Parse &&parse, F &&f, Format &&format)
 			throw Error(400, std::string("the input: ") + e.what());
 		}
 	}();
-	inv.append(format(f(std::move(value))));
+	if constexpr (std::is_invocable_v<F &, Invocation &, decltype(value)>)
+		inv.append(format(f(inv, std::move(value))));
+	else
+		inv.append(format(f(std::move(value))));
 }
 
 } /* namespace lwc */

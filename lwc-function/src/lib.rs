@@ -14,6 +14,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! It calls functions that the chain file grants it, each of which runs in a
+//! sandbox of its own: see [`Invocation::call`].
+//!
 //! Build it as a `cdylib` and name the crate in a chain file. The output is
 //! the next function's input: nothing is copied between the two. A function
 //! runs in a sandbox without descriptors: it may compute, allocate up to its
@@ -445,12 +448,29 @@ macro_rules! event_handler {
     };
 }
 
-/// Exports a function of one type to another, `fn(In) -> Result<Out>`, as a
-/// handler: `typed_handler!(symbol, content_type, parse, function, format)`.
+/// Exports a function of one type to another, `fn(In) -> Result<Out>`, or one
+/// that also calls others, `fn(&Invocation, In) -> Result<Out>`, as a handler:
+/// `typed_handler!(symbol, content_type, parse, function, format)`.
 /// `parse` makes an `In` of bytes (an error of its is the caller's fault: 400),
 /// `format` bytes of a reference to an `Out`, as in
 /// `typed_handler!(greet, "application/json", serde_json::from_slice, greet,
 /// serde_json::to_vec)`.
+///
+/// ```
+/// # use lwc_function::{Invocation, Result};
+/// # fn parse(bytes: &[u8]) -> std::result::Result<u32, std::num::ParseIntError> {
+/// #     String::from_utf8_lossy(bytes).parse()
+/// # }
+/// # fn format(n: &u32) -> std::io::Result<Vec<u8>> {
+/// #     Ok(n.to_string().into())
+/// # }
+/// fn quote(inv: &Invocation<'_>, nights: u32) -> Result<u32> {
+///     let rate = inv.call_typed("rates", "text/plain", &nights, format, parse)?;
+///     Ok(nights * rate)
+/// }
+/// lwc_function::typed_handler!(quote, "text/plain", parse, quote, format);
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! typed_handler {
     ($name:ident, $type:expr, $parse:expr, $handler:path, $format:expr) => {
@@ -464,16 +484,34 @@ macro_rules! typed_handler {
     };
 }
 
+/// What [`typed_handler!`] takes; `With` tells its two kinds apart.
+#[doc(hidden)]
+pub trait Typed<'a, I, O, With> {
+    fn run(self, inv: &Invocation<'a>, value: I) -> Result<O>;
+}
+
+impl<'a, I, O, F: FnOnce(I) -> Result<O>> Typed<'a, I, O, ()> for F {
+    fn run(self, _: &Invocation<'a>, value: I) -> Result<O> {
+        self(value)
+    }
+}
+
+impl<'a, I, O, F: FnOnce(&Invocation<'a>, I) -> Result<O>> Typed<'a, I, O, Invocation<'a>> for F {
+    fn run(self, inv: &Invocation<'a>, value: I) -> Result<O> {
+        self(inv, value)
+    }
+}
+
 /// Unmarshals, calls, marshals. For [`typed_handler!`].
 #[doc(hidden)]
-pub fn run_typed<'a, I, O, P: std::fmt::Display, Q: std::fmt::Display>(
+pub fn run_typed<'a, I, O, With, P: std::fmt::Display, Q: std::fmt::Display>(
     inv: &mut Invocation<'a>,
     parse: impl FnOnce(&'a [u8]) -> std::result::Result<I, P>,
-    f: impl FnOnce(I) -> Result<O>,
+    f: impl Typed<'a, I, O, With>,
     format: impl FnOnce(&O) -> std::result::Result<Vec<u8>, Q>,
 ) -> Result<()> {
     let value = parse(inv.input()).map_err(|e| Error::new(400, format!("the input: {e}")))?;
-    let answer = f(value)?;
+    let answer = f.run(inv, value)?;
     let bytes = format(&answer).map_err(|e| Error::new(500, format!("the answer: {e}")))?;
     std::io::Write::write_all(inv, &bytes)?;
     Ok(())

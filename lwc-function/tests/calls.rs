@@ -240,6 +240,7 @@ fn tour(inv: &mut Invocation<'_>) -> Result<()> {
 lwc_function::handler!(tour_rust, tour);
 unsafe extern "C" {
     fn tour_rust(raw: *mut RawInvocation) -> c_int;
+    fn next_rust(raw: *mut RawInvocation) -> c_int;
 }
 
 /// What an executor of one thread does.
@@ -496,15 +497,47 @@ LWC_FUNCTION(tour_cpp, [](lwc::Invocation &inv) {
 		rates.attribute("Bad", "");
 	} else if (input == "caller") {
 		inv.append(inv.caller().value_or("none"));
-	} else if (input == "typed" || input == "untyped") {
-		auto format = [](int n) { return std::to_string(n); };
-		auto parse = [&](std::string_view s) { return std::stoi(std::string(s.substr(input == "typed"))); };
-		inv.append(std::to_string(1 + inv.call_typed("rates", "text/x-number", 7, format, parse)));
 	} else {
 		throw lwc::Error(400, input);
 	}
 })
+static int parse(std::string_view in) { return std::stoi(std::string(in)); }
+static std::string format(int n) { return std::to_string(n); }
+LWC_TYPED_FUNCTION(next_cpp, "text/x-number", parse, [](lwc::Invocation &inv, int n) {
+	return 1 + inv.call_typed("count", "text/x-number", n, format, parse);
+}, format)
 "#;
+
+/// A number there and back, by way of "count", and one more.
+fn check_typed(handler: Handler) {
+    let host = |body: fn(&[u8]) -> Response| {
+        TestHost::new().callee("count", move |request| {
+            assert_eq!(request.content_type, "text/x-number");
+            body(request.bytes)
+        })
+    };
+    let ok = run(&host(|bytes| Response::new(bytes)), handler, "7");
+    assert_eq!((&*ok.message, &ok.bytes[..]), ("", &b"8"[..]));
+    let bad = run(&host(|_| Response::new("x")), handler, "7");
+    assert_eq!(bad.code, 500);
+    let whose = "the answer of count: ";
+    assert!(bad.message.starts_with(whose), "{}", bad.message);
+    assert_eq!(run(&host(|_| Response::new("")), handler, "x").code, 400);
+    let own = run(&host(|_| Response::error(7, "none")), handler, "7");
+    assert_eq!(own.unhandled.unwrap().code(), 7);
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<u32, std::num::ParseIntError> {
+    String::from_utf8_lossy(bytes).parse()
+}
+fn format_number(n: &u32) -> std::result::Result<Vec<u8>, std::fmt::Error> {
+    Ok(n.to_string().into())
+}
+fn next(inv: &Invocation<'_>, n: u32) -> Result<u32> {
+    let n = inv.call_typed("count", "text/x-number", &n, format_number, parse)?;
+    Ok(n + 1)
+}
+lwc_function::typed_handler!(next_rust, "text/x-number", parse, next, format_number);
 
 #[test]
 fn c_functions_call_others() {
@@ -530,19 +563,14 @@ fn cpp_functions_call_others() {
     // SAFETY: the symbol is a handler by the header that compiled it.
     let handler = *unsafe { library.get::<Handler>(b"tour_cpp") }.unwrap();
     check(handler);
-    says(handler, "typed", "8");
-    let bad = run(&host(), handler, "untyped");
-    assert_eq!(bad.code, 500);
-    assert!(
-        bad.message.starts_with("the answer of rates: "),
-        "{}",
-        bad.message
-    );
+    // SAFETY: as above.
+    check_typed(*unsafe { library.get::<Handler>(b"next_cpp") }.unwrap());
 }
 
 #[test]
 fn rust_functions_call_others() {
     check(tour_rust);
+    check_typed(next_rust);
 }
 
 #[test]
