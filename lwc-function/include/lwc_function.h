@@ -24,6 +24,15 @@
  * (and of a CloudEvent its attributes, as "ce-id", "ce-type"); in a later step
  * of a chain, what the function before set for its answer, and nothing else.
  *
+ * A function calls the functions that the chain file grants it (`calls'), each
+ * of which runs in a sandbox of its own:
+ *
+ *	lwc_reply rates;
+ *
+ *	if (lwc_call(inv, "rates", inv->input, inv->input_len, &rates) != 0)
+ *		return (LWC_UNHANDLED);
+ *	return (lwc_append(inv, rates.data, rates.len));
+ *
  * A function runs in a sandbox without descriptors.  It may compute, allocate
  * (up to its limit) and call the helpers; system calls for files, processes
  * and the network fail or end it.  C11 and C++17.
@@ -42,8 +51,12 @@
 extern "C" {
 #endif
 
-/* Version of the structures below, in `abi' of each; 2 added attributes. */
-#define LWC_FUNCTION_ABI 2
+/*
+ * Version of the structures below, in `abi' of each; 2 added attributes, 3
+ * calls to other functions.  LWC_HANDLER(name) exports it as NAME_abi: a host
+ * refuses a library of another version.
+ */
+#define LWC_FUNCTION_ABI 3
 
 /* Levels of lwc_log(). */
 enum {
@@ -56,6 +69,46 @@ enum {
 
 /* The host's own; opaque to functions. */
 struct lwc_host;
+
+/* What came of a call to another function: `outcome' of its reply. */
+enum {
+	LWC_ANSWERED = 0,
+	LWC_REPORTED = 1,	/* an error of its own, with its `code' */
+	LWC_CRASHED = 2,
+	LWC_TIMED_OUT = 3,	/* it took longer than it may */
+	LWC_DEADLINE_PASSED = 4, /* the request's, before or while it ran */
+	LWC_REFUSED = 5,	/* not granted, or no such ticket */
+	LWC_TOO_BIG = 6,	/* arguments or reply, for their region */
+	LWC_TOO_MANY = 7,	/* calls in this request, or too deep */
+	LWC_UNAVAILABLE = 8	/* it cannot be reached now */
+};
+
+/*
+ * What a handler returns (or leaves in `status') when a call failed and it
+ * does nothing about it: the request fails as that call did, and the host
+ * names the path to who failed.  That call is the last of whose failure it was
+ * told, or if `error' is the name of a function, the last to that one
+ * (lwc_unhandled()).  When none failed, it is an error with code 500.
+ */
+#define LWC_UNHANDLED (-1)
+
+/*
+ * What a call brought.  All of it stays where it is, and as it is, until the
+ * next call to the same function (lwc_call_start() is one, lwc_call_finish()
+ * is not) or the end of the invocation; what lwc_call_finish() gave until the
+ * end of the invocation.  A copy of this structure is as good as the original.
+ */
+typedef struct lwc_reply {
+	int32_t outcome;		/* LWC_ANSWERED, ... */
+	int32_t code;			/* LWC_REPORTED: > 0; else 0 */
+	const char *function;		/* who failed: the callee, or below */
+	const char *message;		/* what went wrong; else "" */
+	const uint8_t *data;		/* also beside an error of its own */
+	size_t len;			/* bytes */
+	const char *type;		/* content type, never NULL */
+	const void *attributes;		/* the host's own */
+	uint64_t reserved[2];
+} lwc_reply;
 
 /* What the host does for a function.  Use the helpers below instead. */
 struct lwc_host_calls {
@@ -75,12 +128,51 @@ struct lwc_host_calls {
 	/* Sets an attribute of the answer: 0, or EINVAL, ENOSPC. */
 	int (*reply_attribute)(const struct lwc_host *host, const char *name,
 	    const char *value);
+	/*
+	 * From here on: calls to other functions.  In an initialiser, and to a
+	 * function that is not granted, all of them are refused.
+	 *
+	 * Where arguments for the next call to `function' can be written, and
+	 * how many bytes: the same place until that call.  NULL if refused.
+	 */
+	uint8_t *(*call_buffer)(const struct lwc_host *host,
+	    const char *function, size_t *capacity);
+	/*
+	 * Sets an attribute of the next call to `function': 0, or EINVAL,
+	 * ENOSPC, EACCES.
+	 */
+	int (*call_attribute)(const struct lwc_host *host,
+	    const char *function, const char *name, const char *value);
+	/*
+	 * Calls it and fills the reply, all of it.  Nothing is copied of `data'
+	 * that begins where call_buffer() said; from elsewhere it is copied to
+	 * there.  It is not read if the call is refused or `len' is more than
+	 * the region has.  `type' is its content type, NULL: none.
+	 */
+	void (*call)(const struct lwc_host *host, const char *function,
+	    const void *data, size_t len, const char *type,
+	    struct lwc_reply *reply);
+	/*
+	 * The same, but it may run at any time up to call_finish().  A ticket,
+	 * also for one that fails; 0 is never one.
+	 */
+	uint64_t (*call_start)(const struct lwc_host *host,
+	    const char *function, const void *data, size_t len,
+	    const char *type);
+	/* Waits for it, once a ticket: a second time is LWC_REFUSED. */
+	void (*call_finish)(const struct lwc_host *host, uint64_t ticket,
+	    struct lwc_reply *reply);
+	/* The index-th attribute of a reply: its value, and its name. */
+	const char *(*attribute_of_reply)(const struct lwc_host *host,
+	    const struct lwc_reply *reply, size_t index, const char **name);
+	/* The function that called this one; NULL: none, it is a step. */
+	const char *(*caller)(const struct lwc_host *host);
 };
 
 /* One invocation. */
 typedef struct lwc_invocation {
 	uint32_t abi;
-	int32_t status;			/* 0, or the code given to lwc_fail() */
+	int32_t status;			/* as a handler returns, see there */
 	const struct lwc_host *host;
 	const struct lwc_host_calls *calls;
 	const uint8_t *input;		/* read-only memory */
@@ -104,7 +196,7 @@ typedef struct lwc_setup {
 	char error[256];
 } lwc_setup;
 
-/* A handler: 0, or an error code > 0 (see lwc_fail()). */
+/* A handler: 0, an error code > 0 (see lwc_fail()), or LWC_UNHANDLED. */
 typedef int (*lwc_handler)(lwc_invocation *);
 
 /*
@@ -125,6 +217,8 @@ typedef int (*lwc_initialiser)(lwc_setup *);
 
 /* Defines the handler of a function; its body follows and sees `inv'. */
 #define LWC_HANDLER(name)						\
+	LWC_EXPORT const uint32_t name##_abi;				\
+	LWC_EXPORT const uint32_t name##_abi = LWC_FUNCTION_ABI;	\
 	LWC_EXPORT int name(lwc_invocation *);				\
 	LWC_EXPORT int name(lwc_invocation *inv)
 
@@ -301,6 +395,136 @@ lwc_remaining(const lwc_invocation *inv)
 		return (UINT64_MAX);
 	now = inv->calls->now(inv->host);
 	return (now >= inv->deadline ? 0 : inv->deadline - now);
+}
+
+/*
+ * Where arguments for the next call to `function' go, to write them in place:
+ * give this place as `data' then, and nothing is copied.  It is the same until
+ * that call; `capacity' becomes its size in bytes.  NULL if the chain file
+ * grants no call to that function.
+ */
+static inline LWC_UNUSED uint8_t *
+lwc_call_buffer(const lwc_invocation *inv, const char *function,
+    size_t *capacity)
+{
+
+	return (inv->calls->call_buffer(inv->host, function, capacity));
+}
+
+/*
+ * Sets an attribute of the next call to `function', which finds it with
+ * lwc_attribute(); set again it replaces.  Names and values are as in
+ * lwc_reply_attribute().  0, or an error code (set with lwc_fail()).
+ */
+static inline LWC_UNUSED int
+lwc_call_attribute(lwc_invocation *inv, const char *function, const char *name,
+    const char *value)
+{
+
+	if (inv->calls->call_attribute(inv->host, function, name, value) != 0)
+		return (lwc_fail(inv, 500, "attribute %.64s of a call to %.64s: "
+		    "a bad name or value, no room, or the call is not granted",
+		    name, function));
+	return (0);
+}
+
+/*
+ * Calls a function that the chain file grants (`calls') with so many bytes of
+ * arguments: its input.  0 when it answered.  Otherwise LWC_UNHANDLED, and
+ * `reply' says what came of it; `status' stays as it was, so that a handler
+ * either does without the answer or says
+ *
+ *	if (lwc_call(inv, "rates", data, len, &reply) != 0)
+ *		return (LWC_UNHANDLED);
+ *
+ * The callee finds itself as its initialiser left it, also at a second call.
+ * The deadline of this invocation holds for it too.
+ */
+static inline LWC_UNUSED int
+lwc_call(const lwc_invocation *inv, const char *function, const void *data,
+    size_t len, lwc_reply *reply)
+{
+
+	inv->calls->call(inv->host, function, data, len, NULL, reply);
+	return (reply->outcome == LWC_ANSWERED ? 0 : LWC_UNHANDLED);
+}
+
+/* The same with a content type of the arguments; NULL: none. */
+static inline LWC_UNUSED int
+lwc_call_typed(const lwc_invocation *inv, const char *function,
+    const void *data, size_t len, const char *type, lwc_reply *reply)
+{
+
+	inv->calls->call(inv->host, function, data, len, type, reply);
+	return (reply->outcome == LWC_ANSWERED ? 0 : LWC_UNHANDLED);
+}
+
+/*
+ * Starts a call and goes on: what comes of it is learnt, in any order, from
+ * lwc_call_finish() with the ticket that this returns (never 0), also if it
+ * was refused.  `data' may be changed afterwards; `type' NULL: none.  Whether
+ * calls that are started run side by side is the host's decision, and so is
+ * when; what comes of them is the same.  One that is never finished may or may
+ * not have run.
+ */
+static inline LWC_UNUSED uint64_t
+lwc_call_start(const lwc_invocation *inv, const char *function,
+    const void *data, size_t len, const char *type)
+{
+
+	return (inv->calls->call_start(inv->host, function, data, len, type));
+}
+
+/*
+ * Waits for a call that was started.  Returns what lwc_call() would have; a
+ * second time, and for what is no ticket, the outcome is LWC_REFUSED.
+ */
+static inline LWC_UNUSED int
+lwc_call_finish(const lwc_invocation *inv, uint64_t ticket, lwc_reply *reply)
+{
+
+	inv->calls->call_finish(inv->host, ticket, reply);
+	return (reply->outcome == LWC_ANSWERED ? 0 : LWC_UNHANDLED);
+}
+
+/*
+ * Where several calls failed: the request is to fail as the last to `function'
+ * did.  Returns LWC_UNHANDLED, for the handler to return.
+ */
+static inline LWC_UNUSED int
+lwc_unhandled(lwc_invocation *inv, const char *function)
+{
+
+	(void)snprintf(inv->error, sizeof(inv->error), "%s", function);
+	inv->status = LWC_UNHANDLED;
+	return (LWC_UNHANDLED);
+}
+
+/* The value of a reply's attribute `name' (lower case), or NULL. */
+static inline LWC_UNUSED const char *
+lwc_reply_attribute_of(const lwc_invocation *inv, const lwc_reply *reply,
+    const char *name)
+{
+	const char *found, *value;
+	size_t i;
+
+	for (i = 0; (value = inv->calls->attribute_of_reply(inv->host, reply, i,
+	    &found)) != NULL; i++) {
+		if (strcmp(found, name) == 0)
+			return (value);
+	}
+	return (NULL);
+}
+
+/*
+ * The name of the function that calls this one; NULL when it is a step of the
+ * chain, or a workflow's entry: the request itself calls it.
+ */
+static inline LWC_UNUSED const char *
+lwc_caller(const lwc_invocation *inv)
+{
+
+	return (inv->calls->caller(inv->host));
 }
 
 #ifdef __cplusplus

@@ -10,8 +10,14 @@
  *		inv.append(inv.input());
  *	})
  *
+ * It calls other functions that the chain file grants it:
+ *
+ *	auto rates = inv.call("rates", inv.input());
+ *	inv.append(rates.bytes);
+ *
  * An exception that leaves the callable becomes the function's error:
- * lwc::Error with its code, std::bad_alloc as 507, any other as 500.
+ * lwc::CallError, of a call that failed, makes the request fail as that call
+ * did; lwc::Error with its code, std::bad_alloc as 507, any other as 500.
  */
 
 #ifndef LWC_FUNCTION_HPP
@@ -25,7 +31,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace lwc {
 
@@ -38,6 +46,167 @@ public:
 
 private:
 	int code_;
+};
+
+/* An answer of another function, copied. */
+struct Reply {
+	std::string bytes;
+	std::string type;	/* content type */
+	std::vector<std::pair<std::string, std::string>> attributes;
+
+	std::optional<std::string> attribute(std::string_view name) const {
+		for (const auto &a : attributes)
+			if (a.first == name)
+				return a.second;
+		return std::nullopt;
+	}
+};
+
+/*
+ * An answer in place: valid as lwc_function.h says of lwc_reply.  Of
+ * Callee::call() until the next call to that function, of Pending::finish()
+ * until the end of the invocation.
+ */
+class ReplyView {
+public:
+	ReplyView(const lwc_invocation &inv, const lwc_reply &raw) noexcept
+	    : inv_(&inv), raw_(raw) {}
+
+	std::string_view bytes() const noexcept {
+		return {reinterpret_cast<const char *>(raw_.data), raw_.len};
+	}
+	std::string_view type() const noexcept { return raw_.type; }
+	std::optional<std::string_view>
+	attribute(const std::string &name) const noexcept {
+		const char *value = lwc_reply_attribute_of(inv_, &raw_,
+		    name.c_str());
+		if (value == nullptr)
+			return std::nullopt;
+		return std::string_view(value);
+	}
+	/* A copy that stays. */
+	Reply copy() const {
+		Reply reply{std::string(bytes()), std::string(type()), {}};
+		const char *name, *value;
+		for (size_t i = 0; (value = inv_->calls->attribute_of_reply(
+		    inv_->host, &raw_, i, &name)) != nullptr; i++)
+			reply.attributes.emplace_back(name, value);
+		return reply;
+	}
+
+private:
+	const lwc_invocation *inv_;
+	lwc_reply raw_;
+};
+
+/* A call that brought no answer; it owns all that it tells. */
+class CallError : public Error {
+public:
+	CallError(const lwc_invocation &inv, std::string callee,
+	    const lwc_reply &raw)
+	    : Error(raw.code, text(callee, raw)), callee_(std::move(callee)),
+	      function_(raw.function[0] != 0 ? raw.function : callee_),
+	      message_(raw.message), outcome_(raw.outcome),
+	      reply_(ReplyView(inv, raw).copy()) {}
+
+	/* LWC_REPORTED, with code(); LWC_CRASHED, ... */
+	int outcome() const noexcept { return outcome_; }
+	/* The function that was called. */
+	const std::string &callee() const noexcept { return callee_; }
+	/* Who failed: it, or a function that it called, directly or not. */
+	const std::string &function() const noexcept { return function_; }
+	/* What went wrong. */
+	const std::string &message() const noexcept { return message_; }
+	/* What came beside an error of its own. */
+	const Reply &reply() const noexcept { return reply_; }
+
+private:
+	static std::string text(const std::string &callee,
+	    const lwc_reply &raw) {
+		std::string s = raw.function[0] != 0 ? raw.function : callee;
+		s += " failed";
+		if (raw.message[0] != 0)
+			(s += ": ") += raw.message;
+		return s;
+	}
+
+	std::string callee_, function_, message_;
+	int outcome_;
+	Reply reply_;
+};
+
+/* A call that was started; one that is not finished may or may not run. */
+class Pending {
+public:
+	Pending(const lwc_invocation &inv, std::string function,
+	    uint64_t ticket) noexcept
+	    : inv_(&inv), function_(std::move(function)), ticket_(ticket) {}
+	Pending(Pending &&) = default;
+	Pending &operator=(Pending &&) = default;
+
+	/* Waits for the answer, once; CallError if there is none. */
+	ReplyView finish() {
+		lwc_reply raw;
+		if (lwc_call_finish(inv_, ticket_, &raw) != 0)
+			throw CallError(*inv_, function_, raw);
+		return {*inv_, raw};
+	}
+
+private:
+	const lwc_invocation *inv_;
+	std::string function_;
+	uint64_t ticket_;
+};
+
+/*
+ * A function to call in place: arguments are written where it finds them, and
+ * its answer is read where it wrote it.  Any other call to that function makes
+ * invalid what this one gave.
+ */
+class Callee {
+public:
+	Callee(lwc_invocation &inv, std::string function)
+	    : inv_(&inv), function_(std::move(function)) {}
+
+	/*
+	 * Where the arguments of the next call go, and how many bytes; null
+	 * and 0 if the chain file grants no call to it.
+	 */
+	uint8_t *buffer() {
+		return lwc_call_buffer(inv_, function_.c_str(), &capacity_);
+	}
+	size_t capacity() {
+		(void)buffer();
+		return capacity_;
+	}
+	/* Sets an attribute of the next call; Error 500 if it cannot be. */
+	void attribute(const std::string &name, const std::string &value) {
+		if (lwc_call_attribute(inv_, function_.c_str(), name.c_str(),
+		    value.c_str()) != 0)
+			throw Error(inv_->status, inv_->error);
+	}
+	/*
+	 * Calls it with the first `len' bytes of buffer(), of a content type
+	 * if one is given; CallError if it does not answer.
+	 */
+	ReplyView call(size_t len, const std::string &type = {}) {
+		lwc_reply raw;
+		if (lwc_call_typed(inv_, function_.c_str(), buffer(), len,
+		    type.empty() ? nullptr : type.c_str(), &raw) != 0)
+			throw CallError(*inv_, function_, raw);
+		return {*inv_, raw};
+	}
+	/* Starts such a call and goes on. */
+	Pending start(size_t len, const std::string &type = {}) {
+		return {*inv_, function_, lwc_call_start(inv_,
+		    function_.c_str(), buffer(), len,
+		    type.empty() ? nullptr : type.c_str())};
+	}
+
+private:
+	lwc_invocation *inv_;
+	std::string function_;
+	size_t capacity_ = 0;
 };
 
 /* One invocation, by reference: nothing here owns memory. */
@@ -100,6 +269,57 @@ public:
 			return std::nullopt;
 		return std::string_view(reinterpret_cast<const char *>(p), len);
 	}
+	/* Who calls this function; none: it is a step, or an entry. */
+	std::optional<std::string_view> caller() const noexcept {
+		const char *name = lwc_caller(&raw_);
+		if (name == nullptr)
+			return std::nullopt;
+		return std::string_view(name);
+	}
+	/*
+	 * Calls a function that the chain file grants (`calls'): these bytes
+	 * are its input, of a content type if one is given.  CallError if it
+	 * does not answer.
+	 */
+	Reply call(const std::string &function, std::string_view args,
+	    const std::string &type = {}) {
+		lwc_reply raw;
+		if (lwc_call_typed(&raw_, function.c_str(), args.data(),
+		    args.size(), type.empty() ? nullptr : type.c_str(),
+		    &raw) != 0)
+			throw CallError(raw_, function, raw);
+		return ReplyView(raw_, raw).copy();
+	}
+	/*
+	 * A call with values: `format' makes bytes of `args', and `parse' a
+	 * value of the answer's.
+	 */
+	template <typename A, typename Format, typename Parse>
+	auto call_typed(const std::string &function, const std::string &type,
+	    const A &args, Format &&format, Parse &&parse) {
+		Reply reply = call(function, format(args), type);
+		try {
+			return parse(std::string_view(reply.bytes));
+		} catch (const Error &) {
+			throw;
+		} catch (const std::exception &e) {
+			throw Error(500, "the answer of " + function + ": " +
+			    e.what());
+		}
+	}
+	/*
+	 * Starts a call and goes on; calls that are started may be finished in
+	 * any order.
+	 */
+	Pending start(const std::string &function, std::string_view args,
+	    const std::string &type = {}) {
+		return {raw_, function, lwc_call_start(&raw_, function.c_str(),
+		    args.data(), args.size(),
+		    type.empty() ? nullptr : type.c_str())};
+	}
+	/* A function to call in place. */
+	Callee callee(const std::string &function) { return {raw_, function}; }
+
 	void log(int level, const std::string &text) const {
 		raw_.calls->log(raw_.host, level, text.data(), text.size());
 	}
@@ -119,6 +339,8 @@ run(lwc_invocation *raw, F &&f) noexcept
 		Invocation inv(*raw);
 		f(inv);
 		return 0;
+	} catch (const CallError &e) {
+		return lwc_unhandled(raw, e.callee().c_str());
 	} catch (const Error &e) {
 		return lwc_fail(raw, e.code(), "%s", e.what());
 	} catch (const std::bad_alloc &) {
@@ -133,8 +355,8 @@ run(lwc_invocation *raw, F &&f) noexcept
 
 /*
  * A handler of values instead of bytes: `parse' makes a value of the input (an
- * exception of its is the caller's fault: 400), `f' an answer of it, `format'
- * bytes of that.
+ * exception of its is the caller's fault: 400), `f' an answer of it, or of the
+ * invocation and it, `format' bytes of that.
  */
 template <typename Parse, typename F, typename Format>
 void
@@ -149,7 +371,10 @@ typed(Invocation &inv, Parse &&parse, F &&f, Format &&format)
 			throw Error(400, std::string("the input: ") + e.what());
 		}
 	}();
-	inv.append(format(f(std::move(value))));
+	if constexpr (std::is_invocable_v<F &, Invocation &, decltype(value)>)
+		inv.append(format(f(inv, std::move(value))));
+	else
+		inv.append(format(f(std::move(value))));
 }
 
 } /* namespace lwc */

@@ -4,14 +4,128 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// Version of the structures. 2 added attributes at the end of [`HostCalls`]:
-/// a function of version 1 runs unchanged.
-pub const ABI: u32 = 2;
+/// Version of the structures: 2 added attributes, 3 calls to other functions.
+/// A handler's library exports it as `NAME_abi`; a host refuses another version.
+pub const ABI: u32 = 3;
+
+/// What a handler returns, or leaves in [`RawInvocation::status`], when a call
+/// failed and it does nothing about it: the request fails as that call did.
+///
+/// That call is the last of whose failure it was told; or if
+/// [`RawInvocation::error`] is the name of a function, the last to that one. When
+/// none failed, it is an error with code 500.
+pub const UNHANDLED: i32 = -1;
 
 /// The host's own state, passed back to its calls.
 #[repr(C)]
 pub struct Host {
     _opaque: [u8; 0],
+}
+
+/// What came of a call to another function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum Outcome {
+    /// It answered.
+    Answered = 0,
+    /// An error of its own, with a code.
+    Reported = 1,
+    /// It crashed.
+    Crashed = 2,
+    /// It took longer than it may.
+    TimedOut = 3,
+    /// The request's deadline passed, before or while it ran.
+    DeadlinePassed = 4,
+    /// The call is not granted, or there is no such ticket.
+    Refused = 5,
+    /// The arguments or the reply do not fit their region.
+    TooBig = 6,
+    /// Too many calls in this request, or too deep.
+    TooMany = 7,
+    /// It cannot be reached now.
+    Unavailable = 8,
+}
+
+impl Outcome {
+    /// The outcome of a [`RawReply`]; numbers that have no meaning yet are
+    /// [`Unavailable`](Self::Unavailable).
+    pub fn from_raw(outcome: i32) -> Self {
+        match outcome {
+            0 => Self::Answered,
+            1 => Self::Reported,
+            2 => Self::Crashed,
+            3 => Self::TimedOut,
+            4 => Self::DeadlinePassed,
+            5 => Self::Refused,
+            6 => Self::TooBig,
+            7 => Self::TooMany,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// As the rest of a sentence that begins with a function's name.
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Answered => "answered",
+            Self::Reported => "reported an error",
+            Self::Crashed => "crashed",
+            Self::TimedOut => "timed out",
+            Self::DeadlinePassed => "was not done by the deadline",
+            Self::Refused => "may not be called",
+            Self::TooBig => "was sent or sent too much",
+            Self::TooMany => "was one call too many",
+            Self::Unavailable => "cannot be reached",
+        })
+    }
+}
+
+/// What a call brought.
+///
+/// All that it points to stays as it is until the next call to the same function
+/// (to start one is a call, to finish one is not) or the end of the invocation;
+/// of a call that was started and finished, until the end of the invocation.
+/// Whoever wrote it cannot write to it any more: that is the host's promise.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct RawReply {
+    /// An [`Outcome`].
+    pub outcome: i32,
+    /// Of [`Outcome::Reported`]: its code, above 0; else 0.
+    pub code: i32,
+    /// Who failed: the callee, or one below it. NUL-terminated.
+    pub function: *const c_char,
+    /// What went wrong; NUL-terminated, empty if nothing did.
+    pub message: *const c_char,
+    /// The reply, also beside an error of its own.
+    pub data: *const u8,
+    /// Its bytes.
+    pub len: usize,
+    /// Its content type, NUL-terminated.
+    pub content_type: *const c_char,
+    /// For [`HostCalls::attribute_of_reply`].
+    pub attributes: *const c_void,
+    /// Zero.
+    pub reserved: [u64; 2],
+}
+
+impl RawReply {
+    /// A reply without bytes, texts and attributes.
+    pub const fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome: outcome as i32,
+            code: 0,
+            function: c"".as_ptr(),
+            message: c"".as_ptr(),
+            data: std::ptr::null(),
+            len: 0,
+            content_type: c"".as_ptr(),
+            attributes: std::ptr::null(),
+            reserved: [0; 2],
+        }
+    }
 }
 
 /// What the host does for a function.
@@ -41,6 +155,56 @@ pub struct HostCalls {
     /// Sets an attribute of the answer: 0 or an errno.
     pub reply_attribute:
         unsafe extern "C" fn(host: *const Host, name: *const c_char, value: *const c_char) -> c_int,
+    /// Where arguments for the next call to a function can be written, and how
+    /// many bytes: the same place until that call. Null, as all calls below are
+    /// refused, if it is not granted, and in an initialiser.
+    pub call_buffer: unsafe extern "C" fn(
+        host: *const Host,
+        function: *const c_char,
+        capacity: *mut usize,
+    ) -> *mut u8,
+    /// Sets an attribute of the next call to a function: 0, or `EINVAL`,
+    /// `ENOSPC`, `EACCES`.
+    pub call_attribute: unsafe extern "C" fn(
+        host: *const Host,
+        function: *const c_char,
+        name: *const c_char,
+        value: *const c_char,
+    ) -> c_int,
+    /// Calls a function and fills the reply, all of it. Of data that begins where
+    /// `call_buffer` said nothing is copied; from elsewhere it is copied to
+    /// there. It is not read if the call is refused or more than the region has.
+    /// Without a content type that is null.
+    pub call: unsafe extern "C" fn(
+        host: *const Host,
+        function: *const c_char,
+        data: *const c_void,
+        len: usize,
+        content_type: *const c_char,
+        reply: *mut RawReply,
+    ),
+    /// The same, but it may run at any time up to `call_finish`. A ticket, also
+    /// for a call that fails; 0 is never one.
+    pub call_start: unsafe extern "C" fn(
+        host: *const Host,
+        function: *const c_char,
+        data: *const c_void,
+        len: usize,
+        content_type: *const c_char,
+    ) -> u64,
+    /// Waits for a started call, once a ticket: a second time, and for what is
+    /// none, it is refused.
+    pub call_finish: unsafe extern "C" fn(host: *const Host, ticket: u64, reply: *mut RawReply),
+    /// The value of the index-th attribute of a reply, and its name; null past
+    /// the last.
+    pub attribute_of_reply: unsafe extern "C" fn(
+        host: *const Host,
+        reply: *const RawReply,
+        index: usize,
+        name: *mut *const c_char,
+    ) -> *const c_char,
+    /// The function that called this one, NUL-terminated; null if none did.
+    pub caller: unsafe extern "C" fn(host: *const Host) -> *const c_char,
 }
 
 /// One invocation.
@@ -48,7 +212,7 @@ pub struct HostCalls {
 pub struct RawInvocation {
     /// [`ABI`].
     pub abi: u32,
-    /// 0, or the error code.
+    /// 0, the error code, or [`UNHANDLED`].
     pub status: i32,
     /// Passed to every host call.
     pub host: *const Host,
@@ -85,7 +249,7 @@ impl RawInvocation {
             abi: ABI,
             status: 0,
             host: std::ptr::null(),
-            calls: &raw const NOTHING,
+            calls: &raw const NOTHING_CALLS,
             input: input.as_ptr(),
             input_len: input.len(),
             input_type: c"".as_ptr(),
@@ -100,8 +264,10 @@ impl RawInvocation {
     }
 }
 
+static NOTHING_CALLS: HostCalls = NOTHING;
+
 /// The calls of a host that offers nothing.
-static NOTHING: HostCalls = {
+pub(crate) const NOTHING: HostCalls = {
     unsafe extern "C" fn secret(_: *const Host, _: *const c_char, _: *mut usize) -> *const c_void {
         std::ptr::null()
     }
@@ -124,6 +290,59 @@ static NOTHING: HostCalls = {
         // ENOSPC.
         28
     }
+    unsafe extern "C" fn call_buffer(
+        _: *const Host,
+        _: *const c_char,
+        capacity: *mut usize,
+    ) -> *mut u8 {
+        // SAFETY: a function passes a place for the capacity.
+        unsafe { *capacity = 0 };
+        std::ptr::null_mut()
+    }
+    unsafe extern "C" fn call_attribute(
+        _: *const Host,
+        _: *const c_char,
+        _: *const c_char,
+        _: *const c_char,
+    ) -> c_int {
+        // EACCES.
+        13
+    }
+    unsafe extern "C" fn call(
+        _: *const Host,
+        _: *const c_char,
+        _: *const c_void,
+        _: usize,
+        _: *const c_char,
+        reply: *mut RawReply,
+    ) {
+        // SAFETY: a function passes a place for the reply.
+        unsafe { reply.write(RawReply::new(Outcome::Refused)) };
+    }
+    unsafe extern "C" fn call_start(
+        _: *const Host,
+        _: *const c_char,
+        _: *const c_void,
+        _: usize,
+        _: *const c_char,
+    ) -> u64 {
+        1
+    }
+    unsafe extern "C" fn call_finish(_: *const Host, _: u64, reply: *mut RawReply) {
+        // SAFETY: as in `call`.
+        unsafe { reply.write(RawReply::new(Outcome::Refused)) };
+    }
+    unsafe extern "C" fn attribute_of_reply(
+        _: *const Host,
+        _: *const RawReply,
+        _: usize,
+        _: *mut *const c_char,
+    ) -> *const c_char {
+        std::ptr::null()
+    }
+    unsafe extern "C" fn caller(_: *const Host) -> *const c_char {
+        std::ptr::null()
+    }
     HostCalls {
         abi: ABI,
         reserved: 0,
@@ -132,6 +351,13 @@ static NOTHING: HostCalls = {
         now,
         attribute,
         reply_attribute,
+        call_buffer,
+        call_attribute,
+        call,
+        call_start,
+        call_finish,
+        attribute_of_reply,
+        caller,
     }
 };
 

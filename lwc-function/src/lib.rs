@@ -14,91 +14,29 @@
 //! # fn main() {}
 //! ```
 //!
+//! It calls functions that the chain file grants it, each of which runs in a
+//! sandbox of its own: see [`Invocation::call`].
+//!
 //! Build it as a `cdylib` and name the crate in a chain file. The output is
 //! the next function's input: nothing is copied between the two. A function
 //! runs in a sandbox without descriptors: it may compute, allocate up to its
 //! limit, and use what this crate offers.
 
 pub mod abi;
+mod call;
+mod error;
 pub mod sources;
 pub mod testing;
 
+pub use abi::Outcome;
+pub use call::{BorrowedReply, CallError, Callee, Pending, Reply, TypedCallError};
+pub use error::{Error, Result};
+
 use abi::{RawInvocation, RawSetup, put};
+use call::{Calls, Held};
+use error::{Full, NoRoom};
 use std::ffi::{CStr, CString, c_int};
 use std::time::Duration;
-
-/// What a handler returns.
-pub type Result<T> = std::result::Result<T, Error>;
-
-/// An error for the caller of the chain: a code and a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    code: i32,
-    message: String,
-}
-
-impl Error {
-    /// An error with a code above 0 (others become 1) and a message, of which
-    /// the first 255 bytes travel.
-    pub fn new(code: i32, message: impl Into<String>) -> Self {
-        Self {
-            code: code.max(1),
-            message: message.into(),
-        }
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (code {})", self.message, self.code)
-    }
-}
-
-/// Any error may leave a handler with `?`: code 500, its text, and 413 for an
-/// answer that outgrows its region, also where a library that was writing it
-/// names that as the source of its own error.
-impl<E: std::error::Error> From<E> for Error {
-    fn from(e: E) -> Self {
-        let code = if is_full(&e) { 413 } else { 500 };
-        Self::new(code, e.to_string())
-    }
-}
-
-/// Whether an error, or one that it comes from, is a [`Full`].
-fn is_full(e: &dyn std::error::Error) -> bool {
-    let mut sources = std::iter::successors(e.source(), |e| e.source());
-    sources.any(|e| e.is::<NoRoom>())
-}
-
-/// The answer does not fit its region.
-#[derive(Debug, Clone, Copy)]
-struct Full(NoRoom);
-
-/// The source of a [`Full`], which is how one is known: an error that wraps it
-/// need not be `'static`, so it cannot be asked what it is itself, and
-/// `std::io::Error` names the source of what it wraps as its own.
-#[derive(Debug, Clone, Copy)]
-struct NoRoom;
-
-impl std::fmt::Display for Full {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the answer does not fit its region")
-    }
-}
-
-impl std::error::Error for Full {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-impl std::fmt::Display for NoRoom {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("raise `region` in the chain file, or answer with less")
-    }
-}
-
-impl std::error::Error for NoRoom {}
 
 /// Levels of [`Invocation::log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,23 +54,26 @@ pub enum Level {
 }
 
 /// One invocation: the input, the answer, and what the host offers.
-pub struct Invocation<'a>(&'a mut RawInvocation);
+pub struct Invocation<'a> {
+    raw: &'a mut RawInvocation,
+    held: &'a Held,
+}
 
 impl<'a> Invocation<'a> {
     /// The input, in place.
     pub fn input(&self) -> &'a [u8] {
-        if self.0.input_len == 0 {
+        if self.raw.input_len == 0 {
             return &[];
         }
         // SAFETY: the host promises `input_len` readable bytes for as long as
         // the handler runs, which is `'a`, in memory this context cannot write.
-        unsafe { std::slice::from_raw_parts(self.0.input, self.0.input_len) }
+        unsafe { std::slice::from_raw_parts(self.raw.input, self.raw.input_len) }
     }
 
     /// The input's content type.
     pub fn input_type(&self) -> &'a str {
         // SAFETY: the host promises a NUL-terminated string for `'a`.
-        unsafe { CStr::from_ptr(self.0.input_type) }
+        unsafe { CStr::from_ptr(self.raw.input_type) }
             .to_str()
             .unwrap_or("application/octet-stream")
     }
@@ -140,30 +81,32 @@ impl<'a> Invocation<'a> {
     /// The invocation's identity, as in logs and errors.
     pub fn id(&self) -> &'a str {
         // SAFETY: the host promises a NUL-terminated string for `'a`.
-        unsafe { CStr::from_ptr(self.0.id) }.to_str().unwrap_or("")
+        unsafe { CStr::from_ptr(self.raw.id) }
+            .to_str()
+            .unwrap_or("")
     }
 
     /// The time left before the deadline; `None` without one.
     pub fn remaining(&self) -> Option<Duration> {
-        if self.0.deadline == 0 {
+        if self.raw.deadline == 0 {
             return None;
         }
         // SAFETY: the host promises a table of calls that outlives the handler.
-        let now = unsafe { ((*self.0.calls).now)(self.0.host) };
-        Some(Duration::from_nanos(self.0.deadline.saturating_sub(now)))
+        let now = unsafe { ((*self.raw.calls).now)(self.raw.host) };
+        Some(Duration::from_nanos(self.raw.deadline.saturating_sub(now)))
     }
 
     /// The room that is left for the answer, in place; count what you wrote
     /// with [`commit`](Self::commit).
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        let used = self.0.output_len.min(self.0.output_capacity);
-        let room = self.0.output_capacity - used;
+        let used = self.raw.output_len.min(self.raw.output_capacity);
+        let room = self.raw.output_capacity - used;
         if room == 0 {
             return &mut [];
         }
         // SAFETY: the host promises `output_capacity` writable bytes, mapped
         // and initialised, for this handler alone; `&mut self` borrows them.
-        unsafe { std::slice::from_raw_parts_mut(self.0.output.add(used), room) }
+        unsafe { std::slice::from_raw_parts_mut(self.raw.output.add(used), room) }
     }
 
     /// Counts `len` bytes of [`spare_mut`](Self::spare_mut) to the answer.
@@ -174,13 +117,13 @@ impl<'a> Invocation<'a> {
         if len > self.spare_mut().len() {
             return Err(Full(NoRoom).into());
         }
-        self.0.output_len += len;
+        self.raw.output_len += len;
         Ok(())
     }
 
     /// Names the answer's content type (the input's, if never called).
     pub fn reply_type(&mut self, content_type: &str) {
-        put(&mut self.0.output_type, content_type);
+        put(&mut self.raw.output_type, content_type);
     }
 
     /// The input's attributes, names and values: selected headers of the
@@ -188,7 +131,7 @@ impl<'a> Invocation<'a> {
     /// a CloudEvent's as `ce-id`, `ce-type`; in a later step of a chain what the
     /// one before set for its answer.
     pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let (calls, host) = (self.0.calls, self.0.host);
+        let (calls, host) = (self.raw.calls, self.raw.host);
         (0..).map_while(move |i| {
             let mut name = std::ptr::null();
             // SAFETY: the host promises a table of calls that outlives the
@@ -228,7 +171,7 @@ impl<'a> Invocation<'a> {
         let (n, v) = (c(name)?, c(value)?);
         // SAFETY: the host reads both during the call.
         let code =
-            unsafe { ((*self.0.calls).reply_attribute)(self.0.host, n.as_ptr(), v.as_ptr()) };
+            unsafe { ((*self.raw.calls).reply_attribute)(self.raw.host, n.as_ptr(), v.as_ptr()) };
         if code == 0 { Ok(()) } else { Err(bad()) }
     }
 
@@ -243,7 +186,153 @@ impl<'a> Invocation<'a> {
     /// A secret that the chain file grants, in place.
     pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
         // SAFETY: the host promises both for as long as the handler runs.
-        unsafe { secret(self.0.calls, self.0.host, name) }
+        unsafe { secret(self.raw.calls, self.raw.host, name) }
+    }
+
+    /// The function that calls this one; `None` when it is a step of the chain,
+    /// or a workflow's entry: the request itself calls it.
+    pub fn caller(&self) -> Option<&'a str> {
+        self.calls().caller()
+    }
+
+    /// Calls a function that the chain file grants (`calls`): these bytes are its
+    /// input, and its answer is copied. See [`callee`](Self::callee) for calls in
+    /// place, with a content type, and with attributes.
+    ///
+    /// ```
+    /// # use lwc_function::testing::{Response, TestHost};
+    /// # use lwc_function::{Invocation, Outcome, Result};
+    /// # use std::io::Write;
+    /// fn price(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     // Does without what is not there, and fails as any other call fails.
+    ///     let profile = match inv.call("profiles", inv.input()) {
+    ///         Ok(reply) => reply.bytes,
+    ///         Err(e) if e.code() == 404 => Vec::new(),
+    ///         Err(e) => return Err(e.into()),
+    ///     };
+    ///     let rate = inv.call("rates", &profile)?;
+    ///     Ok(inv.write_all(&rate.bytes)?)
+    /// }
+    /// let host = TestHost::new()
+    ///     .callee("profiles", |_| Response::error(404, "no such profile"))
+    ///     .callee("rates", |request| Response::new(format!("<{}>", request.bytes.len())));
+    /// assert_eq!(host.call(price, b"me").bytes, b"<0>");
+    ///
+    /// // What the file does not grant is refused.
+    /// let unhandled = TestHost::new().call(price, b"me").unhandled.unwrap();
+    /// assert_eq!(unhandled.outcome(), Outcome::Refused);
+    /// assert_eq!(unhandled.function(), "profiles");
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever else came of it than an answer, by its [`Outcome`]; refused also
+    /// while there is a [`Callee`] of that name. `?` in a handler makes the
+    /// request fail as the call did, with the path to who failed.
+    pub fn call(&self, function: &str, args: &[u8]) -> std::result::Result<Reply, CallError> {
+        self.calls().call(function, args, None)
+    }
+
+    /// A call with values instead of bytes: `format` makes bytes of this content
+    /// type of `args`, `parse` a value of the answer's.
+    ///
+    /// With serde: `inv.call_typed("rates", "application/json", &query,
+    /// serde_json::to_vec, |answer| serde_json::from_slice(answer))`.
+    ///
+    /// ```
+    /// # use lwc_function::testing::{Response, TestHost};
+    /// # use lwc_function::{Invocation, Result};
+    /// # use std::io::Write;
+    /// fn format(n: &u32) -> std::io::Result<Vec<u8>> {
+    ///     Ok(n.to_string().into())
+    /// }
+    /// fn parse(bytes: &[u8]) -> std::result::Result<u32, String> {
+    ///     String::from_utf8_lossy(bytes).parse().map_err(|e| format!("{e}"))
+    /// }
+    /// fn next(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     let n: u32 = inv.call_typed("count", "text/plain", &7, format, parse)?;
+    ///     Ok(write!(inv, "{}", n + 1)?)
+    /// }
+    /// let host = TestHost::new().callee("count", |request| Response::new(request.bytes));
+    /// assert_eq!(host.call(next, b"").bytes, b"8");
+    /// ```
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), and what `format` and `parse` say.
+    pub fn call_typed<A: ?Sized, O, P: std::fmt::Display, Q: std::fmt::Display>(
+        &self,
+        function: &str,
+        content_type: &str,
+        args: &A,
+        format: impl FnOnce(&A) -> std::result::Result<Vec<u8>, Q>,
+        parse: impl FnOnce(&[u8]) -> std::result::Result<O, P>,
+    ) -> std::result::Result<O, TypedCallError> {
+        let args = format(args).map_err(|e| TypedCallError::format(function, e))?;
+        let reply = self.calls().call(function, &args, Some(content_type))?;
+        parse(&reply.bytes).map_err(|e| TypedCallError::parse(function, e))
+    }
+
+    /// Starts a call and goes on; what comes of it is learnt from what this
+    /// returns, which can be awaited. Whether calls that are started run side by
+    /// side is the host's decision; what comes of them is the same.
+    ///
+    /// ```
+    /// # use lwc_function::testing::{Response, TestHost};
+    /// # use lwc_function::{Invocation, Result};
+    /// # use std::io::Write;
+    /// fn both(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     let near = inv.start("nearby", inv.input());
+    ///     let rates = inv.start("rates", inv.input());
+    ///     let (rates, near) = (rates.finish()?, near.finish()?);
+    ///     inv.write_all(near.bytes())?;
+    ///     Ok(inv.write_all(rates.bytes())?)
+    /// }
+    /// let host = TestHost::new()
+    ///     .callee("nearby", |_| Response::new("near "))
+    ///     .callee("rates", |_| Response::new("cheap"));
+    /// assert_eq!(host.call(both, b"here").bytes, b"near cheap");
+    /// ```
+    pub fn start(&self, function: &str, args: &[u8]) -> Pending<'a> {
+        self.calls().start(function, args, None)
+    }
+
+    /// A function to call in place: arguments are written where it finds them,
+    /// and its answer is read where it wrote it.
+    ///
+    /// ```
+    /// # use lwc_function::testing::{Response, TestHost};
+    /// # use lwc_function::{Invocation, Outcome, Result};
+    /// # use std::io::Write;
+    /// fn quote(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     let mut rates = inv.callee("rates")?;
+    ///     for room in ["single", "double"] {
+    ///         rates.attribute("x-currency", "EUR")?;
+    ///         let place = rates.buffer();
+    ///         place[..room.len()].copy_from_slice(room.as_bytes());
+    ///         let rate = rates.call(room.len())?;
+    ///         inv.write_all(rate.bytes())?;
+    ///     }
+    ///     // No second one at once: it could take away what the first gave.
+    ///     assert_eq!(inv.callee("rates").err().unwrap().outcome(), Outcome::Refused);
+    ///     Ok(())
+    /// }
+    /// let host = TestHost::new().callee("rates", |request| {
+    ///     assert_eq!(request.attribute("x-currency"), Some("EUR"));
+    ///     Response::new(format!("{}: 80;", String::from_utf8_lossy(request.bytes)))
+    /// });
+    /// assert_eq!(host.call(quote, b"").bytes, b"single: 80;double: 80;");
+    /// ```
+    ///
+    /// # Errors
+    /// Refused: the chain file grants no call to it, or there is a [`Callee`] of
+    /// that name already.
+    pub fn callee(&self, function: &str) -> std::result::Result<Callee<'a>, CallError> {
+        self.calls().callee(function)
+    }
+
+    fn calls(&self) -> Calls<'a> {
+        // SAFETY: the host promises its table of calls, and all that they give
+        // out, for as long as the handler runs, which is `'a`.
+        unsafe { Calls::new(self.raw.calls, self.raw.host, self.held) }
     }
 
     /// Writes a line to the log.
@@ -251,8 +340,8 @@ impl<'a> Invocation<'a> {
         let text = text.as_ref();
         // SAFETY: the host copies `len` bytes during the call.
         unsafe {
-            ((*self.0.calls).log)(
-                self.0.host,
+            ((*self.raw.calls).log)(
+                self.raw.host,
                 level as c_int,
                 text.as_ptr().cast(),
                 text.len(),
@@ -272,7 +361,7 @@ impl std::io::Write for Invocation<'_> {
             ));
         }
         spare[..bytes.len()].copy_from_slice(bytes);
-        self.0.output_len += bytes.len();
+        self.raw.output_len += bytes.len();
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -329,6 +418,8 @@ macro_rules! handler {
                 // lwc_function.h has it.
                 unsafe { $crate::run(raw, $handler) }
             }
+            #[unsafe(export_name = concat!(stringify!($name), "_abi"))]
+            static ABI: u32 = $crate::abi::ABI;
         };
     };
     ($name:ident, $handler:path, init = $init:path) => {
@@ -357,12 +448,29 @@ macro_rules! event_handler {
     };
 }
 
-/// Exports a function of one type to another, `fn(In) -> Result<Out>`, as a
-/// handler: `typed_handler!(symbol, content_type, parse, function, format)`.
+/// Exports a function of one type to another, `fn(In) -> Result<Out>`, or one
+/// that also calls others, `fn(&Invocation, In) -> Result<Out>`, as a handler:
+/// `typed_handler!(symbol, content_type, parse, function, format)`.
 /// `parse` makes an `In` of bytes (an error of its is the caller's fault: 400),
 /// `format` bytes of a reference to an `Out`, as in
 /// `typed_handler!(greet, "application/json", serde_json::from_slice, greet,
 /// serde_json::to_vec)`.
+///
+/// ```
+/// # use lwc_function::{Invocation, Result};
+/// # fn parse(bytes: &[u8]) -> std::result::Result<u32, std::num::ParseIntError> {
+/// #     String::from_utf8_lossy(bytes).parse()
+/// # }
+/// # fn format(n: &u32) -> std::io::Result<Vec<u8>> {
+/// #     Ok(n.to_string().into())
+/// # }
+/// fn quote(inv: &Invocation<'_>, nights: u32) -> Result<u32> {
+///     let rate = inv.call_typed("rates", "text/plain", &nights, format, parse)?;
+///     Ok(nights * rate)
+/// }
+/// lwc_function::typed_handler!(quote, "text/plain", parse, quote, format);
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! typed_handler {
     ($name:ident, $type:expr, $parse:expr, $handler:path, $format:expr) => {
@@ -376,16 +484,34 @@ macro_rules! typed_handler {
     };
 }
 
+/// What [`typed_handler!`] takes; `With` tells its two kinds apart.
+#[doc(hidden)]
+pub trait Typed<'a, I, O, With> {
+    fn run(self, inv: &Invocation<'a>, value: I) -> Result<O>;
+}
+
+impl<'a, I, O, F: FnOnce(I) -> Result<O>> Typed<'a, I, O, ()> for F {
+    fn run(self, _: &Invocation<'a>, value: I) -> Result<O> {
+        self(value)
+    }
+}
+
+impl<'a, I, O, F: FnOnce(&Invocation<'a>, I) -> Result<O>> Typed<'a, I, O, Invocation<'a>> for F {
+    fn run(self, inv: &Invocation<'a>, value: I) -> Result<O> {
+        self(inv, value)
+    }
+}
+
 /// Unmarshals, calls, marshals. For [`typed_handler!`].
 #[doc(hidden)]
-pub fn run_typed<'a, I, O, P: std::fmt::Display, Q: std::fmt::Display>(
+pub fn run_typed<'a, I, O, With, P: std::fmt::Display, Q: std::fmt::Display>(
     inv: &mut Invocation<'a>,
     parse: impl FnOnce(&'a [u8]) -> std::result::Result<I, P>,
-    f: impl FnOnce(I) -> Result<O>,
+    f: impl Typed<'a, I, O, With>,
     format: impl FnOnce(&O) -> std::result::Result<Vec<u8>, Q>,
 ) -> Result<()> {
     let value = parse(inv.input()).map_err(|e| Error::new(400, format!("the input: {e}")))?;
-    let answer = f(value)?;
+    let answer = f.run(inv, value)?;
     let bytes = format(&answer).map_err(|e| Error::new(500, format!("the answer: {e}")))?;
     std::io::Write::write_all(inv, &bytes)?;
     Ok(())
@@ -410,7 +536,10 @@ pub unsafe fn run(raw: *mut RawInvocation, f: fn(&mut Invocation<'_>) -> Result<
     let raw = unsafe { &mut *raw };
     // The host has no stderr for a backtrace; the message is the error.
     std::panic::set_hook(Box::new(|_| {}));
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&mut Invocation(raw))));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let held = &Held::default();
+        f(&mut Invocation { raw, held })
+    }));
     let error = match done {
         Ok(Ok(())) => return 0,
         Ok(Err(e)) => e,

@@ -12,12 +12,15 @@ pub const HEADERS: [(&str, &str); 2] = [
 
 /// The crate itself, as far as cargo needs it to build functions in Rust: paths
 /// within its folder, and contents.
-pub const CRATE: [(&str, &str); 7] = [
+pub const CRATE: [(&str, &str); 10] = [
     ("Cargo.toml", include_str!("../Cargo.toml")),
     ("src/lib.rs", include_str!("lib.rs")),
     ("src/abi.rs", include_str!("abi.rs")),
+    ("src/call.rs", include_str!("call.rs")),
+    ("src/error.rs", include_str!("error.rs")),
     ("src/sources.rs", include_str!("sources.rs")),
     ("src/testing.rs", include_str!("testing.rs")),
+    ("src/testing/callees.rs", include_str!("testing/callees.rs")),
     ("include/lwc_function.h", HEADERS[0].1),
     ("include/lwc_function.hpp", HEADERS[1].1),
 ];

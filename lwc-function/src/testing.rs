@@ -19,9 +19,52 @@
 //! // An answer that does not fit is the caller's to hear of.
 //! assert_eq!(TestHost::new().capacity(4).call(greet, b"world").code, 413);
 //! ```
+//!
+//! Functions that it calls are closures of the test's, or functions themselves:
+//!
+//! ```
+//! # use lwc_function::testing::{Response, TestHost};
+//! # use lwc_function::{Invocation, Outcome, Result};
+//! # use std::io::Write;
+//! fn search(inv: &mut Invocation<'_>) -> Result<()> {
+//!     let near = inv.call("nearby", inv.input())?;
+//!     Ok(inv.write_all(&near.bytes)?)
+//! }
+//! fn nearby(inv: &mut Invocation<'_>) -> Result<()> {
+//!     assert_eq!(inv.caller(), Some("search"));
+//!     let place = inv.call("geo", inv.input())?;
+//!     Ok(write!(inv, "{} hotels", place.bytes.len())?)
+//! }
+//! let host = |geo: Response| {
+//!     TestHost::new().callee("nearby", move |request| {
+//!         let geo = geo.clone();
+//!         let host = TestHost::new().caller("search");
+//!         host.callee("geo", move |_| geo.clone()).call(nearby, request.bytes).into()
+//!     })
+//! };
+//! let answer = host(Response::new("abc")).call(search, b"here");
+//! assert_eq!(answer.bytes, b"3 hotels");
+//! assert_eq!(answer.calls[0].bytes, b"here");
+//! // Neither of them does anything about a call that fails.
+//! let timeout = Response::failed(Outcome::TimedOut, "after 50 ms");
+//! let failed = host(timeout).call(search, b"here").unhandled.unwrap();
+//! assert_eq!((failed.callee(), failed.function()), ("nearby", "geo"));
+//! assert_eq!(failed.outcome(), Outcome::TimedOut);
+//! ```
+//!
+//! What a call lends in place is overwritten as soon as the function may no
+//! longer use it. A started call runs when it is started.
 
-use crate::abi::{ABI, Handler, Host, HostCalls, Initialiser, RawInvocation, RawSetup};
-use crate::{Invocation, Result};
+mod callees;
+
+pub use callees::{Call, Request, Response};
+
+use crate::abi::{
+    ABI, Handler, Host, HostCalls, Initialiser, NOTHING, Outcome, RawInvocation, RawReply,
+    RawSetup, UNHANDLED,
+};
+use crate::{CallError, Invocation, Result};
+use callees::{Callees, Limits, is_attribute, set, text};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::time::Duration;
@@ -38,6 +81,8 @@ pub struct TestHost {
     id: CString,
     capacity: Option<usize>,
     remaining: Option<Duration>,
+    callees: Callees,
+    caller: Option<CString>,
     heard: RefCell<Heard>,
 }
 
@@ -51,10 +96,12 @@ struct Heard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {
-    /// 0, or the code of the error.
+    /// 0, or the code of the error; [`UNHANDLED`] for that of a call.
     pub code: i32,
     /// The error's message.
     pub message: String,
+    /// The failed call that the function did nothing about.
+    pub unhandled: Option<CallError>,
     /// The answer, as far as there is one.
     pub bytes: Vec<u8>,
     /// Its content type; empty if the function names none.
@@ -63,12 +110,27 @@ pub struct Answer {
     pub attributes: Vec<(String, String)>,
     /// Levels and lines of its log.
     pub log: Vec<(i32, String)>,
+    /// The calls that it made, in this order.
+    pub calls: Vec<Call>,
 }
 
-/// A text for C, which ends at its first NUL.
-fn text(text: &str) -> CString {
-    let text = text.split('\0').next().unwrap_or_default();
-    CString::new(text).unwrap_or_default()
+/// What another function sees that called this one.
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        let mut response = match answer.unhandled {
+            Some(e) if e.outcome() == Outcome::Reported => {
+                Self::error(e.code(), e.message()).by(e.function())
+            }
+            Some(e) => Self::failed(e.outcome(), e.message()).by(e.function()),
+            None if answer.code != 0 => Self::error(answer.code, &answer.message),
+            None => Self::new([]),
+        };
+        for (name, value) in &answer.attributes {
+            response = response.attribute(name, value);
+        }
+        let response = response.bytes(answer.bytes);
+        response.content_type(&answer.content_type)
+    }
 }
 
 impl TestHost {
@@ -105,14 +167,35 @@ impl TestHost {
         self
     }
 
-    /// How many bytes an answer may have.
+    /// Grants calls to a function, for which this closure stands in. One that
+    /// panics has crashed.
+    #[must_use]
+    pub fn callee(
+        mut self,
+        name: &str,
+        body: impl FnMut(&Request<'_>) -> Response + 'static,
+    ) -> Self {
+        self.callees.add(name, body);
+        self
+    }
+
+    /// The function that calls this one; without this it is none.
+    #[must_use]
+    pub fn caller(mut self, name: &str) -> Self {
+        self.caller = Some(text(name));
+        self
+    }
+
+    /// How many bytes an answer may have; also the arguments of a call, and its
+    /// reply.
     #[must_use]
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = Some(bytes);
         self
     }
 
-    /// What is left until the deadline; the clock stands still meanwhile.
+    /// What is left until the deadline; the clock stands still meanwhile. When
+    /// nothing is, no call is done in time.
     #[must_use]
     pub fn remaining(mut self, time: Duration) -> Self {
         self.remaining = Some(time);
@@ -145,7 +228,7 @@ impl TestHost {
             abi: ABI,
             status: 0,
             host: std::ptr::from_ref(self).cast(),
-            calls: &raw const CALLS,
+            calls: &raw const SETUP_CALLS,
             error: [0; 256],
         };
         // SAFETY: the caller's promise; all the setup points at outlives the call.
@@ -155,7 +238,8 @@ impl TestHost {
 
     fn run(&self, input: &[u8], call: impl FnOnce(*mut RawInvocation) -> c_int) -> Answer {
         self.heard.take();
-        let mut output = vec![0; self.capacity.unwrap_or(1 << 20)];
+        self.callees.begin();
+        let mut output = vec![0; self.limits().capacity];
         let mut raw = RawInvocation::new(input, &mut output);
         raw.host = std::ptr::from_ref(self).cast();
         raw.calls = &raw const CALLS;
@@ -165,18 +249,35 @@ impl TestHost {
             NOW + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
         });
         let returned = call(&raw mut raw);
-        let code = if returned == 0 { raw.status } else { returned };
+        let mut code = if returned == 0 { raw.status } else { returned };
         let (len, content_type) = (raw.output_len, field(&raw.output_type));
-        let message = field(&raw.error);
+        let mut message = field(&raw.error);
+        let mut unhandled = None;
+        if code == UNHANDLED {
+            unhandled = self.callees.failure(&message);
+            (code, message) = match &unhandled {
+                Some(e) => (code, e.to_string()),
+                None => (500, "it returned LWC_UNHANDLED, but no call failed".into()),
+            };
+        }
         output.truncate(len);
         let heard = self.heard.take();
         Answer {
             code,
             message,
+            unhandled,
             bytes: output,
             content_type,
             attributes: heard.attributes,
             log: heard.log,
+            calls: self.callees.calls(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            capacity: self.capacity.unwrap_or(1 << 20),
+            late: self.remaining == Some(Duration::ZERO),
         }
     }
 }
@@ -196,6 +297,21 @@ static CALLS: HostCalls = HostCalls {
     now,
     attribute,
     reply_attribute,
+    call_buffer,
+    call_attribute,
+    call,
+    call_start,
+    call_finish,
+    attribute_of_reply,
+    caller,
+};
+
+/// An initialiser calls nobody.
+static SETUP_CALLS: HostCalls = HostCalls {
+    secret,
+    log,
+    now,
+    ..NOTHING
 };
 
 unsafe extern "C" fn secret(
@@ -266,13 +382,129 @@ unsafe extern "C" fn reply_attribute(
     let (Ok(name), Ok(value)) = (name.to_str(), value.to_str()) else {
         return EINVAL;
     };
-    let plain = name.strip_prefix(':').unwrap_or(name);
-    let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-    if plain.is_empty() || !plain.bytes().all(fits) || value.contains(char::is_control) {
+    if !is_attribute(name, value) {
         return EINVAL;
     }
-    let mut heard = host.heard.borrow_mut();
-    heard.attributes.retain(|(n, _)| n != name);
-    heard.attributes.push((name.into(), value.into()));
+    set(&mut host.heard.borrow_mut().attributes, name, value);
     0
+}
+
+/// What a function passes to a call; no bytes, if they are more than a region has.
+///
+/// # Safety
+/// `host` must be the `TestHost` that runs the function, `function` and
+/// `content_type` texts that end in a NUL (the latter may be null), and `data`
+/// `len` bytes up to what a region has, or null, all of them for `'a`.
+unsafe fn passed<'a>(
+    host: *const Host,
+    function: *const c_char,
+    (data, len): (*const c_void, usize),
+    content_type: *const c_char,
+) -> (&'a TestHost, &'a CStr, Option<&'a [u8]>, &'a str) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let host = &*host.cast::<TestHost>();
+        let fits = len <= host.limits().capacity;
+        let data = fits.then(|| match data.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(data.cast::<u8>(), len),
+        });
+        let content_type = match content_type.is_null() {
+            true => "",
+            false => CStr::from_ptr(content_type).to_str().unwrap_or(""),
+        };
+        (host, CStr::from_ptr(function), data, content_type)
+    }
+}
+
+unsafe extern "C" fn call_buffer(
+    host: *const Host,
+    function: *const c_char,
+    capacity: *mut usize,
+) -> *mut u8 {
+    // SAFETY: as in `secret`; a function passes a place for the capacity.
+    unsafe {
+        let host = &*host.cast::<TestHost>();
+        let (place, bytes) = host.callees.buffer(CStr::from_ptr(function), host.limits());
+        *capacity = bytes;
+        place
+    }
+}
+
+unsafe extern "C" fn call_attribute(
+    host: *const Host,
+    function: *const c_char,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as in `secret`; all three texts end in a NUL.
+    let (host, [function, name, value]) = unsafe {
+        (
+            &*host.cast::<TestHost>(),
+            [function, name, value].map(|p| CStr::from_ptr(p)),
+        )
+    };
+    host.callees.attribute(function, name, value)
+}
+
+unsafe extern "C" fn call(
+    host: *const Host,
+    function: *const c_char,
+    data: *const c_void,
+    len: usize,
+    content_type: *const c_char,
+    reply: *mut RawReply,
+) {
+    // SAFETY: `host` is the `TestHost` that runs the function, which passes texts,
+    // bytes and a place for the reply.
+    unsafe {
+        let (host, function, data, content_type) =
+            passed(host, function, (data, len), content_type);
+        let callees = &host.callees;
+        reply.write(callees.call(function, data, content_type, host.limits()));
+    }
+}
+
+unsafe extern "C" fn call_start(
+    host: *const Host,
+    function: *const c_char,
+    data: *const c_void,
+    len: usize,
+    content_type: *const c_char,
+) -> u64 {
+    // SAFETY: as in `call`.
+    let (host, function, data, content_type) =
+        unsafe { passed(host, function, (data, len), content_type) };
+    let callees = &host.callees;
+    callees.start(function, data, content_type, host.limits())
+}
+
+unsafe extern "C" fn call_finish(host: *const Host, ticket: u64, reply: *mut RawReply) {
+    // SAFETY: as in `call`.
+    unsafe { reply.write((*host.cast::<TestHost>()).callees.finish(ticket)) };
+}
+
+unsafe extern "C" fn attribute_of_reply(
+    host: *const Host,
+    reply: *const RawReply,
+    index: usize,
+    name: *mut *const c_char,
+) -> *const c_char {
+    // SAFETY: as in `call`; a function passes a reply and a place for the name.
+    unsafe {
+        let callees = &(*host.cast::<TestHost>()).callees;
+        match callees.attribute_of_reply(&*reply, index) {
+            Some((n, value)) => {
+                *name = n;
+                value
+            }
+            None => std::ptr::null(),
+        }
+    }
+}
+
+unsafe extern "C" fn caller(host: *const Host) -> *const c_char {
+    // SAFETY: as in `secret`.
+    let caller = unsafe { &(*host.cast::<TestHost>()).caller };
+    caller.as_ref().map_or(std::ptr::null(), |c| c.as_ptr())
 }

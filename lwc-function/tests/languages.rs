@@ -1,12 +1,15 @@
 //! The same function in C, C++ and Rust, called by a host made for the test.
 
-use lwc_function::abi::{ABI, Handler, HostCalls, Initialiser, RawInvocation, RawSetup};
+mod compile;
+
+use compile::compile;
+use lwc_function::abi::{
+    ABI, Handler, HostCalls, Initialiser, Outcome, RawInvocation, RawReply, RawSetup, UNHANDLED,
+};
 use lwc_function::testing::{Answer, TestHost};
 use lwc_function::{Error, Invocation, Level, Result, Setup};
 use std::ffi::c_int;
 use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 fn call(handler: Handler, input: &[u8], capacity: usize) -> Answer {
@@ -97,6 +100,8 @@ unsafe extern "C" {
     fn tag_rust(raw: *mut RawInvocation) -> c_int;
     fn twice_rust(raw: *mut RawInvocation) -> c_int;
     static tag_rust_cloudevent: c_int;
+    static tag_rust_abi: u32;
+    static twice_rust_abi: u32;
 }
 
 fn echo(inv: &mut Invocation<'_>) -> Result<()> {
@@ -211,22 +216,14 @@ LWC_TYPED_FUNCTION(twice_cpp, "text/x-number", parse, [](int n) { return 2 * n; 
     [](int n) { return std::to_string(n); })
 "#;
 
-fn compile(dir: &Path, compiler: &str, std: &str, name: &str, text: &str) -> libloading::Library {
-    let source = dir.join(name);
-    let library = dir.join(format!("{name}.so"));
-    std::fs::write(&source, text).unwrap();
-    let status = Command::new(compiler)
-        .args([std, "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"))
-        .arg(&source)
-        .arg("-o")
-        .arg(&library)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    // SAFETY: a library that this test has made; its initialisers are the
-    // compiler's own.
-    unsafe { libloading::Library::new(library).unwrap() }
+/// The version that each handler exports.
+fn check_versions(library: &libloading::Library, handlers: &[&str]) {
+    for handler in handlers {
+        let symbol = format!("{handler}_abi");
+        // SAFETY: the symbol is a number by the header that compiled it.
+        let version = unsafe { **library.get::<*const u32>(symbol.as_bytes()).unwrap() };
+        assert_eq!(version, ABI, "{handler}");
+    }
 }
 
 /// Each initialiser finds KEY and fails with 7 for want of OTHER.
@@ -248,12 +245,15 @@ fn rust_functions_keep_the_abi() {
     check_typed(twice_rust);
     // SAFETY: a constant that nobody writes.
     assert_eq!(unsafe { tag_rust_cloudevent }, 1);
+    // SAFETY: as above.
+    assert_eq!(unsafe { [tag_rust_abi, twice_rust_abi] }, [ABI; 2]);
 }
 
 #[test]
 fn c_functions_keep_the_abi() {
     let dir = tempfile::tempdir().unwrap();
     let library = compile(dir.path(), "cc", "-std=c11", "echo.c", C);
+    check_versions(&library, &["echo_c", "tag_c"]);
     // SAFETY: the symbol is an initialiser by the header that compiled it.
     check_init(*unsafe { library.get::<Initialiser>(b"echo_c_init") }.unwrap());
     // SAFETY: the symbol is a handler by the header that compiled it.
@@ -269,6 +269,7 @@ fn c_functions_keep_the_abi() {
 fn cpp_functions_keep_the_abi_and_their_exceptions() {
     let dir = tempfile::tempdir().unwrap();
     let library = compile(dir.path(), "c++", "-std=c++17", "echo.cpp", CPP);
+    check_versions(&library, &["echo_cpp", "tag_cpp", "twice_cpp"]);
     // SAFETY: as above.
     let handler = *unsafe { library.get::<Handler>(b"echo_cpp") }.unwrap();
     check(handler);
@@ -293,21 +294,56 @@ fn the_rust_structures_are_laid_out_as_the_header_says() {
 size_t layout[] = { sizeof(lwc_invocation), O(status), O(host), O(calls), O(input), O(input_len),
 	O(input_type), O(output), O(output_capacity), O(output_len), O(id), O(deadline),
 	O(output_type), O(error), sizeof(lwc_setup), offsetof(lwc_setup, error),
-	sizeof(struct lwc_host_calls), LWC_FUNCTION_ABI };
+	sizeof(struct lwc_host_calls), LWC_FUNCTION_ABI,
+#define R(f) offsetof(lwc_reply, f)
+	sizeof(lwc_reply), R(outcome), R(code), R(function), R(message), R(data), R(len), R(type),
+	R(attributes), R(reserved),
+#define C(f) offsetof(struct lwc_host_calls, f)
+	C(secret), C(log), C(now), C(attribute), C(reply_attribute), C(call_buffer), C(call_attribute),
+	C(call), C(call_start), C(call_finish), C(attribute_of_reply), C(caller),
+	LWC_ANSWERED, LWC_REPORTED, LWC_CRASHED, LWC_TIMED_OUT, LWC_DEADLINE_PASSED, LWC_REFUSED,
+	LWC_TOO_BIG, LWC_TOO_MANY, LWC_UNAVAILABLE, (size_t)LWC_UNHANDLED };
+size_t count = sizeof(layout) / sizeof(layout[0]);
 "#;
     let library = compile(dir.path(), "cc", "-std=c11", "layout.c", text);
     macro_rules! o {
-        ($($f:ident)*) => { [$(std::mem::offset_of!(RawInvocation, $f)),*] };
+        ($of:ident: $($f:ident)*) => { [$(std::mem::offset_of!($of, $f)),*] };
     }
     let mut ours = vec![size_of::<RawInvocation>()];
-    ours.extend(o!(status host calls input input_len input_type output output_capacity output_len id deadline output_type error));
+    ours.extend(o!(RawInvocation: status host calls input input_len input_type output output_capacity output_len id deadline output_type error));
     ours.extend([
         size_of::<RawSetup>(),
         std::mem::offset_of!(RawSetup, error),
         size_of::<HostCalls>(),
         ABI as usize,
+        size_of::<RawReply>(),
     ]);
-    // SAFETY: the symbol is an array of 18 size_t by the text above.
-    let theirs = unsafe { **library.get::<*const [usize; 18]>(b"layout").unwrap() };
+    ours.extend(
+        o!(RawReply: outcome code function message data len content_type attributes reserved),
+    );
+    ours.extend(o!(HostCalls: secret log now attribute reply_attribute call_buffer call_attribute call call_start call_finish attribute_of_reply caller));
+    let outcomes = [
+        Outcome::Answered,
+        Outcome::Reported,
+        Outcome::Crashed,
+        Outcome::TimedOut,
+        Outcome::DeadlinePassed,
+        Outcome::Refused,
+        Outcome::TooBig,
+        Outcome::TooMany,
+        Outcome::Unavailable,
+    ];
+    ours.extend(outcomes.map(|outcome| outcome as usize));
+    ours.push(UNHANDLED as usize);
+    for outcome in outcomes {
+        assert_eq!(Outcome::from_raw(outcome as i32), outcome);
+    }
+    assert_eq!(Outcome::from_raw(9), Outcome::Unavailable);
+    // SAFETY: the symbols are a number and an array of that many by the text above.
+    let theirs = unsafe {
+        let count = **library.get::<*const usize>(b"count").unwrap();
+        let layout = *library.get::<*const usize>(b"layout").unwrap();
+        std::slice::from_raw_parts(layout, count)
+    };
     assert_eq!(ours, theirs);
 }
