@@ -90,9 +90,14 @@ host_reply_attribute(const struct lwc_host *host, const char *name,
 	return (ENOSPC);
 }
 
+/* Neither function calls another: there is nobody to call here. */
 static const struct lwc_host_calls calls = {
-	LWC_FUNCTION_ABI, 0, host_secret, host_log, host_now, host_attribute,
-	host_reply_attribute
+	.abi = LWC_FUNCTION_ABI,
+	.secret = host_secret,
+	.log = host_log,
+	.now = host_now,
+	.attribute = host_attribute,
+	.reply_attribute = host_reply_attribute
 };
 
 static struct secret *

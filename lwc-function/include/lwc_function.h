@@ -79,7 +79,7 @@ enum {
 	LWC_DEADLINE_PASSED = 4, /* the request's, before or while it ran */
 	LWC_REFUSED = 5,	/* not granted, or no such ticket */
 	LWC_TOO_BIG = 6,	/* arguments or reply, for their region */
-	LWC_TOO_MANY = 7,	/* calls in this request, or too deep */
+	LWC_TOO_MANY = 7,	/* calls that were started and not finished */
 	LWC_UNAVAILABLE = 8	/* it cannot be reached now */
 };
 
@@ -401,7 +401,8 @@ lwc_remaining(const lwc_invocation *inv)
  * Where arguments for the next call to `function' go, to write them in place:
  * give this place as `data' then, and nothing is copied.  It is the same until
  * that call; `capacity' becomes its size in bytes.  NULL if the chain file
- * grants no call to that function.
+ * grants no call to that function.  The callee can see all that is written
+ * there, also behind what is sent, until this invocation ends.
  */
 static inline LWC_UNUSED uint8_t *
 lwc_call_buffer(const lwc_invocation *inv, const char *function,

@@ -41,7 +41,7 @@ pub enum Outcome {
     Refused = 5,
     /// The arguments or the reply do not fit their region.
     TooBig = 6,
-    /// Too many calls in this request, or too deep.
+    /// Too many calls were started in this invocation and not finished.
     TooMany = 7,
     /// It cannot be reached now.
     Unavailable = 8,

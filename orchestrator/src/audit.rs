@@ -14,7 +14,7 @@
 //! * Signals to other processes, tracing and naming them; files of the system
 //!   and what /proc has of other processes: to reach them.
 
-use crate::chain_file::{ChainFile, Isolation};
+use crate::chain_file::ChainFile;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
@@ -130,8 +130,11 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 13] = [
     ("region", "regions"),
+    ("arguments", "regions of arguments"),
+    ("reply", "regions of replies"),
+    ("calls", "calls"),
     ("control", "control pages"),
     ("pages of", "every other page that contexts share"),
     ("secret", "secrets"),
@@ -155,6 +158,8 @@ enum Resource {
     Pages(usize),
     /// All shared pages of contexts of other chains.
     Others,
+    /// Calls of functions that a step's may not call, past its own host.
+    Calls,
     /// What is counted by an attempt of its own.
     Count(u64),
 }
@@ -248,16 +253,19 @@ impl Audit<'_> {
         let (this, steps) = (self.chain, self.chain().contexts.steps.len());
         match resource {
             Resource::Pages(owner) => {
-                let mut args = vec![word::PROBE, what::MARK, tag(this, *owner), 0];
                 let chain = self.chain();
                 let control = chain.contexts.steps[*owner].control.region().range();
-                let regions = chain.contexts.region_addresses[*owner..*owner + 2]
-                    .iter()
-                    .cloned();
-                for range in regions.chain([control]) {
-                    args.extend([range.start as u64, range.len() as u64]);
+                let regions = own_regions(&chain.contexts, *owner);
+                for range in regions.into_iter().chain([control]) {
+                    let range = [range.start as u64, range.len() as u64];
+                    let args = [word::PROBE, what::LEAVE, range[0], range[1]];
+                    self.step(this, *owner, &args)?;
                 }
-                self.step(this, *owner, &args)?;
+                self.step(
+                    this,
+                    *owner,
+                    &[word::PROBE, what::MARK, tag(this, *owner), 0],
+                )?;
                 let found = self.seek(tag(this, *owner));
                 self.step(this, *owner, &[word::PROBE, what::UNMARK])?;
                 found
@@ -275,6 +283,15 @@ impl Audit<'_> {
                     self.step(c, i, &[word::PROBE, what::UNMARK])?;
                 }
                 found
+            }
+            Resource::Calls => {
+                let mut all = vec![u64::MAX];
+                for i in 0..steps {
+                    let contexts = &mut self.chain().contexts;
+                    let served = contexts.calls_beyond(i, MonotonicTime::now() + PROBE_TIMEOUT);
+                    all.push(served.map_err(|cause| contexts.failure(i, cause, "audit"))?);
+                }
+                Ok(all)
             }
             _ => {
                 let mut all = vec![self.root(resource)];
@@ -342,14 +359,7 @@ impl Audit<'_> {
     /// One attempt in the context of a step of some chain.
     fn step(&mut self, chain: usize, i: usize, args: &[u64]) -> Result<u64, Failure> {
         let live = &mut self.live[chain];
-        attempt(live, i, args).map_err(|cause| Failure {
-            chain: live.chain().name.clone(),
-            step: i,
-            steps: live.contexts.steps.len(),
-            function: live.contexts.steps[i].function.name.clone(),
-            cause: Box::new(cause),
-            id: "audit".into(),
-        })
+        attempt(live, i, args).map_err(|cause| live.contexts.failure(i, cause, "audit"))
     }
 }
 
@@ -360,8 +370,10 @@ fn entries(
     secrets: &[Fingerprint],
     has_others: bool,
 ) -> Vec<Entry> {
-    let steps = live.contexts.steps.len();
-    let grant = |f: &dyn Fn(usize) -> u64| (0..steps).map(f).collect::<Vec<u64>>();
+    let nodes = live.contexts.steps.len();
+    let steps = live.chain().steps.len();
+    let tree = &live.contexts.tree;
+    let grant = |f: &dyn Fn(usize) -> u64| (0..nodes).map(f).collect::<Vec<u64>>();
     let mut out = Vec::new();
     for (n, range) in live.contexts.region_addresses.iter().enumerate() {
         out.push(Entry {
@@ -375,9 +387,29 @@ fn entries(
             steps: grant(&|i| {
                 let reads = if i == n { READ } else { 0 };
                 let writes = if i + 1 == n { READ | WRITE } else { 0 };
-                reads | writes
+                if i < steps { reads | writes } else { 0 }
             }),
         });
+    }
+    // Two regions for each function that may call another: the root has neither.
+    for (edge, addresses) in tree.edges.iter().zip(&live.contexts.edge_addresses) {
+        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let (caller, callee) = (edge.caller, edge.callee);
+        for (what, range, writer, reader) in [
+            ("arguments", &addresses[0], caller, callee),
+            ("reply", &addresses[1], callee, caller),
+        ] {
+            out.push(Entry {
+                name: format!("{what} {}>{}", name(caller), name(callee)),
+                resource: Resource::Memory(range.clone(), Some(writer)),
+                root: 0,
+                steps: grant(&|i| match i {
+                    i if i == writer => READ | WRITE,
+                    i if i == reader => READ,
+                    _ => 0,
+                }),
+            });
+        }
     }
     for (n, step) in live.contexts.steps.iter().enumerate() {
         out.push(Entry {
@@ -411,7 +443,7 @@ fn entries(
     // Of the backend: the root has one with each. Where functions hand over to
     // each other, each has one with its neighbours.
     let process = lwc::backend() == Ok(lwc::Backend::Process);
-    let handing_over = live.chain().isolation == Isolation::Chain;
+    let handing_over = live.hands_over();
     for (n, step) in live.contexts.steps.iter().enumerate().filter(|_| process) {
         out.push(Entry {
             name: format!("pages of {}:{}", n + 1, step.function.name),
@@ -436,11 +468,30 @@ fn entries(
     }
     // By asking: the root its functions, each function whomever it can name:
     // the root, its snapshot, its neighbours.
-    for (n, range) in live.contexts.region_addresses.iter().enumerate() {
+    let regions = live.contexts.region_addresses.iter().enumerate();
+    let regions = regions.map(|(n, range)| (format!("overlay region {n}"), range));
+    let edges = tree.edges.iter().zip(&live.contexts.edge_addresses);
+    let edges = edges.flat_map(|(edge, [arguments, reply])| {
+        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let edge = format!("{}>{}", name(edge.caller), name(edge.callee));
+        [
+            (format!("overlay arguments {edge}"), arguments),
+            (format!("overlay reply {edge}"), reply),
+        ]
+    });
+    for (name, range) in regions.chain(edges) {
         out.push(Entry {
-            name: format!("overlay region {n}"),
+            name,
             resource: Resource::Overlay(range.clone()),
             root: 0,
+            steps: grant(&|_| 0),
+        });
+    }
+    if !tree.edges.is_empty() {
+        out.push(Entry {
+            name: "calls beyond".into(),
+            resource: Resource::Calls,
+            root: u64::MAX,
             steps: grant(&|_| 0),
         });
     }
@@ -464,7 +515,10 @@ fn entries(
 }
 
 fn cell(e: &Entry, reached: u64, granted: u64) -> Cell {
-    let counts = matches!(e.resource, Resource::Descriptors | Resource::Count(_));
+    let counts = matches!(
+        e.resource,
+        Resource::Descriptors | Resource::Calls | Resource::Count(_)
+    );
     let show = |bits: u64| match bits {
         u64::MAX => "own".to_owned(),
         n if counts => n.to_string(),
@@ -486,6 +540,19 @@ fn cell(e: &Entry, reached: u64, granted: u64) -> Cell {
     }
 }
 
+/// The regions that a step's context has, by its grants.
+fn own_regions(contexts: &crate::life::chain::Contexts, owner: usize) -> Vec<Range<usize>> {
+    let steps = contexts.region_addresses.len() - 1;
+    let of_steps = contexts.region_addresses.iter().enumerate();
+    let of_steps = of_steps.filter(|(n, _)| owner < steps && (*n == owner || *n == owner + 1));
+    let edges = contexts.tree.edges.iter().zip(&contexts.edge_addresses);
+    let edges = edges.filter(|(e, _)| e.caller == owner || e.callee == owner);
+    of_steps
+        .map(|(_, range)| range.clone())
+        .chain(edges.flat_map(|(_, both)| both.clone()))
+        .collect()
+}
+
 /// What a step's context is told to try.
 fn words(resource: &Resource) -> Vec<u64> {
     match resource {
@@ -493,8 +560,8 @@ fn words(resource: &Resource) -> Vec<u64> {
         Resource::Secret(s) => vec![word::PROBE, what::SECRET, s.hash, s.len as u64],
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
         Resource::Count(what) => vec![word::PROBE, *what],
-        // Pages are found by marks.
-        Resource::Descriptors | Resource::Pages(_) | Resource::Others => {
+        // Pages are found by marks; calls have a way of their own.
+        Resource::Descriptors | Resource::Pages(_) | Resource::Others | Resource::Calls => {
             vec![word::PROBE, what::DESCRIPTORS, DESCRIPTORS]
         }
     }

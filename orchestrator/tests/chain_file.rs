@@ -275,6 +275,31 @@ fn what_a_file_says_changes_no_terminal() {
     }
 }
 
+/// A library of another version of the function ABI is refused, and named.
+#[test]
+fn a_function_of_another_abi_is_refused_by_name() {
+    let folder = Folder::new("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n");
+    for (abi, says) in [
+        ("", "older than 3"),
+        ("const unsigned f_abi = 2;", "ABI 2,"),
+        ("const unsigned f_abi = 4;", "ABI 4,"),
+        ("const char f_abi[] = \"no\";", "older than 3"),
+    ] {
+        folder.write(
+            "f.c",
+            format!("{abi} int f(void *x) {{ return x == 0; }}\n"),
+        );
+        let mut check = orchestrator();
+        let out = check.arg("check").arg(folder.path("chain.toml")).output();
+        let out = out.unwrap();
+        let told = text(&out.stderr);
+        assert!(!out.status.success(), "{abi}: {told}");
+        for part in ["function \"f\"", says, "build it again"] {
+            assert!(told.contains(part), "{abi}: {told}");
+        }
+    }
+}
+
 #[test]
 fn what_a_compiler_or_the_log_quotes_changes_no_terminal() {
     let source = format!("{CODES}.c");
@@ -286,7 +311,7 @@ fn what_a_compiler_or_the_log_quotes_changes_no_terminal() {
     ));
     folder.write(
         &source,
-        format!("int f(void *x) {{ return 0; }} // {CODES}\n"),
+        format!("const unsigned f_abi = 3; int f(void *x) {{ return 0; }} // {CODES}\n"),
     );
     for format in ["text", "json"] {
         let mut check = orchestrator();

@@ -48,6 +48,47 @@ as_user lwc/bin/lwc-orchestrator run $upload/chain.toml \
     bad 'the example does not run'
 made=$(($(sysctl -n kern.lwc.creations) - before))
 [ $made = 6 ] || bad "20 runs of three functions made $made contexts, not 6"
+# Functions call functions, and what becomes of it (orchestrator/tests/calls.rs has
+# many more of these, for machines with a compiler).
+calls=lwc/examples/calls
+for way in fresh kept; do
+	while IFS='|' read -r input expected; do
+		printf %s "$input" >$home/input
+		answer=$(as_user lwc/bin/lwc-orchestrator run $calls/chain.toml \
+		    $way --input $home/input 2>err) ||
+		    bad "calls: $way: $input: $(cat err)"
+		# A pattern.
+		# shellcheck disable=SC2254
+		case $answer in
+		$expected) ;;
+		*) bad "calls: $way: $input: $answer, not $expected" ;;
+		esac
+	done <<'END'
+call left {call deep {caller};call right {call deep {caller}}}|leftright
+attr left x-one 1;call left {attrs};call left {attrs}|(x-one=1)
+call left {say body;fail 7 why};say .|[[]1 7 left: reported an error: why (code 7)]body.
+call right {crash};call right {say again}|[[]2 0 right: *]again
+call right {spin 60000};say on|[[]3 0 right: overran its timeout of 300ms]on
+call left {must right {spin 60000}}|[[]3 0 right: left → right: overran its timeout of 300ms]
+call deep {say x};call nobody {say x}|[[]5 0 deep: *][[]5 0 nobody: *]
+call left {claim 65537}|[[]6 0 left: claims an answer of 65537 bytes*
+start left {say a};start right {say b};finish 1;finish 0|btext/scriptatext/script
+place left {say hello};times 1000 right {say x}|hello1000;x
+END
+done
+printf 'call left {stash s;count};call left {loot;count}' >$home/input
+answer=$(as_user lwc/bin/lwc-orchestrator run $calls/chain.toml fresh \
+    --input $home/input --repeat 3)
+[ "$answer" = 111111 ] || bad "calls: rolled back between two calls: $answer"
+before=$(sysctl -n kern.lwc.creations)
+printf 'times 1000 left {stash s}' >$home/input
+as_user lwc/bin/lwc-orchestrator run $calls/chain.toml fresh --input $home/input ||
+    bad 'calls: a thousand'
+made=$(($(sysctl -n kern.lwc.creations) - before))
+# Those that are not called have no copy.
+[ $made = 6 ] || bad "1000 calls of one function made $made contexts, not 6"
+as_user lwc/bin/lwc-orchestrator audit $calls/chain.toml >audit 2>&1 ||
+    bad "calls: $(cat audit)"
 left=$(ps -axo uid,pid,command | awk -v user=$user '$1 == user')
 [ -z "$left" ] || bad "left behind: $left"
 for count in contexts descriptors; do

@@ -73,6 +73,13 @@ sed -e 's/^source *= "\(.*\)\.c\(pp\)\{0,1\}"/library = "\1.so"/' \
     -e 's/^crate *= "\(.*\)"/library = "\1.so"/' \
     "$upload/chain.toml" >"$out/examples/upload/chain.toml"
 
+step 'the functions that call each other'
+calls=$out/examples/calls
+mkdir -p "$calls"
+"$cc" -std=c11 -O2 -fPIC -shared -I"$root/lwc-function/include" \
+    -o "$calls/script.so" "$root/tests/hostile/script.c"
+cp "$root/tests/vm/calls.toml" "$calls/chain.toml"
+
 step 'the orchestrator, the tests and the benchmarks'
 cd "$root"
 cross build --release --locked -p lwc-orchestrator

@@ -3,6 +3,7 @@
 //! * [`measure`]: cases in turn, medians, ratios within a turn.
 //! * [`mod@isolated`]: each group in a process of its own.
 //! * [`bare`]: hand-overs, forks and spawns without contexts.
+//! * [`between`]: calls between functions.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, payload, length of a chain.
 //! * [`rollback`]: beside new copies, by dirty pages, by what is resident.
@@ -14,6 +15,7 @@
 
 pub mod alternatives;
 pub mod bare;
+pub mod between;
 pub mod calls;
 pub mod chains;
 pub mod isolated;
@@ -40,12 +42,13 @@ pub struct Options {
 
 type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("hand-overs on one processor", calls::one_processor),
     ("hand-overs on two processors", calls::two_processors),
     ("making and ending", calls::making),
     ("resources and calls", calls::resources),
     ("a chain", chains::hops),
+    ("calls between functions", between::calls),
     ("rollback of a chain", rollback::of_a_chain),
     ("rollback by pages and size", rollback::by),
     ("payload", chains::payload),

@@ -36,3 +36,30 @@ LWC_HANDLER(relay)
 	inv->output_len = inv->input_len;
 	return (0);
 }
+
+/*
+ * Calls the last of these with as many bytes as it got, written in place, so
+ * often as the first four of them say.
+ */
+LWC_HANDLER(call)
+{
+	lwc_reply reply;
+	size_t room;
+	uint8_t *arguments;
+	uint32_t count;
+
+	memcpy(&count, inv->input, sizeof(count));
+	while (count-- > 0) {
+		arguments = lwc_call_buffer(inv, "relay", &room);
+		if (arguments == NULL || inv->input_len > room)
+			return (lwc_fail(inv, 500, "no room for arguments"));
+		if (lwc_call(inv, "relay", arguments, inv->input_len,
+		    &reply) != 0)
+			return (LWC_UNHANDLED);
+		if (reply.len != inv->input_len)
+			return (lwc_fail(inv, 500, "%zu bytes came back",
+			    reply.len));
+	}
+	inv->output_len = inv->input_len;
+	return (0);
+}

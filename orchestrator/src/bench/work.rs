@@ -18,6 +18,9 @@ pub enum What {
     Relay,
     /// The same, and writes to [`DIRTIED`] pages of its own.
     Dirty,
+    /// The same, and calls [`Relay`](Self::Relay) with as many bytes, so often as
+    /// the first four of its input say.
+    Call,
 }
 
 /// Pages that [`What::Dirty`] writes.
@@ -30,6 +33,7 @@ impl What {
             Self::Copy => "copy",
             Self::Relay => "relay",
             Self::Dirty => "dirty",
+            Self::Call => "call",
         }
     }
 
@@ -59,7 +63,11 @@ impl Work {
         let source = folder.path().join("work.c");
         std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
         let mut functions = BTreeMap::new();
-        for what in [What::Copy, What::Relay, What::Dirty] {
+        for what in [What::Copy, What::Relay, What::Dirty, What::Call] {
+            let calls = match what {
+                What::Call => vec![What::Relay.function()?],
+                _ => Vec::new(),
+            };
             let name = what.function()?;
             let function = Function {
                 name: name.clone(),
@@ -68,7 +76,7 @@ impl Work {
                 secrets: Vec::new(),
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
-                calls: Vec::new(),
+                calls,
             };
             functions.insert(name, function);
         }

@@ -13,6 +13,7 @@ pub use cache::Cache;
 pub use tool::{Progress, Stop};
 
 use crate::chain_file::{ChainFile, Function, FunctionName, Origin};
+use lwc_function::abi::ABI;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -79,6 +80,20 @@ pub enum BuildError {
         symbol: String,
         /// How to mend it.
         hint: String,
+    },
+    /// It is built for another version of the function ABI.
+    #[error(
+        "function {function:?}: {library}: {symbol} is of function ABI {abi}, and this program's is {ABI}; build it again with this version's lwc_function.h or lwc-function, whose LWC_HANDLER or handler! says which it is"
+    )]
+    Abi {
+        /// The function's name.
+        function: String,
+        /// Its library.
+        library: String,
+        /// Its handler.
+        symbol: String,
+        /// What it is built for.
+        abi: String,
     },
     /// A file is not what it should be.
     #[error("function {function:?}: {path}: {what}")]
@@ -217,8 +232,9 @@ fn look_into(function: &Function, library: PathBuf) -> Result<Built, BuildError>
         path: library.display().to_string(),
         what,
     })?;
-    if !found.contains(&function.handler) {
-        let hint = match crate::chain_file::nearest_name(&function.handler, &found) {
+    let symbols::Exported { names, numbers } = found;
+    if !names.contains(&function.handler) {
+        let hint = match crate::chain_file::nearest_name(&function.handler, &names) {
             Some(near) => format!("did you mean handler = {near:?}?"),
             None => "define it with LWC_HANDLER(NAME), LWC_FUNCTION(NAME, ...) or lwc_function::handler!(NAME, ...)".into(),
         };
@@ -229,10 +245,19 @@ fn look_into(function: &Function, library: PathBuf) -> Result<Built, BuildError>
             hint,
         });
     }
+    let abi = numbers.get(&format!("{}_abi", function.handler)).copied();
+    if abi != Some(ABI) {
+        return Err(BuildError::Abi {
+            function: function.name.to_string(),
+            library: library.display().to_string(),
+            symbol: function.handler.clone(),
+            abi: abi.map_or_else(|| "older than 3".to_owned(), |n| n.to_string()),
+        });
+    }
     Ok(Built {
         library,
-        has_init: found.contains(&format!("{}_init", function.handler)),
-        takes_events: found.contains(&format!("{}_cloudevent", function.handler)),
+        has_init: names.contains(&format!("{}_init", function.handler)),
+        takes_events: names.contains(&format!("{}_cloudevent", function.handler)),
     })
 }
 

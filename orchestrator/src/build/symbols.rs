@@ -1,14 +1,20 @@
 //! The dynamic symbols of a library, read without loading it.
 
-use object::{Object, ObjectSymbol};
-use std::collections::BTreeSet;
+use object::{Object, ObjectSection, ObjectSymbol};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A function's library is not larger.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The names a library defines for others.
-pub(super) fn exported(library: &Path) -> Result<BTreeSet<String>, String> {
+/// What a library defines for others.
+pub(super) struct Exported {
+    pub(super) names: BTreeSet<String>,
+    /// Of constants of four bytes, which each handler's ABI is, the values.
+    pub(super) numbers: BTreeMap<String, u32>,
+}
+
+pub(super) fn exported(library: &Path) -> Result<Exported, String> {
     let meta = std::fs::metadata(library).map_err(|e| e.to_string())?;
     if meta.len() > MAX_BYTES {
         return Err(format!("larger than {MAX_BYTES} bytes"));
@@ -16,9 +22,23 @@ pub(super) fn exported(library: &Path) -> Result<BTreeSet<String>, String> {
     let bytes = std::fs::read(library).map_err(|e| e.to_string())?;
     let file = object::File::parse(&*bytes)
         .map_err(|e| format!("not a shared library of this system: {e}"))?;
-    Ok(file
-        .dynamic_symbols()
-        .filter(|s| s.is_definition())
-        .filter_map(|s| s.name().ok().map(str::to_owned))
-        .collect())
+    let mut found = Exported {
+        names: BTreeSet::new(),
+        numbers: BTreeMap::new(),
+    };
+    for symbol in file.dynamic_symbols().filter(ObjectSymbol::is_definition) {
+        let Ok(name) = symbol.name() else { continue };
+        if symbol.size() == 4
+            && let Some(index) = symbol.section_index()
+            && let Ok(section) = file.section_by_index(index)
+            && let Ok(Some(bytes)) = section.data_range(symbol.address(), 4)
+            && let Ok(bytes) = bytes.try_into()
+        {
+            found
+                .numbers
+                .insert(name.to_owned(), u32::from_ne_bytes(bytes));
+        }
+        found.names.insert(name.to_owned());
+    }
+    Ok(found)
 }

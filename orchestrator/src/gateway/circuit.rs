@@ -63,6 +63,7 @@ impl Outcome {
             | ProblemKind::Timeout
             | ProblemKind::TooBig
             | ProblemKind::TooLarge
+            | ProblemKind::TooManyCalls
             | ProblemKind::UnknownChain
             | ProblemKind::UnknownFunction
             | ProblemKind::UnknownPath => match problem.place {

@@ -391,6 +391,7 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
         | ProblemKind::SlowBody
         | ProblemKind::TooBig
         | ProblemKind::TooLarge
+        | ProblemKind::TooManyCalls
         | ProblemKind::UnknownChain
         | ProblemKind::UnknownFunction
         | ProblemKind::UnknownPath => Blame::Final,

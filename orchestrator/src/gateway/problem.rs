@@ -117,6 +117,8 @@ problem_kinds! {
     TooBig = "too-big", BAD_GATEWAY, Any, Perhaps;
     /// The message is larger than the chain takes.
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, Any, Perhaps;
+    /// The request made more calls between functions than one may.
+    TooManyCalls = "too-many-calls", INTERNAL_SERVER_ERROR, Any, Perhaps;
     /// No chain has this name.
     UnknownChain = "unknown-chain", NOT_FOUND, Any, Perhaps;
     /// No function has this name, or none is served alone.
@@ -149,6 +151,7 @@ impl From<CauseKind> for ProblemKind {
             CauseKind::Deadline => Self::Deadline,
             CauseKind::TooBig => Self::TooBig,
             CauseKind::Misbehaved => Self::Misbehaved,
+            CauseKind::TooManyCalls => Self::TooManyCalls,
             CauseKind::Backend => Self::Backend,
         }
     }
@@ -168,6 +171,9 @@ pub(super) struct Problem {
     pub(super) detail: String,
     /// Step from 1, and function, where one is to blame.
     pub(super) place: Option<(usize, FunctionName)>,
+    /// Who called whom, from the step's function to the one to blame, where these
+    /// are two.
+    pub(super) path: Vec<FunctionName>,
     /// Seconds after which another attempt makes sense.
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
@@ -199,6 +205,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             place: None,
+            path: Vec::new(),
             retry_after: None,
             timings: None,
         }
@@ -241,6 +248,9 @@ impl Problem {
         if let Some((step, function)) = &self.place {
             v["step"] = (*step).into();
             v["function"] = function.as_str().into();
+        }
+        if self.path.len() > 1 {
+            v["path"] = self.path.iter().map(FunctionName::as_str).collect();
         }
         if let Some(id) = invocation {
             v["invocation"] = id.into();

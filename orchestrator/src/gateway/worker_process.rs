@@ -276,6 +276,7 @@ fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
         .unwrap_or(problem.status);
     Problem {
         place: Some((failed.step, failed.function)),
+        path: failed.path,
         timings: Some(Box::new(StepTimings {
             handed,
             hops: failed.hops,

@@ -11,6 +11,7 @@
 //! what a function leaves there.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Bytes that the attributes of one message may take.
 pub(crate) const ROOM: usize = 8 * 1024 - 8;
@@ -89,16 +90,28 @@ impl Attributes {
     /// What a function left; `None` when it is malformed. The last of one name
     /// holds.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut all = Self::default();
-        for (count, record) in records(bytes).enumerate() {
+        // In one pass: who reads them has its own time for it, and whoever left them
+        // may have left many.
+        let mut found: Vec<(&[u8], &[u8])> = Vec::new();
+        for record in records(bytes) {
             let (name, value) = record?;
-            if count >= 4 * MOST {
+            if found.len() >= 4 * MOST {
                 return None;
             }
-            let (name, value) = (str::from_utf8(name).ok()?, str::from_utf8(value).ok()?);
-            all.set(name, value).ok()?;
+            check(name, value).ok()?;
+            found.push((name, value));
         }
-        Some(all)
+        let last: HashMap<&[u8], usize> = found.iter().enumerate().map(|(i, r)| (r.0, i)).collect();
+        if last.len() > MOST {
+            return None;
+        }
+        let mut all = Self::default();
+        for (i, (name, value)) in found.iter().enumerate() {
+            if last[name] == i {
+                all.bytes.extend(record(name, value));
+            }
+        }
+        (all.bytes.len() <= ROOM).then_some(all)
     }
 }
 

@@ -6,8 +6,9 @@ use super::error::{Cause, EndText, Failure};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
-use crate::chain_file::{Chain, Function, Isolation};
+use crate::chain_file::{CallTree, Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
+use lwc_function::abi::UNHANDLED;
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
@@ -53,7 +54,7 @@ struct Times {
     due: Option<MonotonicTime>,
 }
 
-/// One step of a live chain.
+/// One step of a live chain, or a function that is called.
 pub(crate) struct Step {
     pub(crate) function: Function,
     pub(crate) control: Control,
@@ -71,6 +72,8 @@ pub(crate) struct Step {
     /// Its function has served an invocation that is not undone yet, in place or
     /// by a new copy.
     pub(super) dirty: bool,
+    /// Who called it last, by calls between functions.
+    pub(super) called_by: Option<usize>,
     /// The last time that it was, until somebody asks.
     pub(super) rollback: Option<Rollback>,
     pub(crate) setup: SetupTimings,
@@ -98,6 +101,10 @@ pub(super) enum Way {
 /// The contexts of a chain, and the memory that they share.
 pub(crate) struct Contexts {
     pub(super) chain: Chain,
+    /// Who calls whom.
+    pub(crate) tree: CallTree,
+    /// One for each node of the tree: the steps of the chain, and behind them the
+    /// functions that are called.
     pub(crate) steps: Vec<Step>,
     /// Where the first step reads: the root writes.
     pub(crate) first: Region,
@@ -105,8 +112,11 @@ pub(crate) struct Contexts {
     pub(crate) last: Region,
     /// Bytes of inputs that may still lie in the first.
     pub(super) input_left: usize,
-    /// Addresses of all regions, in order, the middle ones unmapped here.
+    /// Addresses of all regions between steps, in order, the middle ones unmapped
+    /// here.
     pub(crate) region_addresses: Vec<std::ops::Range<usize>>,
+    /// The same of each edge of the tree: arguments and reply.
+    pub(crate) edge_addresses: Vec<[std::ops::Range<usize>; 2]>,
     pub(super) counts: Counts,
     /// Whether contexts are processes, which can run whoever's turn it is.
     pub(super) apart: bool,
@@ -156,6 +166,11 @@ impl LiveChain {
     pub fn setup_timings(&self) -> impl Iterator<Item = (&str, SetupTimings)> {
         let steps = self.contexts.steps.iter();
         steps.map(|s| (s.function.name.as_str(), s.setup))
+    }
+
+    /// Whether its functions hand over to each other, the root at both ends alone.
+    pub(crate) fn hands_over(&self) -> bool {
+        matches!(self.way, Way::Relay(_))
     }
 
     /// What it has done since this was last asked.
@@ -340,7 +355,7 @@ impl Contexts {
             now: begun,
             due,
         };
-        for i in 0..self.steps.len() {
+        for i in 0..self.chain.steps.len() {
             if i > 0 {
                 meta.attributes = meta.attributes.for_the_next_step();
             }
@@ -359,7 +374,8 @@ impl Contexts {
                 Err(cause) => {
                     // A failed function's state is not trusted again, unless it
                     // said itself that it failed, and all it did is undone.
-                    let undone = matches!(cause, Cause::Reported { .. }) && self.steps[i].dirty;
+                    let said = matches!(cause, Cause::Reported { .. } | Cause::Called { .. });
+                    let undone = said && self.steps[i].dirty;
                     if !undone {
                         self.retire(i);
                     }
@@ -387,13 +403,22 @@ impl Contexts {
         }
     }
 
-    pub(super) fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
+    pub(crate) fn failure(&self, step: usize, cause: Cause, id: &str) -> Failure {
+        let mut path = vec![self.steps[step].function.name.clone()];
+        let cause = match cause {
+            Cause::Called { path: more, cause } => {
+                path.extend(more);
+                cause
+            }
+            cause => Box::new(cause),
+        };
         Failure {
             chain: self.chain.name.clone(),
             step,
-            steps: self.steps.len(),
-            function: self.steps[step].function.name.clone(),
-            cause: Box::new(cause),
+            steps: self.chain.steps.len(),
+            function: path[path.len() - 1].clone(),
+            path,
+            cause,
             id: id.to_owned(),
         }
     }
@@ -457,6 +482,7 @@ impl Contexts {
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
         self.counts.switches += 1;
+        let calls = self.calls_others(i);
         let event = copy.switch_until(&[word::INVOKE, 0, 0], until);
         if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
             // It has died since it was last looked at, or says that it cannot be
@@ -464,7 +490,11 @@ impl Contexts {
             self.end_out_of_turn(i);
             return self.hop(i, len, meta, id, times);
         }
-        let event = self.answer(i, copy, event, until);
+        let event = if calls {
+            self.run_with_calls(i, event, own, due, id)
+        } else {
+            self.answer_of(i, copy, event, until)
+        };
         let run = begin.elapsed();
         match event {
             Ok(args) if args.first() == Some(&word::DONE) => {}
@@ -495,12 +525,12 @@ impl Contexts {
     }
 
     pub(super) fn log_invoke(&self, i: usize) {
-        log::debug!(
-            "invoke: {} step {} {}",
-            self.chain.name,
-            i + 1,
-            self.steps[i].function.name
-        );
+        let (chain, name) = (&self.chain.name, &self.steps[i].function.name);
+        if i < self.chain.steps.len() {
+            log::debug!("invoke: {chain} step {} {name}", i + 1);
+        } else {
+            log::debug!("invoke: {chain} call of {name}");
+        }
     }
 
     /// What a step's function says of its answer, checked.
@@ -508,8 +538,7 @@ impl Contexts {
         let control = &self.steps[i].control;
         let code = control.status();
         if code != 0 {
-            let message = control.error();
-            return Err(Cause::Reported { code, message });
+            return Err(self.reported(i, code));
         }
         let header = control.reply();
         let fixed = header.read();
@@ -529,6 +558,20 @@ impl Contexts {
         Ok((claimed as usize, meta))
     }
 
+    /// What a function says of its own failure.
+    pub(super) fn reported(&self, i: usize, code: i32) -> Cause {
+        if code != UNHANDLED {
+            let message = self.steps[i].control.error();
+            let code = code.max(1);
+            return Cause::Reported { code, message };
+        }
+        // One that failed would be known here.
+        Cause::Reported {
+            code: 1,
+            message: "says that a call of its failed, and none did".into(),
+        }
+    }
+
     /// Switches to a step's copy and waits for it, and nobody else, to come
     /// back. Words of its answer.
     pub(crate) fn call(
@@ -539,11 +582,11 @@ impl Contexts {
         deadline: MonotonicTime,
     ) -> Result<Args, Cause> {
         let event = copy.switch_until(args, deadline);
-        self.answer(i, copy, event, deadline)
+        self.answer_of(i, copy, event, deadline)
     }
 
-    /// The same, once it has been switched to.
-    fn answer(
+    /// The same when it has been switched to: what came of it, or what else comes.
+    pub(super) fn answer_of(
         &mut self,
         i: usize,
         copy: Handle,

@@ -7,6 +7,7 @@ use super::text::{put_text, until_nul};
 use super::ticket::seal_of;
 use crate::printable::printable;
 use lwc::{MonotonicTime, Region};
+use lwc_function::abi::Outcome;
 use std::ffi::c_char;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ struct FromRoot {
     id: [u8; ID_LEN],
     turn: u64,
     on: u64,
+    outcome: u64,
+    code: u64,
 }
 
 #[repr(C, align(1024))]
@@ -52,14 +55,20 @@ struct FromFunction {
 struct Seldom {
     request_attributes: [u8; attributes::ROOM],
     reply_attributes: [u8; attributes::ROOM],
+    /// The root writes these two.
+    failed: [u8; NAME_LEN],
+    message: [u8; MESSAGE_LEN],
     log: [u8; LOG_LEN],
 }
 
 const ID_LEN: usize = 64;
 pub(crate) const ERROR_LEN: usize = 256;
+/// Room for the name of a function, and for what is said of a call that failed.
+const NAME_LEN: usize = 128;
+const MESSAGE_LEN: usize = 512;
 const LEN: usize = 32 * 1024;
 /// Room for the log of one invocation.
-pub(crate) const LOG_LEN: usize = LEN - 4096 - 2 * attributes::ROOM;
+pub(crate) const LOG_LEN: usize = LEN - 4096 - 2 * attributes::ROOM - NAME_LEN - MESSAGE_LEN;
 
 const REQUEST: usize = offset_of!(Page, root.request);
 const DEADLINE: usize = offset_of!(Page, root.deadline);
@@ -67,6 +76,8 @@ const TIMEOUT: usize = offset_of!(Page, root.timeout);
 const ID: usize = offset_of!(Page, root.id);
 const TURN: usize = offset_of!(Page, root.turn);
 const ON: usize = offset_of!(Page, root.on);
+const OUTCOME: usize = offset_of!(Page, root.outcome);
+const CODE: usize = offset_of!(Page, root.code);
 const REPLY: usize = offset_of!(Page, function.reply);
 const STATUS: usize = offset_of!(Page, function.status);
 const LOG_USED: usize = offset_of!(Page, function.log_used);
@@ -76,6 +87,8 @@ const TAKEN: usize = offset_of!(Page, function.taken);
 const HANDED: usize = offset_of!(Page, function.handed);
 const REQUEST_ATTRIBUTES: usize = offset_of!(Page, seldom.request_attributes);
 const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
+const FAILED: usize = offset_of!(Page, seldom.failed);
+const MESSAGE: usize = offset_of!(Page, seldom.message);
 const LOG: usize = offset_of!(Page, seldom.log);
 
 // The hostile functions of the tests write at these.
@@ -149,6 +162,32 @@ impl Control {
     #[inline]
     pub(crate) fn withdraw(&self) -> bool {
         self.turn().swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Root: what came of the function's call. A name and a text only where it was
+    /// not answered.
+    pub(crate) fn put_outcome(&self, outcome: Outcome, code: i32, function: &str, message: &str) {
+        self.put_u64(OUTCOME, outcome as u64);
+        self.put_u64(CODE, code as u64);
+        if outcome != Outcome::Answered {
+            put_text(&self.0, FAILED, NAME_LEN, function.as_bytes());
+            put_text(&self.0, MESSAGE, MESSAGE_LEN, message.as_bytes());
+        }
+    }
+
+    /// Function: the same, and the code of the callee's own error.
+    pub(crate) fn outcome(&self) -> (Outcome, i32) {
+        let outcome =
+            i32::try_from(self.u64(OUTCOME)).map_or(Outcome::Unavailable, Outcome::from_raw);
+        (outcome, self.u64(CODE) as i32)
+    }
+
+    /// Function: who failed in a call, and the text.
+    pub(crate) fn failed_call(&self) -> (Vec<u8>, Vec<u8>) {
+        let (mut function, mut message) = ([0; NAME_LEN], [0; MESSAGE_LEN]);
+        self.0.read(FAILED, &mut function);
+        self.0.read(MESSAGE, &mut message);
+        (until_nul(&function).to_vec(), until_nul(&message).to_vec())
     }
 
     /// Function: takes over with a ticket, and says so, if that is the one. Not a

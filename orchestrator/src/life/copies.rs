@@ -44,10 +44,14 @@ impl Contexts {
     /// A copy that runs, or acts, when it should not: it ends, and is told of
     /// nowhere but in the log. The request may be served well all the same.
     pub(super) fn end_out_of_turn(&mut self, i: usize) {
+        let place = if i < self.chain.steps.len() {
+            format!("step {}", i + 1)
+        } else {
+            "called".to_owned()
+        };
         log::warn!(
-            "chain {:?}, step {}, function {:?}: its context ran out of turn and is ended",
+            "chain {:?}, {place}, function {:?}: its context ran out of turn and is ended",
             self.chain.name,
-            i + 1,
             self.steps[i].function.name
         );
         self.retire(i);
@@ -322,27 +326,30 @@ impl Contexts {
     /// Rolls the copies back that have served. The others end, all at once: each is
     /// waited for before the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
-        for i in 0..self.steps.len() {
-            let step = &self.steps[i];
-            if !step.dirty || step.copy.is_none() {
-                continue;
-            }
-            let begin = MonotonicTime::now();
-            match self.ask_snapshot(i, word::ROLL_BACK) {
-                Ok(pages) => {
-                    // As for a new one; nobody runs who could write there.
-                    self.steps[i].control.forget();
-                    self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
-                }
-                Err(why) => {
-                    let name = &self.steps[i].function.name;
-                    log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
-                    self.retire(i);
-                }
-            }
-        }
+        (0..self.steps.len()).for_each(|i| self.undo(i));
         for used in self.steps.iter().filter_map(|s| s.used.as_ref()) {
             let _ = used.kill();
+        }
+    }
+
+    /// Rolls a copy back, if there is one that has served. It ends if it cannot be.
+    pub(super) fn undo(&mut self, i: usize) {
+        let step = &self.steps[i];
+        if !step.dirty || step.copy.is_none() {
+            return;
+        }
+        let begin = MonotonicTime::now();
+        match self.ask_snapshot(i, word::ROLL_BACK) {
+            Ok(pages) => {
+                // As for a new one; nobody runs who could write there.
+                self.steps[i].control.forget();
+                self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
+            }
+            Err(why) => {
+                let name = &self.steps[i].function.name;
+                log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
+                self.retire(i);
+            }
         }
     }
 
@@ -377,6 +384,16 @@ impl Contexts {
         }
         if self.apart || ended.is_err() {
             self.steps[i].used = Some(copy);
+        }
+        // What it wrote for others is in regions that these have: nobody of them
+        // finds it in another one's call. Elsewhere the next copy sees to that.
+        if !self.tree.edges.is_empty()
+            && let Err(why) = self.ask_snapshot(i, word::ERASE)
+        {
+            log::error!(
+                "what a copy of {:?} wrote cannot be cleared: {why}",
+                self.steps[i].function.name
+            );
         }
     }
 

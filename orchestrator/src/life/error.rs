@@ -1,5 +1,6 @@
 //! What can go wrong, named by chain, step, function and cause.
 
+use super::calls::path_text;
 use super::snapshot::{end_of, word};
 use crate::chain_file::{ChainId, FunctionName};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,20 @@ pub enum Cause {
     /// The backend failed.
     #[error("{0}")]
     Backend(#[from] lwc::Error),
+    /// A function that it called failed, and it could not go on without.
+    #[error("{}: {cause}", path_text(path))]
+    Called {
+        /// Who called whom, from its callee to the one that failed.
+        path: Vec<FunctionName>,
+        /// Why.
+        cause: Box<Cause>,
+    },
+    /// It called what it is not granted, past its own host.
+    #[error("called a function that it has no grant for")]
+    NotGranted,
+    /// The request has made more calls than this.
+    #[error("made most of the calls of a request that made more than {0}, which no request may")]
+    TooManyCalls(u32),
     /// The backend has no context for it to run in.
     #[error("no copy of it can be made ready: {0}")]
     NoCopy(Box<Cause>),
@@ -47,7 +62,10 @@ pub enum Cause {
 impl Cause {
     /// Whether it is nothing that the function did.
     pub fn is_of_the_backend(&self) -> bool {
-        matches!(self, Self::Backend(_) | Self::NoCopy(_))
+        match self {
+            Self::Called { cause, .. } => cause.is_of_the_backend(),
+            cause => matches!(cause, Self::Backend(_) | Self::NoCopy(_)),
+        }
     }
 
     /// What a step's snapshot wakes the root for, in an invocation.
@@ -77,7 +95,9 @@ impl Cause {
             Self::Timeout(_) => CauseKind::Timeout,
             Self::Deadline => CauseKind::Deadline,
             Self::TooBig { .. } => CauseKind::TooBig,
-            Self::Misbehaved(_) => CauseKind::Misbehaved,
+            Self::Misbehaved(_) | Self::NotGranted => CauseKind::Misbehaved,
+            Self::Called { cause, .. } => cause.kind(),
+            Self::TooManyCalls(_) => CauseKind::TooManyCalls,
             Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
@@ -100,6 +120,8 @@ pub enum CauseKind {
     TooBig,
     /// It did not keep to the protocol with its host.
     Misbehaved,
+    /// The request made more calls than one may.
+    TooManyCalls,
     /// The backend failed: nothing that the function did.
     Backend,
 }
@@ -144,7 +166,7 @@ impl From<lwc::End> for EndText {
 
 /// An invocation that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("chain {chain:?}, step {} of {steps}, function {function:?}: {cause} [invocation {id}]", .step + 1)]
+#[error("chain {chain:?}, step {} of {steps}, function {function:?}{}: {cause} [invocation {id}]", .step + 1, by_calls(path))]
 pub struct Failure {
     /// The chain's name.
     pub chain: ChainId,
@@ -152,8 +174,11 @@ pub struct Failure {
     pub step: usize,
     /// How many steps the chain has.
     pub steps: usize,
-    /// The function's name.
+    /// The function that failed.
     pub function: FunctionName,
+    /// Who called whom, from the step's function to the one that failed; that one
+    /// alone where it is the same.
+    pub path: Vec<FunctionName>,
     /// Why.
     pub cause: Box<Cause>,
     /// The invocation's identity.
@@ -167,10 +192,19 @@ impl Failure {
             "chain": self.chain,
             "step": self.step + 1,
             "function": self.function,
+            "path": self.path,
             "cause": self.cause.kind(),
             "message": self.cause.to_string(),
             "invocation": self.id,
         })
+    }
+}
+
+/// A path that is worth telling, in brackets.
+fn by_calls(path: &[FunctionName]) -> String {
+    match path.len() {
+        0 | 1 => String::new(),
+        _ => format!(" ({})", path_text(path)),
     }
 }
 

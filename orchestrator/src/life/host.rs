@@ -1,35 +1,65 @@
 //! The host's calls, as a function's context offers them to its function.
 
 use super::attributes;
-use super::control::Control;
-use super::message_header::MessageHeader;
-use super::snapshot::Parts;
-use lwc::Secret;
-use lwc_function::abi::{ABI, Host, HostCalls};
+use super::callees::Callees;
+use super::parts::{Entrance, Parts};
+use lwc::{Handle, Secret};
+use lwc_function::abi::{ABI, Host, HostCalls, RawReply};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// What the calls work on; a function gets a pointer to it, opaque.
 pub(super) struct HostState<'a> {
     pub(super) secrets: Vec<(&'a str, &'a Secret)>,
-    control: &'a Control,
-    reply: MessageHeader<'a>,
+    parts: &'a Parts<'a>,
+    /// The way in of the invocation that runs, or ran last, by its number.
+    entrance: Cell<usize>,
     /// The attributes of the input, which outlive the handler.
     pub(super) attributes: Cell<*const [u8]>,
+    callees: Callees<'a>,
 }
 
 impl<'a> HostState<'a> {
-    pub(super) fn new(parts: &Parts<'a>) -> Self {
+    pub(super) fn new(root: Handle, parts: &'a Parts<'a>) -> Self {
         Self {
             secrets: parts.secrets.clone(),
-            control: parts.control,
-            reply: parts.reply,
+            parts,
+            entrance: Cell::new(0),
             attributes: Cell::new(&[]),
+            callees: Callees::new(root, parts),
         }
     }
 
     pub(super) fn as_host(&self) -> *const Host {
         std::ptr::from_ref(self).cast()
+    }
+
+    /// A handler runs from now on, which may call others; by which way in.
+    #[inline]
+    pub(super) fn begin(&self, way: usize) {
+        self.entrance.set(way);
+        self.callees.open();
+    }
+
+    /// Whether the last call that failed was one that never left this context: a
+    /// code and a text for it. Not if the function names another one's.
+    pub(super) fn refused(&self, named: &[u8]) -> Option<(i32, String)> {
+        self.callees.refused(named)
+    }
+
+    /// For an audit: see [`Callees::made`].
+    pub(super) fn calls_made(&self, from: u64) -> u64 {
+        self.callees.made(from)
+    }
+
+    fn entrance(&self) -> &Entrance<'a> {
+        &self.parts.entrances[self.entrance.get()]
+    }
+
+    /// It has returned: replies are kept no longer.
+    #[inline]
+    pub(super) fn finish(&self) {
+        self.callees.close();
     }
 }
 
@@ -43,7 +73,21 @@ pub(super) static CALLS: HostCalls = HostCalls {
     now,
     attribute,
     reply_attribute,
+    call_buffer,
+    call_attribute,
+    call,
+    call_start,
+    call_finish,
+    attribute_of_reply,
+    caller,
 };
+
+/// # Safety
+/// `host` must be what [`HostState::as_host`] gave, of a state that is there.
+unsafe fn state<'a>(host: *const Host) -> &'a HostState<'a> {
+    // SAFETY: the caller's promise.
+    unsafe { &*host.cast::<HostState<'a>>() }
+}
 
 unsafe extern "C" fn secret(
     host: *const Host,
@@ -53,9 +97,9 @@ unsafe extern "C" fn secret(
     // SAFETY: `host` is what `as_host` gave; the name and the place for the
     // length are the function's promise, in its own context.
     unsafe {
-        let state = &*host.cast::<HostState<'_>>();
         let name = CStr::from_ptr(name).to_bytes();
-        match state.secrets.iter().find(|(n, _)| n.as_bytes() == name) {
+        let secrets = &state(host).secrets;
+        match secrets.iter().find(|(n, _)| n.as_bytes() == name) {
             Some((_, secret)) => {
                 *len = secret.len();
                 secret.as_ptr().cast()
@@ -68,9 +112,11 @@ unsafe extern "C" fn secret(
 unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, len: usize) {
     // SAFETY: as above.
     unsafe {
-        let state = &*host.cast::<HostState<'_>>();
         let text = std::slice::from_raw_parts(text.cast::<u8>(), len);
-        state.control.put_log(level.clamp(1, 5) as u8, text);
+        state(host)
+            .parts
+            .control
+            .put_log(level.clamp(1, 5) as u8, text);
     }
 }
 
@@ -85,16 +131,22 @@ unsafe extern "C" fn attribute(
 ) -> *const c_char {
     // SAFETY: `host` is what `as_host` gave, and the attributes outlive the
     // handler; the place for the name is the function's promise.
-    unsafe {
-        let state = &*host.cast::<HostState<'_>>();
-        match attributes::records(&*state.attributes.get()).nth(index) {
-            // Both end in a NUL that is part of their record.
-            Some(Some((n, value))) => {
-                *name = n.as_ptr().cast();
-                value.as_ptr().cast()
-            }
-            _ => std::ptr::null(),
+    unsafe { nth(&*state(host).attributes.get(), index, name) }
+}
+
+/// The value and the name of a record; null past the last.
+///
+/// # Safety
+/// A name can be written to `name`.
+unsafe fn nth(all: &[u8], index: usize, name: *mut *const c_char) -> *const c_char {
+    match attributes::records(all).nth(index) {
+        // Both end in a NUL that is part of their record.
+        Some(Some((n, value))) => {
+            // SAFETY: the caller's promise.
+            unsafe { *name = n.as_ptr().cast() };
+            value.as_ptr().cast()
         }
+        _ => std::ptr::null(),
     }
 }
 
@@ -105,16 +157,117 @@ unsafe extern "C" fn reply_attribute(
 ) -> c_int {
     // SAFETY: as above; both texts are the function's promise.
     unsafe {
-        let state = &*host.cast::<HostState<'_>>();
         let (name, value) = (CStr::from_ptr(name), CStr::from_ptr(value));
         let (name, value) = (name.to_bytes(), value.to_bytes());
         if attributes::check(name, value).is_err() {
             return libc::EINVAL;
         }
-        if state.reply.put_attribute(name, value) {
+        if state(host).entrance().reply.put_attribute(name, value) {
             0
         } else {
             libc::ENOSPC
         }
     }
+}
+
+unsafe extern "C" fn call_buffer(
+    host: *const Host,
+    function: *const c_char,
+    capacity: *mut usize,
+) -> *mut u8 {
+    // SAFETY: `host` is what `as_host` gave; the name and the place for the
+    // capacity are the function's promise, in its own context.
+    unsafe {
+        match state(host).callees.buffer(CStr::from_ptr(function)) {
+            Some((place, room)) => {
+                *capacity = room;
+                place
+            }
+            None => std::ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn call_attribute(
+    host: *const Host,
+    function: *const c_char,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as above; all texts are the function's promise.
+    unsafe {
+        let (name, value) = (CStr::from_ptr(name), CStr::from_ptr(value));
+        let callees = &state(host).callees;
+        callees.attribute(CStr::from_ptr(function), name.to_bytes(), value.to_bytes())
+    }
+}
+
+unsafe extern "C" fn call(
+    host: *const Host,
+    function: *const c_char,
+    data: *const c_void,
+    len: usize,
+    kind: *const c_char,
+    reply: *mut RawReply,
+) {
+    // SAFETY: as above; `len` bytes of data, the type if there is one, and the
+    // place for the reply are the function's promise.
+    unsafe {
+        let (function, kind) = (CStr::from_ptr(function), text(kind));
+        *reply = state(host).callees.call(function, data.cast(), len, kind);
+    }
+}
+
+unsafe extern "C" fn call_start(
+    host: *const Host,
+    function: *const c_char,
+    data: *const c_void,
+    len: usize,
+    kind: *const c_char,
+) -> u64 {
+    // SAFETY: as of `call`.
+    unsafe {
+        let (function, kind) = (CStr::from_ptr(function), text(kind));
+        state(host).callees.start(function, data.cast(), len, kind)
+    }
+}
+
+unsafe extern "C" fn call_finish(host: *const Host, ticket: u64, reply: *mut RawReply) {
+    // SAFETY: `host` is what `as_host` gave; the place for the reply is the
+    // function's promise.
+    unsafe { *reply = state(host).callees.finish(ticket) };
+}
+
+unsafe extern "C" fn attribute_of_reply(
+    host: *const Host,
+    reply: *const RawReply,
+    index: usize,
+    name: *mut *const c_char,
+) -> *const c_char {
+    // SAFETY: `host` is what `as_host` gave; a reply that `call` or `finish` gave
+    // and that still holds is the function's promise, and so is the place.
+    unsafe {
+        match state(host).callees.attributes_of(&*reply) {
+            Some(all) => nth(all, index, name),
+            None => std::ptr::null(),
+        }
+    }
+}
+
+unsafe extern "C" fn caller(host: *const Host) -> *const c_char {
+    // SAFETY: `host` is what `as_host` gave.
+    let entrance = unsafe { state(host) }.entrance();
+    entrance.caller.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
+/// A text that need not be there.
+///
+/// # Safety
+/// Null, or a text that ends in a NUL and stays for `'a`.
+unsafe fn text<'a>(at: *const c_char) -> &'a [u8] {
+    if at.is_null() {
+        return b"";
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(at) }.to_bytes()
 }

@@ -10,10 +10,12 @@
 
 use super::attributes::Attributes;
 use super::host::{CALLS, HostState};
-use super::snapshot::{Loaded, Parts, bytes, word};
+use super::parts::{Entrance, Parts};
+use super::snapshot::{Loaded, bytes, word};
+use super::text::until_nul;
 use super::{Probes, probe};
 use lwc::{Confinement, Context, Event, Handle, MonotonicTime};
-use lwc_function::abi::{ABI, Handler, RawInvocation};
+use lwc_function::abi::{ABI, Handler, RawInvocation, UNHANDLED};
 use std::ffi::{CStr, c_char, c_int};
 
 /// So much of the place for an input that is kept has its memory before the
@@ -54,15 +56,15 @@ impl Buffers {
     /// it is. Where contexts are processes the writer may go on writing:
     /// there the handler gets a copy, of any input that a function wrote.
     #[inline]
-    fn input(&mut self, parts: &Parts<'_>, len: usize) -> *const u8 {
+    fn input(&mut self, parts: &Parts<'_>, way: &Entrance<'_>, len: usize) -> *const u8 {
         if !parts.keep_input {
-            return parts.input_place();
+            return way.input_place();
         }
         if self.input.len() < len {
             self.input.resize(len, 0);
         }
         let kept = &mut self.input[..len];
-        parts.input.read(parts.input_at, kept);
+        way.input.read(way.input_at, kept);
         kept.as_ptr()
     }
 
@@ -72,15 +74,16 @@ impl Buffers {
     fn request(
         &mut self,
         parts: &Parts<'_>,
+        way: &Entrance<'_>,
         state: &HostState<'_>,
     ) -> Option<(usize, *const c_char)> {
-        let header = &parts.request;
+        let header = &way.request;
         let fixed = header.read();
         let len = usize::try_from(fixed.len()).ok()?;
         if len > parts.capacity {
             return None;
         }
-        if !parts.from_function {
+        if !way.from_function {
             state.attributes.set(header.attributes_in_place());
             return Some((len, header.content_type_in_place()));
         }
@@ -95,6 +98,15 @@ impl Buffers {
         self.kind = kind.into_bytes();
         self.kind.push(0);
         Some((len, self.kind.as_ptr().cast()))
+    }
+}
+
+/// A text that ends in a NUL, cut to its field.
+#[cold]
+fn put_c_text(field: &mut [c_char], text: &str) {
+    let room = field.len() - 1;
+    for (to, from) in field.iter_mut().zip(text.bytes().take(room).chain([0])) {
+        *to = from as c_char;
     }
 }
 
@@ -169,12 +181,9 @@ fn touch_first_pages(parts: &Parts<'_>, loaded: &Loaded) {
     const STACK: usize = 8192;
     let mut stack = [0u8; STACK];
     std::hint::black_box(&mut stack);
-    let places = [
-        parts.input_place(),
-        parts.output_place().cast_const(),
-        loaded.handler as *const u8,
-    ];
-    for place in places {
+    let ways = parts.entrances.iter();
+    let places = ways.flat_map(|way| [way.input_place(), way.output_place().cast_const()]);
+    for place in places.chain([loaded.handler as *const u8]) {
         // SAFETY: mapped in this context; functions of loaded libraries are
         // readable as they are executable on these machines.
         let _ = unsafe { place.read_volatile() };
@@ -216,13 +225,14 @@ impl Serving<'_> {
     fn answer(&mut self, asked: &[u64]) -> Next {
         let words = match asked.first() {
             Some(&word::INVOKE) => {
-                let ticket = asked.get(1).copied().unwrap_or(0);
+                let at = |i: usize| asked.get(i).copied().unwrap_or(0);
+                let (ticket, way) = (at(1), at(2) as usize);
                 let control = self.parts.control;
                 if self.parts.relay && !control.take_turn(ticket) {
                     return self.stray();
                 }
                 self.ticket = ticket;
-                match (self.invoke(self.handler), &self.after) {
+                match (self.invoke(self.handler, way), &self.after) {
                     (Some(true), Some(after)) => {
                         let next = control.hand_over(ticket);
                         return Next::Switch(after.handle(), [word::INVOKE, next, 0]);
@@ -232,12 +242,19 @@ impl Serving<'_> {
                 }
             }
             Some(&word::WARM_UP) => {
-                self.invoke(nothing);
+                self.invoke(nothing, 0);
                 [word::DONE, 0, 0]
             }
             Some(&word::LINK) => {
                 self.link(asked);
                 [word::DONE, 0, 0]
+            }
+            Some(&word::PROBE)
+                if self.parts.probes == Probes::Answered
+                    && asked.get(1) == Some(&probe::what::CALLS) =>
+            {
+                let from = asked.get(2).copied().unwrap_or(0);
+                [word::DONE, self.state.calls_made(from), 0]
             }
             Some(&word::PROBE) if self.parts.probes == Probes::Answered => {
                 [word::DONE, probe::run(asked), 0]
@@ -261,7 +278,7 @@ impl Serving<'_> {
     /// Step 6 of the life. Whether there is an answer that can be handed over;
     /// `None` if the request is none. The buffers are used again and again: texts
     /// in it are made empty by their first byte alone.
-    fn invoke(&mut self, handler: Handler) -> Option<bool> {
+    fn invoke(&mut self, handler: Handler, way: usize) -> Option<bool> {
         let Self {
             parts,
             state,
@@ -269,8 +286,10 @@ impl Serving<'_> {
             ..
         } = self;
         let deadline = parts.control.begin();
-        let (input_len, input_type) = buffers.request(parts, state)?;
-        let input = buffers.input(parts, input_len);
+        let number = way;
+        let way = parts.entrances.get(number)?;
+        let (input_len, input_type) = buffers.request(parts, way, state)?;
+        let input = buffers.input(parts, way, input_len);
         let raw = &mut buffers.raw;
         // All of it: the function may have written to any.
         raw.abi = ABI;
@@ -280,30 +299,40 @@ impl Serving<'_> {
         raw.input = input;
         raw.input_len = input_len;
         raw.input_type = input_type;
-        raw.output = parts.output_place();
+        raw.output = way.output_place();
         raw.output_capacity = parts.capacity;
         raw.output_len = 0;
         raw.id = parts.control.id();
         raw.deadline = deadline;
         raw.output_type[0] = 0;
         raw.error[0] = 0;
-        parts.reply.clear_attributes();
+        way.reply.clear_attributes();
+        state.begin(number);
         // SAFETY: everything the invocation points at outlives the call; the
         // handler is what the function's author gave for one.
         let code = unsafe { handler(&raw mut *raw) };
-        let status = if code != 0 { code } else { raw.status };
+        let mut status = if code != 0 { code } else { raw.status };
+        if status == UNHANDLED
+            && let Some((code, text)) = state.refused(until_nul(bytes(&raw.error)))
+        {
+            // It never got to the root, which would not know of it.
+            status = code;
+            put_c_text(&mut raw.error, &text);
+        }
+        state.finish();
         let mut kind = bytes(&raw.output_type);
         // SAFETY: as `request` gave it, a text that ends in a NUL.
-        if parts.relay && kind[0] == 0 && unsafe { *input_type } != 0 {
-            // The root, which does this elsewhere, is not there to.
+        let seen = parts.relay || way.caller.is_some();
+        if seen && kind[0] == 0 && unsafe { *input_type } != 0 {
+            // The root, which does this elsewhere, does not see the message.
             // SAFETY: as above.
             kind = unsafe { CStr::from_ptr(input_type) }.to_bytes();
         }
         let len = raw.output_len as u64;
-        parts.reply.put(len, kind);
+        way.reply.put(len, kind);
         parts.control.put_status(status, bytes(&raw.error));
         let good = status == 0 && raw.output_len <= parts.capacity;
-        if !good && parts.relay {
+        if way.caller.is_some() || !good && parts.relay {
             // The root hears of it, and reads no header between functions.
             parts.control.reply().put(len, b"");
         }
@@ -321,6 +350,12 @@ mod tests {
 
     const CAPACITY: usize = 65536;
 
+    /// Nothing is called on it.
+    fn nobody() -> Handle {
+        // SAFETY: as above; it is only told from others.
+        unsafe { Handle::from_raw(3) }
+    }
+
     /// Parts of a context with a region for its input, and an empty output.
     fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
         let input = Region::new(CAPACITY + HEADER_LEN).unwrap();
@@ -332,19 +367,23 @@ mod tests {
             has_init: false,
             memory: 0,
             secrets: Vec::new(),
-            input: &input,
-            input_at: if from_function { BYTES } else { 0 },
-            output: &output,
-            output_at: 0,
+            entrances: vec![Entrance {
+                caller: None,
+                input: &input,
+                input_at: if from_function { BYTES } else { 0 },
+                output: &output,
+                output_at: 0,
+                request: if from_function {
+                    MessageHeader::around(&input, CAPACITY)
+                } else {
+                    control.request()
+                },
+                reply: control.reply(),
+                from_function,
+            }],
+            callees: Vec::new(),
             capacity: CAPACITY,
             control: &control,
-            request: if from_function {
-                MessageHeader::around(&input, CAPACITY)
-            } else {
-                control.request()
-            },
-            reply: control.reply(),
-            from_function,
             relay: from_function,
             apart: true,
             keep_input,
@@ -358,19 +397,22 @@ mod tests {
         with_parts(true, false, |parts| {
             let mut buffers = Buffers::new(parts, Vec::new());
             for len in [1, 4096, CAPACITY, 4097, 0] {
-                parts.input.write(0, &[7; CAPACITY]);
-                let kept = buffers.input(parts, len);
-                assert!(!parts.input.range().contains(&(kept as usize)));
+                parts.entrances[0].input.write(0, &[7; CAPACITY]);
+                let kept = buffers.input(parts, &parts.entrances[0], len);
+                assert!(!parts.entrances[0].input.range().contains(&(kept as usize)));
                 // Its writer goes on writing.
-                parts.input.write(0, &[8; CAPACITY]);
+                parts.entrances[0].input.write(0, &[8; CAPACITY]);
                 // SAFETY: `kept` points to `len` bytes of the buffers'.
                 let kept = unsafe { std::slice::from_raw_parts(kept, len) };
                 assert!(kept.iter().all(|&b| b == 7), "{len}");
             }
         });
         with_parts(false, false, |parts| {
-            let place = parts.input_place();
-            assert_eq!(Buffers::new(parts, Vec::new()).input(parts, 1), place);
+            let place = parts.entrances[0].input_place();
+            assert_eq!(
+                Buffers::new(parts, Vec::new()).input(parts, &parts.entrances[0], 1),
+                place
+            );
         });
     }
 
@@ -380,8 +422,8 @@ mod tests {
             let reserved = Vec::with_capacity(CAPACITY);
             let place = reserved.as_ptr();
             let mut buffers = Buffers::new(parts, reserved);
-            assert_eq!(buffers.input(parts, CAPACITY), place);
-            assert_eq!(buffers.input(parts, 1), place);
+            assert_eq!(buffers.input(parts, &parts.entrances[0], CAPACITY), place);
+            assert_eq!(buffers.input(parts, &parts.entrances[0], 1), place);
         });
     }
 
@@ -394,7 +436,7 @@ mod tests {
     #[test]
     fn one_hand_over_is_taken_with_one_ticket_from_one_context() {
         with_parts(false, true, |parts| {
-            let state = HostState::new(parts);
+            let state = HostState::new(nobody(), parts);
             let [root, before, after, other] = [3, 4, 5, 6].map(|fd| {
                 // SAFETY: nothing is called on them; they are told from each other.
                 unsafe { Handle::from_raw(fd) }
@@ -449,12 +491,15 @@ mod tests {
     #[test]
     fn what_a_function_hands_over_is_checked() {
         with_parts(false, true, |parts| {
-            let (mut buffers, state) = (Buffers::new(parts, Vec::new()), HostState::new(parts));
-            let header = &parts.request;
+            let (mut buffers, state) = (
+                Buffers::new(parts, Vec::new()),
+                HostState::new(nobody(), parts),
+            );
+            let header = &parts.entrances[0].request;
             header.put(CAPACITY as u64, b"text/\x1bplain");
             assert!(header.put_attribute(b"x-one", b"1"));
             assert!(header.put_attribute(b":status", b"201"));
-            let (len, kind) = buffers.request(parts, &state).unwrap();
+            let (len, kind) = buffers.request(parts, &parts.entrances[0], &state).unwrap();
             // SAFETY: a text that ends in a NUL, of the buffers'.
             let kind = unsafe { CStr::from_ptr(kind) };
             assert_eq!((len, kind), (CAPACITY, c"text/\\u{1b}plain"));
@@ -467,16 +512,24 @@ mod tests {
             // SAFETY: as above.
             assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
             header.put(1, b"");
-            let (len, kind) = buffers.request(parts, &state).unwrap();
+            let (len, kind) = buffers.request(parts, &parts.entrances[0], &state).unwrap();
             // SAFETY: a static text.
             assert_eq!((len, unsafe { CStr::from_ptr(kind) }), (1, c""));
             // SAFETY: as set by `request`.
             assert!(unsafe { &*state.attributes.get() }.is_empty());
             header.put(CAPACITY as u64 + 1, b"");
-            assert!(buffers.request(parts, &state).is_none());
+            assert!(
+                buffers
+                    .request(parts, &parts.entrances[0], &state)
+                    .is_none()
+            );
             header.put(1, b"");
             header.put_attribute(b"", b"malformed");
-            assert!(buffers.request(parts, &state).is_none());
+            assert!(
+                buffers
+                    .request(parts, &parts.entrances[0], &state)
+                    .is_none()
+            );
         });
     }
 }

@@ -119,6 +119,13 @@ impl<'a> MessageHeader<'a> {
         self.put_u64(ATTRIBUTES_LEN, 0);
     }
 
+    /// Writer: nothing is left of the header, its attributes among it.
+    pub(super) fn erase(&self) {
+        let used = self.attributes_len();
+        self.region.clear(self.attributes, used);
+        self.region.clear(self.fixed, FIXED_LEN);
+    }
+
     /// Writer: one more attribute; false if there is no room.
     pub(super) fn put_attribute(&self, name: &[u8], value: &[u8]) -> bool {
         let used = self.attributes_len();

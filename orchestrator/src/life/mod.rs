@@ -9,7 +9,8 @@
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
-//!    hand over to each other (`relay.rs`);
+//!    hand over to each other (`relay.rs`). A function may call others
+//!    (`callees.rs`), which the root runs for it (`calls.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
 //!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -25,6 +26,8 @@
 //! where the root passes it on, else around the bytes in a middle region.
 
 mod attributes;
+mod callees;
+mod calls;
 pub mod chain;
 pub(crate) mod control;
 mod copies;
@@ -35,6 +38,7 @@ mod invocation;
 mod leftovers;
 mod limits;
 mod message_header;
+mod parts;
 pub(crate) mod probe;
 mod relay;
 mod rollback;

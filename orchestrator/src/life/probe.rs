@@ -26,7 +26,8 @@ pub(crate) mod what {
     /// [`super::READ`] if anybody lent them.
     pub(crate) const OVERLAY: u64 = 4;
     /// Mark, then 1 to mark shared pages inside the ranges that follow, 0 to
-    /// mark all others: addresses and lengths. Answer: how many were marked.
+    /// mark all others but those that [`LEAVE`] has named: addresses and lengths.
+    /// Answer: how many were marked.
     pub(crate) const MARK: u64 = 5;
     /// Take all marks back.
     pub(crate) const UNMARK: u64 = 6;
@@ -41,6 +42,11 @@ pub(crate) mod what {
     pub(crate) const SIGNALS: u64 = 10;
     /// Answer: how many files could be opened.
     pub(crate) const FILES: u64 = 11;
+    /// Callees by number, from the third word on, which the root is told by a
+    /// switch as the host of a function does: answer is how many calls were made.
+    pub(crate) const CALLS: u64 = 12;
+    /// Addresses, length: the next mark leaves them out. (A switch has few words.)
+    pub(crate) const LEAVE: u64 = 13;
 }
 
 /// The attempt to read succeeded.
@@ -161,6 +167,10 @@ pub(crate) fn run(args: &[u64]) -> u64 {
                 .map(|r| r[0] as usize..(r[0] + r[1]) as usize)
                 .collect();
             mark(at(2), at(3) != 0, &ranges)
+        }
+        what::LEAVE => {
+            pages::leave(at(2) as usize..(at(2) + at(3)) as usize);
+            0
         }
         what::UNMARK => {
             unmark();

@@ -5,23 +5,22 @@
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
 //! root that it is ready and serves invocations (`invocation.rs`).
 
-use super::control::Control;
 use super::host::{CALLS, HostState};
-use super::message_header::MessageHeader;
+use super::parts::Parts;
 use super::{Probes, invocation, leftovers, limits, probe};
-use lwc::{Confinement, Context, Created, End, Event, Flags, Handle, Region, Secret};
+use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::c_char;
-use std::path::Path;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
-    /// Root to snapshot: make a copy, which clears its output region first.
+    /// Root to snapshot: make a copy, which clears the regions that it writes first.
     pub(crate) const COPY: u64 = 1;
     /// Root to copy, and copy to the next: run the handler. The number of the
-    /// request; the rest is on the control page or around the bytes.
+    /// request, and of the entrance; the rest is on the control page or around the
+    /// bytes.
     pub(crate) const INVOKE: u64 = 2;
     /// Root to copy, in an audit: attempt what `probe` is told.
     pub(crate) const PROBE: u64 = 3;
@@ -34,8 +33,12 @@ pub(crate) mod word {
     pub(crate) const DISMISS: u64 = 6;
     /// Root to snapshot: the last copy's state is what it is rolled back to.
     pub(crate) const MARK: u64 = 7;
-    /// Root to snapshot: roll the last copy back, and clear its output region.
+    /// Root to snapshot: roll the last copy back, and clear the regions that it writes.
     pub(crate) const ROLL_BACK: u64 = 8;
+    /// Root to copy, after [`CALL`]: what came of it is on the control page.
+    pub(crate) const RETURN: u64 = 9;
+    /// Root to snapshot: the last copy is no more; clear the regions that it wrote.
+    pub(crate) const ERASE: u64 = 17;
     /// Snapshot: loaded, initialised, in the sandbox; and whenever it waits. After
     /// a rollback, how many pages were undone.
     pub(crate) const READY: u64 = 10;
@@ -53,54 +56,12 @@ pub(crate) mod word {
     /// tells it only where contexts run in turn, and the control must go
     /// somewhere.)
     pub(crate) const UNEXPECTED: u64 = 15;
+    /// Copy, while its handler runs: call another function. The number of the
+    /// request, and of the callee among those that it may call; the rest is in
+    /// the region of the arguments.
+    pub(crate) const CALL: u64 = 16;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
-}
-
-/// What a step's context is made for.
-pub(crate) struct Parts<'a> {
-    pub(crate) library: &'a Path,
-    pub(crate) handler: &'a str,
-    pub(crate) has_init: bool,
-    pub(crate) memory: u64,
-    pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
-    /// Where the messages are, and from which byte on.
-    pub(crate) input: &'a Region,
-    pub(crate) input_at: usize,
-    pub(crate) output: &'a Region,
-    pub(crate) output_at: usize,
-    /// Bytes of a message in either.
-    pub(crate) capacity: usize,
-    pub(crate) control: &'a Control,
-    pub(crate) request: MessageHeader<'a>,
-    pub(crate) reply: MessageHeader<'a>,
-    /// Whether a function writes the request, which is checked then.
-    pub(crate) from_function: bool,
-    /// Whether functions hand over to each other.
-    pub(crate) relay: bool,
-    /// Whether contexts are processes, which can run though it is another's turn.
-    pub(crate) apart: bool,
-    /// Whether an input is copied before the handler sees it: its writer may
-    /// still run, and write.
-    pub(crate) keep_input: bool,
-    /// Whether copies are rolled back, where the backend can do that.
-    pub(crate) rolled_back: bool,
-    pub(crate) probes: Probes,
-}
-
-impl Parts<'_> {
-    /// Where the bytes of the request are.
-    pub(crate) fn input_place(&self) -> *const u8 {
-        // SAFETY: inside the region: `input_at` is the length of the message
-        // header, which start.rs adds to the region's length.
-        unsafe { self.input.as_ptr().add(self.input_at) }
-    }
-
-    /// Where those of the reply go.
-    pub(crate) fn output_place(&self) -> *mut u8 {
-        // SAFETY: as above.
-        unsafe { self.output.as_ptr().add(self.output_at) }
-    }
 }
 
 /// The loaded function.
@@ -121,7 +82,7 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
     let Some(root) = event.from() else {
         std::process::exit(1)
     };
-    let state = HostState::new(parts);
+    let state = HostState::new(root, parts);
     let loaded = match load(parts, &state) {
         Ok(loaded) => loaded,
         Err(text) => {
@@ -147,7 +108,9 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     }
     lwc::limit_memory(parts.memory).map_err(text)?;
     limits::before_the_function()?;
-    parts.input.make_read_only().map_err(text)?;
+    for region in parts.read_only() {
+        region.make_read_only().map_err(text)?;
+    }
     for (_, secret) in &state.secrets {
         secret.lock().map_err(text)?;
     }
@@ -243,6 +206,10 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 }
                 match args.first() {
                     Some(&word::DISMISS) => [word::READY, 0, 0, 0, 0],
+                    Some(&word::ERASE) => match parts.erase_written() {
+                        Ok(()) => [word::READY, 0, 0, 0, 0],
+                        Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
+                    },
                     Some(&word::COPY) => match copy_self(root, parts, state, loaded) {
                         Ok(made) => {
                             to = made.handle();
@@ -278,7 +245,7 @@ fn roll(copy: Option<&Context>, mark: bool, parts: &Parts<'_>) -> [u64; 5] {
         }
         // It runs no more until it is switched to: nobody writes there again.
         copy.roll_back()
-            .and_then(|pages| parts.output.erase().map(|()| pages))
+            .and_then(|pages| parts.erase_written().map(|()| pages))
     });
     match done {
         Some(Ok(pages)) => [word::READY, pages, 0, 0, 0],
@@ -313,7 +280,7 @@ fn copy_self(
         Created::New(_) => {
             // What other copies wrote there for others, answers or not. Those
             // that served have ended: nobody writes it again.
-            if let Err(e) = parts.output.erase() {
+            if let Err(e) = parts.erase_written() {
                 let errno = e.errno().raw() as u64;
                 loop {
                     let _ = root.switch(&[word::FAILED, errno]);

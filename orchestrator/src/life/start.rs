@@ -5,13 +5,15 @@ use super::chain::{Contexts, Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step,
 use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
+use super::parts::{Callee, Entrance, Parts};
 use super::relay::Relay;
 use super::secrets::Vault;
-use super::snapshot::{self, Parts, word};
+use super::snapshot::{self, word};
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Isolation};
+use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation};
 use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
@@ -33,72 +35,125 @@ impl LiveChain {
         probes: Probes,
     ) -> Result<Self, StartError> {
         let chain = file.chains[name].clone();
+        let tree = CallTree::of(file, name);
         let apart = lwc::backend()? == lwc::Backend::Process;
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
-        // is nothing beside.
-        let relay = chain.isolation == Isolation::Chain && count > 1;
+        // is nothing beside. Calls go by the root.
+        let relay = chain.isolation == Isolation::Chain && count > 1 && tree.edges.is_empty();
         let len = chain.region as usize;
         // Whether the header of a message is in its region, between two functions:
         // the root neither reads nor writes it then.
         let between = |region: usize| relay && (1..count).contains(&region);
+        // A mapping made from now on, its reader's first of all, is read-only.
+        let sealed = |len: usize| Region::new(len).and_then(|r| r.seal().map(|()| r));
         let mut regions = Vec::with_capacity(count + 1);
-        let mut controls = Vec::with_capacity(count);
         for i in 0..=count {
             let header = if between(i) { HEADER_LEN } else { 0 };
-            let region = Region::new(len + header)?;
-            // A mapping made from now on, the next function's first of all, is
-            // read-only.
-            region.seal()?;
-            regions.push(region);
+            regions.push(sealed(len + header)?);
         }
-        for _ in &chain.steps {
+        let capacity = regions[0].len();
+        let mut edges = Vec::with_capacity(tree.edges.len());
+        for _ in &tree.edges {
+            edges.push([
+                sealed(capacity + HEADER_LEN)?,
+                sealed(capacity + HEADER_LEN)?,
+            ]);
+        }
+        let mut controls = Vec::with_capacity(tree.nodes.len());
+        for _ in &tree.nodes {
             controls.push(Control::new()?);
         }
         let region_addresses = regions.iter().map(Region::range).collect();
-        let mut started = Vec::with_capacity(count);
-        let capacity = regions[0].len();
-        for (i, function) in chain.steps.iter().enumerate() {
+        let edge_addresses = edges.iter().map(|e| e.each_ref().map(Region::range));
+        let edge_addresses = edge_addresses.collect();
+        let names: Vec<CString> = tree
+            .nodes
+            .iter()
+            .map(|n| CString::new(n.function.as_str()).unwrap_or_default())
+            .collect();
+        let mut started = Vec::with_capacity(tree.nodes.len());
+        for (i, node) in tree.nodes.iter().enumerate() {
+            let is_step = i < count;
             let mut specs = vec![Spec::all_files(Access::Unmap)];
             let other_regions = regions
                 .iter()
                 .enumerate()
-                .filter(|(r, _)| *r != i && *r != i + 1)
+                .filter(|(r, _)| !(is_step && (*r == i || *r == i + 1)))
                 .map(|(_, r)| r);
+            let other_edges = tree
+                .edges
+                .iter()
+                .zip(&edges)
+                .filter(|(e, _)| e.caller != i && e.callee != i)
+                .flat_map(|(_, regions)| regions);
             let other_controls = controls
                 .iter()
                 .enumerate()
                 .filter(|(c, _)| *c != i)
                 .map(|(_, c)| c.region());
             let other_chains = others.iter().flat_map(|other| other.contexts.regions());
-            for region in other_regions.chain(other_controls).chain(other_chains) {
+            for region in other_regions
+                .chain(other_edges)
+                .chain(other_controls)
+                .chain(other_chains)
+            {
                 specs.push(Spec::region(region, Access::Unmap));
             }
-            vault.hide_others(function, &mut specs);
-            let function = &file.functions[function];
+            vault.hide_others(&node.function, &mut specs);
+            let function = &file.functions[&node.function];
+            let entrances = if is_step {
+                vec![Entrance {
+                    caller: None,
+                    input: &regions[i],
+                    input_at: if between(i) { BYTES } else { 0 },
+                    output: &regions[i + 1],
+                    output_at: if between(i + 1) { BYTES } else { 0 },
+                    request: if between(i) {
+                        MessageHeader::around(&regions[i], capacity)
+                    } else {
+                        controls[i].request()
+                    },
+                    reply: if between(i + 1) {
+                        MessageHeader::around(&regions[i + 1], capacity)
+                    } else {
+                        controls[i].reply()
+                    },
+                    from_function: between(i),
+                }]
+            } else {
+                let called_by = node.called_by.iter();
+                called_by
+                    .map(|&e| {
+                        let [arguments, reply] = &edges[e];
+                        let caller = &names[tree.edges[e].caller];
+                        Entrance::of_call(caller, arguments, reply, capacity)
+                    })
+                    .collect()
+            };
+            let calls = node.calls.iter();
+            let callees = calls
+                .map(|&e| {
+                    let callee = &tree.nodes[tree.edges[e].callee];
+                    let [arguments, reply] = &edges[e];
+                    Callee {
+                        name: callee.function.as_str(),
+                        arguments,
+                        reply,
+                        keep_reply: apart || callee.called_by.len() > 1,
+                    }
+                })
+                .collect();
             let parts = Parts {
                 library: &built[&function.name].library,
                 handler: &function.handler,
                 has_init: built[&function.name].has_init,
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
-                input: &regions[i],
-                input_at: if between(i) { BYTES } else { 0 },
-                output: &regions[i + 1],
-                output_at: if between(i + 1) { BYTES } else { 0 },
+                entrances,
+                callees,
                 capacity,
                 control: &controls[i],
-                request: if between(i) {
-                    MessageHeader::around(&regions[i], capacity)
-                } else {
-                    controls[i].request()
-                },
-                reply: if between(i + 1) {
-                    MessageHeader::around(&regions[i + 1], capacity)
-                } else {
-                    controls[i].reply()
-                },
-                from_function: between(i),
                 relay,
                 apart,
                 keep_input: apart && i > 0,
@@ -124,6 +179,7 @@ impl LiveChain {
         };
         // The root's sight of what functions tell each other ends here.
         drop(middle);
+        drop(edges);
         last.make_read_only()?;
         let steps = started
             .into_iter()
@@ -138,6 +194,7 @@ impl LiveChain {
                 used: None,
                 marked: false,
                 dirty: false,
+                called_by: None,
                 rollback: None,
                 setup,
             })
@@ -145,11 +202,13 @@ impl LiveChain {
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
+            tree,
             steps,
             first,
             last,
             input_left: 0,
             region_addresses,
+            edge_addresses,
             counts: Counts::default(),
             apart,
             named_by_neighbours: relay && !apart,

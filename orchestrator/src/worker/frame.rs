@@ -124,6 +124,8 @@ pub(crate) struct Failed {
     /// From 1.
     pub(crate) step: usize,
     pub(crate) function: FunctionName,
+    /// As of a [`Failure`](crate::life::Failure).
+    pub(crate) path: Vec<FunctionName>,
     pub(crate) cause: CauseKind,
     pub(crate) message: String,
     /// What the function reported, where it did.

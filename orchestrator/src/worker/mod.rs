@@ -122,6 +122,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
+                    path: failure.path,
                     cause: failure.cause.kind(),
                     message: failure.cause.to_string(),
                     code: match *failure.cause {

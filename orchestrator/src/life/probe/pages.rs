@@ -20,6 +20,9 @@ const REACH: usize = 256 << 20;
 /// What marks have replaced here: addresses and words.
 static REPLACED: Mutex<Vec<(usize, u64)>> = Mutex::new(Vec::new());
 
+/// Ranges that no mark is left in.
+static LEFT: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
 /// Pages that were found by trying, which takes a while: none come later.
 #[cfg(target_os = "linux")]
 static TRIED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
@@ -36,15 +39,25 @@ fn mark_of(page: usize) -> *mut u64 {
     (page + lwc::page_size() - size_of::<u64>()) as *mut u64
 }
 
+/// The next mark leaves a range out.
+pub(super) fn leave(range: Range<usize>) {
+    if let Ok(mut left) = LEFT.lock() {
+        left.push(range);
+    }
+}
+
 /// Leaves a mark on shared pages that can be written: inside some ranges, or
-/// on all others. Returns how many.
+/// on all others but those that are left out. Returns how many.
 pub(super) fn mark(tag: u64, inside: bool, ranges: &[Range<usize>]) -> u64 {
     let Ok(mut replaced) = REPLACED.lock() else {
         return 0;
     };
+    let left = LEFT.lock().map(|mut l| std::mem::take(&mut *l));
+    let left = left.unwrap_or_default();
     let mut marked = 0;
     for page in shared().iter().filter(|p| p.writable) {
-        if ranges.iter().any(|r| r.contains(&page.start)) != inside {
+        let named = ranges.iter().any(|r| r.contains(&page.start));
+        if named != inside || left.iter().any(|r| r.contains(&page.start)) {
             continue;
         }
         let at = mark_of(page.start);

@@ -1,0 +1,515 @@
+//! The root's side of calls between functions.
+//!
+//! ```text
+//!   root ─INVOKE─▶ search        search ─CALL─▶ root ─INVOKE─▶ rates ─DONE─▶ root ─RETURN─▶ search
+//! ```
+//!
+//! A function that calls another switches to the root and says which of its callees
+//! it means, by number: it has no name for any other. The root runs the callee, in
+//! its own context and from its snapshot's state, and says on the caller's control
+//! page what came of it. Arguments and reply are in the two regions of their edge,
+//! which the root has not mapped.
+//!
+//! # Who may run
+//! The functions that wait for a reply are a stack; the one at its top runs, and
+//! nobody else. Whoever of the others switches to the root meanwhile, or is found
+//! running, is ended ([`Contexts::end_unexpected`]); if it is one that waits, its
+//! own invocation has failed.
+//!
+//! # Time
+//! A callee runs until its own timeout is over, or that of a function that waits
+//! for it, or the request's deadline, whichever comes first. Whose it is, that one
+//! has failed; those above it on the stack are innocent, and are made as their
+//! snapshots are.
+//!
+//! # Blame
+//! What a caller may say of a call is whether it went on without it: a handler that
+//! gives up because a call failed returns [`UNHANDLED`], and the request then fails
+//! with what the *root* knows of that call. A function cannot have another blamed
+//! for what it did not do.
+
+use super::chain::{Contexts, next_before};
+use super::error::{Cause, EndText};
+use super::probe;
+use super::snapshot::word;
+use crate::chain_file::{FunctionName, Isolation};
+use lwc::{Args, Errno, Event, Handle, MonotonicTime};
+use lwc_function::abi::{Outcome, UNHANDLED};
+
+/// Calls of all functions together in one request. One more ends it, whoever makes
+/// it: as a value of the caller's it would tell how many calls others made.
+pub(crate) const MOST_CALLS: u32 = 10_000;
+
+/// A function that runs, or waits for a callee.
+struct Frame {
+    node: usize,
+    /// The end of its own time.
+    end: MonotonicTime,
+    /// Of each callee the last call that failed, in the order in which they did.
+    failed: Vec<(Vec<FunctionName>, Cause)>,
+}
+
+impl Frame {
+    fn new(node: usize, end: MonotonicTime) -> Self {
+        Self {
+            node,
+            end,
+            failed: Vec::new(),
+        }
+    }
+
+    /// A call has failed: the path from the callee to the one that failed, and why.
+    fn note(&mut self, path: Vec<FunctionName>, cause: Cause) {
+        self.failed.retain(|(p, _)| p.first() != path.first());
+        self.failed.push((path, cause));
+    }
+
+    /// The failure that its function gives up for: the last one of the callee that
+    /// it names, else the last.
+    fn given_up_for(&mut self, named: &str) -> Option<(Vec<FunctionName>, Cause)> {
+        let is = |(path, _): &(Vec<FunctionName>, Cause)| {
+            path.first().is_some_and(|f| f.as_str() == named)
+        };
+        match self.failed.iter().position(is) {
+            Some(i) => Some(self.failed.swap_remove(i)),
+            None => self.failed.pop(),
+        }
+    }
+}
+
+/// What became of the function at the top.
+enum Turn {
+    /// It calls one of its callees.
+    Calls(u64),
+    /// It is done, or has failed.
+    Done(Result<Args, Cause>),
+    /// It says that its arguments are none; its handler has not run.
+    Refuses,
+    /// The time of one that waits for it is over, or the request's: of the lowest
+    /// such frame; none for the request.
+    Late(Option<usize>),
+}
+
+impl Contexts {
+    /// Whether a step's function may call others.
+    pub(super) fn calls_others(&self, i: usize) -> bool {
+        !self.tree.nodes[i].calls.is_empty()
+    }
+
+    /// Runs a step's function with what it calls, once it has been switched to. As
+    /// [`answer_of`](Self::answer_of), with the end of the function's own time.
+    pub(super) fn run_with_calls(
+        &mut self,
+        step: usize,
+        mut event: lwc::Result<Event>,
+        end: MonotonicTime,
+        due: Option<MonotonicTime>,
+        id: &str,
+    ) -> Result<Args, Cause> {
+        let mut stack = vec![Frame::new(step, end)];
+        let mut calls = vec![0; self.steps.len()];
+        loop {
+            let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
+            let turn = match turn {
+                // No host does that.
+                Turn::Calls(number) if self.edge(&stack, number).is_none() => {
+                    Turn::Done(Err(Cause::NotGranted))
+                }
+                turn => turn,
+            };
+            event = match turn {
+                Turn::Calls(number) => {
+                    calls[stack.last().map_or(0, |f| f.node)] += 1;
+                    if calls.iter().sum::<u32>() > MOST_CALLS {
+                        return Err(self.too_many(&stack, &calls, id));
+                    }
+                    match self.enter(&mut stack, number, due, id) {
+                        Ok(event) => event,
+                        Err(failed) => self.resume(&mut stack, Err(failed), due),
+                    }
+                }
+                Turn::Refuses if stack.len() > 1 => {
+                    let callee = stack.pop().map_or(0, |f| f.node);
+                    let caller = stack.last().map_or(0, |f| f.node);
+                    if self.chain.isolation == Isolation::Invocation {
+                        self.roll_back(callee);
+                    }
+                    let name = |node: usize| &self.steps[node].function.name;
+                    // One of them is hostile: an honest caller's host writes no such
+                    // header, and an honest callee's host says no such thing of others.
+                    let cause = Cause::Misbehaved(format!(
+                        "arguments of {:?} for {:?} have a length or attributes that none can, or {:?} says so",
+                        name(caller),
+                        name(callee),
+                        name(callee)
+                    ));
+                    self.resume(&mut stack, Err((Vec::new(), cause)), due)
+                }
+                Turn::Refuses => {
+                    return Err(Cause::Misbehaved(
+                        "it does not take its request, which is one".into(),
+                    ));
+                }
+                Turn::Done(done) => {
+                    let begun = MonotonicTime::now();
+                    let (frame, result) = self.leave(&mut stack, done, id);
+                    // Ended, or undone: both take the root's time.
+                    give_back(&mut stack, begun);
+                    if stack.is_empty() {
+                        return match result {
+                            Ok(args) => Ok(args),
+                            Err((path, cause)) if path.is_empty() => Err(cause),
+                            Err((path, cause)) => Err(Cause::Called {
+                                path,
+                                cause: Box::new(cause),
+                            }),
+                        };
+                    }
+                    let result = result.map(drop).map_err(|(mut path, cause)| {
+                        path.insert(0, self.steps[frame.node].function.name.clone());
+                        (path, cause)
+                    });
+                    self.resume(&mut stack, result, due)
+                }
+                Turn::Late(late) => {
+                    let begun = MonotonicTime::now();
+                    let keep = late.map_or(1, |at| at + 1);
+                    for frame in stack.drain(keep..).rev() {
+                        self.pass_on_log(frame.node, id);
+                        // Innocent, but in the middle of its work.
+                        self.retire(frame.node);
+                    }
+                    // The lowest frame is the step's, and is ended by the caller.
+                    match late {
+                        None => return Err(Cause::Deadline),
+                        Some(0) => {
+                            return Err(Cause::Timeout(self.steps[step].function.timeout));
+                        }
+                        Some(at) => {
+                            let node = stack[at].node;
+                            let cause = Cause::Timeout(self.steps[node].function.timeout);
+                            stack.truncate(at);
+                            self.pass_on_log(node, id);
+                            self.retire(node);
+                            give_back(&mut stack, begun);
+                            let path = vec![self.steps[node].function.name.clone()];
+                            self.resume(&mut stack, Err((path, cause)), due)
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    /// For an audit: has a step's context call what it has no grant for, by
+    /// numbers beyond those of its callees, and counts the calls that were made.
+    pub(crate) fn calls_beyond(&mut self, i: usize, deadline: MonotonicTime) -> Result<u64, Cause> {
+        let own = self.tree.nodes[i].calls.len() as u64;
+        let copy = self.ready(i)?;
+        let asked = [word::PROBE, probe::what::CALLS, own];
+        let mut stack = vec![Frame::new(i, deadline)];
+        let mut event = copy.switch_until(&asked, deadline);
+        loop {
+            match self.turn_of_top(&stack, Some(copy), event, None) {
+                Turn::Calls(number) => {
+                    event = match self.enter(&mut stack, number, None, "audit") {
+                        // A call that was made is a finding; nothing more comes of it.
+                        Ok(_) => return Ok(1),
+                        Err(refused) => self.resume(&mut stack, Err(refused), None),
+                    };
+                }
+                Turn::Done(Ok(args)) => return Ok(args.get(1).copied().unwrap_or(u64::MAX)),
+                Turn::Done(Err(cause)) => return Err(cause),
+                Turn::Refuses => return Err(Cause::Misbehaved("it refuses an audit".into())),
+                Turn::Late(_) => return Err(Cause::Timeout(deadline.elapsed())),
+            }
+        }
+    }
+
+    /// The end of all time that the function at the top has.
+    fn until(&self, stack: &[Frame], due: Option<MonotonicTime>) -> MonotonicTime {
+        let ends = stack.iter().map(|f| f.end);
+        ends.chain(due).min().unwrap_or(MonotonicTime::NEVER)
+    }
+
+    /// What the function at the top does: it calls, it is done, or its time is over.
+    fn turn_of_top(
+        &mut self,
+        stack: &[Frame],
+        copy: Option<Handle>,
+        event: lwc::Result<Event>,
+        due: Option<MonotonicTime>,
+    ) -> Turn {
+        let Some(top) = stack.last() else {
+            unreachable!("there is a frame as long as the step runs")
+        };
+        let Some(copy) = copy else {
+            // It was ended while it waited.
+            return Turn::Done(Err(Cause::Misbehaved(
+                "its context ran while another function had its turn".into(),
+            )));
+        };
+        let until = self.until(stack, due);
+        match self.answer_of(top.node, copy, event, until) {
+            Ok(args) => match *args {
+                // Its time is over even if it always has a call to make.
+                [word::CALL, ..] if MonotonicTime::now() >= until => {
+                    let _ = copy.destroy();
+                    self.late(stack, until, due)
+                }
+                [word::CALL, _, number] => Turn::Calls(number),
+                [word::DONE, ..] => Turn::Done(Ok(args)),
+                [word::FAILED, errno, ..] if errno == libc::EBADMSG as u64 => Turn::Refuses,
+                _ => Turn::Done(Err(Cause::no_answer(&args))),
+            },
+            Err(Cause::Timeout(_)) => self.late(stack, until, due),
+            Err(Cause::Backend(e)) if e.errno() == Errno::ESRCH => {
+                Turn::Done(Err(Cause::Ended(EndText::found_dead(&e))))
+            }
+            // What its own doorbell says may be the reason.
+            Err(Cause::Backend(e)) => Turn::Done(Err(Cause::Misbehaved(format!(
+                "its context cannot be switched to: {e}"
+            )))),
+            Err(cause) => Turn::Done(Err(cause)),
+        }
+    }
+
+    /// Whose time is over at that moment.
+    fn late(&self, stack: &[Frame], until: MonotonicTime, due: Option<MonotonicTime>) -> Turn {
+        if due.is_some_and(|due| due <= until) {
+            return Turn::Late(None);
+        }
+        Turn::Late(stack.iter().position(|f| f.end <= until))
+    }
+
+    /// The request has made too many calls: who made most of them is to blame.
+    fn too_many(&mut self, stack: &[Frame], calls: &[u32], id: &str) -> Cause {
+        for frame in stack.iter().skip(1).rev() {
+            self.pass_on_log(frame.node, id);
+            // Innocent, perhaps, but in the middle of its work.
+            self.retire(frame.node);
+        }
+        let most = (0..calls.len())
+            .max_by_key(|&node| calls[node])
+            .unwrap_or(0);
+        let cause = Cause::TooManyCalls(MOST_CALLS);
+        if most == stack.first().map_or(0, |f| f.node) {
+            return cause;
+        }
+        Cause::Called {
+            path: vec![self.steps[most].function.name.clone()],
+            cause: Box::new(cause),
+        }
+    }
+
+    /// Begins a call, unless it cannot be; then why not.
+    fn enter(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        number: u64,
+        due: Option<MonotonicTime>,
+        id: &str,
+    ) -> Result<lwc::Result<Event>, (Vec<FunctionName>, Cause)> {
+        let Some(edge) = self.edge(stack, number) else {
+            return Err((Vec::new(), Cause::NotGranted));
+        };
+        let caller = self.tree.edges[edge].caller;
+        let node = self.tree.edges[edge].callee;
+        let path = vec![self.steps[node].function.name.clone()];
+        let entrances = &self.tree.nodes[node].called_by;
+        let way = entrances.iter().position(|&e| e == edge).unwrap_or(0);
+        let begun = MonotonicTime::now();
+        let copy = match self.fresh(node) {
+            Ok(copy) => copy,
+            Err(cause) => return Err((path, cause)),
+        };
+        self.steps[node].called_by = Some(caller);
+        self.undo_between(node);
+        give_back(stack, begun);
+        let end = MonotonicTime::now() + self.steps[node].function.timeout;
+        stack.push(Frame::new(node, end));
+        let until = self.until(stack, due);
+        self.steps[node].control.put_invocation(id, until.nanos());
+        self.log_invoke(node);
+        self.counts.switches += 1;
+        Ok(copy.switch_until(&[word::INVOKE, 0, way as u64], until))
+    }
+
+    /// Before a function has its turn: the callees that another one has called since
+    /// are rolled back. One of them could have put what it was told there into the
+    /// region that this function reads. Whether any was.
+    fn undo_between(&mut self, node: usize) -> bool {
+        let mut any = false;
+        for i in 0..self.tree.nodes[node].calls.len() {
+            let callee = self.tree.edges[self.tree.nodes[node].calls[i]].callee;
+            let step = &self.steps[callee];
+            if step.dirty && step.called_by != Some(node) {
+                self.undo(callee);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The edge that the function at the top means by a number of its own.
+    fn edge(&self, stack: &[Frame], number: u64) -> Option<usize> {
+        let edges = &self.tree.nodes[stack.last()?.node].calls;
+        edges.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// A copy of a called function as its snapshot is, also if it has served in
+    /// this request.
+    fn fresh(&mut self, node: usize) -> Result<Handle, Cause> {
+        if self.steps[node].dirty {
+            self.undo(node);
+        }
+        self.ready(node)
+    }
+
+    /// The function at the top is done: what its caller, or the step's, gets. Its
+    /// own call that failed is its end, if it says that it is.
+    #[expect(clippy::type_complexity, reason = "a frame, and a result")]
+    fn leave(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        done: Result<Args, Cause>,
+        id: &str,
+    ) -> (Frame, Result<Args, (Vec<FunctionName>, Cause)>) {
+        let Some(mut frame) = stack.pop() else {
+            unreachable!("there is a frame as long as the step runs")
+        };
+        let node = frame.node;
+        let is_step = stack.is_empty();
+        let said = done.is_ok();
+        let control = &self.steps[node].control;
+        let result = match done {
+            Err(cause) => Err((Vec::new(), cause)),
+            Ok(args) => match (control.status(), self.given_up(&mut frame)) {
+                (UNHANDLED, Some(failed)) => Err(failed),
+                // The step's reply is the caller's to take.
+                _ if is_step => Ok(args),
+                (0, _) => {
+                    let (claimed, capacity) = (control.reply().read().len(), self.capacity());
+                    if claimed > capacity as u64 {
+                        let capacity = capacity as u64;
+                        Err((Vec::new(), Cause::TooBig { claimed, capacity }))
+                    } else {
+                        Ok(args)
+                    }
+                }
+                (code, _) => Err((Vec::new(), self.reported(node, code))),
+            },
+        };
+        self.pass_on_log(node, id);
+        if is_step && result.is_ok() {
+            // Rolled back by the caller, which reads its reply first.
+            return (frame, result);
+        }
+        let lies = matches!(&result, Err((_, Cause::TooBig { .. })));
+        if said && !lies {
+            // An error of its own is an answer, and no reason to lose what it keeps.
+            if self.chain.isolation == Isolation::Chain {
+                return (frame, result);
+            }
+            self.roll_back(node);
+        } else if let Err((_, cause)) = &result
+            && !is_step
+        {
+            log::debug!("retire: {}: {cause}", self.steps[node].function.name);
+            self.retire(node);
+        }
+        (frame, result)
+    }
+
+    /// Of the calls that failed the one that a function gives up for.
+    fn given_up(&self, frame: &mut Frame) -> Option<(Vec<FunctionName>, Cause)> {
+        // Most had none; a text of a hostile one is read for its own failure alone.
+        let named = match frame.failed.len() {
+            0 => return None,
+            _ => self.steps[frame.node].control.error(),
+        };
+        frame.given_up_for(&named)
+    }
+
+    /// Tells the function at the top what came of its call, and lets it go on.
+    fn resume(
+        &mut self,
+        stack: &mut [Frame],
+        result: Result<(), (Vec<FunctionName>, Cause)>,
+        due: Option<MonotonicTime>,
+    ) -> lwc::Result<Event> {
+        if let Some(node) = stack.last().map(|f| f.node) {
+            let begun = MonotonicTime::now();
+            if self.undo_between(node) {
+                give_back(stack, begun);
+            }
+        }
+        let until = self.until(stack, due);
+        let Some(top) = stack.last_mut() else {
+            unreachable!("there is a frame as long as the step runs")
+        };
+        let step = &self.steps[top.node];
+        match result {
+            Ok(()) => step.control.put_outcome(Outcome::Answered, 0, "", ""),
+            Err((path, cause)) => {
+                let (outcome, code) = outcome_of(&cause);
+                let who = path.last().map_or("", |f| f.as_str());
+                let message = match path.len() {
+                    0 | 1 => cause.to_string(),
+                    _ => format!("{}: {cause}", path_text(&path)),
+                };
+                step.control.put_outcome(outcome, code, who, &message);
+                top.note(path, cause);
+            }
+        }
+        match &step.copy {
+            Some(copy) => {
+                self.counts.switches += 1;
+                copy.switch_until(&[word::RETURN, 0, 0], until)
+            }
+            // Seen by `turn_of_top`, whatever the event.
+            None => next_before(MonotonicTime::from_nanos(0))
+                .unwrap_or_else(|| lwc::await_switch(MonotonicTime::from_nanos(0))),
+        }
+    }
+}
+
+/// What the root does itself, for a copy to be ended or to be made anew, is no time
+/// of those who wait for it.
+fn give_back(stack: &mut [Frame], begun: MonotonicTime) {
+    let took = begun.elapsed();
+    for frame in stack {
+        frame.end = frame.end + took;
+    }
+}
+
+/// The copy of the function at the top.
+fn copy_of(contexts: &Contexts, stack: &[Frame]) -> Option<Handle> {
+    let top = stack.last()?;
+    contexts.steps[top.node]
+        .copy
+        .as_ref()
+        .map(lwc::Context::handle)
+}
+
+/// Names of functions, each called by the one before it.
+pub(super) fn path_text(path: &[FunctionName]) -> String {
+    let names: Vec<&str> = path.iter().map(FunctionName::as_str).collect();
+    names.join(" → ")
+}
+
+/// A failure, as a caller's function sees it.
+fn outcome_of(cause: &Cause) -> (Outcome, i32) {
+    match cause {
+        Cause::Reported { code, .. } => (Outcome::Reported, *code),
+        Cause::Ended(_) | Cause::Misbehaved(_) => (Outcome::Crashed, 0),
+        Cause::Timeout(_) => (Outcome::TimedOut, 0),
+        Cause::Deadline => (Outcome::DeadlinePassed, 0),
+        Cause::NotGranted => (Outcome::Refused, 0),
+        Cause::TooBig { .. } => (Outcome::TooBig, 0),
+        // It ends the request instead.
+        Cause::TooManyCalls(_) => (Outcome::TooMany, 0),
+        Cause::Called { cause, .. } => outcome_of(cause),
+        Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
+    }
+}

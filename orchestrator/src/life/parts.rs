@@ -1,0 +1,111 @@
+//! What the context of a function is made for: the ways into it, those out of
+//! it, what it is granted.
+
+use super::Probes;
+use super::control::Control;
+use super::message_header::{BYTES, MessageHeader};
+use lwc::{Region, Secret};
+use std::ffi::CStr;
+use std::path::Path;
+
+/// What a function's context is made for.
+pub(crate) struct Parts<'a> {
+    pub(crate) library: &'a Path,
+    pub(crate) handler: &'a str,
+    pub(crate) has_init: bool,
+    pub(crate) memory: u64,
+    pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// The ways in, of which each has at least one: a step's from the root or the
+    /// step before it, a called function's from each that calls it.
+    pub(crate) entrances: Vec<Entrance<'a>>,
+    /// The functions that it may call, in the order of the file.
+    pub(crate) callees: Vec<Callee<'a>>,
+    /// Bytes of a message, whichever.
+    pub(crate) capacity: usize,
+    pub(crate) control: &'a Control,
+    /// Whether functions hand over to each other.
+    pub(crate) relay: bool,
+    /// Whether contexts are processes, which can run though it is another's turn.
+    pub(crate) apart: bool,
+    /// Whether an input is copied before the handler sees it: its writer may
+    /// still run, and write.
+    pub(crate) keep_input: bool,
+    /// Whether copies are rolled back, where the backend can do that.
+    pub(crate) rolled_back: bool,
+    pub(crate) probes: Probes,
+}
+
+impl Parts<'_> {
+    /// Regions that others write and it reads.
+    pub(super) fn read_only(&self) -> impl Iterator<Item = &Region> {
+        let inputs = self.entrances.iter().map(|e| e.input);
+        inputs.chain(self.callees.iter().map(|c| c.reply))
+    }
+
+    /// Writes zeros over all that its copies may have written for others.
+    pub(super) fn erase_written(&self) -> lwc::Result<()> {
+        let replies = self.entrances.iter().map(|e| e.output);
+        let mut written = replies.chain(self.callees.iter().map(|c| c.arguments));
+        written.try_for_each(Region::erase)
+    }
+}
+
+/// A way into a context: where an input comes and its answer goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrance<'a> {
+    /// The function that calls; none for a step of the chain.
+    pub(crate) caller: Option<&'a CStr>,
+    /// Where the messages are, and from which byte on.
+    pub(crate) input: &'a Region,
+    pub(crate) input_at: usize,
+    pub(crate) output: &'a Region,
+    pub(crate) output_at: usize,
+    pub(crate) request: MessageHeader<'a>,
+    pub(crate) reply: MessageHeader<'a>,
+    /// Whether a function writes the request, which is checked then.
+    pub(crate) from_function: bool,
+}
+
+impl<'a> Entrance<'a> {
+    /// The way of a call.
+    pub(super) fn of_call(
+        caller: &'a CStr,
+        arguments: &'a Region,
+        reply: &'a Region,
+        capacity: usize,
+    ) -> Self {
+        Self {
+            caller: Some(caller),
+            input: arguments,
+            input_at: BYTES,
+            output: reply,
+            output_at: BYTES,
+            request: MessageHeader::around(arguments, capacity),
+            reply: MessageHeader::around(reply, capacity),
+            from_function: true,
+        }
+    }
+
+    /// Where the bytes of the request are.
+    pub(super) fn input_place(&self) -> *const u8 {
+        // SAFETY: inside the region: `input_at` is the length of the message
+        // header, which start.rs adds to the region's length.
+        unsafe { self.input.as_ptr().add(self.input_at) }
+    }
+
+    /// Where those of the reply go.
+    pub(super) fn output_place(&self) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { self.output.as_ptr().add(self.output_at) }
+    }
+}
+
+/// A function that may be called: the same two regions, from the other side.
+pub(crate) struct Callee<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) arguments: &'a Region,
+    pub(crate) reply: &'a Region,
+    /// Whether a reply is copied before the caller sees it: its writer may still
+    /// run, or be called by others before the caller has done with it.
+    pub(crate) keep_reply: bool,
+}

@@ -1,0 +1,480 @@
+//! Functions that call functions: whom, with what, in which state, and what
+//! becomes of it when one fails. Each is `tests/hostile/script.c`, which does what
+//! its input says.
+
+mod common;
+
+use common::{Folder, home, text};
+use serde_json::Value;
+
+/// A tree: `top` calls `left` and `right`, `left` calls `deep` and `right`,
+/// `right` calls `deep`.
+fn tree(isolation: &str, more: &str) -> Folder {
+    let source = home().join("tests/hostile/script.c");
+    let source = source.display();
+    let functions: String = [
+        ("top", r#"["left", "right"]"#, "60s"),
+        ("left", r#"["deep", "right"]"#, "60s"),
+        ("right", r#"["deep"]"#, "60s"),
+        ("deep", "[]", "60s"),
+        ("after", "[]", "60s"),
+        ("stranger", "[]", "60s"),
+    ]
+    .iter()
+    .map(|(name, calls, timeout)| {
+        let timeout = match more.split_once(&format!("{name}=")) {
+            Some((_, rest)) => rest.split(' ').next().unwrap(),
+            None => timeout,
+        };
+        format!(
+            "[functions.{name}]\nsource = \"{source}\"\nhandler = \"script\"\ncalls = {calls}\ntimeout = \"{timeout}\"\nmemory = \"64MiB\"\n"
+        )
+    })
+    .collect();
+    Folder::new(&format!(
+        "{functions}[chains.trial]\nsteps = [\"top\", \"after\"]\nisolation = \"{isolation}\"\nregion = \"64KiB\"\n[workflows.alone]\nentry = \"top\"\nisolation = \"{isolation}\"\nregion = \"64KiB\"\n"
+    ))
+}
+
+/// What came of each input: the answers, and the failures as JSON.
+fn outcomes(folder: &Folder, chain: &str, inputs: &[&str]) -> (String, Vec<Value>) {
+    let out = folder.run(&[chain, "--json"], inputs);
+    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+    let failures: Vec<Value> = stderr
+        .lines()
+        .filter_map(|l| serde_json::from_str(l).ok())
+        .collect();
+    assert!(
+        out.status.success() == failures.is_empty(),
+        "{stdout} {stderr}"
+    );
+    (stdout, failures)
+}
+
+/// The one answer of the workflow.
+#[track_caller]
+fn answer(folder: &Folder, input: &str) -> String {
+    let (answer, failures) = outcomes(folder, "alone", &[input]);
+    assert!(failures.is_empty(), "{input}: {failures:?}");
+    answer
+}
+
+/// Cause, path and message of the one failure; the next request is answered.
+#[track_caller]
+fn failure(folder: &Folder, input: &str) -> (String, String, String) {
+    let (answer, failures) = outcomes(folder, "alone", &[input, "call left {say well}"]);
+    assert_eq!(answer, "well", "{input}: {failures:?}");
+    let [failure] = failures.as_slice() else {
+        panic!("{input}: {failures:?}")
+    };
+    let text = |v: &Value| v.as_str().unwrap().to_owned();
+    let path: Vec<String> = failure["path"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(text)
+        .collect();
+    assert_eq!(failure["function"], path[path.len() - 1].as_str());
+    (
+        text(&failure["cause"]),
+        path.join(" "),
+        text(&failure["message"]),
+    )
+}
+
+const BOTH: [&str; 2] = ["invocation", "chain"];
+
+#[test]
+fn a_call_is_answered_wherever_it_comes_from() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "");
+        for (input, says) in [
+            ("call left {say hello}", "hello"),
+            ("place left {say hello}", "hello"),
+            (
+                "call left {caller};call right {caller};caller",
+                "toptop(nobody)",
+            ),
+            (
+                "call left {call right {caller}};call right {caller}",
+                "lefttop",
+            ),
+            (
+                "call left {call deep {caller};call right {call deep {caller}}}",
+                "leftright",
+            ),
+            (
+                "say a;call left {say b;call deep {say c};say d};say e",
+                "abcde",
+            ),
+            // Nothing, and nothing of nothing.
+            ("call left {}", ""),
+            ("call left {fill 0}", ""),
+        ] {
+            assert_eq!(answer(&folder, input), says, "{isolation}: {input}");
+        }
+        // A step that calls is a step all the same.
+        let (out, failures) = outcomes(&folder, "trial", &["call left {say say };say done"]);
+        assert_eq!((out.as_str(), failures.len()), ("done", 0), "{isolation}");
+    }
+}
+
+#[test]
+fn attributes_and_types_travel_both_ways_and_no_further() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "");
+        for (input, says) in [
+            (
+                "attr left x-one 1;call left {attrs};call left {attrs}",
+                "(x-one=1)",
+            ),
+            (
+                "attr left x-one 1;call right {attrs};call left {attrs}",
+                "(x-one=1)",
+            ),
+            (
+                "call left {say a;set x-two 2};call left {say b}",
+                "a(x-two=2)b",
+            ),
+            ("attr left x-one 1;call left {call right {attrs}}", ""),
+            ("start left {attrs};finish 0", "text/scripttext/script"),
+        ] {
+            assert_eq!(answer(&folder, input), says, "{isolation}: {input}");
+        }
+        // What cannot be one is refused: EINVAL, and EACCES of a stranger's.
+        for (input, code) in [
+            ("attr left X 1", libc::EINVAL),
+            ("attr deep x 1", libc::EACCES),
+        ] {
+            let (cause, path, message) = failure(&folder, input);
+            assert_eq!((cause.as_str(), path.as_str()), ("error", "top"));
+            assert!(message.contains(&format!("(code {code})")), "{message}");
+        }
+    }
+}
+
+/// Nothing of a call is found by the next one, in the same request neither.
+#[test]
+fn a_callee_is_as_its_snapshot_at_every_call() {
+    let folder = tree("invocation", "");
+    for (input, says) in [
+        (
+            "call left {count};call left {count};call left {count}",
+            "111",
+        ),
+        ("times 1000 left {count}", "1000;1"),
+        ("call left {stash secret};call left {loot;say .}", "."),
+        // By two callers.
+        (
+            "call right {call deep {stash secret;count}};call left {call deep {loot;count}}",
+            "11",
+        ),
+        ("count;call left {count;call right {count}};count", "1111"),
+    ] {
+        assert_eq!(answer(&folder, input), says, "{input}");
+    }
+    let inputs = [
+        "call left {stash secret};stash mine",
+        "loot;call left {loot;say .}",
+    ];
+    assert_eq!(outcomes(&folder, "alone", &inputs), (".".into(), vec![]));
+    // Who asks for it keeps what it has.
+    let folder = tree("chain", "");
+    let inputs = ["call left {count}", "call left {count};call left {count}"];
+    assert_eq!(outcomes(&folder, "alone", &inputs), ("123".into(), vec![]));
+}
+
+#[test]
+fn a_failure_is_a_value_of_the_caller() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "right=300ms deep=300ms");
+        for (input, says) in [
+            (
+                "call left {fail 42 as asked};say on",
+                "[1 42 left: reported an error: as asked (code 42)]on",
+            ),
+            (
+                "call left {say body;fail 7 why};say .",
+                "[1 7 left: reported an error: why (code 7)]body.",
+            ),
+            ("call right {crash}", "[2 0 right: "),
+            ("call right {exit}", "[2 0 right: exited with status 7"),
+            (
+                "call right {spin 60000};say on",
+                "[3 0 right: overran its timeout of 300ms]on",
+            ),
+            (
+                "call left {call deep {spin 60000};say on}",
+                "[3 0 deep: overran its timeout of 300ms]on",
+            ),
+            (
+                "call left {must deep {spin 60000}}",
+                "[3 0 deep: left → deep: overran its timeout of 300ms]",
+            ),
+            ("call deep {say x}", "[5 0 deep: "),
+            ("call stranger {say x}", "[5 0 stranger: "),
+            ("call nobody {say x}", "[5 0 nobody: "),
+            ("call top {say x}", "[5 0 top: "),
+            ("big left 65537", "[6 0 left: "),
+            (
+                "call left {claim 65537}",
+                "[6 0 left: claims an answer of 65537 bytes",
+            ),
+            (
+                "call left {claim 99999999999};call left {say on}",
+                "[6 0 left: ",
+            ),
+            ("call left {unhandled}", "[1 1 left: "),
+            ("call left {code -7}", "[1 1 left: "),
+            ("call left {code -2147483648}", "[1 1 left: "),
+        ] {
+            let answer = answer(&folder, input);
+            assert!(answer.starts_with(says), "{isolation}: {input}: {answer}");
+            if says.ends_with("on") {
+                assert_eq!(answer, says, "{isolation}: {input}");
+            }
+        }
+        // All that a region holds, there and back.
+        let filled = answer(&folder, "call left {fill 65536}");
+        assert!(filled.len() == 65536 && filled.bytes().all(|b| b == b'f'));
+    }
+}
+
+#[test]
+fn what_is_not_handled_fails_the_request_with_its_path() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "right=300ms");
+        for (input, cause, path, says) in [
+            (
+                "must left {fail 42 as asked}",
+                "error",
+                "top left",
+                "as asked (code 42)",
+            ),
+            (
+                "must left {must deep {fail 3 deep}}",
+                "error",
+                "top left deep",
+                "deep (code 3)",
+            ),
+            (
+                "must left {must deep {crash}}",
+                "crash",
+                "top left deep",
+                "SIGSEGV",
+            ),
+            ("must right {spin 60000}", "timeout", "top right", "300ms"),
+            (
+                "must left {must right {spin 60000}}",
+                "timeout",
+                "top left right",
+                "300ms",
+            ),
+            ("must left {claim 70000}", "too-big", "top left", "70000"),
+            // One that was handled is no excuse.
+            (
+                "call left {crash};fail 9 mine",
+                "error",
+                "top",
+                "mine (code 9)",
+            ),
+            // Of a call that none made nobody else is blamed.
+            ("unhandled", "error", "top", "none did"),
+            ("call left {say good};unhandled", "error", "top", "none did"),
+            ("must deep {say x}", "error", "top", "calls"),
+        ] {
+            let (c, p, message) = failure(&folder, input);
+            assert_eq!(
+                (c.as_str(), p.as_str()),
+                (cause, path),
+                "{isolation}: {input}: {message}"
+            );
+            assert!(message.contains(says), "{isolation}: {input}: {message}");
+        }
+    }
+}
+
+/// The caller's time runs while it waits, and is not its callee's fault.
+#[test]
+fn the_time_of_a_caller_holds_for_its_callees() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "left=500ms deep=20s");
+        let spent = answer(&folder, "call left {call deep {spin 60000}};say on");
+        assert_eq!(
+            spent, "[3 0 left: overran its timeout of 500ms]on",
+            "{isolation}"
+        );
+        let left = answer(&folder, "call left {call deep {left}}");
+        let left: u64 = left.trim_end_matches(';').parse().unwrap();
+        assert!(left <= 500, "{isolation}: {left}");
+        let folder = tree(isolation, "top=500ms left=20s deep=20s");
+        let (cause, path, message) = failure(&folder, "call left {call deep {spin 60000}}");
+        assert_eq!(
+            (cause.as_str(), path.as_str()),
+            ("timeout", "top"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn calls_that_were_started_are_finished_in_any_order_and_once() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "");
+        let three = "start left {say a};start right {say b};start left {say c};";
+        for (more, says) in [
+            (
+                "finish 0;finish 1;finish 2",
+                "atext/scriptbtext/scriptctext/script",
+            ),
+            ("finish 2;finish 0;finish 1", "c"),
+            // Others' replies stay as they are.
+            ("call left {fill 999};finish 2", "f"),
+            ("", ""),
+        ] {
+            let answer = answer(&folder, &format!("{three}{more}"));
+            assert!(answer.starts_with(says), "{isolation}: {more}: {answer}");
+        }
+        let twice = answer(&folder, "start left {say a};finish 0;finish 0");
+        assert!(twice.contains("[5 0 "), "{twice}");
+        let unknown = answer(&folder, "finish 63");
+        assert!(unknown.contains("[5 0 "), "{unknown}");
+        let failed = answer(&folder, "start left {crash};call right {say x};finish 0");
+        assert!(failed.starts_with("x[2 0 left: "), "{failed}");
+    }
+}
+
+#[test]
+fn a_request_makes_so_many_calls_and_no_more() {
+    let folder = tree("chain", "");
+    // Whoever made most of them is to blame, and nobody learns how many others
+    // made, as a value would tell.
+    for (input, path) in [
+        ("times 10001 left {say x}", "top"),
+        (
+            "call left {times 9999 right {say x}};must right {say x}",
+            "top left",
+        ),
+    ] {
+        let (cause, who, message) = failure(&folder, input);
+        assert_eq!(
+            (cause.as_str(), who.as_str()),
+            ("too-many-calls", path),
+            "{message}"
+        );
+        assert!(message.contains("10000"), "{message}");
+    }
+    // The next request has its own.
+    let inputs = ["times 9999 left {say x}", "times 9999 left {say x}"];
+    let (all, failures) = outcomes(&folder, "alone", &inputs);
+    assert_eq!((all.as_str(), failures.len()), ("9999;x9999;x", 0));
+}
+
+/// What one was told, or had begun to answer, is in regions that others have as
+/// well: nothing of it is there in the next call, however the call before ended.
+#[test]
+fn regions_keep_nothing_of_a_call() {
+    let find = "scan S_ECRET";
+    for isolation in BOTH {
+        let folder = tree(isolation, "left=500ms");
+        for inputs in [
+            // Of one that is ended while it waits; its callee is called by another.
+            [
+                "call left {call deep {spin 60000;say SECRET}};call right {call deep {FIND}}",
+                "call right {call deep {FIND}}",
+            ],
+            // Half an answer.
+            ["call right {say SEC;say RET;crash};FIND", "FIND"],
+            ["call left {say SEC;say RET;spin 60000};FIND", "FIND"],
+            // Attributes, a type, what is written in place.
+            [
+                "attr right x-token SECRET;call right {say ok};call left {call right {FIND}}",
+                "call right {FIND}",
+            ],
+            [
+                "call right {say SECRET};call left {call right {FIND}}",
+                "call right {FIND}",
+            ],
+            [
+                "inplace right 6 say ok SECRET;call left {call right {FIND}}",
+                "call right {FIND}",
+            ],
+        ] {
+            let inputs = inputs.map(|i| i.replace("FIND", find));
+            let (answers, failures) =
+                outcomes(&folder, "alone", &inputs.each_ref().map(String::as_str));
+            assert!(failures.is_empty(), "{isolation}: {inputs:?}: {failures:?}");
+            // An answer may say it itself, where that is not all that it says.
+            let found: Vec<&str> = answers.matches(['<', '>']).collect();
+            assert_eq!(found.len(), 4, "{isolation}: {inputs:?}: {answers}");
+            assert_eq!(
+                answers.matches("<0>").count(),
+                2,
+                "{isolation}: {inputs:?}: {answers}"
+            );
+        }
+        // So that it does not pass for want of eyes.
+        if lwc::backend().unwrap() == lwc::Backend::Process {
+            let seen = answer(&folder, &format!("call left {{say SEC;say RET;{find}}}"));
+            assert!(!seen.contains("<0>"), "{seen}");
+        }
+    }
+}
+
+/// A callee that crashes or is ended in one call serves the next.
+#[test]
+fn whoever_fails_is_there_again_for_the_next_call() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "right=300ms");
+        for broken in ["crash", "exit", "spin 60000", "fail 1 x", "claim 70000"] {
+            let input = format!("call right {{{broken}}};call right {{say again}}");
+            let answer = answer(&folder, &input);
+            assert!(answer.ends_with("]again"), "{isolation}: {input}: {answer}");
+            let input = format!("call left {{call right {{{broken}}}}};call right {{say again}}");
+            let answer = self::answer(&folder, &input);
+            assert!(answer.ends_with("]again"), "{isolation}: {input}: {answer}");
+        }
+    }
+}
+
+/// Arguments and reply of a call are of the two that it is between; what is
+/// beyond the grants is refused by the root itself.
+#[test]
+fn the_audit_tries_the_regions_of_each_edge_and_calls_beyond() {
+    let folder = tree("invocation", "");
+    let mut command = common::orchestrator();
+    let out = command
+        .arg("audit")
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    let (shown, stderr) = (text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success(), "{shown}{stderr}");
+    let row = |name: &str| -> Vec<String> {
+        let line = shown.lines().rfind(|l| l.starts_with(&format!("{name} ")));
+        let line = line.unwrap_or_else(|| panic!("{name}: {shown}"));
+        let cells = line[name.len()..].split_ascii_whitespace();
+        cells.map(str::to_owned).collect()
+    };
+    // Of the chain told last, the steps `top` and `after`, then `left`, `right`,
+    // `deep`; or of the workflow without `after`.
+    let is_workflow = row("control 1").len() == 5;
+    let expect = |cells: &str| -> Vec<String> {
+        let mut cells: Vec<String> = cells.split(' ').map(str::to_owned).collect();
+        if is_workflow {
+            cells.remove(2);
+        }
+        cells
+    };
+    for (name, cells) in [
+        ("arguments top>left", "- rw - r - -"),
+        ("reply top>left", "- r - rw - -"),
+        ("arguments left>deep", "- - - rw - r"),
+        ("reply right>deep", "- - - - r rw"),
+        ("calls beyond", "own 0 0 0 0 0"),
+        ("overlay reply top>left", "- - - - - -"),
+    ] {
+        assert_eq!(row(name), expect(cells), "{name}: {shown}");
+    }
+    assert!(shown.contains("regions of arguments, regions of replies, calls"));
+}
