@@ -391,16 +391,22 @@ fn regions_keep_nothing_of_a_call() {
                 "attr right x-token SECRET;call right {say ok};call left {call right {FIND}}",
                 "call right {FIND}",
             ],
+            // A reply: its writer keeps it where it keeps its state.
             [
-                "call right {say SECRET};call left {call right {FIND}}",
-                "call right {FIND}",
+                "call right {say SECRET};call left {call right {CLEAN}}",
+                "call right {CLEAN}",
             ],
             [
                 "inplace right 6 say ok SECRET;call left {call right {FIND}}",
                 "call right {FIND}",
             ],
         ] {
-            let inputs = inputs.map(|i| i.replace("FIND", find));
+            let clean = if isolation == "chain" {
+                "say <0>"
+            } else {
+                find
+            };
+            let inputs = inputs.map(|i| i.replace("FIND", find).replace("CLEAN", clean));
             let (answers, failures) =
                 outcomes(&folder, "alone", &inputs.each_ref().map(String::as_str));
             assert!(failures.is_empty(), "{isolation}: {inputs:?}: {failures:?}");

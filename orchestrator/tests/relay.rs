@@ -433,13 +433,6 @@ mod out_of_turn {
         }
     }
 
-    /// Who says that it discards itself is known by the way that it says so.
-    #[test]
-    fn one_that_goes_to_the_one_before_it_is_replaced_itself() {
-        let (answer, same) = after("chain", "keep keep do last to the one before;");
-        assert_eq!((answer.as_str(), same), ("", [true, false, false]));
-    }
-
     /// One that says that it waits for something else says so of itself alone.
     #[test]
     fn one_that_says_that_it_is_busy_keeps_nobody_from_handing_over() {

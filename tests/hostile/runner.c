@@ -510,7 +510,7 @@ attack(void)
 		return;
 	}
 	if (says("leave to") || says("leave an unhold") ||
-	    says("leave junk to"))
+	    says("leave junk to") || says("leave nothing"))
 		leave();
 	/* It says so to itself: nobody wakes it. */
 	if (says("unasked: ")) {
@@ -546,7 +546,7 @@ attack(void)
 		put(half_to_root(), LAST_BATON, DONE, turn);
 		return;
 	}
-	if (says("last before") || says("last to the one before")) {
+	if (says("last before")) {
 		/* To the one before it, not to the root. */
 		put(line, LAST_BATON, DONE, turn);
 		for (int i = 0; i < nbells; i++)

@@ -368,7 +368,6 @@ impl Contexts {
 
     /// The function at the top is done: what its caller, or the step's, gets. Its
     /// own call that failed is its end, if it says that it is.
-    #[expect(clippy::type_complexity, reason = "a frame, and a result")]
     fn leave(
         &mut self,
         stack: &mut Vec<Frame>,

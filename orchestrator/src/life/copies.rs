@@ -385,11 +385,25 @@ impl Contexts {
         if self.apart || ended.is_err() {
             self.steps[i].used = Some(copy);
         }
-        // What it wrote for others is in regions that these have: nobody of them
-        // finds it in another one's call. Elsewhere the next copy sees to that.
-        if !self.tree.edges.is_empty()
-            && let Err(why) = self.ask_snapshot(i, word::ERASE)
+        if !self.tree.edges.is_empty() {
+            self.erase_written(i);
+        }
+    }
+
+    /// What a copy that has been ended wrote for others is in regions that these
+    /// have: nobody of them finds it in another one's call. Elsewhere the next copy
+    /// sees to that. It is waited for, for until it is no more it may write; that is
+    /// no time of those who wait for a call (`calls.rs`).
+    fn erase_written(&mut self, i: usize) {
+        let mut done = Ok(());
+        if let Some(used) = self.steps[i].used.take()
+            && let Err(e) = end(&used, self.apart)
         {
+            self.steps[i].used = Some(used);
+            done = Err(e.to_string());
+        }
+        let done = done.and_then(|()| self.ask_snapshot(i, word::ERASE));
+        if let Err(why) = done {
             log::error!(
                 "what a copy of {:?} wrote cannot be cleared: {why}",
                 self.steps[i].function.name

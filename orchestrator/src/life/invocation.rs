@@ -321,8 +321,8 @@ impl Serving<'_> {
         }
         state.finish();
         let mut kind = bytes(&raw.output_type);
-        // SAFETY: as `request` gave it, a text that ends in a NUL.
         let seen = parts.relay || way.caller.is_some();
+        // SAFETY: as `request` gave it, a text that ends in a NUL.
         if seen && kind[0] == 0 && unsafe { *input_type } != 0 {
             // The root, which does this elsewhere, does not see the message.
             // SAFETY: as above.

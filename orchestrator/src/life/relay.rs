@@ -301,10 +301,17 @@ impl Contexts {
         if self.linked {
             return Ok(());
         }
-        self.link_all().or_else(|_| {
-            // A copy that has served may be hostile and not answer, and who is
-            // introduced to it must not be blamed; or its table has no room.
-            // Fresh copies have run nothing of a function but its initialiser.
+        // A copy that has served may be hostile and not answer, or its table has no
+        // room: it goes, and the others stay. Who is introduced to it must not be
+        // blamed, so in the end all go: fresh copies have run nothing of a function
+        // but its initialiser.
+        let mut done = self.link_all();
+        for _ in 0..self.steps.len() {
+            let Err((i, _)) = &done else { break };
+            self.retire(*i);
+            done = self.link_all();
+        }
+        done.or_else(|_| {
             self.retire_all();
             self.link_all()
         })?;
@@ -320,19 +327,24 @@ impl Contexts {
             .map(|i| self.ready(i).map_err(|cause| (i, cause)))
             .collect::<Result<Vec<Handle>, _>>()?;
         for i in all {
-            self.link_step(i, &copies).map_err(|cause| (i, cause))?;
+            self.link_step(i, &copies)?;
         }
         self.linked = true;
         self.settled = false;
         Ok(())
     }
 
-    fn link_step(&mut self, i: usize, copies: &[Handle]) -> Result<(), Cause> {
+    /// Whose fault it is if it fails, and why.
+    fn link_step(&mut self, i: usize, copies: &[Handle]) -> Result<(), (usize, Cause)> {
         let copy = copies[i];
         let mut words = [word::LINK, word::NOBODY, word::NOBODY];
         for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
-            if let Some(&neighbour) = neighbour.and_then(|j| copies.get(j)) {
-                words[at] = copy.introduce(neighbour)?;
+            let neighbour = neighbour.and_then(|j| Some((j, *copies.get(j)?)));
+            if let Some((j, neighbour)) = neighbour {
+                words[at] = copy.introduce(neighbour).map_err(|e| {
+                    let dead = |h: Handle| h.info().is_ok_and(|info| info.state == State::Dead);
+                    (if dead(neighbour) { j } else { i }, Cause::Backend(e))
+                })?;
             }
         }
         self.steps[i]
@@ -340,10 +352,15 @@ impl Contexts {
             .put_timeout(self.steps[i].function.timeout);
         self.counts.switches += 1;
         let timeout = LINK_TIMEOUT.min(SHORTEST_TIMEOUT.max(self.steps[i].function.timeout));
-        let reply = self.call(i, copy, &words, MonotonicTime::now() + timeout)?;
+        let reply = self
+            .call(i, copy, &words, MonotonicTime::now() + timeout)
+            .map_err(|cause| (i, cause))?;
         match reply.first() {
             Some(&word::DONE) => Ok(()),
-            _ => Err(Cause::Misbehaved("it does not take neighbours".into())),
+            _ => {
+                let cause = "it does not take neighbours";
+                Err((i, Cause::Misbehaved(cause.into())))
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use super::parking::{time_of, waits};
 use crate::backend::answers::Rest;
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
+use crate::backend::process::root::baton::baton;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals;
 use crate::backend::process::wire::bell::PeerBell;
@@ -141,6 +142,7 @@ fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
         std::thread::sleep(PAUSE);
     }
     ring_for_those_awake(rt, &all);
+    ring_for_the_baton(rt, &all);
     let rest = |a: &Asked| match a.given_up {
         _ if a.held => Rest::Parked,
         given_up => given_up.unwrap_or(Rest::Awake),
@@ -166,6 +168,18 @@ fn ring_for_those_awake(rt: &Runtime, all: &[Asked]) {
             .filter(|bell| bell.baton().received == had)
             .for_each(PeerBell::wake);
     }
+}
+
+/// The one that the baton is on its way to may have been rung in vain, by one that
+/// sleeps now. It is found by following the doorbells from the root on: nobody is
+/// woken whose turn has not come by the word of those before.
+fn ring_for_the_baton(rt: &Runtime, all: &[Asked]) {
+    let (at, had) = baton(rt);
+    let on_its_way = all.iter().filter(|a| a.held && a.id == at);
+    on_its_way
+        .filter_map(|a| a.bell(rt))
+        .filter(|bell| bell.baton().received == had)
+        .for_each(PeerBell::wake);
 }
 
 /// One look, at one moment: when the last one has been asked about.

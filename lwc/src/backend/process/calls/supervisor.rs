@@ -26,6 +26,24 @@ const CREATE: &str = "lwCreate";
 /// How often to look whether it still makes sense to wait.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// Who listens to a trapped context's calls, and its process. Asked before it is
+/// told to make one: it would answer when nobody waits for that any more, and the
+/// answer be taken for the next one's.
+pub(crate) fn listener<'a>(
+    call: &'static str,
+    link: &'a TrapLink,
+) -> Result<(BorrowedFd<'a>, i32)> {
+    let listens = link.listener.as_ref().zip(link.pid);
+    let listens = listens.map(|(listener, pid)| (listener.as_fd(), pid));
+    listens.ok_or_else(|| {
+        Error::new(
+            call,
+            Errno::EPERM,
+            "the target's system calls are trapped, and nobody can let one through: another listener (a container's manager, perhaps) was there before",
+        )
+    })
+}
+
 /// Lets one call of a trapped context go on. `stop` is asked now and then
 /// whether there is no more reason to wait: false is returned then.
 pub(crate) fn approve(
@@ -35,19 +53,13 @@ pub(crate) fn approve(
     deadline: Instant,
     mut stop: impl FnMut() -> bool,
 ) -> Result<bool> {
-    let Some((listener, pid)) = link.listener.as_ref().zip(link.pid) else {
-        return Err(Error::new(
-            call,
-            Errno::EPERM,
-            "the target's system calls are trapped, and nobody can let one through: another listener (a container's manager, perhaps) was there before",
-        ));
-    };
+    let (listener, pid) = listener(call, link)?;
     while Instant::now() < deadline {
         if stop() {
             return Ok(false);
         }
-        match wait(listener.as_fd()) {
-            Waited::Call if judge(listener.as_fd(), pid, wanted)? => return Ok(true),
+        match wait(listener) {
+            Waited::Call if judge(listener, pid, wanted)? => return Ok(true),
             Waited::Call | Waited::Nothing => {}
             Waited::Gone => {
                 return Err(Error::new(call, Errno::ESRCH, "the target is gone"));

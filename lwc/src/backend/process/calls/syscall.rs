@@ -272,6 +272,7 @@ fn run(rt: &mut Runtime, index: usize, number: i64, a: &[u64; 6]) -> Result<i64>
     if !c.trap.supervised {
         return request(rt, index, CALL, Request::Run(call), &[], &[])?.returned(CALL);
     }
+    supervisor::listener(CALL, &c.trap)?;
     c.out().put_words(&Request::Run(call).encode());
     c.out().publish(kind::REQUEST);
     c.ring();
