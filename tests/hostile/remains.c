@@ -282,7 +282,7 @@ look(lwc_invocation *inv)
 	CALL(clock_gettime, 2L /* CLOCK_PROCESS_CPUTIME_ID */, out);
 	CALL(clock_gettime, 3L /* CLOCK_THREAD_CPUTIME_ID */, out);
 	CALL(clock_gettime, (1L << 32) + 2, out);
-	CALL(clock_gettime, ~0L << 3 | 2, out);
+	CALL(clock_gettime, (long)(~0UL << 3 | 2), out);
 	CALL(clock_gettime, ~((long)getpid()) << 3 | 6, out);
 	CALL(clock_nanosleep, 2L, 1L, &(struct timespec){ 0, 1 }, NULL);
 	CALL(getrusage, (long)RUSAGE_SELF, out);
