@@ -87,8 +87,8 @@ as_user lwc/bin/lwc-orchestrator run $calls/chain.toml fresh --input $home/input
 made=$(($(sysctl -n kern.lwc.creations) - before))
 # Those that are not called have no copy.
 [ $made = 6 ] || bad "1000 calls of one function made $made contexts, not 6"
-as_user lwc/bin/lwc-orchestrator audit $calls/chain.toml >audit 2>&1 ||
-    bad "calls: $(cat audit)"
+as_user lwc/bin/lwc-orchestrator audit $calls/chain.toml >audit.log 2>&1 ||
+    bad "calls: $(cat audit.log)"
 left=$(ps -axo uid,pid,command | awk -v user=$user '$1 == user')
 [ -z "$left" ] || bad "left behind: $left"
 for count in contexts descriptors; do
