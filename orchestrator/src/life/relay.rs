@@ -611,7 +611,9 @@ impl Contexts {
     }
 
     /// Who is at work, where contexts are processes; the argument is above. Others
-    /// that run, run no more.
+    /// that run, run no more, unless it runs as well: it may be the one that keeps
+    /// them awake, and what it does to them is not their fault. Those are looked at
+    /// again when the request is over, before the next one.
     fn at_work(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
         let mut patient = false;
         loop {
@@ -624,10 +626,12 @@ impl Contexts {
             if awake.is_empty() || awake == [i] {
                 return awake.first().copied();
             }
+            if awake.contains(&i) {
+                return Some(i);
+            }
             if patient {
-                let others = awake.iter().filter(|&&j| j != i);
-                others.for_each(|&j| self.end_out_of_turn(j));
-                return awake.contains(&i).then_some(i);
+                awake.iter().for_each(|&j| self.end_out_of_turn(j));
+                return None;
             }
             // Or have they just handed over, and are on their way to sleep?
             patient = true;
