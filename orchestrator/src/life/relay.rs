@@ -51,8 +51,10 @@
 //!   is so far it does not go back. One that says so too early, or not at all, or
 //!   hides its ticket, keeps the time and the blame for itself:
 //! * by the kernel's word, about all at one moment, others that run and do not come
-//!   to rest run out of turn, above the one at work and below. They are ended there
-//!   and then. Who runs on below has said that it handed over;
+//!   to rest run out of turn, above the one at work and below; who runs on below has
+//!   said that it handed over. They are ended there and then, unless the one at work
+//!   runs too: that one can keep innocents awake, by ringing them all the time. Then
+//!   they are looked at when the request is over;
 //! * if nobody runs and nobody has said anything to the root, then the one at work
 //!   has stopped. If it has shown its ticket it is hostile. If it has not, then it
 //!   hides it, or the one before did not say it: so the root itself says the ticket
