@@ -12,6 +12,18 @@ fn open_circuits(server: &Server) -> usize {
         .count()
 }
 
+/// One that dies in a request has crashed; what is asked about here is one that is
+/// not there.
+fn until_dead(server: &Server, pid: i32) {
+    server.until("it dies", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let rest = stat
+            .ok()
+            .and_then(|s| Some(s.rsplit_once(") ")?.1.to_owned()));
+        rest.is_none_or(|rest| rest.starts_with(['Z', 'X']))
+    });
+}
+
 /// Each context of a worker in turn, snapshots and copies: whoever comes upon
 /// it may get an error of the backend, never one that blames a function, and
 /// those after it are served.
@@ -26,7 +38,9 @@ fn a_worker_whose_contexts_die_is_replaced() {
     for n in (0..all).step_by(3) {
         let workers = server.workers();
         let list = contexts(workers[0]);
-        send(list[n.min(list.len() - 1)], libc::SIGKILL);
+        let one = list[n.min(list.len() - 1)];
+        send(one, libc::SIGKILL);
+        until_dead(&server, one);
         let mut errors = 0;
         for _ in 0..3 {
             for chain in ["evil", "good", "kept", "two", "twokept", "seek"] {
@@ -78,9 +92,9 @@ fn a_worker_that_can_make_no_copies_is_replaced() {
     assert_eq!(rc, 0);
     // Copies that are rolled back are made once: those that there are go.
     let all = contexts(worker);
-    for &copy in &all[all.len() / 2..] {
-        send(copy, libc::SIGKILL);
-    }
+    let copies = &all[all.len() / 2..];
+    copies.iter().for_each(|&copy| send(copy, libc::SIGKILL));
+    copies.iter().for_each(|&copy| until_dead(&server, copy));
     let mut errors = 0;
     for _ in 0..6 {
         for chain in ["good", "two"] {
