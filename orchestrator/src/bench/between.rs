@@ -3,7 +3,7 @@
 
 use super::alternatives::{Over, Processes};
 use super::bare::cpu;
-use super::calls::{answering, text};
+use super::calls::{answering, one_way};
 use super::measure::{Case, Plan, measure};
 use super::report::{Row, Section, Table};
 use super::work::{What, Work, invoke};
@@ -59,14 +59,7 @@ pub(super) fn calls(plan: &Plan) -> Result<Section, String> {
     let samples = measure(
         plan,
         vec![
-            // Half of a round trip.
-            Case::timed("lwSwitch, one way", |n| {
-                let started = Instant::now();
-                for _ in 0..n {
-                    context.switch(&[]).map_err(text)?;
-                }
-                Ok(started.elapsed() / 2)
-            }),
+            one_way(&context),
             Case::timed(format!("a call and its reply, {SMALL} bytes"), |n| {
                 each(small, SMALL, n)
             }),

@@ -6,6 +6,7 @@ use super::measure::{Case, Plan, Sample, measure};
 use super::report::{Line, Row, Section, Series, Table};
 use lwc::{Access, Backend, Context, Event, Flags, Region, Rights, Spec};
 use std::fmt::Display;
+use std::time::Instant;
 
 pub(super) fn text(e: impl Display) -> String {
     e.to_string()
@@ -13,6 +14,17 @@ pub(super) fn text(e: impl Display) -> String {
 
 pub(super) fn kernel() -> bool {
     matches!(lwc::backend(), Ok(Backend::Kernel))
+}
+
+/// A switch to one that answers, or back: half of a round trip.
+pub(super) fn one_way(context: &Context) -> Case<'_> {
+    Case::timed("lwSwitch, one way", |n| {
+        let started = Instant::now();
+        for _ in 0..n {
+            context.switch(&[]).map_err(text)?;
+        }
+        Ok(started.elapsed() / 2)
+    })
 }
 
 /// A context without descriptors that answers every switch, on processor

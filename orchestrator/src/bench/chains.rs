@@ -3,7 +3,7 @@
 
 use super::alternatives::{Direct, Over, Processes};
 use super::bare::cpu;
-use super::calls::{add_points, answering, text};
+use super::calls::{add_points, answering, one_way, text};
 use super::measure::{Case, Plan, measure};
 use super::report::{Line, Row, Section, Series, Table};
 use super::work::{What, Work, exchange, invoke};
@@ -85,14 +85,7 @@ pub(super) fn hops(plan: &Plan) -> Result<Section, String> {
     let samples = measure(
         plan,
         vec![
-            // Half of a round trip.
-            Case::timed("lwSwitch, one way", |n| {
-                let started = Instant::now();
-                for _ in 0..n {
-                    context.switch(&[]).map_err(text)?;
-                }
-                Ok(started.elapsed() / 2)
-            }),
+            one_way(&context),
             Case::timed(format!("the same, {LONG} contexts in turn"), |n| {
                 let started = Instant::now();
                 for _ in 0..n {

@@ -28,7 +28,7 @@
 //! with what the *root* knows of that call. A function cannot have another blamed
 //! for what it did not do.
 
-use super::chain::{Contexts, next_before};
+use super::chain::Contexts;
 use super::error::{Cause, EndText};
 use super::probe;
 use super::snapshot::word;
@@ -121,7 +121,7 @@ impl Contexts {
                 Turn::Calls(number) => {
                     calls[stack.last().map_or(0, |f| f.node)] += 1;
                     if calls.iter().sum::<u32>() > MOST_CALLS {
-                        return Err(self.too_many(&stack, &calls, id));
+                        return Err(self.too_many(&mut stack, &calls, id));
                     }
                     match self.enter(&mut stack, number, due, id) {
                         Ok(event) => event,
@@ -153,8 +153,9 @@ impl Contexts {
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
                     let (frame, result) = self.leave(&mut stack, done, id);
-                    // Ended, or undone: both take the root's time.
-                    give_back(&mut stack, begun);
+                    if result.is_err() {
+                        give_back(&mut stack, begun);
+                    }
                     if stack.is_empty() {
                         return match result {
                             Ok(args) => Ok(args),
@@ -173,29 +174,19 @@ impl Contexts {
                 }
                 Turn::Late(late) => {
                     let begun = MonotonicTime::now();
-                    let keep = late.map_or(1, |at| at + 1);
-                    for frame in stack.drain(keep..).rev() {
-                        self.pass_on_log(frame.node, id);
-                        // Innocent, but in the middle of its work.
-                        self.retire(frame.node);
+                    let node = late.map(|at| stack[at].node);
+                    self.end_from(&mut stack, late.unwrap_or(0), id);
+                    let Some(node) = node else {
+                        return Err(Cause::Deadline);
+                    };
+                    let function = &self.steps[node].function;
+                    let cause = Cause::Timeout(function.timeout);
+                    if late == Some(0) {
+                        return Err(cause);
                     }
-                    // The lowest frame is the step's, and is ended by the caller.
-                    match late {
-                        None => return Err(Cause::Deadline),
-                        Some(0) => {
-                            return Err(Cause::Timeout(self.steps[step].function.timeout));
-                        }
-                        Some(at) => {
-                            let node = stack[at].node;
-                            let cause = Cause::Timeout(self.steps[node].function.timeout);
-                            stack.truncate(at);
-                            self.pass_on_log(node, id);
-                            self.retire(node);
-                            give_back(&mut stack, begun);
-                            let path = vec![self.steps[node].function.name.clone()];
-                            self.resume(&mut stack, Err((path, cause)), due)
-                        }
-                    }
+                    let path = vec![function.name.clone()];
+                    give_back(&mut stack, begun);
+                    self.resume(&mut stack, Err((path, cause)), due)
                 }
             };
         }
@@ -283,12 +274,8 @@ impl Contexts {
     }
 
     /// The request has made too many calls: who made most of them is to blame.
-    fn too_many(&mut self, stack: &[Frame], calls: &[u32], id: &str) -> Cause {
-        for frame in stack.iter().skip(1).rev() {
-            self.pass_on_log(frame.node, id);
-            // Innocent, perhaps, but in the middle of its work.
-            self.retire(frame.node);
-        }
+    fn too_many(&mut self, stack: &mut Vec<Frame>, calls: &[u32], id: &str) -> Cause {
+        self.end_from(stack, 0, id);
         let most = (0..calls.len())
             .max_by_key(|&node| calls[node])
             .unwrap_or(0);
@@ -299,6 +286,15 @@ impl Contexts {
         Cause::Called {
             path: vec![self.steps[most].function.name.clone()],
             cause: Box::new(cause),
+        }
+    }
+
+    /// Ends those from a frame on, but not the step, which is its caller's to end:
+    /// innocent or not, they are in the middle of their work.
+    fn end_from(&mut self, stack: &mut Vec<Frame>, at: usize, id: &str) {
+        for frame in stack.drain(at.max(1)..).rev() {
+            self.pass_on_log(frame.node, id);
+            self.retire(frame.node);
         }
     }
 
@@ -467,8 +463,7 @@ impl Contexts {
                 copy.switch_until(&[word::RETURN, 0, 0], until)
             }
             // Seen by `turn_of_top`, whatever the event.
-            None => next_before(MonotonicTime::from_nanos(0))
-                .unwrap_or_else(|| lwc::await_switch(MonotonicTime::from_nanos(0))),
+            None => lwc::await_switch(MonotonicTime::from_nanos(0)),
         }
     }
 }
