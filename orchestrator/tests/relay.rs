@@ -243,16 +243,21 @@ mod out_of_turn {
     fn after(isolation: &str, input: &str) -> (String, [bool; 3]) {
         let (answers, failures) = outcomes(isolation, &["counts", "counts", input, "counts"]);
         assert_eq!(failures, [], "{isolation}: {input}: {answers}");
+        read(&answers)
+    }
+
+    /// The same of the answers to those four.
+    fn read(answers: &str) -> (String, [bool; 3]) {
         let all: Vec<&str> = answers.split("counts").collect();
         let [_, _, second, last] = all.as_slice() else {
-            panic!("{isolation}: {input}: {answers}")
+            panic!("{answers}")
         };
         let numbers = |text: &str| -> Vec<u32> {
             let words = text.split_ascii_whitespace();
             words.map_while(|n| n.parse().ok()).collect()
         };
         let answer = second.trim_start_matches([' ', '1', '2', '3']).to_owned();
-        let counts: [u32; 3] = numbers(last).try_into().expect(&answers);
+        let counts: [u32; 3] = numbers(last).try_into().expect(answers);
         (answer, counts.map(|n| n > 1))
     }
 
@@ -297,10 +302,19 @@ mod out_of_turn {
 
     #[test]
     fn to_other_contexts_neither() {
-        for before in ["", "keep ", "keep keep "] {
+        for (at, before) in ["", "keep ", "keep keep "].into_iter().enumerate() {
             let input = format!("{before}do others;{WATCH}");
-            let (answer, same) = after("chain", &input);
-            let at = before.len() / 5;
+            let (answers, failures) = outcomes("chain", &["counts", "counts", &input, "counts"]);
+            // Among those others is the root. Whenever it reads that while this one is at
+            // work, in this request or in the next, it knows whose fault it is.
+            let all: Vec<_> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
+            if !all.is_empty() {
+                let whose = (at as u64 + 1, "misbehaved");
+                assert_eq!(all, [whose], "{input}: {answers}: {failures:?}");
+                assert!(answers.starts_with("counts 1 1 1counts 2 2 2"), "{answers}");
+                continue;
+            }
+            let (answer, same) = read(&answers);
             assert_eq!(answer, if at == 2 { WATCH } else { "same" }, "{input}");
             // The root hears of the last one in the next request alone.
             assert!(at == 2 || !same[at], "{input}: {same:?}");
