@@ -391,18 +391,24 @@ fn entries(
             }),
         });
     }
-    // Two regions for each function that may call another: the root has neither.
+    // Two regions for each function that may call another: the root has neither,
+    // unless that one runs elsewhere.
     for (edge, addresses) in tree.edges.iter().zip(&live.contexts.edge_addresses) {
-        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let name = |node: usize| &live.contexts.function_of(node).name;
         let (caller, callee) = (edge.caller, edge.callee);
+        let away = callee >= nodes;
         for (what, range, writer, reader) in [
             ("arguments", &addresses[0], caller, callee),
             ("reply", &addresses[1], callee, caller),
         ] {
             out.push(Entry {
                 name: format!("{what} {}>{}", name(caller), name(callee)),
-                resource: Resource::Memory(range.clone(), Some(writer)),
-                root: 0,
+                resource: Resource::Memory(range.clone(), (writer < nodes).then_some(writer)),
+                root: match what {
+                    _ if !away => 0,
+                    "arguments" => READ,
+                    _ => READ | WRITE,
+                },
                 steps: grant(&|i| match i {
                     i if i == writer => READ | WRITE,
                     i if i == reader => READ,
@@ -472,7 +478,7 @@ fn entries(
     let regions = regions.map(|(n, range)| (format!("overlay region {n}"), range));
     let edges = tree.edges.iter().zip(&live.contexts.edge_addresses);
     let edges = edges.flat_map(|(edge, [arguments, reply])| {
-        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let name = |node: usize| &live.contexts.function_of(node).name;
         let edge = format!("{}>{}", name(edge.caller), name(edge.callee));
         [
             (format!("overlay arguments {edge}"), arguments),

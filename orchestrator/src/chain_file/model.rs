@@ -48,6 +48,18 @@ pub enum Origin {
     Library(PathBuf),
     /// None here: another node answers this NATS subject.
     Remote(String),
+    /// None here: an HTTP server answers POSTs to this URL.
+    Url(String),
+}
+
+impl Origin {
+    /// Where a function runs that does not run here: a subject or a URL.
+    pub fn elsewhere(&self) -> Option<&str> {
+        match self {
+            Self::Remote(place) | Self::Url(place) => Some(place),
+            Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
+        }
+    }
 }
 
 /// A secret, by name, and where its bytes are.

@@ -20,9 +20,11 @@ pub(crate) const MAX_ALL_STEPS: u64 = 16_384;
 pub struct CallTree {
     /// The chain's steps, in order, one for each; after them each function that
     /// is called, once, in the order in which they are found: first those that
-    /// the steps call. A function that is a step and called too has a node for
-    /// each step and one as a callee.
+    /// the steps call; last those that run elsewhere and are called. A function that
+    /// is a step and called too has a node for each step and one as a callee.
     pub nodes: Vec<Node>,
+    /// How many of the nodes run here, each in a context: the first ones.
+    pub contexts: usize,
     /// Ordered by their caller, those of one caller as the file orders them.
     pub edges: Vec<Edge>,
 }
@@ -71,6 +73,11 @@ impl CallTree {
             |f| file.calls_of(f),
             |_, _| false,
         );
+        let steps = file.chains[chain].steps.len();
+        let (functions, edges, contexts) = outside_last(functions, edges, |n, f| {
+            let origin = file.functions.get(*f).map(|f| &f.origin);
+            n >= steps && origin.is_some_and(|o| o.elsewhere().is_some())
+        });
         let mut nodes: Vec<Node> = functions
             .into_iter()
             .map(|function| Node {
@@ -83,8 +90,42 @@ impl CallTree {
             nodes[edge.caller].calls.push(n);
             nodes[edge.callee].called_by.push(n);
         }
-        Self { nodes, edges }
+        Self {
+            nodes,
+            contexts,
+            edges,
+        }
     }
+}
+
+/// The same nodes with those that run elsewhere behind the others, and how many the
+/// others are. Edges stay in their order, for no function elsewhere calls any.
+fn outside_last<F>(
+    nodes: Vec<F>,
+    mut edges: Vec<Edge>,
+    is_outside: impl Fn(usize, &F) -> bool,
+) -> (Vec<F>, Vec<Edge>, usize) {
+    let outside: Vec<bool> = nodes
+        .iter()
+        .enumerate()
+        .map(|(n, f)| is_outside(n, f))
+        .collect();
+    let contexts = outside.iter().filter(|o| !**o).count();
+    let (mut here, mut there) = (0, contexts);
+    let places: Vec<usize> = outside
+        .iter()
+        .map(|&outside| {
+            let next = if outside { &mut there } else { &mut here };
+            *next += 1;
+            *next - 1
+        })
+        .collect();
+    for edge in &mut edges {
+        (edge.caller, edge.callee) = (places[edge.caller], places[edge.callee]);
+    }
+    let (there, here): (Vec<_>, Vec<_>) = nodes.into_iter().zip(outside).partition(|(_, o)| *o);
+    let nodes = here.into_iter().chain(there).map(|(f, _)| f).collect();
+    (nodes, edges, contexts)
 }
 
 impl ChainFile {

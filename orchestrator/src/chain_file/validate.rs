@@ -6,7 +6,7 @@ use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::names::{ChainId, FunctionName, NotAName};
 use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
-use super::values::{NEAR_WORK, duration, is_identifier, is_subject, nearest, size};
+use super::values::{NEAR_WORK, duration, is_identifier, is_subject, is_url, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -15,8 +15,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 9] = [
-    "source", "crate", "library", "remote", "handler", "secrets", "timeout", "memory", "calls",
+const FUNCTION_KEYS: [&str; 10] = [
+    "source", "crate", "library", "remote", "url", "handler", "secrets", "timeout", "memory",
+    "calls",
 ];
 const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
 const WORKFLOW_KEYS: [&str; 4] = ["entry", "isolation", "region", "headers"];
@@ -354,6 +355,10 @@ impl Reader {
                     let subject = self.subject(value);
                     origins.push((key.span(), subject.map(Origin::Remote)));
                 }
+                "url" => {
+                    let url = self.url(value);
+                    origins.push((key.span(), url.map(Origin::Url)));
+                }
                 "handler" => {
                     if let Some(text) = self.string(value, "name a symbol of the library") {
                         if !is_identifier(text) {
@@ -391,18 +396,18 @@ impl Reader {
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
-                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\" or remote = \"SUBJECT\"",
+                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
             ),
             1 => {}
             _ => self.findings.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
-                "keep one of source, crate, library and remote",
+                "keep one of source, crate, library, remote and url",
             ),
         }
         f.origin = origins.pop()?.1?;
-        if matches!(f.origin, Origin::Remote(_)) {
+        if f.origin.elsewhere().is_some() {
             for (key, _) in table {
                 if matches!(
                     key.get_ref().as_ref(),
@@ -427,6 +432,18 @@ impl Reader {
         if !is_subject(text) {
             let problem = format!("{text:?} is no subject to send to");
             self.findings.error(value.span(), "name", problem, HINT);
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn url(&mut self, value: &Value<'_>) -> Option<String> {
+        const HINT: &str =
+            "write http://HOST[:PORT]/PATH; for TLS put a proxy on this machine in between";
+        let text = self.string(value, HINT)?;
+        if !is_url(text) {
+            let problem = format!("{text:?} is no URL that a function can be asked at");
+            self.findings.error(value.span(), "url", problem, HINT);
             return None;
         }
         Some(text.to_owned())
@@ -679,19 +696,21 @@ impl Reader {
             let caller = number[caller.as_str()];
             let mut before = BTreeSet::new();
             for (callee, span) in list {
-                if let Some(callee) = self.callee(callee, span, functions, known, chains) {
-                    if before.insert(callee) {
-                        calls[caller].push(number[callee]);
-                        places[caller].push(span.clone());
-                        continue;
-                    }
-                    self.findings.error(
-                        span.clone(),
-                        "duplicate",
-                        format!("{callee:?} is named twice"),
-                        "name it once: a function may call it any number of times",
-                    );
+                let Some(&callee) = number.get(callee.as_str()) else {
+                    self.unknown_function(callee, span, known, chains);
+                    continue;
+                };
+                if before.insert(callee) {
+                    calls[caller].push(callee);
+                    places[caller].push(span.clone());
+                    continue;
                 }
+                self.findings.error(
+                    span.clone(),
+                    "duplicate",
+                    format!("{:?} is named twice", names[callee]),
+                    "name it once: a function may call it any number of times",
+                );
             }
             if let Some(f) = functions.get_mut(names[caller]) {
                 let callees = calls[caller].iter();
@@ -741,32 +760,6 @@ impl Reader {
                     .is_none();
         }
         calls
-    }
-
-    /// A function that another calls.
-    fn callee<'c>(
-        &mut self,
-        name: &'c str,
-        span: &Range<usize>,
-        functions: &BTreeMap<FunctionName, Function>,
-        known: &BTreeMap<String, Range<usize>>,
-        chains: &BTreeMap<String, Range<usize>>,
-    ) -> Option<&'c str> {
-        if !known.contains_key(name) {
-            self.unknown_function(name, span, known, chains);
-            return None;
-        }
-        let function = functions.get(name);
-        if function.is_some_and(|f| matches!(f.origin, Origin::Remote(_))) {
-            self.findings.error(
-                span.clone(),
-                "remote",
-                format!("the function {name:?} runs elsewhere; it cannot be called yet"),
-                "make it a step of a chain, or give it source, crate or library here",
-            );
-            return None;
-        }
-        Some(name)
     }
 
     /// How many calls there are in the tree of some steps, all in all; nothing,

@@ -78,13 +78,19 @@ fn plan(file: &ChainFile) -> String {
             let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
             let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
         }
-        calls(
-            &CallTree::of(file, &chain.name),
-            chain.steps.len(),
-            &mut out,
-        );
+        let tree = CallTree::of(file, &chain.name);
+        calls(file, &tree, chain.steps.len(), &mut out);
     }
     for f in file.functions.values() {
+        if let Some(place) = f.origin.elsewhere() {
+            let timeout = humantime::format_duration(f.timeout);
+            let _ = writeln!(
+                out,
+                "function {}: elsewhere ({place}), timeout {timeout}",
+                f.name
+            );
+            continue;
+        }
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
@@ -110,7 +116,7 @@ fn names(functions: &[FunctionName], between: &str) -> String {
 /// A tree for each step that calls somebody, each call with its two regions and
 /// who may do what to them. Whom a function calls is shown once, where it comes
 /// first: written out at each place, it could be without end.
-fn calls(tree: &CallTree, steps: usize, out: &mut String) {
+fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
     let mut shown = vec![false; tree.nodes.len()];
     for (step, root) in tree.nodes.iter().enumerate().take(steps) {
         if root.calls.is_empty() {
@@ -131,6 +137,14 @@ fn calls(tree: &CallTree, steps: usize, out: &mut String) {
             let edge = tree.edges[edge];
             let [caller, callee] = [edge.caller, edge.callee].map(|n| &tree.nodes[n].function);
             let again = std::mem::replace(&mut shown[edge.callee], true);
+            if let Some(place) = file.functions[callee].origin.elsewhere() {
+                let _ = writeln!(
+                    out,
+                    "{before}{}{callee}, elsewhere ({place}): arguments {caller} rw, root r; reply root rw, {caller} r",
+                    if last { "└─ " } else { "├─ " },
+                );
+                continue;
+            }
             let _ = writeln!(
                 out,
                 "{before}{}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
@@ -161,12 +175,18 @@ fn plan_json(file: &ChainFile) -> serde_json::Value {
             let contexts =
                 nodes.map(|(n, node)| json!({ "function": node.function, "step": step(n) }));
             let calls = tree.edges.iter().map(|edge| {
-                json!({
+                let mut call = json!({
                     "caller": edge.caller,
                     "callee": edge.callee,
                     "arguments": { "caller": "rw", "callee": "r" },
                     "reply": { "caller": "r", "callee": "rw" },
-                })
+                });
+                let callee = &file.functions[&tree.nodes[edge.callee].function];
+                if let Some(place) = callee.origin.elsewhere() {
+                    // The root stands in for it.
+                    call["elsewhere"] = place.into();
+                }
+                call
             });
             json!({
                 "name": c.name,

@@ -5,11 +5,13 @@ use super::metrics::Metrics;
 use super::otlp::Spans;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues, Refused};
-use super::route::{self, Part, Routes};
+use super::route::{self, Routes};
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::{CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS};
+use crate::chain_file::{
+    CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS, Origin,
+};
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,11 +142,11 @@ impl Generation {
         }
         // Those of a file that is refused are never heard of.
         for (name, chain) in &generation.file.chains {
-            let parts = generation.routes[name].iter();
-            let remote = parts
-                .filter(|p| matches!(p, Part::Elsewhere { .. }))
-                .count()
-                > 0;
+            let functions = generation.file.functions_of(name);
+            let origins = functions
+                .iter()
+                .map(|f| &generation.file.functions[*f].origin);
+            let remote = origins.filter_map(Origin::elsewhere).count() > 0;
             generation.metrics.know(name, &chain.steps, remote);
         }
         Ok((generation, tasks))

@@ -17,6 +17,7 @@
 #![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
 
 mod circuit;
+mod elsewhere;
 mod event;
 mod generation;
 mod http;

@@ -58,7 +58,7 @@ macro_rules! problem_kinds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FailsIn {
     Any,
-    /// One with a step that another node runs.
+    /// One with a function that runs elsewhere.
     Distributed,
     /// None: the request never came to a chain, or came from a stream.
     Unrouted,
@@ -107,7 +107,7 @@ problem_kinds! {
     NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
     /// Too many requests wait for the chain.
     QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
-    /// A step that another node runs failed, or nobody runs it.
+    /// A function that runs elsewhere failed, or nobody runs it.
     Remote = "remote", BAD_GATEWAY, Distributed, Perhaps;
     /// The body did not arrive in time.
     SlowBody = "slow-body", REQUEST_TIMEOUT, Any, Perhaps;
@@ -152,6 +152,7 @@ impl From<CauseKind> for ProblemKind {
             CauseKind::TooBig => Self::TooBig,
             CauseKind::Misbehaved => Self::Misbehaved,
             CauseKind::TooManyCalls => Self::TooManyCalls,
+            CauseKind::Remote => Self::Remote,
             CauseKind::Backend => Self::Backend,
         }
     }

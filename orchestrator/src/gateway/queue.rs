@@ -1,6 +1,7 @@
 //! Requests that wait for a worker: one bounded queue per chain, chains served
 //! in turn, so that a busy one does not keep the others waiting.
 
+use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind};
 use super::trace::Trace;
 use crate::chain_file::ChainId;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// One request on its way.
@@ -27,6 +28,8 @@ pub(super) struct Job {
     pub(super) trace: Option<Trace>,
     /// Set once a worker has it.
     pub(super) taken: Arc<AtomicBool>,
+    /// Calls of functions that run elsewhere, for whoever waits for the answer.
+    pub(super) outside: mpsc::Sender<OutsideCall>,
     pub(super) answer: oneshot::Sender<Result<Answer, Problem>>,
 }
 

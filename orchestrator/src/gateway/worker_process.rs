@@ -1,10 +1,11 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
+use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
 use crate::life::{CauseKind, Mechanism, MessageMeta};
-use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, WorkerFigures};
+use crate::worker::frame::{self, Failed, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a worker may take beyond a deadline to end the function itself.
@@ -146,7 +148,7 @@ impl Worker {
             }
             Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
         }
-        let answer = match timeout_at(limit, self.answer(handed)).await {
+        let answer = match timeout_at(limit, self.answer(handed, &job.outside)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
@@ -174,8 +176,16 @@ impl Worker {
         }
     }
 
-    async fn answer(&mut self, handed: SystemTime) -> io::Result<Result<Answer, Problem>> {
-        let prefix = self.prefix().await?;
+    async fn answer(
+        &mut self,
+        handed: SystemTime,
+        outside: &mpsc::Sender<OutsideCall>,
+    ) -> io::Result<Result<Answer, Problem>> {
+        let mut prefix = self.prefix().await?;
+        while prefix.kind == frame::CALL {
+            self.call(prefix, outside).await?;
+            prefix = self.prefix().await?;
+        }
         if prefix.kind == frame::FAILED {
             let failed: Failed = self.head(prefix).await?;
             return Ok(Err(to_problem(failed, handed)));
@@ -184,17 +194,70 @@ impl Worker {
             return Err(protocol_error());
         }
         let head: frame::Answer = self.head(prefix).await?;
-        let mut body = vec![0; prefix.payload];
-        self.socket.read_exact(&mut body).await?;
+        let body = self.payload(prefix).await?;
         Ok(Ok(Answer {
             meta: MessageMeta {
                 content_type: head.content_type,
                 attributes: head.attributes,
             },
-            body: Bytes::from(body),
+            body,
             hops: head.hops,
             handed,
         }))
+    }
+
+    /// Has a call of the worker's made that leaves it.
+    async fn call(
+        &mut self,
+        prefix: Prefix,
+        outside: &mpsc::Sender<OutsideCall>,
+    ) -> io::Result<()> {
+        let call: frame::Call = self.head(prefix).await?;
+        let body = self.payload(prefix).await?;
+        let (reply, replied) = oneshot::channel();
+        let sent = outside.send(OutsideCall {
+            function: call.function,
+            meta: MessageMeta {
+                content_type: call.content_type,
+                attributes: call.attributes,
+            },
+            body,
+            left: Duration::from_micros(call.left),
+            reply,
+        });
+        let result = match sent.await {
+            Ok(()) => replied.await.ok(),
+            Err(_) => None,
+        };
+        let (head, body) = match result {
+            Some(Ok(answer)) => {
+                let head = frame::Reply {
+                    content_type: answer.meta.content_type,
+                    attributes: answer.meta.attributes,
+                };
+                (
+                    frame::begin(frame::REPLY, &head, answer.body.len())?,
+                    answer.body,
+                )
+            }
+            Some(Err(no)) => (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new()),
+            None => {
+                let no = NoReply {
+                    cause: CauseKind::Remote,
+                    code: 0,
+                    message: "nobody waits for the request any more".into(),
+                };
+                (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new())
+            }
+        };
+        self.socket.write_all(&head).await?;
+        self.socket.write_all(&body).await
+    }
+
+    async fn payload(&mut self, prefix: Prefix) -> io::Result<Bytes> {
+        let mut body = vec![0; prefix.payload];
+        self.socket.read_exact(&mut body).await?;
+        Ok(Bytes::from(body))
     }
 
     async fn prefix(&mut self) -> io::Result<Prefix> {

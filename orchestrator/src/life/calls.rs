@@ -43,11 +43,11 @@ use lwc_function::abi::{Outcome, UNHANDLED};
 pub(crate) const MOST_CALLS: u32 = 10_000;
 
 /// What is said of a message: its length, at most a region's, and more.
-type Header = (usize, MessageMeta);
+pub(super) type Header = (usize, MessageMeta);
 
 /// What came of a call, if not well: the path from the callee to the function that
 /// failed, and why.
-type Failed = (Vec<FunctionName>, Cause);
+pub(super) type Failed = (Vec<FunctionName>, Cause);
 
 /// A function that runs, or waits for a callee.
 struct Frame {
@@ -131,6 +131,13 @@ impl Contexts {
                     calls[stack.last().map_or(0, |f| f.node)] += 1;
                     if calls.iter().sum::<u32>() > MOST_CALLS {
                         return Err(self.too_many(&mut stack, &calls, id));
+                    }
+                    let away = self.edge(&stack, number).filter(|&e| self.leads_away(e));
+                    if let Some(edge) = away {
+                        let until = self.until(&stack, due);
+                        let (reply, result) = self.call_away(edge, &arguments, until);
+                        event = self.resume(&mut stack, &reply, result, due);
+                        continue;
                     }
                     match self.enter(&mut stack, number, &arguments, due, id) {
                         Ok(event) => event,
@@ -332,7 +339,9 @@ impl Contexts {
         let mut any = false;
         for i in 0..self.tree.nodes[node].calls.len() {
             let callee = self.tree.edges[self.tree.nodes[node].calls[i]].callee;
-            let step = &self.steps[callee];
+            let Some(step) = self.steps.get(callee) else {
+                continue;
+            };
             if step.dirty && step.called_by != Some(node) {
                 self.undo(callee);
                 any = true;
@@ -535,6 +544,6 @@ fn outcome_of(cause: &Cause) -> (Outcome, i32) {
         // It ends the request instead.
         Cause::TooManyCalls(_) => (Outcome::TooMany, 0),
         Cause::Called { cause, .. } => outcome_of(cause),
-        Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
+        Cause::Elsewhere(_) | Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
     }
 }

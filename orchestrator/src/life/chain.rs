@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::control::Control;
 use super::error::{Cause, EndText, Failure};
+use super::outside::Away;
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
@@ -117,8 +118,10 @@ pub(crate) struct Contexts {
     pub(super) chain: Chain,
     /// Who calls whom.
     pub(crate) tree: CallTree,
-    /// One for each node of the tree: the steps of the chain, and behind them the
-    /// functions that are called.
+    /// Those of its calls that leave this process.
+    pub(super) away: Away,
+    /// One for each node of the tree that has a context: the steps of the chain, and
+    /// behind them the functions that are called.
     pub(crate) steps: Vec<Step>,
     /// Where the first step reads: the root writes.
     pub(crate) first: Region,

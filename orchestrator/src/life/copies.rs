@@ -364,6 +364,7 @@ impl Contexts {
             Ok(pages) => {
                 // As for a new one; nobody runs who could write there.
                 self.steps[i].control.forget();
+                self.clear_replies_from_away(i);
                 self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
             }
             Err(why) => {
@@ -407,6 +408,7 @@ impl Contexts {
             self.steps[i].used = Some(copy);
         }
         self.steps[i].left_behind = !self.tree.edges.is_empty();
+        self.clear_replies_from_away(i);
     }
 
     /// What copies that have been ended wrote for others is in regions that these

@@ -54,6 +54,9 @@ pub enum Cause {
     /// The request has made more calls than this.
     #[error("made most of the calls of a request that made more than {0}, which no request may")]
     TooManyCalls(u32),
+    /// It runs elsewhere, and was not run, or nobody knows whether it was.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The backend has no context for it to run in.
     #[error("no copy of it can be made ready: {0}")]
     NoCopy(Box<Cause>),
@@ -98,6 +101,7 @@ impl Cause {
             Self::Misbehaved(_) | Self::NotGranted => CauseKind::Misbehaved,
             Self::Called { cause, .. } => cause.kind(),
             Self::TooManyCalls(_) => CauseKind::TooManyCalls,
+            Self::Elsewhere(_) => CauseKind::Remote,
             Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
@@ -122,6 +126,8 @@ pub enum CauseKind {
     Misbehaved,
     /// The request made more calls than one may.
     TooManyCalls,
+    /// A function that runs elsewhere could not be had.
+    Remote,
     /// The backend failed: nothing that the function did.
     Backend,
 }
@@ -240,12 +246,12 @@ pub enum StartError {
         chain: ChainId,
     },
     /// A step runs on another node.
-    #[error("function {function:?} runs elsewhere, at {subject}; only `serve --nats` reaches it")]
-    Remote {
+    #[error("function {function:?} runs elsewhere, at {place}; only `serve` reaches it")]
+    Elsewhere {
         /// The function's name.
         function: FunctionName,
-        /// The subject that its node answers.
-        subject: String,
+        /// The subject or the URL where it is asked.
+        place: String,
     },
     /// Tracing cannot be forbidden (FreeBSD).
     #[error("this process can be traced, and stays so: {0}; detach the debugger")]

@@ -39,6 +39,7 @@ mod leftovers;
 mod limits;
 mod message_header;
 mod open_files;
+mod outside;
 mod own_code;
 mod parts;
 pub(crate) mod probe;
@@ -56,11 +57,12 @@ pub use attributes::{AttributeError, Attributes};
 pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, Failure, StartError};
+pub use outside::{Outside, OutsideCall};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, FunctionName, Origin};
+use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -101,11 +103,14 @@ pub fn start(
 ) -> Result<Started, StartError> {
     let used: BTreeSet<&FunctionName> = names.iter().flat_map(|n| file.functions_of(n)).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
+    let steps: BTreeSet<&FunctionName> = names.iter().flat_map(|n| &file.chains[n].steps).collect();
     for function in functions.clone() {
-        if let Origin::Remote(subject) = &function.origin {
-            return Err(StartError::Remote {
+        if let Some(place) = function.origin.elsewhere()
+            && steps.contains(&function.name)
+        {
+            return Err(StartError::Elsewhere {
                 function: function.name.clone(),
-                subject: subject.clone(),
+                place: place.to_owned(),
             });
         }
     }

@@ -5,6 +5,7 @@ use super::chain::{Contexts, Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step,
 use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
+use super::outside::Away;
 use super::parts::{Callee, Entrance, Parts};
 use super::relay::Relay;
 use super::secrets::Vault;
@@ -57,8 +58,8 @@ impl LiveChain {
         for _ in &tree.edges {
             edges.push([sealed(capacity)?, sealed(capacity)?]);
         }
-        let mut controls = Vec::with_capacity(tree.nodes.len());
-        for _ in &tree.nodes {
+        let mut controls = Vec::with_capacity(tree.contexts);
+        for _ in 0..tree.contexts {
             controls.push(Control::new()?);
         }
         let region_addresses = regions.iter().map(Region::range).collect();
@@ -69,8 +70,8 @@ impl LiveChain {
             .iter()
             .map(|n| CString::new(n.function.as_str()).unwrap_or_default())
             .collect();
-        let mut started = Vec::with_capacity(tree.nodes.len());
-        for (i, node) in tree.nodes.iter().enumerate() {
+        let mut started = Vec::with_capacity(tree.contexts);
+        for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
             let mut specs = vec![Spec::all_files(Access::Unmap)];
             let other_regions = regions
@@ -131,13 +132,15 @@ impl LiveChain {
             let calls = node.calls.iter();
             let callees = calls
                 .map(|&e| {
-                    let callee = &tree.nodes[tree.edges[e].callee];
+                    let number = tree.edges[e].callee;
+                    let callee = &tree.nodes[number];
                     let [arguments, reply] = &edges[e];
                     Callee {
                         name: callee.function.as_str(),
                         arguments,
                         reply,
-                        keep_reply: apart || callee.called_by.len() > 1,
+                        // What comes from elsewhere the root has put there.
+                        keep_reply: number < tree.contexts && (apart || callee.called_by.len() > 1),
                     }
                 })
                 .collect();
@@ -176,7 +179,7 @@ impl LiveChain {
         };
         // The root's sight of what functions tell each other ends here.
         drop(middle);
-        drop(edges);
+        let away = Away::of(file, &tree, edges)?;
         last.make_read_only()?;
         let steps = started
             .into_iter()
@@ -203,6 +206,7 @@ impl LiveChain {
         let contexts = Contexts {
             chain,
             tree,
+            away,
             steps,
             first,
             last,

@@ -10,7 +10,9 @@
 //! The gateway sends `START` once, then one `INVOKE` at a time. The worker
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
 //! `FAILED`, then, when it is ready for the next, `IDLE`; or `SPENT` when it
-//! can serve no more, and ends.
+//! can serve no more, and ends. Before it answers it may send `CALL`s, one at a
+//! time, for functions that run elsewhere; each is answered by `REPLY` or
+//! `NO_REPLY`.
 
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
@@ -20,11 +22,14 @@ use std::collections::BTreeMap;
 
 pub(crate) const START: u8 = 1;
 pub(crate) const INVOKE: u8 = 2;
+pub(crate) const REPLY: u8 = 3;
+pub(crate) const NO_REPLY: u8 = 4;
 pub(crate) const IDLE: u8 = 10;
 pub(crate) const REFUSED: u8 = 11;
 pub(crate) const ANSWER: u8 = 12;
 pub(crate) const FAILED: u8 = 13;
 pub(crate) const SPENT: u8 = 14;
+pub(crate) const CALL: u8 = 15;
 
 pub(crate) const PREFIX: usize = 16;
 /// The longest head: a chain file is at most 1 MiB.
@@ -99,6 +104,34 @@ pub(crate) struct Invoke {
     pub(crate) attributes: Attributes,
     /// Microseconds until the caller's deadline.
     pub(crate) left: u64,
+}
+
+/// Head of `CALL`; the payload is the arguments.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// Which runs elsewhere, and the function that runs here may call it.
+    pub(crate) function: FunctionName,
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
+    /// Microseconds that it may take.
+    pub(crate) left: u64,
+}
+
+/// Head of `REPLY`; the payload, no more than a region holds, is the reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
+}
+
+/// Head of `NO_REPLY`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NoReply {
+    /// One of these: `Error`, `Timeout`, `Remote`.
+    pub(crate) cause: CauseKind,
+    /// With `Error`: the function's own.
+    pub(crate) code: i32,
+    pub(crate) message: String,
 }
 
 /// Head of `ANSWER`; the payload is the answer.

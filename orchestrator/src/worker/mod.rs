@@ -9,7 +9,10 @@ pub(crate) mod frame;
 mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
-use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
+use crate::life::{
+    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Outside, OutsideCall, Probes,
+    Rollback, Variables,
+};
 use frame::{
     Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
 };
@@ -85,6 +88,9 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
         }
     };
     drop(start);
+    for chain in chains.values_mut() {
+        chain.set_outside(Box::new(Gateway(socket.try_clone()?)));
+    }
     let mut counted = Instant::now();
     let mut failures = 0;
     while let Some((kind, head, len)) = begin(&mut socket)? {
@@ -172,6 +178,60 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The way of calls that leave the worker. While one is made, nothing else is under
+/// way on the socket.
+struct Gateway(UnixStream);
+
+impl Outside for Gateway {
+    fn call(&mut self, call: OutsideCall<'_>) -> Result<(usize, MessageMeta), Cause> {
+        // A gateway that is gone ends this worker at the next frame.
+        self.exchange(&call)
+            .unwrap_or_else(|e| Err(Cause::Elsewhere(format!("the gateway: {e}"))))
+    }
+}
+
+impl Gateway {
+    fn exchange(
+        &mut self,
+        call: &OutsideCall<'_>,
+    ) -> io::Result<Result<(usize, MessageMeta), Cause>> {
+        let head = frame::Call {
+            function: call.function.clone(),
+            content_type: call.meta.content_type.clone(),
+            attributes: call.meta.attributes.clone(),
+            left: call.left.as_micros() as u64,
+        };
+        self.0
+            .write_all(&frame::begin(frame::CALL, &head, call.len)?)?;
+        transmit(&self.0, call.arguments, call.len)?;
+        let (kind, head, len) =
+            begin(&mut self.0)?.ok_or_else(|| protocol_error("the gateway has gone"))?;
+        match kind {
+            frame::REPLY if len <= call.reply.len() => {
+                let head: frame::Reply = serde_json::from_slice(&head)?;
+                receive(&self.0, call.reply, len)?;
+                let meta = MessageMeta {
+                    content_type: head.content_type,
+                    attributes: head.attributes,
+                };
+                Ok(Ok((len, meta)))
+            }
+            frame::NO_REPLY if len == 0 => {
+                let no: frame::NoReply = serde_json::from_slice(&head)?;
+                Ok(Err(match no.cause {
+                    CauseKind::Error => Cause::Reported {
+                        code: no.code.max(1),
+                        message: no.message,
+                    },
+                    CauseKind::Timeout => Cause::Timeout(call.left),
+                    _ => Cause::Elsewhere(no.message),
+                }))
+            }
+            _ => Err(protocol_error("a frame that is no reply to a call")),
+        }
+    }
 }
 
 /// What the chains have done since this was last asked, and hold; their memory
