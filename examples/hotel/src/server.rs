@@ -186,6 +186,11 @@ impl Processes {
         Ok(started)
     }
 
+    /// Their process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.all.iter().map(Child::id).collect()
+    }
+
     fn none() -> Self {
         Self {
             all: Vec::new(),
