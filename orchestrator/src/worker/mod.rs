@@ -33,7 +33,7 @@ const MEMORY_EVERY: Duration = Duration::from_secs(2);
 const BACKEND_FAILURES: u32 = 2;
 
 /// Serves the gateway until it hangs up; on one processor, whose turn it is, if
-/// there is a turn and contexts are rolled back.
+/// there is a turn, and contexts are rolled back or call each other.
 ///
 /// # Errors
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
@@ -57,9 +57,11 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
     };
     let start: Start = serde_json::from_slice(&head)?;
     let variables = take_variables(&mut socket, &start.variables, len)?;
-    let mut all = start.file.chains.values();
+    let mut chains = start.file.chains.values();
+    let mut functions = start.file.functions.values();
     if let Some(turn) = turn
-        && all.any(|c| c.isolation == Isolation::Invocation)
+        && (chains.any(|c| c.isolation == Isolation::Invocation)
+            || functions.any(|f| !f.calls.is_empty()))
     {
         // Before the first context, which inherits it.
         processor::settle(turn);
