@@ -1,6 +1,7 @@
 /*
  * A function that does what its input says: it calls others, and hands on or
- * tells what came of it.  The tests in orchestrator/tests/calls.rs run it.
+ * tells what came of it.  The tests in orchestrator/tests/calls.rs and
+ * orchestrator/tests/ends.rs run it.
  *
  *	say TEXT		append TEXT to the answer
  *	call NAME {SCRIPT}	call NAME with SCRIPT; append the reply, or what
@@ -25,6 +26,15 @@
  *	code N			return N
  *	caller, id, left	append these
  *	fail CODE TEXT, crash, exit, spin MS, unhandled
+ *	then {SCRIPT}		append SCRIPT, for the next function
+ *	end			end the request
+ *	mayend			append what the host says to that
+ *	type T			the content type of the answer
+ *	echo			append the input
+ *
+ * Its other handler, `told', is told of a failure by `on_error'.  It runs the
+ * script that stands behind "told: " in the failed function's message; without
+ * one it tells all that it sees.
  */
 
 #define _GNU_SOURCE
@@ -43,13 +53,13 @@ static struct {
 static int nshared;
 
 /* What it shares can be listed before the sandbox alone. */
-LWC_INIT(script)
+static int
+list_shared(void)
 {
 	char line[512], modes[5];
 	unsigned long start, end;
 	FILE *maps;
 
-	(void)setup;
 	maps = fopen("/proc/self/maps", "r");
 	while (maps != NULL && nshared < 128 &&
 	    fgets(line, sizeof(line), maps) != NULL) {
@@ -62,6 +72,20 @@ LWC_INIT(script)
 	if (maps != NULL)
 		(void)fclose(maps);
 	return (0);
+}
+
+LWC_INIT(script)
+{
+
+	(void)setup;
+	return (list_shared());
+}
+
+LWC_INIT(told)
+{
+
+	(void)setup;
+	return (list_shared());
 }
 
 static int
@@ -289,6 +313,22 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	}
 	if (strcmp(verb, "code") == 0)
 		return (atoi(s));
+	if (strcmp(verb, "then") == 0 && end - s >= 2)
+		return (lwc_append(inv, s + 1, (size_t)(end - s) - 2));
+	if (strcmp(verb, "end") == 0)
+		return (lwc_end_request(inv));
+	if (strcmp(verb, "mayend") == 0) {
+		(void)snprintf(value, sizeof(value), "%d;",
+		    inv->calls->end_request(inv->host));
+		return (put(inv, value));
+	}
+	if (strcmp(verb, "type") == 0) {
+		(void)word(value, sizeof(value), s, end);
+		lwc_reply_type(inv, value);
+		return (0);
+	}
+	if (strcmp(verb, "echo") == 0)
+		return (lwc_append(inv, inv->input, inv->input_len));
 	if (strcmp(verb, "fill") == 0) {
 		for (i = strtoul(s, NULL, 10); i > 0; i--)
 			if (put(inv, "f") != 0)
@@ -342,10 +382,10 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	return (lwc_fail(inv, 99, "what is %s?", verb));
 }
 
-LWC_HANDLER(script)
+static int
+run_all(lwc_invocation *inv, const char *s, size_t left)
 {
-	const char *s = (const char *)inv->input;
-	size_t left = inv->input_len, len;
+	size_t len;
 	int code;
 
 	count++;
@@ -361,4 +401,24 @@ LWC_HANDLER(script)
 		left -= len;
 	}
 	return (0);
+}
+
+LWC_HANDLER(script)
+{
+
+	return (run_all(inv, (const char *)inv->input, inv->input_len));
+}
+
+LWC_HANDLER(told)
+{
+	static const char all[] = "attrs;say |;echo";
+	const char *message, *script, *end;
+
+	message = lwc_attribute(inv, ":failed-message");
+	script = message == NULL ? NULL : strstr(message, "told: {");
+	end = script == NULL ? NULL : strrchr(script, '}');
+	if (end == NULL)
+		return (run_all(inv, all, sizeof(all) - 1));
+	script += 7;
+	return (run_all(inv, script, (size_t)(end - script)));
 }

@@ -170,6 +170,6 @@ pub fn invoke(chain: &mut LiveChain, len: usize) -> Result<(), String> {
 pub fn exchange(chain: &mut LiveChain, input: &[u8], output: &mut [u8]) -> Result<(), String> {
     chain.input().write(0, input);
     invoke(chain, input.len())?;
-    chain.output().read(0, output);
+    chain.output().read(output);
     Ok(())
 }

@@ -9,9 +9,12 @@ pub(crate) mod frame;
 mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
-use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
+use crate::life::{
+    Cause, Hop, LiveChain, Mechanism, MessageMeta, Output, Probes, Rollback, Variables,
+};
 use frame::{
-    Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
+    Answer, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State,
+    WorkerFigures,
 };
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -109,6 +112,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 let answer = Answer {
                     content_type: meta.content_type,
                     attributes: meta.attributes,
+                    ended: chain.has_ended(),
                     hops: chain.hops().iter().map(took).collect(),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
@@ -118,6 +122,16 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 failures = match *failure.cause {
                     ref cause if cause.is_of_the_backend() => failures + 1,
                     _ => 0,
+                };
+                let (len, answer) = match failure.answer {
+                    None => (0, None),
+                    Some(answer) => (
+                        answer.len,
+                        Some(FailureMeta {
+                            content_type: answer.meta.content_type,
+                            attributes: answer.meta.attributes,
+                        }),
+                    ),
                 };
                 let failed = Failed {
                     step: failure.step + 1,
@@ -130,8 +144,10 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         _ => None,
                     },
                     hops: chain.hops().iter().map(took).collect(),
+                    answer,
                 };
-                send(&mut socket, frame::FAILED, &failed)?;
+                socket.write_all(&frame::begin(frame::FAILED, &failed, len)?)?;
+                transmit(&socket, chain.output(), len)?;
             }
         }
         // The answer is on its way; the next request finds its copies rolled back,
@@ -318,8 +334,8 @@ fn receive(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
 }
 
 /// Writes an answer from the region itself.
-fn transmit(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
-    region.write_to(0, len, socket).map_err(|e| {
+fn transmit(socket: &UnixStream, output: Output<'_>, len: usize) -> io::Result<()> {
+    output.write_to(len, socket).map_err(|e| {
         // Half an answer is none: the gateway sees the end of the stream.
         let _ = socket.shutdown(Shutdown::Both);
         e.into()

@@ -6,6 +6,7 @@ mod common;
 use common::server;
 
 mod answers;
+mod ended;
 mod faults;
 mod framework;
 mod limits;
