@@ -225,6 +225,55 @@ fn a_callees_failure_is_told_with_its_path() {
     }
 }
 
+/// What a function that both call has left for it in a region that it reads, or for
+/// the next step.
+#[test]
+fn nothing_comes_by_way_of_a_callee() {
+    let source = home().join("tests/hostile/script.c");
+    let source = source.display();
+    let functions: String = [
+        ("a", "script"),
+        ("b", "script"),
+        ("c", "script"),
+        ("cleanup", "told"),
+    ]
+    .iter()
+    .map(|(name, handler)| {
+        let calls = if *name == "c" { "[]" } else { r#"["c"]"# };
+        format!(
+            "[functions.{name}]\nsource = \"{source}\"\nhandler = \"{handler}\"\ncalls = {calls}\n"
+        )
+    })
+    .collect();
+    let folder = Folder::new(&format!(
+        "{functions}[chains.trial]\nsteps = [\"a\", \"b\"]\non_error = \"cleanup\"\nregion = \"64KiB\"\n"
+    ));
+    for ends in ["", ";crash"] {
+        let call = format!("start c {{smear S_ECRET{ends}}}");
+        assert_eq!(
+            answer(&folder, &format!("{call};then {{scan S_ECRET}}"))
+                .matches("<0>")
+                .count(),
+            1
+        );
+        let told = failure(&folder, &format!("{call};fail 7 told: {{scan S_ECRET}}")).3;
+        assert_eq!(told, "<0>", "{call}");
+    }
+    let told = failure(
+        &folder,
+        "call c {say x};must c {smear S_ECRET;fail 7 told: {scan S_ECRET}}",
+    )
+    .3;
+    assert_eq!(told, "<0>");
+    // So that it does not pass for want of eyes.
+    if lwc::backend().unwrap() == lwc::Backend::Process {
+        let seen = answer(&folder, "then {call c {smear S_ECRET;scan S_ECRET}}");
+        assert_ne!(seen, "<0>");
+        let seen = answer(&folder, "then {call c {smear S_ECRET};scan S_ECRET}");
+        assert_ne!(seen, "<0>");
+    }
+}
+
 /// Whatever it does, the failure is the one that it was told of, and the next
 /// request is served.
 #[test]
@@ -429,7 +478,14 @@ mod out_of_turn {
                 let input = format!("{before}do {how};watch 60");
                 let inputs = ["counts", &input, "counts", "counts"];
                 let (answers, failures) = run(&folder, &inputs);
-                assert_eq!(failures, [], "{input}: {answers}");
+                // Who says other things to everybody says them to the root, which may
+                // read that in the next request, and then knows whose fault it is.
+                let its_own = (at as u64 + 1, "misbehaved".to_owned());
+                let most = usize::from(how == "end and hand over");
+                assert!(
+                    failures.len() <= most && failures.iter().all(|f| *f == its_own),
+                    "{input}: {answers}: {failures:?}"
+                );
                 let mut all = answers.split("counts");
                 assert_eq!(all.next(), Some(""));
                 let second = all.next().unwrap().trim_start_matches([' ', '1']);
@@ -440,6 +496,7 @@ mod out_of_turn {
                     "same" => 4,
                     other => panic!("{input}: {other}: {answers}"),
                 };
+                let behind = behind - failures.len() as u32;
                 for (i, &count) in counts.iter().enumerate() {
                     let innocent = i != at;
                     let served = if i > at { behind } else { 4 };

@@ -22,8 +22,14 @@
  *	loot			append what was kept
  *	scan A_B		append how often AB stands in memory that this
  *				context shares (Linux)
+ *	smear A_B		write AB to each region that it writes (Linux)
  *	inplace NAME N TEXT	call with the first N bytes of TEXT in place
  *	code N			return N
+ *	lie WHAT		from now on, whatever its host writes, say of its
+ *				next call (call-len, call-attributes) or of its
+ *				answer (attributes) what none can (Linux, x86-64)
+ *	log N			log N empty lines
+ *	linger			go on running once the answer is given (the same)
  *	caller, id, left	append these
  *	fail CODE TEXT, crash, exit, spin MS, unhandled
  *	then {SCRIPT}		append SCRIPT, for the next function
@@ -49,6 +55,7 @@
 
 static struct {
 	unsigned long start, end;
+	int writable;
 } shared[128];
 static int nshared;
 
@@ -66,6 +73,7 @@ list_shared(void)
 		if (sscanf(line, "%lx-%lx %4s", &start, &end, modes) == 3 &&
 		    modes[3] == 's') {
 			shared[nshared].start = start;
+			shared[nshared].writable = modes[1] == 'w';
 			shared[nshared++].end = end;
 		}
 	}
@@ -108,13 +116,130 @@ scan(const char *text)
 		}
 	return (found);
 }
+
+/* A control page is smaller than any region of the tests. */
+static void
+smear(const char *text)
+{
+	int area;
+
+	for (area = 0; area < nshared; area++)
+		if (shared[area].writable &&
+		    shared[area].end - shared[area].start >= 65536)
+			memcpy((char *)shared[area].start + 8192, text,
+			    strlen(text));
+}
 #else
+static void
+smear(const char *text)
+{
+
+	(void)text;
+}
+
 static int
 scan(const char *text)
 {
 
 	(void)text;
 	return (0);
+}
+#endif
+
+#if defined(__linux__) && defined(__x86_64__)
+#include <signal.h>
+#include <ucontext.h>
+
+/* Of the control page, which begins before the identity: control.rs. */
+#define	PAGE		4096
+#define	REPLY		1024
+#define	CALL		2048
+#define	ATTRIBUTES	8
+
+static volatile uint64_t *lie_at;
+
+/* After each instruction of the host. */
+static void
+on_step(int number, siginfo_t *info, void *context)
+{
+
+	(void)number;
+	(void)info;
+	(void)context;
+	*lie_at = 1ULL << 40;
+}
+
+/* The same: the first that wakes another, or would sleep, is the last. */
+static void
+on_step_to_the_end(int number, siginfo_t *info, void *context)
+{
+	const greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	const unsigned char *code = (const unsigned char *)regs[REG_RIP];
+	long call = (long)regs[REG_RAX];
+
+	(void)number;
+	(void)info;
+	/* futex_wake(2) has no name everywhere. */
+	if (code[0] != 0x0f || code[1] != 0x05 ||
+	    (call != 454 && call != SYS_futex))
+		return;
+	if (call == 454 || ((int)regs[REG_RSI] & 127) == 1)
+		(void)syscall(call, regs[REG_RDI], regs[REG_RSI],
+		    regs[REG_RDX], regs[REG_R10], regs[REG_R8], regs[REG_R9]);
+	for (;;)
+		;
+}
+
+static int
+step_by_step(lwc_invocation *inv, void (*handler)(int, siginfo_t *, void *))
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = handler;
+	action.sa_flags = SA_SIGINFO;
+	if (sigaction(SIGTRAP, &action, NULL) != 0)
+		return (lwc_fail(inv, 8, "no handler"));
+	__asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "memory",
+	    "cc");
+	return (0);
+}
+
+static int
+linger(lwc_invocation *inv)
+{
+
+	return (step_by_step(inv, on_step_to_the_end));
+}
+
+static int
+lie(lwc_invocation *inv, const char *what)
+{
+	uintptr_t page;
+
+	page = (uintptr_t)inv->id & ~(uintptr_t)(PAGE - 1);
+	if (strcmp(what, "call-len") == 0)
+		page += CALL;
+	else if (strcmp(what, "call-attributes") == 0)
+		page += CALL + ATTRIBUTES;
+	else
+		page += REPLY + ATTRIBUTES;
+	lie_at = (volatile uint64_t *)page;
+	return (step_by_step(inv, on_step));
+}
+#else
+static int
+linger(lwc_invocation *inv)
+{
+
+	return (lwc_fail(inv, 8, "cannot linger"));
+}
+
+static int
+lie(lwc_invocation *inv, const char *what)
+{
+
+	return (lwc_fail(inv, 8, "cannot lie: %s", what));
 }
 #endif
 
@@ -287,13 +412,17 @@ run(lwc_invocation *inv, const char *s, const char *end)
 		}
 		return (put(inv, inv->input_type));
 	}
-	if (strcmp(verb, "scan") == 0) {
+	if (strcmp(verb, "scan") == 0 || strcmp(verb, "smear") == 0) {
 		char *gap;
 
 		(void)word(value, sizeof(value), s, end);
 		gap = strchr(value, '_');
 		if (gap != NULL)
 			memmove(gap, gap + 1, strlen(gap));
+		if (verb[1] == 'm') {
+			smear(value);
+			return (0);
+		}
 		(void)snprintf(key, sizeof(key), "<%d>", scan(value));
 		return (put(inv, key));
 	}
@@ -329,6 +458,17 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	}
 	if (strcmp(verb, "echo") == 0)
 		return (lwc_append(inv, inv->input, inv->input_len));
+	if (strcmp(verb, "log") == 0) {
+		for (i = strtoul(s, NULL, 10); i > 0; i--)
+			lwc_log(inv, LWC_WARN, "%s", "");
+		return (0);
+	}
+	if (strcmp(verb, "linger") == 0)
+		return (linger(inv));
+	if (strcmp(verb, "lie") == 0) {
+		(void)word(key, sizeof(key), s, end);
+		return (lie(inv, key));
+	}
 	if (strcmp(verb, "fill") == 0) {
 		for (i = strtoul(s, NULL, 10); i > 0; i--)
 			if (put(inv, "f") != 0)

@@ -63,10 +63,7 @@ impl LiveChain {
         };
         let mut edges = Vec::with_capacity(tree.edges.len());
         for _ in &tree.edges {
-            edges.push([
-                sealed(capacity + HEADER_LEN)?,
-                sealed(capacity + HEADER_LEN)?,
-            ]);
+            edges.push([sealed(capacity)?, sealed(capacity)?]);
         }
         let mut controls = Vec::with_capacity(tree.nodes.len());
         for _ in &tree.nodes {
@@ -151,7 +148,7 @@ impl LiveChain {
                     .map(|&e| {
                         let [arguments, reply] = &edges[e];
                         let caller = &names[tree.edges[e].caller];
-                        Entrance::of_call(caller, arguments, reply, capacity)
+                        Entrance::of_call(caller, arguments, reply, &controls[i])
                     })
                     .collect()
             };
@@ -228,6 +225,8 @@ impl LiveChain {
                 copy: None,
                 id: 0,
                 wrong: false,
+                left_behind: false,
+                logged: 0.into(),
                 used: None,
                 marked: false,
                 dirty: false,
@@ -236,6 +235,7 @@ impl LiveChain {
                 setup,
             })
             .collect();
+        let alone = tree.nodes.len() == 1;
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
@@ -255,6 +255,7 @@ impl LiveChain {
             named_by_neighbours: relay && !apart,
             linked: false,
             settled: true,
+            alone,
             asked: 0,
             begun: MonotonicTime::now(),
         };
