@@ -452,8 +452,8 @@ run(lwc_invocation *inv, const char *s, const char *end)
 		return (put(inv, value));
 	}
 	if (strcmp(verb, "type") == 0) {
-		(void)word(value, sizeof(value), s, end);
-		lwc_reply_type(inv, value);
+		(void)word(key, sizeof(key), s, end);
+		lwc_reply_type(inv, key);
 		return (0);
 	}
 	if (strcmp(verb, "echo") == 0)
