@@ -40,6 +40,8 @@ mod leftovers;
 mod limits;
 mod message_header;
 mod on_error;
+mod open_files;
+mod own_code;
 mod parts;
 pub(crate) mod probe;
 mod relay;
