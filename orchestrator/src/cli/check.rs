@@ -76,7 +76,16 @@ fn plan(file: &ChainFile) -> String {
                 n => chain.steps[n - 1].as_str(),
             };
             let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
-            let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
+            let ends = |step: usize| file.functions[&chain.steps[step]].ends_request;
+            let early = n > 0 && n < chain.steps.len() && ends(n - 1);
+            let root = if early { ", root reads" } else { "" };
+            let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads{root}");
+        }
+        if let Some(on_error) = &chain.on_error {
+            let _ = writeln!(
+                out,
+                "  on_error {on_error}: failure root rw, {on_error} r; answer {on_error} rw, root r"
+            );
         }
         let tree = CallTree::of(file, &chain.name);
         calls(file, &tree, chain.steps.len(), &mut out);
@@ -94,7 +103,7 @@ fn plan(file: &ChainFile) -> String {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
@@ -102,7 +111,12 @@ fn plan(file: &ChainFile) -> String {
             if secrets.is_empty() { "" } else { ", secrets " },
             secrets.join(", "),
             if f.calls.is_empty() { "" } else { ", calls " },
-            names(&f.calls, ", ")
+            names(&f.calls, ", "),
+            if f.ends_request {
+                ", may end a request"
+            } else {
+                ""
+            }
         );
     }
     out
@@ -113,16 +127,18 @@ fn names(functions: &[FunctionName], between: &str) -> String {
     names.join(between)
 }
 
-/// A tree for each step that calls somebody, each call with its two regions and
+/// A tree for each step that calls somebody, and for the function of `on_error`, each call with its two regions and
 /// who may do what to them. Whom a function calls is shown once, where it comes
 /// first: written out at each place, it could be without end.
 fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
     let mut shown = vec![false; tree.nodes.len()];
-    for (step, root) in tree.nodes.iter().enumerate().take(steps) {
+    let roots = steps + usize::from(tree.on_error.is_some());
+    for (step, root) in tree.nodes.iter().enumerate().take(roots) {
         if root.calls.is_empty() {
             continue;
         }
         let _ = match steps {
+            _ if step == steps => writeln!(out, "  on_error, {}, calls", root.function),
             1 => writeln!(out, "  {} calls", root.function),
             _ => writeln!(out, "  step {}, {}, calls", step + 1, root.function),
         };
@@ -164,7 +180,8 @@ fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
 }
 
 /// The same for programs: callers and callees are places in `contexts`, from 0;
-/// a context that is no step is only called.
+/// a context that is no step is only called, but for that of `on_error`, which is the
+/// first behind the steps.
 fn plan_json(file: &ChainFile) -> serde_json::Value {
     file.chains
         .values()
@@ -192,6 +209,7 @@ fn plan_json(file: &ChainFile) -> serde_json::Value {
                 "name": c.name,
                 "kind": if c.workflow { "workflow" } else { "chain" },
                 "steps": c.steps,
+                "on_error": c.on_error,
                 "isolation": c.isolation,
                 "region": c.region,
                 "contexts": contexts.collect::<Vec<_>>(),

@@ -126,19 +126,25 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
         .content_type
         .as_deref()
         .unwrap_or_else(|| guess_type(input));
+    // From the region itself.
+    let write = |chain: &LiveChain, len: usize| {
+        chain
+            .output()
+            .write_to(len, std::io::stdout())
+            .map_err(|e| {
+                complain(&format!("writing the answer: {e}"));
+                exit::FAILED
+            })
+    };
     match chain.invoke(len, kind) {
         Ok((n, _)) => {
-            // From the region itself.
-            chain
-                .output()
-                .write_to(0, n, std::io::stdout())
-                .map_err(|e| {
-                    complain(&format!("writing the answer: {e}"));
-                    exit::FAILED
-                })?;
+            write(chain, n)?;
             Ok(Some(chain.hops()))
         }
         Err(failure) => {
+            if let Some(answer) = &failure.answer {
+                write(chain, answer.len)?;
+            }
             if args.json {
                 eprintln!("{}", printable_json(&failure.to_json().to_string()));
             } else {

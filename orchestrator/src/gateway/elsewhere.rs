@@ -189,6 +189,7 @@ async fn post(
             run: begun.elapsed().as_secs_f64() * 1e6,
         }],
         handed,
+        ended: false,
     })
 }
 

@@ -253,9 +253,19 @@ pub(super) async fn invoke(
                 gateway.metrics.hop(&chain, i + 1, function, hop.run / 1e6);
             }
             let (meta, body) = (answer.meta.clone(), answer.body.clone());
-            message::respond(meta, body, &head.headers, &chain, &id)
+            let status = StatusCode::OK;
+            message::respond(meta, body, status, &head.headers, &chain, &id)
         }
-        Err(problem) => problem.respond(Some(&chain), Some(&id)),
+        Err(problem) => match &problem.answer {
+            Some(answer) => {
+                let (meta, body) = (**answer).clone();
+                let mut reply =
+                    message::respond(meta, body, problem.status, &head.headers, &chain, &id);
+                reply.extensions_mut().insert(problem.own());
+                reply
+            }
+            None => problem.respond(Some(&chain), Some(&id)),
+        },
     };
     report(&call, &result, reply.status(), took);
     if let Some(spans) = &gateway.spans {

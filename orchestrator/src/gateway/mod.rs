@@ -295,6 +295,7 @@ fn add_functions(file: &mut ChainFile) {
             region,
             headers: None,
             workflow: false,
+            on_error: None,
         };
         file.chains.insert(name, chain);
     }

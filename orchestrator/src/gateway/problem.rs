@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
 use crate::chain_file::{ChainId, FunctionName};
-use crate::life::CauseKind;
+use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -179,6 +179,8 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
     pub(super) timings: Option<Box<StepTimings>>,
+    /// What the function of `on_error` answered, in the place of the document.
+    pub(super) answer: Option<Box<(MessageMeta, Bytes)>>,
 }
 
 /// What the steps took that were begun.
@@ -190,12 +192,16 @@ pub(super) struct StepTimings {
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
-/// document that looks the same.
-#[derive(Debug, Clone, Copy)]
+/// document that looks the same. So it does with what the function of `on_error`
+/// answered: the request has failed all the same.
+#[derive(Debug, Clone)]
 pub(super) struct OwnProblem {
     pub(super) kind: ProblemKind,
     /// No step has been run, here or elsewhere: another node may take it.
     pub(super) unbegun: bool,
+    /// The body is not the problem's document, but what a function answered to it;
+    /// this is the problem's detail.
+    pub(super) answered: Option<String>,
 }
 
 impl Problem {
@@ -209,6 +215,7 @@ impl Problem {
             path: Vec::new(),
             retry_after: None,
             timings: None,
+            answer: None,
         }
     }
 
@@ -228,6 +235,15 @@ impl Problem {
     fn is_unbegun(&self) -> bool {
         // A later part of a chain is refused with the same words.
         self.kind.begun() == Begun::Never && self.timings.is_none()
+    }
+
+    /// What a response that tells of it goes with.
+    pub(super) fn own(&self) -> OwnProblem {
+        OwnProblem {
+            kind: self.kind,
+            unbegun: self.is_unbegun(),
+            answered: self.answer.as_ref().map(|_| self.detail.clone()),
+        }
     }
 
     /// The document; `chain` and `invocation` where they are known by now.
@@ -259,8 +275,8 @@ impl Problem {
         let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
         *response.status_mut() = self.status;
         response.extensions_mut().insert(OwnProblem {
-            kind: self.kind,
-            unbegun: self.is_unbegun(),
+            answered: None,
+            ..self.own()
         });
         let headers = response.headers_mut();
         headers.insert(

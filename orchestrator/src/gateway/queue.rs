@@ -41,6 +41,9 @@ pub(super) struct Answer {
     pub(super) hops: Vec<HopTiming>,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
+    /// It is the answer of the request, by its function's word: no part of the chain
+    /// that is behind it runs.
+    pub(super) ended: bool,
 }
 
 /// Why a job is not taken; and the job, where another generation may take it.

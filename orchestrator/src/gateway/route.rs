@@ -143,6 +143,9 @@ pub(super) async fn run(
             Ok(answer) => {
                 (meta, body) = (answer.meta, answer.body);
                 join(&mut ran, answer.handed, answer.hops);
+                if answer.ended {
+                    break;
+                }
             }
             Err(mut problem) => {
                 if let Some(last) = problem.timings.take() {
@@ -162,6 +165,8 @@ pub(super) async fn run(
         body,
         hops,
         handed,
+        // Nothing is behind it any more.
+        ended: true,
     })
 }
 

@@ -5,7 +5,9 @@ use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
 use crate::life::{CauseKind, Mechanism, MessageMeta};
-use crate::worker::frame::{self, Failed, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures};
+use crate::worker::frame::{
+    self, Failed, FailureMeta, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures,
+};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
@@ -188,7 +190,9 @@ impl Worker {
         }
         if prefix.kind == frame::FAILED {
             let failed: Failed = self.head(prefix).await?;
-            return Ok(Err(to_problem(failed, handed)));
+            let mut body = vec![0; prefix.payload];
+            self.socket.read_exact(&mut body).await?;
+            return Ok(Err(to_problem(failed, body.into(), handed)));
         }
         if prefix.kind != frame::ANSWER {
             return Err(protocol_error());
@@ -203,6 +207,7 @@ impl Worker {
             body,
             hops: head.hops,
             handed,
+            ended: head.ended,
         }))
     }
 
@@ -327,8 +332,9 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
-/// The status that a function's failure deserves.
-fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
+/// The status that a function's failure deserves, and what the function of
+/// `on_error` answered, if it did.
+fn to_problem(failed: Failed, body: Bytes, handed: SystemTime) -> Problem {
     let problem = Problem::new(failed.cause.into(), failed.message);
     // What a function says in HTTP's words is said in HTTP.
     let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
@@ -345,6 +351,17 @@ fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
             hops: failed.hops,
         })),
         status,
+        answer: failed.answer.map(|meta| {
+            let FailureMeta {
+                content_type,
+                attributes,
+            } = meta;
+            let meta = MessageMeta {
+                content_type,
+                attributes,
+            };
+            Box::new((meta, body))
+        }),
         ..problem
     }
 }

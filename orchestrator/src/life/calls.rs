@@ -30,7 +30,8 @@
 //! with what the *root* knows of that call. A function cannot have another blamed
 //! for what it did not do: a header that none can write is its writer's alone.
 
-use super::chain::{Contexts, MessageMeta};
+use super::attributes::MessageMeta;
+use super::chain::Contexts;
 use super::error::{Cause, EndText};
 use super::probe;
 use super::snapshot::word;
@@ -247,6 +248,8 @@ impl Contexts {
                 }
                 [word::CALL, _, number] => Turn::Calls(number),
                 [word::DONE, ..] => Turn::Done(Ok(args)),
+                // Of a step alone: who calls another decides what comes of its reply.
+                [word::END, ..] if stack.len() == 1 => Turn::Done(Ok(args)),
                 _ => Turn::Done(Err(Cause::no_answer(&args))),
             },
             Err(Cause::Timeout(_)) => self.late(stack, until, due),
@@ -335,7 +338,7 @@ impl Contexts {
     /// Before a function has its turn: the callees that another one has called since
     /// are rolled back. One of them could have put what it was told there into the
     /// region that this function reads. Whether any was.
-    fn undo_between(&mut self, node: usize) -> bool {
+    pub(super) fn undo_between(&mut self, node: usize) -> bool {
         let mut any = false;
         for i in 0..self.tree.nodes[node].calls.len() {
             let callee = self.tree.edges[self.tree.nodes[node].calls[i]].callee;

@@ -46,6 +46,8 @@ impl Contexts {
     pub(super) fn end_out_of_turn(&mut self, i: usize) {
         let place = if i < self.chain.steps.len() {
             format!("step {}", i + 1)
+        } else if self.tree.on_error == Some(i) {
+            "on_error".to_owned()
         } else {
             "called".to_owned()
         };
@@ -206,7 +208,7 @@ impl Contexts {
                         if self.steps[i].dirty {
                             self.rolled_back(i, RollbackWay::NewCopy, begin, None);
                         }
-                        self.linked = false;
+                        self.linked &= i >= self.chain.steps.len();
                         self.settled = false;
                         return Ok(from);
                     }
@@ -385,7 +387,8 @@ impl Contexts {
         let Some(copy) = self.steps[i].copy.take() else {
             return;
         };
-        self.linked = false;
+        // Of those in line each knows its neighbours.
+        self.linked &= i >= self.chain.steps.len();
         if self.named_by_neighbours {
             // Its creator's to end; to close its descriptor is not enough.
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;

@@ -1,5 +1,6 @@
 //! What can go wrong, named by chain, step, function and cause.
 
+use super::attributes::MessageMeta;
 use super::calls::path_text;
 use super::snapshot::{end_of, word};
 use crate::chain_file::{ChainId, FunctionName};
@@ -189,12 +190,24 @@ pub struct Failure {
     pub cause: Box<Cause>,
     /// The invocation's identity.
     pub id: String,
+    /// What the function of `on_error` answered, if there is one and it did.
+    pub answer: Option<Box<ErrorAnswer>>,
+}
+
+/// What the function of `on_error` answered to a failure; the bytes are in the
+/// chain's [`output`](super::LiveChain::output).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorAnswer {
+    /// How many bytes.
+    pub len: usize,
+    /// What it says of them.
+    pub meta: MessageMeta,
 }
 
 impl Failure {
-    /// For programs.
+    /// For programs, and for the function of `on_error`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut told = serde_json::json!({
             "chain": self.chain,
             "step": self.step + 1,
             "function": self.function,
@@ -202,7 +215,11 @@ impl Failure {
             "cause": self.cause.kind(),
             "message": self.cause.to_string(),
             "invocation": self.id,
-        })
+        });
+        if let Cause::Reported { code, .. } = *self.cause {
+            told["code"] = code.into();
+        }
+        told
     }
 }
 

@@ -10,7 +10,8 @@
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`). A function may call others
-//!    (`callees.rs`), which the root runs for it (`calls.rs`);
+//!    (`callees.rs`), which the root runs for it (`calls.rs`). When a step fails, the
+//!    root tells the function of `on_error` (`on_error.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
 //!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -38,6 +39,7 @@ mod invocation;
 mod leftovers;
 mod limits;
 mod message_header;
+mod on_error;
 mod open_files;
 mod outside;
 mod own_code;
@@ -53,10 +55,10 @@ mod text;
 mod ticket;
 pub(crate) mod untraced;
 
-pub use attributes::{AttributeError, Attributes};
-pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
+pub use attributes::{AttributeError, Attributes, MessageMeta};
+pub use chain::{Counts, Hop, LiveChain, Output, SetupTimings};
 pub use environment::Variables;
-pub use error::{Cause, CauseKind, Failure, StartError};
+pub use error::{Cause, CauseKind, ErrorAnswer, Failure, StartError};
 pub use outside::{Outside, OutsideCall};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};

@@ -10,8 +10,9 @@
 //! caller waits. How the message travels is the business of whoever runs the worker
 //! ([`Outside`]); no function has a socket for it.
 
+use super::attributes::MessageMeta;
 use super::calls::{Failed, Header};
-use super::chain::{Contexts, LiveChain, MessageMeta};
+use super::chain::{Contexts, LiveChain};
 use super::error::Cause;
 use crate::chain_file::{CallTree, ChainFile, Function, FunctionName};
 use lwc::{MonotonicTime, Region};

@@ -139,6 +139,8 @@ pub(crate) struct NoReply {
 pub(crate) struct Answer {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
+    /// A step has ended the request with it, perhaps before the last.
+    pub(crate) ended: bool,
     pub(crate) hops: Vec<HopTiming>,
 }
 
@@ -151,7 +153,7 @@ pub(crate) struct HopTiming {
     pub(crate) run: f64,
 }
 
-/// Head of `FAILED`.
+/// Head of `FAILED`; the payload is what the function of `on_error` answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
     /// From 1.
@@ -165,6 +167,15 @@ pub(crate) struct Failed {
     pub(crate) code: Option<i32>,
     /// Of the steps up to this one.
     pub(crate) hops: Vec<HopTiming>,
+    /// What the function of `on_error` says of its answer.
+    pub(crate) answer: Option<FailureMeta>,
+}
+
+/// As of an [`Answer`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FailureMeta {
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
 }
 
 /// Head of `IDLE`, `REFUSED` and `SPENT`.

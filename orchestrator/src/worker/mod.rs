@@ -10,11 +10,12 @@ mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
 use crate::life::{
-    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Outside, OutsideCall, Probes,
+    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside, OutsideCall, Probes,
     Rollback, Variables,
 };
 use frame::{
-    Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
+    Answer, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State,
+    WorkerFigures,
 };
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -117,6 +118,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 let answer = Answer {
                     content_type: meta.content_type,
                     attributes: meta.attributes,
+                    ended: chain.has_ended(),
                     hops: chain.hops().iter().map(took).collect(),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
@@ -126,6 +128,16 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 failures = match *failure.cause {
                     ref cause if cause.is_of_the_backend() => failures + 1,
                     _ => 0,
+                };
+                let (len, answer) = match failure.answer {
+                    None => (0, None),
+                    Some(answer) => (
+                        answer.len,
+                        Some(FailureMeta {
+                            content_type: answer.meta.content_type,
+                            attributes: answer.meta.attributes,
+                        }),
+                    ),
                 };
                 let failed = Failed {
                     step: failure.step + 1,
@@ -138,8 +150,10 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         _ => None,
                     },
                     hops: chain.hops().iter().map(took).collect(),
+                    answer,
                 };
-                send(&mut socket, frame::FAILED, &failed)?;
+                socket.write_all(&frame::begin(frame::FAILED, &failed, len)?)?;
+                transmit(&socket, chain.output(), len)?;
             }
         }
         // The answer is on its way; the next request finds its copies rolled back,
@@ -207,7 +221,8 @@ impl Gateway {
         };
         self.0
             .write_all(&frame::begin(frame::CALL, &head, call.len)?)?;
-        transmit(&self.0, call.arguments, call.len)?;
+        let socket = &self.0;
+        whole(socket, call.arguments.write_to(0, call.len, socket))?;
         let (kind, head, len) =
             begin(&mut self.0)?.ok_or_else(|| protocol_error("the gateway has gone"))?;
         match kind {
@@ -380,9 +395,13 @@ fn receive(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
 }
 
 /// Writes an answer from the region itself.
-fn transmit(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
-    region.write_to(0, len, socket).map_err(|e| {
-        // Half an answer is none: the gateway sees the end of the stream.
+fn transmit(socket: &UnixStream, output: Output<'_>, len: usize) -> io::Result<()> {
+    whole(socket, output.write_to(len, socket))
+}
+
+/// Half of a payload is none: the gateway sees the end of the stream.
+fn whole<E: Into<io::Error>>(socket: &UnixStream, sent: Result<(), E>) -> io::Result<()> {
+    sent.map_err(|e| {
         let _ = socket.shutdown(Shutdown::Both);
         e.into()
     })

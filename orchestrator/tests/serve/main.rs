@@ -7,6 +7,7 @@ use common::server;
 
 mod answers;
 mod elsewhere;
+mod ended;
 mod faults;
 mod framework;
 mod limits;
