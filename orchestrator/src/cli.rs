@@ -8,6 +8,7 @@ mod progress;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod tree;
 
 use crate::audit::{Matrix, audit};
 use crate::build::{BuildError, Built, build_with_progress};

@@ -29,8 +29,9 @@
 //! for what it did not do.
 
 use super::chain::Contexts;
-use super::error::{Cause, EndText};
+use super::error::{Cause, CauseKind, EndText};
 use super::probe;
+use super::recorder::OpenCall;
 use super::snapshot::word;
 use crate::chain_file::{FunctionName, Isolation};
 use lwc::{Args, Errno, Event, Handle, MonotonicTime};
@@ -45,15 +46,18 @@ struct Frame {
     node: usize,
     /// The end of its own time.
     end: MonotonicTime,
+    /// The call that it serves; none where it is a step.
+    call: Option<OpenCall>,
     /// Of each callee the last call that failed, in the order in which they did.
     failed: Vec<(Vec<FunctionName>, Cause)>,
 }
 
 impl Frame {
-    fn new(node: usize, end: MonotonicTime) -> Self {
+    fn new(node: usize, end: MonotonicTime, call: Option<OpenCall>) -> Self {
         Self {
             node,
             end,
+            call,
             failed: Vec::new(),
         }
     }
@@ -106,7 +110,7 @@ impl Contexts {
         due: Option<MonotonicTime>,
         id: &str,
     ) -> Result<Args, Cause> {
-        let mut stack = vec![Frame::new(step, end)];
+        let mut stack = vec![Frame::new(step, end, None)];
         let mut calls = vec![0; self.steps.len()];
         loop {
             let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
@@ -129,7 +133,11 @@ impl Contexts {
                     }
                 }
                 Turn::Refuses if stack.len() > 1 => {
-                    let callee = stack.pop().map_or(0, |f| f.node);
+                    let now = MonotonicTime::now();
+                    let frame = stack.pop();
+                    let callee = frame.as_ref().map_or(0, |f| f.node);
+                    let call = frame.and_then(|f| f.call);
+                    self.note_end(call, now, Some(CauseKind::Misbehaved));
                     let caller = stack.last().map_or(0, |f| f.node);
                     if self.chain.isolation == Isolation::Invocation {
                         self.roll_back(callee);
@@ -152,7 +160,9 @@ impl Contexts {
                 }
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
-                    let (frame, result) = self.leave(&mut stack, done, id);
+                    let (mut frame, result) = self.leave(&mut stack, done, id);
+                    let failed = result.as_ref().err().map(|(_, cause)| cause.kind());
+                    self.note_end(frame.call.take(), begun, failed);
                     if result.is_err() {
                         give_back(&mut stack, begun);
                     }
@@ -175,7 +185,13 @@ impl Contexts {
                 Turn::Late(late) => {
                     let begun = MonotonicTime::now();
                     let node = late.map(|at| stack[at].node);
-                    self.end_from(&mut stack, late.unwrap_or(0), id);
+                    if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
+                        let call = frame.call.take();
+                        self.note_end(call, begun, Some(CauseKind::Timeout));
+                    }
+                    // Those above it had time left of their own.
+                    let ended = (begun, CauseKind::Deadline);
+                    self.end_from(&mut stack, late.unwrap_or(0), ended, id);
                     let Some(node) = node else {
                         return Err(Cause::Deadline);
                     };
@@ -198,7 +214,7 @@ impl Contexts {
         let own = self.tree.nodes[i].calls.len() as u64;
         let copy = self.ready(i)?;
         let asked = [word::PROBE, probe::what::CALLS, own];
-        let mut stack = vec![Frame::new(i, deadline)];
+        let mut stack = vec![Frame::new(i, deadline, None)];
         let mut event = copy.switch_until(&asked, deadline);
         loop {
             match self.turn_of_top(&stack, Some(copy), event, None) {
@@ -275,7 +291,8 @@ impl Contexts {
 
     /// The request has made too many calls: who made most of them is to blame.
     fn too_many(&mut self, stack: &mut Vec<Frame>, calls: &[u32], id: &str) -> Cause {
-        self.end_from(stack, 0, id);
+        let ended = (MonotonicTime::now(), CauseKind::TooManyCalls);
+        self.end_from(stack, 0, ended, id);
         let most = (0..calls.len())
             .max_by_key(|&node| calls[node])
             .unwrap_or(0);
@@ -291,10 +308,26 @@ impl Contexts {
 
     /// Ends those from a frame on, but not the step, which is its caller's to end:
     /// innocent or not, they are in the middle of their work.
-    fn end_from(&mut self, stack: &mut Vec<Frame>, at: usize, id: &str) {
-        for frame in stack.drain(at.max(1)..).rev() {
-            self.pass_on_log(frame.node, id);
+    fn end_from(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        at: usize,
+        (ended, why): (MonotonicTime, CauseKind),
+        id: &str,
+    ) {
+        while stack.len() > at.max(1) {
+            let Some(frame) = stack.pop() else { return };
+            self.note_end(frame.call, ended, Some(why));
+            self.pass_on_log(nodes(stack), frame.node, id);
             self.retire(frame.node);
+        }
+    }
+
+    /// A call has ended, unless it is noted already.
+    #[inline]
+    fn note_end(&mut self, call: Option<OpenCall>, at: MonotonicTime, why: Option<CauseKind>) {
+        if let Some(call) = call {
+            self.recorder.leave(call, at, why);
         }
     }
 
@@ -317,16 +350,28 @@ impl Contexts {
         let begun = MonotonicTime::now();
         let copy = match self.fresh(node) {
             Ok(copy) => copy,
-            Err(cause) => return Err((path, cause)),
+            Err(cause) => {
+                let within = stack.last().and_then(|f| f.call.as_ref());
+                let call = self.recorder.enter(edge, within, begun, begun.elapsed());
+                self.recorder.leave(call, begun, Some(cause.kind()));
+                return Err((path, cause));
+            }
         };
         self.steps[node].called_by = Some(caller);
         self.undo_between(node);
         give_back(stack, begun);
-        let end = MonotonicTime::now() + self.steps[node].function.timeout;
-        stack.push(Frame::new(node, end));
+        let now = MonotonicTime::now();
+        let end = now + self.steps[node].function.timeout;
+        let within = stack.last().and_then(|f| f.call.as_ref());
+        let call = self.recorder.enter(edge, within, now, now.since(begun));
+        log::debug!(
+            "invoke: {} call {}",
+            self.chain.name,
+            self.path(nodes(stack), node)
+        );
+        stack.push(Frame::new(node, end, Some(call)));
         let until = self.until(stack, due);
         self.steps[node].control.put_invocation(id, until.nanos());
-        self.log_invoke(node);
         self.counts.switches += 1;
         Ok(copy.switch_until(&[word::INVOKE, 0, way as u64], until))
     }
@@ -395,7 +440,7 @@ impl Contexts {
                 (code, _) => Err((Vec::new(), self.reported(node, code))),
             },
         };
-        self.pass_on_log(node, id);
+        self.pass_on_log(nodes(stack), node, id);
         if is_step && result.is_ok() {
             // Rolled back by the caller, which reads its reply first.
             return (frame, result);
@@ -410,7 +455,7 @@ impl Contexts {
         } else if let Err((_, cause)) = &result
             && !is_step
         {
-            log::debug!("retire: {}: {cause}", self.steps[node].function.name);
+            log::debug!("retire: {}: {cause}", self.path(nodes(stack), node));
             self.retire(node);
         }
         (frame, result)
@@ -475,6 +520,11 @@ fn give_back(stack: &mut [Frame], begun: MonotonicTime) {
     for frame in stack {
         frame.end = frame.end + took;
     }
+}
+
+/// Those who wait, and the one at work.
+fn nodes(stack: &[Frame]) -> impl Iterator<Item = usize> {
+    stack.iter().map(|f| f.node)
 }
 
 /// The copy of the function at the top.

@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::control::Control;
 use super::error::{Cause, EndText, Failure};
+use super::recorder::{CallSpan, EdgeCalls, Recorder};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
@@ -132,6 +133,8 @@ pub(crate) struct Contexts {
     pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
     pub(super) begun: MonotonicTime,
+    /// The calls between functions in it.
+    pub(super) recorder: Recorder,
 }
 
 impl std::fmt::Debug for LiveChain {
@@ -277,6 +280,22 @@ impl LiveChain {
         }
     }
 
+    /// Who calls whom.
+    pub(crate) fn tree(&self) -> &CallTree {
+        &self.contexts.tree
+    }
+
+    /// The edges of the tree by which functions called others in the last invocation,
+    /// and what became of it.
+    pub(crate) fn edge_calls(&self) -> impl Iterator<Item = (usize, &EdgeCalls)> {
+        self.contexts.recorder.edges()
+    }
+
+    /// The first calls of the last invocation, each by itself.
+    pub(crate) fn call_spans(&self) -> &[CallSpan] {
+        self.contexts.recorder.spans()
+    }
+
     /// Runs the chain on `input_len` bytes of the input region. Returns the
     /// answer's length in the output region and its content type.
     ///
@@ -350,6 +369,7 @@ impl Contexts {
     ) -> Result<(usize, MessageMeta), Failure> {
         let begun = MonotonicTime::now();
         self.begun = begun;
+        self.recorder.start(begun);
         let mut times = Times {
             begun,
             now: begun,
@@ -360,7 +380,7 @@ impl Contexts {
                 meta.attributes = meta.attributes.for_the_next_step();
             }
             let result = self.hop(i, len, &meta, id, &mut times);
-            self.pass_on_log(i, id);
+            self.pass_on_log([], i, id);
             match result {
                 Ok((n, answer, hop)) => {
                     len = n;
@@ -423,15 +443,16 @@ impl Contexts {
         }
     }
 
+    /// Hands the lines of a function's log on, with the path by which it was called.
     #[inline]
-    pub(super) fn pass_on_log(&self, i: usize, id: &str) {
+    pub(super) fn pass_on_log(&self, callers: impl IntoIterator<Item = usize>, i: usize, id: &str) {
         if self.steps[i].control.has_log() {
-            self.pass_on_lines(i, id);
+            self.pass_on_lines(&self.path(callers, i), i, id);
         }
     }
 
     #[cold]
-    fn pass_on_lines(&self, i: usize, id: &str) {
+    fn pass_on_lines(&self, path: &str, i: usize, id: &str) {
         let step = &self.steps[i];
         for (level, text) in step.control.take_log() {
             let level = match level {
@@ -441,13 +462,20 @@ impl Contexts {
                 4 => log::Level::Debug,
                 _ => log::Level::Trace,
             };
-            let name = step.function.name.as_str();
             log::log!(
-                target: "function", level, invocation_id = id, function = name,
+                target: "function", level, invocation_id = id,
+                function = step.function.name.as_str(), path,
                 chain = self.chain.name.as_str();
-                "{name} [{id}]: {text}"
+                "{path} [{id}]: {text}"
             );
         }
+    }
+
+    /// The names of those who wait for a function and its own, for the log.
+    pub(super) fn path(&self, callers: impl IntoIterator<Item = usize>, i: usize) -> String {
+        let all = callers.into_iter().chain([i]);
+        let names = all.map(|i| self.steps[i].function.name.as_str());
+        names.collect::<Vec<_>>().join(" → ")
     }
 
     /// One function's part.
@@ -526,11 +554,7 @@ impl Contexts {
 
     pub(super) fn log_invoke(&self, i: usize) {
         let (chain, name) = (&self.chain.name, &self.steps[i].function.name);
-        if i < self.chain.steps.len() {
-            log::debug!("invoke: {chain} step {} {name}", i + 1);
-        } else {
-            log::debug!("invoke: {chain} call of {name}");
-        }
+        log::debug!("invoke: {chain} step {} {name}", i + 1);
     }
 
     /// What a step's function says of its answer, checked.

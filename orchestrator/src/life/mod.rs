@@ -10,7 +10,8 @@
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`). A function may call others
-//!    (`callees.rs`), which the root runs for it (`calls.rs`);
+//!    (`callees.rs`), which the root runs for it (`calls.rs`) and notes
+//!    (`recorder.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
 //!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -40,6 +41,7 @@ mod limits;
 mod message_header;
 mod parts;
 pub(crate) mod probe;
+pub(crate) mod recorder;
 mod relay;
 mod rollback;
 mod secrets;
@@ -51,6 +53,8 @@ mod ticket;
 pub(crate) mod untraced;
 
 pub use attributes::{AttributeError, Attributes};
+#[cfg(feature = "serve")]
+pub(crate) use calls::MOST_CALLS;
 pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, Failure, StartError};

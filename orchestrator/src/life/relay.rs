@@ -244,7 +244,7 @@ impl Relay {
             steps: reached + 1,
         });
         for i in 0..=reached {
-            contexts.pass_on_log(i, id);
+            contexts.pass_on_log([], i, id);
         }
         result
             .and_then(|()| contexts.take_reply(last).map_err(|cause| (last, cause)))

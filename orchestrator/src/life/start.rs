@@ -6,6 +6,7 @@ use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::parts::{Callee, Entrance, Parts};
+use super::recorder::Recorder;
 use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
@@ -202,6 +203,7 @@ impl LiveChain {
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
+            recorder: Recorder::new(tree.edges.len()),
             tree,
             steps,
             first,
