@@ -453,6 +453,7 @@ pub(super) async fn ask(
         },
         body: message.payload,
         hops: vec![hop],
+        calls: super::told::Calls::default(),
         handed,
     })
 }

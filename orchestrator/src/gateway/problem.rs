@@ -1,5 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use super::told::Calls;
 use crate::chain_file::{ChainId, FunctionName};
 use crate::life::CauseKind;
 use crate::worker::frame::HopTiming;
@@ -186,6 +187,7 @@ pub(super) struct StepTimings {
     /// When the first was handed over; their times count from there.
     pub(super) handed: SystemTime,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
@@ -304,6 +306,7 @@ mod tests {
         let timings = StepTimings {
             handed: SystemTime::now(),
             hops: Vec::new(),
+            calls: Calls::default(),
         };
         assert!(!of(ProblemKind::QueueFull, Some(Box::new(timings))).is_unbegun());
     }

@@ -2,6 +2,7 @@
 //! in turn, so that a busy one does not keep the others waiting.
 
 use super::problem::{Problem, ProblemKind};
+use super::told::Calls;
 use super::trace::Trace;
 use crate::chain_file::ChainId;
 use crate::life::MessageMeta;
@@ -36,6 +37,7 @@ pub(super) struct Answer {
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
 }

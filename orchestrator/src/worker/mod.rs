@@ -9,9 +9,12 @@ pub(crate) mod frame;
 mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
-use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
+use crate::life::{
+    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables,
+};
 use frame::{
-    Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
+    Answer, CallSpan, Calls, EdgeCalls, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming,
+    Start, State, WorkerFigures,
 };
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -110,6 +113,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     content_type: meta.content_type,
                     attributes: meta.attributes,
                     hops: chain.hops().iter().map(took).collect(),
+                    calls: calls_of(chain, invoke.spans),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
@@ -130,6 +134,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         _ => None,
                     },
                     hops: chain.hops().iter().map(took).collect(),
+                    calls: calls_of(chain, invoke.spans),
                 };
                 send(&mut socket, frame::FAILED, &failed)?;
             }
@@ -265,6 +270,34 @@ fn took(hop: &Hop) -> HopTiming {
     }
 }
 
+/// The calls between functions of the last invocation; the first ones each by itself
+/// if `spans`.
+fn calls_of(chain: &LiveChain, spans: bool) -> Calls {
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    let edges = chain.edge_calls().map(|(edge, calls)| {
+        let buckets = calls.buckets.iter().copied().enumerate();
+        let failed = CauseKind::ALL.into_iter().zip(calls.failed);
+        EdgeCalls {
+            edge,
+            run: nanos(calls.run),
+            buckets: buckets.filter(|(_, n)| *n > 0).collect(),
+            failed: failed.filter(|(_, n)| *n > 0).collect(),
+        }
+    });
+    let all = if spans { chain.call_spans() } else { &[] };
+    let spans = all.iter().map(|span| CallSpan {
+        edge: span.edge,
+        within: span.within,
+        at: nanos(span.at),
+        run: nanos(span.run),
+        failed: span.failed,
+    });
+    Calls {
+        edges: edges.collect(),
+        spans: spans.collect(),
+    }
+}
+
 fn timing(rollback: &Rollback) -> RollbackTiming {
     RollbackTiming {
         step: rollback.step,
@@ -298,8 +331,8 @@ fn begin(socket: &mut UnixStream) -> io::Result<Option<(u8, Vec<u8>, usize)>> {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     }
-    let prefix =
-        Prefix::decode(bytes).ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
+    let prefix = Prefix::decode(bytes, frame::MAX_HEAD)
+        .ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
     let mut head = vec![0; prefix.head];
     socket.read_exact(&mut head)?;
     Ok(Some((prefix.kind, head, prefix.payload)))
