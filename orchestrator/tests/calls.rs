@@ -294,6 +294,87 @@ fn what_is_not_handled_fails_the_request_with_its_path() {
     }
 }
 
+/// What is said of the bytes of a message goes by way of the root: who says what none
+/// can has failed, and nobody else has; an innocent one keeps what it has.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn who_lies_about_a_message_is_named() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "");
+        let second = if isolation == "chain" { "2" } else { "1" };
+        for lie in ["call-len", "call-attributes"] {
+            let input = format!(
+                "call right {{count}};call left {{lie {lie};call right {{say x}}}};call right {{count}}"
+            );
+            let answer = answer(&folder, &input);
+            assert!(
+                answer.starts_with("1[2 0 left: misbehaved: it left arguments")
+                    && answer.ends_with(&format!("]{second}")),
+                "{isolation}: {lie}: {answer}"
+            );
+            let (cause, path, message) = failure(
+                &folder,
+                &format!("must left {{lie {lie};must right {{say x}}}}"),
+            );
+            assert_eq!(
+                (cause.as_str(), path.as_str()),
+                ("misbehaved", "top left"),
+                "{isolation}: {lie}: {message}"
+            );
+        }
+        let input = "call left {say a};call left {count;call right {say y;lie attributes};count};call left {count}";
+        let answer = answer(&folder, input);
+        let (first, rest) = if isolation == "chain" {
+            ("a2[2 0 right: misbehaved: it left attributes", "]23")
+        } else {
+            ("a1[2 0 right: misbehaved: it left attributes", "]11")
+        };
+        assert!(
+            answer.starts_with(first) && answer.ends_with(rest),
+            "{isolation}: {answer}"
+        );
+        let (cause, path, message) = failure(&folder, "must left {must right {lie attributes}}");
+        assert_eq!(
+            (cause.as_str(), path.as_str()),
+            ("misbehaved", "top left right"),
+            "{isolation}: {message}"
+        );
+    }
+}
+
+/// Whoever has answered and runs on is ended while the next one is at work, and does
+/// not take that one's time until the request is over. It alone loses what it keeps.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn whoever_runs_on_after_its_answer_is_ended_at_once() {
+    for isolation in BOTH {
+        let folder = tree(isolation, "");
+        let input = "call left {call deep {say b;linger}};spin 300;call left {count}";
+        let out = folder.run(&["alone"], &[input]);
+        let (answer, stderr) = (text(&out.stdout), text(&out.stderr));
+        let count = if isolation == "chain" { 2 } else { 1 };
+        assert_eq!(answer, format!("b{count}"), "{isolation}: {stderr}");
+        let ended = "function \"deep\": its context ran out of turn and is ended";
+        assert!(stderr.contains(ended), "{isolation}: {stderr}");
+        assert_eq!(
+            stderr.matches("out of turn").count(),
+            1,
+            "{isolation}: {stderr}"
+        );
+    }
+}
+
+/// What a function logs in one request is bounded, however often it is called.
+#[test]
+fn a_log_of_many_calls_is_cut() {
+    let folder = tree("chain", "");
+    let out = folder.run(&["alone"], &["times 200 left {log 9000};say done"]);
+    let (answer, stderr) = (text(&out.stdout), text(&out.stderr));
+    assert!(answer.ends_with("done"), "{answer} {stderr}");
+    assert!(stderr.len() < 1 << 20, "{}", stderr.len());
+    assert_eq!(stderr.matches("its log is too long").count(), 1, "{stderr}");
+}
+
 /// The caller's time runs while it waits, and is not its callee's fault.
 #[test]
 fn the_time_of_a_caller_holds_for_its_callees() {
@@ -537,7 +618,7 @@ fn timings_show_the_tree_and_what_became_of_its_calls() {
 fn lines_of_the_log_have_the_path_of_their_call() {
     let folder = tree("invocation", "");
     let input =
-        "log one;call left {log two;call deep {log three;crash}};call right {call deep {log four}}";
+        "note one;call left {note two;call deep {note three;crash}};call right {call deep {note four}}";
     let mut command = common::orchestrator();
     let out = command
         .args(["-vv", "--log-format", "json", "run"])

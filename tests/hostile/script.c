@@ -3,7 +3,7 @@
  * tells what came of it.  The tests in orchestrator/tests/calls.rs run it.
  *
  *	say TEXT		append TEXT to the answer
- *	log TEXT		write TEXT to the log
+ *	note TEXT		write TEXT to the log
  *	call NAME {SCRIPT}	call NAME with SCRIPT; append the reply, or what
  *				went wrong in brackets
  *	must NAME {SCRIPT}	the same, and fail with it if it fails
@@ -24,6 +24,11 @@
  *				context shares (Linux)
  *	inplace NAME N TEXT	call with the first N bytes of TEXT in place
  *	code N			return N
+ *	lie WHAT		from now on, whatever its host writes, say of its
+ *				next call (call-len, call-attributes) or of its
+ *				answer (attributes) what none can (Linux, x86-64)
+ *	log N			log N empty lines
+ *	linger			go on running once the answer is given (the same)
  *	caller, id, left	append these
  *	fail CODE TEXT, crash, exit, spin MS, unhandled
  */
@@ -92,6 +97,103 @@ scan(const char *text)
 
 	(void)text;
 	return (0);
+}
+#endif
+
+#if defined(__linux__) && defined(__x86_64__)
+#include <signal.h>
+#include <ucontext.h>
+
+/* Of the control page, which begins before the identity: control.rs. */
+#define	PAGE		4096
+#define	REPLY		1024
+#define	CALL		2048
+#define	ATTRIBUTES	8
+
+static volatile uint64_t *lie_at;
+
+/* After each instruction of the host. */
+static void
+on_step(int number, siginfo_t *info, void *context)
+{
+
+	(void)number;
+	(void)info;
+	(void)context;
+	*lie_at = 1ULL << 40;
+}
+
+/* The same: the first that wakes another, or would sleep, is the last. */
+static void
+on_step_to_the_end(int number, siginfo_t *info, void *context)
+{
+	const greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	const unsigned char *code = (const unsigned char *)regs[REG_RIP];
+	long call = (long)regs[REG_RAX];
+
+	(void)number;
+	(void)info;
+	/* futex_wake(2) has no name everywhere. */
+	if (code[0] != 0x0f || code[1] != 0x05 ||
+	    (call != 454 && call != SYS_futex))
+		return;
+	if (call == 454 || ((int)regs[REG_RSI] & 127) == 1)
+		(void)syscall(call, regs[REG_RDI], regs[REG_RSI],
+		    regs[REG_RDX], regs[REG_R10], regs[REG_R8], regs[REG_R9]);
+	for (;;)
+		;
+}
+
+static int
+step_by_step(lwc_invocation *inv, void (*handler)(int, siginfo_t *, void *))
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = handler;
+	action.sa_flags = SA_SIGINFO;
+	if (sigaction(SIGTRAP, &action, NULL) != 0)
+		return (lwc_fail(inv, 8, "no handler"));
+	__asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "memory",
+	    "cc");
+	return (0);
+}
+
+static int
+linger(lwc_invocation *inv)
+{
+
+	return (step_by_step(inv, on_step_to_the_end));
+}
+
+static int
+lie(lwc_invocation *inv, const char *what)
+{
+	uintptr_t page;
+
+	page = (uintptr_t)inv->id & ~(uintptr_t)(PAGE - 1);
+	if (strcmp(what, "call-len") == 0)
+		page += CALL;
+	else if (strcmp(what, "call-attributes") == 0)
+		page += CALL + ATTRIBUTES;
+	else
+		page += REPLY + ATTRIBUTES;
+	lie_at = (volatile uint64_t *)page;
+	return (step_by_step(inv, on_step));
+}
+#else
+static int
+linger(lwc_invocation *inv)
+{
+
+	return (lwc_fail(inv, 8, "cannot linger"));
+}
+
+static int
+lie(lwc_invocation *inv, const char *what)
+{
+
+	return (lwc_fail(inv, 8, "cannot lie: %s", what));
 }
 #endif
 
@@ -180,7 +282,7 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	s = word(verb, sizeof(verb), s, end);
 	if (strcmp(verb, "say") == 0)
 		return (lwc_append(inv, s, (size_t)(end - s)));
-	if (strcmp(verb, "log") == 0)
+	if (strcmp(verb, "note") == 0)
 		return (lwc_log(inv, LWC_INFO, "%.*s", (int)(end - s), s), 0);
 	if (strcmp(verb, "call") == 0 || strcmp(verb, "must") == 0 ||
 	    strcmp(verb, "place") == 0 || strcmp(verb, "start") == 0) {
@@ -292,6 +394,17 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	}
 	if (strcmp(verb, "code") == 0)
 		return (atoi(s));
+	if (strcmp(verb, "log") == 0) {
+		for (i = strtoul(s, NULL, 10); i > 0; i--)
+			lwc_log(inv, LWC_WARN, "%s", "");
+		return (0);
+	}
+	if (strcmp(verb, "linger") == 0)
+		return (linger(inv));
+	if (strcmp(verb, "lie") == 0) {
+		(void)word(key, sizeof(key), s, end);
+		return (lie(inv, key));
+	}
 	if (strcmp(verb, "fill") == 0) {
 		for (i = strtoul(s, NULL, 10); i > 0; i--)
 			if (put(inv, "f") != 0)

@@ -6,17 +6,20 @@
 //!   handler ◀─ lwc_reply ◀─ [reply: callee rw, caller r] ◀─lwSwitch─── root ◀─ callee
 //! ```
 //!
-//! The root sees neither region. It says on the caller's control page what came
-//! of the call ([`Control::put_outcome`]); whose the bytes of the reply are, their
-//! length, type and attributes, says the callee, which is not trusted: each is read
-//! once and checked. All of it runs on behalf of the calling function, in its own
-//! context: a hostile one can do no more with it than without.
+//! The root sees neither region: they hold bytes and nothing else. What is said of
+//! the bytes (length, type, attributes) the caller says on its own control page, and
+//! the callee on its own; the root reads it once, checks it, and tells the other
+//! end. So it knows who lies, and here nothing need be checked. What came of the call
+//! it says there, too ([`Control::put_outcome`]). All of this runs on behalf of the
+//! calling function, in its own context: a hostile one can do no more with it than
+//! without.
+//!
+//! [`Control::put_outcome`]: super::control::Control::put_outcome
 //!
 //! A call that was started runs at once, since no two contexts of a chain ever do
 //! at the same time, and its reply is kept until it is asked for.
 
-use super::attributes::{self, Attributes};
-use super::message_header::{BYTES, MessageHeader};
+use super::attributes::{AttributeError, Attributes};
 use super::parts::{Callee, Parts};
 use super::snapshot::word;
 use lwc::{Event, Handle, MonotonicTime};
@@ -40,6 +43,8 @@ pub(super) struct Callees<'a> {
     refused: RefCell<Option<Refused>>,
     /// Those of started calls. A ticket is one more than the place here.
     started: RefCell<Vec<Started>>,
+    /// Attributes of the next call of each, if there are any.
+    attributes: RefCell<Vec<Attributes>>,
 }
 
 /// A call that never left this context.
@@ -119,6 +124,7 @@ impl<'a> Callees<'a> {
             last: RefCell::new(Vec::new()),
             refused: RefCell::new(None),
             started: RefCell::new(Vec::new()),
+            attributes: RefCell::new(Vec::new()),
         }
     }
 
@@ -136,6 +142,7 @@ impl<'a> Callees<'a> {
             self.refused.take();
             self.last.borrow_mut().clear();
             self.started.borrow_mut().clear();
+            self.attributes.borrow_mut().clear();
         }
     }
 
@@ -149,22 +156,26 @@ impl<'a> Callees<'a> {
     /// granted.
     pub(super) fn buffer(&self, name: &CStr) -> Option<(*mut u8, usize)> {
         let (_, callee) = self.find(name)?;
-        Some((callee.arguments_place(), self.parts.capacity))
+        Some((callee.arguments.as_ptr(), self.parts.capacity))
     }
 
     /// An attribute of the next call: 0 or an errno.
     pub(super) fn attribute(&self, name: &CStr, attribute: &[u8], value: &[u8]) -> c_int {
-        let Some((_, callee)) = self.find(name) else {
+        let Some((number, _)) = self.find(name) else {
             return libc::EACCES;
         };
-        if attributes::check(attribute, value).is_err() {
+        let text = std::str::from_utf8;
+        let (Ok(attribute), Ok(value)) = (text(attribute), text(value)) else {
             return libc::EINVAL;
+        };
+        let mut all = self.attributes.borrow_mut();
+        if all.is_empty() {
+            all.resize_with(self.parts.callees.len(), Attributes::default);
         }
-        let header = MessageHeader::around(callee.arguments, self.parts.capacity);
-        if header.put_attribute(attribute, value) {
-            0
-        } else {
-            libc::ENOSPC
+        match all[number].set(attribute, value) {
+            Ok(()) => 0,
+            Err(AttributeError::Full) => libc::ENOSPC,
+            Err(AttributeError::Name | AttributeError::Value) => libc::EINVAL,
         }
     }
 
@@ -304,15 +315,20 @@ impl<'a> Callees<'a> {
             };
             return self.refuse(Outcome::Refused, name, why);
         };
+        // Whether it is made or not.
+        let attributes = self
+            .attributes
+            .borrow_mut()
+            .get_mut(number)
+            .map(std::mem::take);
         let capacity = self.parts.capacity;
         if len > capacity {
             let why = format!(
                 "arguments of {len} bytes; their region holds {capacity} (raise `region` in the chain file)"
             );
-            MessageHeader::around(callee.arguments, capacity).erase();
             return self.refuse(Outcome::TooBig, name, why);
         }
-        let place = callee.arguments_place();
+        let place = callee.arguments.as_ptr();
         if len != 0 && data != place.cast_const() {
             // SAFETY: the caller's promise; the region has room for a capacity of
             // bytes there, and is this context's to write. They may overlap, when
@@ -324,35 +340,61 @@ impl<'a> Callees<'a> {
         if let Some(last) = self.last.borrow_mut().get_mut(number) {
             *last = None;
         }
-        let arguments = MessageHeader::around(callee.arguments, capacity);
-        arguments.put(len as u64, kind);
         let control = self.parts.control;
+        let header = control.call();
+        header.put(len as u64, kind);
+        match attributes {
+            Some(all) => header.put_attributes(&all),
+            None => header.clear_attributes(),
+        }
         self.pass_control(number as u64);
         // The next call finds nothing of this one's, nor does the callee, whoever
         // calls it then. (What a function wrote in place behind what it sent stays
         // until its own rollback, and lwc_function.h says so: nobody knows how much
         // that is.)
-        let page = lwc::page_size();
-        let end = (BYTES + len).next_multiple_of(page).min(BYTES + capacity);
-        callee.arguments.clear(BYTES, end - BYTES);
-        arguments.erase();
+        let end = len.next_multiple_of(lwc::page_size()).min(capacity);
+        callee.arguments.clear(0, end);
         let (outcome, code) = control.outcome();
-        if outcome != Outcome::Answered {
-            // The root knows of it.
-            self.refused.take();
-            let (function, message) = control.failed_call();
-            let mut kept = Kept::new(outcome, code, c_text(function), c_text(message));
-            if outcome == Outcome::Reported {
-                // What it answered beside its error, if that is something.
-                let _ = take_reply(&mut kept, callee, capacity, keep);
+        if outcome == Outcome::Answered {
+            let mut kept = Kept::new(outcome, 0, name.to_owned(), CString::default());
+            return match self.take_reply(&mut kept, callee, keep) {
+                Ok(()) => kept,
+                Err(why) => self.refuse(Outcome::TooBig, name, why),
+            };
+        }
+        // The root knows of it.
+        self.refused.take();
+        let (function, message) = control.failed_call();
+        let mut kept = Kept::new(outcome, code, c_text(function), c_text(message));
+        if outcome == Outcome::Reported {
+            // What it answered beside its error, if there is memory for it.
+            let _ = self.take_reply(&mut kept, callee, keep);
+        }
+        kept
+    }
+
+    /// What the root says of a reply, and its bytes where they are kept.
+    fn take_reply(&self, kept: &mut Kept, callee: &Callee<'_>, keep: bool) -> Result<(), String> {
+        let header = self.parts.control.call();
+        let fixed = header.read();
+        // The root has checked it.
+        let len = (fixed.len() as usize).min(self.parts.capacity);
+        if callee.keep_reply || keep {
+            if kept.bytes.try_reserve_exact(len).is_err() {
+                return Err(format!(
+                    "no memory for the reply of {len} bytes of {}; raise `memory`",
+                    callee.name
+                ));
             }
-            return kept;
+            kept.bytes.resize(len, 0);
+            callee.reply.read(0, &mut kept.bytes);
+        } else {
+            kept.place = Some(callee.reply.as_ptr());
         }
-        let mut kept = Kept::new(outcome, 0, name.to_owned(), CString::default());
-        match take_reply(&mut kept, callee, capacity, keep) {
-            Ok(()) => kept,
-            Err((outcome, why)) => self.refuse(outcome, name, why),
-        }
+        kept.len = len;
+        kept.kind = c_text(fixed.content_type().into_bytes());
+        kept.attributes = header.attributes(&fixed).unwrap_or_default();
+        Ok(())
     }
 
     /// For an audit: tells the root of calls by numbers that no callee has, from
@@ -387,50 +429,4 @@ impl<'a> Callees<'a> {
             }
         }
     }
-}
-
-impl Callee<'_> {
-    fn arguments_place(&self) -> *mut u8 {
-        // SAFETY: the header's fixed fields are before the bytes, inside the
-        // region.
-        unsafe { self.arguments.as_ptr().add(BYTES) }
-    }
-}
-
-/// What the callee says of its reply, checked, and its bytes where they are kept.
-fn take_reply(
-    kept: &mut Kept,
-    callee: &Callee<'_>,
-    capacity: usize,
-    keep: bool,
-) -> Result<(), (Outcome, String)> {
-    let header = MessageHeader::around(callee.reply, capacity);
-    let fixed = header.read();
-    let len = usize::try_from(fixed.len()).ok().filter(|&n| n <= capacity);
-    let (Some(len), Some(attributes)) = (len, header.attributes(&fixed)) else {
-        // It told the root something else.
-        let why = format!(
-            "{}: its reply has a length or attributes that none can",
-            callee.name
-        );
-        return Err((Outcome::Unavailable, why));
-    };
-    if callee.keep_reply || keep {
-        if kept.bytes.try_reserve_exact(len).is_err() {
-            let why = format!(
-                "no memory for the reply of {len} bytes of {}; raise `memory`",
-                callee.name
-            );
-            return Err((Outcome::TooBig, why));
-        }
-        kept.bytes.resize(len, 0);
-        callee.reply.read(BYTES, &mut kept.bytes);
-    } else {
-        // SAFETY: inside the region.
-        kept.place = Some(unsafe { callee.reply.as_ptr().add(BYTES) });
-    }
-    kept.len = len;
-    kept.kind = c_text(fixed.content_type().into_bytes());
-    kept.attributes = attributes;
-    Ok(())
 }

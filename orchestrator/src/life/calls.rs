@@ -7,8 +7,10 @@
 //! A function that calls another switches to the root and says which of its callees
 //! it means, by number: it has no name for any other. The root runs the callee, in
 //! its own context and from its snapshot's state, and says on the caller's control
-//! page what came of it. Arguments and reply are in the two regions of their edge,
-//! which the root has not mapped.
+//! page what came of it. The bytes of arguments and reply are in the two regions of
+//! their edge, which the root has not mapped. What is said of the bytes, their
+//! length, type and attributes, is on the control page of whoever wrote them: the
+//! root reads it once, checks it, and says it to the other end.
 //!
 //! # Who may run
 //! The functions that wait for a reply are a stack; the one at its top runs, and
@@ -26,9 +28,9 @@
 //! What a caller may say of a call is whether it went on without it: a handler that
 //! gives up because a call failed returns [`UNHANDLED`], and the request then fails
 //! with what the *root* knows of that call. A function cannot have another blamed
-//! for what it did not do.
+//! for what it did not do: a header that none can write is its writer's alone.
 
-use super::chain::Contexts;
+use super::chain::{Contexts, MessageMeta};
 use super::error::{Cause, CauseKind, EndText};
 use super::probe;
 use super::recorder::OpenCall;
@@ -41,6 +43,13 @@ use lwc_function::abi::{Outcome, UNHANDLED};
 /// it: as a value of the caller's it would tell how many calls others made.
 pub(crate) const MOST_CALLS: u32 = 10_000;
 
+/// What is said of a message: its length, at most a region's, and more.
+type Header = (usize, MessageMeta);
+
+/// What came of a call, if not well: the path from the callee to the function that
+/// failed, and why.
+type Failed = (Vec<FunctionName>, Cause);
+
 /// A function that runs, or waits for a callee.
 struct Frame {
     node: usize,
@@ -49,7 +58,7 @@ struct Frame {
     /// The call that it serves; none where it is a step.
     call: Option<OpenCall>,
     /// Of each callee the last call that failed, in the order in which they did.
-    failed: Vec<(Vec<FunctionName>, Cause)>,
+    failed: Vec<Failed>,
 }
 
 impl Frame {
@@ -70,10 +79,8 @@ impl Frame {
 
     /// The failure that its function gives up for: the last one of the callee that
     /// it names, else the last.
-    fn given_up_for(&mut self, named: &str) -> Option<(Vec<FunctionName>, Cause)> {
-        let is = |(path, _): &(Vec<FunctionName>, Cause)| {
-            path.first().is_some_and(|f| f.as_str() == named)
-        };
+    fn given_up_for(&mut self, named: &str) -> Option<Failed> {
+        let is = |(path, _): &Failed| path.first().is_some_and(|f| f.as_str() == named);
         match self.failed.iter().position(is) {
             Some(i) => Some(self.failed.swap_remove(i)),
             None => self.failed.pop(),
@@ -87,8 +94,6 @@ enum Turn {
     Calls(u64),
     /// It is done, or has failed.
     Done(Result<Args, Cause>),
-    /// It says that its arguments are none; its handler has not run.
-    Refuses,
     /// The time of one that waits for it is over, or the request's: of the lowest
     /// such frame; none for the request.
     Late(Option<usize>),
@@ -114,12 +119,16 @@ impl Contexts {
         let mut calls = vec![0; self.steps.len()];
         loop {
             let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
-            let turn = match turn {
-                // No host does that.
+            let (turn, arguments) = match turn {
+                // No host does either.
                 Turn::Calls(number) if self.edge(&stack, number).is_none() => {
-                    Turn::Done(Err(Cause::NotGranted))
+                    (Turn::Done(Err(Cause::NotGranted)), Header::default())
                 }
-                turn => turn,
+                Turn::Calls(_) => match self.arguments(&stack) {
+                    Ok(header) => (turn, header),
+                    Err(cause) => (Turn::Done(Err(cause)), Header::default()),
+                },
+                turn => (turn, Header::default()),
             };
             event = match turn {
                 Turn::Calls(number) => {
@@ -127,40 +136,16 @@ impl Contexts {
                     if calls.iter().sum::<u32>() > MOST_CALLS {
                         return Err(self.too_many(&mut stack, &calls, id));
                     }
-                    match self.enter(&mut stack, number, due, id) {
+                    match self.enter(&mut stack, number, &arguments, due, id) {
                         Ok(event) => event,
-                        Err(failed) => self.resume(&mut stack, Err(failed), due),
+                        Err(failed) => {
+                            self.resume(&mut stack, &Header::default(), Err(failed), due)
+                        }
                     }
-                }
-                Turn::Refuses if stack.len() > 1 => {
-                    let now = MonotonicTime::now();
-                    let frame = stack.pop();
-                    let callee = frame.as_ref().map_or(0, |f| f.node);
-                    let call = frame.and_then(|f| f.call);
-                    self.note_end(call, now, Some(CauseKind::Misbehaved));
-                    let caller = stack.last().map_or(0, |f| f.node);
-                    if self.chain.isolation == Isolation::Invocation {
-                        self.roll_back(callee);
-                    }
-                    let name = |node: usize| &self.steps[node].function.name;
-                    // One of them is hostile: an honest caller's host writes no such
-                    // header, and an honest callee's host says no such thing of others.
-                    let cause = Cause::Misbehaved(format!(
-                        "arguments of {:?} for {:?} have a length or attributes that none can, or {:?} says so",
-                        name(caller),
-                        name(callee),
-                        name(callee)
-                    ));
-                    self.resume(&mut stack, Err((Vec::new(), cause)), due)
-                }
-                Turn::Refuses => {
-                    return Err(Cause::Misbehaved(
-                        "it does not take its request, which is one".into(),
-                    ));
                 }
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
-                    let (mut frame, result) = self.leave(&mut stack, done, id);
+                    let (mut frame, reply, result) = self.leave(&mut stack, done, id);
                     let failed = result.as_ref().err().map(|(_, cause)| cause.kind());
                     self.note_end(frame.call.take(), begun, failed);
                     if result.is_err() {
@@ -180,7 +165,7 @@ impl Contexts {
                         path.insert(0, self.steps[frame.node].function.name.clone());
                         (path, cause)
                     });
-                    self.resume(&mut stack, result, due)
+                    self.resume(&mut stack, &reply, result, due)
                 }
                 Turn::Late(late) => {
                     let begun = MonotonicTime::now();
@@ -202,7 +187,8 @@ impl Contexts {
                     }
                     let path = vec![function.name.clone()];
                     give_back(&mut stack, begun);
-                    self.resume(&mut stack, Err((path, cause)), due)
+                    let nothing = Header::default();
+                    self.resume(&mut stack, &nothing, Err((path, cause)), due)
                 }
             };
         }
@@ -219,15 +205,15 @@ impl Contexts {
         loop {
             match self.turn_of_top(&stack, Some(copy), event, None) {
                 Turn::Calls(number) => {
-                    event = match self.enter(&mut stack, number, None, "audit") {
+                    let nothing = Header::default();
+                    event = match self.enter(&mut stack, number, &nothing, None, "audit") {
                         // A call that was made is a finding; nothing more comes of it.
                         Ok(_) => return Ok(1),
-                        Err(refused) => self.resume(&mut stack, Err(refused), None),
+                        Err(refused) => self.resume(&mut stack, &nothing, Err(refused), None),
                     };
                 }
                 Turn::Done(Ok(args)) => return Ok(args.get(1).copied().unwrap_or(u64::MAX)),
                 Turn::Done(Err(cause)) => return Err(cause),
-                Turn::Refuses => return Err(Cause::Misbehaved("it refuses an audit".into())),
                 Turn::Late(_) => return Err(Cause::Timeout(deadline.elapsed())),
             }
         }
@@ -266,7 +252,6 @@ impl Contexts {
                 }
                 [word::CALL, _, number] => Turn::Calls(number),
                 [word::DONE, ..] => Turn::Done(Ok(args)),
-                [word::FAILED, errno, ..] if errno == libc::EBADMSG as u64 => Turn::Refuses,
                 _ => Turn::Done(Err(Cause::no_answer(&args))),
             },
             Err(Cause::Timeout(_)) => self.late(stack, until, due),
@@ -336,9 +321,10 @@ impl Contexts {
         &mut self,
         stack: &mut Vec<Frame>,
         number: u64,
+        arguments: &Header,
         due: Option<MonotonicTime>,
         id: &str,
-    ) -> Result<lwc::Result<Event>, (Vec<FunctionName>, Cause)> {
+    ) -> Result<lwc::Result<Event>, Failed> {
         let Some(edge) = self.edge(stack, number) else {
             return Err((Vec::new(), Cause::NotGranted));
         };
@@ -359,6 +345,7 @@ impl Contexts {
         };
         self.steps[node].called_by = Some(caller);
         self.undo_between(node);
+        self.erase_what_is_left_behind();
         give_back(stack, begun);
         let now = MonotonicTime::now();
         let end = now + self.steps[node].function.timeout;
@@ -371,9 +358,12 @@ impl Contexts {
         );
         stack.push(Frame::new(node, end, Some(call)));
         let until = self.until(stack, due);
+        let look = self.first_look(now, until);
         self.steps[node].control.put_invocation(id, until.nanos());
+        let (len, meta) = arguments;
+        self.put_request(node, *len, meta);
         self.counts.switches += 1;
-        Ok(copy.switch_until(&[word::INVOKE, 0, way as u64], until))
+        Ok(copy.switch_until(&[word::INVOKE, 0, way as u64], look))
     }
 
     /// Before a function has its turn: the callees that another one has called since
@@ -398,6 +388,25 @@ impl Contexts {
         edges.get(usize::try_from(number).ok()?).copied()
     }
 
+    /// What the function at the top says of the arguments of its call, checked.
+    fn arguments(&self, stack: &[Frame]) -> Result<Header, Cause> {
+        let node = stack.last().map_or(0, |f| f.node);
+        let header = self.steps[node].control.call();
+        let fixed = header.read();
+        let len = usize::try_from(fixed.len()).ok();
+        let len = len.filter(|&len| len <= self.capacity());
+        let (Some(len), Some(attributes)) = (len, header.attributes(&fixed)) else {
+            return Err(Cause::Misbehaved(
+                "it left arguments of a length or with attributes that no call has".into(),
+            ));
+        };
+        let meta = MessageMeta {
+            content_type: fixed.content_type(),
+            attributes: attributes.for_the_next_step(),
+        };
+        Ok((len, meta))
+    }
+
     /// A copy of a called function as its snapshot is, also if it has served in
     /// this request.
     fn fresh(&mut self, node: usize) -> Result<Handle, Cause> {
@@ -407,49 +416,62 @@ impl Contexts {
         self.ready(node)
     }
 
-    /// The function at the top is done: what its caller, or the step's, gets. Its
-    /// own call that failed is its end, if it says that it is.
+    /// The function at the top is done: what its caller, or the step's, gets, and
+    /// what is said of its reply where that is a caller's. Its own call that failed is
+    /// its end, if it says that it is.
     fn leave(
         &mut self,
         stack: &mut Vec<Frame>,
         done: Result<Args, Cause>,
         id: &str,
-    ) -> (Frame, Result<Args, (Vec<FunctionName>, Cause)>) {
+    ) -> (Frame, Header, Result<Args, Failed>) {
         let Some(mut frame) = stack.pop() else {
             unreachable!("there is a frame as long as the step runs")
         };
         let node = frame.node;
         let is_step = stack.is_empty();
         let said = done.is_ok();
-        let control = &self.steps[node].control;
+        let mut reply = Header::default();
+        let mut lies = false;
         let result = match done {
             Err(cause) => Err((Vec::new(), cause)),
-            Ok(args) => match (control.status(), self.given_up(&mut frame)) {
-                (UNHANDLED, Some(failed)) => Err(failed),
-                // The step's reply is the caller's to take.
-                _ if is_step => Ok(args),
-                (0, _) => {
-                    let (claimed, capacity) = (control.reply().read().len(), self.capacity());
-                    if claimed > capacity as u64 {
-                        let capacity = capacity as u64;
-                        Err((Vec::new(), Cause::TooBig { claimed, capacity }))
-                    } else {
-                        Ok(args)
+            Ok(args) => {
+                let status = self.steps[node].control.status();
+                match (status, self.given_up(&mut frame)) {
+                    (UNHANDLED, Some(failed)) => Err(failed),
+                    // The step's reply is the caller's to take.
+                    _ if is_step => Ok(args),
+                    (0, _) => match self.reply_of(node) {
+                        Ok(header) => {
+                            reply = header;
+                            Ok(args)
+                        }
+                        Err(cause) => {
+                            lies = true;
+                            Err((Vec::new(), cause))
+                        }
+                    },
+                    (code, _) => {
+                        // Beside its error it may have an answer, or say so.
+                        reply = self.reply_of(node).unwrap_or_default();
+                        Err((Vec::new(), self.reported(node, code)))
                     }
                 }
-                (code, _) => Err((Vec::new(), self.reported(node, code))),
-            },
+            }
         };
         self.pass_on_log(nodes(stack), node, id);
+        if !is_step {
+            // Its next caller's call finds nothing of this one's.
+            self.steps[node].control.request().erase();
+        }
         if is_step && result.is_ok() {
             // Rolled back by the caller, which reads its reply first.
-            return (frame, result);
+            return (frame, reply, result);
         }
-        let lies = matches!(&result, Err((_, Cause::TooBig { .. })));
         if said && !lies {
             // An error of its own is an answer, and no reason to lose what it keeps.
             if self.chain.isolation == Isolation::Chain {
-                return (frame, result);
+                return (frame, reply, result);
             }
             self.roll_back(node);
         } else if let Err((_, cause)) = &result
@@ -458,11 +480,11 @@ impl Contexts {
             log::debug!("retire: {}: {cause}", self.path(nodes(stack), node));
             self.retire(node);
         }
-        (frame, result)
+        (frame, reply, result)
     }
 
     /// Of the calls that failed the one that a function gives up for.
-    fn given_up(&self, frame: &mut Frame) -> Option<(Vec<FunctionName>, Cause)> {
+    fn given_up(&self, frame: &mut Frame) -> Option<Failed> {
         // Most had none; a text of a hostile one is read for its own failure alone.
         let named = match frame.failed.len() {
             0 => return None,
@@ -471,24 +493,29 @@ impl Contexts {
         frame.given_up_for(&named)
     }
 
-    /// Tells the function at the top what came of its call, and lets it go on.
+    /// Tells the function at the top what came of its call, and what is said of the
+    /// reply, and lets it go on.
     fn resume(
         &mut self,
         stack: &mut [Frame],
-        result: Result<(), (Vec<FunctionName>, Cause)>,
+        (len, meta): &Header,
+        result: Result<(), Failed>,
         due: Option<MonotonicTime>,
     ) -> lwc::Result<Event> {
-        if let Some(node) = stack.last().map(|f| f.node) {
-            let begun = MonotonicTime::now();
-            if self.undo_between(node) {
-                give_back(stack, begun);
-            }
+        let now = MonotonicTime::now();
+        if let Some(node) = stack.last().map(|f| f.node)
+            && (self.undo_between(node) | self.erase_what_is_left_behind())
+        {
+            give_back(stack, now);
         }
-        let until = self.until(stack, due);
+        let until = self.first_look(now, self.until(stack, due));
         let Some(top) = stack.last_mut() else {
             unreachable!("there is a frame as long as the step runs")
         };
         let step = &self.steps[top.node];
+        let header = step.control.call();
+        header.put(*len as u64, meta.content_type.as_bytes());
+        header.put_attributes(&meta.attributes);
         match result {
             Ok(()) => step.control.put_outcome(Outcome::Answered, 0, "", ""),
             Err((path, cause)) => {

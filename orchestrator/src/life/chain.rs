@@ -10,10 +10,20 @@ use super::snapshot::word;
 use crate::chain_file::{CallTree, Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use lwc_function::abi::UNHANDLED;
+use std::cell::Cell;
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
 pub(super) const NOT_TRAPPED: &str = "it reported a trapped system call, though none is trapped";
+
+/// A function that is called many times in a request may fill its log each time. So
+/// much of it is passed on in one request, and then no more.
+const MOST_LOGGED: usize = 64 * 1024;
+/// What a line costs beside its text.
+const LINE_COSTS: usize = 64;
+
+/// When the root looks whether others run beside the one that is at work.
+const LOOK_IN: Duration = Duration::from_millis(20);
 
 /// What bringing one step to life took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,6 +76,10 @@ pub(crate) struct Step {
     /// The copy has done what it must not, or who is next to it has: it serves no
     /// more, though nobody else needs to know.
     pub(super) wrong: bool,
+    /// A copy has been ended, and what it wrote for others is still there.
+    pub(super) left_behind: bool,
+    /// Bytes of its log in this request, and what each line costs beside.
+    pub(super) logged: Cell<usize>,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
     /// The copy can be rolled back in place.
@@ -129,6 +143,9 @@ pub(crate) struct Contexts {
     pub(super) linked: bool,
     /// Whether all copies have come to rest since the last request.
     pub(super) settled: bool,
+    /// Whether there is one function and no other, so that no other's copy can run
+    /// beside it.
+    pub(super) alone: bool,
     /// The number of what was last asked of a snapshot.
     pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
@@ -334,6 +351,7 @@ impl LiveChain {
         let contexts = &mut self.contexts;
         contexts.settled = false;
         contexts.clear_away();
+        contexts.steps.iter().for_each(|s| s.logged.set(0));
         let len = input_len.min(contexts.capacity());
         contexts.clear_input(len);
         match &mut self.way {
@@ -454,7 +472,18 @@ impl Contexts {
     #[cold]
     fn pass_on_lines(&self, path: &str, i: usize, id: &str) {
         let step = &self.steps[i];
-        for (level, text) in step.control.take_log() {
+        let logged = step.logged.get();
+        if logged > MOST_LOGGED {
+            return step.control.drop_log();
+        }
+        let lines = step.control.take_log();
+        let each = LINE_COSTS + path.len();
+        let bytes = lines.iter().map(|(_, text)| text.len() + each);
+        step.logged.set(logged + bytes.sum::<usize>());
+        if step.logged.get() > MOST_LOGGED {
+            log::warn!("{path} [{id}]: its log is too long for one request; no more of it");
+        }
+        for (level, text) in lines {
             let level = match level {
                 1 => log::Level::Error,
                 2 => log::Level::Warn,
@@ -509,9 +538,10 @@ impl Contexts {
         let until = due.map_or(own, |due| due.min(own));
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
+        self.log_invoke(i);
         self.counts.switches += 1;
         let calls = self.calls_others(i);
-        let event = copy.switch_until(&[word::INVOKE, 0, 0], until);
+        let event = copy.switch_until(&[word::INVOKE, 0, 0], self.first_look(begin, until));
         if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
             // It has died since it was last looked at, or says that it cannot be
             // switched to: another takes its place.
@@ -549,7 +579,6 @@ impl Contexts {
         let header = step.control.request();
         header.put(len as u64, meta.content_type.as_bytes());
         header.put_attributes(&meta.attributes);
-        self.log_invoke(i);
     }
 
     pub(super) fn log_invoke(&self, i: usize) {
@@ -559,12 +588,15 @@ impl Contexts {
 
     /// What a step's function says of its answer, checked.
     pub(super) fn take_reply(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
-        let control = &self.steps[i].control;
-        let code = control.status();
-        if code != 0 {
-            return Err(self.reported(i, code));
+        match self.steps[i].control.status() {
+            0 => self.reply_of(i),
+            code => Err(self.reported(i, code)),
         }
-        let header = control.reply();
+    }
+
+    /// The same, however it ended.
+    pub(super) fn reply_of(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
+        let header = self.steps[i].control.reply();
         let fixed = header.read();
         let (claimed, capacity) = (fixed.len(), self.capacity() as u64);
         if claimed > capacity {
@@ -609,6 +641,16 @@ impl Contexts {
         self.answer_of(i, copy, event, deadline)
     }
 
+    /// Until when the root waits at first for one that it switches to, where others
+    /// could run beside it.
+    #[inline]
+    pub(super) fn first_look(&self, now: MonotonicTime, until: MonotonicTime) -> MonotonicTime {
+        if !self.apart || self.alone {
+            return until;
+        }
+        until.min(now + LOOK_IN)
+    }
+
     /// The same when it has been switched to: what came of it, or what else comes.
     pub(super) fn answer_of(
         &mut self,
@@ -620,6 +662,7 @@ impl Contexts {
         let snapshot = self.steps[i].snapshot.handle();
         let timeout = self.steps[i].function.timeout;
         let mut wait = Wait::until(deadline);
+        let mut looked = !self.apart || self.alone;
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
@@ -634,7 +677,11 @@ impl Contexts {
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
-                Err(e) if e.errno() == Errno::ETIMEDOUT => {}
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {
+                    if !std::mem::replace(&mut looked, true) {
+                        self.end_those_who_run_on(i);
+                    }
+                }
                 Err(e) if is_of_the_copy(&e) => {
                     return Err(Cause::Ended(EndText::found_dead(&e)));
                 }

@@ -25,6 +25,7 @@ struct Page {
     root: FromRoot,
     /// The function's context writes these, the root reads.
     function: FromFunction,
+    calls: BothWays,
     seldom: Seldom,
 }
 
@@ -51,10 +52,18 @@ struct FromFunction {
     handed: u64,
 }
 
+/// The message of a call: the function's context writes what it says of the
+/// arguments, and the root, when the call returns, what is said of the reply.
+#[repr(C, align(1024))]
+struct BothWays {
+    call: FixedFields,
+}
+
 #[repr(C, align(4096))]
 struct Seldom {
     request_attributes: [u8; attributes::ROOM],
     reply_attributes: [u8; attributes::ROOM],
+    call_attributes: [u8; attributes::ROOM],
     /// The root writes these two.
     failed: [u8; NAME_LEN],
     message: [u8; MESSAGE_LEN],
@@ -66,9 +75,9 @@ pub(crate) const ERROR_LEN: usize = 256;
 /// Room for the name of a function, and for what is said of a call that failed.
 const NAME_LEN: usize = 128;
 const MESSAGE_LEN: usize = 512;
-const LEN: usize = 32 * 1024;
+const LEN: usize = 40 * 1024;
 /// Room for the log of one invocation.
-pub(crate) const LOG_LEN: usize = LEN - 4096 - 2 * attributes::ROOM - NAME_LEN - MESSAGE_LEN;
+pub(crate) const LOG_LEN: usize = LEN - 4096 - 3 * attributes::ROOM - NAME_LEN - MESSAGE_LEN;
 
 const REQUEST: usize = offset_of!(Page, root.request);
 const DEADLINE: usize = offset_of!(Page, root.deadline);
@@ -85,8 +94,10 @@ const BEGAN: usize = offset_of!(Page, function.began);
 const ERROR: usize = offset_of!(Page, function.error);
 const TAKEN: usize = offset_of!(Page, function.taken);
 const HANDED: usize = offset_of!(Page, function.handed);
+const CALL: usize = offset_of!(Page, calls.call);
 const REQUEST_ATTRIBUTES: usize = offset_of!(Page, seldom.request_attributes);
 const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
+const CALL_ATTRIBUTES: usize = offset_of!(Page, seldom.call_attributes);
 const FAILED: usize = offset_of!(Page, seldom.failed);
 const MESSAGE: usize = offset_of!(Page, seldom.message);
 const LOG: usize = offset_of!(Page, seldom.log);
@@ -94,7 +105,7 @@ const LOG: usize = offset_of!(Page, seldom.log);
 // The hostile functions of the tests write at these.
 const _: () = assert!(TURN == 224 && ON == 232 && REPLY == 1024 && STATUS == 1168);
 const _: () = assert!(TAKEN == 1448 && HANDED == 1456 && TURN.is_multiple_of(8));
-const _: () = assert!(REQUEST_ATTRIBUTES == 4096 && LOG + LOG_LEN == LEN);
+const _: () = assert!(CALL == 2048 && REQUEST_ATTRIBUTES == 4096 && LOG + LOG_LEN == LEN);
 const _: () = assert!(size_of::<Page>() == LEN);
 
 /// A control page.
@@ -120,6 +131,13 @@ impl Control {
     #[inline]
     pub(crate) fn reply(&self) -> MessageHeader<'_> {
         MessageHeader::at(&self.0, REPLY, REPLY_ATTRIBUTES)
+    }
+
+    /// The header of the arguments of a call that the function makes, and then of
+    /// the reply to it.
+    #[inline]
+    pub(crate) fn call(&self) -> MessageHeader<'_> {
+        MessageHeader::at(&self.0, CALL, CALL_ATTRIBUTES)
     }
 
     #[inline]
@@ -301,6 +319,11 @@ impl Control {
         self.u64(LOG_USED) != 0
     }
 
+    /// Root: nobody reads the lines of the log, and there are none afterwards.
+    pub(crate) fn drop_log(&self) {
+        self.put_u64(LOG_USED, 0);
+    }
+
     /// Root: the lines of the log, made printable, and none afterwards.
     pub(crate) fn take_log(&self) -> Vec<(u8, String)> {
         let used = (self.u64(LOG_USED) as usize).min(LOG_LEN);
@@ -342,7 +365,9 @@ mod tests {
         // No field is in another's place.
         c.request().put(1, &[b'r'; 999]);
         c.reply().put(2, &[b'a'; 999]);
-        assert_eq!((c.request().read().len(), c.reply().read().len()), (1, 2));
+        c.call().put(3, &[b'c'; 999]);
+        let lengths = [c.request(), c.reply(), c.call()].map(|h| h.read().len());
+        assert_eq!(lengths, [1, 2, 3]);
         assert_eq!((c.begin(), c.status()), (12, -3));
         // SAFETY: as above.
         assert_eq!(unsafe { CStr::from_ptr(c.id()) }, c"id");

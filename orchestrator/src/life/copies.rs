@@ -115,6 +115,25 @@ impl Contexts {
         rests.filter(|&(_, rest)| rest != Rest::Parked).collect()
     }
 
+    /// One has been at work for some time: the others wait, or they end here. They
+    /// would use the processor in its time, and in the time of those who wait for it.
+    ///
+    /// Once is enough: whoever waits then is woken by nobody, for in its sandbox
+    /// it has no timer, and no copy here can ring another.
+    pub(super) fn end_those_who_run_on(&mut self, at_work: usize) {
+        let others = |&(i, _): &(usize, &Step)| i != at_work;
+        let there = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
+        let steps = self.steps.iter().enumerate().filter(others);
+        let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps.filter_map(there).unzip();
+        let rests = lwc::come_to_rest(&copies, MonotonicTime::now())
+            .unwrap_or_else(|_| vec![Rest::Elsewhere; copies.len()]);
+        for (i, rest) in numbers.into_iter().zip(rests) {
+            if rest != Rest::Parked {
+                self.end_out_of_turn(i);
+            }
+        }
+    }
+
     /// A copy of the step's snapshot that waits for an invocation. That there
     /// is none is never the function's doing: its handler has not run in a
     /// copy that is being made, nor ever in its snapshot.
@@ -177,6 +196,7 @@ impl Contexts {
                         self.counts.copies += 1;
                         self.steps[i].id = made.id;
                         self.steps[i].wrong = false;
+                        self.steps[i].left_behind = false;
                         // There and back once more, now that it is in its
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
@@ -327,6 +347,7 @@ impl Contexts {
     /// waited for before the next copy of its function is made.
     pub(super) fn clear_away(&mut self) {
         (0..self.steps.len()).for_each(|i| self.undo(i));
+        self.erase_what_is_left_behind();
         for used in self.steps.iter().filter_map(|s| s.used.as_ref()) {
             let _ = used.kill();
         }
@@ -385,15 +406,26 @@ impl Contexts {
         if self.apart || ended.is_err() {
             self.steps[i].used = Some(copy);
         }
-        if !self.tree.edges.is_empty() {
-            self.erase_written(i);
-        }
+        self.steps[i].left_behind = !self.tree.edges.is_empty();
     }
 
-    /// What a copy that has been ended wrote for others is in regions that these
-    /// have: nobody of them finds it in another one's call. Elsewhere the next copy
-    /// sees to that. It is waited for, for until it is no more it may write; that is
-    /// no time of those who wait for a call (`calls.rs`).
+    /// What copies that have been ended wrote for others is in regions that these
+    /// have: nobody of them finds it in another one's call. (Without calls the next
+    /// copy sees to that.) So this comes before anybody else is switched to, and
+    /// never while somebody is at work, whose answer may be there any time. They are
+    /// waited for, for until they are no more they may write; that is no time of those
+    /// who wait for a call (`calls.rs`). Whether there were such.
+    pub(super) fn erase_what_is_left_behind(&mut self) -> bool {
+        let mut any = false;
+        for i in 0..self.steps.len() {
+            if std::mem::take(&mut self.steps[i].left_behind) {
+                any = true;
+                self.erase_written(i);
+            }
+        }
+        any
+    }
+
     fn erase_written(&mut self, i: usize) {
         let mut done = Ok(());
         if let Some(used) = self.steps[i].used.take()

@@ -332,7 +332,7 @@ impl Serving<'_> {
         way.reply.put(len, kind);
         parts.control.put_status(status, bytes(&raw.error));
         let good = status == 0 && raw.output_len <= parts.capacity;
-        if way.caller.is_some() || !good && parts.relay {
+        if !good && parts.relay {
             // The root hears of it, and reads no header between functions.
             parts.control.reply().put(len, b"");
         }

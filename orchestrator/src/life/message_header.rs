@@ -2,7 +2,8 @@
 //! the message, its content type, its attributes.
 //!
 //! Between the root and a function the header is on the function's control page
-//! (`control.rs`). Between two functions that hand over to each other
+//! (`control.rs`); so it is for a call, where the root checks what the one end says
+//! and tells the other. Between two functions that hand over to each other
 //! (`relay.rs`) it is in their region: the fixed fields before the bytes of the
 //! message, on one page with the first of them, the attributes behind all of
 //! them. One of the two writes, the other reads. A header that a function wrote

@@ -3,7 +3,7 @@
 
 use super::Probes;
 use super::control::Control;
-use super::message_header::{BYTES, MessageHeader};
+use super::message_header::MessageHeader;
 use lwc::{Region, Secret};
 use std::ffi::CStr;
 use std::path::Path;
@@ -62,27 +62,27 @@ pub(crate) struct Entrance<'a> {
     pub(crate) output_at: usize,
     pub(crate) request: MessageHeader<'a>,
     pub(crate) reply: MessageHeader<'a>,
-    /// Whether a function writes the request, which is checked then.
+    /// Whether a function writes the header of the request, which is checked then.
     pub(crate) from_function: bool,
 }
 
 impl<'a> Entrance<'a> {
-    /// The way of a call.
+    /// The way of a call: what is said of both messages is the root's to check.
     pub(super) fn of_call(
         caller: &'a CStr,
         arguments: &'a Region,
         reply: &'a Region,
-        capacity: usize,
+        control: &'a Control,
     ) -> Self {
         Self {
             caller: Some(caller),
             input: arguments,
-            input_at: BYTES,
+            input_at: 0,
             output: reply,
-            output_at: BYTES,
-            request: MessageHeader::around(arguments, capacity),
-            reply: MessageHeader::around(reply, capacity),
-            from_function: true,
+            output_at: 0,
+            request: control.request(),
+            reply: control.reply(),
+            from_function: false,
         }
     }
 

@@ -85,7 +85,7 @@
 //! that it finds at work one end of its time and no second one, and a function that
 //! lies about when it began gains that shortest timeout.
 
-use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step, next_before};
+use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step, Wait, next_before};
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
@@ -224,7 +224,7 @@ impl Relay {
                 step.control.put_turn(ticket, next);
             }
             contexts.put_request(0, len, meta);
-            (1..=last).for_each(|i| contexts.log_invoke(i));
+            (0..=last).for_each(|i| contexts.log_invoke(i));
             contexts.counts.switches += 1;
             let turn = Turn {
                 tickets: &self.tickets,
@@ -593,6 +593,12 @@ impl Contexts {
         info.is_some_and(|info| info.state == State::Dead)
     }
 
+    /// How far the request is, and whether that one shows its ticket.
+    fn progress(&self, turn: &mut Turn<'_>) -> (usize, bool) {
+        let i = turn.reached(&self.steps);
+        (i, self.steps[i].control.has_taken(turn.tickets[i]))
+    }
+
     /// The copies that do not wait, at one moment: dead ones are not among them.
     fn awake(&self, patient: bool) -> Vec<usize> {
         let steps = self.steps.iter().enumerate();
@@ -640,18 +646,24 @@ impl Contexts {
         }
     }
 
-    /// Nobody is at work, and nobody has said anything.
+    /// Nobody was at work, and nobody has said anything. `before` is how far it was
+    /// before that was seen.
     fn nobody_works(
         &mut self,
         turn: &mut Turn<'_>,
+        before: (usize, bool),
         until: MonotonicTime,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        let i = turn.reached(&self.steps);
+        if self.progress(turn) != before {
+            // On a busy machine one that has been woken takes over late: it slept when
+            // it was asked about, and is at work now.
+            return Ok(lwc::await_switch(until));
+        }
+        let (i, taken) = before;
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
         if let Some(e) = ended(&self.steps[i]) {
             return Err((i, Cause::Ended(EndText::found_dead(&e))));
         }
-        let taken = self.steps[i].control.has_taken(turn.tickets[i]);
         if !taken && i > 0 && turn.by_root != Some(i) {
             return self.hand_over_to(i, turn, until);
         }
@@ -759,16 +771,18 @@ impl Contexts {
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         let now = MonotonicTime::now();
         let worker = if self.apart {
+            let before = self.progress(turn);
             match self.at_work(turn) {
                 Some(i) => AtWork::Copy(i),
                 // Whoever was has switched here since, or has stopped.
-                None => match lwc::await_switch(AT_ONCE) {
-                    Err(e) if e.errno() == Errno::ETIMEDOUT => {
+                // One look would not do: others may have left requests.
+                None => match Wait::until(AT_ONCE).next() {
+                    None => {
                         let soon = now + NUDGE.min(watch.every);
                         watch.until = soon.min(due.unwrap_or(soon));
-                        return self.nobody_works(turn, watch.until);
+                        return self.nobody_works(turn, before, watch.until);
                     }
-                    event => return Ok(event),
+                    Some(event) => return Ok(event),
                 },
             }
         } else {

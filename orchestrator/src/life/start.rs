@@ -56,10 +56,7 @@ impl LiveChain {
         let capacity = regions[0].len();
         let mut edges = Vec::with_capacity(tree.edges.len());
         for _ in &tree.edges {
-            edges.push([
-                sealed(capacity + HEADER_LEN)?,
-                sealed(capacity + HEADER_LEN)?,
-            ]);
+            edges.push([sealed(capacity)?, sealed(capacity)?]);
         }
         let mut controls = Vec::with_capacity(tree.nodes.len());
         for _ in &tree.nodes {
@@ -128,7 +125,7 @@ impl LiveChain {
                     .map(|&e| {
                         let [arguments, reply] = &edges[e];
                         let caller = &names[tree.edges[e].caller];
-                        Entrance::of_call(caller, arguments, reply, capacity)
+                        Entrance::of_call(caller, arguments, reply, &controls[i])
                     })
                     .collect()
             };
@@ -192,6 +189,8 @@ impl LiveChain {
                 copy: None,
                 id: 0,
                 wrong: false,
+                left_behind: false,
+                logged: 0.into(),
                 used: None,
                 marked: false,
                 dirty: false,
@@ -200,6 +199,7 @@ impl LiveChain {
                 setup,
             })
             .collect();
+        let tree_is_flat = tree.edges.is_empty();
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
@@ -216,6 +216,7 @@ impl LiveChain {
             named_by_neighbours: relay && !apart,
             linked: false,
             settled: true,
+            alone: count == 1 && tree_is_flat,
             asked: 0,
             begun: MonotonicTime::now(),
         };
