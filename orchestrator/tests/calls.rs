@@ -617,8 +617,7 @@ fn timings_show_the_tree_and_what_became_of_its_calls() {
 #[test]
 fn lines_of_the_log_have_the_path_of_their_call() {
     let folder = tree("invocation", "");
-    let input =
-        "note one;call left {note two;call deep {note three;crash}};call right {call deep {note four}}";
+    let input = "note one;call left {note two;call deep {note three;crash}};call right {call deep {note four}}";
     let mut command = common::orchestrator();
     let out = command
         .args(["-vv", "--log-format", "json", "run"])

@@ -309,6 +309,7 @@ impl LiveChain {
     }
 
     /// The first calls of the last invocation, each by itself.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "workers tell them"))]
     pub(crate) fn call_spans(&self) -> &[CallSpan] {
         self.contexts.recorder.spans()
     }

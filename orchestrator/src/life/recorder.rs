@@ -186,6 +186,7 @@ impl Recorder {
     }
 
     /// The first calls, in the order in which they began.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "workers tell them"))]
     pub(super) fn spans(&self) -> &[CallSpan] {
         &self.spans
     }
