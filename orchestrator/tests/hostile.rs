@@ -192,6 +192,7 @@ fn what_is_refused_without_harm() {
         assert_eq!(attempt("make code").unwrap(), "code refused");
         assert_eq!(attempt("close all").unwrap(), "closed");
         assert_eq!(attempt("holes in the heap").unwrap(), "holes refused");
+        assert_eq!(attempt("who is there").unwrap(), "others refused");
     } else {
         // Capability mode leaves a context free to make code of its data; and
         // there the way back is a descriptor.

@@ -175,6 +175,19 @@ LWC_HANDLER(hostile)
 			return (say(inv, "holes REACHED"));
 		return (say(inv, "holes refused"));
 	}
+	if (is(inv, "who is there")) {
+		/* Whether there is a process of this number: ESRCH, or not. */
+		unsigned char set[128];
+		long pid, found = 0;
+
+		for (pid = 1; pid < 4096; pid++)
+			found += syscall(SYS_sched_getaffinity, pid,
+			    sizeof(set), set) != -1 || errno != EPERM;
+		if (syscall(SYS_sched_getaffinity, 0L, sizeof(set), set) == -1)
+			return (lwc_fail(inv, 500, "its own"));
+		return (say(inv, found != 0 ? "others REACHED" :
+		    "others refused"));
+	}
 #endif
 	if (is(inv, "kill parent")) {
 		kill(getppid(), SIGKILL);

@@ -8,6 +8,10 @@
 
 mod api;
 #[cfg(target_os = "linux")]
+mod s10_doorbells;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod s10_faults;
+#[cfg(target_os = "linux")]
 mod s10_programs;
 mod s10_rollback;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -49,8 +53,12 @@ fn main() -> ExitCode {
         s10_rollback::PROCESS_CASES,
         #[cfg(target_os = "linux")]
         s10_programs::CASES,
+        #[cfg(target_os = "linux")]
+        s10_doorbells::CASES,
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         s10_survivors::CASES,
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        s10_faults::CASES,
         api::CASES,
     ])
 }

@@ -17,6 +17,7 @@ use crate::backend::process::wire::bell::{PeerBell, Registered};
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::mapped::{Mapped, seal_writes};
 use crate::backend::process::wire::message::Request;
+use crate::backend::process::wire::noise;
 use crate::backend::process::wire::pair::Pair;
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
@@ -57,14 +58,17 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     }
     whole_files(rt, specs)?;
     rt.sweep();
+    noise::is_there().map_err(no_numbers)?;
     let (mut prepared, index) = prepare(rt, specs, flags, shared_table)?;
     inherit_bells(rt, &prepared, index, true);
+    rt.bell.noise().forget_key();
     let pid = fork(shared_table);
     if pid == 0 {
         become_new(rt, prepared, specs, flags & !PREPARE);
         return Ok(Forked::New);
     }
     let fork_error = Errno::last();
+    rt.bell.noise().draw_key().map_err(no_numbers)?;
     inherit_bells(rt, &prepared, index, false);
     prepared.own = None;
     let id = prepared.registration.id;
@@ -117,6 +121,10 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
         keeper.kept.push(id);
     }
     Ok(Forked::Creator(desc))
+}
+
+fn no_numbers(errno: i32) -> Error {
+    Error::new(CALL, Errno::from_raw(errno), "random numbers (getrandom)")
 }
 
 /// Which doorbells the fork to come takes along: the new context's own, and of

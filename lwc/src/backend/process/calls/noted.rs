@@ -8,6 +8,7 @@ use crate::error::Result;
 /// memory and registers, or nothing at all. (What they do to files and to peers
 /// is not undone, as it is not the context's.)
 const HARMLESS: &[i64] = &[
+    libc::SYS_sched_getaffinity,
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,

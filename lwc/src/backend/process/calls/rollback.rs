@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::flags::PREPARE;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -254,6 +255,10 @@ fn describe(told: &Told) -> String {
         why::DID => format!(
             "it has made system call {} since its snapshot, which the process backend cannot undo",
             told.value
+        ),
+        why::FAULT => format!(
+            "it has handled a fault since its snapshot ({}), of which the kernel tells it later what it was",
+            Signal::try_from(told.value as i32).map_or("a signal", Signal::as_str)
         ),
         why::LAYOUT => format!(
             "its address space has changed at {:#x} in a way that the process backend cannot undo",

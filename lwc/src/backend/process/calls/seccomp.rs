@@ -19,7 +19,6 @@ pub(super) const PLAIN: &[i64] = &[
     libc::SYS_nanosleep,
     libc::SYS_gettimeofday,
     libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
     libc::SYS_getcpu,
     libc::SYS_getpid,
     libc::SYS_getppid,

@@ -146,6 +146,8 @@ pub(crate) struct Kept {
     replaced: Table<Run>,
     /// A call that it has made which cannot be undone.
     did: Option<u64>,
+    /// A fault that it has survived since its snapshot: the signal.
+    faulted: Option<i32>,
     /// It has opened files since it was born; one may be its own memory.
     opened: bool,
     /// It has, and can write to what it has opened: so memory that it cannot write
@@ -190,6 +192,17 @@ enum Effect {
     Other(u64),
 }
 
+/// Signals of the processor's faults. What the last one was (address, error code, number
+/// of the trap) the kernel keeps with the thread and tells in the frame of *every*
+/// signal that comes later; no call sets it.
+const FAULT_SIGNALS: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+];
+
 /// Calls by which it may have its own memory as a file.
 const OPENS: [i64; 5] = [
     libc::SYS_open,
@@ -225,6 +238,7 @@ impl Kept {
             relaid: false,
             replaced: rooms.replaced,
             did: None,
+            faulted: None,
             opened: false,
             writes: false,
             marked: false,
@@ -293,6 +307,11 @@ impl Kept {
     /// ESRCH: it has ended, and is collected.
     pub(crate) fn note(&mut self, stop: Stop) -> Result<(), Errno> {
         let called = trace::called(self.pid, stop);
+        if let Stop::Signal(signal) = stop
+            && FAULT_SIGNALS.contains(&signal)
+        {
+            self.faulted.get_or_insert(signal);
+        }
         let effect = match (stop, called) {
             // Its action may be reset by that, and its alternate stack is.
             (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
@@ -547,7 +566,7 @@ impl Kept {
         });
         self.set()?;
         trace::set_mask(self.pid, self.mask)?;
-        (self.relaid, self.did) = (false, None);
+        (self.relaid, self.did, self.faulted) = (false, None, None);
         self.replaced.truncate(0);
         done
     }
@@ -851,6 +870,9 @@ impl Kept {
     }
 
     fn undo(&mut self, base: &mut Base<'_>, to: u64, had: u64) -> Done<u64> {
+        if let Some(signal) = self.faulted {
+            return Err(Failure::new(libc::ENOTSUP, why::FAULT, signal as u64));
+        }
         if let Some(number) = self.did {
             return Err(Failure::new(libc::ENOTSUP, why::DID, number));
         }

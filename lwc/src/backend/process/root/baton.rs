@@ -3,10 +3,10 @@
 use crate::backend::process::state::book::Book;
 use crate::backend::process::state::runtime::Runtime;
 
-/// Who has the baton, and how many hand-overs that one had received when it was
+/// Who has the baton, and the number of that one's last hand-over when it was
 /// given to it.
 ///
-/// Each context says on its own doorbell how many hand-overs it has received, and
+/// Each context says on its own doorbell by a number which hand-over it received last, and
 /// to whom it gave the baton then; we follow these words from the root on. Who has
 /// received none since it was given to has it on its way. Each step goes to a
 /// later hand-over, so there is an end where nobody lies. A hostile one can claim

@@ -15,6 +15,15 @@
 //! will see what was written. If it is odd, the owner is woken; if it was not
 //! asleep yet, it is on its way, and is woken again a moment later.
 //!
+//! # Nothing can be kept there
+//! In one process's functions that share nothing, each has the doorbells of the root
+//! and of its own snapshot mapped, and may wake these for nothing. So what changes
+//! there with each sleep and each hand-over is no count, which a function could set
+//! by waking and another could read, in another request: of whoever makes contexts
+//! the words are random numbers ([`Noise`]), of which the lowest bit alone means
+//! something, and that they differ from the last ones. They tell nobody how often
+//! others were called, either.
+//!
 //! # Who sleeps there
 //! futex(2) tells how many it has woken. In the sandbox a context may sleep on
 //! its own doorbell alone, so that number is the kernel's word that the owner
@@ -22,6 +31,7 @@
 
 use super::gate;
 use super::mapped::Mapped;
+use super::noise::Noise;
 use crate::error::Result;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -50,7 +60,7 @@ pub(crate) fn describe_end(dead: u32) -> String {
 #[repr(C)]
 pub(crate) struct Bell {
     /// What futex(2) waits on: even while the owner is awake, odd while it
-    /// sleeps or is about to.
+    /// sleeps or is about to; each time another number.
     state: AtomicU32,
     /// Not zero if the owner's system calls are trapped.
     trapped: AtomicU32,
@@ -59,12 +69,12 @@ pub(crate) struct Bell {
     /// Not zero while the owner waits for the answer to a trapped call: the
     /// identity of the one context that may give it.
     awaits: AtomicU64,
-    /// How many hand-overs the owner has received.
+    /// Another number with each hand-over that the owner has received.
     received: AtomicU64,
-    /// How many it had received when it last handed over: while the two differ it
-    /// has the baton.
+    /// That number when it last handed over: while the two differ it has the
+    /// baton.
     gave_at: AtomicU64,
-    /// To whom that was, and how many that one had received before.
+    /// To whom that was, and that one's number before.
     gave_to: AtomicU64,
     to_had: AtomicU64,
     /// How the owner ended; zero while it lives. The root writes it. The owner
@@ -138,44 +148,49 @@ fn wake(word: &AtomicU32) -> i64 {
 }
 
 /// The owner's view.
-pub(crate) struct OwnBell(Mapped<Bell>);
+pub(crate) struct OwnBell {
+    page: Mapped<Bell>,
+    noise: Noise,
+}
 
 impl OwnBell {
     /// By a mapping that can be written.
     pub(crate) fn new(page: Mapped<Bell>) -> Self {
         page.inherit(false);
-        Self(page)
+        Self {
+            page,
+            noise: Noise::none(),
+        }
+    }
+
+    /// Before a process is made of this one's memory, and after it, here: see
+    /// [`Noise`].
+    pub(crate) fn noise(&self) -> &Noise {
+        &self.noise
     }
 
     /// Moves it to another address, where nothing is.
     pub(crate) fn move_to(&mut self, to: u64) -> Result<()> {
-        self.0.move_to(to)
+        self.page.move_to(to)
     }
 
     /// The word that a signal's handler makes even, so that a sleep that is about
     /// to begin, or goes on when it returns, ends at once.
     pub(crate) fn word(&self) -> *mut AtomicU32 {
-        (&raw const self.0.state).cast_mut()
+        (&raw const self.page.state).cast_mut()
     }
 
     /// Where the owner may sleep.
     pub(crate) fn address(&self) -> u64 {
-        self.0.state.as_ptr() as u64
+        self.page.state.as_ptr() as u64
     }
 
     /// Says that the owner sleeps, before it looks around for the last time.
     /// A handler of a signal that sleeps in the middle of this sleep leaves
-    /// the count odd and larger.
+    /// another odd number.
     pub(crate) fn doze(&self) -> (u32, bool) {
-        let was = self.0.state.load(Ordering::Relaxed);
-        let step = if was & 1 == 1 { 2 } else { 1 };
-        (
-            self.0
-                .state
-                .fetch_add(step, Ordering::SeqCst)
-                .wrapping_add(step),
-            step == 1,
-        )
+        let was = self.page.state.load(Ordering::Relaxed);
+        (self.put_state(was, 1), was & 1 == 0)
     }
 
     /// Sleeps until woken, a signal, or `limit`, unless the count is no longer
@@ -187,7 +202,7 @@ impl OwnBell {
         });
         let until = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         futex(
-            &self.0.state,
+            &self.page.state,
             libc::FUTEX_WAIT,
             dozed.0.into(),
             until as u64,
@@ -197,68 +212,83 @@ impl OwnBell {
 
     /// Awake again, if no handler of a signal has said so before.
     pub(crate) fn rise(&self, dozed: (u32, bool)) {
-        if dozed.1 && self.0.state.load(Ordering::Relaxed) & 1 == 1 {
-            self.0.state.fetch_add(1, Ordering::SeqCst);
+        let was = self.page.state.load(Ordering::Relaxed);
+        if dozed.1 && was & 1 == 1 {
+            self.put_state(was, 0);
         }
     }
 
+    /// Another number than the last one, odd or even: the owner alone writes it.
+    fn put_state(&self, was: u32, odd: u32) -> u32 {
+        let next = self.noise.half_after(was);
+        // Where numbers are counted the next one may be of the same kind.
+        let next = if next & 1 == odd { next } else { next ^ 1 };
+        let next = if next == was { next ^ 2 } else { next };
+        self.page.state.swap(next, Ordering::SeqCst);
+        next
+    }
+
     pub(crate) fn set_trapped(&self) {
-        self.0.trapped.store(1, Ordering::Relaxed);
+        self.page.trapped.store(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_ringing(&self, yes: bool) {
-        self.0.ringing.store(yes.into(), Ordering::Relaxed);
+        self.page.ringing.store(yes.into(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_awaits(&self, id: u64) {
-        self.0.awaits.store(id, Ordering::Relaxed);
+        self.page.awaits.store(id, Ordering::Relaxed);
     }
 
     /// The root begins to hold sleepers, or has let go of all of them.
     pub(crate) fn look(&self) {
-        self.0.looks.fetch_add(1, Ordering::SeqCst);
+        let was = self.page.looks.load(Ordering::Relaxed);
+        let next = self.noise.half_after(was) & !1 | !was & 1;
+        self.page.looks.swap(next, Ordering::SeqCst);
     }
 
     /// The root discarded itself.
     pub(crate) fn set_dead(&self, how: u32) {
-        self.0.dead.store(how, Ordering::Relaxed);
+        self.page.dead.store(how, Ordering::Relaxed);
     }
 
     /// The owner receives a hand-over, or takes the baton back of itself: whom it
     /// gave it to has not returned it in time, or has ended.
     pub(crate) fn receive(&self) {
-        self.0.received.fetch_add(1, Ordering::Release);
+        let was = self.page.received.load(Ordering::Relaxed);
+        let next = self.noise.after(was);
+        self.page.received.store(next, Ordering::Release);
     }
 
-    /// The owner hands over to a context that has received so many.
+    /// The owner hands over to a context whose number is that.
     pub(crate) fn give(&self, to: u64, had: u64) {
-        self.0.gave_to.store(to, Ordering::Relaxed);
-        self.0.to_had.store(had, Ordering::Relaxed);
-        let received = self.0.received.load(Ordering::Relaxed);
-        self.0.gave_at.store(received, Ordering::Release);
+        self.page.gave_to.store(to, Ordering::Relaxed);
+        self.page.to_had.store(had, Ordering::Relaxed);
+        let received = self.page.received.load(Ordering::Relaxed);
+        self.page.gave_at.store(received, Ordering::Release);
     }
 
     /// What the owner received last was nobody's to give: the baton is where it
     /// had gone from here before.
     pub(crate) fn wait_on(&self) {
-        let received = self.0.received.load(Ordering::Relaxed);
-        self.0.gave_at.store(received, Ordering::Release);
+        let received = self.page.received.load(Ordering::Relaxed);
+        self.page.gave_at.store(received, Ordering::Release);
     }
 
     /// Where the baton went from here, as [`PeerBell::baton`].
     pub(crate) fn baton(&self) -> Baton {
-        baton(&self.0)
+        baton(&self.page)
     }
 }
 
-/// What a context says of the baton, on its doorbell. All counts are its own:
+/// What a context says of the baton, on its doorbell. All numbers are its own:
 /// nobody's lie about them moves another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Baton {
-    /// How many hand-overs it has received.
+    /// Another number with each hand-over that it has received.
     pub(crate) received: u64,
-    /// Where the baton went from here, and how many hand-overs that one had
-    /// received before; none while it is here.
+    /// Where the baton went from here, and that one's number before; none while
+    /// it is here.
     pub(crate) went_to: Option<(u64, u64)>,
 }
 
@@ -319,12 +349,13 @@ impl PeerBell {
         self.0.ringing.load(Ordering::Relaxed) != 0
     }
 
-    /// How often it has gone to sleep, or woken: odd while it sleeps.
+    /// Another number each time that it goes to sleep or wakes: odd while it sleeps.
     pub(crate) fn count(&self) -> u32 {
         self.0.state.load(Ordering::SeqCst)
     }
 
-    /// Of the root's: how often it has begun, or ended, to hold sleepers.
+    /// Of the root's: another number each time that it begins, or ends, to hold
+    /// sleepers; odd while it does.
     pub(crate) fn looks(&self) -> u32 {
         self.0.looks.load(Ordering::SeqCst)
     }

@@ -17,5 +17,6 @@ pub(crate) mod gate;
 pub(crate) mod keep;
 pub(crate) mod mapped;
 pub(crate) mod message;
+pub(crate) mod noise;
 pub(crate) mod pair;
 pub(crate) mod parts;
