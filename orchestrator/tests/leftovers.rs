@@ -9,12 +9,15 @@ use common::{Folder, home, text};
 
 /// Whether the function ran, and what was said.
 fn start(handler: &str) -> (bool, String) {
-    let folder = Folder::new(&format!(
+    let out = folder(handler).run(&[], &[""]);
+    (text(&out.stdout) == "+", text(&out.stderr))
+}
+
+fn folder(handler: &str) -> Folder {
+    Folder::new(&format!(
         "[functions.f]\nsource = \"{}\"\nhandler = \"{handler}\"\nmemory = \"64MiB\"\n[chains.trial]\nsteps = [\"f\"]\n",
         home().join("tests/hostile/leftovers.c").display()
-    ));
-    let out = folder.run(&[], &[""]);
-    (text(&out.stdout) == "+", text(&out.stderr))
+    ))
 }
 
 #[test]
@@ -29,6 +32,8 @@ fn a_function_that_leaves_something_behind_is_not_started() {
             "shared memory that can be written",
             "MAP_PRIVATE",
         ),
+        ("takes_the_signal", "SIGSTKFLT", "another signal"),
+        ("closes_its_hosts", "closed or replaced", "that they open"),
     ] {
         let (ran, said) = start(handler);
         assert!(!ran, "{handler}: {said}");
@@ -42,4 +47,27 @@ fn a_function_that_leaves_something_behind_is_not_started() {
 fn one_that_has_put_everything_away_is() {
     let (ran, said) = start("nothing");
     assert!(ran, "{said}");
+}
+
+/// One file is the same for all copies, and no rollback undoes what is in it.
+#[test]
+fn files_that_are_left_open_are_closed() {
+    let (ran, said) = start("open_file");
+    assert!(ran, "{said}");
+    assert!(
+        said.contains("memfd:kept") && said.contains("closed"),
+        "{said}"
+    );
+}
+
+/// Its handler would see all messages, and hand them to later copies.
+#[test]
+fn a_timer_runs_no_code_in_the_snapshot() {
+    for handler in ["timer", "other_timer"] {
+        let out = folder(handler).run(&[], &["", "crash", "", "crash", ""]);
+        let (ticks, said) = (text(&out.stdout), text(&out.stderr));
+        let all: Vec<&str> = ticks.split_terminator(';').collect();
+        assert_eq!(all.len(), 3, "{handler}: {ticks} {said}");
+        assert!(all.iter().all(|t| *t == all[0]), "{handler}: {ticks}");
+    }
 }

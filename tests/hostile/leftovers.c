@@ -8,8 +8,11 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 static void *
@@ -121,3 +124,88 @@ HANDLER(grandchild)
 HANDLER(shared)
 HANDLER(shared_later)
 HANDLER(nothing)
+HANDLER(takes_the_signal)
+HANDLER(closes_its_hosts)
+
+/* A file is one for all copies. */
+static int file;
+
+LWC_INIT(open_file)
+{
+
+	(void)setup;
+	file = memfd_create("kept", 0);
+	return (file == -1 || ftruncate(file, 4096) != 0);
+}
+
+LWC_HANDLER(open_file)
+{
+	void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+	    0);
+
+	return (at == MAP_FAILED ? lwc_append(inv, "+", 1) :
+	    lwc_fail(inv, 1, "a file is open"));
+}
+
+/* A handler in the snapshot would see every message. */
+static volatile int ticks;
+
+static void
+tick(int number)
+{
+
+	(void)number;
+	ticks++;
+}
+
+LWC_INIT(timer)
+{
+	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } };
+
+	(void)setup;
+	(void)signal(SIGALRM, tick);
+	return (setitimer(ITIMER_REAL, &often, NULL));
+}
+
+LWC_HANDLER(timer)
+{
+	char text[32];
+
+	if (inv->input_len != 0)
+		*(volatile int *)8 = 0;
+	(void)snprintf(text, sizeof(text), "%d;", ticks);
+	return (lwc_append(inv, text, strlen(text)));
+}
+
+/* Its copies have the mask that it left. */
+LWC_INIT(other_timer)
+{
+
+	(void)signal(SIGUSR1, tick);
+	return (timer_init(setup));
+}
+
+LWC_HANDLER(other_timer)
+{
+	sigset_t set;
+
+	(void)sigprocmask(SIG_BLOCK, NULL, &set);
+	if (sigismember(&set, SIGUSR1) || sigismember(&set, SIGALRM))
+		return (lwc_fail(inv, 1, "a signal is blocked"));
+	return (timer(inv));
+}
+
+/* Its host is told of ends by that. */
+LWC_INIT(takes_the_signal)
+{
+
+	(void)setup;
+	return (signal(SIGSTKFLT, tick) == SIG_ERR);
+}
+
+LWC_INIT(closes_its_hosts)
+{
+
+	(void)setup;
+	return (syscall(SYS_close_range, 3U, ~0U, 0) != 0);
+}

@@ -39,6 +39,8 @@ mod invocation;
 mod leftovers;
 mod limits;
 mod message_header;
+mod open_files;
+mod own_code;
 mod parts;
 pub(crate) mod probe;
 pub(crate) mod recorder;

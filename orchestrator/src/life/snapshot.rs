@@ -7,9 +7,10 @@
 
 use super::host::{CALLS, HostState};
 use super::parts::Parts;
-use super::{Probes, invocation, leftovers, limits, probe};
+use super::{Probes, invocation, leftovers, limits, open_files, own_code, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
+use nix::sys::signal::SigSet;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::c_char;
@@ -70,6 +71,8 @@ pub(super) struct Loaded {
     /// Room for an input that is kept: addresses alone, until a copy of this
     /// context uses them.
     pub(super) kept: Cell<Vec<u8>>,
+    /// The signals that wait, as the function left it.
+    mask: SigSet,
     /// Never unloaded: it is the context's whole content.
     _library: libloading::Library,
 }
@@ -115,6 +118,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         secret.lock().map_err(text)?;
     }
     let before = leftovers::Before::note()?;
+    let (files, signals) = (open_files::Before::note()?, own_code::Before::note());
     // SAFETY: the library's constructors are the function author's code; they
     // run here, in the function's own context, with what it is granted.
     let library = unsafe { libloading::Library::new(parts.library) }
@@ -147,6 +151,11 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         }
     }
     before.nothing_is_left()?;
+    for file in files.close_others()? {
+        let line = format!("its initialiser left {file} open: closed");
+        parts.control.put_log(2, line.as_bytes());
+    }
+    let mask = signals.alone()?;
     if parts.probes == Probes::Answered {
         probe::note_areas();
     }
@@ -163,6 +172,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     Ok(Loaded {
         handler,
         kept: Cell::new(kept),
+        mask,
         _library: library,
     })
 }
@@ -286,6 +296,7 @@ fn copy_self(
                     let _ = root.switch(&[word::FAILED, errno]);
                 }
             }
+            own_code::let_through(&loaded.mask);
             invocation::serve(root, parts, state, loaded)
         }
     }
