@@ -4,6 +4,7 @@
  * orchestrator/tests/ends.rs run it.
  *
  *	say TEXT		append TEXT to the answer
+ *	note TEXT		write TEXT to the log
  *	call NAME {SCRIPT}	call NAME with SCRIPT; append the reply, or what
  *				went wrong in brackets
  *	must NAME {SCRIPT}	the same, and fail with it if it fails
@@ -328,6 +329,8 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	s = word(verb, sizeof(verb), s, end);
 	if (strcmp(verb, "say") == 0)
 		return (lwc_append(inv, s, (size_t)(end - s)));
+	if (strcmp(verb, "note") == 0)
+		return (lwc_log(inv, LWC_INFO, "%.*s", (int)(end - s), s), 0);
 	if (strcmp(verb, "call") == 0 || strcmp(verb, "must") == 0 ||
 	    strcmp(verb, "place") == 0 || strcmp(verb, "start") == 0) {
 		s = word(name, sizeof(name), s, end);

@@ -1,5 +1,6 @@
 //! `check`: diagnostics, builds, the plan.
 
+use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, write_json, write_out};
 use crate::chain_file::{CallTree, ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
@@ -127,11 +128,10 @@ fn names(functions: &[FunctionName], between: &str) -> String {
     names.join(between)
 }
 
-/// A tree for each step that calls somebody, and for the function of `on_error`, each call with its two regions and
-/// who may do what to them. Whom a function calls is shown once, where it comes
-/// first: written out at each place, it could be without end.
+/// A tree for each step that calls somebody, and for the function of `on_error`, each
+/// call with its two regions and who may do what to them.
 fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
-    let mut shown = vec![false; tree.nodes.len()];
+    let mut drawing = Drawing::of(tree);
     let roots = steps + usize::from(tree.on_error.is_some());
     for (step, root) in tree.nodes.iter().enumerate().take(roots) {
         if root.calls.is_empty() {
@@ -142,39 +142,21 @@ fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
             1 => writeln!(out, "  {} calls", root.function),
             _ => writeln!(out, "  step {}, {}, calls", step + 1, root.function),
         };
-        // Calls to show, the next last, each with what stands before it.
-        let below = |node: usize, before: &str| {
-            let calls = tree.nodes[node].calls.iter().rev().enumerate();
-            let with = |(n, &edge): (usize, &usize)| (edge, before.to_owned(), n == 0);
-            calls.map(with).collect::<Vec<_>>()
-        };
-        let mut next = below(step, "  ");
-        while let Some((edge, before, last)) = next.pop() {
+        for Line { edge, stem, again } in drawing.below(step, "  ") {
             let edge = tree.edges[edge];
             let [caller, callee] = [edge.caller, edge.callee].map(|n| &tree.nodes[n].function);
-            let again = std::mem::replace(&mut shown[edge.callee], true);
             if let Some(place) = file.functions[callee].origin.elsewhere() {
                 let _ = writeln!(
                     out,
-                    "{before}{}{callee}, elsewhere ({place}): arguments {caller} rw, root r; reply root rw, {caller} r",
-                    if last { "└─ " } else { "├─ " },
+                    "{stem}{callee}, elsewhere ({place}): arguments {caller} rw, root r; reply root rw, {caller} r",
                 );
                 continue;
             }
             let _ = writeln!(
                 out,
-                "{before}{}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
-                if last { "└─ " } else { "├─ " },
-                if again && !tree.nodes[edge.callee].calls.is_empty() {
-                    " (its calls are above)"
-                } else {
-                    ""
-                },
+                "{stem}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
+                if again { " (its calls are above)" } else { "" },
             );
-            if !again {
-                let before = before + if last { "   " } else { "│  " };
-                next.extend(below(edge.callee, &before));
-            }
         }
     }
 }

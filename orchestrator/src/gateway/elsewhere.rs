@@ -10,6 +10,7 @@ use super::Gateway;
 use super::http::Call;
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
+use super::told::Calls;
 use crate::chain_file::{FunctionName, Origin};
 use crate::life::{Attributes, CauseKind, MessageMeta};
 use crate::worker::frame::{HopTiming, NoReply};
@@ -190,6 +191,7 @@ async fn post(
         }],
         handed,
         ended: false,
+        calls: Calls::default(),
     })
 }
 

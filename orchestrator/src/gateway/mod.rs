@@ -41,6 +41,7 @@ mod queue;
 mod route;
 mod server;
 mod timed_stream;
+mod told;
 mod trace;
 mod upload;
 mod watch;

@@ -466,6 +466,7 @@ pub(super) async fn ask(
         },
         body: message.payload,
         hops: vec![hop],
+        calls: super::told::Calls::default(),
         handed,
         ended: false,
     })

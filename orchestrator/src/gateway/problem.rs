@@ -1,5 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use super::told::Calls;
 use crate::chain_file::{ChainId, FunctionName};
 use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::HopTiming;
@@ -189,6 +190,7 @@ pub(super) struct StepTimings {
     /// When the first was handed over; their times count from there.
     pub(super) handed: SystemTime,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
@@ -321,6 +323,7 @@ mod tests {
         let timings = StepTimings {
             handed: SystemTime::now(),
             hops: Vec::new(),
+            calls: Calls::default(),
         };
         assert!(!of(ProblemKind::QueueFull, Some(Box::new(timings))).is_unbegun());
     }

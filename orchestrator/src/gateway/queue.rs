@@ -3,6 +3,7 @@
 
 use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind};
+use super::told::Calls;
 use super::trace::Trace;
 use crate::chain_file::ChainId;
 use crate::life::MessageMeta;
@@ -39,6 +40,7 @@ pub(super) struct Answer {
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
     /// It is the answer of the request, by its function's word: no part of the chain

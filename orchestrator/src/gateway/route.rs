@@ -10,6 +10,7 @@ use super::elsewhere;
 use super::http::Call;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
+use super::told::Calls;
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, Origin};
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
@@ -134,6 +135,7 @@ pub(super) async fn run(
                             copy: 0.0,
                             run: begun.elapsed().as_secs_f64() * 1e6,
                         }],
+                        calls: Calls::default(),
                     })),
                     ..p
                 })
@@ -142,42 +144,54 @@ pub(super) async fn run(
         match result {
             Ok(answer) => {
                 (meta, body) = (answer.meta, answer.body);
-                join(&mut ran, answer.handed, answer.hops);
+                let timings = StepTimings {
+                    handed: answer.handed,
+                    hops: answer.hops,
+                    calls: answer.calls,
+                };
+                join(&mut ran, timings);
                 if answer.ended {
                     break;
                 }
             }
             Err(mut problem) => {
                 if let Some(last) = problem.timings.take() {
-                    join(&mut ran, last.handed, last.hops);
+                    join(&mut ran, *last);
                 }
                 problem.timings = ran.map(Box::new);
                 return Err(problem);
             }
         }
     }
-    let StepTimings { handed, hops } = ran.unwrap_or_else(|| StepTimings {
-        handed: SystemTime::now(),
-        hops: Vec::new(),
-    });
+    let ran = ran.unwrap_or_else(nothing_ran);
     Ok(Answer {
         meta,
         body,
-        hops,
-        handed,
+        hops: ran.hops,
+        calls: ran.calls,
+        handed: ran.handed,
         // Nothing is behind it any more.
         ended: true,
     })
 }
 
-/// Adds the hops of a later part; times of all parts count from the first.
-fn join(ran: &mut Option<StepTimings>, handed: SystemTime, hops: Vec<HopTiming>) {
-    let all = ran.get_or_insert_with(|| StepTimings {
-        handed,
+fn nothing_ran() -> StepTimings {
+    StepTimings {
+        handed: SystemTime::now(),
         hops: Vec::new(),
-    });
-    let after = handed.duration_since(all.handed).unwrap_or_default();
-    all.hops.extend(hops.into_iter().map(|hop| HopTiming {
+        calls: Calls::default(),
+    }
+}
+
+/// Adds what a later part took; times of all parts count from the first.
+fn join(ran: &mut Option<StepTimings>, part: StepTimings) {
+    let Some(all) = ran else {
+        *ran = Some(part);
+        return;
+    };
+    let after = part.handed.duration_since(all.handed).unwrap_or_default();
+    all.calls.join(part.calls, all.hops.len(), after);
+    all.hops.extend(part.hops.into_iter().map(|hop| HopTiming {
         at: hop.at + after.as_secs_f64() * 1e6,
         ..hop
     }));

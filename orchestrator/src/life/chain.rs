@@ -6,6 +6,7 @@ use super::error::{Cause, EndText, ErrorAnswer, Failure};
 use super::message_header::MessageHeader;
 use super::on_error::{self, OnError};
 use super::outside::Away;
+use super::recorder::{CallSpan, EdgeCalls, Recorder};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
@@ -197,6 +198,8 @@ pub(crate) struct Contexts {
     pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
     pub(super) begun: MonotonicTime,
+    /// The calls between functions in it.
+    pub(super) recorder: Recorder,
 }
 
 impl std::fmt::Debug for LiveChain {
@@ -349,6 +352,23 @@ impl LiveChain {
         }
     }
 
+    /// Who calls whom.
+    pub(crate) fn tree(&self) -> &CallTree {
+        &self.contexts.tree
+    }
+
+    /// The edges of the tree by which functions called others in the last invocation,
+    /// and what became of it.
+    pub(crate) fn edge_calls(&self) -> impl Iterator<Item = (usize, &EdgeCalls)> {
+        self.contexts.recorder.edges()
+    }
+
+    /// The first calls of the last invocation, each by itself.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "workers tell them"))]
+    pub(crate) fn call_spans(&self) -> &[CallSpan] {
+        self.contexts.recorder.spans()
+    }
+
     /// Runs the chain on `input_len` bytes of the input region. Returns the
     /// answer's length in the output region and its content type.
     ///
@@ -446,6 +466,7 @@ impl Contexts {
     ) -> Result<(usize, MessageMeta), Failure> {
         let begun = MonotonicTime::now();
         self.begun = begun;
+        self.recorder.start(begun);
         let mut times = Times {
             begun,
             now: begun,
@@ -456,7 +477,7 @@ impl Contexts {
                 meta.attributes = meta.attributes.for_the_next_step();
             }
             let result = self.hop(i, len, &meta, id, &mut times);
-            self.pass_on_log(i, id);
+            self.pass_on_log([], i, id);
             match result {
                 Ok(answer) => {
                     len = answer.len;
@@ -518,7 +539,7 @@ impl Contexts {
             due: due.map(|due| due + on_error::GRACE),
         };
         let result = self.hop(node, len, &meta, &failure.id, &mut times);
-        self.pass_on_log(node, &failure.id);
+        self.pass_on_log([], node, &failure.id);
         match result {
             // Whoever has cleaned up need not have anything to say.
             Ok(a) if a.len == 0 && a.meta.attributes == Attributes::default() => {}
@@ -581,26 +602,27 @@ impl Contexts {
         }
     }
 
+    /// Hands the lines of a function's log on, with the path by which it was called.
     #[inline]
-    pub(super) fn pass_on_log(&self, i: usize, id: &str) {
+    pub(super) fn pass_on_log(&self, callers: impl IntoIterator<Item = usize>, i: usize, id: &str) {
         if self.steps[i].control.has_log() {
-            self.pass_on_lines(i, id);
+            self.pass_on_lines(&self.path(callers, i), i, id);
         }
     }
 
     #[cold]
-    fn pass_on_lines(&self, i: usize, id: &str) {
+    fn pass_on_lines(&self, path: &str, i: usize, id: &str) {
         let step = &self.steps[i];
         let logged = step.logged.get();
         if logged > MOST_LOGGED {
             return step.control.drop_log();
         }
         let lines = step.control.take_log();
-        let bytes = lines.iter().map(|(_, text)| text.len() + LINE_COSTS);
+        let each = LINE_COSTS + path.len();
+        let bytes = lines.iter().map(|(_, text)| text.len() + each);
         step.logged.set(logged + bytes.sum::<usize>());
         if step.logged.get() > MOST_LOGGED {
-            let name = step.function.name.as_str();
-            log::warn!("{name} [{id}]: its log is too long for one request; no more of it");
+            log::warn!("{path} [{id}]: its log is too long for one request; no more of it");
         }
         for (level, text) in lines {
             let level = match level {
@@ -610,13 +632,20 @@ impl Contexts {
                 4 => log::Level::Debug,
                 _ => log::Level::Trace,
             };
-            let name = step.function.name.as_str();
             log::log!(
-                target: "function", level, invocation_id = id, function = name,
+                target: "function", level, invocation_id = id,
+                function = step.function.name.as_str(), path,
                 chain = self.chain.name.as_str();
-                "{name} [{id}]: {text}"
+                "{path} [{id}]: {text}"
             );
         }
+    }
+
+    /// The names of those who wait for a function and its own, for the log.
+    pub(super) fn path(&self, callers: impl IntoIterator<Item = usize>, i: usize) -> String {
+        let all = callers.into_iter().chain([i]);
+        let names = all.map(|i| self.steps[i].function.name.as_str());
+        names.collect::<Vec<_>>().join(" → ")
     }
 
     /// One function's part.
@@ -653,6 +682,7 @@ impl Contexts {
         let until = due.map_or(own, |due| due.min(own));
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
+        self.log_invoke(i);
         self.counts.switches += 1;
         let event = copy.switch_until(&[word::INVOKE, 0, 0], self.first_look(begin, until));
         if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
@@ -714,17 +744,14 @@ impl Contexts {
         let header = step.control.request();
         header.put(len as u64, meta.content_type.as_bytes());
         header.put_attributes(&meta.attributes);
-        self.log_invoke(i);
     }
 
     pub(super) fn log_invoke(&self, i: usize) {
         let (chain, name) = (&self.chain.name, &self.steps[i].function.name);
-        if i < self.chain.steps.len() {
-            log::debug!("invoke: {chain} step {} {name}", i + 1);
-        } else if self.tree.on_error == Some(i) {
+        if self.tree.on_error == Some(i) {
             log::debug!("invoke: {chain} on_error {name}");
         } else {
-            log::debug!("invoke: {chain} call of {name}");
+            log::debug!("invoke: {chain} step {} {name}", i + 1);
         }
     }
 

@@ -133,6 +133,21 @@ pub enum CauseKind {
     Backend,
 }
 
+impl CauseKind {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Error,
+        Self::Crash,
+        Self::Timeout,
+        Self::Deadline,
+        Self::TooBig,
+        Self::Misbehaved,
+        Self::TooManyCalls,
+        Self::Remote,
+        Self::Backend,
+    ];
+}
+
 /// How a context ended, in words that help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -276,4 +291,28 @@ pub enum StartError {
     /// The backend failed.
     #[error("{0}")]
     Backend(#[from] lwc::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_of_cause_is_left_out() {
+        for (place, kind) in CauseKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+            // A new one is a new line here, and has its place in the list.
+            match kind {
+                CauseKind::Error
+                | CauseKind::Crash
+                | CauseKind::Timeout
+                | CauseKind::Deadline
+                | CauseKind::TooBig
+                | CauseKind::Misbehaved
+                | CauseKind::TooManyCalls
+                | CauseKind::Remote
+                | CauseKind::Backend => {}
+            }
+        }
+    }
 }

@@ -10,8 +10,8 @@
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`). A function may call others
-//!    (`callees.rs`), which the root runs for it (`calls.rs`). When a step fails, the
-//!    root tells the function of `on_error` (`on_error.rs`);
+//!    (`callees.rs`), which the root runs for it (`calls.rs`) and notes
+//!    (`recorder.rs`). When a step fails, the root tells the function of `on_error` (`on_error.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
 //!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -45,6 +45,7 @@ mod outside;
 mod own_code;
 mod parts;
 pub(crate) mod probe;
+pub(crate) mod recorder;
 mod relay;
 mod rollback;
 mod secrets;
@@ -56,6 +57,8 @@ mod ticket;
 pub(crate) mod untraced;
 
 pub use attributes::{AttributeError, Attributes, MessageMeta};
+#[cfg(feature = "serve")]
+pub(crate) use calls::MOST_CALLS;
 pub use chain::{Counts, Hop, LiveChain, Output, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, ErrorAnswer, Failure, StartError};

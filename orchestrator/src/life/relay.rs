@@ -227,7 +227,7 @@ impl Relay {
                 step.control.put_turn(ticket, next);
             }
             contexts.put_request(0, len, meta);
-            (1..=last).for_each(|i| contexts.log_invoke(i));
+            (0..=last).for_each(|i| contexts.log_invoke(i));
             contexts.counts.switches += 1;
             let turn = Turn {
                 tickets: &self.tickets,
@@ -247,7 +247,7 @@ impl Relay {
             steps: reached + 1,
         });
         for i in 0..=reached {
-            contexts.pass_on_log(i, id);
+            contexts.pass_on_log([], i, id);
         }
         let answer = result.and_then(|(i, ended)| {
             contexts.answered_by = i;

@@ -10,6 +10,7 @@ use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::on_error::OnError;
 use super::outside::Away;
 use super::parts::{Callee, Entrance, Parts};
+use super::recorder::Recorder;
 use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
@@ -242,6 +243,7 @@ impl LiveChain {
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
+            recorder: Recorder::new(tree.edges.len()),
             tree,
             away,
             steps,

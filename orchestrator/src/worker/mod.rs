@@ -14,8 +14,8 @@ use crate::life::{
     Rollback, Variables,
 };
 use frame::{
-    Answer, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State,
-    WorkerFigures,
+    Answer, CallSpan, Calls, EdgeCalls, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix,
+    RollbackTiming, Start, State, WorkerFigures,
 };
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -120,6 +120,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     attributes: meta.attributes,
                     ended: chain.has_ended(),
                     hops: chain.hops().iter().map(took).collect(),
+                    calls: calls_of(chain, invoke.spans),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
@@ -151,6 +152,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     },
                     hops: chain.hops().iter().map(took).collect(),
                     answer,
+                    calls: calls_of(chain, invoke.spans),
                 };
                 socket.write_all(&frame::begin(frame::FAILED, &failed, len)?)?;
                 transmit(&socket, chain.output(), len)?;
@@ -342,6 +344,34 @@ fn took(hop: &Hop) -> HopTiming {
     }
 }
 
+/// The calls between functions of the last invocation; the first ones each by itself
+/// if `spans`.
+fn calls_of(chain: &LiveChain, spans: bool) -> Calls {
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    let edges = chain.edge_calls().map(|(edge, calls)| {
+        let buckets = calls.buckets.iter().copied().enumerate();
+        let failed = CauseKind::ALL.into_iter().zip(calls.failed);
+        EdgeCalls {
+            edge,
+            run: nanos(calls.run),
+            buckets: buckets.filter(|(_, n)| *n > 0).collect(),
+            failed: failed.filter(|(_, n)| *n > 0).collect(),
+        }
+    });
+    let all = if spans { chain.call_spans() } else { &[] };
+    let spans = all.iter().map(|span| CallSpan {
+        edge: span.edge,
+        within: span.within,
+        at: nanos(span.at),
+        run: nanos(span.run),
+        failed: span.failed,
+    });
+    Calls {
+        edges: edges.collect(),
+        spans: spans.collect(),
+    }
+}
+
 fn timing(rollback: &Rollback) -> RollbackTiming {
     RollbackTiming {
         step: rollback.step,
@@ -375,8 +405,8 @@ fn begin(socket: &mut UnixStream) -> io::Result<Option<(u8, Vec<u8>, usize)>> {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     }
-    let prefix =
-        Prefix::decode(bytes).ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
+    let prefix = Prefix::decode(bytes, frame::MAX_HEAD)
+        .ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
     let mut head = vec![0; prefix.head];
     socket.read_exact(&mut head)?;
     Ok(Some((prefix.kind, head, prefix.payload)))
