@@ -302,7 +302,10 @@ x = { steps = ["a", "d"], region = "64KiB" }
             (vec![(BUCKETS, 1)], vec![]),
             (vec![(0, 1); BUCKETS + 1], vec![]),
             (vec![(0, 1)], vec![(CauseKind::Error, 2)]),
-            (vec![(0, 9)], vec![(CauseKind::Error, 1); 9]),
+            (
+                vec![(0, 10)],
+                vec![(CauseKind::Error, 1); CauseKind::ALL.len() + 1],
+            ),
         ] {
             let edge = frame::EdgeCalls {
                 buckets,
