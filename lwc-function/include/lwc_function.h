@@ -167,6 +167,12 @@ struct lwc_host_calls {
 	    const struct lwc_reply *reply, size_t index, const char **name);
 	/* The function that called this one; NULL: none, it is a step. */
 	const char *(*caller)(const struct lwc_host *host);
+	/*
+	 * The answer of this invocation is that of the request: no step behind
+	 * this one runs.  0, or EACCES: the chain file does not grant it, or
+	 * another function called this one; always in an initialiser.
+	 */
+	int (*end_request)(const struct lwc_host *host);
 };
 
 /* One invocation. */
@@ -383,6 +389,32 @@ lwc_reply_status(lwc_invocation *inv, int status)
 
 	(void)snprintf(text, sizeof(text), "%d", status);
 	return (lwc_reply_attribute(inv, ":status", text));
+}
+
+/*
+ * Ends the request with what this invocation answers, its bytes, content type,
+ * attributes and status, as if this were the last step: those behind it do not
+ * run.  The handler goes on, and may write its answer before or afterwards:
+ *
+ *	(void)lwc_reply_status(inv, 401);
+ *	(void)lwc_reply_attribute(inv, "www-authenticate", "Bearer");
+ *	return (lwc_end_request(inv));
+ *
+ * If it then reports an error, the request fails as without this.  The chain
+ * file grants it with `ends_request = true': nobody else can see to it that the
+ * steps behind do not run.  A function that another one called cannot end the
+ * request (see lwc_caller()): its caller decides, with its reply.  0, or an
+ * error code (set with lwc_fail()).
+ */
+static inline LWC_UNUSED int
+lwc_end_request(lwc_invocation *inv)
+{
+
+	if (inv->calls->end_request(inv->host) != 0)
+		return (lwc_fail(inv, 500, "this function may not end the "
+		    "request: another one called it, or the chain file does "
+		    "not say `ends_request = true'"));
+	return (0);
 }
 
 /* Nanoseconds left before the deadline; UINT64_MAX without one. */

@@ -261,6 +261,14 @@ public:
 		if (lwc_reply_status(&raw_, status) != 0)
 			throw Error(raw_.status, raw_.error);
 	}
+	/*
+	 * What this invocation answers is the answer of the request; see
+	 * lwc_end_request().  Error 500 where it may not be.
+	 */
+	void end_request() {
+		if (lwc_end_request(&raw_) != 0)
+			throw Error(raw_.status, raw_.error);
+	}
 	/* A secret granted in the chain file, in place; do not copy it. */
 	std::optional<std::string_view> secret(const std::string &name) const {
 		size_t len = 0;

@@ -205,6 +205,10 @@ pub struct HostCalls {
     ) -> *const c_char,
     /// The function that called this one, NUL-terminated; null if none did.
     pub caller: unsafe extern "C" fn(host: *const Host) -> *const c_char,
+    /// The answer of this invocation is that of the request: no step behind it
+    /// runs. 0, or `EACCES`: it is not granted, or another function called this
+    /// one; always in an initialiser.
+    pub end_request: unsafe extern "C" fn(host: *const Host) -> c_int,
 }
 
 /// One invocation.
@@ -343,6 +347,10 @@ pub(crate) const NOTHING: HostCalls = {
     unsafe extern "C" fn caller(_: *const Host) -> *const c_char {
         std::ptr::null()
     }
+    unsafe extern "C" fn end_request(_: *const Host) -> c_int {
+        // EACCES.
+        13
+    }
     HostCalls {
         abi: ABI,
         reserved: 0,
@@ -358,6 +366,7 @@ pub(crate) const NOTHING: HostCalls = {
         call_finish,
         attribute_of_reply,
         caller,
+        end_request,
     }
 };
 

@@ -183,6 +183,44 @@ impl<'a> Invocation<'a> {
         self.reply_attribute(":status", &status.to_string())
     }
 
+    /// Ends the request with what this invocation answers, its bytes, content
+    /// type, attributes and status, as if this were the last step: those behind it
+    /// do not run. The handler goes on, and may write its answer before or
+    /// afterwards; if it then fails, the request fails as without this.
+    ///
+    /// ```
+    /// # use lwc_function::testing::TestHost;
+    /// # use lwc_function::{Invocation, Result};
+    /// # use std::io::Write;
+    /// fn authorise(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     if inv.attribute("authorization").is_none() {
+    ///         inv.reply_status(401)?;
+    ///         inv.reply_attribute("www-authenticate", "Bearer")?;
+    ///         return inv.end_request();
+    ///     }
+    ///     Ok(inv.write_all(inv.input())?)
+    /// }
+    /// let host = TestHost::new().ends_request();
+    /// assert!(host.call(authorise, b"").ended);
+    /// let host = host.attribute("authorization", "Bearer 7");
+    /// assert!(!host.call(authorise, b"").ended);
+    /// ```
+    ///
+    /// # Errors
+    /// Code 500: the chain file does not say `ends_request = true` of this
+    /// function; or another function called it ([`caller`](Self::caller)), which
+    /// decides with its reply.
+    pub fn end_request(&mut self) -> Result<()> {
+        // SAFETY: the host promises a table of calls that outlives the handler.
+        match unsafe { ((*self.raw.calls).end_request)(self.raw.host) } {
+            0 => Ok(()),
+            _ => Err(Error::new(
+                500,
+                "this function may not end the request: another one called it, or the chain file does not say `ends_request = true`",
+            )),
+        }
+    }
+
     /// A secret that the chain file grants, in place.
     pub fn secret(&self, name: &str) -> Option<&'a [u8]> {
         // SAFETY: the host promises both for as long as the handler runs.

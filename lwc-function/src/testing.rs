@@ -83,6 +83,7 @@ pub struct TestHost {
     remaining: Option<Duration>,
     callees: Callees,
     caller: Option<CString>,
+    ends_request: bool,
     heard: RefCell<Heard>,
 }
 
@@ -90,6 +91,7 @@ pub struct TestHost {
 struct Heard {
     attributes: Vec<(String, String)>,
     log: Vec<(i32, String)>,
+    ended: bool,
 }
 
 /// What came of a call.
@@ -112,6 +114,8 @@ pub struct Answer {
     pub log: Vec<(i32, String)>,
     /// The calls that it made, in this order.
     pub calls: Vec<Call>,
+    /// Whether it ended the request with this answer.
+    pub ended: bool,
 }
 
 /// What another function sees that called this one.
@@ -183,6 +187,13 @@ impl TestHost {
     #[must_use]
     pub fn caller(mut self, name: &str) -> Self {
         self.caller = Some(text(name));
+        self
+    }
+
+    /// Grants that it ends the request, which it may if none calls it.
+    #[must_use]
+    pub fn ends_request(mut self) -> Self {
+        self.ends_request = true;
         self
     }
 
@@ -271,6 +282,7 @@ impl TestHost {
             attributes: heard.attributes,
             log: heard.log,
             calls: self.callees.calls(),
+            ended: heard.ended && code == 0,
         }
     }
 
@@ -304,6 +316,7 @@ static CALLS: HostCalls = HostCalls {
     call_finish,
     attribute_of_reply,
     caller,
+    end_request,
 };
 
 /// An initialiser calls nobody.
@@ -507,4 +520,15 @@ unsafe extern "C" fn caller(host: *const Host) -> *const c_char {
     // SAFETY: as in `secret`.
     let caller = unsafe { &(*host.cast::<TestHost>()).caller };
     caller.as_ref().map_or(std::ptr::null(), |c| c.as_ptr())
+}
+
+unsafe extern "C" fn end_request(host: *const Host) -> c_int {
+    const EACCES: c_int = 13;
+    // SAFETY: as in `secret`.
+    let host = unsafe { &*host.cast::<TestHost>() };
+    if host.caller.is_some() || !host.ends_request {
+        return EACCES;
+    }
+    host.heard.borrow_mut().ended = true;
+    0
 }

@@ -59,6 +59,27 @@ fn check_tag(handler: Handler) {
     assert!(bad.message.contains("Bad"), "{}", bad.message);
 }
 
+/// What each of the three does: it ends the request with a status of its own.
+fn check_gate(handler: Handler) {
+    // SAFETY: the functions of this test are handlers.
+    let call = |host: TestHost| unsafe { host.call_handler(handler, b"in") };
+    let ended = call(TestHost::new().ends_request());
+    let status = [(":status".to_owned(), "401".to_owned())];
+    assert_eq!((ended.code, ended.ended), (0, true), "{}", ended.message);
+    assert_eq!(ended.attributes, status);
+    assert_eq!(ended.bytes, b"no");
+    let callee = TestHost::new().ends_request().caller("another");
+    for host in [TestHost::new(), callee] {
+        let refused = call(host);
+        assert_eq!((refused.code, refused.ended), (500, false));
+        assert!(
+            refused.message.contains("may not end the request"),
+            "{}",
+            refused.message
+        );
+    }
+}
+
 /// What two of the three do: a number in, its double out.
 fn check_typed(handler: Handler) {
     let ok = call(handler, b"21", 64);
@@ -85,6 +106,13 @@ fn tag(inv: &mut Invocation<'_>) -> Result<()> {
 }
 lwc_function::event_handler!(tag_rust, tag);
 
+fn gate(inv: &mut Invocation<'_>) -> Result<()> {
+    inv.end_request()?;
+    inv.reply_status(401)?;
+    Ok(write!(inv, "no")?)
+}
+lwc_function::handler!(gate_rust, gate);
+
 fn twice(n: u32) -> Result<u32> {
     Ok(2 * n)
 }
@@ -97,6 +125,7 @@ fn format_number(n: &u32) -> std::result::Result<Vec<u8>, std::fmt::Error> {
 }
 lwc_function::typed_handler!(twice_rust, "text/x-number", parse, twice, format_number);
 unsafe extern "C" {
+    fn gate_rust(raw: *mut RawInvocation) -> c_int;
     fn tag_rust(raw: *mut RawInvocation) -> c_int;
     fn twice_rust(raw: *mut RawInvocation) -> c_int;
     static tag_rust_cloudevent: c_int;
@@ -181,6 +210,12 @@ LWC_EVENT_HANDLER(tag_c)
 		return (inv->status);
 	return (0);
 }
+LWC_HANDLER(gate_c)
+{
+	if (lwc_reply_status(inv, 401) != 0 || lwc_append(inv, "no", 2) != 0)
+		return (inv->status);
+	return (lwc_end_request(inv));
+}
 "#;
 
 const CPP: &str = r#"
@@ -210,6 +245,11 @@ LWC_EVENT_FUNCTION(tag_cpp, [](lwc::Invocation &inv) {
 		throw lwc::Error(1, "attributes");
 	inv.reply_attribute("x-out", std::string(inv.attribute("x-in").value()));
 	inv.reply_status(201);
+})
+LWC_FUNCTION(gate_cpp, [](lwc::Invocation &inv) {
+	inv.reply_status(401);
+	inv.end_request();
+	inv.append("no");
 })
 static int parse(std::string_view in) { return std::stoi(std::string(in)); }
 LWC_TYPED_FUNCTION(twice_cpp, "text/x-number", parse, [](int n) { return 2 * n; },
@@ -242,6 +282,7 @@ fn rust_functions_keep_the_abi() {
     assert_eq!(panicked.code, 500);
     assert_eq!(panicked.message, "panicked: at id-7");
     check_tag(tag_rust);
+    check_gate(gate_rust);
     check_typed(twice_rust);
     // SAFETY: a constant that nobody writes.
     assert_eq!(unsafe { tag_rust_cloudevent }, 1);
@@ -260,6 +301,8 @@ fn c_functions_keep_the_abi() {
     check(*unsafe { library.get::<Handler>(b"echo_c") }.unwrap());
     // SAFETY: as above.
     check_tag(*unsafe { library.get::<Handler>(b"tag_c") }.unwrap());
+    // SAFETY: as above.
+    check_gate(*unsafe { library.get::<Handler>(b"gate_c") }.unwrap());
     // SAFETY: the mark is an int by the same header.
     let mark = unsafe { **library.get::<*const c_int>(b"tag_c_cloudevent").unwrap() };
     assert_eq!(mark, 1);
@@ -282,6 +325,8 @@ fn cpp_functions_keep_the_abi_and_their_exceptions() {
     // SAFETY: as above.
     check_tag(*unsafe { library.get::<Handler>(b"tag_cpp") }.unwrap());
     // SAFETY: as above.
+    check_gate(*unsafe { library.get::<Handler>(b"gate_cpp") }.unwrap());
+    // SAFETY: as above.
     check_typed(*unsafe { library.get::<Handler>(b"twice_cpp") }.unwrap());
 }
 
@@ -300,7 +345,7 @@ size_t layout[] = { sizeof(lwc_invocation), O(status), O(host), O(calls), O(inpu
 	R(attributes), R(reserved),
 #define C(f) offsetof(struct lwc_host_calls, f)
 	C(secret), C(log), C(now), C(attribute), C(reply_attribute), C(call_buffer), C(call_attribute),
-	C(call), C(call_start), C(call_finish), C(attribute_of_reply), C(caller),
+	C(call), C(call_start), C(call_finish), C(attribute_of_reply), C(caller), C(end_request),
 	LWC_ANSWERED, LWC_REPORTED, LWC_CRASHED, LWC_TIMED_OUT, LWC_DEADLINE_PASSED, LWC_REFUSED,
 	LWC_TOO_BIG, LWC_TOO_MANY, LWC_UNAVAILABLE, (size_t)LWC_UNHANDLED };
 size_t count = sizeof(layout) / sizeof(layout[0]);
@@ -321,7 +366,7 @@ size_t count = sizeof(layout) / sizeof(layout[0]);
     ours.extend(
         o!(RawReply: outcome code function message data len content_type attributes reserved),
     );
-    ours.extend(o!(HostCalls: secret log now attribute reply_attribute call_buffer call_attribute call call_start call_finish attribute_of_reply caller));
+    ours.extend(o!(HostCalls: secret log now attribute reply_attribute call_buffer call_attribute call call_start call_finish attribute_of_reply caller end_request));
     let outcomes = [
         Outcome::Answered,
         Outcome::Reported,

@@ -130,11 +130,12 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 13] = [
+const KINDS: [(&str, &str); 14] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
     ("calls", "calls"),
+    ("failure", "regions of failures"),
     ("control", "control pages"),
     ("pages of", "every other page that contexts share"),
     ("secret", "secrets"),
@@ -381,7 +382,7 @@ fn entries(
             resource: Resource::Memory(range.clone(), n.checked_sub(1)),
             root: match n {
                 0 => READ | WRITE,
-                n if n == steps => READ,
+                n if n == steps || live.contexts.early.contains_key(&(n - 1)) => READ,
                 _ => 0,
             },
             steps: grant(&|i| {
@@ -391,18 +392,24 @@ fn entries(
             }),
         });
     }
-    // Two regions for each function that may call another: the root has neither.
+    // Two regions for each function that may call another: the root has neither,
+    // unless that one runs elsewhere.
     for (edge, addresses) in tree.edges.iter().zip(&live.contexts.edge_addresses) {
-        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let name = |node: usize| &live.contexts.function_of(node).name;
         let (caller, callee) = (edge.caller, edge.callee);
+        let away = callee >= nodes;
         for (what, range, writer, reader) in [
             ("arguments", &addresses[0], caller, callee),
             ("reply", &addresses[1], callee, caller),
         ] {
             out.push(Entry {
                 name: format!("{what} {}>{}", name(caller), name(callee)),
-                resource: Resource::Memory(range.clone(), Some(writer)),
-                root: 0,
+                resource: Resource::Memory(range.clone(), (writer < nodes).then_some(writer)),
+                root: match what {
+                    _ if !away => 0,
+                    "arguments" => READ,
+                    _ => READ | WRITE,
+                },
                 steps: grant(&|i| match i {
                     i if i == writer => READ | WRITE,
                     i if i == reader => READ,
@@ -410,6 +417,22 @@ fn entries(
                 }),
             });
         }
+    }
+    // What the function of `on_error` is told, and what it answers.
+    if let (Some(node), Some(on_error)) = (tree.on_error, &live.contexts.on_error) {
+        let only = |rights: u64| grant(&|i| if i == node { rights } else { 0 });
+        out.push(Entry {
+            name: "failure".into(),
+            resource: Resource::Memory(on_error.input.range(), None),
+            root: READ | WRITE,
+            steps: only(READ),
+        });
+        out.push(Entry {
+            name: "failure answer".into(),
+            resource: Resource::Memory(on_error.output.range(), Some(node)),
+            root: READ,
+            steps: only(READ | WRITE),
+        });
     }
     for (n, step) in live.contexts.steps.iter().enumerate() {
         out.push(Entry {
@@ -450,7 +473,8 @@ fn entries(
             resource: Resource::Pages(n),
             root: READ | WRITE,
             steps: grant(&|i| {
-                if i == n || handing_over && i.abs_diff(n) == 1 {
+                let neighbours = i.max(n) < steps && i.abs_diff(n) == 1;
+                if i == n || handing_over && neighbours {
                     READ | WRITE
                 } else {
                     0
@@ -472,17 +496,25 @@ fn entries(
     let regions = regions.map(|(n, range)| (format!("overlay region {n}"), range));
     let edges = tree.edges.iter().zip(&live.contexts.edge_addresses);
     let edges = edges.flat_map(|(edge, [arguments, reply])| {
-        let name = |node: usize| &live.contexts.steps[node].function.name;
+        let name = |node: usize| &live.contexts.function_of(node).name;
         let edge = format!("{}>{}", name(edge.caller), name(edge.callee));
         [
             (format!("overlay arguments {edge}"), arguments),
             (format!("overlay reply {edge}"), reply),
         ]
     });
-    for (name, range) in regions.chain(edges) {
+    let others = regions.chain(edges);
+    let others = others.map(|(name, range)| (name, range.clone()));
+    let failures = live.contexts.on_error.iter().flat_map(|e| {
+        [
+            ("overlay failure".to_owned(), e.input.range()),
+            ("overlay failure answer".to_owned(), e.output.range()),
+        ]
+    });
+    for (name, range) in others.chain(failures) {
         out.push(Entry {
             name,
-            resource: Resource::Overlay(range.clone()),
+            resource: Resource::Overlay(range),
             root: 0,
             steps: grant(&|_| 0),
         });
@@ -547,8 +579,11 @@ fn own_regions(contexts: &crate::life::chain::Contexts, owner: usize) -> Vec<Ran
     let of_steps = of_steps.filter(|(n, _)| owner < steps && (*n == owner || *n == owner + 1));
     let edges = contexts.tree.edges.iter().zip(&contexts.edge_addresses);
     let edges = edges.filter(|(e, _)| e.caller == owner || e.callee == owner);
+    let failures = contexts.on_error.iter();
+    let failures = failures.filter(|_| contexts.tree.on_error == Some(owner));
     of_steps
         .map(|(_, range)| range.clone())
+        .chain(failures.flat_map(|e| [e.input.range(), e.output.range()]))
         .chain(edges.flat_map(|(_, both)| both.clone()))
         .collect()
 }

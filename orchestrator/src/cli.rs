@@ -8,6 +8,7 @@ mod progress;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod tree;
 
 use crate::audit::{Matrix, audit};
 use crate::build::{BuildError, Built, build_with_progress};
@@ -102,6 +103,9 @@ struct NewArgs {
     /// Its language
     #[arg(long, value_enum)]
     lang: scaffold::Language,
+    /// A function that calls another, and a workflow that begins with it
+    #[arg(long)]
+    workflow: bool,
     /// Where its folder is made
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -129,16 +133,22 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => run_audit(args),
-        Cmd::New(args) => match scaffold::create(&args.dir, &args.name, args.lang) {
-            Ok(made) => {
-                println!("{}", printable_lines(&made));
-                Ok(())
+        Cmd::New(args) => {
+            let kind = match args.workflow {
+                true => scaffold::Kind::Workflow,
+                false => scaffold::Kind::Function,
+            };
+            match scaffold::create(&args.dir, &args.name, args.lang, kind) {
+                Ok(made) => {
+                    println!("{}", printable_lines(&made));
+                    Ok(())
+                }
+                Err(e) => {
+                    complain(&e);
+                    Err(exit::USAGE)
+                }
             }
-            Err(e) => {
-                complain(&e);
-                Err(exit::USAGE)
-            }
-        },
+        }
     };
     match code {
         Ok(()) => ExitCode::SUCCESS,

@@ -565,3 +565,109 @@ fn the_audit_tries_the_regions_of_each_edge_and_calls_beyond() {
     }
     assert!(shown.contains("regions of arguments, regions of replies, calls"));
 }
+
+/// A row of the tree of calls that `run --timings` prints: what stands before the
+/// figures, how many calls, how many failed.
+fn rows(stderr: &str) -> Vec<(String, Vec<String>)> {
+    let tree = stderr
+        .lines()
+        .skip_while(|l| !l.contains("made ready"))
+        .skip(1);
+    let row = |line: &str| {
+        let figure = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | ' ');
+        let name = line.trim_end_matches(figure);
+        let figures = line[name.len()..].split_ascii_whitespace();
+        (name.to_owned(), figures.map(str::to_owned).collect())
+    };
+    tree.map(row).collect()
+}
+
+#[test]
+fn timings_show_the_tree_and_what_became_of_its_calls() {
+    for isolation in BOTH {
+        // Short for who spins, and long for who is slow on a busy machine.
+        let folder = tree(isolation, "right=4s");
+        let input = "call left {call deep {say a};call right {call deep {say b}}};\
+                     start right {must deep {crash}};call right {spin 60000};finish 0";
+        let out = folder.run(&["alone", "--timings"], &[input, "times 9999 left {say x}"]);
+        let stderr = text(&out.stderr);
+        assert!(out.status.success(), "{stderr}");
+        let rows = rows(&stderr);
+        let shown: Vec<(&str, &[String])> = rows
+            .iter()
+            .map(|(name, figures)| (name.as_str(), &figures[..figures.len().min(2)]))
+            .collect();
+        let figures = |calls: &str, failed: &str| [calls.to_owned(), failed.to_owned()];
+        let expected = [
+            ("top", &[][..]),
+            ("├─ left", &figures("10000", "0")),
+            ("│  ├─ deep", &figures("1", "0")),
+            ("│  └─ right", &figures("1", "0")),
+            // By all that call it: the one that was started, too.
+            ("│     └─ deep", &figures("2", "1")),
+            ("└─ right (its calls are above)", &figures("2", "2")),
+        ];
+        assert_eq!(shown, expected, "{isolation}: {stderr}");
+        // Mean, total, what making callees ready took.
+        let number = |row: usize, at: usize| rows[row].1[at].parse::<f64>().unwrap();
+        assert!((number(1, 2) * 10_000.0 - number(1, 3)).abs() <= 0.05 * 10_000.0 + 0.1);
+        assert!(
+            number(1, 2) > 0.0 && number(5, 3) >= 4_000_000.0,
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn lines_of_the_log_have_the_path_of_their_call() {
+    let folder = tree("invocation", "");
+    let input = "note one;call left {note two;call deep {note three;crash}};call right {call deep {note four}}";
+    let mut command = common::orchestrator();
+    let out = command
+        .args(["-vv", "--log-format", "json", "run"])
+        .arg(folder.path("chain.toml"))
+        .args(["alone", "--input"])
+        .arg(folder.write("input", input))
+        .output()
+        .unwrap();
+    let stderr = text(&out.stderr);
+    assert!(out.status.success(), "{stderr}");
+    let lines: Vec<Value> = stderr
+        .lines()
+        // Before them is what the file's reader says.
+        .filter(|l| l.starts_with('{'))
+        .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+        .collect();
+    for (word, path) in [
+        ("one", "top"),
+        ("two", "top → left"),
+        ("three", "top → left → deep"),
+        ("four", "top → right → deep"),
+    ] {
+        let is = |l: &&Value| {
+            let said = l["message"]
+                .as_str()
+                .unwrap()
+                .ends_with(&format!(": {word}"));
+            l["target"] == "function" && said
+        };
+        let line = lines
+            .iter()
+            .find(is)
+            .unwrap_or_else(|| panic!("{word}: {stderr}"));
+        assert_eq!(line["path"], path);
+        assert_eq!(line["function"], path.rsplit(' ').next().unwrap());
+        assert!(
+            line["message"].as_str().unwrap().starts_with(path),
+            "{line}"
+        );
+    }
+    // The root's own lines have it too.
+    for own in [
+        "invoke: alone call top → left → deep",
+        "retire: top → left → deep: ",
+    ] {
+        let is = |l: &Value| l["message"].as_str().unwrap().starts_with(own);
+        assert!(lines.iter().any(is), "{own}: {stderr}");
+    }
+}

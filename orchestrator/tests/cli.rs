@@ -9,28 +9,33 @@ use std::process::Command;
 fn a_new_function_runs_at_once_in_every_language() {
     let dir = tempfile::tempdir().unwrap();
     for lang in ["c", "cpp", "rust"] {
-        let name = format!("my-{lang}");
-        let made = orchestrator()
-            .args(["new", &name, "--lang", lang, "--dir"])
-            .arg(dir.path())
-            .output()
-            .unwrap();
-        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
-        let home = dir.path().join(&name);
-        let out = orchestrator()
-            .arg("run")
-            .arg(home.join("chain.toml"))
-            .arg("--input")
-            .arg(home.join("input.txt"))
-            .output()
-            .unwrap();
-        assert_eq!(
-            text(&out.stdout),
-            "Hello, world!\n",
-            "{}",
-            text(&out.stderr)
-        );
-        assert_eq!(out.status.code(), Some(0));
+        for (name, more, says) in [
+            (format!("my-{lang}"), None, "Hello, world!\n"),
+            (
+                format!("my-{lang}-flow"),
+                Some("--workflow"),
+                "Hello, WORLD!\n",
+            ),
+        ] {
+            let made = orchestrator()
+                .args(["new", &name, "--lang", lang])
+                .args(more)
+                .arg("--dir")
+                .arg(dir.path())
+                .output()
+                .unwrap();
+            assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+            let home = dir.path().join(&name);
+            let out = orchestrator()
+                .arg("run")
+                .arg(home.join("chain.toml"))
+                .arg("--input")
+                .arg(home.join("input.txt"))
+                .output()
+                .unwrap();
+            assert_eq!(text(&out.stdout), says, "{}", text(&out.stderr));
+            assert_eq!(out.status.code(), Some(0));
+        }
     }
     let again = orchestrator()
         .args(["new", "my-c", "--lang", "c", "--dir"])
@@ -38,9 +43,9 @@ fn a_new_function_runs_at_once_in_every_language() {
         .output()
         .unwrap();
     assert_eq!(again.status.code(), Some(2), "nothing is overwritten");
-    for bad in ["../x", "A", "", "9x"] {
+    for bad in ["../x", "A", "", "9x", "shout"] {
         let out = orchestrator()
-            .args(["new", bad, "--lang", "c", "--dir"])
+            .args(["new", bad, "--lang", "c", "--workflow", "--dir"])
             .arg(dir.path())
             .output()
             .unwrap();

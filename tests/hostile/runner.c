@@ -73,6 +73,7 @@ struct bell {
 #define	LINK	5
 #define	DONE	12
 #define	FAILED	13
+#define	END	18
 #define	JUNK	99
 
 /* Of an answer that is scribbled over these stay: what the next is to do. */
@@ -405,6 +406,17 @@ half_to_root(void)
 	return (line);
 }
 
+/* Says this to the root alone, once; others that are woken find nothing. */
+static void
+tell_the_root(uint64_t word, uint64_t number, const struct bell *sleeps)
+{
+
+	put(half_to_root(), BATON, word, number);
+	for (int i = 0; i < nbells; i++)
+		if (bells[i] != sleeps)
+			wake(bells[i]);
+}
+
 /* All that it could take for a ticket of this request. */
 static int
 guesses(uint64_t guess[8])
@@ -553,6 +565,17 @@ attack(void)
 			wake(bells[i]);
 		return;
 	}
+	if (says("end also") || says("end again")) {
+		/* It has handed over, or has ended the request before. */
+		tell_the_root(END, turn, NULL);
+		tell_the_root(END, turn - 1, NULL);
+		return;
+	}
+	if (says("end and hand over")) {
+		/* Its host has told the root of the end. */
+		hand_over_to_all(onward);
+		return;
+	}
 	if (says("snapshot")) {
 		int n = 0;
 
@@ -672,6 +695,12 @@ at_wake(struct bell *bell)
 		for (volatile long n = atol(how + 11); n > 0; n--)
 			;
 	}
+	if (says("end first")) {
+		/* The root hears of the end before the next is woken. */
+		tell_the_root(END, turn, next);
+		for (volatile long n = atol(how + 9); n > 0; n--)
+			;
+	}
 	until_read(state, last);
 	attack();
 }
@@ -762,6 +791,11 @@ LWC_HANDLER(runner)
 		find_line();
 		if (is(inv, "never junk"))
 			tell_all_the_time(BATON, JUNK, turn);
+		/* It has no grant for that, or has not this ticket. */
+		if (is(inv, "never end"))
+			tell_all_the_time(BATON, END, turn);
+		if (is(inv, "never false end"))
+			tell_all_the_time(BATON, END, turn - 1);
 		if (is(inv, "never flood"))
 			tell_all_the_time(BATON, DONE, turn - 1);
 		tell_all_the_time(LAST_BATON, DONE, turn - 1);
@@ -784,6 +818,8 @@ LWC_HANDLER(runner)
 	for (int i = 0; i < npairs; i++)
 		for (int k = 0; k < 2; k++)
 			seen[i][k] = pairs[i]->half[k].seq;
+	if ((says("end again") || says("end and")) && lwc_end_request(inv) != 0)
+		return (inv->status);
 	step();
 	if (says("late"))
 		return (lwc_fail(inv, 42, "as asked"));

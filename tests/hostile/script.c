@@ -1,8 +1,10 @@
 /*
  * A function that does what its input says: it calls others, and hands on or
- * tells what came of it.  The tests in orchestrator/tests/calls.rs run it.
+ * tells what came of it.  The tests in orchestrator/tests/calls.rs and
+ * orchestrator/tests/ends.rs run it.
  *
  *	say TEXT		append TEXT to the answer
+ *	note TEXT		write TEXT to the log
  *	call NAME {SCRIPT}	call NAME with SCRIPT; append the reply, or what
  *				went wrong in brackets
  *	must NAME {SCRIPT}	the same, and fail with it if it fails
@@ -21,6 +23,7 @@
  *	loot			append what was kept
  *	scan A_B		append how often AB stands in memory that this
  *				context shares (Linux)
+ *	smear A_B		write AB to each region that it writes (Linux)
  *	inplace NAME N TEXT	call with the first N bytes of TEXT in place
  *	code N			return N
  *	lie WHAT		from now on, whatever its host writes, say of its
@@ -30,6 +33,15 @@
  *	linger			go on running once the answer is given (the same)
  *	caller, id, left	append these
  *	fail CODE TEXT, crash, exit, spin MS, unhandled
+ *	then {SCRIPT}		append SCRIPT, for the next function
+ *	end			end the request
+ *	mayend			append what the host says to that
+ *	type T			the content type of the answer
+ *	echo			append the input
+ *
+ * Its other handler, `told', is told of a failure by `on_error'.  It runs the
+ * script that stands behind "told: " in the failed function's message; without
+ * one it tells all that it sees.
  */
 
 #define _GNU_SOURCE
@@ -44,29 +56,45 @@
 
 static struct {
 	unsigned long start, end;
+	int writable;
 } shared[128];
 static int nshared;
 
 /* What it shares can be listed before the sandbox alone. */
-LWC_INIT(script)
+static int
+list_shared(void)
 {
 	char line[512], modes[5];
 	unsigned long start, end;
 	FILE *maps;
 
-	(void)setup;
 	maps = fopen("/proc/self/maps", "r");
 	while (maps != NULL && nshared < 128 &&
 	    fgets(line, sizeof(line), maps) != NULL) {
 		if (sscanf(line, "%lx-%lx %4s", &start, &end, modes) == 3 &&
 		    modes[3] == 's') {
 			shared[nshared].start = start;
+			shared[nshared].writable = modes[1] == 'w';
 			shared[nshared++].end = end;
 		}
 	}
 	if (maps != NULL)
 		(void)fclose(maps);
 	return (0);
+}
+
+LWC_INIT(script)
+{
+
+	(void)setup;
+	return (list_shared());
+}
+
+LWC_INIT(told)
+{
+
+	(void)setup;
+	return (list_shared());
 }
 
 static int
@@ -89,7 +117,27 @@ scan(const char *text)
 		}
 	return (found);
 }
+
+/* A control page is smaller than any region of the tests. */
+static void
+smear(const char *text)
+{
+	int area;
+
+	for (area = 0; area < nshared; area++)
+		if (shared[area].writable &&
+		    shared[area].end - shared[area].start >= 65536)
+			memcpy((char *)shared[area].start + 8192, text,
+			    strlen(text));
+}
 #else
+static void
+smear(const char *text)
+{
+
+	(void)text;
+}
+
 static int
 scan(const char *text)
 {
@@ -281,6 +329,8 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	s = word(verb, sizeof(verb), s, end);
 	if (strcmp(verb, "say") == 0)
 		return (lwc_append(inv, s, (size_t)(end - s)));
+	if (strcmp(verb, "note") == 0)
+		return (lwc_log(inv, LWC_INFO, "%.*s", (int)(end - s), s), 0);
 	if (strcmp(verb, "call") == 0 || strcmp(verb, "must") == 0 ||
 	    strcmp(verb, "place") == 0 || strcmp(verb, "start") == 0) {
 		s = word(name, sizeof(name), s, end);
@@ -365,13 +415,17 @@ run(lwc_invocation *inv, const char *s, const char *end)
 		}
 		return (put(inv, inv->input_type));
 	}
-	if (strcmp(verb, "scan") == 0) {
+	if (strcmp(verb, "scan") == 0 || strcmp(verb, "smear") == 0) {
 		char *gap;
 
 		(void)word(value, sizeof(value), s, end);
 		gap = strchr(value, '_');
 		if (gap != NULL)
 			memmove(gap, gap + 1, strlen(gap));
+		if (verb[1] == 'm') {
+			smear(value);
+			return (0);
+		}
 		(void)snprintf(key, sizeof(key), "<%d>", scan(value));
 		return (put(inv, key));
 	}
@@ -391,6 +445,22 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	}
 	if (strcmp(verb, "code") == 0)
 		return (atoi(s));
+	if (strcmp(verb, "then") == 0 && end - s >= 2)
+		return (lwc_append(inv, s + 1, (size_t)(end - s) - 2));
+	if (strcmp(verb, "end") == 0)
+		return (lwc_end_request(inv));
+	if (strcmp(verb, "mayend") == 0) {
+		(void)snprintf(value, sizeof(value), "%d;",
+		    inv->calls->end_request(inv->host));
+		return (put(inv, value));
+	}
+	if (strcmp(verb, "type") == 0) {
+		(void)word(key, sizeof(key), s, end);
+		lwc_reply_type(inv, key);
+		return (0);
+	}
+	if (strcmp(verb, "echo") == 0)
+		return (lwc_append(inv, inv->input, inv->input_len));
 	if (strcmp(verb, "log") == 0) {
 		for (i = strtoul(s, NULL, 10); i > 0; i--)
 			lwc_log(inv, LWC_WARN, "%s", "");
@@ -455,10 +525,10 @@ run(lwc_invocation *inv, const char *s, const char *end)
 	return (lwc_fail(inv, 99, "what is %s?", verb));
 }
 
-LWC_HANDLER(script)
+static int
+run_all(lwc_invocation *inv, const char *s, size_t left)
 {
-	const char *s = (const char *)inv->input;
-	size_t left = inv->input_len, len;
+	size_t len;
 	int code;
 
 	count++;
@@ -474,4 +544,24 @@ LWC_HANDLER(script)
 		left -= len;
 	}
 	return (0);
+}
+
+LWC_HANDLER(script)
+{
+
+	return (run_all(inv, (const char *)inv->input, inv->input_len));
+}
+
+LWC_HANDLER(told)
+{
+	static const char all[] = "attrs;say |;echo";
+	const char *message, *script, *end;
+
+	message = lwc_attribute(inv, ":failed-message");
+	script = message == NULL ? NULL : strstr(message, "told: {");
+	end = script == NULL ? NULL : strrchr(script, '}');
+	if (end == NULL)
+		return (run_all(inv, all, sizeof(all) - 1));
+	script += 7;
+	return (run_all(inv, script, (size_t)(end - script)));
 }

@@ -77,6 +77,7 @@ impl Work {
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,
+                ends_request: false,
             };
             functions.insert(name, function);
         }
@@ -114,6 +115,7 @@ impl Work {
                 region: REGION as u64,
                 headers: None,
                 workflow: false,
+                on_error: None,
             };
             file.chains.insert(name.clone(), chain);
             names.push(name);
@@ -168,6 +170,6 @@ pub fn invoke(chain: &mut LiveChain, len: usize) -> Result<(), String> {
 pub fn exchange(chain: &mut LiveChain, input: &[u8], output: &mut [u8]) -> Result<(), String> {
     chain.input().write(0, input);
     invoke(chain, input.len())?;
-    chain.output().read(0, output);
+    chain.output().read(output);
     Ok(())
 }

@@ -35,6 +35,9 @@ pub struct Function {
     pub memory: u64,
     /// The functions that it may call, each once, in the file's order.
     pub calls: Vec<FunctionName>,
+    /// Whether it may end a request with its answer: the steps behind it do not
+    /// run then.
+    pub ends_request: bool,
 }
 
 /// Where a function's code comes from.
@@ -48,6 +51,18 @@ pub enum Origin {
     Library(PathBuf),
     /// None here: another node answers this NATS subject.
     Remote(String),
+    /// None here: an HTTP server answers POSTs to this URL.
+    Url(String),
+}
+
+impl Origin {
+    /// Where a function runs that does not run here: a subject or a URL.
+    pub fn elsewhere(&self) -> Option<&str> {
+        match self {
+            Self::Remote(place) | Self::Url(place) => Some(place),
+            Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
+        }
+    }
 }
 
 /// A secret, by name, and where its bytes are.
@@ -94,4 +109,14 @@ pub struct Chain {
     pub headers: Option<Vec<HeaderPattern>>,
     /// Whether the file says `[workflows.NAME]`, and the one step is its entry.
     pub workflow: bool,
+    /// The function that runs when a step has failed, and learns which and why.
+    pub on_error: Option<FunctionName>,
+}
+
+impl Chain {
+    /// The functions that nobody of the chain calls, each of which has a context of
+    /// its own for this: the steps, and the one of `on_error` behind them.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &FunctionName> {
+        self.steps.iter().chain(&self.on_error)
+    }
 }

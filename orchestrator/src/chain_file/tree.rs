@@ -18,13 +18,19 @@ pub(crate) const MAX_ALL_STEPS: u64 = 16_384;
 /// calls a chain), and nobody in it calls itself, not by way of others either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallTree {
-    /// The chain's steps, in order, one for each; after them each function that
-    /// is called, once, in the order in which they are found: first those that
-    /// the steps call. A function that is a step and called too has a node for
-    /// each step and one as a callee.
+    /// The chain's steps, in order, one for each; after them the function of its
+    /// `on_error`, if it has one; after that each function that is called, once, in
+    /// the order in which they are found: first those that the steps call; last those
+    /// that run elsewhere and are called. A function that is a step and called too has
+    /// a node for each step and one as a callee, and one more as the function of
+    /// `on_error`.
     pub nodes: Vec<Node>,
+    /// How many of the nodes run here, each in a context: the first ones.
+    pub contexts: usize,
     /// Ordered by their caller, those of one caller as the file orders them.
     pub edges: Vec<Edge>,
+    /// The node of the function that runs when a step has failed.
+    pub on_error: Option<usize>,
 }
 
 /// A context of a chain.
@@ -34,7 +40,8 @@ pub struct Node {
     pub function: FunctionName,
     /// The edges to those that it calls, in the file's order.
     pub calls: Vec<usize>,
-    /// The edges from those that call it; none for a step.
+    /// The edges from those that call it; none for a step, nor for the function of
+    /// `on_error`.
     pub called_by: Vec<usize>,
 }
 
@@ -66,11 +73,13 @@ impl CallTree {
     /// }
     /// ```
     pub fn of(file: &ChainFile, chain: &ChainId) -> Self {
-        let (functions, edges) = grow(
-            file.chains[chain].steps.iter(),
-            |f| file.calls_of(f),
-            |_, _| false,
-        );
+        let chain = &file.chains[chain];
+        let (functions, edges) = grow(chain.roots(), |f| file.calls_of(f), |_, _| false);
+        let roots = chain.roots().count();
+        let (functions, edges, contexts) = outside_last(functions, edges, |n, f| {
+            let origin = file.functions.get(*f).map(|f| &f.origin);
+            n >= roots && origin.is_some_and(|o| o.elsewhere().is_some())
+        });
         let mut nodes: Vec<Node> = functions
             .into_iter()
             .map(|function| Node {
@@ -83,19 +92,55 @@ impl CallTree {
             nodes[edge.caller].calls.push(n);
             nodes[edge.callee].called_by.push(n);
         }
-        Self { nodes, edges }
+        let on_error = chain.on_error.is_some().then_some(chain.steps.len());
+        Self {
+            nodes,
+            contexts,
+            edges,
+            on_error,
+        }
     }
 }
 
+/// The same nodes with those that run elsewhere behind the others, and how many the
+/// others are. Edges stay in their order, for no function elsewhere calls any.
+fn outside_last<F>(
+    nodes: Vec<F>,
+    mut edges: Vec<Edge>,
+    is_outside: impl Fn(usize, &F) -> bool,
+) -> (Vec<F>, Vec<Edge>, usize) {
+    let outside: Vec<bool> = nodes
+        .iter()
+        .enumerate()
+        .map(|(n, f)| is_outside(n, f))
+        .collect();
+    let contexts = outside.iter().filter(|o| !**o).count();
+    let (mut here, mut there) = (0, contexts);
+    let places: Vec<usize> = outside
+        .iter()
+        .map(|&outside| {
+            let next = if outside { &mut there } else { &mut here };
+            *next += 1;
+            *next - 1
+        })
+        .collect();
+    for edge in &mut edges {
+        (edge.caller, edge.callee) = (places[edge.caller], places[edge.callee]);
+    }
+    let (there, here): (Vec<_>, Vec<_>) = nodes.into_iter().zip(outside).partition(|(_, o)| *o);
+    let nodes = here.into_iter().chain(there).map(|(f, _)| f).collect();
+    (nodes, edges, contexts)
+}
+
 impl ChainFile {
-    /// The functions that a chain needs: its steps, and all that they call,
-    /// directly or not.
+    /// The functions that a chain needs: its steps and that of its `on_error`, and
+    /// all that they call, directly or not.
     ///
     /// # Panics
     /// The file has no such chain.
     pub fn functions_of(&self, chain: &ChainId) -> BTreeSet<&FunctionName> {
-        let steps = self.chains[chain].steps.iter();
-        let (functions, _) = grow(steps, |f| self.calls_of(f), |_, _| false);
+        let roots = self.chains[chain].roots();
+        let (functions, _) = grow(roots, |f| self.calls_of(f), |_, _| false);
         functions.into_iter().collect()
     }
 
@@ -107,9 +152,9 @@ impl ChainFile {
         let most = MAX_ALL_STEPS as usize;
         let mut all = 0;
         self.chains.values().any(|chain| {
-            all += chain.steps.len();
+            all += chain.roots().count();
             let enough = |_, edges| all + edges > most;
-            let (_, edges) = grow(chain.steps.iter(), |f| self.calls_of(f), enough);
+            let (_, edges) = grow(chain.roots(), |f| self.calls_of(f), enough);
             all += edges.len();
             all > most
         })
@@ -120,15 +165,16 @@ impl ChainFile {
     }
 }
 
-/// The functions of a tree's nodes, and its edges. The walk ends early when
+/// The functions of a tree's nodes, first those that nobody calls (its `roots`), and
+/// its edges. The walk ends early when
 /// there are `enough`, told the nodes that are called and the edges so far. Each
-/// function's calls are looked at once, and once for each step that it is.
+/// function's calls are looked at once, and once for each root that it is.
 pub(super) fn grow<F: Copy + Ord, C: IntoIterator<Item = F>>(
-    steps: impl IntoIterator<Item = F>,
+    roots: impl IntoIterator<Item = F>,
     calls: impl Fn(F) -> C,
     enough: impl Fn(usize, usize) -> bool,
 ) -> (Vec<F>, Vec<Edge>) {
-    let mut nodes: Vec<F> = steps.into_iter().collect();
+    let mut nodes: Vec<F> = roots.into_iter().collect();
     let mut edges = Vec::new();
     let mut called = BTreeMap::new();
     let mut caller = 0;

@@ -6,7 +6,7 @@ use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::names::{ChainId, FunctionName, NotAName};
 use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
-use super::values::{NEAR_WORK, duration, is_identifier, is_subject, nearest, size};
+use super::values::{NEAR_WORK, duration, is_identifier, is_subject, is_url, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -15,11 +15,21 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 9] = [
-    "source", "crate", "library", "remote", "handler", "secrets", "timeout", "memory", "calls",
+const FUNCTION_KEYS: [&str; 11] = [
+    "source",
+    "crate",
+    "library",
+    "remote",
+    "url",
+    "handler",
+    "secrets",
+    "timeout",
+    "memory",
+    "calls",
+    "ends_request",
 ];
-const CHAIN_KEYS: [&str; 4] = ["steps", "isolation", "region", "headers"];
-const WORKFLOW_KEYS: [&str; 4] = ["entry", "isolation", "region", "headers"];
+const CHAIN_KEYS: [&str; 5] = ["steps", "on_error", "isolation", "region", "headers"];
+const WORKFLOW_KEYS: [&str; 5] = ["entry", "on_error", "isolation", "region", "headers"];
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: u64 = 256;
 /// How deep the parser lets keys and values lie in each other.
@@ -136,7 +146,8 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     }
     known_chains.extend(known_workflows);
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
-    let chains = reader.expand(&drafts, &calls, &known, &known_chains);
+    reader.check_on_error(&drafts, &functions, &known, &known_chains);
+    let chains = reader.expand(&drafts, &functions, &calls, &known, &known_chains);
     if drafts.is_empty() && reader.findings.errors() == 0 {
         reader.findings.error(
             0..0,
@@ -145,7 +156,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
             "add one: [chains.NAME] with steps = [\"FUNCTION\", ...], or [workflows.NAME] with entry = \"FUNCTION\"",
         );
     }
-    let steps = drafts.values().flat_map(|d| &d.steps);
+    let steps = drafts.values().flat_map(Draft::named);
     let called = reader.calls.values().flatten();
     let used: BTreeSet<&str> = steps.chain(called).map(|(name, _)| name.as_str()).collect();
     for (name, span) in &known {
@@ -184,6 +195,12 @@ fn deep_key(text: &str) -> Range<usize> {
     start..start + deep.map_or(0, str::len)
 }
 
+/// Whether another node runs a function; not of one that is unsound.
+fn is_remote(functions: &BTreeMap<FunctionName, Function>, name: &str) -> bool {
+    let function = functions.get(name);
+    function.is_some_and(|f| f.origin.elsewhere().is_some())
+}
+
 /// Names as the file has them, each with its place.
 type Named = Vec<(String, Range<usize>)>;
 
@@ -194,10 +211,16 @@ struct Draft {
     isolation: Isolation,
     region: u64,
     headers: Option<Vec<HeaderPattern>>,
+    on_error: Option<(String, Range<usize>)>,
     span: Range<usize>,
 }
 
 impl Draft {
+    /// All that it names: its steps, and the function of `on_error`.
+    fn named(&self) -> impl Iterator<Item = &(String, Range<usize>)> {
+        self.steps.iter().chain(&self.on_error)
+    }
+
     fn kind(&self) -> &'static str {
         if self.workflow { "workflow" } else { "chain" }
     }
@@ -325,6 +348,7 @@ impl Reader {
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
             calls: Vec::new(),
+            ends_request: false,
         };
         for (key, value) in table {
             match key.get_ref().as_ref() {
@@ -354,6 +378,10 @@ impl Reader {
                     let subject = self.subject(value);
                     origins.push((key.span(), subject.map(Origin::Remote)));
                 }
+                "url" => {
+                    let url = self.url(value);
+                    origins.push((key.span(), url.map(Origin::Url)));
+                }
                 "handler" => {
                     if let Some(text) = self.string(value, "name a symbol of the library") {
                         if !is_identifier(text) {
@@ -382,6 +410,14 @@ impl Reader {
                     let calls = self.names(value, "write calls = [\"FUNCTION\", ...]");
                     self.calls.insert(name.to_string(), calls);
                 }
+                "ends_request" => match value.get_ref().as_bool() {
+                    Some(may) => f.ends_request = may,
+                    None => self.wrong_type(
+                        value,
+                        "true or false",
+                        "write ends_request = true if it may answer in the place of the steps behind it",
+                    ),
+                },
                 other => self.unknown(other, key.span(), &FUNCTION_KEYS),
             }
         }
@@ -391,22 +427,22 @@ impl Reader {
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
-                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\" or remote = \"SUBJECT\"",
+                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
             ),
             1 => {}
             _ => self.findings.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
-                "keep one of source, crate, library and remote",
+                "keep one of source, crate, library, remote and url",
             ),
         }
         f.origin = origins.pop()?.1?;
-        if matches!(f.origin, Origin::Remote(_)) {
+        if f.origin.elsewhere().is_some() {
             for (key, _) in table {
                 if matches!(
                     key.get_ref().as_ref(),
-                    "handler" | "secrets" | "memory" | "calls"
+                    "handler" | "secrets" | "memory" | "calls" | "ends_request"
                 ) {
                     self.findings.error(
                         key.span(),
@@ -427,6 +463,18 @@ impl Reader {
         if !is_subject(text) {
             let problem = format!("{text:?} is no subject to send to");
             self.findings.error(value.span(), "name", problem, HINT);
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn url(&mut self, value: &Value<'_>) -> Option<String> {
+        const HINT: &str =
+            "write http://HOST[:PORT]/PATH; for TLS put a proxy on this machine in between";
+        let text = self.string(value, HINT)?;
+        if !is_url(text) {
+            let problem = format!("{text:?} is no URL that a function can be asked at");
+            self.findings.error(value.span(), "url", problem, HINT);
             return None;
         }
         Some(text.to_owned())
@@ -568,6 +616,7 @@ impl Reader {
             isolation: Isolation::Invocation,
             region: 1 << 20,
             headers: None,
+            on_error: None,
             span: span.clone(),
         };
         let mut steps = false;
@@ -588,6 +637,10 @@ impl Reader {
                     draft
                         .steps
                         .extend(entry.map(|name| (name.to_owned(), value.span())));
+                }
+                "on_error" => {
+                    let name = self.string(value, "write on_error = \"FUNCTION\"");
+                    draft.on_error = name.map(|name| (name.to_owned(), value.span()));
                 }
                 "isolation" => match self.string(value, "\"invocation\" or \"chain\"") {
                     Some("invocation") => draft.isolation = Isolation::Invocation,
@@ -679,19 +732,21 @@ impl Reader {
             let caller = number[caller.as_str()];
             let mut before = BTreeSet::new();
             for (callee, span) in list {
-                if let Some(callee) = self.callee(callee, span, functions, known, chains) {
-                    if before.insert(callee) {
-                        calls[caller].push(number[callee]);
-                        places[caller].push(span.clone());
-                        continue;
-                    }
-                    self.findings.error(
-                        span.clone(),
-                        "duplicate",
-                        format!("{callee:?} is named twice"),
-                        "name it once: a function may call it any number of times",
-                    );
+                let Some(&callee) = number.get(callee.as_str()) else {
+                    self.unknown_function(callee, span, known, chains);
+                    continue;
+                };
+                if before.insert(callee) {
+                    calls[caller].push(callee);
+                    places[caller].push(span.clone());
+                    continue;
                 }
+                self.findings.error(
+                    span.clone(),
+                    "duplicate",
+                    format!("{:?} is named twice", names[callee]),
+                    "name it once: a function may call it any number of times",
+                );
             }
             if let Some(f) = functions.get_mut(names[caller]) {
                 let callees = calls[caller].iter();
@@ -703,7 +758,7 @@ impl Reader {
         }
         self.calls = listed;
 
-        let entries = drafts.values().flat_map(|d| &d.steps);
+        let entries = drafts.values().flat_map(Draft::named);
         let entries = entries.filter_map(|(name, _)| number.get(name.as_str()).copied());
         let order = tree::order(entries, &calls, |recursion| {
             let place = places[recursion.caller][recursion.nth].clone();
@@ -743,48 +798,45 @@ impl Reader {
         calls
     }
 
-    /// A function that another calls.
-    fn callee<'c>(
+    /// Whether there is each function that runs when a step has failed, and runs
+    /// here.
+    fn check_on_error(
         &mut self,
-        name: &'c str,
-        span: &Range<usize>,
+        drafts: &BTreeMap<ChainId, Draft>,
         functions: &BTreeMap<FunctionName, Function>,
         known: &BTreeMap<String, Range<usize>>,
         chains: &BTreeMap<String, Range<usize>>,
-    ) -> Option<&'c str> {
-        if !known.contains_key(name) {
-            self.unknown_function(name, span, known, chains);
-            return None;
+    ) {
+        for (name, span) in drafts.values().flat_map(|d| &d.on_error) {
+            if !known.contains_key(name) {
+                self.unknown_function(name, span, known, chains);
+            } else if is_remote(functions, name) {
+                self.findings.error(
+                    span.clone(),
+                    "remote",
+                    format!("the function {name:?} runs elsewhere; it cannot be told of a failure"),
+                    "name a function with source, crate or library here",
+                );
+            }
         }
-        let function = functions.get(name);
-        if function.is_some_and(|f| matches!(f.origin, Origin::Remote(_))) {
-            self.findings.error(
-                span.clone(),
-                "remote",
-                format!("the function {name:?} runs elsewhere; it cannot be called yet"),
-                "make it a step of a chain, or give it source, crate or library here",
-            );
-            return None;
-        }
-        Some(name)
     }
 
-    /// How many calls there are in the tree of some steps, all in all; nothing,
-    /// and an error, where it is too large.
+    /// How many calls there are in the tree of some steps and the function of their
+    /// `on_error`, all in all; nothing, and an error, where it is too large.
     fn count_calls(
         &mut self,
         what: impl FnOnce() -> String,
         span: &Range<usize>,
-        steps: &[usize],
+        roots: &[usize],
         calls: &[Vec<usize>],
     ) -> Option<usize> {
         let too_many = |called, edges| called > MAX_CALLED || edges > MAX_CALLS;
         let (nodes, edges) = grow(
-            steps.iter().copied(),
+            roots.iter().copied(),
             |f: usize| calls[f].iter().copied(),
             too_many,
         );
-        let called = nodes.len() - steps.len();
+        let called = nodes.len() - roots.len();
         if !too_many(called, edges.len()) {
             return Some(edges.len());
         }
@@ -809,6 +861,7 @@ impl Reader {
     fn expand(
         &mut self,
         drafts: &BTreeMap<ChainId, Draft>,
+        sound: &BTreeMap<FunctionName, Function>,
         calls: &[Vec<usize>],
         functions: &BTreeMap<String, Range<usize>>,
         chains: &BTreeMap<String, Range<usize>>,
@@ -896,9 +949,23 @@ impl Reader {
         let mut all = 0;
         for ((name, draft), steps) in drafts.iter().zip(&written_out) {
             let what = || format!("the {} {name:?}", draft.kind());
-            let edges = self.count_calls(what, &draft.span, steps, calls);
+            let mut roots = steps.clone();
+            if let Some((on_error, span)) = &draft.on_error {
+                roots.extend(function.get(on_error.as_str()));
+                let elsewhere = |&&f: &&usize| is_remote(sound, function_names[f]);
+                if let Some(&step) = steps.iter().find(elsewhere) {
+                    let step = function_names[step];
+                    self.findings.error(
+                        span.clone(),
+                        "remote",
+                        format!("the step {step:?} of the {} {name:?} runs elsewhere: {on_error:?} would not be told of its failure", draft.kind()),
+                        "take `on_error` out, or cut the chain into those with steps here and those with steps elsewhere",
+                    );
+                }
+            }
+            let edges = self.count_calls(what, &draft.span, &roots, calls);
             let before = all;
-            all += (steps.len() + edges.unwrap_or_default()) as u64;
+            all += (roots.len() + edges.unwrap_or_default()) as u64;
             if before <= MAX_ALL_STEPS && all > MAX_ALL_STEPS {
                 self.findings.error(
                     draft.span.clone(),
@@ -925,6 +992,11 @@ impl Reader {
                     region: draft.region,
                     headers: draft.headers.clone(),
                     workflow: draft.workflow,
+                    // As above.
+                    on_error: draft
+                        .on_error
+                        .as_ref()
+                        .and_then(|(f, _)| FunctionName::new(f).ok()),
                 };
                 (name.clone(), chain)
             })

@@ -40,6 +40,24 @@ pub(super) fn is_subject(text: &str) -> bool {
     text.len() <= 255 && text.split('.').all(token)
 }
 
+/// URLs that a function elsewhere can be asked at, by plain HTTP.
+pub(super) fn is_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<http::Uri>() else {
+        return false;
+    };
+    let (authority, host) = match (url.authority(), url.host()) {
+        (Some(authority), Some(host)) if !host.is_empty() => (authority.as_str(), host),
+        _ => return false,
+    };
+    // No names and passwords, no port that is none.
+    let port = match authority.strip_prefix(host) {
+        Some("") => true,
+        Some(rest) => rest.starts_with(':') && url.port_u16().is_some_and(|p| p > 0),
+        None => false,
+    };
+    text.len() <= 2048 && url.scheme_str() == Some("http") && port
+}
+
 /// What the search for names that are near may cost, in letters compared with
 /// letters: enough for every file that is written by hand.
 pub(super) const NEAR_WORK: usize = 1 << 22;

@@ -1,5 +1,6 @@
 //! `check`: diagnostics, builds, the plan.
 
+use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, write_json, write_out};
 use crate::chain_file::{CallTree, ChainFile, FunctionName, load};
 use crate::printable::printable_lines;
@@ -76,19 +77,34 @@ fn plan(file: &ChainFile) -> String {
                 n => chain.steps[n - 1].as_str(),
             };
             let reader = chain.steps.get(n).map_or("root", FunctionName::as_str);
-            let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads");
+            let ends = |step: usize| file.functions[&chain.steps[step]].ends_request;
+            let early = n > 0 && n < chain.steps.len() && ends(n - 1);
+            let root = if early { ", root reads" } else { "" };
+            let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads{root}");
         }
-        calls(
-            &CallTree::of(file, &chain.name),
-            chain.steps.len(),
-            &mut out,
-        );
+        if let Some(on_error) = &chain.on_error {
+            let _ = writeln!(
+                out,
+                "  on_error {on_error}: failure root rw, {on_error} r; answer {on_error} rw, root r"
+            );
+        }
+        let tree = CallTree::of(file, &chain.name);
+        calls(file, &tree, chain.steps.len(), &mut out);
     }
     for f in file.functions.values() {
+        if let Some(place) = f.origin.elsewhere() {
+            let timeout = humantime::format_duration(f.timeout);
+            let _ = writeln!(
+                out,
+                "function {}: elsewhere ({place}), timeout {timeout}",
+                f.name
+            );
+            continue;
+        }
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
@@ -96,7 +112,12 @@ fn plan(file: &ChainFile) -> String {
             if secrets.is_empty() { "" } else { ", secrets " },
             secrets.join(", "),
             if f.calls.is_empty() { "" } else { ", calls " },
-            names(&f.calls, ", ")
+            names(&f.calls, ", "),
+            if f.ends_request {
+                ", may end a request"
+            } else {
+                ""
+            }
         );
     }
     out
@@ -107,50 +128,42 @@ fn names(functions: &[FunctionName], between: &str) -> String {
     names.join(between)
 }
 
-/// A tree for each step that calls somebody, each call with its two regions and
-/// who may do what to them. Whom a function calls is shown once, where it comes
-/// first: written out at each place, it could be without end.
-fn calls(tree: &CallTree, steps: usize, out: &mut String) {
-    let mut shown = vec![false; tree.nodes.len()];
-    for (step, root) in tree.nodes.iter().enumerate().take(steps) {
+/// A tree for each step that calls somebody, and for the function of `on_error`, each
+/// call with its two regions and who may do what to them.
+fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
+    let mut drawing = Drawing::of(tree);
+    let roots = steps + usize::from(tree.on_error.is_some());
+    for (step, root) in tree.nodes.iter().enumerate().take(roots) {
         if root.calls.is_empty() {
             continue;
         }
         let _ = match steps {
+            _ if step == steps => writeln!(out, "  on_error, {}, calls", root.function),
             1 => writeln!(out, "  {} calls", root.function),
             _ => writeln!(out, "  step {}, {}, calls", step + 1, root.function),
         };
-        // Calls to show, the next last, each with what stands before it.
-        let below = |node: usize, before: &str| {
-            let calls = tree.nodes[node].calls.iter().rev().enumerate();
-            let with = |(n, &edge): (usize, &usize)| (edge, before.to_owned(), n == 0);
-            calls.map(with).collect::<Vec<_>>()
-        };
-        let mut next = below(step, "  ");
-        while let Some((edge, before, last)) = next.pop() {
+        for Line { edge, stem, again } in drawing.below(step, "  ") {
             let edge = tree.edges[edge];
             let [caller, callee] = [edge.caller, edge.callee].map(|n| &tree.nodes[n].function);
-            let again = std::mem::replace(&mut shown[edge.callee], true);
+            if let Some(place) = file.functions[callee].origin.elsewhere() {
+                let _ = writeln!(
+                    out,
+                    "{stem}{callee}, elsewhere ({place}): arguments {caller} rw, root r; reply root rw, {caller} r",
+                );
+                continue;
+            }
             let _ = writeln!(
                 out,
-                "{before}{}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
-                if last { "└─ " } else { "├─ " },
-                if again && !tree.nodes[edge.callee].calls.is_empty() {
-                    " (its calls are above)"
-                } else {
-                    ""
-                },
+                "{stem}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
+                if again { " (its calls are above)" } else { "" },
             );
-            if !again {
-                let before = before + if last { "   " } else { "│  " };
-                next.extend(below(edge.callee, &before));
-            }
         }
     }
 }
 
 /// The same for programs: callers and callees are places in `contexts`, from 0;
-/// a context that is no step is only called.
+/// a context that is no step is only called, but for that of `on_error`, which is the
+/// first behind the steps.
 fn plan_json(file: &ChainFile) -> serde_json::Value {
     file.chains
         .values()
@@ -161,17 +174,24 @@ fn plan_json(file: &ChainFile) -> serde_json::Value {
             let contexts =
                 nodes.map(|(n, node)| json!({ "function": node.function, "step": step(n) }));
             let calls = tree.edges.iter().map(|edge| {
-                json!({
+                let mut call = json!({
                     "caller": edge.caller,
                     "callee": edge.callee,
                     "arguments": { "caller": "rw", "callee": "r" },
                     "reply": { "caller": "r", "callee": "rw" },
-                })
+                });
+                let callee = &file.functions[&tree.nodes[edge.callee].function];
+                if let Some(place) = callee.origin.elsewhere() {
+                    // The root stands in for it.
+                    call["elsewhere"] = place.into();
+                }
+                call
             });
             json!({
                 "name": c.name,
                 "kind": if c.workflow { "workflow" } else { "chain" },
                 "steps": c.steps,
+                "on_error": c.on_error,
                 "isolation": c.isolation,
                 "region": c.region,
                 "contexts": contexts.collect::<Vec<_>>(),

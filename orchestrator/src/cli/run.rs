@@ -1,5 +1,6 @@
 //! `run`: a chain on inputs.
 
+use super::tree::{Drawing, Line};
 use super::{complain, exit, prepare};
 use crate::chain_file::ChainId;
 use crate::life::{
@@ -8,10 +9,12 @@ use crate::life::{
 use crate::printable::printable_json;
 use clap::Args;
 use lwc::Region;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use unicode_width::UnicodeWidthStr;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -28,7 +31,7 @@ pub(super) struct RunArgs {
     /// Run the inputs this often
     #[arg(long, default_value_t = 1, value_name = "N")]
     repeat: u32,
-    /// A table of what each step took, on stderr
+    /// A table of what each step took, and the tree of calls with what they took, on stderr
     #[arg(long)]
     timings: bool,
     /// Failures as JSON, one a line, on stderr
@@ -40,6 +43,15 @@ pub(super) struct RunArgs {
 struct Before {
     build: Duration,
     erase: Duration,
+}
+
+/// The calls of an edge in all invocations.
+#[derive(Default)]
+struct EdgeTotals {
+    calls: u64,
+    failed: u64,
+    run: Duration,
+    ready: Duration,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
@@ -81,12 +93,20 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
     };
     let mut hops: Vec<Vec<Hop>> = Vec::new();
     let mut rollbacks: Vec<Rollback> = Vec::new();
+    let mut edges: BTreeMap<usize, EdgeTotals> = BTreeMap::new();
     let mut failed = false;
     for _ in 0..args.repeat {
         for input in &args.input {
             match one(args, chain, input)? {
                 Some(hop) => hops.push(hop),
                 None => failed = true,
+            }
+            for (edge, calls) in chain.edge_calls() {
+                let all = edges.entry(edge).or_default();
+                all.calls += u64::from(calls.calls);
+                all.failed += calls.failures();
+                all.run += calls.run;
+                all.ready += calls.ready;
             }
             // Else it is done before the next one, and never after the last.
             if args.timings {
@@ -101,6 +121,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
     if args.timings {
         let before = Before { build, erase };
         eprint!("{}", table(chain, &before, &hops, &rollbacks));
+        eprint!("{}", calls(chain, &edges));
     }
     if failed { Err(exit::FAILED) } else { Ok(()) }
 }
@@ -126,19 +147,25 @@ fn one(args: &RunArgs, chain: &mut LiveChain, input: &Path) -> Result<Option<Vec
         .content_type
         .as_deref()
         .unwrap_or_else(|| guess_type(input));
+    // From the region itself.
+    let write = |chain: &LiveChain, len: usize| {
+        chain
+            .output()
+            .write_to(len, std::io::stdout())
+            .map_err(|e| {
+                complain(&format!("writing the answer: {e}"));
+                exit::FAILED
+            })
+    };
     match chain.invoke(len, kind) {
         Ok((n, _)) => {
-            // From the region itself.
-            chain
-                .output()
-                .write_to(0, n, std::io::stdout())
-                .map_err(|e| {
-                    complain(&format!("writing the answer: {e}"));
-                    exit::FAILED
-                })?;
+            write(chain, n)?;
             Ok(Some(chain.hops()))
         }
         Err(failure) => {
+            if let Some(answer) = &failure.answer {
+                write(chain, answer.len)?;
+            }
             if args.json {
                 eprintln!("{}", printable_json(&failure.to_json().to_string()));
             } else {
@@ -188,20 +215,21 @@ fn table(chain: &LiveChain, before: &Before, hops: &[Vec<Hop>], rollbacks: &[Rol
         "microseconds", "create", "initialise", "restrict", "copy", "hop", "roll back", "pages"
     );
     for (i, (name, setup)) in chain.setup_timings().enumerate() {
-        let hop = |f: fn(&Hop) -> Duration| {
-            median(hops.iter().filter_map(|h| h.get(i)).map(f)).unwrap_or_default()
-        };
         let undone = || rollbacks.iter().filter(move |r| r.step == i);
         // Of a new copy nobody knows them, and without rollback there are none.
         let none = || "-".to_owned();
+        // Of one that is called there are only calls, below.
+        let hop = |f: fn(&Hop) -> Duration| {
+            median(hops.iter().filter_map(|h| h.get(i)).map(f)).map_or_else(none, us)
+        };
         let _ = writeln!(
             out,
             "{name:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8}",
             us(setup.create),
             us(setup.initialise),
             us(setup.restrict),
-            us(hop(|h| h.copy)),
-            us(hop(|h| h.run)),
+            hop(|h| h.copy),
+            hop(|h| h.run),
             median(undone().map(|r| r.took)).map_or_else(none, us),
             median(undone().filter_map(|r| r.pages)).map_or_else(none, |p| p.to_string()),
         );
@@ -225,5 +253,63 @@ fn table(chain: &LiveChain, before: &Before, hops: &[Vec<Hop>], rollbacks: &[Rol
         us(before.erase),
         hops.len()
     );
+    out
+}
+
+/// The tree of calls, with what came of each edge's in all invocations.
+fn calls(chain: &LiveChain, edges: &BTreeMap<usize, EdgeTotals>) -> String {
+    let tree = chain.tree();
+    let mut rows: Vec<(String, Option<usize>)> = Vec::new();
+    let mut drawing = Drawing::of(tree);
+    for (step, root) in tree
+        .nodes
+        .iter()
+        .enumerate()
+        .take(chain.chain().steps.len())
+    {
+        if root.calls.is_empty() {
+            continue;
+        }
+        rows.push((root.function.to_string(), None));
+        for Line { edge, stem, again } in drawing.below(step, "") {
+            let callee = &tree.nodes[tree.edges[edge].callee].function;
+            let above = if again { " (its calls are above)" } else { "" };
+            rows.push((format!("{stem}{callee}{above}"), Some(edge)));
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let wide = rows
+        .iter()
+        .map(|(text, _)| text.width())
+        .max()
+        .unwrap_or(0)
+        .max(16);
+    let mut out = format!(
+        "{:<wide$} {:>12} {:>8} {:>12} {:>12} {:>12}\n",
+        "microseconds", "calls", "failed", "mean", "total", "made ready"
+    );
+    let none = EdgeTotals::default();
+    for (text, edge) in rows {
+        out += &text;
+        if let Some(edge) = edge {
+            let all = edges.get(&edge).unwrap_or(&none);
+            let mean = match u32::try_from(all.calls) {
+                Ok(0) | Err(_) => "-".to_owned(),
+                Ok(calls) => us(all.run / calls),
+            };
+            let _ = write!(
+                out,
+                "{} {:>12} {:>8} {mean:>12} {:>12} {:>12}",
+                " ".repeat(wide - text.width()),
+                all.calls,
+                all.failed,
+                us(all.run),
+                us(all.ready)
+            );
+        }
+        out.push('\n');
+    }
     out
 }

@@ -52,8 +52,9 @@ pub(super) struct ServeArgs {
     /// Worker processes; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// Let each worker run on any processor. Otherwise one that rolls contexts back
-    /// has one for itself and them, in turn: that takes half the time (Linux)
+    /// Let each worker run on any processor. Otherwise one that rolls contexts back, or
+    /// whose functions call others, has one for itself and them, in turn: that takes
+    /// half the time or less (Linux)
     #[arg(long)]
     no_pin: bool,
     /// Requests that may wait for a worker, per chain; more get 429

@@ -5,11 +5,14 @@ use super::metrics::Metrics;
 use super::otlp::Spans;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues, Refused};
-use super::route::{self, Part, Routes};
+use super::route::{self, Routes};
+use super::told::Shape;
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
-use crate::chain_file::{CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS};
+use crate::chain_file::{
+    CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS, Origin,
+};
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +51,8 @@ pub(super) struct Generation {
     /// Functions that take CloudEvents alone.
     pub(super) take_events: BTreeSet<FunctionName>,
     pub(super) queues: Queues,
+    /// What each chain of the workers is like.
+    shapes: BTreeMap<ChainId, Shape>,
     /// The first frame of each worker, secrets of the environment in it.
     start: Zeroizing<Vec<u8>>,
     options: Vec<String>,
@@ -83,10 +88,13 @@ impl Generation {
                 "all chains, functions served alone and parts of chains between steps elsewhere have more than {MAX_ALL_STEPS} steps and calls: take some out, or serve them apart"
             ));
         }
-        let trees = local.chains.keys().map(|c| CallTree::of(&local, c));
+        let chains = local.chains.keys();
+        let shapes: BTreeMap<ChainId, Shape> =
+            chains.map(|c| (c.clone(), Shape::of(&local, c))).collect();
         // A worker bounds each start itself; this is for one that hangs.
-        let start_timeout = trees
-            .flat_map(|tree| tree.nodes)
+        let start_timeout = shapes
+            .values()
+            .flat_map(|shape| &shape.tree.nodes)
             .map(|n| &local.functions[&n.function])
             .map(|f| f.timeout.max(Duration::from_secs(15)))
             .sum::<Duration>()
@@ -106,6 +114,7 @@ impl Generation {
             queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
             file: plan.file,
             routes,
+            shapes,
             take_events: start
                 .built
                 .into_iter()
@@ -140,12 +149,13 @@ impl Generation {
         }
         // Those of a file that is refused are never heard of.
         for (name, chain) in &generation.file.chains {
-            let parts = generation.routes[name].iter();
-            let remote = parts
-                .filter(|p| matches!(p, Part::Elsewhere { .. }))
-                .count()
-                > 0;
-            generation.metrics.know(name, &chain.steps, remote);
+            let functions = generation.file.functions_of(name);
+            let origins = functions
+                .iter()
+                .map(|f| &generation.file.functions[*f].origin);
+            let remote = origins.filter_map(Origin::elsewhere).count() > 0;
+            let tree = CallTree::of(&generation.file, name);
+            generation.metrics.know(name, &chain.steps, &tree, remote);
         }
         Ok((generation, tasks))
     }
@@ -263,10 +273,12 @@ impl Generation {
                 return None;
             };
             let chain = job.chain.clone();
+            // A queue there is for the workers' chains alone.
+            let shape = &self.shapes[&chain];
             let traced = job.trace.clone().map(|trace| (trace, job.id.clone()));
             self.busy.fetch_add(1, Ordering::AcqRel);
             let handed = tokio::select! {
-                handed = worker.serve(job) => Some(handed),
+                handed = worker.serve(job, shape) => Some(handed),
                 // Dropping the job tells its caller; dropping the worker
                 // kills it.
                 _ = abort.wait_for(|a| *a) => None,
@@ -276,7 +288,7 @@ impl Generation {
                 Handed::Idle(state, handed) => {
                     self.metrics.copied(state.took, state.figures.copies);
                     self.metrics.worker_reported(worker.pid, &state.figures);
-                    self.rolled_back(&chain, traced.as_ref(), handed, &state.rollbacks);
+                    self.rolled_back(&chain, shape, traced.as_ref(), handed, &state.rollbacks);
                 }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
@@ -292,6 +304,7 @@ impl Generation {
     fn rolled_back(
         &self,
         chain: &ChainId,
+        shape: &Shape,
         traced: Option<&(Trace, String)>,
         handed: SystemTime,
         rollbacks: &[RollbackTiming],
@@ -301,17 +314,19 @@ impl Generation {
             ChainKind::Part { of, step } => (of, step.saturating_sub(1)),
             ChainKind::Named(_) | ChainKind::Function(_) => (chain.as_str(), 0),
         };
-        let Some((name, whole)) = self.file.chains.get_key_value(name) else {
+        let Some((name, _)) = self.file.chains.get_key_value(name) else {
             return;
         };
         for rollback in rollbacks {
-            let step = first + rollback.step;
-            let Some(function) = whole.steps.get(step) else {
+            let Some(node) = shape.tree.nodes.get(rollback.step) else {
                 continue;
             };
-            self.metrics.rolled_back(name, step + 1, function, rollback);
+            let is_step = rollback.step < shape.steps;
+            let step = is_step.then_some(first + rollback.step + 1);
+            let place = (name, step, &node.function);
+            self.metrics.rolled_back(place, rollback);
             if let (Some(spans), Some((trace, id))) = (&self.spans, traced) {
-                spans.rolled_back(trace, id, (name, step + 1, function), handed, rollback);
+                spans.rolled_back(trace, id, place, handed, rollback);
             }
         }
     }

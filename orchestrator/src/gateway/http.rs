@@ -243,6 +243,13 @@ pub(super) async fn invoke(
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.kind);
     gateway.metrics.invoked(&chain, cause, took);
+    let calls = match &result {
+        Ok(answer) => Some(&answer.calls),
+        Err(problem) => problem.timings.as_ref().map(|t| &t.calls),
+    };
+    if let Some(calls) = calls {
+        gateway.metrics.called(&chain, calls);
+    }
     let steps = gateway.steps(&chain);
     let mut reply = match &result {
         Ok(answer) => {
@@ -253,9 +260,19 @@ pub(super) async fn invoke(
                 gateway.metrics.hop(&chain, i + 1, function, hop.run / 1e6);
             }
             let (meta, body) = (answer.meta.clone(), answer.body.clone());
-            message::respond(meta, body, &head.headers, &chain, &id)
+            let status = StatusCode::OK;
+            message::respond(meta, body, status, &head.headers, &chain, &id)
         }
-        Err(problem) => problem.respond(Some(&chain), Some(&id)),
+        Err(problem) => match &problem.answer {
+            Some(answer) => {
+                let (meta, body) = (**answer).clone();
+                let mut reply =
+                    message::respond(meta, body, problem.status, &head.headers, &chain, &id);
+                reply.extensions_mut().insert(problem.own());
+                reply
+            }
+            None => problem.respond(Some(&chain), Some(&id)),
+        },
     };
     report(&call, &result, reply.status(), took);
     if let Some(spans) = &gateway.spans {
@@ -311,10 +328,16 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
         ),
         Err(p) => {
             let function = p.place.as_ref().map_or("", |p| p.1.as_str());
+            let names: Vec<&str> = p.path.iter().map(FunctionName::as_str).collect();
+            let path = match names.len() {
+                0 | 1 => function.to_owned(),
+                _ => names.join(" → "),
+            };
+            let of = if path.is_empty() { "" } else { ": " };
             log::warn!(
                 target: "invocation", invocation_id = id, call_id, chain, trace_id, span_id, status,
-                cause = p.kind.as_str(), function, duration_ms = ms;
-                "{chain} [{named}] trace {trace_id}: {status} {} after {ms:.3} ms: {}",
+                cause = p.kind.as_str(), function, path, duration_ms = ms;
+                "{chain} [{named}] trace {trace_id}: {status} {} after {ms:.3} ms{of}{path}: {}",
                 p.kind, p.detail
             );
         }

@@ -15,7 +15,7 @@
 use super::Gateway;
 use super::http::{Source, invoke, is_identity};
 use super::message::InvocationId;
-use super::nats::{head, put, to_nats};
+use super::nats::{ERROR, ERROR_CODE, head, put, to_nats};
 use super::problem::{OwnProblem, Problem, ProblemKind};
 use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -334,12 +334,8 @@ impl Puller {
         let body = match result {
             Ok(body) => body,
             Err(error) => {
-                put(&mut headers, "Nats-Service-Error", &error.status);
-                put(
-                    &mut headers,
-                    "Nats-Service-Error-Code",
-                    &error.code.to_string(),
-                );
+                put(&mut headers, ERROR, &error.status);
+                put(&mut headers, ERROR_CODE, &error.code.to_string());
                 Bytes::new()
             }
         };

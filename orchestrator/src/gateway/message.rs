@@ -192,6 +192,7 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
 pub(super) fn respond(
     mut meta: MessageMeta,
     body: Bytes,
+    status: StatusCode,
     asked: &HeaderMap,
     chain: &ChainId,
     id: &str,
@@ -208,6 +209,7 @@ pub(super) fn respond(
         (body, kind) = (json.into(), structured_type);
     }
     let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
     let octets = HeaderValue::from_static("application/octet-stream");
     let kind = HeaderValue::from_str(&kind).unwrap_or(octets);
     reply.headers_mut().insert(CONTENT_TYPE, kind);
@@ -334,7 +336,15 @@ mod tests {
             content_type: "text/plain".into(),
             attributes,
         };
-        let r = respond(meta, Bytes::from_static(b"x"), &HeaderMap::new(), &c, "id");
+        let none = HeaderMap::new();
+        let r = respond(
+            meta,
+            Bytes::from_static(b"x"),
+            StatusCode::OK,
+            &none,
+            &c,
+            "id",
+        );
         assert_eq!(r.status(), 201);
         let names: Vec<_> = r.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "location"]);
@@ -345,8 +355,11 @@ mod tests {
                 content_type: String::new(),
                 attributes,
             };
-            let r = respond(meta, Bytes::new(), &HeaderMap::new(), &c, "id");
-            assert_eq!(r.status(), 200, "{bad}");
+            for status in [StatusCode::OK, StatusCode::BAD_GATEWAY] {
+                let (meta, none) = (meta.clone(), HeaderMap::new());
+                let r = respond(meta, Bytes::new(), status, &none, &c, "id");
+                assert_eq!(r.status(), status, "{bad}");
+            }
         }
     }
 }

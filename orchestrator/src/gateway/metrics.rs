@@ -3,9 +3,12 @@
 //! are ours (`lwc_…`).
 
 use super::problem::ProblemKind;
-use crate::chain_file::{ChainId, FunctionName};
-use crate::life::{Mechanism, RollbackWay};
+use super::told::Calls;
+use crate::chain_file::{CallTree, ChainId, FunctionName};
+use crate::life::recorder;
+use crate::life::{CauseKind, Mechanism, RollbackWay};
 use crate::worker::frame::{RollbackTiming, WorkerFigures};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +28,17 @@ const ROLLBACK_BOUNDS: [f64; 17] = [
 const PAGE_BOUNDS: [f64; 12] = [
     0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5,
 ];
+
+/// Those of a call between functions, in which its worker counts them already.
+const CALL_BOUNDS: [f64; recorder::BOUNDS.len()] = {
+    let mut seconds = [0.0; recorder::BOUNDS.len()];
+    let mut i = 0;
+    while i < seconds.len() {
+        seconds[i] = recorder::BOUNDS[i] as f64 / 1e9;
+        i += 1;
+    }
+    seconds
+};
 
 #[derive(Debug, Clone)]
 struct Histogram {
@@ -59,6 +73,14 @@ impl Histogram {
         self.sum += value;
     }
 
+    /// Adds what was counted elsewhere, in a bucket of the same bounds or beyond.
+    fn add(&mut self, bucket: usize, count: u64) {
+        for all in self.buckets.iter_mut().skip(bucket) {
+            *all += count;
+        }
+        self.count += count;
+    }
+
     /// Below which a share of the observations lies, in seconds; inside a bucket
     /// as if they were spread evenly, as Prometheus does.
     fn quantile(&self, share: f64) -> Option<f64> {
@@ -76,27 +98,32 @@ impl Histogram {
         }
         self.bounds.last().copied()
     }
+}
 
-    fn render(&self, out: &mut String, name: &str, labels: &str) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        for (count, bound) in self.buckets.iter().zip(self.bounds) {
-            let _ = writeln!(
-                out,
-                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
-            );
+/// Calls of one function by another.
+#[derive(Debug, Clone)]
+pub(super) struct EdgeFigures {
+    took: Histogram,
+    failed: [u64; CauseKind::ALL.len()],
+}
+
+impl Default for EdgeFigures {
+    fn default() -> Self {
+        Self {
+            took: Histogram::with(&CALL_BOUNDS),
+            failed: Default::default(),
         }
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}",
-            self.count
-        );
-        let (open, close) = if labels.is_empty() {
-            ("", "")
-        } else {
-            ("{", "}")
-        };
-        let _ = writeln!(out, "{name}_sum{open}{labels}{close} {}", self.sum);
-        let _ = writeln!(out, "{name}_count{open}{labels}{close} {}", self.count);
+    }
+}
+
+impl EdgeFigures {
+    /// All of them, and how many failed.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.took.count, self.failed.iter().sum())
+    }
+
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+        self.took.quantile(share)
     }
 }
 
@@ -107,6 +134,8 @@ pub(super) struct Figures {
     errors: BTreeMap<String, u64>,
     latency: BTreeMap<String, Histogram>,
     hops: BTreeMap<String, Histogram>,
+    /// By chain, caller and callee.
+    edges: BTreeMap<(ChainId, FunctionName, FunctionName), EdgeFigures>,
     requests: BTreeMap<u16, u64>,
     init: Histogram,
     /// Making copies anew, off the requests' path.
@@ -141,12 +170,28 @@ fn of_hop(chain: &ChainId, step: usize, function: &FunctionName) -> String {
     format!("chain=\"{chain}\",step=\"{step}\",function=\"{function}\"")
 }
 
+/// As [`of_hop`]; a function that is called is no step.
+fn of_place((chain, step, function): Place<'_>) -> String {
+    match step {
+        Some(step) => of_hop(chain, step, function),
+        None => format!("chain=\"{chain}\",function=\"{function}\""),
+    }
+}
+
+/// A function in a chain: its step, from 1, or none where it is called.
+pub(super) type Place<'a> = (&'a ChainId, Option<usize>, &'a FunctionName);
+
 impl Figures {
     /// Contexts that live, and the bytes that are theirs alone.
     pub(super) fn held(&self) -> (u64, u64) {
         self.held
             .values()
-            .fold((0, 0), |(c, b), held| (c + held.0, b + held.1))
+            .fold((0u64, 0u64), |(contexts, bytes), held| {
+                (
+                    contexts.saturating_add(held.0),
+                    bytes.saturating_add(held.1),
+                )
+            })
     }
 
     /// Answers of a chain, and how many of them are failures.
@@ -171,6 +216,17 @@ impl Figures {
     ) -> Option<f64> {
         let hop = self.hops.get(&of_hop(chain, step, function))?;
         hop.quantile(share)
+    }
+
+    /// What calls of a function by another were like.
+    pub(super) fn edge(
+        &self,
+        chain: &ChainId,
+        caller: &FunctionName,
+        callee: &FunctionName,
+    ) -> Option<&EdgeFigures> {
+        self.edges
+            .get(&(chain.clone(), caller.clone(), callee.clone()))
     }
 }
 
@@ -214,7 +270,13 @@ impl Metrics {
 
     /// Begins to count a chain; `remote` if some of its steps run elsewhere. One
     /// that is known goes on as it is.
-    pub(super) fn know(&self, chain: &ChainId, steps: &[FunctionName], remote: bool) {
+    pub(super) fn know(
+        &self,
+        chain: &ChainId,
+        steps: &[FunctionName],
+        tree: &CallTree,
+        remote: bool,
+    ) {
         let mut f = self.lock();
         let label = of_chain(chain);
         for cause in ProblemKind::of_chain(remote) {
@@ -228,6 +290,16 @@ impl Metrics {
             let none = Histogram::with(&PAGE_BOUNDS);
             f.pages.entry(label.clone()).or_insert(none);
             f.hops.entry(label).or_default();
+        }
+        for node in tree.nodes.iter().skip(steps.len()) {
+            let label = of_place((chain, None, &node.function));
+            let none = Histogram::with(&PAGE_BOUNDS);
+            f.pages.entry(label).or_insert(none);
+        }
+        for edge in &tree.edges {
+            let name = |node: usize| tree.nodes[node].function.clone();
+            let key = (chain.clone(), name(edge.caller), name(edge.callee));
+            f.edges.entry(key).or_default();
         }
     }
 
@@ -252,6 +324,27 @@ impl Metrics {
         self.lock().hops.entry(label).or_default().observe(seconds);
     }
 
+    /// The calls between functions of an invocation, answered or not.
+    pub(super) fn called(&self, chain: &ChainId, calls: &Calls) {
+        if calls.edges.is_empty() {
+            return;
+        }
+        let mut f = self.lock();
+        for edge in &calls.edges {
+            let key = (chain.clone(), edge.caller.clone(), edge.callee.clone());
+            let all = f.edges.entry(key).or_default();
+            for &(bucket, count) in &edge.buckets {
+                all.took.add(bucket, count.into());
+            }
+            all.took.sum += edge.run.as_secs_f64();
+            for &(kind, count) in &edge.failed {
+                if let Some(failed) = all.failed.get_mut(kind as usize) {
+                    *failed += u64::from(count);
+                }
+            }
+        }
+    }
+
     /// Any response.
     pub(super) fn responded(&self, status: u16) {
         *self.lock().requests.entry(status).or_default() += 1;
@@ -265,8 +358,9 @@ impl Metrics {
     /// What a worker says it did and holds.
     pub(super) fn worker_reported(&self, pid: u32, figures: &WorkerFigures) {
         let mut f = self.lock();
-        f.switches += figures.switches;
-        f.copies += figures.copies;
+        // A worker's word may be any number.
+        f.switches = f.switches.saturating_add(figures.switches);
+        f.copies = f.copies.saturating_add(figures.copies);
         let held = f.held.entry(pid).or_default();
         held.0 = figures.contexts;
         held.1 = figures.private.unwrap_or(held.1);
@@ -278,20 +372,14 @@ impl Metrics {
     }
 
     /// A function's context was rolled back after an invocation.
-    pub(super) fn rolled_back(
-        &self,
-        chain: &ChainId,
-        step: usize,
-        function: &FunctionName,
-        rollback: &RollbackTiming,
-    ) {
+    pub(super) fn rolled_back(&self, of: Place<'_>, rollback: &RollbackTiming) {
         let mut f = self.lock();
         let none = || Histogram::with(&ROLLBACK_BOUNDS);
         let took = f.rollbacks.entry(rollback.way).or_insert_with(none);
         took.observe(rollback.took / 1e6);
         if let Some(pages) = rollback.pages {
             let none = || Histogram::with(&PAGE_BOUNDS);
-            let all = f.pages.entry(of_hop(chain, step, function));
+            let all = f.pages.entry(of_place(of));
             all.or_insert_with(none).observe(pages as f64);
         }
     }
@@ -329,190 +417,242 @@ impl Metrics {
     }
 
     pub(super) fn render(&self, now: &Now) -> String {
-        let mut out = String::new();
         let f = self.lock();
-        let head = |name: &str, kind: &str, help: &str| {
-            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
-        };
-        let counter = |out: &mut String, name: &str, all: &BTreeMap<String, u64>| {
-            for (labels, n) in all {
-                let _ = writeln!(out, "{name}{{{labels}}} {n}");
-            }
-        };
-        out += &head(
+        let mut out = Text::default();
+        out.counters(
             "faas_invocations_total",
-            "counter",
             "Invocations answered, with success or not.",
+            &f.invocations,
         );
-        counter(&mut out, "faas_invocations_total", &f.invocations);
-        out += &head("faas_errors_total", "counter", "Invocations that failed.");
-        counter(&mut out, "faas_errors_total", &f.errors);
-        out += &head(
+        out.counters("faas_errors_total", "Invocations that failed.", &f.errors);
+        out.histograms(
             "faas_invoke_duration_seconds",
-            "histogram",
             "From the request's head to its answer, the wait for a worker included.",
+            &f.latency,
         );
-        for (labels, h) in &f.latency {
-            h.render(&mut out, "faas_invoke_duration_seconds", labels);
-        }
-        out += &head(
+        out.histograms(
             "lwc_hop_duration_seconds",
-            "histogram",
             "From the switch to a function to its answer.",
+            &f.hops,
         );
-        for (labels, h) in &f.hops {
-            h.render(&mut out, "lwc_hop_duration_seconds", labels);
-        }
-        out += &head(
+        let edges = f.edges.iter().map(|((chain, caller, callee), figures)| {
+            let labels = format!("chain=\"{chain}\",caller=\"{caller}\",callee=\"{callee}\"");
+            (labels, figures)
+        });
+        let edges: Vec<(String, &EdgeFigures)> = edges.collect();
+        out.histograms(
+            "lwc_call_duration_seconds",
+            "From the switch to a function that another called to its reply.",
+            edges
+                .iter()
+                .map(|(labels, figures)| (labels, &figures.took)),
+        );
+        let outcomes = edges.iter().flat_map(|(labels, figures)| {
+            let (all, failed) = figures.counts();
+            let kinds = CauseKind::ALL.into_iter().zip(figures.failed);
+            let kinds = kinds.map(|(kind, n)| (ProblemKind::from(kind).as_str(), n));
+            let answered = ("answered", all.saturating_sub(failed));
+            std::iter::once(answered)
+                .chain(kinds)
+                .map(move |(outcome, n)| (format!("{labels},outcome=\"{outcome}\""), n))
+        });
+        out.counters(
+            "lwc_calls_total",
+            "Calls of functions by functions, by what came of them.",
+            outcomes,
+        );
+        out.histograms(
             "faas_init_duration_seconds",
-            "histogram",
             "Bringing all chains of a worker to life.",
+            [("", &f.init)],
         );
-        f.init.render(&mut out, "faas_init_duration_seconds", "");
-        out += &head(
+        out.counters(
             "faas_coldstarts_total",
-            "counter",
             "Invocations that waited for a context to be made.",
+            &f.cold,
         );
-        counter(&mut out, "faas_coldstarts_total", &f.cold);
-        out += &head(
+        out.histograms(
             "lwc_copying_duration_seconds",
-            "histogram",
             "Making a chain's used contexts anew after an answer.",
+            [("", &f.copying)],
         );
-        f.copying
-            .render(&mut out, "lwc_copying_duration_seconds", "");
-        out += &head(
+        let ways = || {
+            let of = |way: &RollbackWay| format!("way=\"{way}\"");
+            f.rollbacks.iter().map(move |(way, h)| (of(way), h))
+        };
+        out.counters(
             "lwc_rollbacks_total",
-            "counter",
             "Invocations of a function that were undone, by the way it was done.",
+            ways().map(|(labels, h)| (labels, h.count)),
         );
-        for (way, h) in &f.rollbacks {
-            let _ = writeln!(out, "lwc_rollbacks_total{{way=\"{way}\"}} {}", h.count);
-        }
-        out += &head(
+        out.histograms(
             "lwc_rollback_duration_seconds",
-            "histogram",
             "Undoing what an invocation of a function did, after the answer.",
+            ways(),
         );
-        for (way, h) in &f.rollbacks {
-            let labels = format!("way=\"{way}\"");
-            h.render(&mut out, "lwc_rollback_duration_seconds", &labels);
-        }
-        out += &head(
+        out.histograms(
             "lwc_rollback_pages",
-            "histogram",
             "Pages that a rollback in place undid.",
+            &f.pages,
         );
-        for (labels, h) in &f.pages {
-            h.render(&mut out, "lwc_rollback_pages", labels);
-        }
-        out += &head(
+        out.gauges(
             "lwc_rollback_info",
-            "gauge",
             "How contexts are rolled back: 1.",
+            f.mechanism.map(|m| (format!("mechanism=\"{m}\""), 1)),
         );
-        if let Some(mechanism) = f.mechanism {
-            let _ = writeln!(out, "lwc_rollback_info{{mechanism=\"{mechanism}\"}} 1");
-        }
         let (contexts, bytes) = f.held();
-        for (name, kind, help, value) in [
-            (
-                "lwc_switches_total",
-                "counter",
-                "Switches from a worker's root to a function's context and back.",
-                f.switches,
-            ),
-            (
-                "lwc_copies_total",
-                "counter",
-                "Contexts made as copies of a snapshot.",
-                f.copies,
-            ),
-            (
-                "lwc_contexts",
-                "gauge",
-                "Functions' contexts that live.",
-                contexts,
-            ),
-            (
-                "lwc_contexts_private_bytes",
-                "gauge",
-                "Memory that is these contexts' alone.",
-                bytes,
-            ),
-        ] {
-            out += &head(name, kind, help);
-            let _ = writeln!(out, "{name} {value}");
-        }
-        out += &head("http_requests_total", "counter", "Responses by status.");
-        for (code, n) in &f.requests {
-            let _ = writeln!(out, "http_requests_total{{code=\"{code}\"}} {n}");
-        }
-        out += &head(
+        out.counters(
+            "lwc_switches_total",
+            "Switches from a worker's root to a function's context and back.",
+            [("", f.switches)],
+        );
+        out.counters(
+            "lwc_copies_total",
+            "Contexts made as copies of a snapshot.",
+            [("", f.copies)],
+        );
+        out.gauges(
+            "lwc_contexts",
+            "Functions' contexts that live.",
+            [("", contexts)],
+        );
+        out.gauges(
+            "lwc_contexts_private_bytes",
+            "Memory that is these contexts' alone.",
+            [("", bytes)],
+        );
+        let by =
+            |name: &'static str| move |value: &dyn std::fmt::Display| format!("{name}=\"{value}\"");
+        let (code, result) = (by("code"), by("result"));
+        out.counters(
+            "http_requests_total",
+            "Responses by status.",
+            f.requests.iter().map(|(status, n)| (code(status), *n)),
+        );
+        out.counters(
             "lwc_worker_restarts_total",
-            "counter",
             "Worker processes that were replaced.",
+            [("", f.restarts)],
         );
-        let _ = writeln!(out, "lwc_worker_restarts_total {}", f.restarts);
-        out += &head(
+        out.counters(
             "lwc_reloads_total",
-            "counter",
             "Readings of the chain file after the first.",
+            f.reloads.iter().map(|(what, n)| (result(what), *n)),
         );
-        for (result, n) in &f.reloads {
-            let _ = writeln!(out, "lwc_reloads_total{{result=\"{result}\"}} {n}");
-        }
-        out += &head(
+        out.counters(
             "lwc_nats_work_total",
-            "counter",
             "Deliveries from a JetStream stream by what became of them.",
+            f.work.iter().map(|(what, n)| (result(what), *n)),
         );
-        for (result, n) in &f.work {
-            let _ = writeln!(out, "lwc_nats_work_total{{result=\"{result}\"}} {n}");
-        }
-        out += &head(
+        out.gauges(
             "lwc_queue_length",
-            "gauge",
             "Requests that wait for a worker.",
+            now.queues.iter().map(|(c, n)| (of_chain(c), *n as u64)),
         );
-        for (chain, n) in &now.queues {
-            let _ = writeln!(out, "lwc_queue_length{{chain=\"{chain}\"}} {n}");
-        }
-        out += &head(
+        out.gauges(
             "lwc_requests_in_flight",
-            "gauge",
             "Requests not yet answered.",
+            [("", now.in_flight as u64)],
         );
-        let _ = writeln!(out, "lwc_requests_in_flight {}", now.in_flight);
-        out += &head(
+        out.gauges(
             "lwc_workers",
-            "gauge",
             "Worker processes that are ready or at work.",
+            [("", now.workers as u64)],
         );
-        let _ = writeln!(out, "lwc_workers {}", now.workers);
-        out += &head("lwc_workers_busy", "gauge", "Worker processes at work.");
-        let _ = writeln!(out, "lwc_workers_busy {}", now.busy);
-        out += &head(
+        out.gauges(
+            "lwc_workers_busy",
+            "Worker processes at work.",
+            [("", now.busy as u64)],
+        );
+        out.gauges(
             "lwc_circuit_open",
-            "gauge",
             "1 for a chain that is left alone because it crashed again and again.",
+            now.circuits
+                .iter()
+                .map(|(c, open)| (of_chain(c), u64::from(*open))),
         );
-        for (chain, open) in &now.circuits {
-            let open = u8::from(*open);
-            let _ = writeln!(out, "lwc_circuit_open{{chain=\"{chain}\"}} {open}");
+        out.gauges(
+            "lwc_backend_info",
+            "How contexts are made: 1.",
+            [(format!("backend=\"{}\"", now.backend), 1)],
+        );
+        out.gauges(
+            "lwc_draining",
+            "1 while shutting down.",
+            [("", u64::from(now.draining))],
+        );
+        out.0
+    }
+}
+
+/// Metrics as they are written. Of each, all values are told by their labels, which
+/// are empty where there is one value.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn counters<L: AsRef<str>, N: Borrow<u64>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (L, N)>,
+    ) {
+        self.head(name, "counter", help);
+        for (labels, n) in all {
+            self.line(name, labels.as_ref(), n.borrow());
         }
-        out += &head("lwc_backend_info", "gauge", "How contexts are made: 1.");
-        let _ = writeln!(out, "lwc_backend_info{{backend=\"{}\"}} 1", now.backend);
-        out += &head("lwc_draining", "gauge", "1 while shutting down.");
-        let _ = writeln!(out, "lwc_draining {}", u8::from(now.draining));
-        out
+    }
+
+    fn gauges<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (L, u64)>,
+    ) {
+        self.head(name, "gauge", help);
+        for (labels, n) in all {
+            self.line(name, labels.as_ref(), n);
+        }
+    }
+
+    fn histograms<'a, L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (L, &'a Histogram)>,
+    ) {
+        self.head(name, "histogram", help);
+        let [bucket, sum, count] = ["bucket", "sum", "count"].map(|what| format!("{name}_{what}"));
+        for (labels, h) in all {
+            let labels = labels.as_ref();
+            let comma = if labels.is_empty() { "" } else { "," };
+            for (n, bound) in h.buckets.iter().zip(h.bounds) {
+                self.line(&bucket, &format!("{labels}{comma}le=\"{bound}\""), n);
+            }
+            let beyond = format!("{labels}{comma}le=\"+Inf\"");
+            self.line(&bucket, &beyond, h.count);
+            self.line(&sum, labels, h.sum);
+            self.line(&count, labels, h.count);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::told::EdgeCalls;
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn quantiles_lie_in_their_bucket() {
@@ -534,8 +674,42 @@ mod tests {
     fn buckets_are_cumulative() {
         let m = Metrics::new();
         let id = |name: &str| ChainId::named(name).unwrap();
-        m.know(&id("c"), &[FunctionName::new("f").unwrap()], false);
-        m.know(&id("far"), &[], true);
+        let name = |n: &str| FunctionName::new(n).unwrap();
+        let node = |n: &str| crate::chain_file::Node {
+            function: name(n),
+            calls: Vec::new(),
+            called_by: Vec::new(),
+        };
+        let none = CallTree {
+            nodes: Vec::new(),
+            contexts: 0,
+            edges: Vec::new(),
+            on_error: None,
+        };
+        let tree = CallTree {
+            nodes: vec![node("f"), node("g")],
+            contexts: 2,
+            on_error: None,
+            edges: vec![crate::chain_file::Edge {
+                caller: 0,
+                callee: 1,
+            }],
+        };
+        m.know(&id("c"), &[name("f")], &tree, false);
+        m.know(&id("far"), &[], &none, true);
+        let calls = |buckets, failed, run| Calls {
+            edges: vec![EdgeCalls {
+                caller: name("f"),
+                callee: name("g"),
+                run: Duration::from_nanos(run),
+                buckets,
+                failed,
+            }],
+            spans: Vec::new(),
+        };
+        m.called(&id("c"), &calls(vec![(0, 2), (4, 1)], vec![], 9000));
+        let crash = vec![(CauseKind::Crash, 1)];
+        m.called(&id("c"), &calls(vec![(23, 1)], crash, 11_000_000_000));
         m.invoked(&id("c"), None, 0.003);
         m.invoked(&id("c"), Some(ProblemKind::Crash), 99.0);
         m.invoked(&id("cc"), Some(ProblemKind::Crash), 99.0);
@@ -558,8 +732,11 @@ mod tests {
             (RollbackWay::InPlace, 7.0, Some(0)),
             (RollbackWay::NewCopy, 900.0, None),
         ] {
-            m.rolled_back(&id("c"), 1, &f, &rollback(way, took, pages));
+            m.rolled_back((&id("c"), Some(1), &f), &rollback(way, took, pages));
         }
+        let g = name("g");
+        let called = rollback(RollbackWay::InPlace, 0.0, Some(1));
+        m.rolled_back((&id("c"), None, &g), &called);
         m.rolls_back_by(Mechanism::Userfaultfd);
         m.worker_reported(1, &figures(4, Some(4096)));
         m.worker_reported(2, &figures(9, Some(1)));
@@ -587,12 +764,22 @@ mod tests {
             "faas_errors_total{chain=\"c\",cause=\"timeout\"} 0",
             "faas_errors_total{chain=\"far\",cause=\"remote\"} 0",
             "lwc_hop_duration_seconds_count{chain=\"c\",step=\"1\",function=\"f\"} 0",
-            "lwc_rollbacks_total{way=\"in-place\"} 2",
+            "lwc_call_duration_seconds_bucket{chain=\"c\",caller=\"f\",callee=\"g\",le=\"0.0000005\"} 2",
+            "lwc_call_duration_seconds_bucket{chain=\"c\",caller=\"f\",callee=\"g\",le=\"0.000005\"} 2",
+            "lwc_call_duration_seconds_bucket{chain=\"c\",caller=\"f\",callee=\"g\",le=\"0.00001\"} 3",
+            "lwc_call_duration_seconds_bucket{chain=\"c\",caller=\"f\",callee=\"g\",le=\"10\"} 3",
+            "lwc_call_duration_seconds_bucket{chain=\"c\",caller=\"f\",callee=\"g\",le=\"+Inf\"} 4",
+            "lwc_call_duration_seconds_sum{chain=\"c\",caller=\"f\",callee=\"g\"} 11.000009",
+            "lwc_calls_total{chain=\"c\",caller=\"f\",callee=\"g\",outcome=\"answered\"} 3",
+            "lwc_calls_total{chain=\"c\",caller=\"f\",callee=\"g\",outcome=\"crash\"} 1",
+            "lwc_calls_total{chain=\"c\",caller=\"f\",callee=\"g\",outcome=\"timeout\"} 0",
+            "lwc_rollback_pages_count{chain=\"c\",function=\"g\"} 1",
+            "lwc_rollbacks_total{way=\"in-place\"} 3",
             "lwc_rollbacks_total{way=\"new-copy\"} 1",
-            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.000005\"} 0",
-            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00001\"} 1",
-            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00005\"} 2",
-            "lwc_rollback_duration_seconds_count{way=\"in-place\"} 2",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.000005\"} 1",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00001\"} 2",
+            "lwc_rollback_duration_seconds_bucket{way=\"in-place\",le=\"0.00005\"} 3",
+            "lwc_rollback_duration_seconds_count{way=\"in-place\"} 3",
             "lwc_rollback_duration_seconds_bucket{way=\"new-copy\",le=\"0.001\"} 1",
             "lwc_rollback_pages_bucket{chain=\"c\",step=\"1\",function=\"f\",le=\"0\"} 1",
             "lwc_rollback_pages_bucket{chain=\"c\",step=\"1\",function=\"f\",le=\"10\"} 2",

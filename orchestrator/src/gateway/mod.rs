@@ -17,6 +17,7 @@
 #![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
 
 mod circuit;
+mod elsewhere;
 mod event;
 mod generation;
 mod http;
@@ -40,6 +41,7 @@ mod queue;
 mod route;
 mod server;
 mod timed_stream;
+mod told;
 mod trace;
 mod upload;
 mod watch;
@@ -294,6 +296,7 @@ fn add_functions(file: &mut ChainFile) {
             region,
             headers: None,
             workflow: false,
+            on_error: None,
         };
         file.chains.insert(name, chain);
     }

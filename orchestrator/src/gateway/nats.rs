@@ -37,6 +37,9 @@ const PASSED: &str = "Lwc-Passed";
 const ATTRIBUTE: &str = "lwc-attribute-";
 const PROBLEM: &str = "Lwc-Problem";
 const STATUS: &str = "Lwc-Status";
+/// As ADR-32 has it.
+pub(super) const ERROR: &str = "Nats-Service-Error";
+pub(super) const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// How long the server may take to hear us out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long the server may take to read that we have left.
@@ -229,7 +232,17 @@ pub(super) fn to_nats(
     }
     let (parts, body) = reply.into_parts();
     let limit = request_limit(gateway);
-    let said = if parts.extensions.get::<OwnProblem>().is_some() {
+    let own = parts.extensions.get::<OwnProblem>();
+    let answered = own.map(|own| own.answered.as_ref());
+    let said = if let Some(Some(detail)) = answered
+        && body.len() <= limit
+    {
+        // An error of the service, and yet a body: what `on_error` answered.
+        put(&mut headers, STATUS, parts.status.as_str());
+        put(&mut headers, ERROR, detail);
+        put(&mut headers, ERROR_CODE, parts.status.as_str());
+        Ok(body)
+    } else if let Some(None) = answered {
         let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
         let text = detail["detail"].as_str().unwrap_or("failed");
@@ -408,9 +421,9 @@ pub(super) async fn ask(
         let found = headers.find(|(n, _)| n.to_string().eq_ignore_ascii_case(name));
         Some(found?.1.first()?.as_str().to_owned())
     };
-    if let Some(code) = header("Nats-Service-Error-Code") {
+    if let Some(code) = header(ERROR_CODE) {
         let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
-        let text = header("Nats-Service-Error").unwrap_or_default();
+        let text = header(ERROR).unwrap_or_default();
         let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
         return Err(match status {
             Some(status) => problem.with_status(status),
@@ -453,6 +466,8 @@ pub(super) async fn ask(
         },
         body: message.payload,
         hops: vec![hop],
+        calls: super::told::Calls::default(),
         handed,
+        ended: false,
     })
 }

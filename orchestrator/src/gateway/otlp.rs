@@ -1,6 +1,8 @@
-//! Spans for OpenTelemetry: one of an invocation, one of each hop, so that a
+//! Spans for OpenTelemetry: one of an invocation, one of each hop, one of each call
+//! of a function by another within the span of the one that made it, so that a
 //! merged chain is as visible as separate services would be. Attributes follow
-//! OpenTelemetry's FaaS conventions. A failed invocation has the hops up to the
+//! OpenTelemetry's FaaS conventions. Of calls there are the first 256 in an
+//! invocation, whose own span has the number of all. A failed invocation has the hops up to the
 //! one that failed, whose span says why; not where its worker is lost, which
 //! alone knew their times. A function's rollback is a span of the same trace,
 //! which begins when the answer is on its way.
@@ -10,10 +12,12 @@
 //! thread sends. A collector that is away costs spans, never a request.
 
 use super::http::Call;
-use super::problem::Problem;
+use super::metrics::Place;
+use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
+use super::told::{Calls, Within};
 use super::trace::Trace;
-use crate::chain_file::{ChainId, FunctionName};
+use crate::chain_file::FunctionName;
 use crate::worker::frame::RollbackTiming;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -120,6 +124,17 @@ impl Spans {
                 Status::error(p.detail.clone())
             }
         };
+        let ran = match result {
+            Ok(answer) => Some((answer.handed, &answer.hops, &answer.calls)),
+            Err(p) => {
+                let ran = p.timings.as_ref();
+                ran.map(|ran| (ran.handed, &ran.hops, &ran.calls))
+            }
+        };
+        let calls = ran.map_or(0, |(_, _, calls)| calls.count());
+        if calls > 0 {
+            attributes.push(KeyValue::new("lwc.calls", calls as i64));
+        }
         let span = call.trace.span_id();
         self.end(
             call.trace,
@@ -131,13 +146,10 @@ impl Spans {
             attributes,
             state,
         );
-        let (handed, hops, problem) = match result {
-            Ok(answer) => (answer.handed, &answer.hops, None),
-            Err(p) => match &p.timings {
-                Some(ran) => (ran.handed, &ran.hops, Some(p)),
-                None => return,
-            },
+        let (Some((handed, hops, calls)), problem) = (ran, result.as_ref().err()) else {
+            return;
         };
+        let mut steps_spans = Vec::with_capacity(hops.len());
         for (i, (hop, function)) in hops.iter().zip(steps).enumerate() {
             let from = handed + Duration::from_secs_f64(hop.at / 1e6);
             let until = from + Duration::from_secs_f64(hop.run / 1e6);
@@ -156,9 +168,10 @@ impl Spans {
                 }
                 None => Status::Unset,
             };
+            let own = super::trace::new_span();
             self.end(
                 call.trace,
-                &super::trace::new_span(),
+                &own,
                 Some(span),
                 Cow::Owned(function.to_string()),
                 SpanKind::Internal,
@@ -166,16 +179,65 @@ impl Spans {
                 attributes,
                 state,
             );
+            steps_spans.push((own, function));
+        }
+        self.called(call, handed, &steps_spans, calls);
+    }
+
+    /// The calls between functions of an invocation, below its steps' spans.
+    fn called(
+        &self,
+        call: &Call<'_>,
+        handed: SystemTime,
+        steps: &[(String, &FunctionName)],
+        calls: &Calls,
+    ) {
+        let mut spans: Vec<(String, &FunctionName)> = Vec::with_capacity(calls.spans.len());
+        for made in &calls.spans {
+            let within = match made.within {
+                Within::Step(step) => steps.get(step),
+                Within::Call(other) => spans.get(other),
+            };
+            // Each is told after the one that it was made in, and its step's.
+            let Some((parent, caller)) = within else {
+                return;
+            };
+            let from = handed + made.at;
+            let mut attributes = vec![
+                KeyValue::new("faas.name", made.callee.to_string()),
+                KeyValue::new("faas.invocation_id", call.id.to_owned()),
+                KeyValue::new("lwc.chain", call.chain.to_string()),
+                KeyValue::new("lwc.caller", caller.to_string()),
+            ];
+            let state = match made.failed {
+                Some(kind) => {
+                    let kind = ProblemKind::from(kind).as_str();
+                    attributes.push(KeyValue::new("error.type", kind));
+                    Status::error(kind)
+                }
+                None => Status::Unset,
+            };
+            let own = super::trace::new_span();
+            self.end(
+                call.trace,
+                &own,
+                Some(parent),
+                Cow::Owned(made.callee.to_string()),
+                SpanKind::Internal,
+                (from, from + made.run),
+                attributes,
+                state,
+            );
+            spans.push((own, &made.callee));
         }
     }
 
-    /// A function's context that was rolled back after an invocation; chain, step
-    /// from 1, function.
+    /// A function's context that was rolled back after an invocation.
     pub(super) fn rolled_back(
         &self,
         trace: &Trace,
         invocation: &str,
-        (chain, step, function): (&ChainId, usize, &FunctionName),
+        (chain, step, function): Place<'_>,
         handed: SystemTime,
         rollback: &RollbackTiming,
     ) {
@@ -188,9 +250,11 @@ impl Spans {
             KeyValue::new("faas.name", function.to_string()),
             KeyValue::new("faas.invocation_id", invocation.to_owned()),
             KeyValue::new("lwc.chain", chain.to_string()),
-            KeyValue::new("lwc.step", step as i64),
             KeyValue::new("lwc.rollback.way", rollback.way.as_str()),
         ];
+        if let Some(step) = step {
+            attributes.push(KeyValue::new("lwc.step", step as i64));
+        }
         if let Some(pages) = rollback.pages {
             attributes.push(KeyValue::new("lwc.rollback.pages", pages as i64));
         }

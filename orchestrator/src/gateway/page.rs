@@ -1,7 +1,8 @@
 //! The page at `/` and the figures it shows. One file, nothing from elsewhere.
 
 use super::Gateway;
-use crate::chain_file::{ChainId, FunctionName};
+use super::metrics::EdgeFigures;
+use crate::chain_file::{CallTree, ChainId, FunctionName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -57,6 +58,20 @@ struct ChainStatus {
     p50: Option<f64>,
     p99: Option<f64>,
     steps: Vec<StepStatus>,
+    /// The functions of the tree of calls: the steps, and those that are called.
+    contexts: Vec<FunctionName>,
+    calls: Vec<CallStatus>,
+}
+
+/// The calls of one function by another: two places in `contexts`.
+#[derive(Debug, Serialize)]
+struct CallStatus {
+    caller: usize,
+    callee: usize,
+    calls: u64,
+    errors: u64,
+    p50: Option<f64>,
+    p99: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,6 +100,21 @@ impl Status {
                     p99: quantile(0.99),
                 }
             });
+            let tree = CallTree::of(&generation.file, name);
+            let calls = tree.edges.iter().map(|edge| {
+                let function = |node: usize| &tree.nodes[node].function;
+                let found = figures.edge(name, function(edge.caller), function(edge.callee));
+                let (calls, errors) = found.map_or((0, 0), EdgeFigures::counts);
+                CallStatus {
+                    caller: edge.caller,
+                    callee: edge.callee,
+                    calls,
+                    errors,
+                    p50: found.and_then(|f| f.quantile(0.5)),
+                    p99: found.and_then(|f| f.quantile(0.99)),
+                }
+            });
+            let calls = calls.collect();
             ChainStatus {
                 name: name.clone(),
                 isolation: chain.isolation,
@@ -96,6 +126,8 @@ impl Status {
                 p50: quantile(0.5),
                 p99: quantile(0.99),
                 steps: steps.collect(),
+                contexts: tree.nodes.into_iter().map(|n| n.function).collect(),
+                calls,
             }
         });
         Self {

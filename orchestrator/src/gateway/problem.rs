@@ -1,7 +1,8 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use super::told::Calls;
 use crate::chain_file::{ChainId, FunctionName};
-use crate::life::CauseKind;
+use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -58,7 +59,7 @@ macro_rules! problem_kinds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FailsIn {
     Any,
-    /// One with a step that another node runs.
+    /// One with a function that runs elsewhere.
     Distributed,
     /// None: the request never came to a chain, or came from a stream.
     Unrouted,
@@ -107,7 +108,7 @@ problem_kinds! {
     NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
     /// Too many requests wait for the chain.
     QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
-    /// A step that another node runs failed, or nobody runs it.
+    /// A function that runs elsewhere failed, or nobody runs it.
     Remote = "remote", BAD_GATEWAY, Distributed, Perhaps;
     /// The body did not arrive in time.
     SlowBody = "slow-body", REQUEST_TIMEOUT, Any, Perhaps;
@@ -152,6 +153,7 @@ impl From<CauseKind> for ProblemKind {
             CauseKind::TooBig => Self::TooBig,
             CauseKind::Misbehaved => Self::Misbehaved,
             CauseKind::TooManyCalls => Self::TooManyCalls,
+            CauseKind::Remote => Self::Remote,
             CauseKind::Backend => Self::Backend,
         }
     }
@@ -178,6 +180,8 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
     pub(super) timings: Option<Box<StepTimings>>,
+    /// What the function of `on_error` answered, in the place of the document.
+    pub(super) answer: Option<Box<(MessageMeta, Bytes)>>,
 }
 
 /// What the steps took that were begun.
@@ -186,15 +190,20 @@ pub(super) struct StepTimings {
     /// When the first was handed over; their times count from there.
     pub(super) handed: SystemTime,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
 }
 
 /// Goes with a response that is a problem of ours: a function may answer with a
-/// document that looks the same.
-#[derive(Debug, Clone, Copy)]
+/// document that looks the same. So it does with what the function of `on_error`
+/// answered: the request has failed all the same.
+#[derive(Debug, Clone)]
 pub(super) struct OwnProblem {
     pub(super) kind: ProblemKind,
     /// No step has been run, here or elsewhere: another node may take it.
     pub(super) unbegun: bool,
+    /// The body is not the problem's document, but what a function answered to it;
+    /// this is the problem's detail.
+    pub(super) answered: Option<String>,
 }
 
 impl Problem {
@@ -208,6 +217,7 @@ impl Problem {
             path: Vec::new(),
             retry_after: None,
             timings: None,
+            answer: None,
         }
     }
 
@@ -227,6 +237,15 @@ impl Problem {
     fn is_unbegun(&self) -> bool {
         // A later part of a chain is refused with the same words.
         self.kind.begun() == Begun::Never && self.timings.is_none()
+    }
+
+    /// What a response that tells of it goes with.
+    pub(super) fn own(&self) -> OwnProblem {
+        OwnProblem {
+            kind: self.kind,
+            unbegun: self.is_unbegun(),
+            answered: self.answer.as_ref().map(|_| self.detail.clone()),
+        }
     }
 
     /// The document; `chain` and `invocation` where they are known by now.
@@ -258,8 +277,8 @@ impl Problem {
         let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
         *response.status_mut() = self.status;
         response.extensions_mut().insert(OwnProblem {
-            kind: self.kind,
-            unbegun: self.is_unbegun(),
+            answered: None,
+            ..self.own()
         });
         let headers = response.headers_mut();
         headers.insert(
@@ -304,6 +323,7 @@ mod tests {
         let timings = StepTimings {
             handed: SystemTime::now(),
             hops: Vec::new(),
+            calls: Calls::default(),
         };
         assert!(!of(ProblemKind::QueueFull, Some(Box::new(timings))).is_unbegun());
     }

@@ -1,7 +1,9 @@
 //! Requests that wait for a worker: one bounded queue per chain, chains served
 //! in turn, so that a busy one does not keep the others waiting.
 
+use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind};
+use super::told::Calls;
 use super::trace::Trace;
 use crate::chain_file::ChainId;
 use crate::life::MessageMeta;
@@ -11,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// One request on its way.
@@ -27,6 +29,8 @@ pub(super) struct Job {
     pub(super) trace: Option<Trace>,
     /// Set once a worker has it.
     pub(super) taken: Arc<AtomicBool>,
+    /// Calls of functions that run elsewhere, for whoever waits for the answer.
+    pub(super) outside: mpsc::Sender<OutsideCall>,
     pub(super) answer: oneshot::Sender<Result<Answer, Problem>>,
 }
 
@@ -36,8 +40,12 @@ pub(super) struct Answer {
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) hops: Vec<HopTiming>,
+    pub(super) calls: Calls,
     /// When the worker was handed the job.
     pub(super) handed: SystemTime,
+    /// It is the answer of the request, by its function's word: no part of the chain
+    /// that is behind it runs.
+    pub(super) ended: bool,
 }
 
 /// Why a job is not taken; and the job, where another generation may take it.

@@ -6,9 +6,11 @@
 //! `CHAIN/STEP`, which no chain of a file can be called.
 
 use super::Gateway;
+use super::elsewhere;
 use super::http::Call;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
+use super::told::Calls;
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, Origin};
 use crate::life::MessageMeta;
 use crate::worker::frame::HopTiming;
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 /// A part of a chain that one place runs.
@@ -25,11 +27,11 @@ use tokio::time::{Instant, timeout_at};
 pub(super) enum Part {
     /// By a worker, under this name of a chain; its first step, from 0.
     Here { chain: ChainId, first: usize },
-    /// By the node that answers this subject.
+    /// Where its function runs.
     Elsewhere {
         step: usize,
         function: FunctionName,
-        subject: String,
+        place: Origin,
         timeout: Duration,
     },
 }
@@ -44,18 +46,18 @@ pub(super) fn cut(file: &ChainFile) -> (ChainFile, Routes) {
     local.chains.clear();
     let mut routes = Routes::new();
     for (name, chain) in &file.chains {
-        let elsewhere = |f: &FunctionName| match &file.functions[f].origin {
-            Origin::Remote(subject) => Some(subject.clone()),
-            _ => None,
+        let elsewhere = |f: &FunctionName| {
+            let origin = &file.functions[f].origin;
+            origin.elsewhere().map(|_| origin.clone())
         };
         let mut parts: Vec<Part> = Vec::new();
         let whole = !chain.steps.iter().any(|f| elsewhere(f).is_some());
         for (step, function) in chain.steps.iter().enumerate() {
-            if let Some(subject) = elsewhere(function) {
+            if let Some(place) = elsewhere(function) {
                 parts.push(Part::Elsewhere {
                     step,
                     function: function.clone(),
-                    subject,
+                    place,
                     timeout: file.functions[function].timeout,
                 });
                 continue;
@@ -118,12 +120,12 @@ pub(super) async fn run(
             Part::Elsewhere {
                 step,
                 function,
-                subject,
+                place,
                 timeout,
             } => {
                 let until = deadline.min(Instant::now() + *timeout);
                 let (begun, handed) = (Instant::now(), SystemTime::now());
-                let remote = super::nats::ask(gateway, call, subject, meta, body, until).await;
+                let remote = elsewhere::ask(gateway, call, place, meta, body, until).await;
                 remote.map_err(|p| Problem {
                     place: Some((step + 1, function.clone())),
                     timings: Some(Box::new(StepTimings {
@@ -133,6 +135,7 @@ pub(super) async fn run(
                             copy: 0.0,
                             run: begun.elapsed().as_secs_f64() * 1e6,
                         }],
+                        calls: Calls::default(),
                     })),
                     ..p
                 })
@@ -141,37 +144,54 @@ pub(super) async fn run(
         match result {
             Ok(answer) => {
                 (meta, body) = (answer.meta, answer.body);
-                join(&mut ran, answer.handed, answer.hops);
+                let timings = StepTimings {
+                    handed: answer.handed,
+                    hops: answer.hops,
+                    calls: answer.calls,
+                };
+                join(&mut ran, timings);
+                if answer.ended {
+                    break;
+                }
             }
             Err(mut problem) => {
                 if let Some(last) = problem.timings.take() {
-                    join(&mut ran, last.handed, last.hops);
+                    join(&mut ran, *last);
                 }
                 problem.timings = ran.map(Box::new);
                 return Err(problem);
             }
         }
     }
-    let StepTimings { handed, hops } = ran.unwrap_or_else(|| StepTimings {
-        handed: SystemTime::now(),
-        hops: Vec::new(),
-    });
+    let ran = ran.unwrap_or_else(nothing_ran);
     Ok(Answer {
         meta,
         body,
-        hops,
-        handed,
+        hops: ran.hops,
+        calls: ran.calls,
+        handed: ran.handed,
+        // Nothing is behind it any more.
+        ended: true,
     })
 }
 
-/// Adds the hops of a later part; times of all parts count from the first.
-fn join(ran: &mut Option<StepTimings>, handed: SystemTime, hops: Vec<HopTiming>) {
-    let all = ran.get_or_insert_with(|| StepTimings {
-        handed,
+fn nothing_ran() -> StepTimings {
+    StepTimings {
+        handed: SystemTime::now(),
         hops: Vec::new(),
-    });
-    let after = handed.duration_since(all.handed).unwrap_or_default();
-    all.hops.extend(hops.into_iter().map(|hop| HopTiming {
+        calls: Calls::default(),
+    }
+}
+
+/// Adds what a later part took; times of all parts count from the first.
+fn join(ran: &mut Option<StepTimings>, part: StepTimings) {
+    let Some(all) = ran else {
+        *ran = Some(part);
+        return;
+    };
+    let after = part.handed.duration_since(all.handed).unwrap_or_default();
+    all.calls.join(part.calls, all.hops.len(), after);
+    all.hops.extend(part.hops.into_iter().map(|hop| HopTiming {
         at: hop.at + after.as_secs_f64() * 1e6,
         ..hop
     }));
@@ -195,6 +215,7 @@ async fn local(
     deadline: Instant,
 ) -> Result<Answer, Problem> {
     let (answer, mut answered) = oneshot::channel();
+    let (outside, mut calls) = mpsc::channel(1);
     let taken = Arc::new(AtomicBool::new(false));
     gateway.push(Job {
         chain: chain.clone(),
@@ -204,12 +225,26 @@ async fn local(
         deadline,
         trace: gateway.spans.as_ref().and(Some(call.trace.clone())),
         taken: Arc::clone(&taken),
+        outside,
         answer,
     })?;
-    let result = match timeout_at(deadline, &mut answered).await {
+    let waited = async {
+        loop {
+            tokio::select! {
+                result = &mut answered => return result,
+                // The worker waits for each before it goes on.
+                Some(away) = calls.recv() => elsewhere::serve(gateway, call, away).await,
+            }
+        }
+    };
+    let result = match timeout_at(deadline, waited).await {
         Ok(result) => result,
         // The worker ends it, or is ended; either way it answers.
-        Err(_) if taken.load(Ordering::Acquire) => answered.await,
+        Err(_) if taken.load(Ordering::Acquire) => {
+            // Its calls are refused from now on.
+            drop(calls);
+            answered.await
+        }
         Err(_) => {
             return Err(Problem::new(
                 ProblemKind::Deadline,
@@ -255,7 +290,7 @@ away = { steps = ["far", "far"] }
         let far = |step| Part::Elsewhere {
             step,
             function: FunctionName::new("far").unwrap(),
-            subject: "lwc.functions.far".into(),
+            place: Origin::Remote("lwc.functions.far".into()),
             timeout: Duration::from_secs(1),
         };
         assert_eq!(routes["near"], [here("near", 0)]);

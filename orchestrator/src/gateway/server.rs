@@ -236,15 +236,17 @@ async fn generation(
     let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;
-    let mut steps = file.chains.values().flat_map(|c| &c.steps);
-    let elsewhere = steps.find_map(|f| match &file.functions[f].origin {
-        Origin::Remote(subject) => Some((f, subject)),
-        _ => None,
-    });
-    if let (Some((function, subject)), None) = (elsewhere, &options.nats) {
-        return Err(format!(
-            "function {function:?} runs elsewhere, at {subject}: say --nats URL"
-        ));
+    if options.nats.is_none() {
+        let mut used = file.chains.keys().flat_map(|c| file.functions_of(c));
+        let elsewhere = used.find_map(|f| match &file.functions[f].origin {
+            Origin::Remote(subject) => Some((f, subject)),
+            _ => None,
+        });
+        if let Some((function, subject)) = elsewhere {
+            return Err(format!(
+                "function {function:?} runs elsewhere, at {subject}: say --nats URL"
+            ));
+        }
     }
     if options.functions || target.is_some() {
         add_functions(&mut file);

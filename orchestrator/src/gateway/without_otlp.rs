@@ -2,10 +2,11 @@
 //! and a start that asks for them fails and says why.
 
 use super::http::Call;
+use super::metrics::Place;
 use super::problem::Problem;
 use super::queue::Answer;
 use super::trace::Trace;
-use crate::chain_file::{ChainId, FunctionName};
+use crate::chain_file::FunctionName;
 use crate::worker::frame::RollbackTiming;
 use std::time::SystemTime;
 
@@ -37,7 +38,7 @@ impl Spans {
         &self,
         _: &Trace,
         _: &str,
-        _: (&ChainId, usize, &FunctionName),
+        _: Place<'_>,
         _: SystemTime,
         _: &RollbackTiming,
     ) {

@@ -1,10 +1,15 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
+use super::elsewhere::OutsideCall;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
+use super::told::{Shape, micros};
+use super::trace::Trace;
 use crate::life::{CauseKind, Mechanism, MessageMeta};
-use crate::worker::frame::{self, Failed, Invoke, PREFIX, Prefix, State, WorkerFigures};
+use crate::worker::frame::{
+    self, Failed, FailureMeta, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures,
+};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
@@ -14,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a worker may take beyond a deadline to end the function itself.
@@ -93,7 +99,7 @@ impl Worker {
         };
         match timeout(start_timeout, begun).await {
             Ok(Ok((frame::IDLE, state, _))) => {
-                worker.took = state.took;
+                worker.took = micros(state.took, start_timeout);
                 worker.figures = state.figures;
                 worker.mechanism = state.mechanism;
                 Ok(worker)
@@ -121,7 +127,8 @@ impl Worker {
     }
 
     /// Hands a job over, passes the answer on, waits for the next to be welcome.
-    pub(super) async fn serve(&mut self, job: Job) -> Handed {
+    /// Nothing is believed that cannot be of a chain of this shape.
+    pub(super) async fn serve(&mut self, job: Job, shape: &Shape) -> Handed {
         let left = job.deadline.saturating_duration_since(Instant::now());
         let invoke = Invoke {
             chain: job.chain.clone(),
@@ -129,9 +136,10 @@ impl Worker {
             content_type: job.meta.content_type.clone(),
             attributes: job.meta.attributes.clone(),
             left: left.as_micros() as u64,
+            spans: job.trace.as_ref().is_some_and(Trace::is_sampled),
         };
         let limit = job.deadline + GRACE;
-        let handed = SystemTime::now();
+        let (begun, handed) = (Instant::now(), SystemTime::now());
         let sent = async {
             let head = frame::begin(frame::INVOKE, &invoke, job.body.len())?;
             self.socket.write_all(&head).await?;
@@ -146,7 +154,8 @@ impl Worker {
             }
             Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
         }
-        let answer = match timeout_at(limit, self.answer(handed)).await {
+        let answered = self.answer(shape, begun, handed, &job.outside);
+        let answer = match timeout_at(limit, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
@@ -166,7 +175,21 @@ impl Worker {
         };
         job.answer(answer);
         match timeout(READY_TIMEOUT, self.read::<State>()).await {
-            Ok(Ok((frame::IDLE, state, _))) => Handed::Idle(state, handed),
+            Ok(Ok((frame::IDLE, state, _))) => {
+                let waited = begun.elapsed();
+                match shape.rollbacks(state.rollbacks, waited) {
+                    Some(rollbacks) => {
+                        let took = micros(state.took, waited);
+                        let state = State {
+                            took,
+                            rollbacks,
+                            ..state
+                        };
+                        Handed::Idle(state, handed)
+                    }
+                    None => Handed::Lost("it broke the protocol".into()),
+                }
+            }
             Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
@@ -174,33 +197,103 @@ impl Worker {
         }
     }
 
-    async fn answer(&mut self, handed: SystemTime) -> io::Result<Result<Answer, Problem>> {
-        let prefix = self.prefix().await?;
-        if prefix.kind == frame::FAILED {
-            let failed: Failed = self.head(prefix).await?;
-            return Ok(Err(to_problem(failed, handed)));
+    async fn answer(
+        &mut self,
+        shape: &Shape,
+        begun: Instant,
+        handed: SystemTime,
+        outside: &mpsc::Sender<OutsideCall>,
+    ) -> io::Result<Result<Answer, Problem>> {
+        let mut prefix = self.prefix().await?;
+        while prefix.kind == frame::CALL && shape.has_room_for(prefix.payload) {
+            self.call(prefix, outside).await?;
+            prefix = self.prefix().await?;
         }
-        if prefix.kind != frame::ANSWER {
+        if prefix.kind == frame::FAILED && shape.has_room_for(prefix.payload) {
+            let failed: Failed = self.head(prefix).await?;
+            let body = self.payload(prefix).await?;
+            let problem = to_problem(failed, body, shape, begun.elapsed(), handed);
+            return problem.map(Err).ok_or_else(protocol_error);
+        }
+        if prefix.kind != frame::ANSWER || !shape.has_room_for(prefix.payload) {
             return Err(protocol_error());
         }
         let head: frame::Answer = self.head(prefix).await?;
-        let mut body = vec![0; prefix.payload];
-        self.socket.read_exact(&mut body).await?;
+        let waited = begun.elapsed();
+        let hops = shape.hops(head.hops, waited).ok_or_else(protocol_error)?;
+        let calls = shape.calls(head.calls, waited).ok_or_else(protocol_error)?;
+        let body = self.payload(prefix).await?;
         Ok(Ok(Answer {
             meta: MessageMeta {
                 content_type: head.content_type,
                 attributes: head.attributes,
             },
-            body: Bytes::from(body),
-            hops: head.hops,
+            body,
+            hops,
+            calls,
             handed,
+            ended: head.ended,
         }))
+    }
+
+    /// Has a call of the worker's made that leaves it.
+    async fn call(
+        &mut self,
+        prefix: Prefix,
+        outside: &mpsc::Sender<OutsideCall>,
+    ) -> io::Result<()> {
+        let call: frame::Call = self.head(prefix).await?;
+        let body = self.payload(prefix).await?;
+        let (reply, replied) = oneshot::channel();
+        let sent = outside.send(OutsideCall {
+            function: call.function,
+            meta: MessageMeta {
+                content_type: call.content_type,
+                attributes: call.attributes,
+            },
+            body,
+            left: Duration::from_micros(call.left),
+            reply,
+        });
+        let result = match sent.await {
+            Ok(()) => replied.await.ok(),
+            Err(_) => None,
+        };
+        let (head, body) = match result {
+            Some(Ok(answer)) => {
+                let head = frame::Reply {
+                    content_type: answer.meta.content_type,
+                    attributes: answer.meta.attributes,
+                };
+                (
+                    frame::begin(frame::REPLY, &head, answer.body.len())?,
+                    answer.body,
+                )
+            }
+            Some(Err(no)) => (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new()),
+            None => {
+                let no = NoReply {
+                    cause: CauseKind::Remote,
+                    code: 0,
+                    message: "nobody waits for the request any more".into(),
+                };
+                (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new())
+            }
+        };
+        self.socket.write_all(&head).await?;
+        self.socket.write_all(&body).await
+    }
+
+    async fn payload(&mut self, prefix: Prefix) -> io::Result<Bytes> {
+        let mut body = vec![0; prefix.payload];
+        self.socket.read_exact(&mut body).await?;
+        Ok(Bytes::from(body))
     }
 
     async fn prefix(&mut self) -> io::Result<Prefix> {
         let mut bytes = [0; PREFIX];
         self.socket.read_exact(&mut bytes).await?;
-        Prefix::decode(bytes).ok_or_else(protocol_error)
+        Prefix::decode(bytes, frame::MAX_TOLD).ok_or_else(protocol_error)
     }
 
     async fn head<T: DeserializeOwned>(&mut self, prefix: Prefix) -> io::Result<T> {
@@ -264,8 +357,20 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
-/// The status that a function's failure deserves.
-fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
+/// A function's failure, with the status that it deserves, and what the function of
+/// `on_error` answered, if it did; `None` if it can be none of this chain's.
+fn to_problem(
+    failed: Failed,
+    body: Bytes,
+    shape: &Shape,
+    waited: Duration,
+    handed: SystemTime,
+) -> Option<Problem> {
+    if !shape.can_fail_so(&failed) {
+        return None;
+    }
+    let hops = shape.hops(failed.hops, waited)?;
+    let calls = shape.calls(failed.calls, waited)?;
     let problem = Problem::new(failed.cause.into(), failed.message);
     // What a function says in HTTP's words is said in HTTP.
     let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
@@ -274,14 +379,212 @@ fn to_problem(failed: Failed, handed: SystemTime) -> Problem {
         .filter(|c| (400..=599).contains(c))
         .and_then(|c| StatusCode::from_u16(c).ok())
         .unwrap_or(problem.status);
-    Problem {
+    Some(Problem {
         place: Some((failed.step, failed.function)),
         path: failed.path,
         timings: Some(Box::new(StepTimings {
             handed,
-            hops: failed.hops,
+            hops,
+            calls,
         })),
         status,
+        answer: failed.answer.map(|meta| {
+            let FailureMeta {
+                content_type,
+                attributes,
+            } = meta;
+            let meta = MessageMeta {
+                content_type,
+                attributes,
+            };
+            Box::new((meta, body))
+        }),
         ..problem
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain_file::{ChainId, parse};
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use tokio::sync::oneshot;
+
+    /// What comes of a job that a worker answers with these bytes: of the job, and of
+    /// the worker.
+    fn answered_by(bytes: Vec<u8>) -> (Result<Answer, Problem>, Handed) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f.c"), "").unwrap();
+        let text = "[functions]\na = { source = \"f.c\", calls = [\"b\"] }\nb = { source = \"f.c\" }\n[workflows]\nx = { entry = \"a\", region = \"64KiB\" }\n";
+        let read = parse(&folder.path().join("chain.toml"), text.into());
+        let (file, _) = read.map_err(|r| r.render(false)).unwrap();
+        let chain = ChainId::named("x").unwrap();
+        let shape = Shape::of(&file, &chain);
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let liar = std::thread::spawn(move || {
+            // All of the request, which has no body.
+            let mut prefix = [0; PREFIX];
+            theirs.read_exact(&mut prefix).unwrap();
+            let prefix = Prefix::decode(prefix, frame::MAX_HEAD).unwrap();
+            theirs.read_exact(&mut vec![0; prefix.head]).unwrap();
+            // It may be hung up on before it has said all.
+            let _ = theirs.write_all(&bytes);
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let done = runtime.block_on(async {
+            ours.set_nonblocking(true).unwrap();
+            let mut worker = Worker {
+                child: Command::new("true").spawn().unwrap(),
+                socket: UnixStream::from_std(ours).unwrap(),
+                pid: 0,
+                took: 0.0,
+                figures: WorkerFigures::default(),
+                mechanism: None,
+            };
+            let (answer, answered) = oneshot::channel();
+            let job = Job {
+                chain,
+                id: "id".into(),
+                meta: MessageMeta::default(),
+                body: Bytes::new(),
+                deadline: Instant::now() + Duration::from_secs(60),
+                trace: None,
+                taken: Arc::new(AtomicBool::new(true)),
+                outside: mpsc::channel(1).0,
+                answer,
+            };
+            let handed = worker.serve(job, &shape).await;
+            (answered.await.unwrap(), handed)
+        });
+        liar.join().unwrap();
+        done
+    }
+
+    fn answer(calls: frame::Calls, payload: usize) -> Vec<u8> {
+        let head = frame::Answer {
+            content_type: "text/plain".into(),
+            attributes: Default::default(),
+            ended: false,
+            hops: Vec::new(),
+            calls,
+        };
+        frame::begin(frame::ANSWER, &head, payload).unwrap()
+    }
+
+    fn idle(rollbacks: Vec<frame::RollbackTiming>) -> Vec<u8> {
+        let state = State {
+            text: String::new(),
+            took: -1e300,
+            figures: WorkerFigures {
+                switches: u64::MAX,
+                copies: u64::MAX,
+                contexts: u64::MAX,
+                private: Some(u64::MAX),
+            },
+            rollbacks,
+            mechanism: None,
+        };
+        frame::begin(frame::IDLE, &state, 0).unwrap()
+    }
+
+    #[test]
+    fn what_a_worker_tells_is_believed_if_it_can_be() {
+        let bytes = [
+            answer(frame::Calls::default(), 2),
+            b"ok".to_vec(),
+            idle(vec![]),
+        ]
+        .concat();
+        let (answer, handed) = answered_by(bytes);
+        assert_eq!(&answer.unwrap().body[..], b"ok");
+        let Handed::Idle(state, _) = handed else {
+            panic!("it is lost")
+        };
+        assert_eq!(state.took, 0.0);
+    }
+
+    /// One whose functions have taken it over may send what it likes.
+    #[test]
+    fn a_worker_that_lies_costs_an_answer_and_no_gateway() {
+        let edge = |edge, bucket, count| frame::Calls {
+            edges: vec![frame::EdgeCalls {
+                edge,
+                run: u64::MAX,
+                buckets: vec![(bucket, count)],
+                failed: Vec::new(),
+            }],
+            spans: Vec::new(),
+        };
+        let failed = |step| {
+            let failed = Failed {
+                step,
+                function: "a".to_owned().try_into().unwrap(),
+                path: Vec::new(),
+                cause: CauseKind::Crash,
+                message: String::new(),
+                code: None,
+                hops: Vec::new(),
+                answer: None,
+                calls: frame::Calls::default(),
+            };
+            frame::begin(frame::FAILED, &failed, 0).unwrap()
+        };
+        let prefix = |kind, head, payload| {
+            let prefix = Prefix {
+                kind,
+                head,
+                payload,
+            };
+            prefix.encode().to_vec()
+        };
+        for (what, bytes) in [
+            // Room that nobody has would end the program.
+            (
+                "an answer of 2^62 bytes",
+                answer(frame::Calls::default(), 1 << 62),
+            ),
+            (
+                "one larger than its region",
+                answer(frame::Calls::default(), 65537),
+            ),
+            ("a call of 2^62 bytes", prefix(frame::CALL, 0, 1 << 62)),
+            (
+                "a failure with an answer of 2^62 bytes",
+                prefix(frame::FAILED, 0, 1 << 62),
+            ),
+            ("a head of 4 GiB", prefix(frame::ANSWER, 0xffff_ffff, 0)),
+            ("a head of 2 MiB", prefix(frame::ANSWER, 2 << 20, 0)),
+            ("an edge that is not", answer(edge(1, 0, 1), 0)),
+            ("a bucket that is not", answer(edge(0, 24, 1), 0)),
+            (
+                "more calls than there may be",
+                answer(edge(0, 0, 10_001), 0),
+            ),
+            ("the last step there is", failed(usize::MAX)),
+            ("no step", failed(0)),
+            ("what no worker says", prefix(frame::INVOKE, 0, 0)),
+        ] {
+            let (answer, handed) = answered_by(bytes);
+            let kind = answer.map_err(|p| p.kind).unwrap_err();
+            assert_eq!(kind, ProblemKind::WorkerLost, "{what}");
+            assert!(matches!(handed, Handed::Lost(_)), "{what}");
+        }
+        // Of what comes after an answer only the worker is lost.
+        let rollback = frame::RollbackTiming {
+            step: usize::MAX,
+            way: crate::life::RollbackWay::InPlace,
+            at: f64::MAX,
+            took: f64::MAX,
+            pages: Some(u64::MAX),
+        };
+        let bytes = [answer(frame::Calls::default(), 0), idle(vec![rollback])].concat();
+        let (answer, handed) = answered_by(bytes);
+        assert!(answer.is_ok() && matches!(handed, Handed::Lost(_)));
     }
 }

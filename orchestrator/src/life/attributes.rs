@@ -27,6 +27,15 @@ pub struct Attributes {
     bytes: Vec<u8>,
 }
 
+/// What is said of the bytes of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageMeta {
+    /// Their content type, at most 127 bytes.
+    pub content_type: String,
+    /// More about them.
+    pub attributes: Attributes,
+}
+
 /// Why an attribute cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttributeError {

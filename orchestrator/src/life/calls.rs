@@ -30,39 +30,45 @@
 //! with what the *root* knows of that call. A function cannot have another blamed
 //! for what it did not do: a header that none can write is its writer's alone.
 
-use super::chain::{Contexts, MessageMeta};
-use super::error::{Cause, EndText};
+use super::attributes::MessageMeta;
+use super::chain::Contexts;
+use super::error::{Cause, CauseKind, EndText};
 use super::probe;
+use super::recorder::OpenCall;
 use super::snapshot::word;
 use crate::chain_file::{FunctionName, Isolation};
 use lwc::{Args, Errno, Event, Handle, MonotonicTime};
 use lwc_function::abi::{Outcome, UNHANDLED};
+use std::time::Duration;
 
 /// Calls of all functions together in one request. One more ends it, whoever makes
 /// it: as a value of the caller's it would tell how many calls others made.
 pub(crate) const MOST_CALLS: u32 = 10_000;
 
 /// What is said of a message: its length, at most a region's, and more.
-type Header = (usize, MessageMeta);
+pub(super) type Header = (usize, MessageMeta);
 
 /// What came of a call, if not well: the path from the callee to the function that
 /// failed, and why.
-type Failed = (Vec<FunctionName>, Cause);
+pub(super) type Failed = (Vec<FunctionName>, Cause);
 
 /// A function that runs, or waits for a callee.
 struct Frame {
     node: usize,
     /// The end of its own time.
     end: MonotonicTime,
+    /// The call that it serves; none where it is a step.
+    call: Option<OpenCall>,
     /// Of each callee the last call that failed, in the order in which they did.
     failed: Vec<Failed>,
 }
 
 impl Frame {
-    fn new(node: usize, end: MonotonicTime) -> Self {
+    fn new(node: usize, end: MonotonicTime, call: Option<OpenCall>) -> Self {
         Self {
             node,
             end,
+            call,
             failed: Vec::new(),
         }
     }
@@ -111,7 +117,7 @@ impl Contexts {
         due: Option<MonotonicTime>,
         id: &str,
     ) -> Result<Args, Cause> {
-        let mut stack = vec![Frame::new(step, end)];
+        let mut stack = vec![Frame::new(step, end, None)];
         let mut calls = vec![0; self.steps.len()];
         loop {
             let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
@@ -132,6 +138,18 @@ impl Contexts {
                     if calls.iter().sum::<u32>() > MOST_CALLS {
                         return Err(self.too_many(&mut stack, &calls, id));
                     }
+                    let away = self.edge(&stack, number).filter(|&e| self.leads_away(e));
+                    if let Some(edge) = away {
+                        let until = self.until(&stack, due);
+                        let within = stack.last().and_then(|f| f.call.as_ref());
+                        let now = MonotonicTime::now();
+                        let call = self.recorder.enter(edge, within, now, Duration::ZERO);
+                        let (reply, result) = self.call_away(edge, &arguments, until);
+                        let why = result.as_ref().err().map(|(_, cause)| cause.kind());
+                        self.recorder.leave(call, MonotonicTime::now(), why);
+                        event = self.resume(&mut stack, &reply, result, due);
+                        continue;
+                    }
                     match self.enter(&mut stack, number, &arguments, due, id) {
                         Ok(event) => event,
                         Err(failed) => {
@@ -141,7 +159,9 @@ impl Contexts {
                 }
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
-                    let (frame, reply, result) = self.leave(&mut stack, done, id);
+                    let (mut frame, reply, result) = self.leave(&mut stack, done, id);
+                    let failed = result.as_ref().err().map(|(_, cause)| cause.kind());
+                    self.note_end(frame.call.take(), begun, failed);
                     if result.is_err() {
                         give_back(&mut stack, begun);
                     }
@@ -164,7 +184,13 @@ impl Contexts {
                 Turn::Late(late) => {
                     let begun = MonotonicTime::now();
                     let node = late.map(|at| stack[at].node);
-                    self.end_from(&mut stack, late.unwrap_or(0), id);
+                    if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
+                        let call = frame.call.take();
+                        self.note_end(call, begun, Some(CauseKind::Timeout));
+                    }
+                    // Those above it had time left of their own.
+                    let ended = (begun, CauseKind::Deadline);
+                    self.end_from(&mut stack, late.unwrap_or(0), ended, id);
                     let Some(node) = node else {
                         return Err(Cause::Deadline);
                     };
@@ -188,7 +214,7 @@ impl Contexts {
         let own = self.tree.nodes[i].calls.len() as u64;
         let copy = self.ready(i)?;
         let asked = [word::PROBE, probe::what::CALLS, own];
-        let mut stack = vec![Frame::new(i, deadline)];
+        let mut stack = vec![Frame::new(i, deadline, None)];
         let mut event = copy.switch_until(&asked, deadline);
         loop {
             match self.turn_of_top(&stack, Some(copy), event, None) {
@@ -240,6 +266,8 @@ impl Contexts {
                 }
                 [word::CALL, _, number] => Turn::Calls(number),
                 [word::DONE, ..] => Turn::Done(Ok(args)),
+                // Of a step alone: who calls another decides what comes of its reply.
+                [word::END, ..] if stack.len() == 1 => Turn::Done(Ok(args)),
                 _ => Turn::Done(Err(Cause::no_answer(&args))),
             },
             Err(Cause::Timeout(_)) => self.late(stack, until, due),
@@ -264,7 +292,8 @@ impl Contexts {
 
     /// The request has made too many calls: who made most of them is to blame.
     fn too_many(&mut self, stack: &mut Vec<Frame>, calls: &[u32], id: &str) -> Cause {
-        self.end_from(stack, 0, id);
+        let ended = (MonotonicTime::now(), CauseKind::TooManyCalls);
+        self.end_from(stack, 0, ended, id);
         let most = (0..calls.len())
             .max_by_key(|&node| calls[node])
             .unwrap_or(0);
@@ -280,10 +309,26 @@ impl Contexts {
 
     /// Ends those from a frame on, but not the step, which is its caller's to end:
     /// innocent or not, they are in the middle of their work.
-    fn end_from(&mut self, stack: &mut Vec<Frame>, at: usize, id: &str) {
-        for frame in stack.drain(at.max(1)..).rev() {
-            self.pass_on_log(frame.node, id);
+    fn end_from(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        at: usize,
+        (ended, why): (MonotonicTime, CauseKind),
+        id: &str,
+    ) {
+        while stack.len() > at.max(1) {
+            let Some(frame) = stack.pop() else { return };
+            self.note_end(frame.call, ended, Some(why));
+            self.pass_on_log(nodes(stack), frame.node, id);
             self.retire(frame.node);
+        }
+    }
+
+    /// A call has ended, unless it is noted already.
+    #[inline]
+    fn note_end(&mut self, call: Option<OpenCall>, at: MonotonicTime, why: Option<CauseKind>) {
+        if let Some(call) = call {
+            self.recorder.leave(call, at, why);
         }
     }
 
@@ -307,7 +352,12 @@ impl Contexts {
         let begun = MonotonicTime::now();
         let copy = match self.fresh(node) {
             Ok(copy) => copy,
-            Err(cause) => return Err((path, cause)),
+            Err(cause) => {
+                let within = stack.last().and_then(|f| f.call.as_ref());
+                let call = self.recorder.enter(edge, within, begun, begun.elapsed());
+                self.recorder.leave(call, begun, Some(cause.kind()));
+                return Err((path, cause));
+            }
         };
         self.steps[node].called_by = Some(caller);
         self.undo_between(node);
@@ -315,7 +365,14 @@ impl Contexts {
         give_back(stack, begun);
         let now = MonotonicTime::now();
         let end = now + self.steps[node].function.timeout;
-        stack.push(Frame::new(node, end));
+        let within = stack.last().and_then(|f| f.call.as_ref());
+        let call = self.recorder.enter(edge, within, now, now.since(begun));
+        log::debug!(
+            "invoke: {} call {}",
+            self.chain.name,
+            self.path(nodes(stack), node)
+        );
+        stack.push(Frame::new(node, end, Some(call)));
         let until = self.until(stack, due);
         let look = self.first_look(now, until);
         self.steps[node].control.put_invocation(id, until.nanos());
@@ -328,11 +385,13 @@ impl Contexts {
     /// Before a function has its turn: the callees that another one has called since
     /// are rolled back. One of them could have put what it was told there into the
     /// region that this function reads. Whether any was.
-    fn undo_between(&mut self, node: usize) -> bool {
+    pub(super) fn undo_between(&mut self, node: usize) -> bool {
         let mut any = false;
         for i in 0..self.tree.nodes[node].calls.len() {
             let callee = self.tree.edges[self.tree.nodes[node].calls[i]].callee;
-            let step = &self.steps[callee];
+            let Some(step) = self.steps.get(callee) else {
+                continue;
+            };
             if step.dirty && step.called_by != Some(node) {
                 self.undo(callee);
                 any = true;
@@ -418,7 +477,7 @@ impl Contexts {
                 }
             }
         };
-        self.pass_on_log(node, id);
+        self.pass_on_log(nodes(stack), node, id);
         if !is_step {
             // Its next caller's call finds nothing of this one's.
             self.steps[node].control.request().erase();
@@ -436,7 +495,7 @@ impl Contexts {
         } else if let Err((_, cause)) = &result
             && !is_step
         {
-            log::debug!("retire: {}: {cause}", self.steps[node].function.name);
+            log::debug!("retire: {}: {cause}", self.path(nodes(stack), node));
             self.retire(node);
         }
         (frame, reply, result)
@@ -508,6 +567,11 @@ fn give_back(stack: &mut [Frame], begun: MonotonicTime) {
     }
 }
 
+/// Those who wait, and the one at work.
+fn nodes(stack: &[Frame]) -> impl Iterator<Item = usize> {
+    stack.iter().map(|f| f.node)
+}
+
 /// The copy of the function at the top.
 fn copy_of(contexts: &Contexts, stack: &[Frame]) -> Option<Handle> {
     let top = stack.last()?;
@@ -535,6 +599,6 @@ fn outcome_of(cause: &Cause) -> (Outcome, i32) {
         // It ends the request instead.
         Cause::TooManyCalls(_) => (Outcome::TooMany, 0),
         Cause::Called { cause, .. } => outcome_of(cause),
-        Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
+        Cause::Elsewhere(_) | Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
     }
 }

@@ -1,8 +1,12 @@
 //! The root's side: a live chain, and an invocation of it step by step.
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, MessageMeta};
 use super::control::Control;
-use super::error::{Cause, EndText, Failure};
+use super::error::{Cause, EndText, ErrorAnswer, Failure};
+use super::message_header::MessageHeader;
+use super::on_error::{self, OnError};
+use super::outside::Away;
+use super::recorder::{CallSpan, EdgeCalls, Recorder};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
@@ -10,6 +14,8 @@ use crate::chain_file::{CallTree, Chain, Function, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use lwc_function::abi::UNHANDLED;
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// No context here is made with TRAP_SYSCALL.
@@ -35,15 +41,6 @@ pub struct SetupTimings {
     pub restrict: Duration,
 }
 
-/// What is said of the bytes of a message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MessageMeta {
-    /// Their content type, at most 127 bytes.
-    pub content_type: String,
-    /// More about them.
-    pub attributes: Attributes,
-}
-
 /// What one step of an invocation took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hop {
@@ -64,7 +61,49 @@ struct Times {
     due: Option<MonotonicTime>,
 }
 
-/// One step of a live chain, or a function that is called.
+/// What a step of an invocation gave.
+struct Answered {
+    len: usize,
+    meta: MessageMeta,
+    hop: Hop,
+    /// It is the answer of the request, by the function's word.
+    ends: bool,
+}
+
+/// Where an answer is: so many bytes of a region from one on.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    region: &'a Region,
+    at: usize,
+}
+
+impl Output<'_> {
+    /// Copies the first bytes of it.
+    ///
+    /// # Panics
+    /// It has not so many.
+    pub fn read(&self, out: &mut [u8]) {
+        self.region.read(self.at, out);
+    }
+
+    /// Writes so many bytes of it from the region itself.
+    ///
+    /// # Errors
+    /// As [`Region::write_to`].
+    pub fn write_to(&self, len: usize, to: impl AsFd) -> lwc::Result<()> {
+        self.region.write_to(self.at, len, to)
+    }
+}
+
+/// Where a step writes that may end the request before the last: the root reads.
+pub(crate) struct EarlyOutput {
+    pub(crate) region: Region,
+    /// Where the bytes begin: behind a header, where functions hand over to each
+    /// other.
+    pub(super) at: usize,
+}
+
+/// One step of a live chain, or a function that is called, or that of `on_error`.
 pub(crate) struct Step {
     pub(crate) function: Function,
     pub(crate) control: Control,
@@ -117,13 +156,23 @@ pub(crate) struct Contexts {
     pub(super) chain: Chain,
     /// Who calls whom.
     pub(crate) tree: CallTree,
-    /// One for each node of the tree: the steps of the chain, and behind them the
-    /// functions that are called.
+    /// Those of its calls that leave this process.
+    pub(super) away: Away,
+    /// One for each node of the tree that has a context: the steps of the chain, and
+    /// behind them the function of `on_error` and the functions that are called.
     pub(crate) steps: Vec<Step>,
     /// Where the first step reads: the root writes.
     pub(crate) first: Region,
     /// Where the last step writes: the root reads.
     pub(crate) last: Region,
+    /// The same of each step before it that may end the request.
+    pub(crate) early: BTreeMap<usize, EarlyOutput>,
+    /// What the function of `on_error` reads and writes.
+    pub(crate) on_error: Option<OnError>,
+    /// Who gave the last answer.
+    pub(super) answered_by: usize,
+    /// And said that it is the answer of the request.
+    pub(super) ended: bool,
     /// Bytes of inputs that may still lie in the first.
     pub(super) input_left: usize,
     /// Addresses of all regions between steps, in order, the middle ones unmapped
@@ -149,6 +198,8 @@ pub(crate) struct Contexts {
     pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
     pub(super) begun: MonotonicTime,
+    /// The calls between functions in it.
+    pub(super) recorder: Recorder,
 }
 
 impl std::fmt::Debug for LiveChain {
@@ -241,9 +292,16 @@ impl LiveChain {
         &self.contexts.first
     }
 
-    /// Where the answer is, after it.
-    pub fn output(&self) -> &Region {
-        &self.contexts.last
+    /// Where the answer is, after it, also that of `on_error` to a failure.
+    pub fn output(&self) -> Output<'_> {
+        self.contexts.output()
+    }
+
+    /// Whether the last answer is that of the request by its function's word, which
+    /// may be a step's before the last: nothing that is to run behind this chain
+    /// does.
+    pub fn has_ended(&self) -> bool {
+        self.contexts.ended
     }
 
     /// Ends the copies that have served, and those that run though it is nobody's
@@ -292,12 +350,30 @@ impl LiveChain {
         }
     }
 
+    /// Who calls whom.
+    pub(crate) fn tree(&self) -> &CallTree {
+        &self.contexts.tree
+    }
+
+    /// The edges of the tree by which functions called others in the last invocation,
+    /// and what became of it.
+    pub(crate) fn edge_calls(&self) -> impl Iterator<Item = (usize, &EdgeCalls)> {
+        self.contexts.recorder.edges()
+    }
+
+    /// The first calls of the last invocation, each by itself.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "workers tell them"))]
+    pub(crate) fn call_spans(&self) -> &[CallSpan] {
+        self.contexts.recorder.spans()
+    }
+
     /// Runs the chain on `input_len` bytes of the input region. Returns the
     /// answer's length in the output region and its content type.
     ///
     /// # Errors
-    /// The first function that gives no answer. The chain lives on: the next
-    /// invocation starts from the snapshots.
+    /// The first function that gives no answer, and what the function of `on_error`
+    /// answered to that. The chain lives on: the next invocation starts from the
+    /// snapshots.
     pub fn invoke(
         &mut self,
         input_len: usize,
@@ -315,7 +391,8 @@ impl LiveChain {
     }
 
     /// The same under an identity of the caller's, at most 63 bytes of it, and
-    /// with a deadline: no function runs past it, whatever its own timeout.
+    /// with a deadline: no function runs past it, whatever its own timeout, but for
+    /// that of `on_error`, which has a second more.
     ///
     /// # Errors
     /// As [`invoke`](Self::invoke).
@@ -333,22 +410,43 @@ impl LiveChain {
         contexts.steps.iter().for_each(|s| s.logged.set(0));
         let len = input_len.min(contexts.capacity());
         contexts.clear_input(len);
-        match &mut self.way {
+        contexts.answered_by = contexts.chain.steps.len() - 1;
+        contexts.ended = false;
+        let result = match &mut self.way {
             Way::ByRoot(hops) => {
                 hops.clear();
                 contexts.step_by_step(hops, len, meta, id, due)
             }
             Way::Relay(relay) => relay.invoke(contexts, len, &meta, id, due),
-        }
+        };
+        result.map_err(|failure| contexts.tell_on_error(failure, due))
     }
 }
 
 impl Contexts {
     /// The regions that the root has mapped, control pages among them.
     pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
+        let on_error = self.on_error.iter().flat_map(|e| [&e.input, &e.output]);
         [&self.first, &self.last]
             .into_iter()
+            .chain(self.early.values().map(|e| &e.region))
+            .chain(on_error)
             .chain(self.steps.iter().map(|s| s.control.region()))
+    }
+
+    /// The steps of the chain: those that are nobody's callees, nor of `on_error`.
+    pub(super) fn line(&self) -> &[Step] {
+        &self.steps[..self.chain.steps.len()]
+    }
+
+    fn output(&self) -> Output<'_> {
+        let i = self.answered_by;
+        let (region, at) = match (&self.on_error, self.early.get(&i)) {
+            (Some(on_error), _) if self.tree.on_error == Some(i) => (&on_error.output, 0),
+            (_, Some(early)) => (&early.region, early.at),
+            (_, None) => (&self.last, 0),
+        };
+        Output { region, at }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -366,6 +464,7 @@ impl Contexts {
     ) -> Result<(usize, MessageMeta), Failure> {
         let begun = MonotonicTime::now();
         self.begun = begun;
+        self.recorder.start(begun);
         let mut times = Times {
             begun,
             now: begun,
@@ -376,25 +475,24 @@ impl Contexts {
                 meta.attributes = meta.attributes.for_the_next_step();
             }
             let result = self.hop(i, len, &meta, id, &mut times);
-            self.pass_on_log(i, id);
+            self.pass_on_log([], i, id);
             match result {
-                Ok((n, answer, hop)) => {
-                    len = n;
-                    if !answer.content_type.is_empty() {
-                        meta.content_type = answer.content_type;
+                Ok(answer) => {
+                    len = answer.len;
+                    if !answer.meta.content_type.is_empty() {
+                        meta.content_type = answer.meta.content_type;
                     }
                     // Nothing of the caller's goes on but by the function.
-                    meta.attributes = answer.attributes;
-                    hops.push(hop);
+                    meta.attributes = answer.meta.attributes;
+                    hops.push(answer.hop);
+                    if answer.ends {
+                        self.answered_by = i;
+                        self.ended = true;
+                        break;
+                    }
                 }
                 Err(cause) => {
-                    // A failed function's state is not trusted again, unless it
-                    // said itself that it failed, and all it did is undone.
-                    let said = matches!(cause, Cause::Reported { .. } | Cause::Called { .. });
-                    let undone = said && self.steps[i].dirty;
-                    if !undone {
-                        self.retire(i);
-                    }
+                    self.retire_failed(i, &cause);
                     hops.push(Hop {
                         at: times.now.since(begun),
                         run: times.now.elapsed(),
@@ -407,6 +505,68 @@ impl Contexts {
             }
         }
         Ok((len, meta))
+    }
+
+    /// A failed function's state is not trusted again, unless it said itself that it
+    /// failed, and all it did is undone.
+    fn retire_failed(&mut self, i: usize, cause: &Cause) {
+        let said = matches!(cause, Cause::Reported { .. } | Cause::Called { .. });
+        let undone = said && self.steps[i].dirty;
+        if !undone {
+            self.retire(i);
+        }
+    }
+
+    /// Has the function of `on_error` run, if there is one, and notes what it
+    /// answered. The failure is the same, whatever comes of that.
+    fn tell_on_error(&mut self, mut failure: Failure, due: Option<MonotonicTime>) -> Failure {
+        let (Some(node), Some(on_error)) = (self.tree.on_error, &mut self.on_error) else {
+            return failure;
+        };
+        let (len, attributes) = on_error.tell(&failure);
+        let meta = MessageMeta {
+            content_type: "application/json".into(),
+            attributes,
+        };
+        // What those that have just been ended told others nobody else finds.
+        self.erase_what_is_left_behind();
+        let now = MonotonicTime::now();
+        let mut times = Times {
+            begun: now,
+            now,
+            due: due.map(|due| due + on_error::GRACE),
+        };
+        let result = self.hop(node, len, &meta, &failure.id, &mut times);
+        self.pass_on_log([], node, &failure.id);
+        match result {
+            // Whoever has cleaned up need not have anything to say.
+            Ok(a) if a.len == 0 && a.meta.attributes == Attributes::default() => {}
+            Ok(Answered {
+                len,
+                meta: mut answer,
+                ..
+            }) => {
+                if answer.content_type.is_empty() {
+                    answer.content_type = meta.content_type;
+                }
+                self.answered_by = node;
+                failure.answer = Some(Box::new(ErrorAnswer { len, meta: answer }));
+            }
+            Err(cause) => {
+                self.retire_failed(node, &cause);
+                let Failure {
+                    chain,
+                    function,
+                    id,
+                    ..
+                } = &failure;
+                log::warn!(
+                    "chain {chain:?} [{id}]: {:?}, told by on_error that {function:?} failed, failed itself: {cause}",
+                    self.steps[node].function.name
+                );
+            }
+        }
+        failure
     }
 
     /// A fresh copy sees nothing of earlier inputs behind this one.
@@ -436,29 +596,31 @@ impl Contexts {
             path,
             cause,
             id: id.to_owned(),
+            answer: None,
         }
     }
 
+    /// Hands the lines of a function's log on, with the path by which it was called.
     #[inline]
-    pub(super) fn pass_on_log(&self, i: usize, id: &str) {
+    pub(super) fn pass_on_log(&self, callers: impl IntoIterator<Item = usize>, i: usize, id: &str) {
         if self.steps[i].control.has_log() {
-            self.pass_on_lines(i, id);
+            self.pass_on_lines(&self.path(callers, i), i, id);
         }
     }
 
     #[cold]
-    fn pass_on_lines(&self, i: usize, id: &str) {
+    fn pass_on_lines(&self, path: &str, i: usize, id: &str) {
         let step = &self.steps[i];
         let logged = step.logged.get();
         if logged > MOST_LOGGED {
             return step.control.drop_log();
         }
         let lines = step.control.take_log();
-        let bytes = lines.iter().map(|(_, text)| text.len() + LINE_COSTS);
+        let each = LINE_COSTS + path.len();
+        let bytes = lines.iter().map(|(_, text)| text.len() + each);
         step.logged.set(logged + bytes.sum::<usize>());
         if step.logged.get() > MOST_LOGGED {
-            let name = step.function.name.as_str();
-            log::warn!("{name} [{id}]: its log is too long for one request; no more of it");
+            log::warn!("{path} [{id}]: its log is too long for one request; no more of it");
         }
         for (level, text) in lines {
             let level = match level {
@@ -468,13 +630,20 @@ impl Contexts {
                 4 => log::Level::Debug,
                 _ => log::Level::Trace,
             };
-            let name = step.function.name.as_str();
             log::log!(
-                target: "function", level, invocation_id = id, function = name,
+                target: "function", level, invocation_id = id,
+                function = step.function.name.as_str(), path,
                 chain = self.chain.name.as_str();
-                "{name} [{id}]: {text}"
+                "{path} [{id}]: {text}"
             );
         }
+    }
+
+    /// The names of those who wait for a function and its own, for the log.
+    pub(super) fn path(&self, callers: impl IntoIterator<Item = usize>, i: usize) -> String {
+        let all = callers.into_iter().chain([i]);
+        let names = all.map(|i| self.steps[i].function.name.as_str());
+        names.collect::<Vec<_>>().join(" → ")
     }
 
     /// One function's part.
@@ -485,12 +654,15 @@ impl Contexts {
         meta: &MessageMeta,
         id: &str,
         times: &mut Times,
-    ) -> Result<(usize, MessageMeta, Hop), Cause> {
+    ) -> Result<Answered, Cause> {
         let Times { begun, now, due } = *times;
         let waits = self.steps[i].copy.is_none();
         let copy = self.ready(i)?;
+        let calls = self.calls_others(i);
+        // In this request another step may have called them.
+        let undone = calls && self.undo_between(i);
         let rolled_back = self.chain.isolation == Isolation::Invocation;
-        let begin = if waits || rolled_back {
+        let begin = if waits || rolled_back || undone {
             MonotonicTime::now()
         } else {
             now
@@ -508,8 +680,8 @@ impl Contexts {
         let until = due.map_or(own, |due| due.min(own));
         step.control.put_invocation(id, until.nanos());
         self.put_request(i, len, meta);
+        self.log_invoke(i);
         self.counts.switches += 1;
-        let calls = self.calls_others(i);
         let event = copy.switch_until(&[word::INVOKE, 0, 0], self.first_look(begin, until));
         if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
             // It has died since it was last looked at, or says that it cannot be
@@ -523,12 +695,18 @@ impl Contexts {
             self.answer_of(i, copy, event, until)
         };
         let run = begin.elapsed();
-        match event {
-            Ok(args) if args.first() == Some(&word::DONE) => {}
-            Ok(args) => return Err(Cause::no_answer(&args)),
+        let ends = match event {
+            Ok(args) => match args.first() {
+                Some(&word::DONE) => false,
+                Some(&word::END) => {
+                    self.check_end(i)?;
+                    true
+                }
+                _ => return Err(Cause::no_answer(&args)),
+            },
             Err(Cause::Timeout(_)) if until < own => return Err(Cause::Deadline),
             Err(cause) => return Err(cause),
-        }
+        };
         if rolled_back {
             self.roll_back(i);
         }
@@ -539,7 +717,23 @@ impl Contexts {
             copy: copied,
             run,
         };
-        Ok((len, meta, hop))
+        Ok(Answered {
+            len,
+            meta,
+            hop,
+            ends,
+        })
+    }
+
+    /// Whether a step's function may end the request, which it says that it does. Its
+    /// host asks the same first: who says so past it is hostile.
+    pub(super) fn check_end(&self, i: usize) -> Result<(), Cause> {
+        if self.steps[i].function.ends_request {
+            return Ok(());
+        }
+        Err(Cause::Misbehaved(
+            "it ended the request, for which it has no grant".into(),
+        ))
     }
 
     /// Says what a step's input is.
@@ -548,15 +742,14 @@ impl Contexts {
         let header = step.control.request();
         header.put(len as u64, meta.content_type.as_bytes());
         header.put_attributes(&meta.attributes);
-        self.log_invoke(i);
     }
 
     pub(super) fn log_invoke(&self, i: usize) {
         let (chain, name) = (&self.chain.name, &self.steps[i].function.name);
-        if i < self.chain.steps.len() {
-            log::debug!("invoke: {chain} step {} {name}", i + 1);
+        if self.tree.on_error == Some(i) {
+            log::debug!("invoke: {chain} on_error {name}");
         } else {
-            log::debug!("invoke: {chain} call of {name}");
+            log::debug!("invoke: {chain} step {} {name}", i + 1);
         }
     }
 
@@ -570,7 +763,21 @@ impl Contexts {
 
     /// The same, however it ended.
     pub(super) fn reply_of(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
-        let header = self.steps[i].control.reply();
+        self.read_reply(self.steps[i].control.reply())
+    }
+
+    /// The same of one that hands over, and has ended the request instead: the header
+    /// is where the next one would have read it.
+    pub(super) fn take_early_reply(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
+        match (self.early.get(&i), self.steps[i].control.status()) {
+            (Some(early), 0) => {
+                self.read_reply(MessageHeader::around(&early.region, self.capacity()))
+            }
+            _ => self.take_reply(i),
+        }
+    }
+
+    fn read_reply(&self, header: MessageHeader<'_>) -> Result<(usize, MessageMeta), Cause> {
         let fixed = header.read();
         let (claimed, capacity) = (fixed.len(), self.capacity() as u64);
         if claimed > capacity {

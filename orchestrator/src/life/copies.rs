@@ -46,6 +46,8 @@ impl Contexts {
     pub(super) fn end_out_of_turn(&mut self, i: usize) {
         let place = if i < self.chain.steps.len() {
             format!("step {}", i + 1)
+        } else if self.tree.on_error == Some(i) {
+            "on_error".to_owned()
         } else {
             "called".to_owned()
         };
@@ -206,7 +208,7 @@ impl Contexts {
                         if self.steps[i].dirty {
                             self.rolled_back(i, RollbackWay::NewCopy, begin, None);
                         }
-                        self.linked = false;
+                        self.linked &= i >= self.chain.steps.len();
                         self.settled = false;
                         return Ok(from);
                     }
@@ -358,6 +360,7 @@ impl Contexts {
             Ok(pages) => {
                 // As for a new one; nobody runs who could write there.
                 self.steps[i].control.forget();
+                self.clear_replies_from_away(i);
                 self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
             }
             Err(why) => {
@@ -378,7 +381,8 @@ impl Contexts {
         let Some(copy) = self.steps[i].copy.take() else {
             return;
         };
-        self.linked = false;
+        // Of those in line each knows its neighbours.
+        self.linked &= i >= self.chain.steps.len();
         if self.named_by_neighbours {
             // Its creator's to end; to close its descriptor is not enough.
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
@@ -401,6 +405,7 @@ impl Contexts {
             self.steps[i].used = Some(copy);
         }
         self.steps[i].left_behind = !self.tree.edges.is_empty();
+        self.clear_replies_from_away(i);
     }
 
     /// What copies that have been ended wrote for others is in regions that these

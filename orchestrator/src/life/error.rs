@@ -1,5 +1,6 @@
 //! What can go wrong, named by chain, step, function and cause.
 
+use super::attributes::MessageMeta;
 use super::calls::path_text;
 use super::snapshot::{end_of, word};
 use crate::chain_file::{ChainId, FunctionName};
@@ -54,6 +55,9 @@ pub enum Cause {
     /// The request has made more calls than this.
     #[error("made most of the calls of a request that made more than {0}, which no request may")]
     TooManyCalls(u32),
+    /// It runs elsewhere, and was not run, or nobody knows whether it was.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The backend has no context for it to run in.
     #[error("no copy of it can be made ready: {0}")]
     NoCopy(Box<Cause>),
@@ -98,6 +102,7 @@ impl Cause {
             Self::Misbehaved(_) | Self::NotGranted => CauseKind::Misbehaved,
             Self::Called { cause, .. } => cause.kind(),
             Self::TooManyCalls(_) => CauseKind::TooManyCalls,
+            Self::Elsewhere(_) => CauseKind::Remote,
             Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
@@ -122,8 +127,25 @@ pub enum CauseKind {
     Misbehaved,
     /// The request made more calls than one may.
     TooManyCalls,
+    /// A function that runs elsewhere could not be had.
+    Remote,
     /// The backend failed: nothing that the function did.
     Backend,
+}
+
+impl CauseKind {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Error,
+        Self::Crash,
+        Self::Timeout,
+        Self::Deadline,
+        Self::TooBig,
+        Self::Misbehaved,
+        Self::TooManyCalls,
+        Self::Remote,
+        Self::Backend,
+    ];
 }
 
 /// How a context ended, in words that help.
@@ -183,12 +205,24 @@ pub struct Failure {
     pub cause: Box<Cause>,
     /// The invocation's identity.
     pub id: String,
+    /// What the function of `on_error` answered, if there is one and it did.
+    pub answer: Option<Box<ErrorAnswer>>,
+}
+
+/// What the function of `on_error` answered to a failure; the bytes are in the
+/// chain's [`output`](super::LiveChain::output).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorAnswer {
+    /// How many bytes.
+    pub len: usize,
+    /// What it says of them.
+    pub meta: MessageMeta,
 }
 
 impl Failure {
-    /// For programs.
+    /// For programs, and for the function of `on_error`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut told = serde_json::json!({
             "chain": self.chain,
             "step": self.step + 1,
             "function": self.function,
@@ -196,7 +230,11 @@ impl Failure {
             "cause": self.cause.kind(),
             "message": self.cause.to_string(),
             "invocation": self.id,
-        })
+        });
+        if let Cause::Reported { code, .. } = *self.cause {
+            told["code"] = code.into();
+        }
+        told
     }
 }
 
@@ -240,12 +278,12 @@ pub enum StartError {
         chain: ChainId,
     },
     /// A step runs on another node.
-    #[error("function {function:?} runs elsewhere, at {subject}; only `serve --nats` reaches it")]
-    Remote {
+    #[error("function {function:?} runs elsewhere, at {place}; only `serve` reaches it")]
+    Elsewhere {
         /// The function's name.
         function: FunctionName,
-        /// The subject that its node answers.
-        subject: String,
+        /// The subject or the URL where it is asked.
+        place: String,
     },
     /// Tracing cannot be forbidden (FreeBSD).
     #[error("this process can be traced, and stays so: {0}; detach the debugger")]
@@ -253,4 +291,28 @@ pub enum StartError {
     /// The backend failed.
     #[error("{0}")]
     Backend(#[from] lwc::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_of_cause_is_left_out() {
+        for (place, kind) in CauseKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+            // A new one is a new line here, and has its place in the list.
+            match kind {
+                CauseKind::Error
+                | CauseKind::Crash
+                | CauseKind::Timeout
+                | CauseKind::Deadline
+                | CauseKind::TooBig
+                | CauseKind::Misbehaved
+                | CauseKind::TooManyCalls
+                | CauseKind::Remote
+                | CauseKind::Backend => {}
+            }
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub(super) struct HostState<'a> {
     /// The attributes of the input, which outlive the handler.
     pub(super) attributes: Cell<*const [u8]>,
     callees: Callees<'a>,
+    /// While a handler runs, whether it has ended the request.
+    ends: Cell<Option<bool>>,
 }
 
 impl<'a> HostState<'a> {
@@ -27,6 +29,7 @@ impl<'a> HostState<'a> {
             entrance: Cell::new(0),
             attributes: Cell::new(&[]),
             callees: Callees::new(root, parts),
+            ends: Cell::new(None),
         }
     }
 
@@ -38,6 +41,7 @@ impl<'a> HostState<'a> {
     #[inline]
     pub(super) fn begin(&self, way: usize) {
         self.entrance.set(way);
+        self.ends.set(Some(false));
         self.callees.open();
     }
 
@@ -56,10 +60,23 @@ impl<'a> HostState<'a> {
         &self.parts.entrances[self.entrance.get()]
     }
 
-    /// It has returned: replies are kept no longer.
+    /// It has returned: replies are kept no longer. Whether it has ended the request.
     #[inline]
-    pub(super) fn finish(&self) {
+    pub(super) fn finish(&self) -> bool {
         self.callees.close();
+        self.ends.take() == Some(true)
+    }
+
+    /// Its answer is to be that of the request. Whether it may be: the root, which
+    /// grants it, asks again.
+    fn end_request(&self) -> bool {
+        let may = self.parts.ends_request
+            && self.ends.get().is_some()
+            && self.entrance().caller.is_none();
+        if may {
+            self.ends.set(Some(true));
+        }
+        may
     }
 }
 
@@ -80,6 +97,7 @@ pub(super) static CALLS: HostCalls = HostCalls {
     call_finish,
     attribute_of_reply,
     caller,
+    end_request,
 };
 
 /// # Safety
@@ -258,6 +276,15 @@ unsafe extern "C" fn caller(host: *const Host) -> *const c_char {
     // SAFETY: `host` is what `as_host` gave.
     let entrance = unsafe { state(host) }.entrance();
     entrance.caller.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
+unsafe extern "C" fn end_request(host: *const Host) -> c_int {
+    // SAFETY: `host` is what `as_host` gave.
+    if unsafe { state(host) }.end_request() {
+        0
+    } else {
+        libc::EACCES
+    }
 }
 
 /// A text that need not be there.

@@ -119,6 +119,17 @@ enum Next {
     Wait,
 }
 
+/// What came of an invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// An answer that can be handed over.
+    Answer,
+    /// One that is the request's: nobody is to run behind it.
+    LastAnswer,
+    /// No answer that anybody could read.
+    Error,
+}
+
 /// A copy that is there.
 struct Serving<'a> {
     root: Handle,
@@ -233,11 +244,12 @@ impl Serving<'_> {
                 }
                 self.ticket = ticket;
                 match (self.invoke(self.handler, way), &self.after) {
-                    (Some(true), Some(after)) => {
+                    (Some(Came::Answer), Some(after)) => {
                         let next = control.hand_over(ticket);
                         return Next::Switch(after.handle(), [word::INVOKE, next, 0]);
                     }
-                    (Some(_), _) => [word::DONE, ticket, 0],
+                    (Some(Came::LastAnswer), _) => [word::END, ticket, 0],
+                    (Some(Came::Answer | Came::Error), _) => [word::DONE, ticket, 0],
                     (None, _) => [word::FAILED, libc::EBADMSG as u64, ticket],
                 }
             }
@@ -275,10 +287,9 @@ impl Serving<'_> {
         (self.before, self.after) = (before, after);
     }
 
-    /// Step 6 of the life. Whether there is an answer that can be handed over;
-    /// `None` if the request is none. The buffers are used again and again: texts
+    /// Step 6 of the life. What came of it; `None` if the request is none. The buffers are used again and again: texts
     /// in it are made empty by their first byte alone.
-    fn invoke(&mut self, handler: Handler, way: usize) -> Option<bool> {
+    fn invoke(&mut self, handler: Handler, way: usize) -> Option<Came> {
         let Self {
             parts,
             state,
@@ -319,7 +330,7 @@ impl Serving<'_> {
             status = code;
             put_c_text(&mut raw.error, &text);
         }
-        state.finish();
+        let ends = state.finish();
         let mut kind = bytes(&raw.output_type);
         let seen = parts.relay || way.caller.is_some();
         // SAFETY: as `request` gave it, a text that ends in a NUL.
@@ -336,7 +347,11 @@ impl Serving<'_> {
             // The root hears of it, and reads no header between functions.
             parts.control.reply().put(len, b"");
         }
-        Some(good)
+        Some(match good {
+            true if ends => Came::LastAnswer,
+            true => Came::Answer,
+            false => Came::Error,
+        })
     }
 }
 
@@ -383,6 +398,7 @@ mod tests {
             }],
             callees: Vec::new(),
             capacity: CAPACITY,
+            ends_request: true,
             control: &control,
             relay: from_function,
             apart: true,

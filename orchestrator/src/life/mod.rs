@@ -10,7 +10,8 @@
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
 //!    hand over to each other (`relay.rs`). A function may call others
-//!    (`callees.rs`), which the root runs for it (`calls.rs`);
+//!    (`callees.rs`), which the root runs for it (`calls.rs`) and notes
+//!    (`recorder.rs`). When a step fails, the root tells the function of `on_error` (`on_error.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,
 //!    unless `isolation = "chain"`;
 //! 8. **retire**: a copy that crashed or overran is replaced from the snapshot.
@@ -38,10 +39,13 @@ mod invocation;
 mod leftovers;
 mod limits;
 mod message_header;
+mod on_error;
 mod open_files;
+mod outside;
 mod own_code;
 mod parts;
 pub(crate) mod probe;
+pub(crate) mod recorder;
 mod relay;
 mod rollback;
 mod secrets;
@@ -52,15 +56,18 @@ mod text;
 mod ticket;
 pub(crate) mod untraced;
 
-pub use attributes::{AttributeError, Attributes};
-pub use chain::{Counts, Hop, LiveChain, MessageMeta, SetupTimings};
+pub use attributes::{AttributeError, Attributes, MessageMeta};
+#[cfg(feature = "serve")]
+pub(crate) use calls::MOST_CALLS;
+pub use chain::{Counts, Hop, LiveChain, Output, SetupTimings};
 pub use environment::Variables;
-pub use error::{Cause, CauseKind, Failure, StartError};
+pub use error::{Cause, CauseKind, ErrorAnswer, Failure, StartError};
+pub use outside::{Outside, OutsideCall};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, FunctionName, Origin};
+use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -101,11 +108,14 @@ pub fn start(
 ) -> Result<Started, StartError> {
     let used: BTreeSet<&FunctionName> = names.iter().flat_map(|n| file.functions_of(n)).collect();
     let functions = used.iter().map(|&n| &file.functions[n]);
+    let steps: BTreeSet<&FunctionName> = names.iter().flat_map(|n| &file.chains[n].steps).collect();
     for function in functions.clone() {
-        if let Origin::Remote(subject) = &function.origin {
-            return Err(StartError::Remote {
+        if let Some(place) = function.origin.elsewhere()
+            && steps.contains(&function.name)
+        {
+            return Err(StartError::Elsewhere {
                 function: function.name.clone(),
-                subject: subject.clone(),
+                place: place.to_owned(),
             });
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) callees: Vec<Callee<'a>>,
     /// Bytes of a message, whichever.
     pub(crate) capacity: usize,
+    /// Whether it may end a request with its answer.
+    pub(crate) ends_request: bool,
     pub(crate) control: &'a Control,
     /// Whether functions hand over to each other.
     pub(crate) relay: bool,

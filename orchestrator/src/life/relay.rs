@@ -85,7 +85,8 @@
 //! that it finds at work one end of its time and no second one, and a function that
 //! lies about when it began gains that shortest timeout.
 
-use super::chain::{Contexts, Hop, MessageMeta, NOT_TRAPPED, Step, Wait, next_before};
+use super::attributes::MessageMeta;
+use super::chain::{Contexts, Hop, NOT_TRAPPED, Step, Wait, next_before};
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
@@ -176,6 +177,8 @@ enum Heard {
     Nothing,
     /// The one at work cannot hand over to this step, as it says.
     CannotHandOver(usize),
+    /// This step, which is at work, ends the request with its answer.
+    End(usize),
     Failure((usize, Cause)),
 }
 
@@ -204,7 +207,7 @@ impl Relay {
         due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
         self.times = None;
-        let last = contexts.steps.len() - 1;
+        let last = contexts.chain.steps.len() - 1;
         let begun = MonotonicTime::now();
         let mut left = begun;
         let result = contexts.make_ready(&mut self.waits).and_then(|()| {
@@ -218,13 +221,13 @@ impl Relay {
             self.draw(last + 1);
             let next = self.tickets[1..].iter().copied().map(Some);
             let tickets = self.tickets.iter().zip(next.chain([None]));
-            for (step, (&ticket, next)) in contexts.steps.iter().zip(tickets) {
+            for (step, (&ticket, next)) in contexts.line().iter().zip(tickets) {
                 let due = due.map_or(u64::MAX, MonotonicTime::nanos);
                 step.control.put_invocation(id, due);
                 step.control.put_turn(ticket, next);
             }
             contexts.put_request(0, len, meta);
-            (1..=last).for_each(|i| contexts.log_invoke(i));
+            (0..=last).for_each(|i| contexts.log_invoke(i));
             contexts.counts.switches += 1;
             let turn = Turn {
                 tickets: &self.tickets,
@@ -236,7 +239,7 @@ impl Relay {
         if result.is_err() {
             contexts.withdraw();
         }
-        let reached = result.as_ref().map_or_else(|(i, _)| *i, |()| last);
+        let reached = *result.as_ref().map_or_else(|(i, _)| i, |(i, _)| i);
         self.times = Some(RelayTimes {
             begun,
             left,
@@ -244,11 +247,15 @@ impl Relay {
             steps: reached + 1,
         });
         for i in 0..=reached {
-            contexts.pass_on_log(i, id);
+            contexts.pass_on_log([], i, id);
         }
-        result
-            .and_then(|()| contexts.take_reply(last).map_err(|cause| (last, cause)))
-            .map_err(|(i, cause)| contexts.failed(i, cause, id))
+        let answer = result.and_then(|(i, ended)| {
+            contexts.answered_by = i;
+            contexts.ended = ended;
+            let reply = contexts.take_early_reply(i);
+            reply.map_err(|cause| (i, cause))
+        });
+        answer.map_err(|(i, cause)| contexts.failed(i, cause, id))
     }
 
     /// A ticket for each step.
@@ -308,7 +315,7 @@ impl Contexts {
         // blamed, so in the end all go: fresh copies have run nothing of a function
         // but its initialiser.
         let mut done = self.link_all();
-        for _ in 0..self.steps.len() {
+        for _ in 0..self.line().len() {
             let Err((i, _)) = &done else { break };
             self.retire(*i);
             done = self.link_all();
@@ -323,7 +330,7 @@ impl Contexts {
     }
 
     fn link_all(&mut self) -> Result<(), (usize, Cause)> {
-        let all = 0..self.steps.len();
+        let all = 0..self.line().len();
         let copies = all
             .clone()
             .map(|i| self.ready(i).map_err(|cause| (i, cause)))
@@ -377,7 +384,7 @@ impl Contexts {
             if self.linked {
                 return Ok(());
             }
-            waits.resize(self.steps.len(), Duration::ZERO);
+            waits.resize(self.line().len(), Duration::ZERO);
             for (i, wait) in waits.iter_mut().enumerate() {
                 let begin = MonotonicTime::now();
                 let missing = self.steps[i].copy.is_none();
@@ -388,7 +395,7 @@ impl Contexts {
             }
             self.link()?;
         }
-        let gone = self.steps.iter().position(|s| s.copy.is_none());
+        let gone = self.line().iter().position(|s| s.copy.is_none());
         gone.map_or(Ok(()), |i| {
             let cause = "its context does not come to rest";
             Err((i, Cause::Misbehaved(cause.into())))
@@ -397,7 +404,7 @@ impl Contexts {
 
     /// From now on nobody takes over.
     fn withdraw(&self) {
-        for step in &self.steps {
+        for step in self.line() {
             step.control.withdraw();
         }
     }
@@ -415,17 +422,18 @@ impl Contexts {
         failure
     }
 
-    /// From the switch to the first function until the last one is done, or
-    /// one is not.
+    /// From the switch to the first function until the last one is done, or one ends
+    /// the request, or one gives no answer. Who has answered, and whether it said
+    /// that it ends the request.
     fn run_through(
         &mut self,
         mut turn: Turn<'_>,
         begun: MonotonicTime,
         due: Option<MonotonicTime>,
-    ) -> Result<(), (usize, Cause)> {
-        let last = self.steps.len() - 1;
+    ) -> Result<(usize, bool), (usize, Cause)> {
+        let last = self.line().len() - 1;
         let first = self.ready(0).map_err(|cause| (0, cause))?;
-        let timeouts = self.steps.iter().map(|s| s.function.timeout);
+        let timeouts = self.line().iter().map(|s| s.function.timeout);
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
@@ -454,16 +462,36 @@ impl Contexts {
             };
             let who = from.and_then(|from| self.find(|h| h == from));
             if who == Some(AtWork::Copy(last)) && *args == done {
-                return Ok(());
+                return Ok((last, false));
             }
             if !self.apart {
-                return Err(self.stopped(who, from, &args));
+                let ends = who.and_then(|who| self.ends_in_turn(&turn, who, &args));
+                return match ends {
+                    Some(i) => Ok((i, true)),
+                    None => Err(self.stopped(who, from, &args)),
+                };
             }
             event = match self.hear(&mut turn, who, from, &args) {
                 Heard::Nothing => next_before(watch.until),
                 Heard::CannotHandOver(to) => Some(self.hand_over_to(to, &mut turn, watch.until)?),
+                Heard::End(i) => return Ok((i, true)),
                 Heard::Failure(failure) => return Err(failure),
             };
+        }
+    }
+
+    /// In one process: the step that ends the request by what it says, if it may, has
+    /// the turn, and has handed over to nobody.
+    fn ends_in_turn(&self, turn: &Turn<'_>, who: AtWork, args: &[u64]) -> Option<usize> {
+        match (who, args) {
+            (AtWork::Copy(i), [word::END, said, _])
+                if turn.tickets.get(i) == Some(said)
+                    && self.check_end(i).is_ok()
+                    && !self.went_on(turn, i) =>
+            {
+                Some(i)
+            }
+            _ => None,
         }
     }
 
@@ -501,9 +529,14 @@ impl Contexts {
         from: Option<Handle>,
         args: &[u64],
     ) -> Heard {
-        let reached = turn.reached(&self.steps);
+        let reached = turn.reached(self.line());
         let i = match who {
-            Some(AtWork::Copy(i)) => i,
+            Some(AtWork::Copy(i)) if i < self.line().len() => i,
+            // Its turn is when a request has failed.
+            Some(AtWork::Copy(i)) => {
+                self.steps[i].wrong = true;
+                return Heard::Nothing;
+            }
             Some(AtWork::Snapshot(i)) => return self.hear_snapshot(turn, i, args),
             // Somebody, perhaps of another chain, says that it is no more.
             None if from.is_none() => return self.hear_of_an_end(turn),
@@ -513,7 +546,7 @@ impl Contexts {
             }
         };
         let said = match args {
-            [word::DONE, said, _] | [word::FAILED, _, said] => *said,
+            [word::DONE | word::END, said, _] | [word::FAILED, _, said] => *said,
             _ if self.is_dead(i) => return self.hear_of_an_end(turn),
             _ if i == reached && !self.went_on(turn, i) => {
                 return Heard::Failure(self.stopped_at(i, args));
@@ -527,7 +560,7 @@ impl Contexts {
             // Of a request before, or made up.
             return self.hear_of_an_end(turn);
         }
-        let next = self.steps.get(i + 1).map(|next| &next.control);
+        let next = self.line().get(i + 1).map(|next| &next.control);
         match args {
             [word::FAILED, errno, _]
                 if *errno != libc::EBADMSG as u64
@@ -544,6 +577,7 @@ impl Contexts {
                 self.steps[i].wrong = true;
                 Heard::Nothing
             }
+            [word::END, ..] if self.check_end(i).is_ok() => Heard::End(i),
             _ => Heard::Failure(self.stopped_at(i, args)),
         }
     }
@@ -553,7 +587,7 @@ impl Contexts {
         match args.first() {
             // Where the turn is not this is found out once it is, or when all is over.
             Some(&word::ENDED)
-                if i == turn.reached(&self.steps)
+                if i == turn.reached(self.line())
                     && !self.is_old_news(i, args)
                     && !self.went_on(turn, i) =>
             {
@@ -570,19 +604,23 @@ impl Contexts {
 
     /// Somebody may have ended: is it the one whose turn it is?
     fn hear_of_an_end(&mut self, turn: &mut Turn<'_>) -> Heard {
-        let i = turn.reached(&self.steps);
+        let i = turn.reached(self.line());
         if self.is_dead(i) && !self.went_on(turn, i) {
             return Heard::Failure((i, Cause::Misbehaved(DISCARDED.into())));
         }
         Heard::Nothing
     }
 
-    /// Whether the step after one has taken over in this request, which is to end at
-    /// that one. If it has not, then it will not.
+    /// Whether a step after one has taken over in this request, which is to end at
+    /// that one. If none has, then none will.
+    ///
+    /// All of them are asked: one that has its ticket knows the next one's by its own
+    /// page, and can have that one take over in its own place.
     fn went_on(&self, turn: &Turn<'_>, i: usize) -> bool {
-        self.steps.get(i + 1).is_some_and(|next| {
+        let behind = self.line().iter().zip(turn.tickets).skip(i + 1);
+        behind.into_iter().any(|(next, &ticket)| {
             let untouched = next.control.withdraw();
-            !untouched && next.control.has_taken(turn.tickets[i + 1])
+            !untouched && next.control.has_taken(ticket)
         })
     }
 
@@ -595,7 +633,7 @@ impl Contexts {
 
     /// How far the request is, and whether that one shows its ticket.
     fn progress(&self, turn: &mut Turn<'_>) -> (usize, bool) {
-        let i = turn.reached(&self.steps);
+        let i = turn.reached(self.line());
         (i, self.steps[i].control.has_taken(turn.tickets[i]))
     }
 
@@ -625,9 +663,9 @@ impl Contexts {
     fn at_work(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
         let mut patient = false;
         loop {
-            let i = turn.reached(&self.steps);
+            let i = turn.reached(self.line());
             let awake = self.awake(patient);
-            if turn.reached(&self.steps) != i {
+            if turn.reached(self.line()) != i {
                 // At most once for each step.
                 continue;
             }
@@ -669,7 +707,7 @@ impl Contexts {
         }
         let cause = if !taken {
             "it did not take over"
-        } else if i + 1 < self.steps.len() {
+        } else if i + 1 < self.line().len() {
             "it stopped without handing over"
         } else {
             "it stopped without an answer"
@@ -736,6 +774,12 @@ impl Contexts {
                 Ok(_) => misbehaved("it did not hand over to the next function"),
                 Err(cause) => cause,
             },
+            [word::END, ..] => match self.check_end(i) {
+                Ok(()) => {
+                    misbehaved("it ended the request out of its turn, or handed over as well")
+                }
+                Err(cause) => cause,
+            },
             [word::UNEXPECTED, ..] => {
                 misbehaved("control came to it out of turn; it or a neighbour is hostile")
             }
@@ -748,7 +792,7 @@ impl Contexts {
                 )
             }
             [word::FAILED, errno, ..] => {
-                let next = self.steps.get(i + 1).and_then(|s| s.copy.as_ref());
+                let next = self.line().get(i + 1).and_then(|s| s.copy.as_ref());
                 if let Some(e) = next.and_then(|c| c.parked().err()) {
                     return (i + 1, Cause::Ended(EndText::found_dead(&e)));
                 }
@@ -832,7 +876,7 @@ impl Contexts {
         i: usize,
         cause: Cause,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        if self.apart && (turn.reached(&self.steps) != i || self.went_on(turn, i)) {
+        if self.apart && (turn.reached(self.line()) != i || self.went_on(turn, i)) {
             return Ok(lwc::await_switch(AT_ONCE));
         }
         Err((i, cause))

@@ -62,6 +62,9 @@ pub(crate) mod word {
     /// request, and of the callee among those that it may call; the rest is in
     /// the region of the arguments.
     pub(crate) const CALL: u64 = 16;
+    /// Copy: as [`DONE`], of an answer that is that of the request: nobody is to run
+    /// behind it. The number of the request.
+    pub(crate) const END: u64 = 18;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
 }

@@ -1,11 +1,16 @@
 //! How a chain comes to life: steps 2, 3 and 5.
 
 use super::Probes;
-use super::chain::{Contexts, Counts, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way};
+use super::chain::{
+    Contexts, Counts, EarlyOutput, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way,
+};
 use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
+use super::on_error::OnError;
+use super::outside::Away;
 use super::parts::{Callee, Entrance, Parts};
+use super::recorder::Recorder;
 use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
@@ -53,12 +58,17 @@ impl LiveChain {
             regions.push(sealed(len + header)?);
         }
         let capacity = regions[0].len();
+        // What the function of `on_error` reads and writes is nobody else's.
+        let on_error = match tree.on_error {
+            Some(node) => Some((node, OnError::new(sealed(len)?, sealed(len)?))),
+            None => None,
+        };
         let mut edges = Vec::with_capacity(tree.edges.len());
         for _ in &tree.edges {
             edges.push([sealed(capacity)?, sealed(capacity)?]);
         }
-        let mut controls = Vec::with_capacity(tree.nodes.len());
-        for _ in &tree.nodes {
+        let mut controls = Vec::with_capacity(tree.contexts);
+        for _ in 0..tree.contexts {
             controls.push(Control::new()?);
         }
         let region_addresses = regions.iter().map(Region::range).collect();
@@ -69,8 +79,8 @@ impl LiveChain {
             .iter()
             .map(|n| CString::new(n.function.as_str()).unwrap_or_default())
             .collect();
-        let mut started = Vec::with_capacity(tree.nodes.len());
-        for (i, node) in tree.nodes.iter().enumerate() {
+        let mut started = Vec::with_capacity(tree.contexts);
+        for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
             let mut specs = vec![Spec::all_files(Access::Unmap)];
             let other_regions = regions
@@ -84,6 +94,10 @@ impl LiveChain {
                 .zip(&edges)
                 .filter(|(e, _)| e.caller != i && e.callee != i)
                 .flat_map(|(_, regions)| regions);
+            let other_failures = on_error
+                .iter()
+                .filter(|(node, _)| *node != i)
+                .flat_map(|(_, e)| [&e.input, &e.output]);
             let other_controls = controls
                 .iter()
                 .enumerate()
@@ -92,6 +106,7 @@ impl LiveChain {
             let other_chains = others.iter().flat_map(|other| other.contexts.regions());
             for region in other_regions
                 .chain(other_edges)
+                .chain(other_failures)
                 .chain(other_controls)
                 .chain(other_chains)
             {
@@ -118,6 +133,17 @@ impl LiveChain {
                     },
                     from_function: between(i),
                 }]
+            } else if let Some((_, own)) = on_error.as_ref().filter(|(node, _)| *node == i) {
+                vec![Entrance {
+                    caller: None,
+                    input: &own.input,
+                    input_at: 0,
+                    output: &own.output,
+                    output_at: 0,
+                    request: controls[i].request(),
+                    reply: controls[i].reply(),
+                    from_function: false,
+                }]
             } else {
                 let called_by = node.called_by.iter();
                 called_by
@@ -131,13 +157,15 @@ impl LiveChain {
             let calls = node.calls.iter();
             let callees = calls
                 .map(|&e| {
-                    let callee = &tree.nodes[tree.edges[e].callee];
+                    let number = tree.edges[e].callee;
+                    let callee = &tree.nodes[number];
                     let [arguments, reply] = &edges[e];
                     Callee {
                         name: callee.function.as_str(),
                         arguments,
                         reply,
-                        keep_reply: apart || callee.called_by.len() > 1,
+                        // What comes from elsewhere the root has put there.
+                        keep_reply: number < tree.contexts && (apart || callee.called_by.len() > 1),
                     }
                 })
                 .collect();
@@ -150,10 +178,11 @@ impl LiveChain {
                 entrances,
                 callees,
                 capacity,
+                ends_request: function.ends_request,
                 control: &controls[i],
-                relay,
+                relay: relay && is_step,
                 apart,
-                keep_input: apart && i > 0,
+                keep_input: apart && i > 0 && Some(i) != tree.on_error,
                 rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
@@ -174,10 +203,22 @@ impl LiveChain {
                 chain: name.to_owned(),
             });
         };
-        // The root's sight of what functions tell each other ends here.
-        drop(middle);
-        drop(edges);
+        // The root's sight of what functions tell each other ends here, but for what
+        // may be an answer.
+        let mut early = BTreeMap::new();
+        for (step, region) in middle.enumerate() {
+            if file.functions[&chain.steps[step]].ends_request {
+                region.make_read_only()?;
+                let at = if relay { BYTES } else { 0 };
+                early.insert(step, EarlyOutput { region, at });
+            }
+        }
+        let away = Away::of(file, &tree, edges)?;
         last.make_read_only()?;
+        let on_error = on_error.map(|(_, regions)| regions);
+        if let Some(on_error) = &on_error {
+            on_error.output.make_read_only()?;
+        }
         let steps = started
             .into_iter()
             .zip(controls)
@@ -198,14 +239,20 @@ impl LiveChain {
                 setup,
             })
             .collect();
-        let tree_is_flat = tree.edges.is_empty();
+        let alone = tree.nodes.len() == 1;
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
+            recorder: Recorder::new(tree.edges.len()),
             tree,
+            away,
             steps,
             first,
             last,
+            early,
+            on_error,
+            answered_by: count - 1,
+            ended: false,
             input_left: 0,
             region_addresses,
             edge_addresses,
@@ -214,7 +261,7 @@ impl LiveChain {
             named_by_neighbours: relay && !apart,
             linked: false,
             settled: true,
-            alone: count == 1 && tree_is_flat,
+            alone,
             asked: 0,
             begun: MonotonicTime::now(),
         };

@@ -10,7 +10,9 @@
 //! The gateway sends `START` once, then one `INVOKE` at a time. The worker
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
 //! `FAILED`, then, when it is ready for the next, `IDLE`; or `SPENT` when it
-//! can serve no more, and ends.
+//! can serve no more, and ends. Before it answers it may send `CALL`s, one at a
+//! time, for functions that run elsewhere; each is answered by `REPLY` or
+//! `NO_REPLY`.
 
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
@@ -20,15 +22,20 @@ use std::collections::BTreeMap;
 
 pub(crate) const START: u8 = 1;
 pub(crate) const INVOKE: u8 = 2;
+pub(crate) const REPLY: u8 = 3;
+pub(crate) const NO_REPLY: u8 = 4;
 pub(crate) const IDLE: u8 = 10;
 pub(crate) const REFUSED: u8 = 11;
 pub(crate) const ANSWER: u8 = 12;
 pub(crate) const FAILED: u8 = 13;
 pub(crate) const SPENT: u8 = 14;
+pub(crate) const CALL: u8 = 15;
 
 pub(crate) const PREFIX: usize = 16;
 /// The longest head: a chain file is at most 1 MiB.
 pub(crate) const MAX_HEAD: usize = 16 << 20;
+/// The longest that a worker tells: a chain's calls are by far the most of it.
+pub(crate) const MAX_TOLD: usize = 1 << 20;
 
 /// What a frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +54,12 @@ impl Prefix {
         out
     }
 
-    /// `None` for one that no end of ours sends.
-    pub(crate) fn decode(bytes: [u8; PREFIX]) -> Option<Self> {
+    /// `None` for one that no end of ours sends; `most` bytes are in a head.
+    pub(crate) fn decode(bytes: [u8; PREFIX], most: usize) -> Option<Self> {
         let [kind, _, _, _, a, b, c, d, payload @ ..] = bytes;
         let head = u32::from_ne_bytes([a, b, c, d]) as usize;
         let payload = usize::try_from(u64::from_ne_bytes(payload)).ok()?;
-        (head <= MAX_HEAD).then_some(Self {
+        (head <= most).then_some(Self {
             kind,
             head,
             payload,
@@ -99,6 +106,36 @@ pub(crate) struct Invoke {
     pub(crate) attributes: Attributes,
     /// Microseconds until the caller's deadline.
     pub(crate) left: u64,
+    /// Whether the first calls are to be told each by itself.
+    pub(crate) spans: bool,
+}
+
+/// Head of `CALL`; the payload is the arguments.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// Which runs elsewhere, and the function that runs here may call it.
+    pub(crate) function: FunctionName,
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
+    /// Microseconds that it may take.
+    pub(crate) left: u64,
+}
+
+/// Head of `REPLY`; the payload, no more than a region holds, is the reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
+}
+
+/// Head of `NO_REPLY`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NoReply {
+    /// One of these: `Error`, `Timeout`, `Remote`.
+    pub(crate) cause: CauseKind,
+    /// With `Error`: the function's own.
+    pub(crate) code: i32,
+    pub(crate) message: String,
 }
 
 /// Head of `ANSWER`; the payload is the answer.
@@ -106,7 +143,10 @@ pub(crate) struct Invoke {
 pub(crate) struct Answer {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
+    /// A step has ended the request with it, perhaps before the last.
+    pub(crate) ended: bool,
     pub(crate) hops: Vec<HopTiming>,
+    pub(crate) calls: Calls,
 }
 
 /// When one hop began, from the beginning of the invocation, and what it took,
@@ -118,7 +158,7 @@ pub(crate) struct HopTiming {
     pub(crate) run: f64,
 }
 
-/// Head of `FAILED`.
+/// Head of `FAILED`; the payload is what the function of `on_error` answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
     /// From 1.
@@ -132,6 +172,90 @@ pub(crate) struct Failed {
     pub(crate) code: Option<i32>,
     /// Of the steps up to this one.
     pub(crate) hops: Vec<HopTiming>,
+    /// What the function of `on_error` says of its answer.
+    pub(crate) answer: Option<FailureMeta>,
+    pub(crate) calls: Calls,
+}
+
+/// As of an [`Answer`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FailureMeta {
+    pub(crate) content_type: String,
+    pub(crate) attributes: Attributes,
+}
+
+/// The calls between functions in an invocation, by the root's own record
+/// (`life/recorder.rs`). Told with each answer, so in few bytes: lists of numbers, and of
+/// what is not 0 alone.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Calls {
+    /// Of each edge that had some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) edges: Vec<EdgeCalls>,
+    /// The first ones, each by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) spans: Vec<CallSpan>,
+}
+
+/// As [`crate::life::recorder::EdgeCalls`]; in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "EdgeWords", into = "EdgeWords")]
+pub(crate) struct EdgeCalls {
+    pub(crate) edge: usize,
+    pub(crate) run: u64,
+    /// Bucket, and how many are in it.
+    pub(crate) buckets: Vec<(usize, u32)>,
+    pub(crate) failed: Vec<(CauseKind, u32)>,
+}
+
+type EdgeWords = (usize, u64, Vec<(usize, u32)>, Vec<(CauseKind, u32)>);
+
+/// As [`crate::life::recorder::CallSpan`]; in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SpanWords", into = "SpanWords")]
+pub(crate) struct CallSpan {
+    pub(crate) edge: usize,
+    pub(crate) within: Option<usize>,
+    pub(crate) at: u64,
+    pub(crate) run: u64,
+    pub(crate) failed: Option<CauseKind>,
+}
+
+type SpanWords = (usize, Option<usize>, u64, u64, Option<CauseKind>);
+
+impl From<EdgeWords> for EdgeCalls {
+    fn from((edge, run, buckets, failed): EdgeWords) -> Self {
+        Self {
+            edge,
+            run,
+            buckets,
+            failed,
+        }
+    }
+}
+
+impl From<EdgeCalls> for EdgeWords {
+    fn from(e: EdgeCalls) -> Self {
+        (e.edge, e.run, e.buckets, e.failed)
+    }
+}
+
+impl From<SpanWords> for CallSpan {
+    fn from((edge, within, at, run, failed): SpanWords) -> Self {
+        Self {
+            edge,
+            within,
+            at,
+            run,
+            failed,
+        }
+    }
+}
+
+impl From<CallSpan> for SpanWords {
+    fn from(s: CallSpan) -> Self {
+        (s.edge, s.within, s.at, s.run, s.failed)
+    }
 }
 
 /// Head of `IDLE`, `REFUSED` and `SPENT`.
@@ -179,17 +303,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn calls_are_told_in_few_bytes() {
+        let calls = Calls {
+            edges: vec![EdgeCalls {
+                edge: 3,
+                run: 12_000,
+                buckets: vec![(4, 2)],
+                failed: vec![(CauseKind::TooBig, 1)],
+            }],
+            spans: vec![CallSpan {
+                edge: 3,
+                within: None,
+                at: 7,
+                run: 8,
+                failed: None,
+            }],
+        };
+        let text = serde_json::to_string(&calls).unwrap();
+        assert_eq!(
+            text,
+            r#"{"edges":[[3,12000,[[4,2]],[["too-big",1]]]],"spans":[[3,null,7,8,null]]}"#
+        );
+        let back: Calls = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.edges, back.spans), (calls.edges, calls.spans));
+        assert_eq!(serde_json::to_string(&Calls::default()).unwrap(), "{}");
+    }
+
+    #[test]
     fn a_prefix_comes_back_as_it_went() {
         let p = Prefix {
             kind: INVOKE,
             head: 77,
             payload: 1 << 40,
         };
-        assert_eq!(Prefix::decode(p.encode()), Some(p));
-        let long = Prefix {
-            head: MAX_HEAD + 1,
-            ..p
-        };
-        assert_eq!(Prefix::decode(long.encode()), None);
+        assert_eq!(Prefix::decode(p.encode(), 77), Some(p));
+        assert_eq!(Prefix::decode(p.encode(), 76), None);
     }
 }

@@ -9,9 +9,13 @@ pub(crate) mod frame;
 mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
-use crate::life::{Cause, Hop, LiveChain, Mechanism, MessageMeta, Probes, Rollback, Variables};
+use crate::life::{
+    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside, OutsideCall, Probes,
+    Rollback, Variables,
+};
 use frame::{
-    Answer, Failed, HopTiming, Invoke, PREFIX, Prefix, RollbackTiming, Start, State, WorkerFigures,
+    Answer, CallSpan, Calls, EdgeCalls, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix,
+    RollbackTiming, Start, State, WorkerFigures,
 };
 use lwc::{MonotonicTime, Region, Secret};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -30,7 +34,7 @@ const MEMORY_EVERY: Duration = Duration::from_secs(2);
 const BACKEND_FAILURES: u32 = 2;
 
 /// Serves the gateway until it hangs up; on one processor, whose turn it is, if
-/// there is a turn and contexts are rolled back.
+/// there is a turn, and contexts are rolled back or call each other.
 ///
 /// # Errors
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
@@ -54,9 +58,11 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
     };
     let start: Start = serde_json::from_slice(&head)?;
     let variables = take_variables(&mut socket, &start.variables, len)?;
-    let mut all = start.file.chains.values();
+    let mut chains = start.file.chains.values();
+    let mut functions = start.file.functions.values();
     if let Some(turn) = turn
-        && all.any(|c| c.isolation == Isolation::Invocation)
+        && (chains.any(|c| c.isolation == Isolation::Invocation)
+            || functions.any(|f| !f.calls.is_empty()))
     {
         // Before the first context, which inherits it.
         processor::settle(turn);
@@ -85,6 +91,9 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
         }
     };
     drop(start);
+    for chain in chains.values_mut() {
+        chain.set_outside(Box::new(Gateway(socket.try_clone()?)));
+    }
     let mut counted = Instant::now();
     let mut failures = 0;
     while let Some((kind, head, len)) = begin(&mut socket)? {
@@ -109,7 +118,9 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 let answer = Answer {
                     content_type: meta.content_type,
                     attributes: meta.attributes,
+                    ended: chain.has_ended(),
                     hops: chain.hops().iter().map(took).collect(),
+                    calls: calls_of(chain, invoke.spans),
                 };
                 socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
                 transmit(&socket, chain.output(), n)?;
@@ -118,6 +129,16 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                 failures = match *failure.cause {
                     ref cause if cause.is_of_the_backend() => failures + 1,
                     _ => 0,
+                };
+                let (len, answer) = match failure.answer {
+                    None => (0, None),
+                    Some(answer) => (
+                        answer.len,
+                        Some(FailureMeta {
+                            content_type: answer.meta.content_type,
+                            attributes: answer.meta.attributes,
+                        }),
+                    ),
                 };
                 let failed = Failed {
                     step: failure.step + 1,
@@ -130,8 +151,11 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         _ => None,
                     },
                     hops: chain.hops().iter().map(took).collect(),
+                    answer,
+                    calls: calls_of(chain, invoke.spans),
                 };
-                send(&mut socket, frame::FAILED, &failed)?;
+                socket.write_all(&frame::begin(frame::FAILED, &failed, len)?)?;
+                transmit(&socket, chain.output(), len)?;
             }
         }
         // The answer is on its way; the next request finds its copies rolled back,
@@ -172,6 +196,61 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The way of calls that leave the worker. While one is made, nothing else is under
+/// way on the socket.
+struct Gateway(UnixStream);
+
+impl Outside for Gateway {
+    fn call(&mut self, call: OutsideCall<'_>) -> Result<(usize, MessageMeta), Cause> {
+        // A gateway that is gone ends this worker at the next frame.
+        self.exchange(&call)
+            .unwrap_or_else(|e| Err(Cause::Elsewhere(format!("the gateway: {e}"))))
+    }
+}
+
+impl Gateway {
+    fn exchange(
+        &mut self,
+        call: &OutsideCall<'_>,
+    ) -> io::Result<Result<(usize, MessageMeta), Cause>> {
+        let head = frame::Call {
+            function: call.function.clone(),
+            content_type: call.meta.content_type.clone(),
+            attributes: call.meta.attributes.clone(),
+            left: call.left.as_micros() as u64,
+        };
+        self.0
+            .write_all(&frame::begin(frame::CALL, &head, call.len)?)?;
+        let socket = &self.0;
+        whole(socket, call.arguments.write_to(0, call.len, socket))?;
+        let (kind, head, len) =
+            begin(&mut self.0)?.ok_or_else(|| protocol_error("the gateway has gone"))?;
+        match kind {
+            frame::REPLY if len <= call.reply.len() => {
+                let head: frame::Reply = serde_json::from_slice(&head)?;
+                receive(&self.0, call.reply, len)?;
+                let meta = MessageMeta {
+                    content_type: head.content_type,
+                    attributes: head.attributes,
+                };
+                Ok(Ok((len, meta)))
+            }
+            frame::NO_REPLY if len == 0 => {
+                let no: frame::NoReply = serde_json::from_slice(&head)?;
+                Ok(Err(match no.cause {
+                    CauseKind::Error => Cause::Reported {
+                        code: no.code.max(1),
+                        message: no.message,
+                    },
+                    CauseKind::Timeout => Cause::Timeout(call.left),
+                    _ => Cause::Elsewhere(no.message),
+                }))
+            }
+            _ => Err(protocol_error("a frame that is no reply to a call")),
+        }
+    }
 }
 
 /// What the chains have done since this was last asked, and hold; their memory
@@ -265,6 +344,34 @@ fn took(hop: &Hop) -> HopTiming {
     }
 }
 
+/// The calls between functions of the last invocation; the first ones each by itself
+/// if `spans`.
+fn calls_of(chain: &LiveChain, spans: bool) -> Calls {
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    let edges = chain.edge_calls().map(|(edge, calls)| {
+        let buckets = calls.buckets.iter().copied().enumerate();
+        let failed = CauseKind::ALL.into_iter().zip(calls.failed);
+        EdgeCalls {
+            edge,
+            run: nanos(calls.run),
+            buckets: buckets.filter(|(_, n)| *n > 0).collect(),
+            failed: failed.filter(|(_, n)| *n > 0).collect(),
+        }
+    });
+    let all = if spans { chain.call_spans() } else { &[] };
+    let spans = all.iter().map(|span| CallSpan {
+        edge: span.edge,
+        within: span.within,
+        at: nanos(span.at),
+        run: nanos(span.run),
+        failed: span.failed,
+    });
+    Calls {
+        edges: edges.collect(),
+        spans: spans.collect(),
+    }
+}
+
 fn timing(rollback: &Rollback) -> RollbackTiming {
     RollbackTiming {
         step: rollback.step,
@@ -298,8 +405,8 @@ fn begin(socket: &mut UnixStream) -> io::Result<Option<(u8, Vec<u8>, usize)>> {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     }
-    let prefix =
-        Prefix::decode(bytes).ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
+    let prefix = Prefix::decode(bytes, frame::MAX_HEAD)
+        .ok_or_else(|| protocol_error("a frame with a strange prefix"))?;
     let mut head = vec![0; prefix.head];
     socket.read_exact(&mut head)?;
     Ok(Some((prefix.kind, head, prefix.payload)))
@@ -318,9 +425,13 @@ fn receive(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
 }
 
 /// Writes an answer from the region itself.
-fn transmit(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
-    region.write_to(0, len, socket).map_err(|e| {
-        // Half an answer is none: the gateway sees the end of the stream.
+fn transmit(socket: &UnixStream, output: Output<'_>, len: usize) -> io::Result<()> {
+    whole(socket, output.write_to(len, socket))
+}
+
+/// Half of a payload is none: the gateway sees the end of the stream.
+fn whole<E: Into<io::Error>>(socket: &UnixStream, sent: Result<(), E>) -> io::Result<()> {
+    sent.map_err(|e| {
         let _ = socket.shutdown(Shutdown::Both);
         e.into()
     })

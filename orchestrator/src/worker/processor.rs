@@ -1,14 +1,14 @@
 //! Which processor a worker runs on.
 //!
 //! On Linux contexts are processes that wake each other, one at a time: the root,
-//! the copies, and after each invocation of one that is rolled back its snapshot
-//! and the keeper. Spread over processors each wake-up is one of a processor that
+//! the copies, for each call between functions the root again, and after each
+//! invocation of one that is rolled back its snapshot and the keeper. Spread over processors each wake-up is one of a processor that
 //! sleeps, which costs more than what is done then; nothing is gained, for no two
 //! of them run at once. So a worker takes one of the processors that it may use
 //! before it makes its first context, and they inherit it. In the sandbox a function
 //! can change that no more.
 //!
-//! Contexts that are reused hand over less, and gain nothing by it: where the
+//! Contexts of a pipeline that are reused hand over less, and gain nothing by it: where the
 //! gateway runs on the same processor, a worker that is free goes elsewhere.
 
 #[cfg(target_os = "linux")]

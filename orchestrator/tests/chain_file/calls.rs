@@ -150,7 +150,6 @@ steps = ["nearby"]
             ("unknown-function", 3, 20),
             ("duplicate", 3, 37),
             ("unknown-function", 3, 46),
-            ("remote", 3, 54),
             ("type", 3, 61),
             ("unknown-function", 3, 64),
             ("cycle", 6, 10),
@@ -175,7 +174,6 @@ steps = ["nearby"]
         "did you mean \"rates\"?",
         "\"rates\" is named twice",
         "\"line\" is a chain or a workflow; name a function here",
-        "the function \"far\" runs elsewhere; it cannot be called yet",
         "declare it: [functions.zzzzz]",
         "the function \"search\" calls itself: search → nearby → search\n",
         "6 | calls = [\"search\", \"me\", \"rates\"]\n  |          ^^^^^^^^\n",
@@ -418,4 +416,36 @@ fn a_tree_is_shown_by_its_calls_and_not_by_its_ways() {
     }
     let shown = check(&calls(&functions, "[workflows.w]\nentry = \"top\"\n"), &[]);
     assert_eq!(shown.matches("─ ").count(), 2 + 31 * 4);
+}
+
+/// Where a function runs elsewhere by HTTP: what can be asked, and what cannot.
+#[test]
+fn urls_are_plain_http_with_a_host() {
+    for (url, good) in [
+        ("http://host/", true),
+        ("http://host", true),
+        ("http://127.0.0.1:8080/a/b?c=d", true),
+        ("http://[::1]:80/", true),
+        ("https://host/", false),
+        ("host/path", false),
+        ("http:///path", false),
+        ("http://user:word@host/", false),
+        ("http://host:0/", false),
+        ("http://host:99999/", false),
+        ("http://host:/", false),
+        ("http://ho st/", false),
+        ("", false),
+    ] {
+        let text = format!(
+            "[functions.f]\nsource = \"f.c\"\ncalls = [\"g\"]\n[functions.g]\nurl = \"{url}\"\n[chains.c]\nsteps = [\"f\"]\n"
+        );
+        let folder = folder();
+        match parse(&folder.path("chain.toml"), text) {
+            Ok(_) => assert!(good, "{url}"),
+            Err(report) => {
+                let shown = report.render(false);
+                assert!(!good && shown.contains("URL"), "{url}: {shown}");
+            }
+        }
+    }
 }

@@ -50,6 +50,25 @@ region = "256KiB"
     )
 }
 
+/// The same and a workflow, `tree`, of functions that do what their input says: `top`
+/// calls `left` and `right`, `left` calls `deep` and `right`, `right` calls `deep`.
+pub(crate) fn with_tree() -> String {
+    let script = home().join("tests/hostile/script.c");
+    let functions = [
+        ("top", r#"["left", "right"]"#),
+        ("left", r#"["deep", "right"]"#),
+        ("right", r#"["deep"]"#),
+        ("deep", "[]"),
+    ];
+    let functions = functions.map(|(name, calls)| {
+        format!(
+            "[functions.{name}]\nsource = {script:?}\nhandler = \"script\"\ncalls = {calls}\ntimeout = \"20s\"\nmemory = \"64MiB\"\n"
+        )
+    });
+    let workflow = "[workflows.tree]\nentry = \"top\"\nregion = \"64KiB\"\n";
+    chains(&(functions.concat() + workflow))
+}
+
 /// What chain `pair` answers.
 pub(crate) fn pair(input: &[u8]) -> Vec<u8> {
     input.to_ascii_uppercase().into_iter().rev().collect()

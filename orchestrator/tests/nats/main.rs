@@ -360,6 +360,16 @@ remote = "lwc.functions.none"
 [functions.mirror]
 source = "OURS"
 
+[functions.caller]
+source = "SCRIPT"
+handler = "script"
+calls = ["far"]
+timeout = "20s"
+memory = "64MiB"
+
+[workflows.tree]
+entry = "caller"
+
 [functions.far-asked]
 remote = "lwc.chains.asked"
 timeout = "20s"
@@ -387,6 +397,8 @@ steps = ["upper", "nowhere"]
 steps = ["mirror", "far"]
 "#;
     let ours = common::home().join("orchestrator/tests/serve/functions.c");
+    let script = common::home().join("tests/hostile/script.c");
+    let more = more.replace("SCRIPT", script.to_str().unwrap());
     let file = chains(&more.replace("OURS", ours.to_str().unwrap()));
     let there = nats.node(
         &file,
@@ -408,6 +420,13 @@ steps = ["mirror", "far"]
     assert_eq!(
         there.metric("faas_invocations_total{chain=\"functions/mirror\"}"),
         Some(3.0)
+    );
+    // Called by another function it is what it is as a step.
+    let r = here.post("tree", b"must far {ab}");
+    assert_eq!(r.status, 200, "{}", common::text(&r.body));
+    assert_eq!(
+        there.metric("faas_invocations_total{chain=\"functions/mirror\"}"),
+        Some(4.0)
     );
 
     // The trace, its state and the caller's identity go along.

@@ -6,6 +6,8 @@ mod common;
 use common::server;
 
 mod answers;
+mod elsewhere;
+mod ended;
 mod faults;
 mod framework;
 mod limits;

@@ -1,6 +1,6 @@
 //! The page at `/`, in a real browser.
 
-use crate::server::{LIMIT, Server, chains};
+use crate::server::{LIMIT, Server, chains, with_tree};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -38,6 +38,49 @@ fn the_page_shows_the_chains_in_a_browser() {
     let pair = of_pair(&seen());
     assert!(pair.contains("<dt>answered</dt><dd>3</dd>"), "{pair}");
     assert!(!pair.contains("<dt>p50</dt><dd>–</dd>"), "{pair}");
+}
+
+/// Each call of the tree is drawn once, below its caller, with its figures.
+#[test]
+fn the_page_draws_the_tree_of_calls_in_a_browser() {
+    let Some(browser) = browser() else { return };
+    let server = Server::with(&with_tree(), &["--workers", "1"]);
+    server.post("tree", b"times 7 left {say x};call right {crash}");
+    let options = ["--virtual-time-budget=4000"];
+    let page = dom(&browser, &server, &options, server.address);
+    let (_, rest) = page
+        .split_once("<section data-chain=\"tree\">")
+        .expect(&page);
+    let (tree, _) = rest.split_once("</section>").unwrap();
+    let (_, tree) = tree.split_once("class=\"calls\"").expect(tree);
+    // The names in order, and how deep each is.
+    let mut depth = 0;
+    let mut names = Vec::new();
+    for part in tree.split('<') {
+        match part {
+            p if p.starts_with("ul>") => depth += 1,
+            p if p.starts_with("/ul>") => depth -= 1,
+            p => names.extend(p.strip_prefix("b>").map(|name| (depth, name))),
+        }
+    }
+    let expected = [
+        (0, "top"),
+        (1, "left"),
+        (2, "deep"),
+        (2, "right"),
+        (3, "deep"),
+        (1, "right"),
+    ];
+    assert_eq!(names, expected, "{tree}");
+    assert!(tree.contains("its calls are above"), "{tree}");
+    assert!(tree.contains("/s · 7 calls · p50 "), "{tree}");
+    let (_, failing) = tree.split_once("class=\"failing\"").expect(tree);
+    assert!(failing.contains(" · 1 call · p50 ") && failing.contains(" · 1 failed"));
+    assert_eq!(
+        page.matches("class=\"calls\"").count(),
+        1,
+        "no calls, no tree"
+    );
 }
 
 /// Looks at the page through a frame as wide as a telephone. The image keeps

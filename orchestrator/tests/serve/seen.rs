@@ -1,7 +1,7 @@
 //! What operators see: metrics, the log, the status.
 
 use crate::common::{Folder, orchestrator};
-use crate::server::{Server, chains};
+use crate::server::{Server, chains, with_tree};
 
 #[test]
 fn metrics_count_what_contexts_did() {
@@ -122,6 +122,82 @@ fn what_has_not_happened_is_counted_as_0() {
     server.post("hasty", b"pool");
     let later = String::from_utf8(server.get("/metrics").body).unwrap();
     assert_eq!(counters(&text), counters(&later));
+}
+
+#[test]
+fn calls_between_functions_are_counted_by_edge_and_outcome() {
+    let server = Server::with(&with_tree(), &["--workers", "1"]);
+    let count = |caller: &str, callee: &str, what: &str| {
+        let edge = format!("chain=\"tree\",caller=\"{caller}\",callee=\"{callee}\"");
+        let name = match what {
+            "" => format!("lwc_call_duration_seconds_count{{{edge}}}"),
+            outcome => format!("lwc_calls_total{{{edge},outcome=\"{outcome}\"}}"),
+        };
+        server.metric(&name).unwrap_or_else(|| panic!("{name}"))
+    };
+    // There from the start, as 0.
+    for (caller, callee) in [
+        ("top", "left"),
+        ("top", "right"),
+        ("left", "deep"),
+        ("left", "right"),
+        ("right", "deep"),
+    ] {
+        for what in ["", "answered", "crash", "error", "timeout"] {
+            assert_eq!(count(caller, callee, what), 0.0);
+        }
+    }
+    let good = server.post(
+        "tree",
+        b"times 40 left {call deep {say x}};call right {crash}",
+    );
+    assert_eq!(good.status, 200);
+    // Those of a request that fails, too.
+    let failed = server.post("tree", b"must left {must right {must deep {fail 7 why}}}");
+    assert_eq!(failed.told(), (500, "error".into()));
+    assert_eq!(count("top", "left", ""), 41.0);
+    assert_eq!(count("top", "left", "answered"), 40.0);
+    assert_eq!(count("top", "left", "error"), 1.0);
+    assert_eq!(count("left", "deep", "answered"), 40.0);
+    assert_eq!(count("top", "right", "crash"), 1.0);
+    assert_eq!(count("left", "right", "error"), 1.0);
+    assert_eq!(count("right", "deep", "error"), 1.0);
+    assert_eq!(count("right", "deep", ""), 1.0);
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    let of = "lwc_call_duration_seconds_bucket{chain=\"tree\",caller=\"top\",callee=\"left\",le=";
+    let bounds: Vec<&str> = metrics
+        .lines()
+        .filter_map(|l| l.strip_prefix(of)?.split('"').nth(1))
+        .collect();
+    assert_eq!(
+        (bounds[0], bounds[22], bounds[23]),
+        ("0.0000005", "10", "+Inf")
+    );
+    let other = "caller=\"left\",callee=\"top\"";
+    assert!(!metrics.contains(other), "only calls that the file has");
+    // What was undone of one that is called is told of it, and of no step.
+    let pages = "lwc_rollback_pages_count{chain=\"tree\",function=\"deep\"}";
+    assert!(server.metric(pages).is_some(), "{metrics}");
+
+    let r = server.get("/status.json");
+    let v: serde_json::Value = serde_json::from_slice(&r.body).unwrap();
+    let all = v["chains"].as_array().unwrap();
+    let tree = all.iter().find(|c| c["name"] == "tree").unwrap();
+    let contexts = tree["contexts"].as_array().unwrap();
+    assert_eq!(contexts.len(), 4);
+    let calls = tree["calls"].as_array().unwrap();
+    let name = |call: &serde_json::Value, end: &str| {
+        contexts[call[end].as_u64().unwrap() as usize].clone()
+    };
+    let left = calls.iter().find(|c| name(c, "callee") == "left").unwrap();
+    assert_eq!(name(left, "caller"), "top");
+    assert_eq!((&left["calls"], &left["errors"]), (&41.into(), &1.into()));
+    assert!(left["p50"].as_f64().unwrap() > 0.0);
+    assert!(left["p99"].as_f64() >= left["p50"].as_f64());
+    // The log names the path.
+    let log = server.log();
+    let line = log.lines().find(|l| l.contains("500 error")).unwrap();
+    assert!(line.contains("top → left → right → deep"), "{line}");
 }
 
 #[test]

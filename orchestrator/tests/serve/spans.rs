@@ -1,7 +1,7 @@
 //! Spans as an OpenTelemetry collector gets them.
 
 use crate::common::{Folder, orchestrator, text};
-use crate::server::{LIMIT, Server, chains};
+use crate::server::{LIMIT, Server, chains, with_tree};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
@@ -235,6 +235,89 @@ fn a_failed_invocation_has_the_hops_up_to_the_failed_one() {
         [next().name, next().name, next().name, next().name],
         ["pair", "pair", "upper", "reverse"].map(String::from)
     );
+}
+
+/// A diamond, a call that was started, a callee that fails and one below it.
+#[test]
+fn calls_are_spans_within_the_span_of_their_caller() {
+    let (url, told) = collector();
+    let server = Server::with(&with_tree(), &["--workers", "1", "--otlp", &url]);
+    let input = "start right {must deep {fail 7 why}};\
+                 call left {call deep {say a};call right {call deep {say b}}};finish 0";
+    assert_eq!(server.post("tree", input.as_bytes()).status, 200);
+    let spans: Vec<Span> = (0..8).map(|_| next_of(&told, false)).collect();
+    let (whole, top) = (&spans[0], &spans[1]);
+    assert_eq!((&*whole.name, &*top.name), ("tree", "top"));
+    assert_eq!(attribute(whole, "lwc.calls"), Some(&Value::IntValue(6)));
+    let below = |parent: &Span| -> Vec<&Span> {
+        let mine = |s: &&Span| s.parent_span_id == parent.span_id;
+        let mut found: Vec<&Span> = spans.iter().filter(mine).collect();
+        found.sort_by_key(|s| s.start_time_unix_nano);
+        found
+    };
+    let names = |spans: &[&Span]| spans.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    let text = |s: &str| Some(Value::StringValue(s.into()));
+    // Of two steps of one invocation, in the order in which they ran.
+    let (started, left) = match below(top)[..] {
+        [a, b] if a.name == "right" => (a, b),
+        [a, b] => (b, a),
+        _ => panic!("{spans:#?}"),
+    };
+    assert_eq!((&*started.name, &*left.name), ("right", "left"));
+    assert_eq!(names(&below(left)), ["deep", "right"]);
+    let right = below(left)[1];
+    assert_eq!(names(&below(right)), ["deep"]);
+    let failing = below(started);
+    assert_eq!(names(&failing), ["deep"]);
+    for span in &spans[2..] {
+        let parent = spans.iter().find(|s| s.span_id == span.parent_span_id);
+        let parent = parent.unwrap_or_else(|| panic!("{span:?} is of nobody"));
+        assert_eq!(span.trace_id, whole.trace_id);
+        assert!(span.start_time_unix_nano >= parent.start_time_unix_nano);
+        assert!(span.end_time_unix_nano <= parent.end_time_unix_nano);
+        assert_eq!(attribute(span, "lwc.caller").cloned(), text(&parent.name));
+        assert_eq!(attribute(span, "faas.name").cloned(), text(&span.name));
+        assert_eq!(attribute(span, "lwc.chain").cloned(), text("tree"));
+        let fails = [&started.span_id, &failing[0].span_id].contains(&&span.span_id);
+        let status = span.status.clone().unwrap_or_default().code();
+        let expected = if fails {
+            StatusCode::Error
+        } else {
+            StatusCode::Unset
+        };
+        assert_eq!(status, expected, "{span:?}");
+        let error = if fails { text("error") } else { None };
+        assert_eq!(attribute(span, "error.type").cloned(), error);
+    }
+
+    // Of thousands the first ones are told, and how many there were. With what they
+    // would be, the exporter's queue were full.
+    let input = "times 3000 left {call deep {say x}}";
+    assert_eq!(server.post("tree", input.as_bytes()).status, 200);
+    let whole = next_of(&told, false);
+    assert_eq!(attribute(&whole, "lwc.calls"), Some(&Value::IntValue(6000)));
+    let all: Vec<Span> = (0..257).map(|_| next_of(&told, false)).collect();
+    assert_eq!((&*all[0].name, &*all[256].name), ("top", "deep"));
+    assert_eq!(server.post("pair", b"ab").status, 200);
+    assert_eq!(next_of(&told, false).name, "pair");
+}
+
+#[test]
+fn a_call_that_nobody_handles_fails_the_spans_above_it() {
+    let (url, told) = collector();
+    let server = Server::with(&with_tree(), &["--workers", "1", "--otlp", &url]);
+    let failed = server.post("tree", b"call right {say x};must left {must deep {crash}}");
+    assert_eq!(failed.told(), (502, "crash".into()));
+    let spans: Vec<Span> = (0..5).map(|_| next_of(&told, false)).collect();
+    let names: Vec<&str> = spans.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, ["tree", "top", "right", "left", "deep"]);
+    for span in &spans {
+        let status = span.status.clone().unwrap_or_default().code();
+        let fails = span.name != "right";
+        assert_eq!(status == StatusCode::Error, fails, "{span:?}");
+    }
+    assert_eq!(spans[4].parent_span_id, spans[3].span_id);
+    assert_eq!(spans[3].parent_span_id, spans[1].span_id);
 }
 
 #[test]

@@ -128,6 +128,20 @@ fn a_worker_and_its_contexts_have_one_processor() {
     }
     let plenty = mine.contains(['-', ',']);
     assert!(!plenty || found[0].0 != found[1].0, "{mine}: {found:?}");
+    // Where nothing is rolled back: if functions call each other.
+    let script = crate::common::home().join("tests/hostile/script.c");
+    let function = format!("source = {script:?}\nhandler = \"script\"\n");
+    let two = |chain: &str| {
+        format!("[functions.a]\n{function}[functions.b]\n{function}{chain}isolation = \"chain\"\n")
+    };
+    let tree = two("calls = [\"a\"]\n[workflows.t]\nentry = \"b\"\n");
+    let line = two("[chains.t]\nsteps = [\"a\", \"b\"]\n");
+    for (file, alone) in [(tree, apart && plenty), (line, false)] {
+        for (worker, contexts) in families(&Server::with(&file, &["--workers", "1"])) {
+            assert_eq!(worker == mine, !alone, "{worker}: {file}");
+            assert!(contexts.iter().all(|c| *c == worker), "{contexts:?}");
+        }
+    }
     let server = Server::start(&["--workers", "1", "--no-pin"]);
     for (worker, contexts) in families(&server) {
         assert_eq!(worker, mine);

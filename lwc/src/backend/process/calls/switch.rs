@@ -171,12 +171,16 @@ fn no_deadline(deadline: Option<MonotonicTime>) -> Result<()> {
 }
 
 /// Whom the current context gave the baton to has not returned it in time.
+///
+/// On a busy machine it may still be on its way to sleep, where it will hear of it; it
+/// is rung until another one is ([`Runtime::ring_alone`]). Nobody else is.
 fn late(rt: &mut Runtime) {
     rt.bell.receive();
-    // Who has not been awake to be rung all that time does not mean to be.
-    rt.channels
-        .iter_mut()
-        .flatten()
+    let rung = rt.rung;
+    let others = rt.channels.iter_mut().enumerate();
+    others
+        .filter(|(index, _)| *index != rung)
+        .filter_map(|(_, c)| c.as_mut())
         .for_each(|c| c.unrung = false);
 }
 
@@ -239,4 +243,27 @@ pub(crate) fn await_switch(deadline: MonotonicTime) -> Result<Event> {
         late(rt);
     }
     arrive(rt, got)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::process::state::liar::Liar;
+
+    /// It says that it sleeps, and does not yet: whoever waits for it for a short time,
+    /// and then for longer, has to ring it all the time.
+    #[test]
+    fn one_that_falls_asleep_late_is_rung_after_a_wait_that_was_too_short() {
+        let mut liar = Liar::new();
+        let _ = liar.bell.doze();
+        let index = liar.index;
+        liar.rt.ring_alone(index);
+        liar.rt.channel(index).unwrap().ring();
+        late(&mut liar.rt);
+        assert!(liar.rt.ring_again());
+        // Not once another one has the baton.
+        liar.rt.ring_alone(index + 1);
+        late(&mut liar.rt);
+        assert!(!liar.rt.ring_again());
+    }
 }

@@ -1,0 +1,284 @@
+//! Functions that run elsewhere: steps of a chain, and functions that others call.
+//!
+//! A function has no socket. A call of one that runs elsewhere comes from its worker
+//! ([`OutsideCall`]) to the task that waits for the worker's answer (`route.rs`),
+//! which asks in its place, by NATS or by HTTP. It comes from a worker process, which
+//! hostile code may have taken over: only what the chain file grants to the chain is
+//! called.
+
+use super::Gateway;
+use super::http::Call;
+use super::problem::{Problem, ProblemKind};
+use super::queue::Answer;
+use super::told::Calls;
+use crate::chain_file::{FunctionName, Origin};
+use crate::life::{Attributes, CauseKind, MessageMeta};
+use crate::worker::frame::{HopTiming, NoReply};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// Bytes of an error's body that are told.
+const MOST_TOLD: usize = 256;
+
+/// A call that a worker has for a function elsewhere.
+#[derive(Debug)]
+pub(super) struct OutsideCall {
+    pub(super) function: FunctionName,
+    pub(super) meta: MessageMeta,
+    pub(super) body: Bytes,
+    pub(super) left: Duration,
+    pub(super) reply: oneshot::Sender<Result<Answer, NoReply>>,
+}
+
+/// Makes the call, if the chain may.
+pub(super) async fn serve(gateway: &Gateway, call: &Call<'_>, outside: OutsideCall) {
+    let result = made(gateway, call, &outside).await;
+    // The worker may have been given up meanwhile.
+    let _ = outside.reply.send(result);
+}
+
+async fn made(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    outside: &OutsideCall,
+) -> Result<Answer, NoReply> {
+    let generation = gateway.generation();
+    let file = &generation.file;
+    let granted = file.chains.contains_key(call.chain)
+        && file.functions_of(call.chain).contains(&outside.function);
+    let origin = file.functions.get(&outside.function).map(|f| &f.origin);
+    let Some(origin) = origin.filter(|o| granted && o.elsewhere().is_some()) else {
+        return Err(none(format!(
+            "{:?} is no function elsewhere that the chain may call",
+            outside.function.as_str()
+        )));
+    };
+    let until = Instant::now() + outside.left;
+    let (meta, body) = (outside.meta.clone(), outside.body.clone());
+    ask(gateway, call, origin, meta, body, until)
+        .await
+        .map_err(|problem| NoReply {
+            cause: match problem.kind {
+                ProblemKind::Timeout | ProblemKind::Deadline => CauseKind::Timeout,
+                // What its function says itself has its own status.
+                ProblemKind::Remote if !is_ours(problem.status) => CauseKind::Error,
+                _ => CauseKind::Remote,
+            },
+            code: problem.status.as_u16().into(),
+            message: problem.detail,
+        })
+}
+
+/// Statuses of problems on the way, as opposed to a function's own error.
+fn is_ours(status: StatusCode) -> bool {
+    status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE
+}
+
+fn none(message: String) -> NoReply {
+    NoReply {
+        cause: CauseKind::Remote,
+        code: 0,
+        message,
+    }
+}
+
+/// Has a function run where it is.
+pub(super) async fn ask(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    place: &Origin,
+    meta: MessageMeta,
+    body: Bytes,
+    until: Instant,
+) -> Result<Answer, Problem> {
+    match place {
+        Origin::Remote(subject) => {
+            super::nats::ask(gateway, call, subject, meta, body, until).await
+        }
+        Origin::Url(url) => post(call, url, meta, body, until).await,
+        Origin::Source(_) | Origin::Crate(_) | Origin::Library(_) => Err(Problem::new(
+            ProblemKind::Remote,
+            "the chain file has just been changed: the function runs here now",
+        )),
+    }
+}
+
+fn client() -> &'static Client<HttpConnector, Full<Bytes>> {
+    static CLIENT: OnceLock<Client<HttpConnector, Full<Bytes>>> = OnceLock::new();
+    CLIENT.get_or_init(|| Client::builder(TokioExecutor::new()).build_http())
+}
+
+/// Asks an HTTP server. Attributes go as headers, and come as headers.
+async fn post(
+    call: &Call<'_>,
+    url: &str,
+    meta: MessageMeta,
+    body: Bytes,
+    until: Instant,
+) -> Result<Answer, Problem> {
+    let bad = |what: String| Problem::new(ProblemKind::Remote, format!("{url}: {what}"));
+    let left = until.saturating_duration_since(Instant::now());
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().map_err(|e| bad(format!("{e}")))?;
+    let parent = call.trace.header();
+    let timeout = format!("{:.6}", left.as_secs_f64());
+    let said = meta.attributes.for_the_next_step();
+    let ours = [
+        ("content-type", meta.content_type.as_str()),
+        ("request-timeout", &timeout),
+        ("traceparent", &parent),
+        ("tracestate", call.trace.state()),
+        ("x-call-id", call.call_id),
+    ];
+    // What is said of this call comes last, whatever attributes are named.
+    for (name, value) in said
+        .iter()
+        .filter(|(n, _)| !is_of_the_transport(n))
+        .chain(ours)
+    {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value), false) = (name, HeaderValue::from_str(value), value.is_empty())
+        {
+            request.headers_mut().insert(name, value);
+        }
+    }
+    let (begun, handed) = (Instant::now(), SystemTime::now());
+    let region = call.input().region;
+    let exchange = async {
+        let response = client()
+            .request(request)
+            .await
+            .map_err(|e| bad(cause_of(&e)).with_status(StatusCode::SERVICE_UNAVAILABLE))?;
+        let (parts, body) = response.into_parts();
+        let limit = usize::try_from(region).unwrap_or(usize::MAX);
+        let body = Limited::new(body, limit).collect().await.map_err(|e| {
+            bad(match e.downcast_ref::<LengthLimitError>() {
+                Some(_) => format!("its answer is larger than the region ({region})"),
+                None => e.to_string(),
+            })
+        })?;
+        Ok::<_, Problem>((parts, body.to_bytes()))
+    };
+    let (parts, body) = timeout_at(until, exchange).await.map_err(|_| {
+        Problem::new(
+            ProblemKind::Timeout,
+            format!("{url} did not answer in time"),
+        )
+    })??;
+    if !parts.status.is_success() {
+        let told = String::from_utf8_lossy(&body[..body.len().min(MOST_TOLD)]).into_owned();
+        let problem = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+        let told = problem["detail"].as_str().map_or(told, str::to_owned);
+        return Err(bad(format!("{} {told}", parts.status)).with_status(parts.status));
+    }
+    Ok(Answer {
+        meta: answered(&parts.headers, meta.content_type).map_err(bad)?,
+        body,
+        hops: vec![HopTiming {
+            at: 0.0,
+            copy: 0.0,
+            run: begun.elapsed().as_secs_f64() * 1e6,
+        }],
+        handed,
+        ended: false,
+        calls: Calls::default(),
+    })
+}
+
+/// What an answer's headers say of it.
+fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
+    let content_type = match headers.get(CONTENT_TYPE).map(HeaderValue::to_str) {
+        None => asked,
+        Some(Ok(text)) if text.len() <= 127 => text.to_owned(),
+        Some(_) => return Err("its content type is no text of at most 127 bytes".into()),
+    };
+    let mut attributes = Attributes::default();
+    for name in headers.keys() {
+        let value = headers.get(name).and_then(|v| v.to_str().ok());
+        if let (false, Some(value)) = (is_of_the_transport(name.as_str()), value) {
+            attributes
+                .set(name.as_str(), value)
+                .map_err(|e| format!("header {name:?} of its answer: {e}"))?;
+        }
+    }
+    Ok(MessageMeta {
+        content_type,
+        attributes,
+    })
+}
+
+/// Headers that are about a message's way, not about the message.
+fn is_of_the_transport(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "content-type"
+            | "date"
+            | "host"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "request-timeout"
+            | "server"
+            | "te"
+            | "traceparent"
+            | "tracestate"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-call-id"
+            | "x-invocation-id"
+    )
+}
+
+/// An error with what caused it: the outermost says little.
+fn cause_of(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(e) = next {
+        text = format!("{text}: {e}");
+        next = e.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_an_answer_become_attributes_but_those_of_its_way() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "text/plain"),
+            ("content-length", "3"),
+            ("date", "today"),
+            ("x-rate", "7"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let meta = answered(&headers, "asked/with".into()).unwrap();
+        assert_eq!(meta.content_type, "text/plain");
+        assert_eq!(
+            meta.attributes.iter().collect::<Vec<_>>(),
+            [("x-rate", "7")]
+        );
+        headers.remove("content-type");
+        let meta = answered(&headers, "asked/with".into()).unwrap();
+        assert_eq!(meta.content_type, "asked/with");
+        let long = HeaderValue::from_str(&"t".repeat(128)).unwrap();
+        headers.insert("content-type", long);
+        assert!(answered(&headers, String::new()).is_err());
+    }
+}
