@@ -76,6 +76,7 @@ mod time;
 mod trapped;
 mod volatile;
 
+pub use backend::RollbackMeans;
 pub use backend::{Backend, backend};
 #[doc(hidden)]
 pub use backend::{Rest, requests_served};

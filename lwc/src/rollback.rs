@@ -1,6 +1,6 @@
 //! Rollback in place: a context goes back to its snapshot.
 
-use crate::backend;
+use crate::backend::{self, RollbackMeans};
 use crate::error::Result;
 use crate::handle::Handle;
 
@@ -62,16 +62,18 @@ impl Handle {
     }
 }
 
-/// Whether contexts made by the current one can be rolled back in place.
+/// Whether contexts made by the current one can be rolled back in place, and by what
+/// means.
 ///
-/// On the process backend it takes Linux 6.7 on x86-64, userfaultfd(2) and
-/// ptrace(2), and a process that does it, which is there from the first time that
-/// this is asked or such a context is made. A context that makes others in a
+/// On the process backend it takes Linux on x86-64, ptrace(2), and userfaultfd(2) as
+/// of 6.7 or, before that, soft-dirty bits; and a process that does it, which is
+/// there from the first time that this is asked or such a context is made, and which
+/// tries what the kernel has. A context that makes others in a
 /// sandbox ([`Confinement::Creator`](crate::Confinement::Creator)) asks before it
 /// enters that.
 ///
 /// # Errors
 /// ENOTSUP, with what is missing and how to get it.
-pub fn rollback_support() -> Result<()> {
+pub fn rollback_support() -> Result<RollbackMeans> {
     backend::rollback_support()
 }

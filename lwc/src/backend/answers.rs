@@ -5,6 +5,21 @@ use std::os::fd::RawFd;
 
 pub(crate) const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
 
+/// By what means contexts are rolled back in place
+/// ([`rollback_support`](crate::rollback_support)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RollbackMeans {
+    /// The kernel module drops the pages that were written.
+    Module,
+    /// A process beside the creator writes them back; which they are, the kernel says
+    /// by userfaultfd(2). What that takes grows with what was written alone.
+    Userfaultfd,
+    /// The same, and the kernel says it by soft-dirty bits, of all pages that there
+    /// are: it grows with these, too.
+    SoftDirty,
+}
+
 /// In whom lwCreate returned.
 pub(crate) enum Returned {
     /// The creator, with the new context's descriptor.

@@ -15,6 +15,7 @@ use process as kernel;
 
 #[doc(hidden)]
 pub use answers::Rest;
+pub use answers::RollbackMeans;
 pub(crate) use answers::{Facts, Returned};
 
 use crate::error::{Error, Result};
@@ -173,7 +174,7 @@ dispatch! {
     come_to_rest(of: &[RawFd], since: MonotonicTime) -> Result<Vec<Rest>>;
     snapshot(fd: RawFd) -> Result<()>;
     roll_back(fd: RawFd) -> Result<u64>;
-    rollback_support() -> Result<()>;
+    rollback_support() -> Result<RollbackMeans>;
     confine(how: Confinement) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 /// who asks may have a helper for it from then on.
 pub(super) fn mechanism() -> String {
     let asked = super::isolated::isolated(Duration::from_secs(30), || {
-        lwc::rollback_support().map_err(text)?;
-        let by = Mechanism::in_place(lwc::backend().map_err(text)?);
+        let by = Mechanism::from(lwc::rollback_support().map_err(text)?);
         Ok(Section {
             notes: vec![by.to_string()],
             ..Section::default()

@@ -120,8 +120,8 @@ pub(crate) struct Step {
     pub(super) logged: Cell<usize>,
     /// The last copy, which has served and waits to be cleared away.
     pub(super) used: Option<Context>,
-    /// The copy can be rolled back in place.
-    pub(super) marked: bool,
+    /// The copy can be rolled back in place, and how.
+    pub(super) marked: Option<Mechanism>,
     /// Its function has served an invocation that is not undone yet, in place or
     /// by a new copy.
     pub(super) dirty: bool,
@@ -259,10 +259,8 @@ impl LiveChain {
         if contexts.chain.isolation != Isolation::Invocation {
             return Mechanism::None;
         }
-        if contexts.steps.iter().any(|s| s.marked) {
-            return contexts.in_place();
-        }
-        Mechanism::NewCopy
+        let marked = contexts.steps.iter().filter_map(|s| s.marked);
+        marked.max().unwrap_or(Mechanism::NewCopy)
     }
 
     /// How many contexts it has now.

@@ -250,13 +250,16 @@ impl Contexts {
     fn mark(&mut self, i: usize) {
         let wanted = self.chain.isolation == Isolation::Invocation;
         let marked = wanted.then(|| self.ask_snapshot(i, word::MARK));
-        self.steps[i].marked = matches!(marked, Some(Ok(_)));
+        self.steps[i].marked = match marked {
+            Some(Ok(word)) => Some(Mechanism::of(word)),
+            _ => None,
+        };
         // Once: it is the same for all copies.
         static IN_PLACE: Once = Once::new();
         static NEW_COPY: Once = Once::new();
         match marked {
-            Some(Ok(_)) => IN_PLACE.call_once(|| {
-                let by = self.in_place();
+            Some(Ok(word)) => IN_PLACE.call_once(|| {
+                let by = Mechanism::of(word);
                 log::info!("rollback in place, by {by}: this system lets contexts be rolled back");
             }),
             Some(Err(why)) => NEW_COPY.call_once(|| {
@@ -264,15 +267,6 @@ impl Contexts {
             }),
             None => {}
         }
-    }
-
-    /// By what means contexts are rolled back in place here.
-    pub(super) fn in_place(&self) -> Mechanism {
-        Mechanism::in_place(if self.apart {
-            lwc::Backend::Process
-        } else {
-            lwc::Backend::Kernel
-        })
     }
 
     /// What the last invocation of a step's function did is undone.
@@ -340,7 +334,7 @@ impl Contexts {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
         step.dirty = true;
-        if !step.marked {
+        if step.marked.is_none() {
             step.used = step.copy.take();
         }
     }

@@ -43,6 +43,9 @@ pub enum Mechanism {
     None,
     /// A new copy each time, for want of anything better.
     NewCopy,
+    /// In place, by a keeper process: soft-dirty bits say what was written. It grows
+    /// with what a function has in memory.
+    SoftDirty,
     /// In place, by a keeper process: userfaultfd(2) says what was written.
     Userfaultfd,
     /// In place, by the kernel module.
@@ -55,15 +58,30 @@ impl Mechanism {
         match self {
             Self::None => "none",
             Self::NewCopy => "new-copy",
+            Self::SoftDirty => "soft-dirty",
             Self::Userfaultfd => "userfaultfd",
             Self::Module => "module",
         }
     }
 
-    /// That of a backend which rolls back in place.
-    pub(crate) fn in_place(backend: lwc::Backend) -> Self {
-        match backend {
-            lwc::Backend::Kernel => Self::Module,
+    /// As a snapshot tells it to the root.
+    pub(crate) fn word(self) -> u64 {
+        self as u64
+    }
+
+    /// The other way. (It is a snapshot's word, for logs and metrics alone.)
+    pub(crate) fn of(word: u64) -> Self {
+        let all = [Self::SoftDirty, Self::Module];
+        let told = all.into_iter().find(|m| m.word() == word);
+        told.unwrap_or(Self::Userfaultfd)
+    }
+}
+
+impl From<lwc::RollbackMeans> for Mechanism {
+    fn from(means: lwc::RollbackMeans) -> Self {
+        match means {
+            lwc::RollbackMeans::Module => Self::Module,
+            lwc::RollbackMeans::SoftDirty => Self::SoftDirty,
             _ => Self::Userfaultfd,
         }
     }

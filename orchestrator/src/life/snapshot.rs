@@ -7,6 +7,7 @@
 
 use super::host::{CALLS, HostState};
 use super::parts::Parts;
+use super::rollback::Mechanism;
 use super::{Probes, invocation, leftovers, limits, open_files, own_code, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
@@ -250,11 +251,13 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
     }
 }
 
-/// The present state of the copy is its snapshot, or it goes back to that.
+/// The present state of the copy is its snapshot, by which means it will go back to
+/// it ([`Mechanism`]); or it goes back to that, how many pages.
 fn roll(copy: Option<&Context>, mark: bool, parts: &Parts<'_>) -> [u64; 5] {
     let done = copy.map(|copy| {
         if mark {
-            return copy.snapshot().map(|()| 0);
+            let means = copy.snapshot().and_then(|()| lwc::rollback_support());
+            return means.map(|m| Mechanism::from(m).word());
         }
         // It runs no more until it is switched to: nobody writes there again.
         copy.roll_back()

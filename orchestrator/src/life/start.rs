@@ -232,7 +232,7 @@ impl LiveChain {
                 left_behind: false,
                 logged: 0.into(),
                 used: None,
-                marked: false,
+                marked: None,
                 dirty: false,
                 called_by: None,
                 rollback: None,

@@ -23,13 +23,16 @@ pub(crate) const CASES: &[Case] = cases![
     c10_2_a_sleep_that_was_interrupted,
     c10_2_a_section_where_calls_are_made,
     c10_2_a_signal_that_is_blocked,
-    c10_2_a_fault_when_it_is_stopped,
+    c10_2_a_fault_when_it_is_stopped => Well within 300,
     c10_2_code_of_the_kernels,
     c10_2_code_of_the_backends,
     c10_2_memory_through_a_file,
+    c10_2_bits_that_are_cleared,
+    c10_2_memory_that_is_dropped_and_read,
+    c10_2_memory_that_may_be_another_later,
     c10_2_no_rings_and_no_pages_that_nobody_brings,
     c10_2_memory_that_may_be_dropped,
-    c10_2_what_is_left_of_actions,
+    c10_2_what_is_left_of_actions => Well within 300,
     c10_2_areas_that_were_touched,
     c10_2_areas_that_were_made_anew,
 ];
@@ -650,6 +653,105 @@ fn c10_2_memory_through_a_file() {
             vec![peek(place)]
         });
         attempt(&c, 0);
+    }
+}
+
+/// Where the kernel tells of writes by bits in page tables, a file clears them: who
+/// has it before the snapshot, and can write, hides what it does, and who opens it
+/// later has done what is not undone.
+fn c10_2_bits_that_are_cleared() {
+    if !possible() {
+        return;
+    }
+    let pages = Pages::new(16);
+    pages.set(1, 7);
+    for when in [SETUP, DIRTY] {
+        let mut file = -1;
+        let c = context(false, |words| {
+            if words[0] == when {
+                // Of one that is not dumpable it takes privileges.
+                let (dumpable, yes) = (libc::PR_SET_DUMPABLE as u64, 1);
+                sys(libc::SYS_prctl, [dumpable, yes, 0, 0, 0, 0]);
+                let name = c"/proc/self/clear_refs".as_ptr() as u64;
+                file = sys(libc::SYS_open, [name, libc::O_WRONLY as u64, 0, 0, 0, 0]);
+                assert!(file >= 0);
+            }
+            if words[0] == DIRTY {
+                pages.set(1, MARK);
+                pages.set(2, MARK);
+                let four = c"4".as_ptr() as u64;
+                assert_eq!(sys(libc::SYS_write, [file as u64, four, 1, 0, 0, 0]), 1);
+                // And something that tells of itself.
+                pages.set(3, MARK);
+            }
+            (1..4).map(|i| pages.get(i)).collect()
+        });
+        let came = attempt(&c, 0);
+        assert_eq!(came == Came::Destroyed, when == DIRTY, "{came:?}");
+    }
+}
+
+/// A page that was dropped and is only read is there again, of zeros, and nobody has
+/// written it.
+fn c10_2_memory_that_is_dropped_and_read() {
+    if !possible() {
+        return;
+    }
+    let pages = Pages::new(16);
+    (0..8).for_each(|i| pages.set(i, i as u64 + 1));
+    for strict in [true, false] {
+        let c = context(strict, |words| {
+            if words[0] == SETUP {
+                (4..12).for_each(|i| pages.set(i, i as u64 + 7));
+            }
+            if words[0] == DIRTY {
+                if words[1] == 2 {
+                    pages.set(5, MARK);
+                }
+                let range = pages.range();
+                drop_pages(range.start, range.len());
+                if words[1] > 0 {
+                    assert!((0..16).all(|i| pages.get(i) == 0));
+                }
+            }
+            (0..16).map(|i| pages.get(i)).collect()
+        });
+        for how in 0..3 {
+            assert_eq!(attempt(&c, how), Came::Undone, "{how}");
+        }
+    }
+}
+
+/// What was said before the snapshot about pages may come true later, and nobody has
+/// written them then. A snapshot is refused, or they are what they were.
+fn c10_2_memory_that_may_be_another_later() {
+    if !possible() {
+        return;
+    }
+    let advise = |at: &std::ops::Range<usize>, advice: i32| {
+        let (at, len) = (at.start as u64, at.len() as u64);
+        sys(libc::SYS_madvise, [at, len, advice as u64, 0, 0, 0])
+    };
+    for said in [libc::MADV_FREE, libc::MADV_MERGEABLE] {
+        let pages = Pages::new(16);
+        let all = pages.range();
+        let c = answering(&[], FLAGS, |words| {
+            if words[0] == SETUP {
+                (0..16).for_each(|i| pages.set(i, 7));
+                // A kernel may have none of the second.
+                advise(&all, said);
+            }
+            if words[0] == DIRTY {
+                advise(&all, libc::MADV_PAGEOUT);
+            }
+            (0..16).map(|i| pages.get(i)).collect()
+        })
+        .unwrap();
+        call(c.handle(), &[SETUP, 0]);
+        match c.snapshot() {
+            Err(e) => assert_eq!(e.errno(), Errno::ENOTSUP, "{e}"),
+            Ok(()) => assert_eq!(attempt(&c, 0), Came::Undone),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The module's calls: one system call each.
 
 use super::names::number;
-use crate::backend::answers::{Facts, NO_MODULE, Rest, Returned};
+use crate::backend::answers::{Facts, NO_MODULE, Rest, Returned, RollbackMeans};
 use crate::error::{Error, Result};
 use crate::event::{Args, Event, Room, WORDS};
 use crate::spec::{For, Spec, validate};
@@ -349,8 +349,8 @@ pub(crate) fn roll_back(desc: RawFd) -> Result<u64> {
 }
 
 /// The module has it, or is of another version (`missing`).
-pub(crate) fn rollback_support() -> Result<()> {
-    Ok(())
+pub(crate) fn rollback_support() -> Result<RollbackMeans> {
+    Ok(RollbackMeans::Module)
 }
 
 fn roll(call: &'static str, desc: RawFd, command: u32) -> Result<u64> {

@@ -32,11 +32,12 @@ use super::seccomp::{FORKS, PLAIN, any, apply, invalid, program};
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
-use crate::backend::process::keeper::start::OWN_FILES;
+use crate::backend::process::keeper::start::{CLEAR_REFS, OWN_FILES};
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals::{self, death_signal, keep_informed};
+use crate::backend::process::wire::keep::Means;
 use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
@@ -431,15 +432,21 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_fcntl, commands);
         let fork = clone_flags();
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
-        if rt.keeper.is_some() {
+        if let Some(means) = rt.keeper.as_ref().map(|k| k.means) {
             // Of its copies: what they hand to the keeper when they are born.
-            let faults = FAULTS as u64;
-            let only = vec![when(0, SeccompCmpOp::Eq, faults)?];
-            allowed.insert(libc::SYS_userfaultfd, only);
-            let others = vec![when(0, SeccompCmpOp::Ne, faults)?];
-            trapped.insert(libc::SYS_userfaultfd, others);
             let mut files = Vec::new();
-            for (name, flags) in OWN_FILES {
+            let mut names = OWN_FILES.to_vec();
+            match means {
+                Means::Faults => {
+                    let faults = FAULTS as u64;
+                    let only = vec![when(0, SeccompCmpOp::Eq, faults)?];
+                    allowed.insert(libc::SYS_userfaultfd, only);
+                    let others = vec![when(0, SeccompCmpOp::Ne, faults)?];
+                    trapped.insert(libc::SYS_userfaultfd, others);
+                }
+                Means::Bits => names.push(CLEAR_REFS),
+            }
+            for (name, flags) in names {
                 files.push(all(vec![
                     whole(1, SeccompCmpOp::Eq, name.as_ptr() as u64)?,
                     low(2, SeccompCmpOp::Eq, flags as u64)?,

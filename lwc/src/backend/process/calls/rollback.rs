@@ -4,16 +4,17 @@
 //! The work is the keeper's ([`keeper`](crate::backend::process::keeper)).
 
 use super::noted::be_noted;
+use crate::backend::answers::RollbackMeans;
 use crate::backend::process::ask::{alive, destroy};
 use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
-use crate::backend::process::keeper::start::{OWN_FILES, start};
+use crate::backend::process::keeper::start::{CLEAR_REFS, OWN_FILES, start};
 use crate::backend::process::state::keeper::Keeper;
 use crate::backend::process::state::memory;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::bell::PeerBell;
-use crate::backend::process::wire::keep::{Ask, FILES, Told, op, receive, send, why};
+use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
@@ -25,14 +26,18 @@ use std::time::Duration;
 
 const CREATE: &str = "lwCreate";
 
-/// Whether the current context can have its copies rolled back; why not.
-pub(crate) fn rollback_support() -> Result<()> {
+/// By what means the current context can have its copies rolled back; why not.
+pub(crate) fn rollback_support() -> Result<RollbackMeans> {
     let mut guard = Guard::alone("rollback_support")?;
-    prepare(guard.rt(), false).map_err(|e| e.of("rollback_support"))
+    let means = prepare(guard.rt(), false).map_err(|e| e.of("rollback_support"))?;
+    Ok(match means {
+        Means::Faults => RollbackMeans::Userfaultfd,
+        Means::Bits => RollbackMeans::SoftDirty,
+    })
 }
 
-/// Has a keeper for the contexts that are made here.
-pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
+/// Has a keeper for the contexts that are made here: how it does its work.
+pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<Means> {
     if unlike {
         return Err(Error::new(
             CREATE,
@@ -47,7 +52,7 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
             all.any(|c| c.peer == id && c.held && !c.peer_dead())
         });
         if unused || mode::is_confined() || !keeper.kept.is_empty() {
-            return Ok(());
+            return Ok(keeper.means);
         }
         // Its memory is that of some time ago, and nobody needs it: a new one has
         // more in common with what is made now.
@@ -62,13 +67,14 @@ pub(crate) fn prepare(rt: &mut Runtime, unlike: bool) -> Result<()> {
         ));
     }
     memory::in_large_pages();
-    let (sock, pid) = start()?;
+    let (sock, pid, means) = start()?;
     rt.keeper = Some(Keeper {
         sock,
         pid,
+        means,
         kept: Vec::new(),
     });
-    Ok(())
+    Ok(means)
 }
 
 /// A keeper ends, once the contexts that it kept have.
@@ -118,7 +124,10 @@ pub(crate) fn enter(keeper: Keeper, id: u64) -> Result<()> {
         for file in OWN_FILES {
             files.push(open(file)?);
         }
-        files.push(userfaultfd()?);
+        files.push(match keeper.means {
+            Means::Faults => userfaultfd()?,
+            Means::Bits => open(CLEAR_REFS)?,
+        });
         let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let ask = Ask {
             op: op::ENTER,

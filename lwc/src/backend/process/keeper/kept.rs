@@ -1,13 +1,15 @@
 //! A copy: its snapshot, and how it goes back to it.
 
+use super::bits;
 use super::layout::{self, Area, Kind, differences, find, flag, within};
-use super::pages::{self, Look, PAGE, Run, is, protect, scan_all, watch};
+use super::pages::{Look, PAGE, Run, is};
 use super::shared::Shared;
 use super::signals::{self, Place, Signals};
 use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::trace::{self, Registers, Stop};
-use crate::backend::process::wire::keep::{FILES, Told, why};
+use super::watch::Watch;
+use crate::backend::process::wire::keep::{FILES, Means, Told, why};
 
 /// What the keeper has of its own: the creator's memory as it was.
 pub(crate) struct Base<'a> {
@@ -85,6 +87,7 @@ const AT_ONCE: u64 = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Rooms {
     replaced: Table<Run>,
+    gone: Table<Run>,
     system: Table<u8>,
     vector: Table<u8>,
     areas: Table<Area>,
@@ -98,6 +101,7 @@ impl Rooms {
     pub(crate) const fn new() -> Self {
         Self {
             replaced: Table::new(),
+            gone: Table::new(),
             system: Table::new(),
             vector: Table::new(),
             areas: Table::new(),
@@ -116,6 +120,7 @@ impl Rooms {
 
     pub(crate) fn free(&mut self) {
         self.replaced.free();
+        self.gone.free();
         self.system.free();
         self.vector.free();
         self.areas.free();
@@ -132,18 +137,22 @@ pub(crate) struct Kept {
     pub(crate) id: u64,
     pub(crate) pid: i32,
     maps: i32,
-    map: i32,
     memory: i32,
     /// As `maps`, with flags.
     flags: i32,
     /// What the kernel says of it and its signals.
     status: i32,
-    faults: i32,
+    /// How large it is.
+    statm: i32,
+    watch: Watch,
     /// It has made calls by which the layout of its memory may have changed, or
     /// pages may have gone.
     relaid: bool,
     /// Where other memory may be now than at the snapshot, though it looks alike.
     replaced: Table<Run>,
+    /// Where pages may have gone by calls that leave the layout as it is; where bits
+    /// tell what was written, which go with the page.
+    gone: Table<Run>,
     /// A call that it has made which cannot be undone.
     did: Option<u64>,
     /// A fault that it has survived since its snapshot: the signal.
@@ -153,6 +162,8 @@ pub(crate) struct Kept {
     /// It has, and can write to what it has opened: so memory that it cannot write
     /// may be written, too.
     writes: bool,
+    /// It has said of pages that they may be dropped (MADV_FREE), at any time later.
+    freed: bool,
     /// Whether it has a snapshot.
     marked: bool,
     /// Whether it has, or had one before, whose marks are in its page tables.
@@ -171,6 +182,8 @@ pub(crate) struct Kept {
     born: Table<Area>,
     /// Where the heap ends.
     heap_end: u64,
+    /// How many pages of addresses it had.
+    size: u64,
     /// Pages with bytes of its own.
     own: Table<Run>,
     saved: Table<Saved>,
@@ -186,6 +199,8 @@ enum Effect {
     Layout,
     /// The same, and ranges of it are to be made anew.
     Replace([Run; 2]),
+    /// To what is there of a range, the layout of which stays.
+    Drop(Run),
     /// To the alternate stack, and to the action of a signal, or to none.
     Signal(u64),
     /// Something that is not undone: the call.
@@ -215,8 +230,8 @@ const OPENS: [i64; 5] = [
 /// Calls of which the keeper is not told, and which write to files.
 const WRITES: [i64; 3] = [libc::SYS_write, libc::SYS_writev, libc::SYS_pwrite64];
 
-/// Ranges that are noted as [`Kept::replaced`] at most.
-const REPLACED: usize = 256;
+/// Ranges that are noted as [`Kept::replaced`] at most, or as [`Kept::gone`].
+const RANGES: usize = 256;
 
 /// Differences of the layout that are put right one by one, at most: with more a new
 /// context is cheaper, and nobody's time is the keeper's to waste.
@@ -224,23 +239,25 @@ const REPAIRS: usize = 512;
 
 impl Kept {
     /// `rooms` are those of one that is no more ([`leave`](Self::leave)).
-    pub(crate) fn new(id: u64, pid: i32, files: [i32; FILES], rooms: Rooms) -> Self {
-        let [maps, map, memory, flags, status, faults] = files;
+    pub(crate) fn new(id: u64, pid: i32, means: Means, files: [i32; FILES], rooms: Rooms) -> Self {
+        let [maps, map, memory, flags, status, statm, file] = files;
         Self {
             id,
             pid,
             maps,
-            map,
             memory,
             flags,
             status,
-            faults,
+            statm,
+            watch: Watch { means, map, file },
             relaid: false,
             replaced: rooms.replaced,
+            gone: rooms.gone,
             did: None,
             faulted: None,
             opened: false,
             writes: false,
+            freed: false,
             marked: false,
             watched: false,
             // SAFETY: integers, which may all be zero.
@@ -253,6 +270,7 @@ impl Kept {
             areas: rooms.areas,
             born: rooms.born,
             heap_end: 0,
+            size: 0,
             own: rooms.own,
             saved: rooms.saved,
             store: rooms.store,
@@ -268,13 +286,22 @@ impl Kept {
 
     /// It is no more: its rooms, emptied. Nobody uses it afterwards.
     pub(crate) fn leave(&mut self) -> Rooms {
-        let Self { maps, map, .. } = *self;
-        for file in [maps, map, self.memory, self.flags, self.status, self.faults] {
+        let Watch { map, file, .. } = self.watch;
+        for file in [
+            self.maps,
+            map,
+            self.memory,
+            self.flags,
+            self.status,
+            self.statm,
+            file,
+        ] {
             close(file);
         }
         self.shared.free();
         let mut rooms = Rooms {
             replaced: self.replaced,
+            gone: self.gone,
             system: self.system,
             vector: self.vector,
             areas: self.areas,
@@ -284,6 +311,7 @@ impl Kept {
             store: self.store,
         };
         rooms.replaced.truncate(0);
+        rooms.gone.truncate(0);
         rooms.system.truncate(0);
         rooms.vector.truncate(0);
         rooms.areas.truncate(0);
@@ -326,9 +354,16 @@ impl Kept {
             Effect::Replace(ranges) => {
                 self.relaid = true;
                 for range in ranges {
-                    if range.start < range.end && !self.replace(range) {
+                    if range.start < range.end && !note_range(&mut self.replaced, range) {
                         self.did.get_or_insert(u64::MAX);
                     }
+                }
+            }
+            Effect::Drop(range) => {
+                self.relaid = true;
+                // A userfaultfd tells of what is nowhere by itself.
+                if self.watch.means == Means::Bits && !note_range(&mut self.gone, range) {
+                    self.did.get_or_insert(u64::MAX);
                 }
             }
             Effect::Signal(n) => {
@@ -338,6 +373,9 @@ impl Kept {
                 self.signals.note(n);
             }
             Effect::Other(number) => {
+                self.freed |= called.is_some_and(|r| {
+                    r.orig_rax == libc::SYS_madvise as u64 && r.rdx as i32 == libc::MADV_FREE
+                });
                 self.opened |= OPENS.contains(&(number as i64));
                 self.did.get_or_insert(number);
             }
@@ -357,17 +395,6 @@ impl Kept {
             }
             Ok(()) => Ok(()),
         }
-    }
-
-    /// Notes a range that is to be made anew. False: there are too many.
-    fn replace(&mut self, range: Run) -> bool {
-        let noted = self.replaced.as_mut_slice();
-        let near = |r: &&mut Run| r.start <= range.end && range.start <= r.end;
-        if let Some(r) = noted.iter_mut().find(near) {
-            (r.start, r.end) = (r.start.min(range.start), r.end.max(range.end));
-            return true;
-        }
-        noted.len() < REPLACED && self.replaced.push(range).is_ok()
     }
 
     fn effect(&self, r: &Registers) -> Effect {
@@ -400,7 +427,10 @@ impl Kept {
                 | libc::MADV_COLD
                 | libc::MADV_POPULATE_READ
                 | libc::MADV_POPULATE_WRITE => Effect::None,
-                libc::MADV_DONTNEED | libc::MADV_PAGEOUT => Effect::Layout,
+                libc::MADV_DONTNEED | libc::MADV_PAGEOUT => {
+                    // What has no end is refused by the kernel.
+                    Self::pages(r.rdi, r.rsi).map_or(Effect::Other(number), Effect::Drop)
+                }
                 // MADV_FREE among them: pages would go later, unseen.
                 _ => Effect::Other(number),
             },
@@ -560,14 +590,17 @@ impl Kept {
             self.signals.remember(self.place(at, &registers), caught)?;
             self.writes = self.opened && self.may_write()?;
             self.remember(base)?;
-            self.shared.wipe_bell(self.memory, self.faults)?;
+            self.shared.wipe_bell(self.memory, self.watch)?;
             self.drop_pages(base)?;
-            self.remember_system()
+            self.remember_system()?;
+            self.size = layout::size(self.statm)?;
+            Ok(())
         });
         self.set()?;
         trace::set_mask(self.pid, self.mask)?;
         (self.relaid, self.did, self.faulted) = (false, None, None);
         self.replaced.truncate(0);
+        self.gone.truncate(0);
         done
     }
 
@@ -644,11 +677,15 @@ impl Kept {
         self.saved.truncate(0);
         self.store.truncate(0);
         self.own.truncate(0);
+        if self.freed && self.watch.means == Means::Bits {
+            let number = libc::SYS_madvise as u64;
+            return Err(Failure::new(libc::ENOTSUP, why::DID, number));
+        }
         self.shared.clear();
         self.shared.note_bell(self.memory)?;
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
-            match watch(self.faults, area.start, area.end) {
+            match self.watch.watch(area.start, area.end) {
                 // Droppable, or it is found out below.
                 Err(libc::EINVAL) if area.is_private() && area.inode == 0 => {}
                 done => done.map_err(|e| Failure::new(e, why::LAYOUT, area.start))?,
@@ -661,8 +698,10 @@ impl Kept {
         let areas = self.areas;
         for area in areas.as_slice().iter().filter(|a| a.is_tracked()) {
             let at = |e| Failure::new(e, why::LAYOUT, area.start);
-            if !area.is_watched() {
-                return Err(at(libc::EINVAL));
+            match self.watch.means {
+                Means::Faults if !area.is_watched() => return Err(at(libc::EINVAL)),
+                Means::Bits if area.is_blind() => return Err(at(libc::ENOTSUP)),
+                _ => {}
             }
             match area.kind {
                 Kind::Pair => self.shared.note_pair(self.memory, area.start).map_err(at)?,
@@ -670,25 +709,31 @@ impl Kept {
                 _ => {}
             }
             let (from, to) = (area.start, area.end);
-            pages::scan(self.map, Look::Protect, from, to, &mut []).map_err(at)?;
+            self.watch.protect_all(from, to).map_err(at)?;
         }
         let saved = self.saved.as_mut_slice();
         saved.sort_unstable_by_key(|s| s.page);
         self.watched = true;
-        Ok(())
+        self.watch.start_over()?;
+        self.nothing_is_written()
     }
 
     /// Compares an area with the keeper's own, and saves what differs.
     fn compare(&mut self, area: &Area, base: &mut Base<'_>) -> Result<(), Errno> {
         let of_file = area.inode != 0;
         let first = self.own.as_slice().len();
-        let (map, from, to) = (self.map, area.start, area.end);
+        let (watch, from, to) = (self.watch, area.start, area.end);
+        // By bits a page of zeros that was read looks like one that was written.
+        let touched = watch.means == Means::Bits && area.can_be_written();
+        if touched {
+            self.touch(area)?;
+        }
         let own = &mut self.own;
-        scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
-        if self.own.as_slice().len() == first && area.can_be_written() {
+        watch.scan_all(Look::Own, from, to, base.runs, |run| own.push(run))?;
+        if self.own.as_slice().len() == first && area.can_be_written() && !touched {
             self.touch(area)?;
             let own = &mut self.own;
-            scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+            watch.scan_all(Look::Own, from, to, base.runs, |run| own.push(run))?;
         }
         let last = self.own.as_slice().len();
         for i in first..last {
@@ -703,7 +748,7 @@ impl Kept {
             // file's page: what is dropped later must be told from it.
             self.own.truncate(first);
             let own = &mut self.own;
-            scan_all(map, Look::Own, from, to, base.runs, |run| own.push(run))?;
+            watch.scan_all(Look::Own, from, to, base.runs, |run| own.push(run))?;
         }
         // Pages that are the keeper's own, and not the context's.
         let next = base.own.partition_point(|r| r.end <= from);
@@ -879,6 +924,13 @@ impl Kept {
         let mask = self.compare_rest()?;
         self.compare_system()?;
         let mut count = 0;
+        if self.watch.means == Means::Bits {
+            // A stack grows without a call.
+            self.relaid |= layout::size(self.statm)? != self.size;
+            // Their bits are nobody's word: see `bits`.
+            self.shared.written(0, u64::MAX);
+            self.shared.wipe_bell(self.memory, self.watch)?;
+        }
         // Before memory is put back: a place there is used for this.
         if self.signals.have_changed() {
             trace::clear_the_way(self.memory, self.rseq)?;
@@ -887,11 +939,34 @@ impl Kept {
         }
         if self.relaid {
             self.lay_out(base)?;
-            count += self.restore_missing(base)?;
             // Of a page of shared memory that has left a mapping nobody may know
             // that it was written there.
             self.shared.written(0, u64::MAX);
-            self.shared.wipe_bell(self.memory, self.faults)?;
+            self.shared.wipe_bell(self.memory, self.watch)?;
+        }
+        count += match self.watch.means {
+            Means::Faults => self.restore_by_faults(base)?,
+            Means::Bits => self.restore_by_bits(base)?,
+        };
+        count += self.drop_pages(base)?;
+        self.shared.restore(self.memory, self.watch, to, had)?;
+        self.watch.start_over()?;
+        self.set()?;
+        if mask != self.mask {
+            trace::set_mask(self.pid, self.mask)?;
+        }
+        self.relaid = false;
+        self.replaced.truncate(0);
+        self.gone.truncate(0);
+        trace::go_on(self.pid, 0)?;
+        Ok(count)
+    }
+
+    /// All pages that were written or taken away, where a userfaultfd tells of them.
+    fn restore_by_faults(&mut self, base: &mut Base<'_>) -> Done<u64> {
+        let mut count = 0;
+        if self.relaid {
+            count += self.restore_missing(base)?;
         }
         let mut grown = None;
         count += self.restore_written(base, &mut grown)?;
@@ -905,16 +980,131 @@ impl Kept {
                 return Err(Failure::new(libc::ENOTSUP, why::LAYOUT, at));
             }
         }
-        count += self.drop_pages(base)?;
-        self.shared.restore(self.memory, self.faults, to, had)?;
-        self.set()?;
-        if mask != self.mask {
-            trace::set_mask(self.pid, self.mask)?;
-        }
-        self.relaid = false;
-        self.replaced.truncate(0);
-        trace::go_on(self.pid, 0)?;
         Ok(count)
+    }
+
+    /// The same where bits do; the layout is as it was already.
+    fn restore_by_bits(&mut self, base: &mut Base<'_>) -> Done<u64> {
+        let (map, areas, own) = (self.watch.map, self.areas, self.own);
+        // Memory that cannot be written was not, while no call has changed that.
+        let whole = self.relaid || self.writes;
+        let looked_at = |a: &&Area| {
+            a.is_private() && a.is_tracked() && (whole || a.prot & libc::PROT_WRITE != 0)
+        };
+        let (own, mut i) = (own.as_slice(), 0);
+        let mut count = 0;
+        for area in areas.as_slice().iter().filter(looked_at) {
+            let mut run = Run::default();
+            bits::entries(map, area.start, area.end, |page, entry| {
+                while own.get(i).is_some_and(|r| r.end <= page) {
+                    i += 1;
+                }
+                let had = own.get(i).is_some_and(|r| r.start <= page);
+                if !self.may_differ(page, had, entry) {
+                    return Ok(());
+                }
+                if run.end != page {
+                    count += self.put_back_told(base.areas, run)?;
+                    run.start = page;
+                }
+                run.end = page + PAGE;
+                Ok(())
+            })?;
+            count += self.put_back_told(base.areas, run)?;
+        }
+        Ok(count)
+    }
+
+    /// Whether a page may be another than at the snapshot, by what its entry says,
+    /// and whether it `had` bytes of its own then. (One that had none and is its
+    /// file's, or nowhere, is what it was.)
+    fn may_differ(&self, page: u64, had: bool, entry: bits::Entry) -> bool {
+        let is = entry.is_own();
+        // Whoever can write to files can clear bits, and lie by that.
+        let said = entry.is_dirty() || self.writes;
+        let gone = || {
+            self.gone
+                .as_slice()
+                .iter()
+                .any(|r| (r.start..r.end).contains(&page))
+        };
+        if had {
+            said || !is || gone()
+        } else {
+            said && is
+        }
+    }
+
+    /// The pristine bytes of pages that may be others. Where all of an area is said
+    /// to be written, because memory has come to it, or nothing that is said counts,
+    /// only those are put back, and counted, that are others: memory that was only
+    /// read would be made else.
+    fn put_back_told(&mut self, known: &[Area], run: Run) -> Result<u64, Errno> {
+        if run.is_empty() {
+            return Ok(0);
+        }
+        if !self.relaid && !self.writes {
+            return self.put_back(known, run);
+        }
+        let areas = self.areas;
+        let area = find(areas.as_slice(), run.start).ok_or(libc::EFAULT)?;
+        let mut count = 0;
+        let mut other = Run::default();
+        for page in (run.start..run.end).step_by(PAGE as usize) {
+            if self.is_as_it_was(area, known, page)? {
+                continue;
+            }
+            if other.end != page {
+                if !other.is_empty() {
+                    count += self.put_back(known, other)?;
+                }
+                other.start = page;
+            }
+            other.end = page + PAGE;
+        }
+        if !other.is_empty() {
+            count += self.put_back(known, other)?;
+        }
+        Ok(count)
+    }
+
+    fn is_as_it_was(&self, area: &Area, known: &[Area], page: u64) -> Result<bool, Errno> {
+        let mut now = [0u64; PAGE as usize / 8];
+        // SAFETY: the size of the local.
+        match unsafe { read_at(self.memory, now.as_mut_ptr().cast(), PAGE as usize, page) } {
+            Ok(()) => {}
+            // Behind the end of its file, where it may have had bytes.
+            Err(libc::EIO) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        let was = self.source(area, known, page).cast::<u64>();
+        // SAFETY: a page of the store, of the keeper's own memory that can be read
+        // (`has`), or of zeros; any bytes are words.
+        Ok(now == unsafe { *was.cast::<[u64; PAGE as usize / 8]>() })
+    }
+
+    /// Right after bits were cleared none is set: those of pages that a device may
+    /// write stay, and tell nothing.
+    fn nothing_is_written(&self) -> Done<()> {
+        if self.watch.means == Means::Faults {
+            return Ok(());
+        }
+        let areas = self.areas;
+        for area in areas
+            .as_slice()
+            .iter()
+            .filter(|a| a.is_private() && a.is_tracked())
+        {
+            bits::entries(self.watch.map, area.start, area.end, |_, entry| {
+                if entry.is_own() && entry.is_dirty() {
+                    Err(libc::ENOTSUP)
+                } else {
+                    Ok(())
+                }
+            })
+            .map_err(|e| Failure::new(e, why::LAYOUT, area.start))?;
+        }
+        Ok(())
     }
 
     /// What of it nobody else can set is as it was at the snapshot. The signals that
@@ -944,8 +1134,8 @@ impl Kept {
         let areas = self.areas;
         let mut count = 0;
         for area in areas.as_slice().iter().filter(|a| a.is_droppable()) {
-            let (map, from, to) = (self.map, area.start, area.end);
-            scan_all(map, Look::Own, from, to, base.runs, |run| {
+            let (watch, from, to) = (self.watch, area.start, area.end);
+            watch.scan_all(Look::Own, from, to, base.runs, |run| {
                 for page in (run.start..run.end).step_by(PAGE as usize) {
                     // SAFETY: so many zeros.
                     unsafe { write_at(self.memory, ZEROS.0.as_ptr(), PAGE as usize, page)? };
@@ -1015,7 +1205,7 @@ impl Kept {
     fn watch_all(&mut self, base: &mut Base<'_>) -> Done<Option<u64>> {
         let was = self.areas;
         for area in was.as_slice().iter().filter(|a| a.is_tracked()) {
-            watch(self.faults, area.start, area.end)?;
+            self.watch.watch(area.start, area.end)?;
         }
         layout::read(self.maps, base.now)?;
         let (was, is) = (was.as_slice(), base.now.as_slice());
@@ -1075,7 +1265,7 @@ impl Kept {
     /// Pages that had bytes of its own and were taken away.
     fn restore_missing(&mut self, base: &mut Base<'_>) -> Done<u64> {
         let mut count = 0;
-        let (map, own) = (self.map, self.own);
+        let (watch, own) = (self.watch, self.own);
         let (areas, runs) = (base.areas, &mut *base.runs);
         let all = self.areas;
         for had in own.as_slice() {
@@ -1087,7 +1277,7 @@ impl Kept {
                 } else {
                     Look::NotOwn
                 };
-                scan_all(map, look, from, to, runs, |run| {
+                watch.scan_all(look, from, to, runs, |run| {
                     count += self.put_back(areas, run)?;
                     Ok(())
                 })?;
@@ -1099,7 +1289,7 @@ impl Kept {
     /// Pages that were written. `grown`: an address where nothing was.
     fn restore_written(&mut self, base: &mut Base<'_>, grown: &mut Option<u64>) -> Done<u64> {
         let mut count = 0;
-        let (map, areas) = (self.map, self.areas);
+        let (watch, areas) = (self.watch, self.areas);
         let (known, runs) = (base.areas, &mut *base.runs);
         let all = areas.as_slice();
         // Memory that cannot be written was not, while no call has changed that.
@@ -1119,7 +1309,7 @@ impl Kept {
                 last += 1;
             }
             let mut doubtful = Run::default();
-            scan_all(map, Look::Touched, from, all[last].end, runs, |run| {
+            watch.scan_all(Look::Touched, from, all[last].end, runs, |run| {
                 let mut rest = run;
                 while !rest.is_empty() {
                     let part = first_part(all, rest);
@@ -1177,12 +1367,12 @@ impl Kept {
             return Ok(0);
         }
         let mut room = [Run::default(); 64];
-        let (map, from, to) = (self.map, range.start, range.end);
-        scan_all(map, Look::Written, from, to, &mut room, |run| {
+        let (watch, from, to) = (self.watch, range.start, range.end);
+        watch.scan_all(Look::Written, from, to, &mut room, |run| {
             count += self.put_back_written(known, run, grown)?;
             Ok(())
         })?;
-        pages::scan(map, Look::Protect, from, to, &mut [])?;
+        watch.protect_all(from, to)?;
         Ok(count)
     }
 
@@ -1208,14 +1398,14 @@ impl Kept {
             };
             at = part.end;
             match area.kind {
-                Kind::Bell => self.shared.wipe_bell(self.memory, self.faults)?,
+                Kind::Bell => self.shared.wipe_bell(self.memory, self.watch)?,
                 Kind::Pair => self.shared.written(part.start, part.end),
                 Kind::Plain if area.is_private() => {
                     // Read alone: it is its file's, or zero, as it was.
                     let clean = run.what & (is::FILE | is::ZERO) != 0;
                     let skip = |page| clean && !self.is_own(page);
                     if (part.start..part.end).step_by(PAGE as usize).all(skip) {
-                        protect(self.faults, part.start, part.end)?;
+                        self.watch.protect(part.start, part.end)?;
                     } else {
                         count += self.put_back(known, part)?;
                     }
@@ -1257,9 +1447,19 @@ impl Kept {
             unsafe { write_at(self.memory, from, (end - at) as usize, at)? };
             at = end;
         }
-        protect(self.faults, run.start, run.end)?;
+        self.watch.protect(run.start, run.end)?;
         Ok((run.end - run.start) / PAGE)
     }
+}
+
+/// Notes a range among others. False: there are too many.
+fn note_range(noted: &mut Table<Run>, range: Run) -> bool {
+    let near = |r: &&mut Run| r.start <= range.end && range.start <= r.end;
+    if let Some(r) = noted.as_mut_slice().iter_mut().find(near) {
+        (r.start, r.end) = (r.start.min(range.start), r.end.max(range.end));
+        return true;
+    }
+    noted.as_slice().len() < RANGES && noted.push(range).is_ok()
 }
 
 /// Memory that was inherited does not become one with a neighbour that comes to be

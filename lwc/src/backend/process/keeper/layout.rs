@@ -1,6 +1,6 @@
 //! What is mapped where, as the kernel lists it.
 
-use super::sys::{Errno, call};
+use super::sys::{Errno, call, read_some};
 use super::table::Table;
 
 /// What a mapping is to the keeper.
@@ -50,6 +50,10 @@ pub(crate) mod flag {
     pub(crate) const DROPPABLE: u8 = 1 << 5;
     /// Writes to it are watched.
     pub(crate) const WATCHED: u8 = 1 << 6;
+    /// Soft-dirty bits do not tell of all writes to it: its pages may be made one
+    /// with others' that are like them, or be zeros at some time because it was said
+    /// that they may; it is of huge pages from a pool, or a device's.
+    pub(crate) const BLIND: u8 = 1 << 7;
 }
 
 /// `VmFlags: rd wr mr mw me ac`
@@ -67,9 +71,17 @@ fn parse_flags(line: &[u8]) -> Option<u8> {
             // others.
             b"rd" | b"wr" | b"ex" | b"sh" | b"mr" | b"mw" | b"me" | b"ms" | b"sd" => 0,
             b"dp" => flag::OTHER | flag::DROPPABLE,
+            b"mg" | b"ht" | b"pf" | b"mm" | b"io" => flag::OTHER | flag::BLIND,
             _ => flag::OTHER,
         }
     }))
+}
+
+/// `LazyFree:  8 kB`: some pages of the area are zeros when the kernel needs them
+/// (MADV_FREE).
+fn may_be_dropped(line: &[u8]) -> bool {
+    let rest = line.strip_prefix(b"LazyFree:");
+    rest.is_some_and(|r| r.iter().any(|b| (b'1'..=b'9').contains(b)))
 }
 
 impl Area {
@@ -92,6 +104,11 @@ impl Area {
             Kind::Bell | Kind::Pair => true,
             Kind::Plain => !self.shared && !self.is_droppable(),
         }
+    }
+
+    /// Whether soft-dirty bits may fail to tell of a write to it.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.flags & flag::BLIND != 0
     }
 
     pub(crate) fn is_watched(&self) -> bool {
@@ -190,13 +207,18 @@ pub(crate) fn read(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
 /// there is.
 pub(crate) fn read_with_flags(file: i32, into: &mut Table<Area>) -> Result<(), Errno> {
     into.truncate(0);
+    let mut lazy = 0;
     lines(file, |line| {
         if let Some(flags) = parse_flags(line) {
             if let Some(area) = into.as_mut_slice().last_mut() {
-                area.flags = flags;
+                area.flags = flags | std::mem::take(&mut lazy);
             }
             Ok(())
+        } else if may_be_dropped(line) {
+            lazy = flag::BLIND;
+            Ok(())
         } else if let Some(area) = parse(line) {
+            lazy = 0;
             // Until it is said.
             into.push(Area {
                 flags: flag::OTHER,
@@ -205,6 +227,19 @@ pub(crate) fn read_with_flags(file: i32, into: &mut Table<Area>) -> Result<(), E
         } else {
             Ok(())
         }
+    })
+}
+
+/// How many pages of addresses a process has, by its /proc/PID/statm: more when a
+/// stack has grown, for which it takes no call.
+pub(crate) fn size(statm: i32) -> Result<u64, Errno> {
+    let mut text = [0u8; 128];
+    let len = read_some(statm, &mut text)?;
+    let first = text[..len].split(|&b| b == b' ').next();
+    let digits = first.filter(|d| !d.is_empty()).ok_or(libc::ESRCH)?;
+    digits.iter().try_fold(0u64, |n, &b| {
+        let digit = (b as char).to_digit(10).ok_or(libc::EPROTO)?;
+        Ok(n.wrapping_mul(10).wrapping_add(digit.into()))
     })
 }
 
@@ -307,6 +342,14 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_this_process_is_read() {
+        let file = std::fs::File::open("/proc/self/statm").unwrap();
+        assert!(size(file.as_raw_fd()).unwrap() > 100);
+        let none = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(size(none.as_raw_fd()), Err(libc::ESRCH));
+    }
+
+    #[test]
     fn lines_are_parsed_or_refused() {
         let pair = parse(b"7f00-8f00 rw-s 00001000 00:01 9    /memfd:lwc-pair (deleted)").unwrap();
         assert_eq!(
@@ -361,6 +404,11 @@ mod tests {
         assert!(!can(3, "VmFlags: rd wr mr mw me lo ac"), "it is locked");
         assert!(!can(3, "VmFlags: rd wr mr mw me"), "nothing makes this");
         assert_eq!(parse_flags(b"Size: 4 kB"), None);
+        let blind = |line: &[u8]| parse_flags(line).unwrap() & flag::BLIND != 0;
+        assert!(blind(b"VmFlags: rd wr mg sd") && blind(b"VmFlags: rd wr ht"));
+        assert!(!blind(b"VmFlags: rd wr mr mw me ac sd gd lo"));
+        assert!(may_be_dropped(b"LazyFree:             120 kB"));
+        assert!(!may_be_dropped(b"LazyFree:               0 kB"));
         let watched = |line: &[u8]| parse_flags(line).unwrap() & flag::WATCHED != 0;
         assert!(watched(b"VmFlags: rd ex mr uw") && !watched(b"VmFlags: rd ex mr"));
     }

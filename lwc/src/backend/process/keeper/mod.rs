@@ -17,7 +17,8 @@
 //! traces it from then on. Both live and die together.
 //!
 //! * What the copy wrote, the kernel says: pages are write-protected by a
-//!   userfaultfd, asynchronously; PAGEMAP_SCAN finds those that are so no more.
+//!   userfaultfd, asynchronously; PAGEMAP_SCAN finds those that are so no more. On
+//!   kernels that cannot do that, bits in the page map say it ([`bits`]).
 //! * What else it did, the kernel says, too: a filter of its system calls stops
 //!   it, for the keeper to take note, at each call that could change anything but
 //!   memory and registers, or the layout of memory.
@@ -32,6 +33,7 @@
 //! ([`table`]), and calls the system past the C library, whose errno is inherited
 //! memory.
 
+pub(crate) mod bits;
 pub(crate) mod kept;
 pub(crate) mod layout;
 pub(crate) mod pages;
@@ -42,3 +44,4 @@ pub(crate) mod start;
 pub(crate) mod sys;
 pub(crate) mod table;
 pub(crate) mod trace;
+pub(crate) mod watch;

@@ -47,13 +47,7 @@ fn ioctl<T>(file: i32, request: u64, arg: *mut T) -> Result<u64, Errno> {
     unsafe { call(libc::SYS_ioctl, [file as u64, request, arg as u64, 0, 0, 0]) }
 }
 
-/// Agrees with the kernel on a userfaultfd.
-pub(crate) fn agree(faults: i32) -> Result<(), Errno> {
-    let mut api = [API, FEATURES, 0];
-    ioctl(faults, UFFDIO_API, api.as_mut_ptr()).map(drop)
-}
-
-/// From now on it is told which pages of a range are written.
+/// A userfaultfd is told of some pages of a range which of them are written.
 pub(crate) fn watch(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
     let mut arg = [start, end - start, MODE_WP, 0];
     ioctl(faults, UFFDIO_REGISTER, arg.as_mut_ptr()).map(drop)
@@ -65,6 +59,12 @@ pub(crate) fn protect(faults: i32, start: u64, end: u64) -> Result<(), Errno> {
     ioctl(faults, UFFDIO_WRITEPROTECT, arg.as_mut_ptr()).map(drop)
 }
 
+/// Agrees with the kernel on a userfaultfd.
+pub(crate) fn agree(faults: i32) -> Result<(), Errno> {
+    let mut api = [API, FEATURES, 0];
+    ioctl(faults, UFFDIO_API, api.as_mut_ptr()).map(drop)
+}
+
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Look {
@@ -73,10 +73,12 @@ pub(crate) enum Look {
     Touched,
     /// Pages that were written.
     Written,
-    /// Pages that are there; they count as not written from now on, and those that
+    /// Not to be asked for but by
+    /// [`Watch::protect_all`](super::watch::Watch::protect_all): pages that are there; they count as not written from now on, and those that
     /// page tables have room for beside them as not touched.
     Protect,
-    /// Pages with bytes of the context's own.
+    /// Pages with bytes of the context's own. By bits pages of zeros that were only
+    /// read are among them.
     Own,
     /// Pages that are nowhere.
     Missing,
@@ -132,30 +134,11 @@ pub(crate) fn scan(
     Ok(((n as usize).min(into.len()), arg[4]))
 }
 
-/// Calls `each` with all runs of pages in a range.
-pub(crate) fn scan_all(
-    map: i32,
-    look: Look,
-    start: u64,
-    end: u64,
-    room: &mut [Run],
-    mut each: impl FnMut(Run) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let mut at = start;
-    while at < end {
-        let (n, next) = scan(map, look, at, end, room)?;
-        for run in &room[..n] {
-            each(*run)?;
-        }
-        // It always gets on; should it not, this ends.
-        at = if next > at { next } else { end };
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::watch::Watch;
     use super::*;
+    use crate::backend::process::wire::keep::Means;
     use std::os::fd::AsRawFd;
 
     /// Pages of a private mapping of a file: one written, one read, one neither.
@@ -183,11 +166,19 @@ mod tests {
             let mut room = [Run::default(); 8];
             let mut all = Vec::new();
             let (from, to) = (at, at + 3 * PAGE);
-            scan_all(map.as_raw_fd(), look, from, to, &mut room, |run| {
-                all.extend(((run.start - at) / PAGE..(run.end - at) / PAGE).collect::<Vec<_>>());
-                Ok(())
-            })
-            .map(|()| all)
+            let watch = Watch {
+                means: Means::Faults,
+                map: map.as_raw_fd(),
+                file: -1,
+            };
+            watch
+                .scan_all(look, from, to, &mut room, |run| {
+                    all.extend(
+                        ((run.start - at) / PAGE..(run.end - at) / PAGE).collect::<Vec<_>>(),
+                    );
+                    Ok(())
+                })
+                .map(|()| all)
         };
         let own = found(Look::Own);
         if own == Err(libc::ENOTTY) {

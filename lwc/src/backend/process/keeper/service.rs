@@ -1,16 +1,20 @@
 //! What a keeper does all its life.
 
+use super::bits::{self, Tell};
 use super::kept::{Base, Kept, Rooms};
 use super::layout::{self, Area};
 use super::pages::{self, Look, Run};
 use super::sys::{Errno, call, close};
 use super::table::Table;
 use super::trace::{self, Stop};
-use crate::backend::process::wire::keep::{Ask, FILES, Told, lacks, op, receive, send, why};
+use super::watch::Watch;
+use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, lacks, op, receive, send, why};
 
 /// What a keeper begins with.
 #[derive(Clone, Copy)]
 pub(crate) struct Keeping {
+    /// How the kernel tells what was written.
+    pub(crate) means: Means,
     /// To the creator.
     pub(crate) sock: i32,
     /// Its own maps and page map.
@@ -18,14 +22,48 @@ pub(crate) struct Keeping {
     pub(crate) map: i32,
 }
 
-/// What the kernel lacks for it, asked of the kernel.
-pub(crate) fn lacking(map: i32) -> Option<u64> {
+/// How the kernel can tell what was written: it is tried, by the caller's page map,
+/// its clear_refs and its list of areas with flags. What it lacks, where it cannot.
+pub(crate) fn means(map: i32, clear_refs: i32, flags: i32) -> Result<Means, u64> {
     if map < 0 {
-        return Some(lacks::PAGEMAP);
+        return Err(lacks::PAGEMAP);
     }
-    if cfg!(not(target_arch = "x86_64")) || crate::page::page_size() as u64 != pages::PAGE {
-        return Some(lacks::PTRACE);
+    if cfg!(not(target_arch = "x86_64"))
+        || crate::page::page_size() as u64 != pages::PAGE
+        || !trace::is_allowed()
+    {
+        return Err(lacks::PTRACE);
     }
+    let means = choose(faults(map), scans(map), || bits::tell(map, clear_refs))?;
+    if means == Means::Bits && bits::settle().and_then(|()| bits::see_all(flags)) != Ok(true) {
+        return Err(lacks::BLIND);
+    }
+    Ok(means)
+}
+
+/// A userfaultfd, if there is what it takes. Bits, where the kernel could not tell
+/// better, and does tell by these.
+fn choose(faults: Option<u64>, scans: bool, bits: impl FnOnce() -> Tell) -> Result<Means, u64> {
+    match faults {
+        None => Ok(Means::Faults),
+        // A newer kernel, which has something against it: it loses bits.
+        Some(lack) if scans => Err(lack),
+        Some(lack) => match bits() {
+            Tell::Each => Ok(Means::Bits),
+            Tell::None => Err(lack | lacks::BITS_TOO),
+            Tell::NotEach => Err(lack | lacks::BITS_LIE),
+        },
+    }
+}
+
+/// Whether there is PAGEMAP_SCAN.
+fn scans(map: i32) -> bool {
+    let mut runs = [Run::default()];
+    pages::scan(map, Look::Own, 0, pages::PAGE, &mut runs).is_ok()
+}
+
+/// What is lacking for a userfaultfd.
+fn faults(map: i32) -> Option<u64> {
     // SAFETY: makes a descriptor.
     let faults = unsafe { call(libc::SYS_userfaultfd, [FAULTS as u64, 0, 0, 0, 0, 0]) };
     let Ok(faults) = faults else {
@@ -36,11 +74,7 @@ pub(crate) fn lacking(map: i32) -> Option<u64> {
     if agreed.is_err() {
         return Some(lacks::WRITE_PROTECT);
     }
-    let mut runs = [Run::default()];
-    if pages::scan(map, Look::Own, 0, pages::PAGE, &mut runs).is_err() {
-        return Some(lacks::PAGEMAP_SCAN);
-    }
-    (!trace::is_allowed()).then_some(lacks::PTRACE)
+    (!scans(map)).then_some(lacks::PAGEMAP_SCAN)
 }
 
 /// Flags of a userfaultfd that an ordinary user may have.
@@ -90,7 +124,10 @@ pub(crate) extern "C" fn main(keeping: *const Keeping) -> ! {
         rooms: Rooms::new(),
     };
     let told = match service.begin() {
-        Ok(()) => Told::default(),
+        Ok(()) => Told {
+            value: service.keeping.means.word(),
+            ..Told::default()
+        },
         Err(e) => Told {
             errno: e as u64,
             why: why::CALL,
@@ -154,10 +191,12 @@ impl Service {
                 }
             }
         }
-        let (areas, map) = (self.base, self.keeping.map);
+        let Keeping { means, map, .. } = self.keeping;
+        let (areas, file) = (self.base, -1);
+        let watch = Watch { means, map, file };
         for area in areas.as_slice() {
             let (runs, own) = (self.runs.as_mut_slice(), &mut self.own);
-            pages::scan_all(map, Look::Own, area.start, area.end, runs, |r| own.push(r))?;
+            watch.scan_all(Look::Own, area.start, area.end, runs, |r| own.push(r))?;
         }
         Ok(())
     }
@@ -263,8 +302,13 @@ impl Service {
     /// A copy introduces itself: who it is, the kernel says. EPERM: its files are
     /// not of its process.
     fn enter(&mut self, id: u64, pid: Option<i32>, files: [i32; FILES]) -> Result<(), Errno> {
-        let [_, _, memory, .., faults] = files;
-        let seized = pages::agree(faults).and_then(|()| {
+        let [_, _, memory, .., file] = files;
+        let means = self.keeping.means;
+        let agreed = match means {
+            Means::Faults => pages::agree(file),
+            Means::Bits => Ok(()),
+        };
+        let seized = agreed.and_then(|()| {
             let pid = pid.ok_or(libc::EPERM)?;
             trace::seize(pid, memory)?;
             Ok(pid)
@@ -272,7 +316,7 @@ impl Service {
         match seized {
             Ok(pid) => {
                 let rooms = std::mem::replace(&mut self.rooms, Rooms::new());
-                let mut kept = Kept::new(id, pid, files, rooms);
+                let mut kept = Kept::new(id, pid, means, files, rooms);
                 let done = kept.is_born().and_then(|()| self.all.push(kept));
                 if done.is_err() {
                     kept.leave().free();
@@ -333,5 +377,22 @@ impl Service {
             }
             spare.free();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_asked_where_nothing_is_better() {
+        let lack = lacks::WRITE_PROTECT;
+        let never = || panic!("nobody asks");
+        assert_eq!(choose(None, true, never), Ok(Means::Faults));
+        assert_eq!(choose(Some(lack), true, never), Err(lack));
+        let by = |tell| choose(Some(lack), false, || tell);
+        assert_eq!(by(Tell::Each), Ok(Means::Bits));
+        assert_eq!(by(Tell::None), Err(lack | lacks::BITS_TOO));
+        assert_eq!(by(Tell::NotEach), Err(lack | lacks::BITS_LIE));
     }
 }

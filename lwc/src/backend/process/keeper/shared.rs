@@ -16,9 +16,10 @@
 //! * The doorbell: asleep, as at the snapshot; the count of hand-overs is a new
 //!   one, and the last of them went to who has it rolled back, who has the baton.
 
-use super::pages::{PAGE, protect};
+use super::pages::PAGE;
 use super::sys::{Errno, fresh, read_at, write_at};
 use super::table::Table;
+use super::watch::Watch;
 use crate::backend::process::wire::bell::{BATON_AT, USED};
 use crate::backend::process::wire::mapped::Mapped;
 use crate::backend::process::wire::pair::{HEAD, Half, Pair, places};
@@ -137,7 +138,7 @@ impl Shared {
     pub(crate) fn restore(
         &mut self,
         memory: i32,
-        faults: i32,
+        watch: Watch,
         to: u64,
         had: u64,
     ) -> Result<(), Errno> {
@@ -148,24 +149,24 @@ impl Shared {
         // SAFETY: the array's bytes.
         unsafe { write_at(memory, self.bell_bytes.as_ptr(), USED, self.bell)? };
         for pair in self.pairs.as_mut_slice() {
-            pair.restore(memory, faults)?;
+            pair.restore(memory, watch)?;
         }
         Ok(())
     }
 
     /// The doorbell's page has been written by the context: what it may have left
     /// behind the words that mean something goes.
-    pub(crate) fn wipe_bell(&self, memory: i32, faults: i32) -> Result<(), Errno> {
+    pub(crate) fn wipe_bell(&self, memory: i32, watch: Watch) -> Result<(), Errno> {
         static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
         let len = PAGE as usize - USED;
         // SAFETY: the array has more bytes than that.
         unsafe { write_at(memory, ZEROS.as_ptr(), len, self.bell + USED as u64)? };
-        protect(faults, self.bell, self.bell + PAGE)
+        watch.protect(self.bell, self.bell + PAGE)
     }
 }
 
 impl Image {
-    fn restore(&mut self, memory: i32, faults: i32) -> Result<(), Errno> {
+    fn restore(&mut self, memory: i32, watch: Watch) -> Result<(), Errno> {
         let written = std::mem::take(&mut self.written);
         let own = self.side * HALF;
         let word = |bytes: &mut Table<u8>, at: usize, value: u32| {
@@ -180,7 +181,7 @@ impl Image {
             let at = self.at + from as u64;
             // SAFETY: a page of the image, which has as many as the mapping.
             unsafe { write_at(memory, bytes.as_ptr().add(from), PAGE as usize, at)? };
-            protect(faults, at, at + PAGE)?;
+            watch.protect(at, at + PAGE)?;
         }
         // Whatever the peer has said is read.
         let from = (1 - self.side) * HALF;

@@ -1,9 +1,9 @@
 //! How a keeper comes to be.
 
-use super::service::{Keeping, end, lacking, main};
+use super::service::{Keeping, end, main, means};
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::gate;
-use crate::backend::process::wire::keep::{FILES, Told, receive, send, why};
+use crate::backend::process::wire::keep::{FILES, Means, Told, receive, send, why};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -45,11 +45,12 @@ fn own(number: libc::c_long, args: [u64; 4]) -> i64 {
     unsafe { gate::own([number as u64, a, b, c, d, 0, 0]) }
 }
 
-/// Forks one. The creator's end of the line to it, and its process.
+/// Forks one. The creator's end of the line to it, its process, and how the kernel
+/// tells it what its copies write.
 ///
 /// # Errors
 /// ENOTSUP where the kernel lacks what it takes, with what it is.
-pub(crate) fn start() -> Result<(OwnedFd, i32)> {
+pub(crate) fn start() -> Result<(OwnedFd, i32, Means)> {
     let mut ends = [-1; 2];
     // SAFETY: writes the two descriptors that it makes.
     let made = unsafe {
@@ -104,16 +105,26 @@ pub(crate) fn start() -> Result<(OwnedFd, i32)> {
     };
     let told = receive::<Told>(here.as_raw_fd(), 0).map_err(failed)?.words;
     match told.errno as i32 {
-        0 => Ok((here, pid as i32)),
+        0 => {
+            let means = Means::of(told.value).ok_or_else(|| failed(libc::EPROTO))?;
+            Ok((here, pid as i32, means))
+        }
         _ if told.why == why::LACKS => Err(Error::new(CALL, Errno::ENOTSUP, lack(told.value))),
         e => Err(failed(e)),
     }
 }
 
 /// In words.
-fn lack(what: u64) -> &'static str {
+fn lack(what: u64) -> String {
     use crate::backend::process::wire::keep::lacks::*;
-    match what {
+    let bits = if what & BITS_TOO != 0 {
+        "; nor are there soft-dirty bits (CONFIG_MEM_SOFT_DIRTY, and /proc/self/clear_refs)"
+    } else if what & BITS_LIE != 0 {
+        "; its soft-dirty bits, which would do as well, do not tell of every write here: a mistake of this kernel"
+    } else {
+        ""
+    };
+    let what = match what & !(BITS_TOO | BITS_LIE) {
         USERFAULTFD => {
             "rollback in place needs userfaultfd(2) for ordinary users (UFFD_USER_MODE_ONLY), which the kernel has not or a sandbox refuses: allow the call, as Docker's default profile does not"
         }
@@ -121,11 +132,15 @@ fn lack(what: u64) -> &'static str {
             "rollback in place needs asynchronous write-protection by userfaultfd: Linux 6.7 or newer"
         }
         PAGEMAP => "rollback in place needs /proc/self/pagemap: mount /proc",
+        BLIND => {
+            "rollback in place needs Linux 6.7 or newer for a creator that has private memory which may be dropped (MADV_FREE) or be merged with others' (MADV_MERGEABLE), huge pages from a pool or a device's memory: older kernels' soft-dirty bits do not tell of every write there"
+        }
         PAGEMAP_SCAN => "rollback in place needs the ioctl PAGEMAP_SCAN: Linux 6.7 or newer",
         _ => {
             "rollback in place needs ptrace(2), on x86-64 with pages of 4 KiB: allow the call (kernel.yama.ptrace_scope at most 1)"
         }
-    }
+    };
+    format!("{what}{bits}")
 }
 
 /// The new process: it leaves all that was its maker's, enters a sandbox of its
@@ -134,33 +149,39 @@ fn become_keeper(sock: RawFd) -> ! {
     // SAFETY: opens files, with names that are texts; the process can be looked
     // into by others of its user while it opens its own page map, which is its
     // maker's otherwise as well.
-    let [maps, map] = unsafe {
+    let [maps, map, clear_refs, flags] = unsafe {
         let maps = libc::open(MAPS.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
         let map = libc::open(PAGE_MAP.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let clear_refs = libc::open(CLEAR_REFS.0.as_ptr(), CLEAR_REFS.1);
+        let flags = libc::open(MAPS_WITH_FLAGS.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, c"lwc-keeper".as_ptr(), 0, 0, 0);
-        [maps, map]
+        [maps, map, clear_refs, flags]
     };
+    let means = means(map, clear_refs, flags);
     let mut keep = [sock, maps, map];
     keep.sort_unstable();
     fds::close_except(0, u32::MAX, &keep);
-    let told = match (lacking(map), sandbox()) {
-        (Some(what), _) => Some((libc::ENOTSUP, why::LACKS, what)),
-        (None, false) => Some((libc::ENOTSUP, why::CALL, 0)),
-        (None, true) => None,
+    let ready = match (means, sandbox()) {
+        (Ok(means), true) => Ok(means),
+        (Err(what), _) => Err((why::LACKS, what)),
+        (Ok(_), false) => Err((why::CALL, 0)),
     };
-    if let Some((errno, why, value)) = told {
-        let told = Told {
-            errno: errno as u64,
-            why,
-            value,
-            broken: 0,
-        };
-        let _ = send(sock, &told, &[]);
-        end();
-    }
+    let means = match ready {
+        Ok(means) => means,
+        Err((why, value)) => {
+            let told = Told {
+                errno: libc::ENOTSUP as u64,
+                why,
+                value,
+                broken: 0,
+            };
+            let _ = send(sock, &told, &[]);
+            end()
+        }
+    };
     // SAFETY: a new shared mapping, which no neighbour becomes one with, for the
     // stack, whose first words are what the keeper begins with.
     unsafe {
@@ -176,7 +197,12 @@ fn become_keeper(sock: RawFd) -> ! {
             end();
         }
         let keeping = stack.cast::<Keeping>();
-        keeping.write(Keeping { sock, maps, map });
+        keeping.write(Keeping {
+            means,
+            sock,
+            maps,
+            map,
+        });
         on_stack(stack.byte_add(STACK).cast(), keeping)
     }
 }
@@ -231,6 +257,12 @@ static PAGE_MAP: &std::ffi::CStr = c"/proc/self/pagemap";
 static MEMORY: &std::ffi::CStr = c"/proc/self/mem";
 static MAPS_WITH_FLAGS: &std::ffi::CStr = c"/proc/self/smaps";
 static STATUS: &std::ffi::CStr = c"/proc/self/status";
+static SIZE: &std::ffi::CStr = c"/proc/self/statm";
+
+/// By which its soft-dirty bits are cleared; where these tell what it wrote the last
+/// of what a context hands over.
+pub(crate) static CLEAR_REFS: (&std::ffi::CStr, i32) =
+    (c"/proc/self/clear_refs", libc::O_WRONLY | libc::O_CLOEXEC);
 
 /// Flags with which a context opens its own memory.
 const WRITE: i32 = libc::O_RDWR | libc::O_CLOEXEC;
@@ -244,4 +276,5 @@ pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); FILES - 1] = [
     (MEMORY, WRITE),
     (MAPS_WITH_FLAGS, READ),
     (STATUS, READ),
+    (SIZE, READ),
 ];

@@ -21,8 +21,36 @@ pub(crate) mod op {
 }
 
 /// Descriptors that a copy hands over: its maps, its page map, its memory, its maps
-/// with their flags, what it is like (/proc/PID/status), and a userfaultfd.
-pub(crate) const FILES: usize = 6;
+/// with their flags, what it is like (/proc/PID/status), how large it is
+/// (/proc/PID/statm), and that by which it is watched ([`Means`]).
+pub(crate) const FILES: usize = 7;
+
+/// How the kernel says what a copy has written. A keeper finds out which of them
+/// there is, once, when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// Asynchronous write-protection by a userfaultfd, and PAGEMAP_SCAN.
+    Faults,
+    /// Soft-dirty bits, cleared by /proc/PID/clear_refs.
+    Bits,
+}
+
+impl Means {
+    /// As a keeper says it.
+    pub(crate) fn word(self) -> u64 {
+        match self {
+            Self::Faults => 1,
+            Self::Bits => 2,
+        }
+    }
+
+    /// The other way.
+    pub(crate) fn of(word: u64) -> Option<Self> {
+        [Self::Faults, Self::Bits]
+            .into_iter()
+            .find(|m| m.word() == word)
+    }
+}
 
 /// Why something was refused, beside the errno.
 pub(crate) mod why {
@@ -56,6 +84,12 @@ pub(crate) mod lacks {
     pub(crate) const PAGEMAP: u64 = 3;
     pub(crate) const PAGEMAP_SCAN: u64 = 4;
     pub(crate) const PTRACE: u64 = 5;
+    /// Bits would do, but not for memory that the creator has.
+    pub(crate) const BLIND: u64 = 6;
+    /// Added to one of the first four: soft-dirty bits as well.
+    pub(crate) const BITS_TOO: u64 = 1 << 8;
+    /// The same: there are some, and they do not tell of each write.
+    pub(crate) const BITS_LIE: u64 = 1 << 9;
 }
 
 /// A request.
