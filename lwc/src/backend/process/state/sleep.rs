@@ -11,7 +11,7 @@ pub(crate) const RING_AGAIN: Duration = Duration::from_millis(1);
 const RINGS: u32 = 4;
 const FIRST_RING: Duration = Duration::from_micros(50);
 /// How long at most, however often the root looks meanwhile: less than it takes
-/// to be held for one that sleeps elsewhere (`parked.rs`).
+/// to be held for one that sleeps elsewhere (`processor.rs`).
 const RINGS_FOR: Duration = Duration::from_millis(50);
 
 impl Runtime {
@@ -64,7 +64,6 @@ impl Runtime {
     /// does not is hostile, and not worth waiting for. A ring that found nobody
     /// while the root held those that sleep (`parked.rs`) says nothing.
     pub(crate) fn ring_on(&mut self) {
-        self.bell.set_ringing(true);
         let begun = MonotonicTime::now();
         let mut in_vain = 0;
         while in_vain < RINGS && begun.elapsed() < RINGS_FOR {
@@ -72,7 +71,7 @@ impl Runtime {
             std::thread::sleep(RING_AGAIN.min(FIRST_RING * (1 << in_vain)));
             if self.any_news().is_some() || !self.ring_again() {
                 // News goes first; whoever is not awake yet is rung afterwards.
-                return self.bell.set_ringing(false);
+                return;
             }
             if looks.is_multiple_of(2) && looks == self.looks_of_the_root() {
                 in_vain += 1;
@@ -82,7 +81,6 @@ impl Runtime {
             .iter_mut()
             .flatten()
             .for_each(|c| c.unrung = false);
-        self.bell.set_ringing(false);
     }
 
     fn looks_of_the_root(&self) -> u32 {
@@ -148,7 +146,6 @@ mod tests {
         liar.rt.ring_on();
         let took = begun.elapsed();
         assert!(!liar.rt.channel(index).unwrap().unrung);
-        assert!(!liar.rt.bell_of_creator.is_ringing());
         took
     }
 
