@@ -402,7 +402,10 @@ impl Handle {
     /// EBADF, EINVAL (the same context twice; the current one), ESRCH (either
     /// is dead), EPERM (another process's; on the process backend unless the
     /// root calls), EMFILE (no room in this context's table), EBUSY. ENOTSUP on
-    /// the process backend where system calls of either are trapped.
+    /// the process backend where system calls of either are trapped, and there
+    /// EBUSY or ETIMEDOUT of one that is hostile: it runs, or does not answer,
+    /// however much time of a processor it has. [`Error::party`](crate::Error::party)
+    /// tells which of the two it is.
     ///
     /// # Examples
     /// See [`Context::introduced`]. Refused is what makes no sense:
@@ -460,7 +463,9 @@ impl Handle {
 ///
 /// A dead one waits for nothing. With `wait` one that has just handed over is
 /// given the time that it needs to come to its rest, however busy the machine is;
-/// without, everybody is asked once.
+/// without, everybody is asked once. On the process backend those that run and know each
+/// other are stopped for a moment then, and each goes on alone: one may be kept awake by
+/// another.
 ///
 /// # Errors
 /// EBADF; EPERM unless the root asks (process backend).
