@@ -463,9 +463,7 @@ impl Handle {
 ///
 /// A dead one waits for nothing. With `wait` one that has just handed over is
 /// given the time that it needs to come to its rest, however busy the machine is;
-/// without, everybody is asked once. On the process backend those that run and know each
-/// other are stopped for a moment then, and each goes on alone: one may be kept awake by
-/// another.
+/// without, everybody is asked once.
 ///
 /// # Errors
 /// EBADF; EPERM unless the root asks (process backend).
@@ -496,7 +494,9 @@ pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
 }
 
 /// The same with `wait`, of contexts that have been on their way to rest since then,
-/// and which way it is that one does not come to it.
+/// and which way it is that one does not come to it. On the process backend those that
+/// run and know each other are stopped for a moment, and each goes on alone: one may be
+/// kept awake by another. What one hands over to another meanwhile may be found late.
 ///
 /// # Errors
 /// As [`parked_together`].

@@ -772,8 +772,14 @@ impl Contexts {
         let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps
             .filter_map(|(i, s)| Some((i, s.copy.as_ref()?.handle())))
             .unzip();
-        // None that can be asked about: none that could be at work.
-        let parked = lwc::parked_together(&copies, patient).unwrap_or_default();
+        // None that can be asked about: none that could be at work. What is handed over
+        // while they are told apart is not lost: the root does it itself ([`Self::not_taken`]).
+        let parked = if patient {
+            let rests = lwc::come_to_rest(&copies, MonotonicTime::now()).unwrap_or_default();
+            rests.into_iter().map(|r| r == Rest::Parked).collect()
+        } else {
+            lwc::parked_together(&copies, false).unwrap_or_default()
+        };
         let awake = |&(_, (copy, parked)): &(usize, (Handle, bool))| {
             !parked && copy.info().is_ok_and(|info| info.state != State::Dead)
         };

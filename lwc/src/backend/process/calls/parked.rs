@@ -81,16 +81,17 @@ struct Asked {
 
 /// Whether each of these contexts is parked. Each is asked once unless `wait`.
 pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
-    let rests = rests(of, wait, MonotonicTime::now())?;
+    let rests = rests(of, wait, false, MonotonicTime::now())?;
     Ok(rests.into_iter().map(|r| r == Rest::Parked).collect())
 }
 
-/// How each of these comes to rest, where they have been on their way since then.
+/// How each of these comes to rest, where they have been on their way since then. What
+/// one hands over to another meanwhile may be found late.
 pub(crate) fn come_to_rest(of: &[RawFd], since: MonotonicTime) -> Result<Vec<Rest>> {
-    rests(of, true, since)
+    rests(of, true, true, since)
 }
 
-fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
+fn rests(of: &[RawFd], wait: bool, apart: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     if !rt.is_root() {
@@ -118,7 +119,7 @@ fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
         });
     }
     come_in(rt, &mut all, wait, begun);
-    if wait {
+    if apart {
         tell_apart(rt, &mut all);
     }
     ring_for_those_awake(rt, &all);
@@ -164,6 +165,9 @@ fn come_in(rt: &mut Runtime, all: &mut [Asked], wait: bool, begun: MonotonicTime
 /// So they are stopped, all that do not rest, and each goes on alone: with nobody to
 /// wake it an honest one comes to rest. Those that do not stay stopped until all have
 /// been seen.
+///
+/// One that is stopped on its way to sleep is rung in vain and sleeps then: so this is
+/// for those who have nothing to hand over, or where the root sees to it afterwards.
 fn tell_apart(rt: &mut Runtime, all: &mut [Asked]) {
     let mut seen: Vec<u64> = Vec::new();
     for _ in 0..ROUNDS {
