@@ -402,7 +402,10 @@ impl Handle {
     /// EBADF, EINVAL (the same context twice; the current one), ESRCH (either
     /// is dead), EPERM (another process's; on the process backend unless the
     /// root calls), EMFILE (no room in this context's table), EBUSY. ENOTSUP on
-    /// the process backend where system calls of either are trapped.
+    /// the process backend where system calls of either are trapped, and there
+    /// EBUSY or ETIMEDOUT of one that is hostile: it runs, or does not answer,
+    /// however much time of a processor it has. [`Error::party`](crate::Error::party)
+    /// tells which of the two it is.
     ///
     /// # Examples
     /// See [`Context::introduced`]. Refused is what makes no sense:
@@ -491,7 +494,9 @@ pub fn parked_together(of: &[Handle], wait: bool) -> Result<Vec<bool>> {
 }
 
 /// The same with `wait`, of contexts that have been on their way to rest since then,
-/// and which way it is that one does not come to it.
+/// and which way it is that one does not come to it. On the process backend those that
+/// run and know each other are stopped for a moment, and each goes on alone: one may be
+/// kept awake by another. What one hands over to another meanwhile may be found late.
 ///
 /// # Errors
 /// As [`parked_together`].

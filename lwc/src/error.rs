@@ -37,6 +37,16 @@ pub struct Error {
     call: &'static str,
     what: String,
     cause: Known,
+    party: Option<Party>,
+}
+
+/// Which of two contexts a call on both failed at (ours; see [`Error::party`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// The one that the call is made on.
+    This,
+    /// The other one.
+    Other,
 }
 
 impl Error {
@@ -46,6 +56,7 @@ impl Error {
             call,
             what: what.into(),
             cause,
+            party: None,
         }
     }
 
@@ -57,6 +68,13 @@ impl Error {
     /// The same failure, reported by the call that the user made.
     pub(crate) fn of(mut self, call: &'static str) -> Self {
         self.call = call;
+        self
+    }
+
+    /// The same failure, where it is one of two contexts that it is due to.
+    #[cfg(target_os = "linux")] // the kernel's contexts need not answer
+    pub(crate) fn at(mut self, party: Party) -> Self {
+        self.party = Some(party);
         self
     }
 
@@ -83,6 +101,31 @@ impl Error {
     /// The errno, as the kernel backend would set it.
     pub fn errno(&self) -> Errno {
         Errno::from_raw(self.cause as i32)
+    }
+
+    /// Which of the two contexts [`Handle::introduce`](crate::Handle::introduce) failed
+    /// at: it is dead, it runs, or it does not answer. None where it was neither, or
+    /// the backend does not know.
+    ///
+    /// ```
+    /// # let hop = || {
+    /// #     lwc::Builder::new().spawn(|event| {
+    /// #         let parent = event.from().expect("switched to by the creator");
+    /// #         loop {
+    /// #             let _ = parent.switch(&[]);
+    /// #         }
+    /// #     })
+    /// # };
+    /// use lwc::Party;
+    ///
+    /// let (first, last) = (hop()?, hop()?);
+    /// last.destroy()?;
+    /// let error = first.introduce(last.handle()).unwrap_err();
+    /// assert!(matches!(error.party(), Some(Party::Other) | None));
+    /// # Ok::<(), lwc::Error>(())
+    /// ```
+    pub fn party(&self) -> Option<Party> {
+        self.party
     }
 
     /// The name of the call that failed, as the paper spells it.

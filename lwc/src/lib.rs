@@ -88,7 +88,7 @@ pub use context::{
     parked_together, restrict_self, spawn, unmap_self,
 };
 pub use errno::Errno;
-pub use error::{Error, Result};
+pub use error::{Error, Party, Result};
 pub use event::{Args, End, Event, TrappedCall};
 pub use flags::{Confinement, Flags};
 pub use handle::Handle;

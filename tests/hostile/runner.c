@@ -43,7 +43,7 @@ struct pair {
 };
 
 struct bell {
-	volatile uint32_t	state, trapped, ringing, pad;
+	volatile uint32_t	state, trapped;
 	volatile uint64_t	awaits, received, gave_at, gave_to, to_had;
 	volatile uint32_t	dead;
 };
@@ -91,6 +91,10 @@ static uintptr_t first = UINTPTR_MAX;
 static struct pair *pairs[32];
 static struct bell *bells[MOST];
 static int npairs, nbells;
+/* So many of them are of contexts that were there before this function. */
+static int nbells0;
+/* The next one's ticket in the last request. */
+static uint64_t last_onward;
 
 /* Invocations of this copy. */
 static int count;
@@ -214,6 +218,7 @@ find(void)
 		if (areas[i].shared && areas[i].end - areas[i].start == PAGE &&
 		    readable(areas[i].start))
 			look_at(areas[i].start);
+	nbells0 = nbells;
 	for (uintptr_t p = lowest - NEAR; p < highest + NEAR; p += PAGE) {
 		int known = 0;
 
@@ -378,6 +383,24 @@ nap(void)
 	(void)call(SYS_nanosleep, (long)&t, 0, 0, 0);
 }
 
+static uint64_t
+milliseconds(void)
+{
+	struct timespec t;
+
+	(void)call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0, 0);
+	return ((uint64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+}
+
+static void
+nap_until(uint64_t end)
+{
+	struct timespec t = { 0, 500000 };
+
+	while (milliseconds() < end)
+		(void)call(SYS_nanosleep, (long)&t, 0, 0, 0);
+}
+
 /* Sleeps as its host would, but in code of its own, until somebody wakes it. */
 static void
 sleep_here(void)
@@ -501,6 +524,9 @@ lie_in_wait(void)
 		for (;;)
 			sleep_here();
 	}
+	if (says("lie in wait and nap"))
+		for (;;)
+			nap();
 	if (says("lie in wait and wake"))
 		for (;;)
 			for (int i = 0; i < nbells; i++)
@@ -512,11 +538,71 @@ lie_in_wait(void)
 		;
 }
 
+/*
+ * Answers what the root asks it when it is to meet a new neighbour, as its host
+ * would, and does not come to rest then.
+ */
+static void
+meet(void)
+{
+	uint32_t had[32][2];
+
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++)
+			had[i][k] = pairs[i]->half[k].seq;
+	for (;;) {
+		sleep_here();
+		for (int i = 0; i < npairs; i++)
+			for (int k = 0; k < 2; k++) {
+				struct half *asks = &pairs[i]->half[k];
+				struct half *h = &pairs[i]->half[1 - k];
+				int link = asks->kind == BATON &&
+				    asks->words[0] == LINK;
+
+				if (asks->seq == had[i][k])
+					continue;
+				had[i][k] = asks->seq;
+				if (link)
+					put(h, BATON, DONE, asks->words[3]);
+				else if (asks->kind == REQUEST) {
+					/* By a number that it could have. */
+					memset((void *)h->words, 0,
+					    sizeof(h->words));
+					h->error = 0;
+					put(h, REPLY_TO, 4, 0x70000003);
+				} else
+					continue;
+				had[i][1 - k] = h->seq;
+				for (int b = 0; b < nbells0; b++)
+					wake(bells[b]);
+				while (link && says("meet and nap"))
+					nap();
+				while (link)
+					;
+			}
+	}
+}
+
 /* It has handed over, and would sleep now. */
 static void
 attack(void)
 {
 
+	if (says("meet and "))
+		meet();
+	if (says("wake the next"))
+		for (;;)
+			wake(next);
+	if (says("flood the next"))
+		for (uint64_t n = 0;; n++) {
+			out->kind = 0;
+			__atomic_fetch_add(&out->seq, 1, __ATOMIC_SEQ_CST);
+			if (n % 20000 == 0)
+				wake(next);
+		}
+	if (says("nap"))
+		for (;;)
+			nap();
 	if (says("play trapped")) {
 		own->trapped = 1;
 		return;
@@ -627,8 +713,15 @@ attack(void)
 		tell_all_the_time(LAST_BATON, DONE, turn - 1);
 	if (says("deaf")) {
 		/* It sleeps as its host would, and answers nothing. */
-		for (;;)
+		do
 			sleep_here();
+		while (!says("deaf and "));
+		/* Once it is woken it does this instead. */
+		if (says("deaf and nap"))
+			for (;;)
+				nap();
+		for (;;)
+			;
 	}
 	if (says("again"))
 		hand_over(out, next, INVOKE, onward);
@@ -705,6 +798,57 @@ at_wake(struct bell *bell)
 	attack();
 }
 
+/*
+ * It says that it has handed over, and has not.  Its messages, and the doorbell
+ * of the next one, it knows from the request before.
+ */
+static int
+claim_early(lwc_invocation *inv, uint64_t to_next, const char *then)
+{
+	uint64_t begun = milliseconds(), first, second;
+	const char *rest = strchr(then, ';');
+	char *end;
+
+	out = NULL;
+	find();
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++) {
+			struct half *h = &pairs[i]->half[k];
+
+			if (h->kind == BATON && h->words[0] == INVOKE &&
+			    h->words[1] == to_next)
+				out = h;
+		}
+	/* Those of the root and of the snapshot come first. */
+	next = nbells > nbells0 ? bells[nbells0] : NULL;
+	if (out == NULL || next == NULL || own == NULL)
+		return (say(inv, "unknown "));
+	(void)say(inv, rest == NULL ? "" : rest + 1);
+	turn = *at(TAKEN);
+	if (strncmp(then, "flood ", 6) == 0) {
+		/* So long it keeps the next one awake with messages of no kind. */
+		first = begun + strtoul(then + 6, NULL, 10);
+		*at(HANDED) = turn;
+		while (milliseconds() < first) {
+			for (int i = 0; i < 300; i++) {
+				__atomic_fetch_add(&out->seq, 1,
+				    __ATOMIC_SEQ_CST);
+				out->kind = 0;
+			}
+			wake(next);
+		}
+		for (;;)
+			sleep_here();
+	}
+	/* nap FIRST SECOND: it says so after so long, and does it after so long. */
+	first = begun + strtoul(then + 4, &end, 10);
+	second = begun + strtoul(end, NULL, 10);
+	nap_until(first);
+	*at(HANDED) = turn;
+	nap_until(second);
+	return (0);
+}
+
 static void
 on_trap(int number, siginfo_t *info, void *context)
 {
@@ -759,6 +903,10 @@ LWC_HANDLER(runner)
 	char text[256];
 
 	count++;
+	now = inv;
+	control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
+	uint64_t to_next = last_onward;
+	last_onward = *at(TAKEN) ^ *at(ON);
 	if (is(inv, "keep "))
 		return (lwc_append(inv, inv->input + 5, inv->input_len - 5));
 	if (is(inv, "counts")) {
@@ -782,9 +930,7 @@ LWC_HANDLER(runner)
 	}
 	if (is(inv, "never ")) {
 		/* It hands over to nobody, and does that to the root. */
-		now = inv;
-		control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
-		turn = *(volatile uint64_t *)(control + TAKEN);
+		turn = *at(TAKEN);
 		out = NULL;
 		next = NULL;
 		find();
@@ -800,6 +946,11 @@ LWC_HANDLER(runner)
 			tell_all_the_time(BATON, DONE, turn - 1);
 		tell_all_the_time(LAST_BATON, DONE, turn - 1);
 	}
+	if (is(inv, "claim early and ")) {
+		(void)snprintf(text, sizeof(text), "%.*s",
+		    (int)inv->input_len - 16, (const char *)inv->input + 16);
+		return (claim_early(inv, to_next, text));
+	}
 	if (!is(inv, "do ")) {
 		/* What came so far, for the caller. */
 		return (lwc_append(inv, inv->input, inv->input_len));
@@ -809,8 +960,6 @@ LWC_HANDLER(runner)
 	    (const char *)inv->input + 3);
 	rest = strchr(how, ';');
 	(void)say(inv, rest == NULL ? "" : rest + 1);
-	now = inv;
-	control = (unsigned char *)((uintptr_t)inv->id & ~(PAGE - 1));
 	turn = *at(TAKEN);
 	onward = turn ^ *at(ON);
 	out = NULL;

@@ -35,7 +35,8 @@ pub enum Rest {
     Parked,
     /// It sleeps, but elsewhere, so that nobody keeps it awake; or it is dead.
     Elsewhere,
-    /// It runs. Another that knows it may wake it all the time.
+    /// It runs. Where it was waited for that is not because another one of those that
+    /// were asked about wakes it all the time; else it may be.
     Awake,
 }
 

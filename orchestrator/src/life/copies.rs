@@ -11,9 +11,6 @@ use std::time::Duration;
 
 /// How long a snapshot may take to copy itself.
 const COPY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the copies of a chain may take to come to rest, all together: others wait
-/// for their requests meanwhile. Those who ring one that does not wake have so long.
-const SETTLES: Duration = Duration::from_millis(300);
 
 impl Contexts {
     /// Somebody has switched to the root whose turn it was not. A copy that does
@@ -83,19 +80,11 @@ impl Contexts {
         let begun = MonotonicTime::now();
         loop {
             let awake = self.not_parked(begun);
-            // One after the other: who is kept awake by the one before it comes to
-            // rest when that one is no more. Nobody keeps those awake that sleep
-            // elsewhere; nor are others waited for any longer than that.
-            let late = begun.elapsed() > SETTLES;
-            let hopeless = |(i, rest)| (late || rest == Rest::Elsewhere).then_some(i);
-            let mut ends: Vec<usize> = awake.iter().copied().filter_map(hopeless).collect();
-            if ends.is_empty() {
-                ends.extend(awake.first().map(|&(i, _)| i));
-            }
-            if ends.is_empty() {
+            // None of them is kept awake by another: those have been told apart.
+            if awake.is_empty() {
                 break;
             }
-            ends.into_iter().for_each(|i| self.end_out_of_turn(i));
+            awake.into_iter().for_each(|i| self.end_out_of_turn(i));
         }
         for i in 0..self.steps.len() {
             if std::mem::take(&mut self.steps[i].wrong) && self.steps[i].copy.is_some() {
@@ -106,7 +95,7 @@ impl Contexts {
 
     /// The steps whose copies do not wait, nor come to that, where they may have been
     /// on their way since then.
-    fn not_parked(&self, since: MonotonicTime) -> Vec<(usize, Rest)> {
+    fn not_parked(&self, since: MonotonicTime) -> Vec<usize> {
         let there = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
         let (steps, copies): (Vec<usize>, Vec<Handle>) =
             self.steps.iter().enumerate().filter_map(there).unzip();
@@ -114,7 +103,9 @@ impl Contexts {
         let rests = lwc::come_to_rest(&copies, since)
             .unwrap_or_else(|_| vec![Rest::Elsewhere; copies.len()]);
         let rests = steps.into_iter().zip(rests);
-        rests.filter(|&(_, rest)| rest != Rest::Parked).collect()
+        rests
+            .filter_map(|(i, rest)| (rest != Rest::Parked).then_some(i))
+            .collect()
     }
 
     /// One has been at work for some time: the others wait, or they end here. They
@@ -292,7 +283,7 @@ impl Contexts {
 
     /// What is asked of a snapshot has a number, and so has its answer: one that
     /// comes when the root has given up on it is not taken for the next.
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.asked += 1;
         self.asked
     }

@@ -259,7 +259,8 @@ impl Serving<'_> {
             }
             Some(&word::LINK) => {
                 self.link(asked);
-                [word::DONE, 0, 0]
+                // It may be asked twice.
+                [word::DONE, asked.get(3).copied().unwrap_or(0), 0]
             }
             Some(&word::PROBE)
                 if self.parts.probes == Probes::Answered

@@ -46,22 +46,27 @@
 //! ticket, and, before it hands over, that it does so. The root reads no other word
 //! about a function than its own, and none that it could say before its turn:
 //!
-//! * the last one that shows its ticket is at work, or the one after it, if it says
-//!   that it has handed over ([`Turn::reached`]). Once the root has seen that the turn
-//!   is so far it does not go back. One that says so too early, or not at all, or
-//!   hides its ticket, keeps the time and the blame for itself:
-//! * by the kernel's word, about all at one moment, others that run and do not come
-//!   to rest run out of turn, above the one at work and below; who runs on below has
-//!   said that it handed over. They are ended there and then, unless the one at work
-//!   runs too: that one can keep innocents awake, by ringing them all the time. Then
-//!   they are looked at when the request is over;
+//! * the last one that shows its ticket is at work. Once the root has seen that the
+//!   turn is so far it does not go back. One that hides its ticket, or says too late
+//!   that it hands over, keeps the time and the blame for itself;
+//! * if that one says that it has handed over ([`Turn::reached`]), the turn is at the
+//!   one after it, which has no time and no blame until it shows its ticket, whoever
+//!   woke it and keeps it awake. The root does not wait for it, but says the ticket
+//!   itself ([`Contexts::hand_over_to`]): an innocent one takes it, and goes on with what
+//!   the one before has left for it, whether that one has handed over in truth or not.
+//!   For that it needs little of a processor and no clock. One that has had it,
+//!   by the kernel's word, and used it for something else or sleeps again, several
+//!   times, is hostile ([`Contexts::not_taken`]). While it has had none the time is that
+//!   of the one before. The same if one says that it cannot hand over: the root does,
+//!   and if it cannot either it knows the reason;
+//! * by the kernel's word, about all at one moment, others than the one at work that
+//!   run and do not come to rest run out of turn, above it and below. They are ended
+//!   there and then, unless it runs too. Then they are looked at when the request is
+//!   over. An innocent one can be kept from its rest, by a neighbour that wakes it all
+//!   the time: it is told from that by being let go on alone ([`lwc::come_to_rest`]);
 //! * if nobody runs and nobody has said anything to the root, then the one at work
-//!   has stopped. If it has shown its ticket it is hostile. If it has not, then it
-//!   hides it, or the one before did not say it: so the root itself says the ticket
-//!   ([`Contexts::hand_over_to`]). An innocent one takes it and goes on with
-//!   what the one before has left for it. One that has stopped then is hostile. The
-//!   same if one says that it cannot hand over to the one after it: the root does
-//!   so, and if it cannot either it knows the reason.
+//!   has stopped, and is hostile. (All words are read before it is asked who runs: on
+//!   a busy machine one that slept a moment ago may be at work.)
 //!
 //! One failure is an edge's: that a function finds a length or attributes left for it
 //! that no honest one leaves. The root cannot read what is between functions, so both
@@ -80,32 +85,64 @@
 //! for a request that is over.
 //!
 //! # Time
-//! What the root is told of time is each function's own: when it began. So it looks
-//! in at least as often as the shortest timeout of the chain, gives each function
-//! that it finds at work one end of its time and no second one, and a function that
-//! lies about when it began gains that shortest timeout.
+//! The root looks in at least as often as the shortest timeout of the chain, and gives
+//! each function that it finds at work, by its ticket, one end of its time and no second
+//! one. It counts from that moment, and not from one before the root looked, for to see
+//! who is at work can take longer than a timeout. What a function says itself, when it
+//! began since the root last looked, can make its time shorter and no longer: one that
+//! lies gains that shortest timeout, and nobody but itself can say so.
+//!
+//! # Neighbours
+//! A copy that is made anew is introduced to its neighbours, which may have served and
+//! be hostile, while other chains of this worker wait. Whoever is asked for something
+//! then has, as above, as much as it needs of a processor, and is waited for as long as it
+//! has had no chance of that; the error names the one that did not answer, which goes,
+//! and no other ([`lwc::Error::party`]). All that has a time together
+//! ([`LINKS`]), after which nobody is replaced any more, but the request fails.
 
 use super::attributes::MessageMeta;
 use super::chain::{Contexts, Hop, NOT_TRAPPED, Step, Wait, next_before};
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
-use lwc::{Errno, Event, Handle, MonotonicTime, State};
+use lwc::{Errno, Event, Handle, MonotonicTime, Party, Rest, State};
 use std::time::Duration;
 
-/// How long a copy may take to note who its neighbours are.
+/// How long a copy may take to note who its neighbours are, if all that time others
+/// have the processors.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// It has no more than its own timeout for it, but so much at least.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// So long copies are replaced that do not take their neighbours, beside the time that
+/// it takes to make new ones: others wait for their requests meanwhile. Then the request
+/// fails at the next one that does not.
+const LINKS: Duration = Duration::from_millis(300);
 
 /// What is there is taken, and nothing is waited for.
 const AT_ONCE: MonotonicTime = MonotonicTime::from_nanos(0);
 
-/// When the root looks again at one that it has handed over to in the place of
-/// another, at the latest.
-const NUDGE: Duration = Duration::from_millis(50);
+/// When the root looks again at one that it has switched to, where it does not answer.
+const NUDGE: Duration = Duration::from_millis(20);
+/// Of one that has not done what it was switched to for, though it had all that it takes:
+/// it came to rest, or used the processor for long. It may have been on its way to
+/// sleep when it was rung, and on a virtual machine time that the machine's host has
+/// taken counts as its own.
+const STRIKES: u32 = 3;
+/// One that still had not so much of a processor says nothing about itself: the machine
+/// is too busy.
+const STARVES: Duration = Duration::from_secs(2);
 
 const DISCARDED: &str = "it discarded itself";
+
+fn does_not_rest() -> Cause {
+    Cause::Misbehaved("its context does not come to rest".into())
+}
+
+/// Why it is one of two that could not be introduced to each other.
+fn takes_none_of_them(e: &lwc::Error) -> Cause {
+    if e.errno() == Errno::ESRCH {
+        return Cause::Ended(EndText::found_dead(e));
+    }
+    Cause::Misbehaved(format!("it does not take neighbours: {e}"))
+}
 
 /// What a chain has of its hand-overs.
 #[derive(Debug, Default)]
@@ -136,8 +173,9 @@ struct Turn<'a> {
     tickets: &'a [u64],
     /// How far it was when the root last looked.
     seen: usize,
-    /// The root has handed over to this step itself.
-    by_root: Option<usize>,
+    /// The root has handed over to this step itself, and how often it was seen since
+    /// not to take over ([`STRIKES`]).
+    by_root: Option<(usize, u32)>,
 }
 
 impl Turn<'_> {
@@ -153,6 +191,36 @@ impl Turn<'_> {
         });
         self.seen = shown.max().unwrap_or(self.seen);
         self.seen
+    }
+}
+
+/// The time that goes by while neighbours are introduced.
+struct LinkTime {
+    begun: MonotonicTime,
+    /// What of it was for making copies.
+    copies: Duration,
+}
+
+impl LinkTime {
+    fn new() -> Self {
+        Self {
+            begun: MonotonicTime::now(),
+            copies: Duration::ZERO,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.elapsed().saturating_sub(self.copies) > LINKS
+    }
+
+    /// Whether one more copy may be replaced, this step's: not the same one again, and
+    /// on a busy machine one at least, for it may have taken that long.
+    fn allows(&self, i: usize, replaced: &mut Vec<usize>) -> bool {
+        if replaced.contains(&i) || !replaced.is_empty() && self.is_over() {
+            return false;
+        }
+        replaced.push(i);
+        true
     }
 }
 
@@ -194,6 +262,19 @@ struct TimeLimits {
     first: MonotonicTime,
     /// Of those seen at work, from the first time that somebody takes long.
     ends: Vec<(AtWork, MonotonicTime)>,
+}
+
+impl TimeLimits {
+    /// The one end of somebody's time: this one, if it is the first time that it is
+    /// seen at work.
+    fn end_of(&mut self, who: AtWork, end: impl FnOnce() -> MonotonicTime) -> MonotonicTime {
+        if let Some(&(_, end)) = self.ends.iter().find(|(w, _)| *w == who) {
+            return end;
+        }
+        let end = end();
+        self.ends.push((who, end));
+        end
+    }
 }
 
 impl Relay {
@@ -307,69 +388,152 @@ impl Contexts {
     /// Introduces the copies to their neighbours, if these are not the ones
     /// they know.
     pub(super) fn link(&mut self) -> Result<(), (usize, Cause)> {
-        if self.linked {
-            return Ok(());
+        self.link_within(&mut LinkTime::new())
+    }
+
+    /// A copy that has served may be hostile and not answer, or its table has no room:
+    /// it goes, and the others stay. A fresh one that does the same has learnt it from
+    /// its function's initialiser, and the request fails there.
+    fn link_within(&mut self, time: &mut LinkTime) -> Result<(), (usize, Cause)> {
+        let mut replaced: Vec<usize> = Vec::new();
+        while !self.linked {
+            let copies = self.all_ready(time)?;
+            let done = (0..copies.len()).try_for_each(|i| self.link_step(i, &copies));
+            if let Err((i, cause)) = done {
+                self.retire(i);
+                if !time.allows(i, &mut replaced) {
+                    return Err((i, cause));
+                }
+                continue;
+            }
+            self.linked = true;
+            self.settled = false;
+            // One may have acted out of turn meanwhile, and been ended for it.
+            if let Some(i) = self.line().iter().position(|s| s.copy.is_none()) {
+                self.linked = false;
+                if !time.allows(i, &mut replaced) {
+                    return Err((i, does_not_rest()));
+                }
+            }
         }
-        // A copy that has served may be hostile and not answer, or its table has no
-        // room: it goes, and the others stay. Who is introduced to it must not be
-        // blamed, so in the end all go: fresh copies have run nothing of a function
-        // but its initialiser.
-        let mut done = self.link_all();
-        for _ in 0..self.line().len() {
-            let Err((i, _)) = &done else { break };
-            self.retire(*i);
-            done = self.link_all();
-        }
-        done.or_else(|_| {
-            self.retire_all();
-            self.link_all()
-        })?;
         // Those that have just answered are on their way to sleep.
         self.settle_relay();
         Ok(())
     }
 
-    fn link_all(&mut self) -> Result<(), (usize, Cause)> {
+    fn all_ready(&mut self, time: &mut LinkTime) -> Result<Vec<Handle>, (usize, Cause)> {
+        let begun = MonotonicTime::now();
         let all = 0..self.line().len();
-        let copies = all
-            .clone()
-            .map(|i| self.ready(i).map_err(|cause| (i, cause)))
-            .collect::<Result<Vec<Handle>, _>>()?;
-        for i in all {
-            self.link_step(i, &copies)?;
-        }
-        self.linked = true;
-        self.settled = false;
-        Ok(())
+        let copies = all.map(|i| self.ready(i).map_err(|cause| (i, cause)));
+        let copies = copies.collect();
+        time.copies += begun.elapsed();
+        copies
     }
 
     /// Whose fault it is if it fails, and why.
     fn link_step(&mut self, i: usize, copies: &[Handle]) -> Result<(), (usize, Cause)> {
         let copy = copies[i];
-        let mut words = [word::LINK, word::NOBODY, word::NOBODY];
-        for (at, neighbour) in [(1, i.checked_sub(1)), (2, Some(i + 1))] {
+        let mut names = [word::NOBODY; 2];
+        for (at, neighbour) in [(0, i.checked_sub(1)), (1, Some(i + 1))] {
             let neighbour = neighbour.and_then(|j| Some((j, *copies.get(j)?)));
             if let Some((j, neighbour)) = neighbour {
-                words[at] = copy.introduce(neighbour).map_err(|e| {
+                names[at] = copy.introduce(neighbour).map_err(|e| {
                     let dead = |h: Handle| h.info().is_ok_and(|info| info.state == State::Dead);
-                    (if dead(neighbour) { j } else { i }, Cause::Backend(e))
+                    let (other, cause) = match e.party() {
+                        None => (dead(neighbour), Cause::Backend(e)),
+                        Some(party) => (party == Party::Other, takes_none_of_them(&e)),
+                    };
+                    (if other { j } else { i }, cause)
                 })?;
             }
         }
         self.steps[i]
             .control
             .put_timeout(self.steps[i].function.timeout);
+        self.tell_neighbours(i, copy, names)
+            .map_err(|cause| (i, cause))
+    }
+
+    /// Tells a copy by which words it knows its neighbours. Where contexts are processes
+    /// a hostile one may do anything but answer, while others wait for their requests:
+    /// it has as long as it takes to have had what it needs of a processor.
+    fn tell_neighbours(
+        &mut self,
+        i: usize,
+        copy: Handle,
+        [before, after]: [u64; 2],
+    ) -> Result<(), Cause> {
+        let number = self.next_number();
+        let words = [word::LINK, before, after, number];
+        let taken = |args: &[u64]| args.starts_with(&[word::DONE, number]);
+        let refused = || Cause::Misbehaved("it does not take neighbours".into());
         self.counts.switches += 1;
-        let timeout = LINK_TIMEOUT.min(SHORTEST_TIMEOUT.max(self.steps[i].function.timeout));
-        let reply = self
-            .call(i, copy, &words, MonotonicTime::now() + timeout)
-            .map_err(|cause| (i, cause))?;
-        match reply.first() {
-            Some(&word::DONE) => Ok(()),
-            _ => {
-                let cause = "it does not take neighbours";
-                Err((i, Cause::Misbehaved(cause.into())))
+        if !self.apart {
+            let reply = self.call(i, copy, &words, MonotonicTime::now() + LINK_TIMEOUT)?;
+            return taken(&reply).then_some(()).ok_or_else(refused);
+        }
+        let (begun, mut strikes) = (MonotonicTime::now(), 0);
+        while strikes < STRIKES && begun.elapsed() < LINK_TIMEOUT {
+            let soon = MonotonicTime::now() + NUDGE;
+            let event = copy.switch_until(&words, soon);
+            if self.hears_of(i, copy, event, soon, taken)? {
+                return Ok(());
             }
+            let (more, _) = self.strikes(copy);
+            strikes += more;
+            // What it has said is there before it is seen to rest.
+            let event = lwc::await_switch(AT_ONCE);
+            if self.hears_of(i, copy, event, AT_ONCE, taken)? {
+                return Ok(());
+            }
+        }
+        Err(refused())
+    }
+
+    /// Whether a step's copy says that, beside all else that comes until then.
+    fn hears_of(
+        &mut self,
+        i: usize,
+        copy: Handle,
+        mut event: lwc::Result<Event>,
+        until: MonotonicTime,
+        what: impl Fn(&[u64]) -> bool,
+    ) -> Result<bool, Cause> {
+        let mut wait = Wait::until(until);
+        loop {
+            match event {
+                Ok(Event::Switched { from, args }) if from == Some(copy) => {
+                    if what(&args) {
+                        return Ok(true);
+                    }
+                }
+                Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
+                Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
+                Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
+                Err(e) if e.errno() == Errno::ETIMEDOUT => {}
+                Err(e) => return Err(self.cannot_switch(i, e)),
+            }
+            match wait.next() {
+                Some(next) => event = next,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// How one rests that has been switched to and rung, and was to do something: what
+    /// counts against it if it has not done that; and whether it had no processor for
+    /// it.
+    fn strikes(&self, copy: Handle) -> (u32, bool) {
+        let asked = MonotonicTime::now();
+        let rest = lwc::come_to_rest(&[copy], asked);
+        if asked.elapsed() > STARVES {
+            return (0, true);
+        }
+        let rest = rest.ok().and_then(|rests| rests.first().copied());
+        match rest {
+            Some(Rest::Parked | Rest::Awake) => (1, false),
+            // It may wait for the root's answer, once.
+            Some(Rest::Elsewhere) | None => (2, false),
         }
     }
 
@@ -380,9 +544,10 @@ impl Contexts {
         /// neighbours is replaced. A fresh one does.
         const TRIES: usize = 3;
         waits.clear();
+        let mut time = LinkTime::new();
         for _ in 0..TRIES {
-            if self.linked {
-                return Ok(());
+            if self.linked || time.is_over() {
+                break;
             }
             waits.resize(self.line().len(), Duration::ZERO);
             for (i, wait) in waits.iter_mut().enumerate() {
@@ -391,15 +556,13 @@ impl Contexts {
                 self.ready(i).map_err(|cause| (i, cause))?;
                 if missing {
                     *wait += begin.elapsed();
+                    time.copies += begin.elapsed();
                 }
             }
-            self.link()?;
+            self.link_within(&mut time)?;
         }
         let gone = self.line().iter().position(|s| s.copy.is_none());
-        gone.map_or(Ok(()), |i| {
-            let cause = "its context does not come to rest";
-            Err((i, Cause::Misbehaved(cause.into())))
-        })
+        gone.map_or(Ok(()), |i| Err((i, does_not_rest())))
     }
 
     /// From now on nobody takes over.
@@ -473,7 +636,7 @@ impl Contexts {
             }
             event = match self.hear(&mut turn, who, from, &args) {
                 Heard::Nothing => next_before(watch.until),
-                Heard::CannotHandOver(to) => Some(self.hand_over_to(to, &mut turn, watch.until)?),
+                Heard::CannotHandOver(to) => Some(self.hand_over_to(to, &mut turn, &mut watch)?),
                 Heard::End(i) => return Ok((i, true)),
                 Heard::Failure(failure) => return Err(failure),
             };
@@ -567,7 +730,7 @@ impl Contexts {
                     && next.is_some_and(|next| !next.has_taken(turn.tickets[i + 1])) =>
             {
                 // Whoever says it again does not have the root do it again.
-                if reached > i + 1 || turn.by_root == Some(i + 1) {
+                if reached > i + 1 || turn.by_root.is_some_and(|(by, _)| by == i + 1) {
                     return Heard::Nothing;
                 }
                 Heard::CannotHandOver(i + 1)
@@ -617,11 +780,14 @@ impl Contexts {
     /// All of them are asked: one that has its ticket knows the next one's by its own
     /// page, and can have that one take over in its own place.
     fn went_on(&self, turn: &Turn<'_>, i: usize) -> bool {
-        let behind = self.line().iter().zip(turn.tickets).skip(i + 1);
-        behind.into_iter().any(|(next, &ticket)| {
-            let untouched = next.control.withdraw();
-            !untouched && next.control.has_taken(ticket)
-        })
+        (i + 1..self.line().len()).any(|next| self.has_taken_over(turn, next))
+    }
+
+    /// Whether that one has taken over in this request. If it has not, then it will not.
+    fn has_taken_over(&self, turn: &Turn<'_>, i: usize) -> bool {
+        let control = &self.steps[i].control;
+        let untouched = control.withdraw();
+        !untouched && control.has_taken(turn.tickets[i])
     }
 
     /// Whether a step's copy has ended, by the kernel's word.
@@ -643,8 +809,14 @@ impl Contexts {
         let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps
             .filter_map(|(i, s)| Some((i, s.copy.as_ref()?.handle())))
             .unzip();
-        // None that can be asked about: none that could be at work.
-        let parked = lwc::parked_together(&copies, patient).unwrap_or_default();
+        // None that can be asked about: none that could be at work. What is handed over
+        // while they are told apart is not lost: the root does it itself ([`Self::not_taken`]).
+        let parked = if patient {
+            let rests = lwc::come_to_rest(&copies, MonotonicTime::now()).unwrap_or_default();
+            rests.into_iter().map(|r| r == Rest::Parked).collect()
+        } else {
+            lwc::parked_together(&copies, false).unwrap_or_default()
+        };
         let awake = |&(_, (copy, parked)): &(usize, (Handle, bool))| {
             !parked && copy.info().is_ok_and(|info| info.state != State::Dead)
         };
@@ -663,7 +835,10 @@ impl Contexts {
     fn at_work(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
         let mut patient = false;
         loop {
-            let i = turn.reached(self.line());
+            let (i, taken) = self.progress(turn);
+            if !taken {
+                return None;
+            }
             let awake = self.awake(patient);
             if turn.reached(self.line()) != i {
                 // At most once for each step.
@@ -689,30 +864,73 @@ impl Contexts {
     fn nobody_works(
         &mut self,
         turn: &mut Turn<'_>,
-        before: (usize, bool),
+        before: usize,
         until: MonotonicTime,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        if self.progress(turn) != before {
+        if self.progress(turn) != (before, true) {
             // On a busy machine one that has been woken takes over late: it slept when
             // it was asked about, and is at work now.
             return Ok(lwc::await_switch(until));
         }
-        let (i, taken) = before;
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
-        if let Some(e) = ended(&self.steps[i]) {
-            return Err((i, Cause::Ended(EndText::found_dead(&e))));
+        if let Some(e) = ended(&self.steps[before]) {
+            return Err((before, Cause::Ended(EndText::found_dead(&e))));
         }
-        if !taken && i > 0 && turn.by_root != Some(i) {
-            return self.hand_over_to(i, turn, until);
-        }
-        let cause = if !taken {
-            "it did not take over"
-        } else if i + 1 < self.line().len() {
+        let cause = if before + 1 < self.line().len() {
             "it stopped without handing over"
         } else {
             "it stopped without an answer"
         };
-        Err((i, Cause::Misbehaved(cause.into())))
+        Err((before, Cause::Misbehaved(cause.into())))
+    }
+
+    /// The turn is at a step that has not shown its ticket. It has no time yet, and no
+    /// blame, whoever keeps it awake: the root hands over to it itself, and looks what
+    /// comes of that, until it takes over or it is clear that it does not mean to.
+    fn not_taken(
+        &mut self,
+        i: usize,
+        turn: &mut Turn<'_>,
+        watch: &mut TimeLimits,
+        due: Option<MonotonicTime>,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        let rung = turn.by_root.filter(|&(by, _)| by == i);
+        let copy = self.steps[i].copy.as_ref().map(|c| c.handle());
+        if let (Some((_, had)), Some(copy)) = (rung, copy) {
+            let (more, starved) = self.strikes(copy);
+            let strikes = had + more;
+            turn.by_root = Some((i, strikes));
+            let ends = if strikes >= STRIKES || self.is_dead(i) {
+                let ended = self.steps[i].copy.as_ref().and_then(|c| c.parked().err());
+                let cause = ended.map_or_else(
+                    || Cause::Misbehaved("it did not take over".into()),
+                    |e| Cause::Ended(EndText::found_dead(&e)),
+                );
+                Some((i, cause))
+            } else if starved {
+                // The time goes on of the one before.
+                let now = MonotonicTime::now();
+                let at = i.saturating_sub(1);
+                let timeout = self.steps[at].function.timeout;
+                let end = watch.end_of(AtWork::Copy(at), || now + timeout);
+                let late = due.is_some_and(|due| due <= now).then_some(Cause::Deadline);
+                late.or_else(|| (end <= now).then_some(Cause::Timeout(timeout)))
+                    .map(|cause| (at, cause))
+            } else {
+                None
+            };
+            // After that: what it did before it came to rest shows.
+            if self.progress(turn) != (i, false) {
+                return Ok(lwc::await_switch(AT_ONCE));
+            }
+            if let Some(failure) = ends {
+                if self.has_taken_over(turn, i) {
+                    return Ok(lwc::await_switch(AT_ONCE));
+                }
+                return Err(failure);
+            }
+        }
+        self.hand_over_to(i, turn, watch)
     }
 
     /// Hands over to a step in the place of the one before it, which says that it has
@@ -721,10 +939,15 @@ impl Contexts {
         &mut self,
         i: usize,
         turn: &mut Turn<'_>,
-        until: MonotonicTime,
+        watch: &mut TimeLimits,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         turn.seen = turn.seen.max(i);
-        turn.by_root = Some(i);
+        if turn.by_root.is_none_or(|(by, _)| by != i) {
+            turn.by_root = Some((i, 0));
+        }
+        // Not by when the request is due: what comes of this is clear soon.
+        let until = MonotonicTime::now() + NUDGE;
+        watch.until = until;
         let Some(copy) = &self.steps[i].copy else {
             let cause = "its context ran out of turn and was ended";
             return Err((i, Cause::Misbehaved(cause.into())));
@@ -813,18 +1036,25 @@ impl Contexts {
         watch: &mut TimeLimits,
         due: Option<MonotonicTime>,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        let now = MonotonicTime::now();
+        // Whoever is seen to be at work from here on may have begun since.
+        let looking = MonotonicTime::now();
+        if watch.ends.is_empty() {
+            watch.ends.push((AtWork::Copy(0), watch.first));
+        }
         let worker = if self.apart {
-            let before = self.progress(turn);
+            let (at, taken) = self.progress(turn);
+            if !taken {
+                return self.not_taken(at, turn, watch, due);
+            }
             match self.at_work(turn) {
                 Some(i) => AtWork::Copy(i),
                 // Whoever was has switched here since, or has stopped.
                 // One look would not do: others may have left requests.
                 None => match Wait::until(AT_ONCE).next() {
                     None => {
-                        let soon = now + NUDGE.min(watch.every);
+                        let soon = MonotonicTime::now() + NUDGE.min(watch.every);
                         watch.until = soon.min(due.unwrap_or(soon));
-                        return self.nobody_works(turn, before, watch.until);
+                        return self.nobody_works(turn, at, watch.until);
                     }
                     Some(event) => return Ok(event),
                 },
@@ -833,29 +1063,25 @@ impl Contexts {
             let nobody = || (0, Cause::Misbehaved("nobody was at work".into()));
             self.in_state(State::Preempted).ok_or_else(nobody)?
         };
-        if watch.ends.is_empty() {
-            watch.ends.push((AtWork::Copy(0), watch.first));
-        }
+        // Not before: to see who is at work may have taken long.
+        let now = MonotonicTime::now();
         let i = worker.step();
         let step = &self.steps[i];
         if due.is_some_and(|due| due <= now) {
             return self.too_late(turn, i, Cause::Deadline);
         }
-        let known = watch.ends.iter().find(|(w, _)| *w == worker);
-        let end = if let Some(&(_, end)) = known {
-            end
-        } else {
+        let since = watch.looked..=now;
+        let end = watch.end_of(worker, || {
             let says = step.control.began();
-            let believed = worker == AtWork::Copy(i) && (watch.looked..=now).contains(&says);
-            let end = if believed { says } else { now } + step.function.timeout;
-            watch.ends.push((worker, end));
-            end
-        };
+            let believed = worker == AtWork::Copy(i) && since.contains(&says);
+            let began = if believed { says } else { now };
+            began + step.function.timeout
+        });
         if end <= now {
             let cause = Cause::Timeout(step.function.timeout);
             return self.too_late(turn, i, cause);
         }
-        watch.looked = now;
+        watch.looked = looking;
         let until = end.min(now + watch.every).min(due.unwrap_or(end));
         watch.until = until;
         if self.apart {

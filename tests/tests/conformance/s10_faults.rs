@@ -39,6 +39,21 @@ extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::
     }
 }
 
+/// An instruction that faults.
+fn fault(how: u64) {
+    // SAFETY: the handler jumps over each; registers that they would change are told.
+    unsafe {
+        match how {
+            0 => asm!("mov rax, [rax]", inout("rax") 0x5ec1_u64 => _),
+            1 => asm!("mov rax, [rax]", inout("rax") 0xffff_8000_5ec1_0000_u64 => _),
+            2 => asm!("ud2"),
+            3 => asm!("div {zero}", zero = in(reg) 0u64, inout("rax") 1u64 => _,
+                inout("rdx") 0u64 => _),
+            _ => asm!("int3"),
+        }
+    }
+}
+
 fn c10_2_what_the_last_fault_was() {
     if !possible() {
         return;
@@ -68,19 +83,7 @@ fn c10_2_what_the_last_fault_was() {
                     sys(libc::SYS_kill, [1, 0, 0, 0, 0, 0]);
                     return FRAME.iter().map(|w| w.load(Ordering::Relaxed)).collect();
                 }
-                // SAFETY: instructions that fault, which the handler jumps over.
-                [DIRTY, 0] => unsafe {
-                    asm!("mov rax, [rax]", inout("rax") 0x5ec1_u64 => _);
-                },
-                [DIRTY, 1] => unsafe {
-                    asm!("mov rax, [rax]", inout("rax") 0xffff_8000_5ec1_0000_u64 => _);
-                },
-                [DIRTY, 2] => unsafe { asm!("ud2") },
-                [DIRTY, 3] => unsafe {
-                    asm!("div {zero}", zero = in(reg) 0u64, inout("rax") 1u64 => _,
-                        inout("rdx") 0u64 => _);
-                },
-                [DIRTY, _] => unsafe { asm!("int3") },
+                [DIRTY, how] => fault(*how),
                 _ => {}
             }
             vec![]

@@ -441,7 +441,7 @@ fn c10_5_a_doorbell_that_lies_is_put_right() {
                 vec![]
             }
             1 => {
-                // Every word but the first, which it sleeps on: trapped, ringing,
+                // Every word but the first, which it sleeps on: trapped,
                 // awaiting an answer of somebody's, dead, and counts.
                 (bell() + 8..bell() + 4096)
                     .step_by(8)

@@ -2,6 +2,7 @@
 
 use super::root;
 use super::state::mode;
+use super::state::processor::{Dawdling, time_of};
 use super::state::runtime::Runtime;
 use super::state::signals;
 use super::state::sleep::RING_AGAIN;
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 
 /// How long an owner may take to answer a request before it counts as hostile.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much time of a processor one in the sandbox may use without answering. It
+/// takes some system calls; on a virtual machine what its host takes for others is
+/// counted as well.
+const RUNS: Duration = Duration::from_millis(5);
 
 /// How often to look meanwhile whether somebody has died.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -167,10 +173,8 @@ pub(crate) fn answer(
     index: usize,
     book: bool,
 ) -> Result<Words> {
-    /// Looks at one that sleeps and has not answered though it was rung.
-    const DEAF: u32 = 20;
     let deadline = Instant::now() + TIMEOUT;
-    let mut asleep = 0;
+    let (mut had, mut dawdling) = (None, Dawdling::default());
     loop {
         if let Some((seq, kind::REPLY)) = rt.news(index) {
             let Some(c) = rt.channel(index) else {
@@ -196,20 +200,11 @@ pub(crate) fn answer(
             ));
         }
         let mut limit = (deadline - now).min(GLANCE);
-        if let Some(c) = rt.channel(index).filter(|c| c.sealed) {
+        if rt.channels[index].as_ref().is_some_and(|c| c.sealed) {
             limit = limit.min(GLANCE / 10);
-            // In the sandbox it sleeps on its doorbell alone, where it is rung
-            // once more each time that it is found. An honest one answers before
-            // it sleeps again.
-            asleep += u32::from(c.peer_bell.is_asleep());
-            c.ring();
-        }
-        if asleep > DEAF {
-            return Err(Error::new(
-                call,
-                Errno::ETIMEDOUT,
-                "the context sleeps and does not answer",
-            ));
+            if let Some(why) = does_not_answer(rt, index, &mut had, &mut dawdling) {
+                return Err(Error::new(call, Errno::ETIMEDOUT, why));
+            }
         }
         if rt.ring_again() {
             limit = limit.min(RING_AGAIN);
@@ -226,6 +221,44 @@ pub(crate) fn answer(
             _ => None,
         });
     }
+}
+
+/// Why one in the strict sandbox that was asked, and rung, will not answer: it may be
+/// hostile, and keeps the root from seeing to others. By the kernel's word, and not by
+/// the clock where it may have had no processor yet. `had`: what it had used of one
+/// when it was first looked at.
+fn does_not_answer(
+    rt: &mut Runtime,
+    index: usize,
+    had: &mut Option<Duration>,
+    dawdling: &mut Dawdling,
+) -> Option<&'static str> {
+    let c = rt.channel(index)?;
+    if c.unrung {
+        // It was on its way to sleep, and may not have looked since.
+        c.ring();
+    }
+    let rung = !c.unrung;
+    // There alone it sleeps, and not before it has looked at every page and answered.
+    // In this order: its answer is there before.
+    let asleep = c.peer_bell.is_asleep();
+    let peer = c.peer;
+    if matches!(rt.news(index), Some((_, kind::REPLY))) {
+        return None;
+    }
+    if asleep && rung {
+        return Some("the context sleeps and does not answer");
+    }
+    // None but the root knows whom to look at.
+    let pid = rt.book.as_ref().and_then(|b| b.pid(peer))?;
+    let used = time_of(pid)?;
+    if used.saturating_sub(*had.get_or_insert(used)) > RUNS {
+        return Some("the context runs and does not answer");
+    }
+    let bell = &rt.channel(index)?.peer_bell;
+    dawdling
+        .is_clear(bell, pid)
+        .then_some("the context waits for something else and does not answer")
 }
 
 /// ESRCH, with how it ended, if the peer of a channel is dead.
@@ -301,6 +334,7 @@ pub(crate) fn facts(rt: &mut Runtime, call: &'static str, id: u64) -> Result<Fac
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::process::state::book::Entry;
     use crate::backend::process::state::liar::Liar;
     use crate::backend::process::wire::bell::OwnBell;
     use crate::backend::process::wire::pair::WORDS;
@@ -359,6 +393,45 @@ mod tests {
         let e = e.unwrap();
         assert_eq!(e.cause(), Errno::ETIMEDOUT);
         assert!(e.to_string().contains("sleeps and does not answer"), "{e}");
+    }
+
+    /// Why one in the sandbox that is such a process, as the root's book has it, is
+    /// given up.
+    fn given_up(program: &str, args: &[&str]) -> String {
+        let mut liar = Liar::new();
+        let mut child = std::process::Command::new(program)
+            .args(args)
+            .spawn()
+            .unwrap();
+        liar.rt.channel(liar.index).unwrap().sealed = true;
+        let entry = Entry {
+            creator: 1,
+            heir: 1,
+            flags: 0,
+            pid: child.id() as i32,
+            channel: liar.index,
+            holders: std::collections::BTreeMap::new(),
+            doomed: false,
+            slots: None,
+            bell: None,
+            line: None,
+        };
+        let book = liar.rt.book.as_mut().unwrap();
+        book.entries.insert(7, entry);
+        let e = ask(&mut liar.rt, "t", liar.index, Request::Fetch { fd: 0 }).err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let e = e.unwrap();
+        assert_eq!(e.cause(), Errno::ETIMEDOUT);
+        e.to_string()
+    }
+
+    #[test]
+    fn one_in_the_sandbox_that_does_something_else_is_given_up() {
+        let e = given_up("sh", &["-c", "while :; do :; done"]);
+        assert!(e.contains("runs and does not answer"), "{e}");
+        let e = given_up("sleep", &["60"]);
+        assert!(e.contains("waits for something else"), "{e}");
     }
 
     #[test]

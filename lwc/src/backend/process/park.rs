@@ -122,7 +122,12 @@ fn take(rt: &mut Runtime, index: usize) -> Option<Got> {
             owner::answer::serve(rt, index);
             return None;
         }
-        _ => return None, // an answer nobody waits for any more
+        // An answer nobody waits for any more, or nothing: who says it all the time is
+        // one of all, too.
+        _ => {
+            rt.expected = None;
+            return None;
+        }
     };
     rt.bell.receive();
     rt.has_come(index);

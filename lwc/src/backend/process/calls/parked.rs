@@ -18,14 +18,17 @@
 //! ([`Runtime::ring_on`]). The root wakes nobody who could not be woken without it:
 //! one that is hostile, and lies in wait, would run in another's time.
 //!
+//! Where several do not come to rest, and know each other, some may be kept from it by
+//! others, awake or with messages. They are stopped, and each goes on alone.
+//!
 //! One that is seen asleep is on its way again when it is next seen awake: a
 //! neighbour that runs on may wake it as often as it likes.
 
-use super::parking::{time_of, waits};
 use crate::backend::answers::Rest;
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::root::baton::baton;
+use crate::backend::process::state::processor::{Dawdling, time_of};
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals;
 use crate::backend::process::wire::bell::PeerBell;
@@ -45,11 +48,9 @@ const RUNS: Duration = Duration::from_millis(5);
 /// And so much however often it was seen asleep meanwhile: two hostile ones could
 /// wake each other for ever.
 const RUNS_IN_ALL: Duration = Duration::from_millis(50);
-/// One that still sleeps elsewhere after this long does not mean to come. Those
-/// who ring somebody that does not wake sleep in between, for a while.
-const DAWDLES: Duration = Duration::from_millis(100);
-/// The same of one that rings another, by its own word.
-const RINGS: Duration = Duration::from_millis(300);
+/// How often those that do not rest are told apart: who rests while it is alone may
+/// run on afterwards.
+const ROUNDS: u32 = 3;
 /// The machine is too busy for anybody to be told from anybody.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Looks at one that is on another processor, perhaps, and there in a moment.
@@ -72,22 +73,25 @@ struct Asked {
     /// it was since it was last seen asleep.
     first: Option<Duration>,
     since: Option<Duration>,
+    /// Since then it does not come.
+    dawdling: Dawdling,
     /// It does not mean to sleep, or is dead.
     given_up: Option<Rest>,
 }
 
 /// Whether each of these contexts is parked. Each is asked once unless `wait`.
 pub(crate) fn parked_together(of: &[RawFd], wait: bool) -> Result<Vec<bool>> {
-    let rests = rests(of, wait, MonotonicTime::now())?;
+    let rests = rests(of, wait, false, MonotonicTime::now())?;
     Ok(rests.into_iter().map(|r| r == Rest::Parked).collect())
 }
 
-/// How each of these comes to rest, where they have been on their way since then.
+/// How each of these comes to rest, where they have been on their way since then. What
+/// one hands over to another meanwhile may be found late.
 pub(crate) fn come_to_rest(of: &[RawFd], since: MonotonicTime) -> Result<Vec<Rest>> {
-    rests(of, true, since)
+    rests(of, true, true, since)
 }
 
-fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
+fn rests(of: &[RawFd], wait: bool, apart: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
     let mut guard = Guard::get(CALL)?;
     let rt = guard.rt();
     if !rt.is_root() {
@@ -110,11 +114,27 @@ fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
             held: false,
             first: None,
             since: None,
+            dawdling: Dawdling::default(),
             given_up: dead.then_some(Rest::Elsewhere),
         });
     }
+    come_in(rt, &mut all, wait, begun);
+    if apart {
+        tell_apart(rt, &mut all);
+    }
+    ring_for_those_awake(rt, &all);
+    ring_for_the_baton(rt, &all);
+    let rest = |a: &Asked| match a.given_up {
+        _ if a.held => Rest::Parked,
+        given_up => given_up.unwrap_or(Rest::Awake),
+    };
+    Ok(all.iter().map(rest).collect())
+}
+
+/// Looks until all have come to rest, or do not mean to; or once, unless `wait`.
+fn come_in(rt: &mut Runtime, all: &mut [Asked], wait: bool, begun: MonotonicTime) {
     for look in 1.. {
-        look_at_all(rt, &mut all);
+        look_at_all(rt, all);
         if signals::deaths() {
             // One that has died meanwhile does not come to rest.
             for a in all.iter_mut().filter(|a| !a.held) {
@@ -135,19 +155,59 @@ fn rests(of: &[RawFd], wait: bool, begun: MonotonicTime) -> Result<Vec<Rest>> {
         }
         let waited = begun.elapsed();
         for a in awake {
-            let rings = a.bell(rt).is_some_and(PeerBell::is_ringing);
-            let dawdles = if rings { RINGS } else { DAWDLES };
-            a.given_up = a.hopeless(waited, dawdles);
+            a.given_up = a.hopeless(rt, waited);
         }
         std::thread::sleep(PAUSE);
     }
-    ring_for_those_awake(rt, &all);
-    ring_for_the_baton(rt, &all);
-    let rest = |a: &Asked| match a.given_up {
-        _ if a.held => Rest::Parked,
-        given_up => given_up.unwrap_or(Rest::Awake),
-    };
-    Ok(all.iter().map(rest).collect())
+}
+
+/// Of several that do not come to rest one may keep the others from it, that know it.
+/// So they are stopped, all that do not rest, and each goes on alone: with nobody to
+/// wake it an honest one comes to rest. Those that do not stay stopped until all have
+/// been seen.
+///
+/// One that is stopped on its way to sleep is rung in vain and sleeps then: so this is
+/// for those who have nothing to hand over, or where the root sees to it afterwards.
+fn tell_apart(rt: &mut Runtime, all: &mut [Asked]) {
+    let mut seen: Vec<u64> = Vec::new();
+    for _ in 0..ROUNDS {
+        let runs = |a: &Asked| !a.held && a.given_up == Some(Rest::Awake);
+        let running: Vec<u64> = all.iter().filter(|a| runs(a)).map(|a| a.id).collect();
+        let others = running.iter().any(|id| !seen.contains(id));
+        if !others || !all.iter().any(|a| runs(a) && is_known(rt, all, a.id)) {
+            break;
+        }
+        for a in all.iter().filter(|a| !a.held) {
+            a.signal(rt, libc::SIGSTOP);
+        }
+        seen.clear();
+        for a in all.iter_mut().filter(|a| running.contains(&a.id)) {
+            a.begin_anew();
+            a.given_up = None;
+            a.signal(rt, libc::SIGCONT);
+            let begun = MonotonicTime::now();
+            come_in(rt, std::slice::from_mut(a), true, begun);
+            if !a.held {
+                seen.push(a.id);
+                a.signal(rt, libc::SIGSTOP);
+            }
+        }
+        // All at one moment: who has come to rest may have woken another before.
+        for a in all.iter_mut() {
+            a.begin_anew();
+        }
+        come_in(rt, all, true, MonotonicTime::now());
+        for a in all.iter().filter(|a| !a.held) {
+            a.signal(rt, libc::SIGCONT);
+        }
+    }
+}
+
+/// Whether another of those that do not rest has been introduced to this one.
+fn is_known(rt: &Runtime, all: &[Asked], id: u64) -> bool {
+    let entry = rt.book.as_ref().and_then(|b| b.entries.get(&id));
+    let by = |a: &Asked| a.id != id && entry.is_some_and(|e| e.holders.contains_key(&a.id));
+    all.iter().any(|a| !a.held && by(a))
 }
 
 /// One that is awake may have rung, in vain while that one was held, the one that
@@ -189,6 +249,7 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
         a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
         if a.held {
             a.since = None;
+            a.dawdling = Dawdling::default();
         }
     }
     for a in all.iter().filter(|a| a.held) {
@@ -204,18 +265,36 @@ impl Asked {
         Some(&rt.channels.get(self.channel)?.as_ref()?.peer_bell)
     }
 
+    /// Stops its process, or lets it go on. None that is dead: its number may be
+    /// another's.
+    fn signal(&self, rt: &Runtime, signal: libc::c_int) {
+        let channel = rt.channels.get(self.channel).and_then(Option::as_ref);
+        if self.pid > 0 && channel.is_some_and(|c| !c.peer_dead()) {
+            // SAFETY: kill has no preconditions. The process is a child that nobody
+            // has waited for, as the book has it.
+            unsafe { libc::kill(self.pid, signal) };
+        }
+    }
+
+    /// What it has done so far does not count any more.
+    fn begin_anew(&mut self) {
+        (self.first, self.since) = (None, None);
+        self.dawdling = Dawdling::default();
+    }
+
     fn is_awaited(&self) -> bool {
         !self.held && self.given_up.is_none()
     }
 
     /// How one that is found awake rests, if it does not mean to sleep.
-    fn hopeless(&mut self, waited: Duration, dawdles: Duration) -> Option<Rest> {
-        let Some(used) = time_of(self.pid) else {
+    fn hopeless(&mut self, rt: &Runtime, waited: Duration) -> Option<Rest> {
+        let channel = rt.channels.get(self.channel).and_then(Option::as_ref);
+        let (Some(used), Some(c)) = (time_of(self.pid), channel) else {
             return Some(Rest::Elsewhere);
         };
         let first = *self.first.get_or_insert(used);
         let since = *self.since.get_or_insert(used);
-        if waited > dawdles && waits(self.pid) {
+        if self.dawdling.is_clear(&c.peer_bell, self.pid) {
             return Some(Rest::Elsewhere);
         }
         let runs = used.saturating_sub(since) > RUNS

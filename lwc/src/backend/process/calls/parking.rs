@@ -5,6 +5,7 @@
 //! the *context* has had since, and whether it runs or waits elsewhere, both the
 //! kernel's word.
 
+use crate::backend::process::state::processor::{Dawdling, time_of};
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::bell::PeerBell;
 use crate::time::MonotonicTime;
@@ -14,8 +15,6 @@ use std::time::Duration;
 /// is some system calls, with page faults and interrupts, and on a virtual machine
 /// what its host takes for others.
 const ON_PROCESSOR: Duration = Duration::from_millis(5);
-/// How long one may ring another that does not wake, by its own word.
-const RINGING: Duration = Duration::from_millis(300);
 /// How long one that cannot be looked at may take, and anybody at all.
 const UNSEEN: Duration = Duration::from_millis(200);
 const AT_ALL: Duration = Duration::from_secs(10);
@@ -36,6 +35,7 @@ pub(crate) fn parks(rt: &Runtime, index: usize) -> bool {
 fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
     let since = MonotonicTime::now();
     let had = pid.and_then(time_of);
+    let mut dawdling = Dawdling::default();
     // It is on another processor, perhaps, and there in a moment.
     for _ in 0..100 {
         if bell.is_asleep() {
@@ -50,14 +50,12 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
         }
         let waited = since.elapsed();
         let limit = match (pid, had) {
-            _ if bell.is_ringing() => RINGING,
             (Some(pid), Some(had)) => {
                 let has = time_of(pid).unwrap_or(Duration::MAX);
                 if has.saturating_sub(had) > ON_PROCESSOR {
                     return false;
                 }
-                if waits(pid) && !bell.is_asleep() && !bell.is_ringing() {
-                    // Somewhere else than on its doorbell.
+                if dawdling.is_clear(bell, pid) {
                     return false;
                 }
                 AT_ALL
@@ -67,58 +65,5 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
         if waited > limit {
             return false;
         }
-    }
-}
-
-/// What a process has had of processors (clock_getcpuclockid(3)).
-pub(super) fn time_of(pid: i32) -> Option<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut clock = 0;
-    // SAFETY: both calls write to the locals that they are given.
-    let ok = unsafe {
-        libc::clock_getcpuclockid(pid, &raw mut clock) == 0
-            && libc::clock_gettime(clock, &raw mut time) == 0
-    };
-    ok.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-}
-
-/// Whether a process waits for something, and not for a processor.
-pub(super) fn waits(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // "pid (comm) state …"; comm may hold anything.
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().next());
-    // In the kernel for a page, say, it waits as well ("D"), and goes on.
-    matches!(state, Some("S" | "T" | "t"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_works_has_time_and_one_that_waits_is_seen() {
-        // SAFETY: getpid has no preconditions.
-        let me = unsafe { libc::getpid() };
-        let before = time_of(me).unwrap();
-        while time_of(me).unwrap() - before < ON_PROCESSOR {
-            std::hint::spin_loop();
-        }
-        // Past every process that Linux numbers.
-        assert_eq!(time_of(1 << 22), None);
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        let pid = child.id() as i32;
-        while !waits(pid) {
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }

@@ -238,6 +238,9 @@ pub(crate) fn await_switch(deadline: MonotonicTime) -> Result<Event> {
     no_deadline(deadline)?;
     let rt = guard.rt();
     rt.bell.wait_on();
+    // What came last was nobody's to give, and whoever says it again and again keeps
+    // nobody else from being heard.
+    rt.expected = None;
     let got = park(rt, deadline);
     if matches!(got, Got::Timeout) {
         late(rt);

@@ -10,6 +10,7 @@
 //! * [`keeper`]: who rolls its copies back;
 //! * [`slots`]: places for contexts that a trapped one makes;
 //! * [`signals`]: what the kernel tells by a signal; [`alarm`]: a timer;
+//! * [`processor`]: who runs, and who waits for something;
 //! * [`mode`]: trapped, confined.
 
 pub(crate) mod alarm;
@@ -18,6 +19,7 @@ pub(crate) mod channel;
 pub(crate) mod keeper;
 pub(crate) mod memory;
 pub(crate) mod mode;
+pub(crate) mod processor;
 pub(crate) mod ranges;
 pub(crate) mod rights;
 pub(crate) mod runtime;

@@ -64,8 +64,6 @@ pub(crate) struct Bell {
     state: AtomicU32,
     /// Not zero if the owner's system calls are trapped.
     trapped: AtomicU32,
-    /// Not zero while the owner rings one that does not wake.
-    ringing: AtomicU32,
     /// Not zero while the owner waits for the answer to a trapped call: the
     /// identity of the one context that may give it.
     awaits: AtomicU64,
@@ -232,10 +230,6 @@ impl OwnBell {
         self.page.trapped.store(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_ringing(&self, yes: bool) {
-        self.page.ringing.store(yes.into(), Ordering::Relaxed);
-    }
-
     pub(crate) fn set_awaits(&self, id: u64) {
         self.page.awaits.store(id, Ordering::Relaxed);
     }
@@ -341,12 +335,6 @@ impl PeerBell {
     /// The one context that the owner takes an answer from; zero: any.
     pub(crate) fn awaits(&self) -> u64 {
         self.0.awaits.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is about to sleep, but for one that it rings: by its own word,
-    /// which wins a hostile one some time.
-    pub(crate) fn is_ringing(&self) -> bool {
-        self.0.ringing.load(Ordering::Relaxed) != 0
     }
 
     /// Another number each time that it goes to sleep or wakes: odd while it sleeps.
