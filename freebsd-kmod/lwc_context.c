@@ -68,7 +68,7 @@ lwc_ctx_alloc(struct lwc_proc *lp, struct lwc_user *us)
 	lc->lc_back = lwc_rights_none();
 	lc->lc_self = lwc_rights_all();
 	LIST_INIT(&lc->lc_children);
-	LIST_INIT(&lc->lc_wards);
+	LIST_INIT(&lc->lc_monitored);
 	STAILQ_INIT(&lc->lc_kept);
 	sigqueue_init(&lc->lc_sigqueue, NULL);	/* see lwc_signals.c */
 	lwc_md_init(&lc->lc_md);
@@ -123,7 +123,7 @@ lwc_ctx_rele(struct lwc_ctx *lc)
 	    ("lwc: context %ju is freed with resources",
 	    (uintmax_t)lc->lc_id));
 	KASSERT(lc->lc_monitor == NULL && lc->lc_creator == NULL &&
-	    LIST_EMPTY(&lc->lc_children) && LIST_EMPTY(&lc->lc_wards) &&
+	    LIST_EMPTY(&lc->lc_children) && LIST_EMPTY(&lc->lc_monitored) &&
 	    !lc->lc_waits && lc->lc_snapshot == NULL,
 	    ("lwc: context %ju is freed, and others know it",
 	    (uintmax_t)lc->lc_id));
@@ -165,7 +165,7 @@ lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc)
 	lwc_ctx_ref(monitor);
 	monitor->lc_names++;
 	lc->lc_monitor = monitor;
-	LIST_INSERT_HEAD(&monitor->lc_wards, lc, lc_ward);
+	LIST_INSERT_HEAD(&monitor->lc_monitored, lc, lc_monitored_link);
 }
 
 /*
@@ -175,14 +175,14 @@ lwc_ctx_watch(struct lwc_ctx *monitor, struct lwc_ctx *lc)
 static void
 lwc_ctx_unwatch(struct lwc_ctx *lc)
 {
-	struct lwc_ctx *next, *ward;
+	struct lwc_ctx *next, *monitored;
 
 	mtx_assert(&lc->lc_lp->lp_mtx, MA_OWNED);
 	if (lc->lc_monitor == NULL)
 		return;
-	LIST_FOREACH_SAFE(ward, &lc->lc_wards, lc_ward, next) {
-		LIST_REMOVE(ward, lc_ward);
-		lwc_ctx_watch(lc->lc_monitor, ward);
+	LIST_FOREACH_SAFE(monitored, &lc->lc_monitored, lc_monitored_link, next) {
+		LIST_REMOVE(monitored, lc_monitored_link);
+		lwc_ctx_watch(lc->lc_monitor, monitored);
 		lc->lc_names--;
 		/* Not the last one: whoever destroys it has another. */
 		refcount_release(&lc->lc_refs);
@@ -273,7 +273,7 @@ lwc_ctx_destroy(struct lwc_ctx *lc)
 	mtx_lock(&lp->lp_mtx);
 	monitor = lc->lc_monitor;
 	if (monitor != NULL)
-		LIST_REMOVE(lc, lc_ward);
+		LIST_REMOVE(lc, lc_monitored_link);
 	lc->lc_monitor = NULL;
 	mtx_unlock(&lp->lp_mtx);
 	if (monitor != NULL) {

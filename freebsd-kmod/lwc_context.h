@@ -82,8 +82,8 @@ struct lwc_ctx {
 	 * when that is destroyed.
 	 */
 	struct lwc_ctx	*lc_monitor;	/* (l) */
-	LIST_HEAD(, lwc_ctx) lc_wards;	/* (l) whose monitor it is */
-	LIST_ENTRY(lwc_ctx) lc_ward;	/* (l) */
+	LIST_HEAD(, lwc_ctx) lc_monitored;	/* (l) whose monitor it is */
+	LIST_ENTRY(lwc_ctx) lc_monitored_link;	/* (l) */
 	struct lwc_rights *lc_back;	/* (c) over its creator */
 	struct lwc_rights *lc_self;	/* (l) most anyone has over it */
 	LIST_ENTRY(lwc_ctx) lc_link;	/* (l) lp_ctxs */

@@ -87,7 +87,7 @@ say(const char *what, int which, const char *line)
 
 /* Kill all that the program left behind and wait for it; false: it hangs. */
 static bool
-bury(void)
+reap(void)
 {
 	struct procctl_reaper_kill rk;
 	double end;
@@ -204,7 +204,7 @@ execute(struct slot *s, const struct prog *p)
 	}
 	if (!gone)
 		(void)kill(pid, SIGKILL);
-	gone = bury();
+	gone = reap();
 	if (special && env.root) {
 		points_reset();
 		limits_reset();

@@ -780,14 +780,17 @@ impl Contexts {
     /// All of them are asked: one that has its ticket knows the next one's by its own
     /// page, and can have that one take over in its own place.
     fn went_on(&self, turn: &Turn<'_>, i: usize) -> bool {
-        (i + 1..self.line().len()).any(|next| self.has_taken_over(turn, next))
+        self.has_taken_over(turn, i + 1)
     }
 
-    /// Whether that one has taken over in this request. If it has not, then it will not.
+    /// Whether that one, or one behind it, has taken over in this request. If none has,
+    /// then none will.
     fn has_taken_over(&self, turn: &Turn<'_>, i: usize) -> bool {
-        let control = &self.steps[i].control;
-        let untouched = control.withdraw();
-        !untouched && control.has_taken(turn.tickets[i])
+        let mut from_there = self.line().iter().zip(turn.tickets).skip(i);
+        from_there.any(|(step, &ticket)| {
+            let untouched = step.control.withdraw();
+            !untouched && step.control.has_taken(ticket)
+        })
     }
 
     /// Whether a step's copy has ended, by the kernel's word.
