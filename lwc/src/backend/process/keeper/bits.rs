@@ -26,7 +26,7 @@
 //!   processor's (5.6 to 5.10), protection that is given back with the right to write
 //!   (5.19). So it is tried ([`tell`]) before they are relied on. That large pages
 //!   are split into pages of zeros without their bits (6.12 to 6.17) cannot be tried:
-//!   where there is PAGEMAP_SCAN (6.7) these bits are not used.
+//!   where there is PAGEMAP_SCAN (Linux 6.7) these bits are not used.
 //!
 //! Bits that are set though nothing was written do no harm: what is put back is what
 //! was there. All pages of an area count as written that has become one with memory
