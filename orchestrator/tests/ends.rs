@@ -30,17 +30,7 @@ fn line(isolation: &str, more: &str) -> Folder {
 /// What came of each input: the answers, the failures as JSON, and all that was said
 /// beside these.
 fn outcomes(folder: &Folder, inputs: &[&str]) -> (String, Vec<Value>, String) {
-    let out = folder.run(&["trial", "--json"], inputs);
-    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
-    let failures: Vec<Value> = stderr
-        .lines()
-        .filter_map(|l| serde_json::from_str(l).ok())
-        .collect();
-    assert!(
-        out.status.success() == failures.is_empty(),
-        "{stdout} {stderr}"
-    );
-    (stdout, failures, stderr)
+    folder.outcomes("trial", inputs)
 }
 
 #[track_caller]

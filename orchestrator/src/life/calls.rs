@@ -121,25 +121,22 @@ impl Contexts {
         let mut calls = vec![0; self.steps.len()];
         loop {
             let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
-            let (turn, arguments) = match turn {
-                // No host does either.
-                Turn::Calls(number) if self.edge(&stack, number).is_none() => {
-                    (Turn::Done(Err(Cause::NotGranted)), Header::default())
-                }
-                Turn::Calls(_) => match self.arguments(&stack) {
-                    Ok(header) => (turn, header),
-                    Err(cause) => (Turn::Done(Err(cause)), Header::default()),
+            // No host calls without a grant, or with arguments that none can have.
+            let (turn, called) = match turn {
+                Turn::Calls(number) => match self.granted(&stack, number) {
+                    Ok(called) => (turn, called),
+                    Err(cause) => (Turn::Done(Err(cause)), Default::default()),
                 },
-                turn => (turn, Header::default()),
+                turn => (turn, Default::default()),
             };
             event = match turn {
-                Turn::Calls(number) => {
+                Turn::Calls(_) => {
+                    let (edge, arguments) = called;
                     calls[stack.last().map_or(0, |f| f.node)] += 1;
                     if calls.iter().sum::<u32>() > MOST_CALLS {
                         return Err(self.too_many(&mut stack, &calls, id));
                     }
-                    let away = self.edge(&stack, number).filter(|&e| self.leads_away(e));
-                    if let Some(edge) = away {
+                    if self.leads_away(edge) {
                         let until = self.until(&stack, due);
                         let within = stack.last().and_then(|f| f.call.as_ref());
                         let now = MonotonicTime::now();
@@ -150,7 +147,7 @@ impl Contexts {
                         event = self.resume(&mut stack, &reply, result, due);
                         continue;
                     }
-                    match self.enter(&mut stack, number, &arguments, due, id) {
+                    match self.enter(&mut stack, edge, &arguments, due, id) {
                         Ok(event) => event,
                         Err(failed) => {
                             self.resume(&mut stack, &Header::default(), Err(failed), due)
@@ -219,12 +216,12 @@ impl Contexts {
         loop {
             match self.turn_of_top(&stack, Some(copy), event, None) {
                 Turn::Calls(number) => {
-                    let nothing = Header::default();
-                    event = match self.enter(&mut stack, number, &nothing, None, "audit") {
-                        // A call that was made is a finding; nothing more comes of it.
-                        Ok(_) => return Ok(1),
-                        Err(refused) => self.resume(&mut stack, &nothing, Err(refused), None),
-                    };
+                    if self.edge(&stack, number).is_some() {
+                        // One that would be made is a finding; nothing more comes of it.
+                        return Ok(1);
+                    }
+                    let refused = Err((Vec::new(), Cause::NotGranted));
+                    event = self.resume(&mut stack, &Header::default(), refused, None);
                 }
                 Turn::Done(Ok(args)) => return Ok(args.get(1).copied().unwrap_or(u64::MAX)),
                 Turn::Done(Err(cause)) => return Err(cause),
@@ -336,14 +333,11 @@ impl Contexts {
     fn enter(
         &mut self,
         stack: &mut Vec<Frame>,
-        number: u64,
+        edge: usize,
         arguments: &Header,
         due: Option<MonotonicTime>,
         id: &str,
     ) -> Result<lwc::Result<Event>, Failed> {
-        let Some(edge) = self.edge(stack, number) else {
-            return Err((Vec::new(), Cause::NotGranted));
-        };
         let caller = self.tree.edges[edge].caller;
         let node = self.tree.edges[edge].callee;
         let path = vec![self.steps[node].function.name.clone()];
@@ -404,6 +398,13 @@ impl Contexts {
     fn edge(&self, stack: &[Frame], number: u64) -> Option<usize> {
         let edges = &self.tree.nodes[stack.last()?.node].calls;
         edges.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The call that the function at the top makes, if it may: its edge, and what is
+    /// said of the arguments.
+    fn granted(&self, stack: &[Frame], number: u64) -> Result<(usize, Header), Cause> {
+        let edge = self.edge(stack, number).ok_or(Cause::NotGranted)?;
+        Ok((edge, self.arguments(stack)?))
     }
 
     /// What the function at the top says of the arguments of its call, checked.

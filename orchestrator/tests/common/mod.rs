@@ -48,6 +48,25 @@ impl Folder {
     pub fn run(&self, options: &[&str], inputs: &[&str]) -> Output {
         self.command(options, inputs).output().unwrap()
     }
+    /// What came of each input, in one chain: the answers, the failures as JSON, and all
+    /// that was said beside these.
+    pub fn outcomes(
+        &self,
+        chain: &str,
+        inputs: &[&str],
+    ) -> (String, Vec<serde_json::Value>, String) {
+        let out = self.run(&[chain, "--json"], inputs);
+        let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+        let failures: Vec<serde_json::Value> = stderr
+            .lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect();
+        assert!(
+            out.status.success() == failures.is_empty(),
+            "{stdout} {stderr}"
+        );
+        (stdout, failures, stderr)
+    }
     /// The same, which must end within so much time.
     pub fn run_within(&self, limit: Duration, options: &[&str], inputs: &[&str]) -> Output {
         let mut command = self.command(options, inputs);

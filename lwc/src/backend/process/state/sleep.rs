@@ -14,9 +14,8 @@ const FIRST_RING: Duration = Duration::from_micros(50);
 /// How long at most, however often the root looks meanwhile: less than it takes
 /// to be held for one that sleeps elsewhere (`processor.rs`).
 const RINGS_FOR: Duration = Duration::from_millis(50);
-/// The same of the root and of one's creator, in which no code runs that could say that
-/// it sleeps and not do it: a wake-up that they miss is a request that is lost. With
-/// them alone an end of it is there for the day that this is wrong.
+/// The same of the root, in which no code runs that could say that it sleeps and not do
+/// it: a wake-up that it misses is a request that is lost.
 const RINGS_THOSE_TRUSTED_FOR: Duration = Duration::from_secs(5);
 
 impl Runtime {
