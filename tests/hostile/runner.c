@@ -248,7 +248,9 @@ put(struct half *to, uint32_t kind, uint64_t word, uint64_t number)
 	to->words[0] = word;
 	to->words[1] = number;
 	to->words[2] = 0;
-	to->count = 3;
+	/* The length of what it hands over. */
+	to->words[3] = now->output_len;
+	to->count = word == INVOKE ? 4 : 3;
 	to->kind = kind;
 	__atomic_fetch_add(&to->seq, 1, __ATOMIC_SEQ_CST);
 }
@@ -311,7 +313,8 @@ hand_over_to_all(uint64_t number)
 			h->words[0] = INVOKE;
 			h->words[1] = number;
 			h->words[2] = 0;
-			h->count = 3;
+			h->words[3] = now->output_len;
+			h->count = 4;
 			h->kind = BATON;
 			__atomic_fetch_add(&h->seq, 1, __ATOMIC_SEQ_CST);
 		}
@@ -742,6 +745,36 @@ attack(void)
 }
 
 /* The message is written; the next is to be woken. */
+/* It says that what the one before told it is no message; and the root, too. */
+static void
+complain(void)
+{
+	struct half *to = half_to_root();
+	const struct half *from = to;
+	uint64_t ticket = turn;
+
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++)
+			if (&pairs[i]->half[k] == to)
+				from = &pairs[i]->half[1 - k];
+	/* It hands over to nobody. */
+	out->seq--;
+	*at(HANDED) = 0;
+	for (;;) {
+		put(to, BATON, FAILED, EBADMSG);
+		to->words[2] = ticket;
+		for (int i = 0; i < nbells; i++)
+			if (bells[i] != next)
+				wake(bells[i]);
+		do
+			sleep_here();
+		while (!says("complain again") || from->words[0] != INVOKE ||
+		    from->words[1] == ticket);
+		ticket = from->words[1];
+		*at(TAKEN) = ticket;
+	}
+}
+
 static void
 at_wake(struct bell *bell)
 {
@@ -753,7 +786,8 @@ at_wake(struct bell *bell)
 			struct half *h = &pairs[i]->half[k];
 
 			if (h->seq == seen[i][k] + 1 && h->kind == 1 &&
-			    h->count == 3 && (h->words[1] == turn ||
+			    (h->count == 3 || h->count == 4) &&
+			    (h->words[1] == turn ||
 			    h->words[1] == onward))
 				out = h;
 		}
@@ -782,6 +816,23 @@ at_wake(struct bell *bell)
 	if (says("number "))
 		out->words[1] = onward + (uint64_t)atol(how + 7);
 	find_line();
+	/* The next one is told so of its message, and the root not, or it is as well. */
+	if (says("length "))
+		out->words[3] = strtoull(how + 7, NULL, 0);
+	if (says("tell length ")) {
+		out->words[3] = strtoull(how + 12, NULL, 0);
+		*at(REPLY) = out->words[3];
+	}
+	if (says("leave bytes")) {
+		/* They are no attributes. */
+		memset(now->output - HEADER, 0xff, HEADER);
+		memset(now->output + now->output_capacity, 0xff, 8192);
+		out->words[3] |= 1ULL << 63;
+		if (says("leave bytes everywhere"))
+			*at(REPLY + 8) = 1;
+	}
+	if (says("complain"))
+		complain();
 	if (says("junk first ")) {
 		/* The root hears of it so long before the next does. */
 		tell(BATON, JUNK, turn);

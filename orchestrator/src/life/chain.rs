@@ -3,7 +3,6 @@
 use super::attributes::{Attributes, MessageMeta};
 use super::control::Control;
 use super::error::{Cause, EndText, ErrorAnswer, Failure};
-use super::message_header::MessageHeader;
 use super::on_error::{self, OnError};
 use super::outside::Away;
 use super::recorder::{CallSpan, EdgeCalls, Recorder};
@@ -763,21 +762,7 @@ impl Contexts {
 
     /// The same, however it ended.
     pub(super) fn reply_of(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
-        self.read_reply(self.steps[i].control.reply())
-    }
-
-    /// The same of one that hands over, and has ended the request instead: the header
-    /// is where the next one would have read it.
-    pub(super) fn take_early_reply(&self, i: usize) -> Result<(usize, MessageMeta), Cause> {
-        match (self.early.get(&i), self.steps[i].control.status()) {
-            (Some(early), 0) => {
-                self.read_reply(MessageHeader::around(&early.region, self.capacity()))
-            }
-            _ => self.take_reply(i),
-        }
-    }
-
-    fn read_reply(&self, header: MessageHeader<'_>) -> Result<(usize, MessageMeta), Cause> {
+        let header = self.steps[i].control.reply();
         let fixed = header.read();
         let (claimed, capacity) = (fixed.len(), self.capacity() as u64);
         if claimed > capacity {

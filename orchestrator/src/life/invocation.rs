@@ -23,6 +23,19 @@ use std::ffi::{CStr, c_char, c_int};
 /// what others were given.
 const TOUCHED_INPUT: usize = 16 * 1024;
 
+/// In the word by which a function tells the next one the length of its message: its
+/// type or its attributes are in their region, for it has some.
+pub(super) const LEFT_MORE: u64 = 1 << 63;
+
+/// Who says what a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// The root, on the control page.
+    ByRoot,
+    /// The function before, with a word.
+    Before(u64),
+}
+
 /// What a copy has for its invocations, one after the other.
 struct Buffers {
     raw: RawInvocation,
@@ -68,28 +81,42 @@ impl Buffers {
         kept.as_ptr()
     }
 
-    /// The length of the input, its type and its attributes; `None` when the
-    /// function before wrote what none can.
+    /// The length of the input, its type and its attributes, as the root says, who
+    /// has checked them.
     #[inline]
     fn request(
         &mut self,
         parts: &Parts<'_>,
         way: &Entrance<'_>,
         state: &HostState<'_>,
-    ) -> Option<(usize, *const c_char)> {
+    ) -> (usize, *const c_char) {
         let header = &way.request;
-        let fixed = header.read();
-        let len = usize::try_from(fixed.len()).ok()?;
+        let len = header.read().len() as usize;
+        state.attributes.set(header.attributes_in_place());
+        (len.min(parts.capacity), header.content_type_in_place())
+    }
+
+    /// The same as the function before says, by a word and, if the word says so, by
+    /// what it has left; `None` when that is what none can say.
+    #[inline]
+    fn request_left(
+        &mut self,
+        said: u64,
+        parts: &Parts<'_>,
+        way: &Entrance<'_>,
+        state: &HostState<'_>,
+    ) -> Option<(usize, *const c_char)> {
+        let len = usize::try_from(said & !LEFT_MORE).ok()?;
         if len > parts.capacity {
             return None;
         }
-        if !way.from_function {
-            state.attributes.set(header.attributes_in_place());
-            return Some((len, header.content_type_in_place()));
+        if said & LEFT_MORE == 0 {
+            state.attributes.set(&[]);
+            return Some((len, c"".as_ptr()));
         }
-        if fixed.has_attributes() || !self.attributes.as_bytes().is_empty() {
-            self.attributes = header.attributes(&fixed)?.for_the_next_step();
-        }
+        let header = way.left.as_ref()?;
+        let fixed = header.read();
+        self.attributes = header.attributes(&fixed)?.for_the_next_step();
         state.attributes.set(self.attributes.as_bytes());
         let kind = fixed.content_type();
         if kind.is_empty() {
@@ -113,8 +140,10 @@ fn put_c_text(field: &mut [c_char], text: &str) {
 /// What a copy does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Switch to somebody, and what to say.
-    Switch(Handle, [u64; 3]),
+    /// Switch to the root, and what to say.
+    ToRoot([u64; 3]),
+    /// To the next function.
+    HandOver(Handle, [u64; 4]),
     /// Wait, for the control was nobody's to give.
     Wait,
 }
@@ -132,7 +161,6 @@ enum Came {
 
 /// A copy that is there.
 struct Serving<'a> {
-    root: Handle,
     parts: &'a Parts<'a>,
     state: &'a HostState<'a>,
     handler: Handler,
@@ -142,44 +170,48 @@ struct Serving<'a> {
     after: Option<Context>,
     /// The ticket with which it took over last.
     ticket: u64,
+    /// What it tells the next one of its answer.
+    left: u64,
     buffers: Buffers,
 }
 
 /// Runs it, from its beginning on.
 pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loaded) -> ! {
     let mut copy = Serving {
-        root,
         parts,
         state,
         handler: loaded.handler,
         before: None,
         after: None,
         ticket: 0,
+        left: 0,
         buffers: Buffers::new(parts, loaded.kept.take()),
     };
     touch_first_pages(parts, loaded);
-    copy.answer(&[word::WARM_UP]);
+    copy.answer(&[word::WARM_UP], Said::ByRoot);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
     let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
-        Ok(()) => copy.tell_root([word::COPY_READY, 0, 0]),
-        Err(e) => copy.tell_root([word::FAILED, e.errno().raw() as u64, 0]),
+        Ok(()) => Next::ToRoot([word::COPY_READY, 0, 0]),
+        Err(e) => Next::ToRoot([word::FAILED, e.errno().raw() as u64, 0]),
     };
     loop {
         let event = match next {
-            Next::Switch(to, words) => to.switch(&words),
+            Next::ToRoot(words) => root.switch(&words),
+            Next::HandOver(to, words) => to.switch(&words),
             Next::Wait => lwc::await_switch(MonotonicTime::NEVER),
         };
         next = match (event, next) {
-            (Ok(Event::Switched { from, args }), _) if from == Some(root) => copy.answer(&args),
+            (Ok(Event::Switched { from, args }), _) if from == Some(root) => {
+                copy.answer(&args, Said::ByRoot)
+            }
             (Ok(Event::Switched { from, args }), _) => copy.take_over(from, &args),
             (Ok(_), _) => copy.stray(),
             // There is no way back any more, as after a function closed it on
             // the kernel backend; or nothing can be waited for.
-            (Err(_), Next::Wait) => std::process::abort(),
-            (Err(_), Next::Switch(to, _)) if to == root => std::process::abort(),
-            (Err(e), Next::Switch(..)) => {
-                copy.tell_root([word::FAILED, e.errno().raw() as u64, copy.ticket])
+            (Err(_), Next::Wait | Next::ToRoot(_)) => std::process::abort(),
+            (Err(e), Next::HandOver(..)) => {
+                Next::ToRoot([word::FAILED, e.errno().raw() as u64, copy.ticket])
             }
         };
     }
@@ -207,15 +239,13 @@ unsafe extern "C" fn nothing(_: *mut RawInvocation) -> c_int {
 }
 
 impl Serving<'_> {
-    fn tell_root(&self, words: [u64; 3]) -> Next {
-        Next::Switch(self.root, words)
-    }
-
     /// Somebody other than the root has switched here.
     fn take_over(&mut self, from: Option<Handle>, args: &[u64]) -> Next {
         let before = self.before.as_ref().map(Context::handle);
         match args {
-            [word::INVOKE, _, 0] if from.is_some() && from == before => self.answer(args),
+            [word::INVOKE, _, 0, said] if from.is_some() && from == before => {
+                self.answer(args, Said::Before(*said))
+            }
             _ => self.stray(),
         }
     }
@@ -225,7 +255,7 @@ impl Serving<'_> {
     #[cold]
     fn stray(&self) -> Next {
         if !self.parts.apart {
-            return self.tell_root([word::UNEXPECTED, 0, 0]);
+            return Next::ToRoot([word::UNEXPECTED, 0, 0]);
         }
         Next::Wait
     }
@@ -233,7 +263,7 @@ impl Serving<'_> {
     /// Does what is asked for. One copy of the code, so that one call warms it
     /// up for all.
     #[inline(never)]
-    fn answer(&mut self, asked: &[u64]) -> Next {
+    fn answer(&mut self, asked: &[u64], said: Said) -> Next {
         let words = match asked.first() {
             Some(&word::INVOKE) => {
                 let at = |i: usize| asked.get(i).copied().unwrap_or(0);
@@ -243,10 +273,11 @@ impl Serving<'_> {
                     return self.stray();
                 }
                 self.ticket = ticket;
-                match (self.invoke(self.handler, way), &self.after) {
+                match (self.invoke(self.handler, way, said), &self.after) {
                     (Some(Came::Answer), Some(after)) => {
                         let next = control.hand_over(ticket);
-                        return Next::Switch(after.handle(), [word::INVOKE, next, 0]);
+                        let words = [word::INVOKE, next, 0, self.left];
+                        return Next::HandOver(after.handle(), words);
                     }
                     (Some(Came::LastAnswer), _) => [word::END, ticket, 0],
                     (Some(Came::Answer | Came::Error), _) => [word::DONE, ticket, 0],
@@ -254,7 +285,7 @@ impl Serving<'_> {
                 }
             }
             Some(&word::WARM_UP) => {
-                self.invoke(nothing, 0);
+                self.invoke(nothing, 0, said);
                 [word::DONE, 0, 0]
             }
             Some(&word::LINK) => {
@@ -274,7 +305,7 @@ impl Serving<'_> {
             }
             _ => [word::FAILED, libc::EINVAL as u64, 0],
         };
-        self.tell_root(words)
+        Next::ToRoot(words)
     }
 
     /// Other neighbours from now on. The descriptors of those before are closed,
@@ -288,19 +319,24 @@ impl Serving<'_> {
         (self.before, self.after) = (before, after);
     }
 
-    /// Step 6 of the life. What came of it; `None` if the request is none. The buffers are used again and again: texts
+    /// Step 6 of the life. What came of it; `None` if the function before says what no
+    /// request is. The buffers are used again and again: texts
     /// in it are made empty by their first byte alone.
-    fn invoke(&mut self, handler: Handler, way: usize) -> Option<Came> {
+    fn invoke(&mut self, handler: Handler, way: usize, said: Said) -> Option<Came> {
         let Self {
             parts,
             state,
             buffers,
+            left,
             ..
         } = self;
         let deadline = parts.control.begin();
         let number = way;
         let way = parts.entrances.get(number)?;
-        let (input_len, input_type) = buffers.request(parts, way, state)?;
+        let (input_len, input_type) = match said {
+            Said::ByRoot => buffers.request(parts, way, state),
+            Said::Before(said) => buffers.request_left(said, parts, way, state)?,
+        };
         let input = buffers.input(parts, way, input_len);
         let raw = &mut buffers.raw;
         // All of it: the function may have written to any.
@@ -344,9 +380,14 @@ impl Serving<'_> {
         way.reply.put(len, kind);
         parts.control.put_status(status, bytes(&raw.error));
         let good = status == 0 && raw.output_len <= parts.capacity;
-        if !good && parts.relay {
-            // The root hears of it, and reads no header between functions.
-            parts.control.reply().put(len, b"");
+        if let Some(leaves) = way.leaves.as_ref().filter(|_| good) {
+            *left = len;
+            let attributes = way.reply.attributes_in_place();
+            if kind[0] != 0 || !attributes.is_empty() {
+                *left |= LEFT_MORE;
+                leaves.put(len, kind);
+                leaves.put_records(attributes);
+            }
         }
         Some(match good {
             true if ends => Came::LastAnswer,
@@ -373,7 +414,7 @@ mod tests {
     }
 
     /// Parts of a context with a region for its input, and an empty output.
-    fn with_parts(keep_input: bool, from_function: bool, test: impl FnOnce(&Parts<'_>)) {
+    fn with_parts(keep_input: bool, relay: bool, test: impl FnOnce(&Parts<'_>)) {
         let input = Region::new(CAPACITY + HEADER_LEN).unwrap();
         let output = Region::new(CAPACITY).unwrap();
         let control = Control::new().unwrap();
@@ -386,22 +427,19 @@ mod tests {
             entrances: vec![Entrance {
                 caller: None,
                 input: &input,
-                input_at: if from_function { BYTES } else { 0 },
+                input_at: if relay { BYTES } else { 0 },
                 output: &output,
                 output_at: 0,
-                request: if from_function {
-                    MessageHeader::around(&input, CAPACITY)
-                } else {
-                    control.request()
-                },
+                request: control.request(),
                 reply: control.reply(),
-                from_function,
+                left: relay.then(|| MessageHeader::around(&input, CAPACITY)),
+                leaves: None,
             }],
             callees: Vec::new(),
             capacity: CAPACITY,
             ends_request: true,
             control: &control,
-            relay: from_function,
+            relay,
             apart: true,
             keep_input,
             rolled_back: false,
@@ -454,23 +492,23 @@ mod tests {
     fn one_hand_over_is_taken_with_one_ticket_from_one_context() {
         with_parts(false, true, |parts| {
             let state = HostState::new(nobody(), parts);
-            let [root, before, after, other] = [3, 4, 5, 6].map(|fd| {
+            let [before, after, other] = [4, 5, 6].map(|fd| {
                 // SAFETY: nothing is called on them; they are told from each other.
                 unsafe { Handle::from_raw(fd) }
             });
             let mut copy = Serving {
-                root,
                 parts,
                 state: &state,
                 handler: counting,
                 before: Some(Context::own(before)),
                 after: Some(Context::own(after)),
                 ticket: 0,
+                left: 0,
                 buffers: Buffers::new(parts, Vec::new()),
             };
             let control = parts.control;
-            let words = |ticket| [word::INVOKE, ticket, 0];
-            let on = |ticket| Next::Switch(after, words(ticket));
+            let words = |ticket| [word::INVOKE, ticket, 0, 0];
+            let on = |ticket| Next::HandOver(after, words(ticket));
             // Before there is a turn, and with no ticket at all.
             assert_eq!(copy.take_over(Some(before), &words(0)), Next::Wait);
             control.put_turn(7, Some(70));
@@ -482,9 +520,10 @@ mod tests {
                 (Some(before), &words(70)),
                 (Some(before), &[]),
                 (Some(before), &[word::INVOKE, 7]),
-                (Some(before), &[word::INVOKE, 7, 1]),
-                (Some(before), &[word::WARM_UP, 7, 0]),
-                (Some(before), &[word::LINK, 7, 0]),
+                (Some(before), &[word::INVOKE, 7, 0]),
+                (Some(before), &[word::INVOKE, 7, 1, 0]),
+                (Some(before), &[word::WARM_UP, 7, 0, 0]),
+                (Some(before), &[word::LINK, 7, 0, 0]),
             ] {
                 assert_eq!(copy.take_over(from, words), Next::Wait, "{words:?}");
                 assert!(!control.has_taken(7));
@@ -493,14 +532,14 @@ mod tests {
             assert!(control.has_taken(7) && control.has_handed_over(7));
             // A second one, from the root as well, and a late one.
             assert_eq!(copy.take_over(Some(before), &words(7)), Next::Wait);
-            assert_eq!(copy.answer(&words(7)), Next::Wait);
+            assert_eq!(copy.answer(&words(7), Said::ByRoot), Next::Wait);
             control.put_turn(8, Some(80));
             control.withdraw();
             assert_eq!(copy.take_over(Some(before), &words(8)), Next::Wait);
             control.put_turn(9, Some(90));
             assert_eq!(copy.take_over(Some(before), &words(8)), Next::Wait);
             // The root hands over in the place of the one before.
-            assert_eq!(copy.answer(&words(9)), on(90));
+            assert_eq!(copy.answer(&words(9), Said::ByRoot), on(90));
             assert_eq!(copy.take_over(Some(before), &words(9)), Next::Wait);
         });
     }
@@ -512,41 +551,40 @@ mod tests {
                 Buffers::new(parts, Vec::new()),
                 HostState::new(nobody(), parts),
             );
-            let header = &parts.entrances[0].request;
-            header.put(CAPACITY as u64, b"text/\x1bplain");
+            let way = &parts.entrances[0];
+            let header = way.left.as_ref().unwrap();
+            let more = |len: usize| len as u64 | LEFT_MORE;
+            header.put(1, b"text/\x1bplain");
             assert!(header.put_attribute(b"x-one", b"1"));
             assert!(header.put_attribute(b":status", b"201"));
-            let (len, kind) = buffers.request(parts, &parts.entrances[0], &state).unwrap();
+            let request = buffers.request_left(more(CAPACITY), parts, way, &state);
+            let (len, kind) = request.unwrap();
             // SAFETY: a text that ends in a NUL, of the buffers'.
             let kind = unsafe { CStr::from_ptr(kind) };
             assert_eq!((len, kind), (CAPACITY, c"text/\\u{1b}plain"));
             let mut seen = Attributes::default();
             seen.set("x-one", "1").unwrap();
-            // SAFETY: as set by `request`, and the buffers are as they were.
+            // SAFETY: as set by `request_left`, and the buffers are as they were.
             assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
             // What the writer changes now is not seen.
             header.clear_attributes();
             // SAFETY: as above.
             assert_eq!(unsafe { &*state.attributes.get() }, seen.as_bytes());
-            header.put(1, b"");
-            let (len, kind) = buffers.request(parts, &parts.entrances[0], &state).unwrap();
+            // Nothing but a length: nothing else is looked at.
+            let (len, kind) = buffers.request_left(1, parts, way, &state).unwrap();
             // SAFETY: a static text.
             assert_eq!((len, unsafe { CStr::from_ptr(kind) }), (1, c""));
-            // SAFETY: as set by `request`.
+            // SAFETY: as set by `request_left`.
             assert!(unsafe { &*state.attributes.get() }.is_empty());
-            header.put(CAPACITY as u64 + 1, b"");
-            assert!(
-                buffers
-                    .request(parts, &parts.entrances[0], &state)
-                    .is_none()
-            );
-            header.put(1, b"");
             header.put_attribute(b"", b"malformed");
-            assert!(
-                buffers
-                    .request(parts, &parts.entrances[0], &state)
-                    .is_none()
-            );
+            for said in [CAPACITY as u64 + 1, more(CAPACITY + 1), u64::MAX, more(1)] {
+                let request = buffers.request_left(said, parts, way, &state);
+                assert!(request.is_none(), "{said:x}");
+            }
+            // One that was told of no header has none.
+            let of_root = Entrance { left: None, ..*way };
+            let request = buffers.request_left(more(1), parts, &of_root, &state);
+            assert!(request.is_none());
         });
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! Between the root and a function the header is on the function's control page
 //! (`control.rs`); so it is for a call, where the root checks what the one end says
-//! and tells the other. Between two functions that hand over to each other
-//! (`relay.rs`) it is in their region: the fixed fields before the bytes of the
-//! message, on one page with the first of them, the attributes behind all of
-//! them. One of the two writes, the other reads. A header that a function wrote
-//! is not trusted: each word of it is read once, and checked.
+//! and tells the other. Of two functions that hand over to each other (`relay.rs`)
+//! the first writes it on its control page as well, and tells the second the length by
+//! a word; the type and the attributes, if there are any, are in their region too: the
+//! fixed fields before the bytes of the message, the attributes behind all of them.
+//! One of the two writes, the other reads. A header that a function wrote is not
+//! trusted: each word of it is read once, and checked.
 
 use super::attributes::{self, Attributes};
 use super::text::{put_text, until_nul};
@@ -107,7 +108,12 @@ impl<'a> MessageHeader<'a> {
     /// Writer: the attributes.
     #[inline]
     pub(super) fn put_attributes(&self, all: &Attributes) {
-        let bytes = all.as_bytes();
+        self.put_records(all.as_bytes());
+    }
+
+    /// Writer: the same, as records, at most [`attributes::ROOM`] bytes.
+    #[inline]
+    pub(super) fn put_records(&self, bytes: &[u8]) {
         self.put_u64(ATTRIBUTES_LEN, bytes.len() as u64);
         if !bytes.is_empty() {
             self.region.write(self.attributes, bytes);
@@ -209,12 +215,6 @@ impl FixedFields {
         self.len
     }
 
-    /// Whether the writer says that there are attributes.
-    #[inline]
-    pub(super) fn has_attributes(&self) -> bool {
-        self.attributes_len != 0
-    }
-
     /// Their type, made printable. Most are empty: then one byte is looked at.
     #[inline]
     pub(super) fn content_type(&self) -> String {
@@ -248,12 +248,12 @@ mod tests {
         assert_eq!(read.iter().collect::<Vec<_>>(), [("x-one", "2")]);
         header.put(1, b"a\x1b[0m");
         let fixed = header.read();
-        assert_eq!((fixed.len(), fixed.has_attributes()), (1, true));
+        assert_eq!((fixed.len(), fixed.attributes_len != 0), (1, true));
         assert_eq!(fixed.content_type(), "a\\u{1b}[0m");
         // What the writer says now is not what it said.
         header.put(2, b"b");
         header.clear_attributes();
-        assert_eq!((fixed.len(), fixed.has_attributes()), (1, true));
+        assert_eq!((fixed.len(), fixed.attributes_len != 0), (1, true));
         assert_eq!(fixed.content_type(), "a\\u{1b}[0m");
         assert_eq!(header.attributes(&fixed).unwrap().iter().count(), 1);
         let fixed = header.read();

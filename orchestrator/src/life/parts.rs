@@ -62,10 +62,15 @@ pub(crate) struct Entrance<'a> {
     pub(crate) input_at: usize,
     pub(crate) output: &'a Region,
     pub(crate) output_at: usize,
+    /// What the root says of the request, which it has checked, and what the
+    /// function says of its reply.
     pub(crate) request: MessageHeader<'a>,
     pub(crate) reply: MessageHeader<'a>,
-    /// Whether a function writes the header of the request, which is checked then.
-    pub(crate) from_function: bool,
+    /// Of functions that hand over to each other: where the type and the attributes
+    /// of the request are, if it has any and the one before says the request itself,
+    /// and where those of the reply go, for the one after.
+    pub(crate) left: Option<MessageHeader<'a>>,
+    pub(crate) leaves: Option<MessageHeader<'a>>,
 }
 
 impl<'a> Entrance<'a> {
@@ -84,7 +89,8 @@ impl<'a> Entrance<'a> {
             output_at: 0,
             request: control.request(),
             reply: control.reply(),
-            from_function: false,
+            left: None,
+            leaves: None,
         }
     }
 

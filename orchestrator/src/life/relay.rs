@@ -68,9 +68,11 @@
 //!   has stopped, and is hostile. (All words are read before it is asked who runs: on
 //!   a busy machine one that slept a moment ago may be at work.)
 //!
-//! One failure is an edge's: that a function finds a length or attributes left for it
-//! that no honest one leaves. The root cannot read what is between functions, so both
-//! ends are named and replaced.
+//! One that is told of a message that none can have says so. The root, which cannot
+//! read what is between functions, has the same from the author's control page, where
+//! each says what its answer is: what no honest one says there is its author's failure.
+//! Else the root says it in the author's place, with a new ticket; who finds fault with
+//! that lies.
 //!
 //! What others say meanwhile is nothing for this request. One that says to the root
 //! what no honest copy says is replaced afterwards; so is one whose snapshot was
@@ -170,12 +172,18 @@ struct RelayTimes {
 
 /// How far a request is.
 struct Turn<'a> {
-    tickets: &'a [u64],
+    source: &'a mut Tickets,
+    tickets: &'a mut [u64],
     /// How far it was when the root last looked.
     seen: usize,
     /// The root has handed over to this step itself, and how often it was seen since
     /// not to take over ([`STRIKES`]).
     by_root: Option<(usize, u32)>,
+    /// The step that finds its request on its control page. It is written once: the
+    /// function may be reading it.
+    told: Option<usize>,
+    /// The step that has a new ticket, which nobody but the root has said to it.
+    renewed: Option<usize>,
 }
 
 impl Turn<'_> {
@@ -245,6 +253,8 @@ enum Heard {
     Nothing,
     /// The one at work cannot hand over to this step, as it says.
     CannotHandOver(usize),
+    /// The one at work says that what it was told is no message.
+    NoMessage(usize),
     /// This step, which is at work, ends the request with its answer.
     End(usize),
     Failure((usize, Cause)),
@@ -299,7 +309,9 @@ impl Relay {
                 return Err((0, Cause::Deadline));
             }
             contexts.settled = false;
-            self.draw(last + 1);
+            let source = self.source.get_or_insert_with(Tickets::new);
+            self.tickets.clear();
+            self.tickets.extend((0..=last).map(|_| source.draw()));
             let next = self.tickets[1..].iter().copied().map(Some);
             let tickets = self.tickets.iter().zip(next.chain([None]));
             for (step, (&ticket, next)) in contexts.line().iter().zip(tickets) {
@@ -311,9 +323,12 @@ impl Relay {
             (0..=last).for_each(|i| contexts.log_invoke(i));
             contexts.counts.switches += 1;
             let turn = Turn {
-                tickets: &self.tickets,
+                source,
+                tickets: &mut self.tickets,
                 seen: 0,
                 by_root: None,
+                told: None,
+                renewed: None,
             };
             contexts.run_through(turn, left, due)
         });
@@ -333,17 +348,10 @@ impl Relay {
         let answer = result.and_then(|(i, ended)| {
             contexts.answered_by = i;
             contexts.ended = ended;
-            let reply = contexts.take_early_reply(i);
+            let reply = contexts.take_reply(i);
             reply.map_err(|cause| (i, cause))
         });
         answer.map_err(|(i, cause)| contexts.failed(i, cause, id))
-    }
-
-    /// A ticket for each step.
-    fn draw(&mut self, steps: usize) {
-        let source = self.source.get_or_insert_with(Tickets::new);
-        self.tickets.clear();
-        self.tickets.extend((0..steps).map(|_| source.draw()));
     }
 
     /// Times of the last invocation's hops, from what the functions say.
@@ -600,7 +608,6 @@ impl Contexts {
         let every = timeouts.min().unwrap_or_default();
         let end = begun + self.steps[0].function.timeout;
         let until = (begun + every).min(due.unwrap_or(end));
-        let done = [word::DONE, turn.tickets[last], 0];
         let mut event = Some(first.switch_until(&[word::INVOKE, turn.tickets[0], 0], until));
         let mut watch = TimeLimits {
             every,
@@ -624,10 +631,14 @@ impl Contexts {
                 }
             };
             let who = from.and_then(|from| self.find(|h| h == from));
-            if who == Some(AtWork::Copy(last)) && *args == done {
+            if who == Some(AtWork::Copy(last)) && *args == [word::DONE, turn.tickets[last], 0] {
                 return Ok((last, false));
             }
             if !self.apart {
+                if let Some(i) = self.says_no_message(&turn, who, &args) {
+                    event = Some(self.tell_again(i, &mut turn, &mut watch)?);
+                    continue;
+                }
                 let ends = who.and_then(|who| self.ends_in_turn(&turn, who, &args));
                 return match ends {
                     Some(i) => Ok((i, true)),
@@ -637,6 +648,7 @@ impl Contexts {
             event = match self.hear(&mut turn, who, from, &args) {
                 Heard::Nothing => next_before(watch.until),
                 Heard::CannotHandOver(to) => Some(self.hand_over_to(to, &mut turn, &mut watch)?),
+                Heard::NoMessage(i) => Some(self.tell_again(i, &mut turn, &mut watch)?),
                 Heard::End(i) => return Ok((i, true)),
                 Heard::Failure(failure) => return Err(failure),
             };
@@ -723,6 +735,9 @@ impl Contexts {
             // Of a request before, or made up.
             return self.hear_of_an_end(turn);
         }
+        if let Some(i) = self.says_no_message(turn, who, args) {
+            return Heard::NoMessage(i);
+        }
         let next = self.line().get(i + 1).map(|next| &next.control);
         match args {
             [word::FAILED, errno, _]
@@ -743,6 +758,35 @@ impl Contexts {
             [word::END, ..] if self.check_end(i).is_ok() => Heard::End(i),
             _ => Heard::Failure(self.stopped_at(i, args)),
         }
+    }
+
+    /// The step that says of what it was told that it is no message, in its turn and
+    /// before it hands over. What the root itself has told it is one.
+    fn says_no_message(&self, turn: &Turn<'_>, who: Option<AtWork>, args: &[u64]) -> Option<usize> {
+        let Some(AtWork::Copy(i)) = who else {
+            return None;
+        };
+        let ticket = turn.tickets.get(i).filter(|_| i > 0)?;
+        let says = *args == [word::FAILED, libc::EBADMSG as u64, *ticket];
+        let next = self.line().get(i + 1).zip(turn.tickets.get(i + 1));
+        let handed = next.is_some_and(|(next, &ticket)| next.control.has_taken(ticket));
+        (says && !handed && turn.renewed != Some(i)).then_some(i)
+    }
+
+    /// Tells a step its request in the place of the one before it, which has told it none,
+    /// as it says.
+    fn tell_again(
+        &mut self,
+        i: usize,
+        turn: &mut Turn<'_>,
+        watch: &mut TimeLimits,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        let next = turn.tickets.get(i + 1).copied();
+        turn.tickets[i] = turn.source.draw();
+        self.steps[i].control.put_turn(turn.tickets[i], next);
+        turn.renewed = Some(i);
+        turn.by_root = None;
+        self.hand_over_to(i, turn, watch)
     }
 
     /// The same of what a snapshot says.
@@ -786,7 +830,7 @@ impl Contexts {
     /// Whether that one, or one behind it, has taken over in this request. If none has,
     /// then none will.
     fn has_taken_over(&self, turn: &Turn<'_>, i: usize) -> bool {
-        let mut from_there = self.line().iter().zip(turn.tickets).skip(i);
+        let mut from_there = self.line().iter().zip(&*turn.tickets).skip(i);
         from_there.any(|(step, &ticket)| {
             let untouched = step.control.withdraw();
             !untouched && step.control.has_taken(ticket)
@@ -911,9 +955,10 @@ impl Contexts {
                 );
                 Some((i, cause))
             } else if starved {
-                // The time goes on of the one before.
+                // The time goes on of the one before, or its own, if it has begun.
                 let now = MonotonicTime::now();
-                let at = i.saturating_sub(1);
+                let begun = turn.renewed == Some(i);
+                let at = if begun { i } else { i.saturating_sub(1) };
                 let timeout = self.steps[at].function.timeout;
                 let end = watch.end_of(AtWork::Copy(at), || now + timeout);
                 let late = due.is_some_and(|due| due <= now).then_some(Cause::Deadline);
@@ -947,6 +992,19 @@ impl Contexts {
         turn.seen = turn.seen.max(i);
         if turn.by_root.is_none_or(|(by, _)| by != i) {
             turn.by_root = Some((i, 0));
+        }
+        if i > 0 && turn.told != Some(i) {
+            // Whoever has handed over has said before what its answer is.
+            let (len, mut meta) = match self.take_reply(i - 1) {
+                Ok(reply) => reply,
+                Err(_) if self.has_taken_over(turn, i) => {
+                    return Ok(lwc::await_switch(AT_ONCE));
+                }
+                Err(cause) => return Err((i - 1, cause)),
+            };
+            meta.attributes = meta.attributes.for_the_next_step();
+            self.put_request(i, len, &meta);
+            turn.told = Some(i);
         }
         // Not by when the request is due: what comes of this is clear soon.
         let until = MonotonicTime::now() + NUDGE;
@@ -1010,12 +1068,7 @@ impl Contexts {
                 misbehaved("control came to it out of turn; it or a neighbour is hostile")
             }
             [word::FAILED, errno, ..] if *errno == libc::EBADMSG as u64 => {
-                if let Some(before) = i.checked_sub(1) {
-                    self.steps[before].wrong = true;
-                }
-                misbehaved(
-                    "the function before it left a length or attributes that none can, or it says so",
-                )
+                misbehaved("it says that what the root has told it is no message")
             }
             [word::FAILED, errno, ..] => {
                 let next = self.line().get(i + 1).and_then(|s| s.copy.as_ref());

@@ -47,8 +47,8 @@ impl LiveChain {
         // is nothing beside. Calls go by the root.
         let relay = chain.isolation == Isolation::Chain && count > 1 && tree.edges.is_empty();
         let len = chain.region as usize;
-        // Whether the header of a message is in its region, between two functions:
-        // the root neither reads nor writes it then.
+        // Whether two functions tell each other what their message is: all but its
+        // length in its region, which the root neither reads nor writes.
         let between = |region: usize| relay && (1..count).contains(&region);
         // A mapping made from now on, its reader's first of all, is read-only.
         let sealed = |len: usize| Region::new(len).and_then(|r| r.seal().map(|()| r));
@@ -121,17 +121,11 @@ impl LiveChain {
                     input_at: if between(i) { BYTES } else { 0 },
                     output: &regions[i + 1],
                     output_at: if between(i + 1) { BYTES } else { 0 },
-                    request: if between(i) {
-                        MessageHeader::around(&regions[i], capacity)
-                    } else {
-                        controls[i].request()
-                    },
-                    reply: if between(i + 1) {
-                        MessageHeader::around(&regions[i + 1], capacity)
-                    } else {
-                        controls[i].reply()
-                    },
-                    from_function: between(i),
+                    request: controls[i].request(),
+                    reply: controls[i].reply(),
+                    left: between(i).then(|| MessageHeader::around(&regions[i], capacity)),
+                    leaves: between(i + 1)
+                        .then(|| MessageHeader::around(&regions[i + 1], capacity)),
                 }]
             } else if let Some((_, own)) = on_error.as_ref().filter(|(node, _)| *node == i) {
                 vec![Entrance {
@@ -142,7 +136,8 @@ impl LiveChain {
                     output_at: 0,
                     request: controls[i].request(),
                     reply: controls[i].reply(),
-                    from_function: false,
+                    left: None,
+                    leaves: None,
                 }]
             } else {
                 let called_by = node.called_by.iter();
