@@ -188,6 +188,7 @@ pub(crate) struct Kept {
     own: Table<Run>,
     saved: Table<Saved>,
     store: Table<u8>,
+    often: Often,
     shared: Shared,
     signals: Signals,
 }
@@ -274,6 +275,7 @@ impl Kept {
             own: rooms.own,
             saved: rooms.saved,
             store: rooms.store,
+            often: Often::new(),
             shared: Shared::new(),
             signals: Signals::new(),
         }
@@ -599,6 +601,7 @@ impl Kept {
         self.set()?;
         trace::set_mask(self.pid, self.mask)?;
         (self.relaid, self.did, self.faulted) = (false, None, None);
+        self.often = Often::new();
         self.replaced.truncate(0);
         self.gone.truncate(0);
         done
@@ -929,7 +932,6 @@ impl Kept {
             self.relaid |= layout::size(self.statm)? != self.size;
             // Their bits are nobody's word: see `bits`.
             self.shared.written(0, u64::MAX);
-            self.shared.wipe_bell(self.memory, self.watch)?;
         }
         // Before memory is put back: a place there is used for this.
         if self.signals.have_changed() {
@@ -942,7 +944,6 @@ impl Kept {
             // Of a page of shared memory that has left a mapping nobody may know
             // that it was written there.
             self.shared.written(0, u64::MAX);
-            self.shared.wipe_bell(self.memory, self.watch)?;
         }
         count += match self.watch.means {
             Means::Faults => self.restore_by_faults(base)?,
@@ -958,6 +959,7 @@ impl Kept {
         self.relaid = false;
         self.replaced.truncate(0);
         self.gone.truncate(0);
+        self.often.done();
         trace::go_on(self.pid, 0)?;
         Ok(count)
     }
@@ -1398,7 +1400,6 @@ impl Kept {
             };
             at = part.end;
             match area.kind {
-                Kind::Bell => self.shared.wipe_bell(self.memory, self.watch)?,
                 Kind::Pair => self.shared.written(part.start, part.end),
                 Kind::Plain if area.is_private() => {
                     // Read alone: it is its file's, or zero, as it was.
@@ -1447,8 +1448,77 @@ impl Kept {
             unsafe { write_at(self.memory, from, (end - at) as usize, at)? };
             at = end;
         }
-        self.watch.protect(run.start, run.end)?;
+        self.protect_put_back(run)?;
         Ok((run.end - run.start) / PAGE)
+    }
+
+    /// Pages that were put back count as unwritten, but for those that are written each
+    /// time.
+    fn protect_put_back(&mut self, run: Run) -> Result<(), Errno> {
+        let mut from = run.start;
+        for page in (run.start..run.end).step_by(PAGE as usize).take(OFTEN) {
+            if self.often.put_back(page) {
+                if from < page {
+                    self.watch.protect(from, page)?;
+                }
+                from = page + PAGE;
+            }
+        }
+        if from < run.end {
+            self.watch.protect(from, run.end)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which pages were put back last, as many as are noted.
+///
+/// A page that is written in each invocation, as the top of a stack is, costs less if it
+/// is put back without being asked about: the processor's fault when it is written, and a
+/// call for that to come. So a page that was put back the last time as well does not count
+/// as unwritten afterwards, and is among the written ones from then on. All are asked
+/// about again now and then.
+#[derive(Clone, Copy)]
+struct Often {
+    last: [u64; OFTEN],
+    now: [u64; OFTEN],
+    noted: usize,
+    times: u32,
+}
+
+/// So many pages are noted.
+const OFTEN: usize = 32;
+/// After so many rollbacks they are all asked about again.
+const ASKED_AGAIN: u32 = 64;
+/// No page is there.
+const NO_PAGE: u64 = u64::MAX;
+
+impl Often {
+    const fn new() -> Self {
+        Self {
+            last: [NO_PAGE; OFTEN],
+            now: [NO_PAGE; OFTEN],
+            noted: 0,
+            times: 0,
+        }
+    }
+
+    /// A page is put back. Whether it was the last time, too.
+    fn put_back(&mut self, page: u64) -> bool {
+        if let Some(place) = self.now.get_mut(self.noted) {
+            *place = page;
+            self.noted += 1;
+        }
+        self.last.contains(&page)
+    }
+
+    /// The rollback is done.
+    fn done(&mut self) {
+        self.times += 1;
+        let again = self.times.is_multiple_of(ASKED_AGAIN);
+        self.last = if again { [NO_PAGE; OFTEN] } else { self.now };
+        self.now = [NO_PAGE; OFTEN];
+        self.noted = 0;
     }
 }
 

@@ -297,6 +297,23 @@ impl Service {
             }
         };
         let _ = send(self.keeping.sock, &told, &[]);
+        self.take_signal();
+    }
+
+    /// A copy that was stopped for this has told so by a signal, which would end the
+    /// next wait at once. Others may have at the same time.
+    fn take_signal(&mut self) {
+        let (set, none) = (1u64 << (libc::SIGCHLD - 1), [0i64; 2]);
+        // SAFETY: reads the locals, of the sizes given.
+        let came = unsafe {
+            call(
+                libc::SYS_rt_sigtimedwait,
+                [&raw const set as u64, 0, &raw const none as u64, 8, 0, 0],
+            )
+        };
+        if came.is_ok() {
+            self.look();
+        }
     }
 
     /// A copy introduces itself: who it is, the kernel says. EPERM: its files are

@@ -14,7 +14,12 @@
 //! * The peer's half: the sequence number that the context had seen at the
 //!   snapshot, so that nothing is new to it.
 //! * The doorbell: asleep, as at the snapshot; the count of hand-overs is a new
-//!   one, and the last of them went to who has it rolled back, who has the baton.
+//!   one, and the last of them went to who has it rolled back, who has the baton. All
+//!   of its page, each time: whoever sleeps writes to it.
+//!
+//! A page of a pair that was written before the last rollback and before this one does
+//! not count as unwritten afterwards: it is written in each invocation, and to notice
+//! that costs as much as to put it back.
 
 use super::pages::PAGE;
 use super::sys::{Errno, fresh, read_at, write_at};
@@ -38,8 +43,10 @@ struct Image {
     at: u64,
     /// The half that is the context's own to write.
     side: usize,
-    /// The pages that it has written since, one bit each.
+    /// The pages that may have been written since, one bit each; and before the last
+    /// rollback.
     written: u64,
+    written_before: u64,
     bytes: Table<u8>,
 }
 
@@ -114,6 +121,7 @@ impl Shared {
             at,
             side: side.ok_or(libc::ENOTSUP)?,
             written: 0,
+            written_before: 0,
             bytes: Table::new(),
         };
         // SAFETY: bytes; as many as there is room for are read.
@@ -146,28 +154,32 @@ impl Shared {
         for (at, value) in BATON_AT.into_iter().zip([count, count, to, had]) {
             self.bell_bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
-        // SAFETY: the array's bytes.
-        unsafe { write_at(memory, self.bell_bytes.as_ptr(), USED, self.bell)? };
+        self.restore_bell(memory)?;
         for pair in self.pairs.as_mut_slice() {
             pair.restore(memory, watch)?;
         }
         Ok(())
     }
 
-    /// The doorbell's page has been written by the context: what it may have left
-    /// behind the words that mean something goes.
+    /// The doorbell; what the context may have left behind the words that mean
+    /// something goes.
+    fn restore_bell(&self, memory: i32) -> Result<(), Errno> {
+        let mut page = [0; PAGE as usize];
+        page[..USED].copy_from_slice(&self.bell_bytes);
+        // SAFETY: the array's bytes.
+        unsafe { write_at(memory, page.as_ptr(), page.len(), self.bell) }
+    }
+
+    /// The doorbell's page is as the snapshot finds it, and nothing is behind its words.
     pub(crate) fn wipe_bell(&self, memory: i32, watch: Watch) -> Result<(), Errno> {
-        static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
-        let len = PAGE as usize - USED;
-        // SAFETY: the array has more bytes than that.
-        unsafe { write_at(memory, ZEROS.as_ptr(), len, self.bell + USED as u64)? };
+        self.restore_bell(memory)?;
         watch.protect(self.bell, self.bell + PAGE)
     }
 }
 
 impl Image {
     fn restore(&mut self, memory: i32, watch: Watch) -> Result<(), Errno> {
-        let written = std::mem::take(&mut self.written);
+        let mut written = std::mem::take(&mut self.written);
         let own = self.side * HALF;
         let word = |bytes: &mut Table<u8>, at: usize, value: u32| {
             bytes.as_mut_slice()[at..at + 4].copy_from_slice(&value.to_ne_bytes());
@@ -181,12 +193,28 @@ impl Image {
             let at = self.at + from as u64;
             // SAFETY: a page of the image, which has as many as the mapping.
             unsafe { write_at(memory, bytes.as_ptr().add(from), PAGE as usize, at)? };
-            watch.protect(at, at + PAGE)?;
+            if self.written_before & (1 << i) == 0 {
+                watch.protect(at, at + PAGE)?;
+            }
         }
-        // Whatever the peer has said is read.
+        // Whatever the peer has said is read. (Where the context has written beside it,
+        // it is now.)
+        const _: () = assert!(HALF % PAGE as usize + HEAD <= PAGE as usize);
         let from = (1 - self.side) * HALF;
-        let at = self.at + from as u64;
-        // SAFETY: the head of a half of the image.
-        unsafe { write_at(memory, bytes.as_ptr().add(from), HEAD, at) }
+        let bit = 1 << (from / PAGE as usize);
+        if written & bit == 0 {
+            let (head, at) = (&bytes[from..from + HEAD], self.at + from as u64);
+            let mut now = [0; HEAD];
+            // SAFETY: the local's bytes; then the head of a half of the image.
+            unsafe {
+                read_at(memory, now.as_mut_ptr(), HEAD, at)?;
+                if now != head {
+                    write_at(memory, head.as_ptr(), HEAD, at)?;
+                    written |= bit;
+                }
+            }
+        }
+        self.written_before = written;
+        Ok(())
     }
 }
