@@ -6,7 +6,7 @@
 
 use crate::chain_file::{CallTree, ChainFile, ChainId, FunctionName};
 use crate::life::recorder::{BUCKETS, MOST_SPANS};
-use crate::life::{CauseKind, MOST_CALLS};
+use crate::life::{CauseKind, MOST_CALLS, MOST_CALLS_ON_ERROR};
 use crate::worker::frame::{self, Failed, HopTiming, RollbackTiming};
 use std::time::Duration;
 
@@ -125,7 +125,8 @@ impl Shape {
                 failed: edge.failed,
             });
         }
-        if all > u64::from(MOST_CALLS) {
+        let on_error = self.tree.on_error.map_or(0, |_| MOST_CALLS_ON_ERROR);
+        if all > u64::from(MOST_CALLS + on_error) {
             return None;
         }
         for (place, span) in spans.iter().enumerate() {

@@ -44,6 +44,8 @@ use std::time::Duration;
 /// Calls of all functions together in one request. One more ends it, whoever makes
 /// it: as a value of the caller's it would tell how many calls others made.
 pub(crate) const MOST_CALLS: u32 = 10_000;
+/// The same of the function of `on_error` and those that it calls, beside these.
+pub(crate) const MOST_CALLS_ON_ERROR: u32 = 1_000;
 
 /// What is said of a message: its length, at most a region's, and more.
 pub(super) type Header = (usize, MessageMeta);
@@ -118,9 +120,14 @@ impl Contexts {
         id: &str,
     ) -> Result<Args, Cause> {
         let mut stack = vec![Frame::new(step, end, None)];
-        let mut calls = vec![0; self.steps.len()];
+        self.to_give_back = self.steps[step].function.timeout;
+        let most = match self.tree.on_error == Some(step) {
+            true => MOST_CALLS_ON_ERROR,
+            false => MOST_CALLS,
+        };
         loop {
-            let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
+            let copy = copy_of(self, &stack);
+            let turn = self.turn_of_top(&mut stack, copy, event, due);
             // No host calls without a grant, or with arguments that none can have.
             let (turn, called) = match turn {
                 Turn::Calls(number) => match self.granted(&stack, number) {
@@ -132,11 +139,12 @@ impl Contexts {
             event = match turn {
                 Turn::Calls(_) => {
                     let (edge, arguments) = called;
-                    calls[stack.last().map_or(0, |f| f.node)] += 1;
-                    if calls.iter().sum::<u32>() > MOST_CALLS {
-                        return Err(self.too_many(&mut stack, &calls, id));
+                    self.calls[stack.last().map_or(0, |f| f.node)] += 1;
+                    if self.calls.iter().sum::<u32>() > most {
+                        return Err(self.too_many(&mut stack, most, id));
                     }
                     if self.leads_away(edge) {
+                        self.end_those_who_would_run_unseen(&mut stack);
                         let until = self.until(&stack, due);
                         let within = stack.last().and_then(|f| f.call.as_ref());
                         let now = MonotonicTime::now();
@@ -160,7 +168,7 @@ impl Contexts {
                     let failed = result.as_ref().err().map(|(_, cause)| cause.kind());
                     self.note_end(frame.call.take(), begun, failed);
                     if result.is_err() {
-                        give_back(&mut stack, begun);
+                        self.give_back(&mut stack, begun.elapsed());
                     }
                     if stack.is_empty() {
                         return match result {
@@ -197,7 +205,7 @@ impl Contexts {
                         return Err(cause);
                     }
                     let path = vec![function.name.clone()];
-                    give_back(&mut stack, begun);
+                    self.give_back(&mut stack, begun.elapsed());
                     let nothing = Header::default();
                     self.resume(&mut stack, &nothing, Err((path, cause)), due)
                 }
@@ -214,7 +222,7 @@ impl Contexts {
         let mut stack = vec![Frame::new(i, deadline, None)];
         let mut event = copy.switch_until(&asked, deadline);
         loop {
-            match self.turn_of_top(&stack, Some(copy), event, None) {
+            match self.turn_of_top(&mut stack, Some(copy), event, None) {
                 Turn::Calls(number) => {
                     if self.edge(&stack, number).is_some() {
                         // One that would be made is a finding; nothing more comes of it.
@@ -239,7 +247,7 @@ impl Contexts {
     /// What the function at the top does: it calls, it is done, or its time is over.
     fn turn_of_top(
         &mut self,
-        stack: &[Frame],
+        stack: &mut [Frame],
         copy: Option<Handle>,
         event: lwc::Result<Event>,
         due: Option<MonotonicTime>,
@@ -253,8 +261,12 @@ impl Contexts {
                 "its context ran while another function had its turn".into(),
             )));
         };
+        let node = top.node;
+        let answer = self.answer_of(node, copy, event, self.until(stack, due));
+        // It may have been heard late for that.
+        self.give_back(stack, self.looked);
         let until = self.until(stack, due);
-        match self.answer_of(top.node, copy, event, until) {
+        match answer {
             Ok(args) => match *args {
                 // Its time is over even if it always has a call to make.
                 [word::CALL, ..] if MonotonicTime::now() >= until => {
@@ -288,14 +300,17 @@ impl Contexts {
     }
 
     /// The request has made too many calls: who made most of them is to blame.
-    fn too_many(&mut self, stack: &mut Vec<Frame>, calls: &[u32], id: &str) -> Cause {
+    fn too_many(&mut self, stack: &mut Vec<Frame>, most: u32, id: &str) -> Cause {
         let ended = (MonotonicTime::now(), CauseKind::TooManyCalls);
         self.end_from(stack, 0, ended, id);
-        let most = (0..calls.len())
-            .max_by_key(|&node| calls[node])
-            .unwrap_or(0);
-        let cause = Cause::TooManyCalls(MOST_CALLS);
-        if most == stack.first().map_or(0, |f| f.node) {
+        let step = stack.first().map_or(0, |f| f.node);
+        let cause = Cause::TooManyCalls(most);
+        // Of the steps before nobody can say it any more: they have answered.
+        let made = |&node: &usize| self.calls[node];
+        let not_before = |&node: &usize| node == step || node >= self.chain.steps.len();
+        let nodes = 0..self.calls.len();
+        let most = nodes.filter(not_before).max_by_key(made).unwrap_or(step);
+        if most == step {
             return cause;
         }
         Cause::Called {
@@ -356,7 +371,8 @@ impl Contexts {
         self.steps[node].called_by = Some(caller);
         self.undo_between(node);
         self.erase_what_is_left_behind();
-        give_back(stack, begun);
+        self.erase_arguments_for(node, |other| stack.iter().any(|f| f.node == other));
+        self.give_back(stack, begun.elapsed());
         let now = MonotonicTime::now();
         let end = now + self.steps[node].function.timeout;
         let within = stack.last().and_then(|f| f.call.as_ref());
@@ -392,6 +408,28 @@ impl Contexts {
             }
         }
         any
+    }
+
+    /// What the root does itself, for a copy to be ended or to be made anew or to see who
+    /// runs, is no time of those who wait for it: up to as much as the step has itself,
+    /// for others wait for the worker.
+    fn give_back(&mut self, stack: &mut [Frame], took: Duration) {
+        let took = took.min(self.to_give_back);
+        self.to_give_back -= took;
+        for frame in stack {
+            frame.end = frame.end + took;
+        }
+    }
+
+    /// Nobody hears of those who run while the root waits for what is elsewhere.
+    fn end_those_who_would_run_unseen(&mut self, stack: &mut [Frame]) {
+        if let Some(top) = stack.last().map(|f| f.node)
+            && self.apart
+        {
+            let begun = MonotonicTime::now();
+            self.end_those_who_run_on(top);
+            self.give_back(stack, begun.elapsed());
+        }
     }
 
     /// The edge that the function at the top means by a number of its own.
@@ -525,7 +563,7 @@ impl Contexts {
         if let Some(node) = stack.last().map(|f| f.node)
             && (self.undo_between(node) | self.erase_what_is_left_behind())
         {
-            give_back(stack, now);
+            self.give_back(stack, now.elapsed());
         }
         let until = self.first_look(now, self.until(stack, due));
         let Some(top) = stack.last_mut() else {
@@ -556,15 +594,6 @@ impl Contexts {
             // Seen by `turn_of_top`, whatever the event.
             None => lwc::await_switch(MonotonicTime::from_nanos(0)),
         }
-    }
-}
-
-/// What the root does itself, for a copy to be ended or to be made anew, is no time
-/// of those who wait for it.
-fn give_back(stack: &mut [Frame], begun: MonotonicTime) {
-    let took = begun.elapsed();
-    for frame in stack {
-        frame.end = frame.end + took;
     }
 }
 

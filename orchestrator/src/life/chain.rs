@@ -115,6 +115,11 @@ pub(crate) struct Step {
     pub(super) wrong: bool,
     /// A copy has been ended, and what it wrote for others is still there.
     pub(super) left_behind: bool,
+    /// The same of one that served, and is not rolled back but replaced: others may
+    /// still have to read its answer.
+    pub(super) unread: bool,
+    /// It has served, and what it wrote for those that it may call is still there.
+    pub(super) arguments_left: bool,
     /// Bytes of its log in this request, and what each line costs beside.
     pub(super) logged: Cell<usize>,
     /// The last copy, which has served and waits to be cleared away.
@@ -199,6 +204,12 @@ pub(crate) struct Contexts {
     pub(super) begun: MonotonicTime,
     /// The calls between functions in it.
     pub(super) recorder: Recorder,
+    /// How many each function has made in it.
+    pub(super) calls: Vec<u32>,
+    /// How long the root has looked for others who run, in the turn of the one at work.
+    pub(super) looked: Duration,
+    /// So much of what the root does itself is still nobody's time, in this step.
+    pub(super) to_give_back: Duration,
 }
 
 impl std::fmt::Debug for LiveChain {
@@ -409,6 +420,7 @@ impl LiveChain {
         contexts.steps.iter().for_each(|s| s.logged.set(0));
         let len = input_len.min(contexts.capacity());
         contexts.clear_input(len);
+        contexts.calls.fill(0);
         contexts.answered_by = contexts.chain.steps.len() - 1;
         contexts.ended = false;
         let result = match &mut self.way {
@@ -429,6 +441,7 @@ impl Contexts {
         [&self.first, &self.last]
             .into_iter()
             .chain(self.early.values().map(|e| &e.region))
+            .chain(self.away.regions())
             .chain(on_error)
             .chain(self.steps.iter().map(|s| s.control.region()))
     }
@@ -529,6 +542,8 @@ impl Contexts {
         };
         // What those that have just been ended told others nobody else finds.
         self.erase_what_is_left_behind();
+        // Those of the request that failed are made.
+        self.calls.fill(0);
         let now = MonotonicTime::now();
         let mut times = Times {
             begun: now,
@@ -829,6 +844,7 @@ impl Contexts {
         let timeout = self.steps[i].function.timeout;
         let mut wait = Wait::until(deadline);
         let mut looked = !self.apart || self.alone;
+        self.looked = Duration::ZERO;
         loop {
             match event {
                 Ok(Event::Switched { from, args }) if from == Some(copy) => {
@@ -845,7 +861,11 @@ impl Contexts {
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
                 Err(e) if e.errno() == Errno::ETIMEDOUT => {
                     if !std::mem::replace(&mut looked, true) {
+                        let begun = MonotonicTime::now();
                         self.end_those_who_run_on(i);
+                        // That is no time of the one at work.
+                        self.looked = begun.elapsed();
+                        wait = Wait::until(deadline + self.looked);
                     }
                 }
                 Err(e) if is_of_the_copy(&e) => {

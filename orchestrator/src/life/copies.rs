@@ -190,6 +190,8 @@ impl Contexts {
                         self.steps[i].id = made.id;
                         self.steps[i].wrong = false;
                         self.steps[i].left_behind = false;
+                        self.steps[i].unread = false;
+                        self.steps[i].arguments_left = false;
                         // There and back once more, now that it is in its
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
@@ -325,8 +327,14 @@ impl Contexts {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
         step.dirty = true;
+        step.arguments_left = !self.tree.nodes[i].calls.is_empty();
         if step.marked.is_none() {
             step.used = step.copy.take();
+            step.unread = !self.tree.edges.is_empty();
+            // Nor does it run in the turn of others until then.
+            if let Some(used) = step.used.as_ref().filter(|_| self.apart) {
+                let _ = used.kill();
+            }
         }
     }
 
@@ -340,10 +348,19 @@ impl Contexts {
         }
     }
 
-    /// Rolls a copy back, if there is one that has served. It ends if it cannot be.
+    /// Rolls a copy back, if there is one that has served. It ends if it cannot be. Where
+    /// there is none, for it is replaced, what it wrote goes.
     pub(super) fn undo(&mut self, i: usize) {
-        let step = &self.steps[i];
-        if !step.dirty || step.copy.is_none() {
+        let step = &mut self.steps[i];
+        if !step.dirty {
+            return;
+        }
+        if step.copy.is_none() {
+            if std::mem::take(&mut step.unread) {
+                self.erase_written(i);
+            }
+            self.clear_replies_from_away(i);
+            self.forget_callees(i);
             return;
         }
         let begin = MonotonicTime::now();
@@ -351,7 +368,9 @@ impl Contexts {
             Ok(pages) => {
                 // As for a new one; nobody runs who could write there.
                 self.steps[i].control.forget();
+                self.steps[i].arguments_left = false;
                 self.clear_replies_from_away(i);
+                self.forget_callees(i);
                 self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
             }
             Err(why) => {
@@ -397,6 +416,37 @@ impl Contexts {
         }
         self.steps[i].left_behind = !self.tree.edges.is_empty();
         self.clear_replies_from_away(i);
+        self.forget_callees(i);
+    }
+
+    /// A function's past is over: what those that it called replied is in its regions
+    /// still, and goes before it has another turn ([`Self::undo_between`]).
+    fn forget_callees(&mut self, i: usize) {
+        for &edge in &self.tree.nodes[i].calls {
+            let callee = self.steps.get_mut(self.tree.edges[edge].callee);
+            if let Some(callee) = callee.filter(|c| c.called_by == Some(i)) {
+                callee.called_by = None;
+            }
+        }
+    }
+
+    /// Before a function is called: what others than those that wait have left for it
+    /// is no more. (What one that waits has put there may be for a call that it is yet to
+    /// make.)
+    pub(super) fn erase_arguments_for(&mut self, node: usize, waits: impl Fn(usize) -> bool) {
+        for i in 0..self.tree.nodes[node].called_by.len() {
+            let caller = self.tree.edges[self.tree.nodes[node].called_by[i]].caller;
+            if waits(caller) || !self.steps[caller].arguments_left {
+                continue;
+            }
+            match self.ask_snapshot(caller, word::ERASE_ARGUMENTS) {
+                Ok(_) => self.steps[caller].arguments_left = false,
+                Err(why) => log::error!(
+                    "what {:?} left for others cannot be cleared: {why}",
+                    self.steps[caller].function.name
+                ),
+            }
+        }
     }
 
     /// What copies that have been ended wrote for others is in regions that these
@@ -424,6 +474,7 @@ impl Contexts {
             self.steps[i].used = Some(used);
             done = Err(e.to_string());
         }
+        self.steps[i].arguments_left = false;
         let done = done.and_then(|()| self.ask_snapshot(i, word::ERASE));
         if let Err(why) = done {
             log::error!(

@@ -58,7 +58,7 @@ pub(crate) mod untraced;
 
 pub use attributes::{AttributeError, Attributes, MessageMeta};
 #[cfg(feature = "serve")]
-pub(crate) use calls::MOST_CALLS;
+pub(crate) use calls::{MOST_CALLS, MOST_CALLS_ON_ERROR};
 pub use chain::{Counts, Hop, LiveChain, Output, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, ErrorAnswer, Failure, StartError};

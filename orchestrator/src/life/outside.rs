@@ -85,6 +85,13 @@ impl Away {
     }
 }
 
+impl Away {
+    /// The regions that this process has mapped for such calls.
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.edges.values().flat_map(|(regions, _)| regions)
+    }
+}
+
 impl LiveChain {
     /// How calls of functions that run elsewhere leave this process. Without it they
     /// fail, and their callers are told so.

@@ -44,6 +44,12 @@ impl Parts<'_> {
         inputs.chain(self.callees.iter().map(|c| c.reply))
     }
 
+    /// Writes zeros over all that its copies may have written for those that it calls.
+    pub(super) fn erase_arguments(&self) -> lwc::Result<()> {
+        let mut arguments = self.callees.iter().map(|c| c.arguments);
+        arguments.try_for_each(Region::erase)
+    }
+
     /// Writes zeros over all that its copies may have written for others.
     pub(super) fn erase_written(&self) -> lwc::Result<()> {
         let replies = self.entrances.iter().map(|e| e.output);

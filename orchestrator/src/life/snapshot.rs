@@ -41,6 +41,8 @@ pub(crate) mod word {
     pub(crate) const RETURN: u64 = 9;
     /// Root to snapshot: the last copy is no more; clear the regions that it wrote.
     pub(crate) const ERASE: u64 = 17;
+    /// Root to snapshot: clear the regions of arguments alone.
+    pub(crate) const ERASE_ARGUMENTS: u64 = 19;
     /// Snapshot: loaded, initialised, in the sandbox; and whenever it waits. After
     /// a rollback, how many pages were undone.
     pub(crate) const READY: u64 = 10;
@@ -211,6 +213,11 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
             {
                 roll(copy.as_ref(), args[0] == word::MARK, parts)
             }
+            Ok(Event::Switched { from, args })
+                if from == Some(root) && args.first() == Some(&word::ERASE_ARGUMENTS) =>
+            {
+                erased(parts.erase_arguments())
+            }
             Ok(Event::Switched { from, args }) if from == Some(root) => {
                 // The last copy's descriptor goes; it is dead, or dies, though
                 // its neighbours may still name it. A root whose contexts are
@@ -220,10 +227,7 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
                 }
                 match args.first() {
                     Some(&word::DISMISS) => [word::READY, 0, 0, 0, 0],
-                    Some(&word::ERASE) => match parts.erase_written() {
-                        Ok(()) => [word::READY, 0, 0, 0, 0],
-                        Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
-                    },
+                    Some(&word::ERASE) => erased(parts.erase_written()),
                     Some(&word::COPY) => match copy_self(root, parts, state, loaded) {
                         Ok(made) => {
                             to = made.handle();
@@ -248,6 +252,13 @@ fn snapshot(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, loaded: &Loa
             Ok(_) => [word::UNEXPECTED, 0, 0, 0, 0],
             Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
         };
+    }
+}
+
+fn erased(done: lwc::Result<()>) -> [u64; 5] {
+    match done {
+        Ok(()) => [word::READY, 0, 0, 0, 0],
+        Err(e) => [word::FAILED, e.errno().raw() as u64, 0, 0, 0],
     }
 }
 

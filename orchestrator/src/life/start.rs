@@ -225,6 +225,8 @@ impl LiveChain {
                 id: 0,
                 wrong: false,
                 left_behind: false,
+                unread: false,
+                arguments_left: false,
                 logged: 0.into(),
                 used: None,
                 marked: None,
@@ -239,6 +241,9 @@ impl LiveChain {
         let contexts = Contexts {
             chain,
             recorder: Recorder::new(tree.edges.len()),
+            calls: vec![0; tree.nodes.len()],
+            looked: Duration::ZERO,
+            to_give_back: Duration::ZERO,
             tree,
             away,
             steps,

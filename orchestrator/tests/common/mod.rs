@@ -28,13 +28,19 @@ pub fn orchestrator() -> Command {
 }
 
 /// A folder with a chain file and whatever else it needs.
-pub struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir, bool);
 
 impl Folder {
     pub fn new(chain: &str) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let folder = Self(tempfile::tempdir().unwrap(), true);
         folder.write("chain.toml", chain);
         folder
+    }
+    /// On Linux, from now on: where the system refuses what it takes to roll back in
+    /// place, as some containers do.
+    pub fn without_rollback(mut self) -> Self {
+        self.1 = false;
+        self
     }
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
@@ -86,6 +92,10 @@ impl Folder {
     }
     fn command(&self, options: &[&str], inputs: &[&str]) -> Command {
         let mut command = orchestrator();
+        if !self.1 {
+            #[cfg(target_os = "linux")]
+            refuse_userfaultfd(&mut command);
+        }
         command
             .arg("run")
             .arg(self.path("chain.toml"))
@@ -100,4 +110,55 @@ impl Folder {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A filter of system calls that the program has from its beginning.
+#[cfg(target_os = "linux")]
+fn refuse_userfaultfd(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let step = |code: u32, k: u32, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let filter = move || {
+        let mut filter = [
+            // The number of the call.
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                libc::SYS_userfaultfd as u32,
+                0,
+                1,
+            ),
+            step(
+                libc::BPF_RET | libc::BPF_K,
+                libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+                0,
+                0,
+            ),
+            step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: plain numbers, and a program of the length that it says, which the
+        // kernel copies.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+                | libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const program,
+                )
+        };
+        match done {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: two system calls; nothing is allocated.
+    unsafe { command.pre_exec(filter) };
 }

@@ -1,0 +1,183 @@
+//! What is in the regions between functions: each finds there what it told others in
+//! its present invocation and what it is told in that, and nothing else, whoever was
+//! called by whom before. Each is `tests/hostile/script.c`.
+
+mod common;
+
+use common::{Folder, home, text};
+
+const SCRIPT: &str =
+    "source = \"SOURCE\"\nhandler = \"script\"\nmemory = \"64MiB\"\ntimeout = \"60s\"\n";
+
+/// Functions with whom they call, and chains.
+fn functions(calls: &[(&str, &str)], chains: &str) -> Folder {
+    let source = home().join("tests/hostile/script.c");
+    let script = SCRIPT.replace("SOURCE", &source.display().to_string());
+    let functions: String = calls
+        .iter()
+        .map(|(name, calls)| {
+            let handler = match *name {
+                "cleanup" => script.replace("\"script\"", "\"told\""),
+                _ => script.clone(),
+            };
+            let calls = calls.split_ascii_whitespace().collect::<Vec<_>>();
+            format!("[functions.{name}]\n{handler}calls = {calls:?}\n")
+        })
+        .collect();
+    Folder::new(&format!("{functions}{chains}"))
+}
+
+/// The two ways to undo what a function did.
+fn both_ways(folder: impl Fn() -> Folder) -> [(&'static str, Folder); 2] {
+    [
+        ("in place", folder()),
+        ("new copies", folder().without_rollback()),
+    ]
+}
+
+/// Runs scripts in which `FIND` looks for what is nobody's to find there.
+#[track_caller]
+fn finds_nothing(folder: &Folder, chain: &str, how: &str, inputs: &[&str], looks: usize) {
+    let inputs: Vec<String> = inputs
+        .iter()
+        .map(|i| i.replace("FIND", "scan S_ECRET"))
+        .collect();
+    let all: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let (answers, failures, stderr) = folder.outcomes(chain, &all);
+    let failures: Vec<&str> = failures
+        .iter()
+        .filter_map(|f| f["cause"].as_str())
+        .filter(|c| *c != "error")
+        .collect();
+    assert!(failures.is_empty(), "{how}: {all:?}: {stderr}");
+    let counts: Vec<&str> = answers
+        .split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('>').map(|(n, _)| n))
+        .collect();
+    assert_eq!(counts, vec!["0"; looks], "{how}: {all:?}: {answers}");
+}
+
+#[test]
+fn a_callee_finds_nothing_of_other_calls() {
+    let diamond = || {
+        functions(
+            &[
+                ("top", "a b"),
+                ("a", "x"),
+                ("b", "t a"),
+                ("x", "t"),
+                ("t", ""),
+            ],
+            "[workflows.w]\nentry = \"top\"\nregion = \"64KiB\"\n",
+        )
+    };
+    for (how, folder) in both_ways(diamond) {
+        for (inputs, looks) in [
+            // What another caller of its left for it: all over, or behind what it sent.
+            (
+                vec!["call a {call x {smear S_ECRET}};call b {call t {FIND}}"],
+                1,
+            ),
+            (
+                vec!["call a {call x {inplace t 6 say okSECRET}};call b {call t {FIND}}"],
+                1,
+            ),
+            // What its own callees replied in another call.
+            (
+                vec!["call a {call x {say SEC;say RET;say  more}};call b {call a {FIND}}"],
+                1,
+            ),
+            (
+                vec![
+                    "call a {call x {say SEC;say RET}};call a {FIND}",
+                    "call a {FIND}",
+                ],
+                2,
+            ),
+            // What it was told by another of its callers, in the request before.
+            (
+                vec![
+                    "call b {call a {call x {smear S_ECRET}}}",
+                    "call b {call t {FIND}}",
+                ],
+                1,
+            ),
+            (
+                vec!["call a {call x {call t {say SEC;say RET}}};call b {call t {FIND}}"],
+                1,
+            ),
+        ] {
+            finds_nothing(&folder, "w", how, &inputs, looks);
+        }
+    }
+    // So that it does not pass for want of eyes.
+    if lwc::backend().unwrap() == lwc::Backend::Process {
+        let seen = diamond().outcomes("w", &["call a {call x {smear S_ECRET;scan S_ECRET}}"]);
+        assert!(!seen.0.contains("<0>"), "{seen:?}");
+    }
+}
+
+#[test]
+fn one_that_two_steps_call_finds_nothing_of_the_first() {
+    let steps = || {
+        functions(
+            &[("s", "t"), ("b", "t"), ("t", ""), ("cleanup", "t")],
+            "[chains.two]\nsteps = [\"s\", \"b\"]\nregion = \"64KiB\"\n\
+             [chains.e]\nsteps = [\"s\"]\non_error = \"cleanup\"\nregion = \"64KiB\"\n",
+        )
+    };
+    for (how, folder) in both_ways(steps) {
+        finds_nothing(
+            &folder,
+            "two",
+            how,
+            &["smear S_ECRET;then {call t {FIND}}", "then {call t {FIND}}"],
+            2,
+        );
+        // Nor what one calls that is told of the failure.
+        let input = "smear S_ECRET;fail 7 told: {call t {scan S_ECRET}}";
+        let (answers, failures, stderr) = folder.outcomes("e", &[input]);
+        assert_eq!(failures.len(), 1, "{how}: {answers} {stderr}");
+        assert_eq!(answers, "<0>", "{how}: {stderr}");
+    }
+}
+
+/// Chains of all kinds in one worker: none has memory of another.
+#[test]
+fn the_audit_finds_no_way_from_chain_to_chain() {
+    let folder = functions(
+        &[
+            ("top", "far"),
+            ("spy", ""),
+            ("early", ""),
+            ("late", ""),
+            ("cleanup", "spy"),
+        ],
+        "[functions.far]\nurl = \"http://127.0.0.1:9/\"\n\
+         [workflows.aa]\nentry = \"top\"\nregion = \"64KiB\"\n\
+         [chains.bb]\nsteps = [\"spy\"]\nregion = \"64KiB\"\n\
+         [chains.cc]\nsteps = [\"early\", \"late\"]\non_error = \"cleanup\"\n\
+         isolation = \"chain\"\nregion = \"64KiB\"\n\
+         [workflows.dd]\nentry = \"top\"\nisolation = \"chain\"\nregion = \"64KiB\"\n\
+         [chains.ee]\nsteps = [\"late\", \"spy\", \"early\"]\nisolation = \"chain\"\nregion = \"64KiB\"\n",
+    );
+    folder.write(
+        "chain.toml",
+        std::fs::read_to_string(folder.path("chain.toml"))
+            .unwrap()
+            .replacen(
+                "[functions.early]\n",
+                "[functions.early]\nends_request = true\n",
+                1,
+            ),
+    );
+    let out = common::orchestrator()
+        .arg("audit")
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success(), "{stdout} {stderr}");
+    assert!(!(stdout + &stderr).contains("granted: -"));
+}
