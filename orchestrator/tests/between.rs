@@ -143,6 +143,126 @@ fn one_that_two_steps_call_finds_nothing_of_the_first() {
     }
 }
 
+/// A script by chance, and what becomes of each of its looks.
+struct Chance {
+    /// Of a generator that needs no more than to differ from case to case.
+    state: u64,
+    /// Who calls whom.
+    calls: Vec<Vec<usize>>,
+    /// Of each mark: the invocation that leaves it, and who called that.
+    marks: Vec<(usize, Option<usize>)>,
+    invocations: usize,
+    /// Of each look, in order: whether it may find something.
+    may_find: Vec<bool>,
+}
+
+impl Chance {
+    fn below(&mut self, n: usize) -> usize {
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.state >> 33) as usize % n
+    }
+
+    /// What a function does in an invocation; `stack` are those that wait.
+    fn script(&mut self, node: usize, stack: &mut Vec<usize>) -> String {
+        let own = self.invocations;
+        let caller = stack.last().copied();
+        self.invocations += 1;
+        let mut steps = Vec::new();
+        for _ in 0..1 + self.below(4) {
+            match self.below(5) {
+                0 => {
+                    steps.push(format!("smear M_ARK{:05}", self.marks.len()));
+                    self.marks.push((own, caller));
+                }
+                1 | 2 if !self.calls[node].is_empty() && self.invocations % 1000 < 24 => {
+                    let which = self.below(self.calls[node].len());
+                    let to = self.calls[node][which];
+                    stack.push(own);
+                    let inner = self.script(to, stack);
+                    stack.pop();
+                    steps.push(format!("call f{to} {{{inner}}}"));
+                }
+                _ if !self.marks.is_empty() => {
+                    // One of the last, for those before are of other requests.
+                    let back = self.below(self.marks.len().min(12));
+                    let mark = self.marks.len() - 1 - back;
+                    let (of, its_caller) = self.marks[mark];
+                    let may = of == own || stack.contains(&of) || its_caller == Some(own);
+                    self.may_find.push(may);
+                    steps.push(format!("scan M_ARK{mark:05}"));
+                }
+                _ => {}
+            }
+        }
+        steps.join(";")
+    }
+}
+
+/// Whoever calls whom in whichever order, and writes wherever it can: a mark is found
+/// by the invocation that left it, those that it calls and the one that called it, while
+/// these are there, and by nobody else.
+#[test]
+fn marks_are_found_by_nobody_else() {
+    let trees: [&[&[usize]]; 3] = [
+        &[&[1, 2, 3], &[3, 4], &[1, 4], &[4], &[]],
+        &[&[1, 2], &[3], &[3, 1], &[4, 5], &[5], &[]],
+        &[&[1, 2, 3, 4], &[5], &[5], &[5], &[5, 1], &[]],
+    ];
+    for (seed, tree) in trees.iter().enumerate() {
+        let names: Vec<(String, String)> = tree
+            .iter()
+            .enumerate()
+            .map(|(i, calls)| {
+                let calls: Vec<String> = calls.iter().map(|c| format!("f{c}")).collect();
+                (format!("f{i}"), calls.join(" "))
+            })
+            .collect();
+        let names: Vec<(&str, &str)> = names.iter().map(|(n, c)| (&**n, &**c)).collect();
+        let graph = || {
+            functions(
+                &names,
+                "[workflows.w]\nentry = \"f0\"\nregion = \"64KiB\"\n",
+            )
+        };
+        for (how, folder) in both_ways(graph) {
+            let mut chance = Chance {
+                state: 0x5eed + seed as u64,
+                calls: tree.iter().map(|c| c.to_vec()).collect(),
+                marks: Vec::new(),
+                invocations: 0,
+                may_find: Vec::new(),
+            };
+            let scripts: Vec<String> = (0..if how == "in place" { 40 } else { 8 })
+                .map(|_| {
+                    // So many invocations that no request gets near the next.
+                    chance.invocations = chance.invocations.next_multiple_of(1000);
+                    chance.script(0, &mut Vec::new())
+                })
+                .collect();
+            let inputs: Vec<&str> = scripts.iter().map(String::as_str).collect();
+            let (answers, failures, stderr) = folder.outcomes("w", &inputs);
+            assert!(failures.is_empty(), "{how}, {seed}: {stderr}");
+            let found: Vec<&str> = answers
+                .split('<')
+                .skip(1)
+                .filter_map(|rest| rest.split_once('>').map(|(n, _)| n))
+                .collect();
+            assert_eq!(found.len(), chance.may_find.len(), "{answers}");
+            let wrong = found
+                .iter()
+                .zip(&chance.may_find)
+                .position(|(n, may)| *n != "0" && !may);
+            assert_eq!(wrong, None, "{how}, {seed}: {scripts:#?}: {answers}");
+            if lwc::backend().unwrap() == lwc::Backend::Process {
+                assert!(found.iter().any(|n| *n != "0"), "it never finds anything");
+            }
+        }
+    }
+}
+
 /// Chains of all kinds in one worker: none has memory of another.
 #[test]
 fn the_audit_finds_no_way_from_chain_to_chain() {
