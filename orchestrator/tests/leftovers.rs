@@ -32,6 +32,8 @@ fn a_function_that_leaves_something_behind_is_not_started() {
             "shared memory that can be written",
             "MAP_PRIVATE",
         ),
+        ("idle", "another scheduling (policy 5", "leave nice"),
+        ("nicer", "another scheduling", "leave nice"),
         ("takes_the_signal", "SIGSTKFLT", "another signal"),
         ("closes_its_hosts", "closed or replaced", "that they open"),
     ] {

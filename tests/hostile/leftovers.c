@@ -8,9 +8,12 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -82,6 +85,23 @@ LWC_INIT(shared_later)
 	return (at == MAP_FAILED);
 }
 
+/* It gets the processor when nobody else wants it. */
+LWC_INIT(idle)
+{
+	struct sched_param none = { 0 };
+
+	(void)setup;
+	return (sched_setscheduler(0, SCHED_IDLE, &none));
+}
+
+LWC_INIT(nicer)
+{
+
+	(void)setup;
+	return (setpriority(PRIO_PROCESS, 0,
+	    getpriority(PRIO_PROCESS, 0) + 1));
+}
+
 /* All of it, and gone. */
 LWC_INIT(nothing)
 {
@@ -106,6 +126,14 @@ LWC_INIT(nothing)
 	    MAP_FAILED)
 		return (lwc_setup_fail(setup, 3, "a file"));
 	(void)close(fd);
+	/* Where it runs, and how late its timers are. */
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_setaffinity(0, sizeof(one), &one) != 0 ||
+	    prctl(PR_SET_TIMERSLACK, 1000000000UL) != 0)
+		return (lwc_setup_fail(setup, 4, "its processor"));
 	return (0);
 }
 
@@ -123,6 +151,8 @@ HANDLER(child)
 HANDLER(grandchild)
 HANDLER(shared)
 HANDLER(shared_later)
+HANDLER(idle)
+HANDLER(nicer)
 HANDLER(nothing)
 HANDLER(takes_the_signal)
 HANDLER(closes_its_hosts)

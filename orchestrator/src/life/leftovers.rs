@@ -7,6 +7,9 @@
 //!   and lives on when the worker ends.
 //! * Memory that it shares is one for all copies: what a request leaves there the next
 //!   one finds.
+//! * A lower priority or another scheduling policy is all copies', and may not be taken
+//!   back: they would get no processor on a busy machine while others wait for them, whose
+//!   time it is. Where it may run at all, and how late its timers may be, is put back.
 //!
 //! On the kernel backend a context has one thread and no children of its own, and shares
 //! what the kernel module copies; nothing is looked at there.
@@ -19,13 +22,18 @@ pub(super) use other::Before;
 #[cfg(target_os = "linux")]
 mod linux {
     use nix::errno::Errno;
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::sys::prctl::set_child_subreaper;
+    use nix::unistd::Pid;
     use std::ops::Range;
 
     /// Memory that is shared and can be written, before the function was loaded: it is
     /// its host's.
     pub(crate) struct Before {
         shared: Vec<Range<u64>>,
+        scheduling: Scheduling,
+        processors: CpuSet,
+        timer_slack: i32,
     }
 
     impl Before {
@@ -36,7 +44,12 @@ mod linux {
             set_child_subreaper(true)
                 .map_err(|e| format!("becoming a subreaper of its children: {e}"))?;
             let shared = shared()?.into_iter().map(|(range, _)| range).collect();
-            Ok(Self { shared })
+            Ok(Self {
+                shared,
+                scheduling: Scheduling::now(),
+                processors: processors()?,
+                timer_slack: timer_slack(),
+            })
         }
 
         /// # Errors
@@ -59,6 +72,19 @@ mod linux {
                     "they are in no copy and in no sandbox; join them before the initialiser returns",
                 ));
             }
+            let scheduling = Scheduling::now();
+            if scheduling != self.scheduling {
+                return Err(left(
+                    &format!("another scheduling ({scheduling}, not {})", self.scheduling),
+                    "whoever waits for it would wait for as long as others have the processors; leave nice, policy and I/O priority as they are",
+                ));
+            }
+            if processors()? != self.processors {
+                sched_setaffinity(Pid::from_raw(0), &self.processors)
+                    .map_err(|e| format!("putting back the processors it may run on: {e}"))?;
+            }
+            // SAFETY: plain numbers.
+            unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, self.timer_slack, 0, 0, 0) };
             let is_the_hosts = |at: &Range<u64>| {
                 self.shared
                     .iter()
@@ -75,6 +101,43 @@ mod linux {
             }
             set_child_subreaper(false).map_err(|e| format!("being a subreaper no more: {e}"))
         }
+    }
+
+    /// By what the kernel chooses among those that can run.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Scheduling {
+        policy: i32,
+        nice: i32,
+        disk: i64,
+    }
+
+    impl Scheduling {
+        fn now() -> Self {
+            // SAFETY: plain numbers; 1 is IOPRIO_WHO_PROCESS, 0 the caller each time.
+            unsafe {
+                Self {
+                    policy: libc::sched_getscheduler(0),
+                    nice: libc::getpriority(libc::PRIO_PROCESS, 0),
+                    disk: libc::syscall(libc::SYS_ioprio_get, 1, 0),
+                }
+            }
+        }
+    }
+
+    impl std::fmt::Display for Scheduling {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let Self { policy, nice, disk } = self;
+            write!(f, "policy {policy}, nice {nice}, I/O priority {disk}")
+        }
+    }
+
+    fn processors() -> Result<CpuSet, String> {
+        sched_getaffinity(Pid::from_raw(0)).map_err(|e| format!("sched_getaffinity: {e}"))
+    }
+
+    fn timer_slack() -> i32 {
+        // SAFETY: plain numbers.
+        unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) }
     }
 
     fn left(what: &str, why: &str) -> String {
