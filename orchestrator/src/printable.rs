@@ -41,6 +41,15 @@ pub(crate) fn printable(text: impl AsRef<[u8]>) -> String {
     escaped(&String::from_utf8_lossy(text.as_ref()), &['\t'])
 }
 
+/// One line of a stranger's, at most so many characters of it, without tabs.
+pub(crate) fn printable_line(text: impl AsRef<[u8]>, most: usize) -> String {
+    let text = escaped(&String::from_utf8_lossy(text.as_ref()), &[]);
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// The same for text that may have several lines.
 pub(crate) fn printable_lines(text: impl AsRef<[u8]>) -> String {
     escaped(&String::from_utf8_lossy(text.as_ref()), &['\t', '\n'])

@@ -11,8 +11,9 @@ use super::http::Call;
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::told::Calls;
-use crate::chain_file::{FunctionName, Origin};
+use crate::chain_file::{FunctionName, Origin, is_hop_by_hop};
 use crate::life::{Attributes, CauseKind, MessageMeta};
+use crate::printable::printable_line;
 use crate::worker::frame::{HopTiming, NoReply};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -28,6 +29,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bytes of an error's body that are told.
 const MOST_TOLD: usize = 256;
+/// Characters of what a worker, or who is elsewhere, says of a failure.
+pub(super) const MOST_SAID: usize = 1024;
 
 /// A call that a worker has for a function elsewhere.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ async fn made(
                 _ => CauseKind::Remote,
             },
             code: problem.status.as_u16().into(),
-            message: problem.detail,
+            message: printable_line(problem.detail, MOST_SAID),
         })
 }
 
@@ -179,7 +182,8 @@ async fn post(
         let told = String::from_utf8_lossy(&body[..body.len().min(MOST_TOLD)]).into_owned();
         let problem = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         let told = problem["detail"].as_str().map_or(told, str::to_owned);
-        return Err(bad(format!("{} {told}", parts.status)).with_status(parts.status));
+        let told = printable_line(told, MOST_TOLD);
+        return Err(bad(format!("{} {told}", parts.status)).with_status(status_of(parts.status)));
     }
     Ok(Answer {
         meta: answered(&parts.headers, meta.content_type).map_err(bad)?,
@@ -193,6 +197,15 @@ async fn post(
         ended: false,
         calls: Calls::default(),
     })
+}
+
+/// The status of one that gave no answer is the caller's, where it says that there was
+/// an error, and whose. Others are about that connection, not about this one.
+pub(super) fn status_of(theirs: StatusCode) -> StatusCode {
+    match theirs.as_u16() {
+        400..=599 => theirs,
+        _ => StatusCode::BAD_GATEWAY,
+    }
 }
 
 /// What an answer's headers say of it.
@@ -219,27 +232,24 @@ fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
 
 /// Headers that are about a message's way, not about the message.
 fn is_of_the_transport(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "content-length"
-            | "content-type"
-            | "date"
-            | "host"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "request-timeout"
-            | "server"
-            | "te"
-            | "traceparent"
-            | "tracestate"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "x-call-id"
-            | "x-invocation-id"
-    )
+    is_hop_by_hop(name)
+        || matches!(
+            name,
+            "content-length"
+                | "content-type"
+                | "date"
+                | "expect"
+                | "host"
+                | "http2-settings"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "request-timeout"
+                | "server"
+                | "traceparent"
+                | "tracestate"
+                | "x-call-id"
+                | "x-invocation-id"
+        )
 }
 
 /// An error with what caused it: the outermost says little.
@@ -256,6 +266,28 @@ fn cause_of(e: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_that_is_no_error_of_theirs_is_not_ours() {
+        for (theirs, ours) in [(404, 404), (599, 599), (101, 502), (304, 502), (301, 502)] {
+            let theirs = StatusCode::from_u16(theirs).unwrap();
+            assert_eq!(status_of(theirs).as_u16(), ours, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn no_attribute_is_about_the_way() {
+        for name in [
+            "expect",
+            "proxy-connection",
+            "http2-settings",
+            "connection",
+            "te",
+        ] {
+            assert!(is_of_the_transport(name), "{name}");
+        }
+        assert!(!is_of_the_transport("x-rate"));
+    }
 
     #[test]
     fn headers_of_an_answer_become_attributes_but_those_of_its_way() {

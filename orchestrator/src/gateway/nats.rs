@@ -9,6 +9,7 @@
 //! NATS gives a request to any node of the queue group, busy or not. A node
 //! whose queue is full passes it on, a few times, before it says so.
 
+use super::elsewhere::status_of;
 use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
 use super::message::AttributesFromStep;
@@ -426,7 +427,7 @@ pub(super) async fn ask(
         let text = header(ERROR).unwrap_or_default();
         let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
         return Err(match status {
-            Some(status) => problem.with_status(status),
+            Some(status) => problem.with_status(status_of(status)),
             None => problem,
         });
     }

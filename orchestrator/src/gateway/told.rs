@@ -5,7 +5,7 @@
 //! has waited; and the room that anything takes is known before.
 
 use crate::chain_file::{CallTree, ChainFile, ChainId, FunctionName};
-use crate::life::recorder::{BUCKETS, MOST_SPANS};
+use crate::life::recorder::{BOUNDS, BUCKETS, MOST_SPANS};
 use crate::life::{CauseKind, MOST_CALLS, MOST_CALLS_ON_ERROR};
 use crate::worker::frame::{self, Failed, HopTiming, RollbackTiming};
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub(super) struct Shape {
     /// How many of the tree's nodes are steps.
     pub(super) steps: usize,
     region: usize,
+    /// Whether a step of it may end the request.
+    may_end: bool,
 }
 
 /// The calls between functions of an invocation, by name.
@@ -66,6 +68,7 @@ impl Shape {
             tree: CallTree::of(file, chain),
             steps: found.steps.len(),
             region: usize::try_from(found.region).unwrap_or(usize::MAX),
+            may_end: found.steps.iter().any(|s| file.functions[s].ends_request),
         }
     }
 
@@ -74,8 +77,16 @@ impl Shape {
         answer <= self.region
     }
 
+    /// Whether an answer can be the request's that is said to be.
+    pub(super) fn can_end(&self, ended: bool) -> bool {
+        self.may_end || !ended
+    }
+
     /// Whether a failure can be one of this chain's.
     pub(super) fn can_fail_so(&self, failed: &Failed) -> bool {
+        if failed.answer.is_some() && self.tree.on_error.is_none() {
+            return false;
+        }
         let known = |f: &FunctionName| self.tree.nodes.iter().any(|n| n.function == *f);
         (1..=self.steps).contains(&failed.step)
             && known(&failed.function)
@@ -109,7 +120,17 @@ impl Shape {
             let buckets = edge.buckets.iter();
             let calls = buckets.clone().map(|(_, n)| u64::from(*n)).sum::<u64>();
             let failed = edge.failed.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
-            let places = edge.buckets.len() <= BUCKETS && buckets.clone().all(|b| b.0 < BUCKETS);
+            // In order, and none that is longer than all that was waited.
+            let nanos = waited.as_nanos();
+            let longer_than = |bucket: usize| match bucket.checked_sub(1) {
+                Some(before) => u128::from(BOUNDS[before]),
+                None => 0,
+            };
+            let places = edge.buckets.len() <= BUCKETS
+                && buckets
+                    .clone()
+                    .all(|b| b.0 < BUCKETS && longer_than(b.0) <= nanos)
+                && edge.buckets.windows(2).all(|w| w[0].0 < w[1].0);
             all += calls;
             if !places || failed > calls || edge.failed.len() > CauseKind::ALL.len() {
                 return None;

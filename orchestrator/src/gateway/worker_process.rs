@@ -1,12 +1,15 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::elsewhere::OutsideCall;
+use super::elsewhere::{MOST_SAID, OutsideCall};
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job};
 use super::told::{Shape, micros};
 use super::trace::Trace;
-use crate::life::{CauseKind, Mechanism, MessageMeta};
+use crate::life::{
+    CauseKind, MOST_CALLS, MOST_CALLS_ON_ERROR, Mechanism, MessageMeta, can_be_content_type,
+};
+use crate::printable::printable_line;
 use crate::worker::frame::{
     self, Failed, FailureMeta, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures,
 };
@@ -154,7 +157,7 @@ impl Worker {
             }
             Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
         }
-        let answered = self.answer(shape, begun, handed, &job.outside);
+        let answered = self.answer(shape, begun, handed, job.deadline, &job.outside);
         let answer = match timeout_at(limit, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
@@ -190,7 +193,7 @@ impl Worker {
                     None => Handed::Lost("it broke the protocol".into()),
                 }
             }
-            Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(state.text),
+            Ok(Ok((frame::SPENT, state, _))) => Handed::Lost(printable_line(state.text, MOST_SAID)),
             Ok(Ok(_)) => Handed::Lost("it broke the protocol".into()),
             Ok(Err(e)) => Handed::Lost(format!("{e} ({})", self.end().await)),
             Err(_) => Handed::Lost("it cannot make copies of its functions".into()),
@@ -202,11 +205,17 @@ impl Worker {
         shape: &Shape,
         begun: Instant,
         handed: SystemTime,
+        deadline: Instant,
         outside: &mpsc::Sender<OutsideCall>,
     ) -> io::Result<Result<Answer, Problem>> {
         let mut prefix = self.prefix().await?;
+        let mut calls = 0;
         while prefix.kind == frame::CALL && shape.has_room_for(prefix.payload) {
-            self.call(prefix, outside).await?;
+            calls += 1;
+            if calls > MOST_CALLS + MOST_CALLS_ON_ERROR {
+                return Err(protocol_error());
+            }
+            self.call(prefix, deadline, outside).await?;
             prefix = self.prefix().await?;
         }
         if prefix.kind == frame::FAILED && shape.has_room_for(prefix.payload) {
@@ -219,6 +228,9 @@ impl Worker {
             return Err(protocol_error());
         }
         let head: frame::Answer = self.head(prefix).await?;
+        if !shape.can_end(head.ended) || !can_be_content_type(&head.content_type) {
+            return Err(protocol_error());
+        }
         let waited = begun.elapsed();
         let hops = shape.hops(head.hops, waited).ok_or_else(protocol_error)?;
         let calls = shape.calls(head.calls, waited).ok_or_else(protocol_error)?;
@@ -240,9 +252,13 @@ impl Worker {
     async fn call(
         &mut self,
         prefix: Prefix,
+        deadline: Instant,
         outside: &mpsc::Sender<OutsideCall>,
     ) -> io::Result<()> {
         let call: frame::Call = self.head(prefix).await?;
+        if !can_be_content_type(&call.content_type) {
+            return Err(protocol_error());
+        }
         let body = self.payload(prefix).await?;
         let (reply, replied) = oneshot::channel();
         let sent = outside.send(OutsideCall {
@@ -252,7 +268,9 @@ impl Worker {
                 attributes: call.attributes,
             },
             body,
-            left: Duration::from_micros(call.left),
+            // No longer than the request has, whatever the worker says.
+            left: Duration::from_micros(call.left)
+                .min(deadline.saturating_duration_since(Instant::now())),
             reply,
         });
         let result = match sent.await {
@@ -366,12 +384,14 @@ fn to_problem(
     waited: Duration,
     handed: SystemTime,
 ) -> Option<Problem> {
-    if !shape.can_fail_so(&failed) {
+    let said = failed.answer.as_ref();
+    if !shape.can_fail_so(&failed) || !said.is_none_or(|a| can_be_content_type(&a.content_type)) {
         return None;
     }
     let hops = shape.hops(failed.hops, waited)?;
     let calls = shape.calls(failed.calls, waited)?;
-    let problem = Problem::new(failed.cause.into(), failed.message);
+    let message = printable_line(failed.message, MOST_SAID);
+    let problem = Problem::new(failed.cause.into(), message);
     // What a function says in HTTP's words is said in HTTP.
     let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
     let status = said
@@ -535,6 +555,38 @@ mod tests {
             };
             frame::begin(frame::FAILED, &failed, 0).unwrap()
         };
+        // As a program of its own would write it, which knows no types of ours.
+        let said = |kind, head: serde_json::Value| {
+            let head = head.to_string();
+            let prefix = Prefix {
+                kind,
+                head: head.len(),
+                payload: 0,
+            };
+            [prefix.encode().as_slice(), head.as_bytes()].concat()
+        };
+        let answer_with = |name: &str, value: serde_json::Value| {
+            let mut head = serde_json::json!({
+                "content_type": "", "attributes": { "bytes": [] }, "ended": false,
+                "hops": [], "calls": {},
+            });
+            head[name] = value;
+            said(frame::ANSWER, head)
+        };
+        let record = |name: &str, value: &str| {
+            let length = |text: &str| (text.len() as u16).to_ne_bytes();
+            let (name, value) = (name.to_owned(), value.to_owned());
+            let head = [length(&name), length(&value)].concat();
+            let text = format!("{name}\0{value}\0");
+            let bytes = [head, text.into_bytes()].concat();
+            serde_json::json!({ "bytes": bytes })
+        };
+        let many: Vec<u8> = (0..33_000)
+            .flat_map(|n| {
+                let one = record(&format!("x-{n}"), "1");
+                serde_json::from_value::<Vec<u8>>(one["bytes"].clone()).unwrap()
+            })
+            .collect();
         let prefix = |kind, head, payload| {
             let prefix = Prefix {
                 kind,
@@ -566,6 +618,42 @@ mod tests {
                 "more calls than there may be",
                 answer(edge(0, 0, 10_001), 0),
             ),
+            (
+                "a header of the way",
+                answer_with("attributes", record("Content-Length", "4")),
+            ),
+            (
+                "a header of two lines",
+                answer_with("attributes", record("x", "1\r\ny: 2")),
+            ),
+            (
+                "more attributes than there may be",
+                answer_with("attributes", serde_json::json!({ "bytes": many })),
+            ),
+            (
+                "a type of 300 KB",
+                answer_with("content_type", "t".repeat(300_000).into()),
+            ),
+            (
+                "a type of two lines",
+                answer_with("content_type", "a\nb".into()),
+            ),
+            (
+                "an end that nobody may make",
+                answer_with("ended", true.into()),
+            ),
+            (
+                "an answer of on_error, where there is none",
+                said(
+                    frame::FAILED,
+                    serde_json::json!({
+                        "step": 1, "function": "a", "path": [], "cause": "crash",
+                        "message": "", "code": null, "hops": [], "calls": {},
+                        "answer": { "content_type": "", "attributes": { "bytes": [] } },
+                    }),
+                ),
+            ),
+            ("a call longer than all", answer(edge(0, 23, 1), 0)),
             ("the last step there is", failed(usize::MAX)),
             ("no step", failed(0)),
             ("what no worker says", prefix(frame::INVOKE, 0, 0)),
@@ -575,6 +663,24 @@ mod tests {
             assert_eq!(kind, ProblemKind::WorkerLost, "{what}");
             assert!(matches!(handed, Handed::Lost(_)), "{what}");
         }
+        // So that they do not fail for want of a field.
+        for good in [
+            answer_with("attributes", record("x-good", "1")),
+            answer_with("content_type", "t".repeat(127).into()),
+        ] {
+            assert!(answered_by([good, idle(vec![])].concat()).0.is_ok());
+        }
+        // What it says of a failure is one line, and no longer than it takes.
+        let failure = said(
+            frame::FAILED,
+            serde_json::json!({
+                "step": 1, "function": "a", "path": [], "cause": "crash",
+                "message": "one\ntwo".to_owned() + &"x".repeat(1 << 17),
+                "code": null, "hops": [], "calls": {}, "answer": null,
+            }),
+        );
+        let problem = answered_by([failure, idle(vec![])].concat()).0.unwrap_err();
+        assert!(problem.detail.starts_with("one\\ntwo") && problem.detail.len() < 2000);
         // Of what comes after an answer only the worker is lost.
         let rollback = frame::RollbackTiming {
             step: usize::MAX,

@@ -22,9 +22,24 @@ const HEAD: usize = 4;
 
 /// The attributes of a message, in order, no name twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Records")]
 pub struct Attributes {
     /// The records.
     bytes: Vec<u8>,
+}
+
+/// The same as told by another process, which may be hostile.
+#[derive(Deserialize)]
+struct Records {
+    bytes: Vec<u8>,
+}
+
+impl TryFrom<Records> for Attributes {
+    type Error = &'static str;
+
+    fn try_from(told: Records) -> Result<Self, Self::Error> {
+        Self::parse(&told.bytes).ok_or("attributes that no function can set")
+    }
 }
 
 /// What is said of the bytes of a message.
@@ -34,6 +49,12 @@ pub struct MessageMeta {
     pub content_type: String,
     /// More about them.
     pub attributes: Attributes,
+}
+
+/// Whether a text can be a content type, as another process tells it.
+#[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "the gateway asks"))]
+pub(crate) fn can_be_content_type(text: &str) -> bool {
+    text.len() <= 127 && !text.chars().any(char::is_control)
 }
 
 /// Why an attribute cannot be.

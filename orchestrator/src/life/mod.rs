@@ -56,6 +56,7 @@ mod text;
 mod ticket;
 pub(crate) mod untraced;
 
+pub(crate) use attributes::can_be_content_type;
 pub use attributes::{AttributeError, Attributes, MessageMeta};
 #[cfg(feature = "serve")]
 pub(crate) use calls::{MOST_CALLS, MOST_CALLS_ON_ERROR};

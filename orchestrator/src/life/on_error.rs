@@ -13,6 +13,7 @@
 
 use super::attributes::Attributes;
 use super::error::{Cause, Failure};
+use crate::printable::printable_line;
 use lwc::Region;
 use std::time::Duration;
 
@@ -96,11 +97,7 @@ fn to_attributes(failure: &Failure) -> Attributes {
 
 /// What is said of the cause, printable and not long.
 fn message(failure: &Failure) -> String {
-    let text = failure.cause.to_string();
-    match text.char_indices().nth(MESSAGE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    printable_line(failure.cause.to_string(), MESSAGE)
 }
 
 #[cfg(test)]
