@@ -198,8 +198,6 @@ pub(crate) struct Contexts {
     /// Whether there is one function and no other, so that no other's copy can run
     /// beside it.
     pub(super) alone: bool,
-    /// The number of what was last asked of a snapshot.
-    pub(super) asked: u64,
     /// When the last invocation began, where the root stands between functions.
     pub(super) begun: MonotonicTime,
     /// The calls between functions in it.

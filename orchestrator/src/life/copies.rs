@@ -4,6 +4,7 @@ use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Wait, Way};
 use super::error::{Cause, EndText};
 use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
+use super::ticket::random;
 use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime, Rest};
 use std::sync::Once;
@@ -165,7 +166,7 @@ impl Contexts {
             return Err(Cause::Backend(e));
         }
         self.steps[i].control.forget();
-        let number = self.next_number();
+        let number = nonce();
         let mut event = snapshot.switch_until(&[word::COPY, number], deadline);
         let mut wait = Wait::until(deadline);
         loop {
@@ -283,19 +284,12 @@ impl Contexts {
         step.rollback = Some(rollback);
     }
 
-    /// What is asked of a snapshot has a number, and so has its answer: one that
-    /// comes when the root has given up on it is not taken for the next.
-    pub(super) fn next_number(&mut self) -> u64 {
-        self.asked += 1;
-        self.asked
-    }
-
     /// Has a step's snapshot do something about its copy. Its word for it.
     fn ask_snapshot(&mut self, i: usize, what: u64) -> Result<u64, String> {
         let snapshot = self.steps[i].snapshot.handle();
         let deadline = MonotonicTime::now() + COPY_TIMEOUT;
         self.counts.switches += 1;
-        let number = self.next_number();
+        let number = nonce();
         let mut event = snapshot.switch_until(&[what, number], deadline);
         let mut wait = Wait::until(deadline);
         loop {
@@ -497,6 +491,14 @@ impl LiveChain {
     pub(crate) fn retire_all(&mut self) {
         self.contexts.retire_all();
     }
+}
+
+/// What is asked of a snapshot has a number, and so has its answer: one that comes when
+/// the root has given up on it is not taken for the next. A copy finds the last one on
+/// its snapshot's stack; it tells nothing of how often others were asked.
+pub(super) fn nonce() -> u64 {
+    let [number, _] = random();
+    number
 }
 
 /// Whether what a snapshot says is the answer to what has this number.

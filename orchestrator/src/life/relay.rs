@@ -104,6 +104,7 @@
 
 use super::attributes::MessageMeta;
 use super::chain::{Contexts, Hop, NOT_TRAPPED, Step, Wait, next_before};
+use super::copies::nonce;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
@@ -471,7 +472,7 @@ impl Contexts {
         copy: Handle,
         [before, after]: [u64; 2],
     ) -> Result<(), Cause> {
-        let number = self.next_number();
+        let number = nonce();
         let words = [word::LINK, before, after, number];
         let taken = |args: &[u64]| args.starts_with(&[word::DONE, number]);
         let refused = || Cause::Misbehaved("it does not take neighbours".into());

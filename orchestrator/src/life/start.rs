@@ -262,7 +262,6 @@ impl LiveChain {
             linked: false,
             settled: true,
             alone,
-            asked: 0,
             begun: MonotonicTime::now(),
         };
         let way = if relay {

@@ -19,14 +19,10 @@ impl Tickets {
     /// # Panics
     /// Where the system gives no random numbers, as Rust's own maps do.
     pub(super) fn new() -> Self {
-        let mut key = [0u64; 2];
-        let len = size_of_val(&key);
-        // SAFETY: writes so many bytes to a local of that length.
-        let got = unsafe { libc::getrandom(key.as_mut_ptr().cast(), len, 0) };
-        // So few come whole or not at all.
-        let e = std::io::Error::last_os_error();
-        assert!(usize::try_from(got) == Ok(len), "getrandom: {e}");
-        Self { key, drawn: 0 }
+        Self {
+            key: random(),
+            drawn: 0,
+        }
     }
 
     /// One that was not there before. Never 0.
@@ -34,6 +30,21 @@ impl Tickets {
         self.drawn += 1;
         siphash(self.key, self.drawn).max(1)
     }
+}
+
+/// Numbers of the system's.
+///
+/// # Panics
+/// It gives none.
+pub(super) fn random() -> [u64; 2] {
+    let mut all = [0u64; 2];
+    let len = size_of_val(&all);
+    // SAFETY: writes so many bytes to a local of that length.
+    let got = unsafe { libc::getrandom(all.as_mut_ptr().cast(), len, 0) };
+    // So few come whole or not at all.
+    let e = std::io::Error::last_os_error();
+    assert!(usize::try_from(got) == Ok(len), "getrandom: {e}");
+    all
 }
 
 /// The key is nobody's to read.

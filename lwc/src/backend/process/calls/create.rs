@@ -62,6 +62,8 @@ pub(crate) fn create(rt: &mut Runtime, specs: &[Spec], flags: u32) -> Result<For
     let (mut prepared, index) = prepare(rt, specs, flags, shared_table)?;
     inherit_bells(rt, &prepared, index, true);
     rt.bell.noise().forget_key();
+    // Nor how often it was handed over to.
+    rt.turns = 0;
     let pid = fork(shared_table);
     if pid == 0 {
         become_new(rt, prepared, specs, flags & !PREPARE);

@@ -51,7 +51,8 @@ const RUNS_IN_ALL: Duration = Duration::from_millis(50);
 /// How often those that do not rest are told apart: who rests while it is alone may
 /// run on afterwards.
 const ROUNDS: u32 = 3;
-/// The machine is too busy for anybody to be told from anybody.
+/// The machine is too busy for anybody to be told from anybody: who had a processor has
+/// used it, or waited elsewhere, for less than it may.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Looks at one that is on another processor, perhaps, and there in a moment.
 const LOOKS: u32 = 8;
@@ -73,7 +74,7 @@ struct Asked {
     /// it was since it was last seen asleep.
     first: Option<Duration>,
     since: Option<Duration>,
-    /// Since then it does not come.
+    /// How long it was somewhere else.
     dawdling: Dawdling,
     /// It does not mean to sleep, or is dead.
     given_up: Option<Rest>,
@@ -249,7 +250,7 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
         a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
         if a.held {
             a.since = None;
-            a.dawdling = Dawdling::default();
+            a.dawdling.pause();
         }
     }
     for a in all.iter().filter(|a| a.held) {

@@ -150,7 +150,7 @@ impl Shared {
         to: u64,
         had: u64,
     ) -> Result<(), Errno> {
-        let count = fresh();
+        let count = fresh()?;
         for (at, value) in BATON_AT.into_iter().zip([count, count, to, had]) {
             self.bell_bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
@@ -184,9 +184,11 @@ impl Image {
         let word = |bytes: &mut Table<u8>, at: usize, value: u32| {
             bytes.as_mut_slice()[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         };
-        // Of no kind.
-        word(&mut self.bytes, own + KIND, 0);
-        word(&mut self.bytes, own + SEQ, fresh() as u32);
+        if written & (1 << (own / PAGE as usize)) != 0 {
+            // Of no kind.
+            word(&mut self.bytes, own + KIND, 0);
+            word(&mut self.bytes, own + SEQ, fresh()? as u32);
+        }
         let bytes = self.bytes.as_slice();
         for i in (0..LEN / PAGE as usize).filter(|i| written & (1 << i) != 0) {
             let from = i * PAGE as usize;

@@ -31,6 +31,7 @@ const CALLS: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_rt_sigreturn,
     libc::SYS_rt_sigtimedwait,
+    libc::SYS_getrandom,
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
     libc::SYS_close,

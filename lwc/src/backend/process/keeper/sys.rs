@@ -89,11 +89,12 @@ pub(crate) fn pause(micros: i64) {
     let _ = unsafe { call(libc::SYS_nanosleep, [&raw const ts as u64, 0, 0, 0, 0, 0]) };
 }
 
-/// A number that no context can foretell to the bit.
-pub(crate) fn fresh() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: reads a counter of the processor.
-    return unsafe { std::arch::x86_64::_rdtsc() } | 1;
-    #[cfg(not(target_arch = "x86_64"))]
-    1
+/// A number that no context can foretell, and that tells nothing. (The keeper has no
+/// place for a key that its creator's copies have not: so the kernel's, each time.)
+pub(crate) fn fresh() -> Result<u64, Errno> {
+    let mut number = 0u64;
+    let at = &raw mut number as u64;
+    // SAFETY: writes so many bytes to the local; so few come whole or not at all.
+    unsafe { call(libc::SYS_getrandom, [at, 8, 0, 0, 0, 0])? };
+    Ok(number | 1)
 }

@@ -69,7 +69,7 @@ fn is_of(pid: i32, memory: i32) -> Result<(), Errno> {
     let (mut was, mut seen) = (0u64, 0u64);
     // The system call itself, unlike the C library's, writes the word.
     ptrace(PEEKDATA, pid, at, &raw mut was as u64)?;
-    let mark = was ^ super::sys::fresh();
+    let mark = was ^ super::sys::fresh()?;
     ptrace(POKEDATA, pid, at, mark)?;
     // SAFETY: the size of the local.
     let read = unsafe { read_at(memory, (&raw mut seen).cast(), 8, at) };

@@ -35,18 +35,37 @@ fn waits(pid: i32) -> bool {
 /// (`ring_on`, in [`sleep`](super::sleep)), from whenever it gets to that.
 const DAWDLES: Duration = Duration::from_millis(100);
 
-/// When one in the sandbox was first seen to wait, and not on its doorbell.
+/// How long one in the sandbox was seen to wait, and not on its doorbell: all together,
+/// for two that wake each other could take turns.
 #[derive(Debug, Default)]
-pub(crate) struct Dawdling(Option<MonotonicTime>);
+pub(crate) struct Dawdling {
+    /// When it was first and last seen to do so, without a pause.
+    now: Option<[MonotonicTime; 2]>,
+    before: Duration,
+}
 
 impl Dawdling {
-    /// Whether the owner of a doorbell does that now, and did so long before.
+    /// Whether the owner of a doorbell does that, and has for so long.
     pub(crate) fn is_clear(&mut self, bell: &PeerBell, pid: i32) -> bool {
-        if !sleeps_elsewhere(bell, pid) {
+        self.note(sleeps_elsewhere(bell, pid), MonotonicTime::now())
+    }
+
+    /// It was seen to do so at that moment, or not.
+    fn note(&mut self, elsewhere: bool, at: MonotonicTime) -> bool {
+        if !elsewhere {
+            self.pause();
             return false;
         }
-        let now = MonotonicTime::now();
-        now.since(*self.0.get_or_insert(now)) > DAWDLES
+        let [first, last] = self.now.get_or_insert([at; 2]);
+        *last = at;
+        self.before + at.since(*first) > DAWDLES
+    }
+
+    /// It does not do so now.
+    pub(crate) fn pause(&mut self) {
+        if let Some([first, last]) = self.now.take() {
+            self.before += last.since(first);
+        }
     }
 }
 
@@ -63,6 +82,22 @@ fn sleeps_elsewhere(bell: &PeerBell, pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn naps_add_up() {
+        let at = |ms: u64| MonotonicTime::from_nanos(ms * 1_000_000);
+        let mut one = Dawdling::default();
+        // An honest one, once.
+        assert!(!(0..=50).any(|ms| one.note(true, at(ms))));
+        one.pause();
+        assert!(!one.note(false, at(60)));
+        // However long it does something else in between.
+        assert!(!one.note(true, at(5000)));
+        assert!(!one.note(true, at(5049)));
+        assert!(!one.note(false, at(5050)));
+        assert!(!one.note(true, at(9000)));
+        assert!(one.note(true, at(9002)));
+    }
 
     #[test]
     fn a_process_that_works_has_time_and_one_that_waits_is_seen() {

@@ -64,10 +64,12 @@ impl Noise {
         both as u32
     }
 
-    /// Before a process is made of this one: the kernel copies what is there then.
+    /// Before a process is made of this one: the kernel copies what is there then, how
+    /// many were drawn among it.
     pub(crate) fn forget_key(&self) {
         self.has_key.set(false);
         self.key.set([0; 2]);
+        self.drawn.set(0);
         self.spare.set(None);
     }
 
