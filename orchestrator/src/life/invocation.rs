@@ -383,6 +383,7 @@ mod tests {
             has_init: false,
             memory: 0,
             secrets: Vec::new(),
+            env: Vec::new(),
             entrances: vec![Entrance {
                 caller: None,
                 input: &input,

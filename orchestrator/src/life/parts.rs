@@ -15,6 +15,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) has_init: bool,
     pub(crate) memory: u64,
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// All its environment.
+    pub(crate) env: Vec<(&'a str, &'a [u8])>,
     /// The ways in, of which each has at least one: a step's from the root or the
     /// step before it, a called function's from each that calls it.
     pub(crate) entrances: Vec<Entrance<'a>>,

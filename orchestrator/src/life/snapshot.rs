@@ -8,7 +8,7 @@
 use super::host::{CALLS, HostState};
 use super::parts::Parts;
 use super::rollback::Mechanism;
-use super::{Probes, invocation, leftovers, limits, open_files, own_code, probe};
+use super::{Probes, environment, invocation, leftovers, limits, open_files, own_code, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use nix::sys::signal::SigSet;
@@ -113,6 +113,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         kept.try_reserve_exact(parts.capacity)
             .map_err(|e| format!("{} bytes of addresses for inputs: {e}", parts.capacity))?;
     }
+    environment::grant(parts.env.iter().copied())?;
     lwc::limit_memory(parts.memory).map_err(text)?;
     limits::before_the_function()?;
     for region in parts.read_only() {

@@ -175,6 +175,7 @@ impl LiveChain {
                 has_init: built[&function.name].has_init,
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
+                env: vault.environment_of(function),
                 entrances,
                 callees,
                 capacity,
