@@ -4,6 +4,8 @@ mod common;
 
 #[path = "reach/environment.rs"]
 mod environment;
+#[path = "reach/output.rs"]
+mod output;
 
 use common::home;
 

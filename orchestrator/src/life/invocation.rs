@@ -10,6 +10,7 @@
 
 use super::attributes::Attributes;
 use super::host::{CALLS, HostState};
+use super::output::{self, Streams};
 use super::parts::{Entrance, Parts};
 use super::snapshot::{Loaded, bytes, word};
 use super::text::until_nul;
@@ -143,6 +144,7 @@ struct Serving<'a> {
     /// The ticket with which it took over last.
     ticket: u64,
     buffers: Buffers,
+    streams: Option<Streams>,
 }
 
 /// Runs it, from its beginning on.
@@ -156,11 +158,13 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         after: None,
         ticket: 0,
         buffers: Buffers::new(parts, loaded.kept.take()),
+        streams: loaded.streams,
     };
     touch_first_pages(parts, loaded);
     copy.answer(&[word::WARM_UP]);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
-    let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
+    let caught = locked.and_then(|()| output::catch(parts.control));
+    let ready = caught.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
         Ok(()) => copy.tell_root([word::COPY_READY, 0, 0]),
         Err(e) => copy.tell_root([word::FAILED, e.errno().raw() as u64, 0]),
@@ -295,6 +299,7 @@ impl Serving<'_> {
             parts,
             state,
             buffers,
+            streams,
             ..
         } = self;
         let deadline = parts.control.begin();
@@ -323,6 +328,7 @@ impl Serving<'_> {
         // SAFETY: everything the invocation points at outlives the call; the
         // handler is what the function's author gave for one.
         let code = unsafe { handler(&raw mut *raw) };
+        output::flush(*streams);
         let mut status = if code != 0 { code } else { raw.status };
         if status == UNHANDLED
             && let Some((code, text)) = state.refused(until_nul(bytes(&raw.error)))
@@ -377,6 +383,7 @@ mod tests {
         let input = Region::new(CAPACITY + HEADER_LEN).unwrap();
         let output = Region::new(CAPACITY).unwrap();
         let control = Control::new().unwrap();
+        let printed = output::Before::new().unwrap();
         test(&Parts {
             library: Path::new(""),
             handler: "",
@@ -402,6 +409,7 @@ mod tests {
             capacity: CAPACITY,
             ends_request: true,
             control: &control,
+            output: &printed,
             relay: from_function,
             apart: true,
             keep_input,
@@ -468,6 +476,7 @@ mod tests {
                 after: Some(Context::own(after)),
                 ticket: 0,
                 buffers: Buffers::new(parts, Vec::new()),
+                streams: None,
             };
             let control = parts.control;
             let words = |ticket| [word::INVOKE, ticket, 0];
