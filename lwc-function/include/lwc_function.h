@@ -276,7 +276,10 @@ static int lwc_fail(lwc_invocation *, int, const char *, ...)
 static int lwc_setup_fail(lwc_setup *, int, const char *, ...)
     LWC_UNUSED LWC_PRINTF(3, 4);
 
-/* Writes a line to the log (up to 511 bytes; the rest is cut). */
+/*
+ * Writes a line to the log (up to 511 bytes; the rest is cut).  What printf(3)
+ * and its like write is in the log, too; this costs less.
+ */
 static void
 lwc_log(const lwc_invocation *inv, int level, const char *format, ...)
 {

@@ -564,6 +564,17 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     format!("panicked: {text}")
 }
 
+/// Where a panic was, for the function's log; its message is the error.
+fn panic_place(info: &std::panic::PanicHookInfo<'_>) {
+    // It must not panic.
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{info}\n"));
+}
+
+/// A line that `print!` has begun belongs to the invocation that began it.
+fn flush() {
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+}
+
 /// Runs a handler; a panic becomes its error. For [`handler!`].
 ///
 /// # Safety
@@ -572,12 +583,12 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 pub unsafe fn run(raw: *mut RawInvocation, f: fn(&mut Invocation<'_>) -> Result<()>) -> c_int {
     // SAFETY: the caller's promise.
     let raw = unsafe { &mut *raw };
-    // The host has no stderr for a backtrace; the message is the error.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(panic_place));
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let held = &Held::default();
         f(&mut Invocation { raw, held })
     }));
+    flush();
     let error = match done {
         Ok(Ok(())) => return 0,
         Ok(Err(e)) => e,
@@ -596,8 +607,9 @@ pub unsafe fn run(raw: *mut RawInvocation, f: fn(&mut Invocation<'_>) -> Result<
 pub unsafe fn run_setup(raw: *mut RawSetup, f: fn(&Setup<'_>) -> Result<()>) -> c_int {
     // SAFETY: the caller's promise.
     let raw = unsafe { &mut *raw };
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(panic_place));
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&Setup(&mut *raw))));
+    flush();
     let error = match done {
         Ok(Ok(())) => return 0,
         Ok(Err(e)) => e,

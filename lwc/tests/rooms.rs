@@ -39,6 +39,7 @@ const CRATE: Rooms<'_> = &[
         ],
     ),
     ("rollback", &["backend", "error", "handle"]),
+    ("output", &["backend", "error"]),
     (
         "builder",
         &[

@@ -10,7 +10,8 @@
 //! * Descriptors: to use each.
 //! * Overlays, and every request that the backend knows: to be served by
 //!   each context that this one can name.
-//! * The environment, where it once stood.
+//! * The environment: each variable, how many there are, and where the orchestrator's
+//!   own once stood.
 //! * Signals to other processes, tracing and naming them; files of the system
 //!   and what /proc has of other processes: to reach them.
 
@@ -19,6 +20,7 @@ use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
 use lwc::MonotonicTime;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -130,7 +132,7 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 14] = [
+const KINDS: [(&str, &str); 15] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
@@ -142,6 +144,7 @@ const KINDS: [(&str, &str); 14] = [
     ("descriptors", "descriptors"),
     ("overlay", "overlays"),
     ("requests", "requests of the backend"),
+    ("variable", "variables of the environment"),
     ("environment", "the environment"),
     ("other processes", "signals to other processes"),
     ("files", "files"),
@@ -153,6 +156,8 @@ enum Resource {
     /// root.
     Memory(Range<usize>, Option<usize>),
     Secret(Fingerprint),
+    /// A variable of the environment, by the fingerprint of its name.
+    Variable(u64),
     Descriptors,
     Overlay(Range<usize>),
     /// Shared pages that are neither regions nor control pages: of a step.
@@ -345,6 +350,7 @@ impl Audit<'_> {
         match resource {
             Resource::Memory(range, _) => probe::memory(range.start, range.len()),
             Resource::Secret(s) => u64::from(probe::find(s.hash, s.len)) * READ,
+            Resource::Variable(name) => probe::variable(*name),
             Resource::Overlay(range) => self.live[self.chain]
                 .contexts
                 .steps
@@ -457,6 +463,18 @@ fn entries(
             }),
         });
     }
+    let env = |i: usize| &live.contexts.steps[i].function.env;
+    let names: BTreeSet<&str> = (0..nodes)
+        .flat_map(|i| env(i).iter().map(|v| v.name.as_str()))
+        .collect();
+    for name in names {
+        out.push(Entry {
+            name: format!("variable {name}"),
+            resource: Resource::Variable(probe::fingerprint(name.as_bytes())),
+            root: 0,
+            steps: grant(&|i| u64::from(env(i).iter().any(|v| v.name == name)) * READ),
+        });
+    }
     out.push(Entry {
         name: "descriptors".into(),
         resource: Resource::Descriptors,
@@ -540,7 +558,10 @@ fn entries(
             name: name.into(),
             resource: Resource::Count(count),
             root,
-            steps: grant(&|_| 0),
+            steps: grant(&|i| match count {
+                what::ENVIRONMENT => env(i).len() as u64,
+                _ => 0,
+            }),
         });
     }
     out
@@ -593,6 +614,7 @@ fn words(resource: &Resource) -> Vec<u64> {
     match resource {
         Resource::Memory(r, _) => vec![word::PROBE, what::MEMORY, r.start as u64, r.len() as u64],
         Resource::Secret(s) => vec![word::PROBE, what::SECRET, s.hash, s.len as u64],
+        Resource::Variable(name) => vec![word::PROBE, what::VARIABLE, *name],
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
         Resource::Count(what) => vec![word::PROBE, *what],
         // Pages are found by marks; calls have a way of their own.

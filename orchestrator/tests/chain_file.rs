@@ -4,6 +4,8 @@
 #[path = "chain_file/calls.rs"]
 mod calls;
 mod common;
+#[path = "chain_file/grants.rs"]
+mod grants;
 #[path = "chain_file/on_error.rs"]
 mod on_error;
 #[path = "chain_file/work.rs"]

@@ -3,6 +3,7 @@
 mod answers;
 #[cfg(target_os = "freebsd")]
 mod kernel;
+mod output;
 #[cfg(target_os = "linux")]
 mod process;
 
@@ -176,6 +177,7 @@ dispatch! {
     roll_back(fd: RawFd) -> Result<u64>;
     rollback_support() -> Result<RollbackMeans>;
     confine(how: Confinement) -> Result<()>;
+    catch_output(told: output::Told) -> Result<()>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
     region_erase(addr: usize, len: usize) -> Result<()>;

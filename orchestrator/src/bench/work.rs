@@ -74,6 +74,7 @@ impl Work {
                 origin: Origin::Source(source.clone()),
                 handler: what.name().into(),
                 secrets: Vec::new(),
+                env: Vec::new(),
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,

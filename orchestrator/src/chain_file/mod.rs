@@ -8,6 +8,7 @@
 mod diagnostics;
 mod excerpt;
 mod expand;
+mod grants;
 mod headers;
 mod model;
 mod names;
@@ -17,7 +18,9 @@ mod values;
 
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
-pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
+pub use model::{
+    Chain, ChainFile, EnvSource, EnvVariable, Function, Isolation, Origin, SecretRef, SecretSource,
+};
 pub use names::{ChainId, ChainKind, FunctionName, NotAName};
 pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;

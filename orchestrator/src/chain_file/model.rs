@@ -29,6 +29,8 @@ pub struct Function {
     pub handler: String,
     /// The secrets it is granted.
     pub secrets: Vec<SecretRef>,
+    /// All the environment that it has.
+    pub env: Vec<EnvVariable>,
     /// How long one invocation may take.
     pub timeout: Duration,
     /// Bytes its context may add to its address space.
@@ -81,6 +83,24 @@ pub enum SecretSource {
     File(PathBuf),
     /// A variable of the environment.
     Env(String),
+}
+
+/// A variable of a function's environment, by the name that the function knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVariable {
+    /// Not empty, without `=` and NUL.
+    pub name: String,
+    /// Where its text comes from.
+    pub from: EnvSource,
+}
+
+/// Where the text of a variable comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnvSource {
+    /// The file itself, which is no place for secrets.
+    Text(String),
+    /// A variable of the orchestrator's own environment.
+    Host(String),
 }
 
 /// When a function's context is made anew.

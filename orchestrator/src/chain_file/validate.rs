@@ -2,6 +2,7 @@
 
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
+use super::grants::{self, Environment};
 use super::headers::HeaderPattern;
 use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
 use super::names::{ChainId, FunctionName, NotAName};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 11] = [
+const FUNCTION_KEYS: [&str; 12] = [
     "source",
     "crate",
     "library",
@@ -23,6 +24,7 @@ const FUNCTION_KEYS: [&str; 11] = [
     "url",
     "handler",
     "secrets",
+    "env",
     "timeout",
     "memory",
     "calls",
@@ -83,6 +85,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         dir,
         near_work: NEAR_WORK,
         calls: BTreeMap::new(),
+        environments: BTreeMap::new(),
     };
     let mut functions = BTreeMap::new();
     let mut drafts = BTreeMap::new();
@@ -145,6 +148,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         );
     }
     known_chains.extend(known_workflows);
+    grants::secrets_are_no_variables(&reader.environments, &functions, &mut reader.findings);
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     reader.check_on_error(&drafts, &functions, &known, &known_chains);
     let chains = reader.expand(&drafts, &functions, &calls, &known, &known_chains);
@@ -233,6 +237,8 @@ struct Reader {
     near_work: usize,
     /// Whom each function calls that calls somebody, sound or not.
     calls: BTreeMap<String, Named>,
+    /// What is read of each function's `env`.
+    environments: BTreeMap<FunctionName, Environment>,
 }
 
 impl Reader {
@@ -345,6 +351,7 @@ impl Reader {
             name: name.clone(),
             origin: Origin::Library(PathBuf::new()),
             secrets: Vec::new(),
+            env: Vec::new(),
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
             calls: Vec::new(),
@@ -396,6 +403,11 @@ impl Reader {
                     }
                 }
                 "secrets" => f.secrets = self.secrets(value),
+                "env" => {
+                    let env = grants::environment(value, &mut self.findings);
+                    f.env.clone_from(&env.variables);
+                    self.environments.insert(name.clone(), env);
+                }
                 "timeout" => {
                     if let Some(d) = self.duration(value) {
                         f.timeout = d;
@@ -442,7 +454,7 @@ impl Reader {
             for (key, _) in table {
                 if matches!(
                     key.get_ref().as_ref(),
-                    "handler" | "secrets" | "memory" | "calls" | "ends_request"
+                    "handler" | "secrets" | "env" | "memory" | "calls" | "ends_request"
                 ) {
                     self.findings.error(
                         key.span(),

@@ -2,7 +2,7 @@
 
 use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, write_json, write_out};
-use crate::chain_file::{CallTree, ChainFile, FunctionName, load};
+use crate::chain_file::{CallTree, ChainFile, EnvSource, Function, FunctionName, load};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -104,13 +104,15 @@ fn plan(file: &ChainFile) -> String {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
             bytesize::ByteSize(f.memory).display().iec(),
             if secrets.is_empty() { "" } else { ", secrets " },
             secrets.join(", "),
+            if f.env.is_empty() { "" } else { ", env " },
+            environment(f),
             if f.calls.is_empty() { "" } else { ", calls " },
             names(&f.calls, ", "),
             if f.ends_request {
@@ -121,6 +123,16 @@ fn plan(file: &ChainFile) -> String {
         );
     }
     out
+}
+
+/// Its variables, and where they come from that are the orchestrator's.
+fn environment(function: &Function) -> String {
+    let all = function.env.iter().map(|v| match &v.from {
+        EnvSource::Text(_) => v.name.clone(),
+        EnvSource::Host(host) if *host == v.name => format!("{host} (this program's)"),
+        EnvSource::Host(host) => format!("{} (this program's {host})", v.name),
+    });
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn names(functions: &[FunctionName], between: &str) -> String {

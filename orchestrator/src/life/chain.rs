@@ -627,14 +627,17 @@ impl Contexts {
         if logged > MOST_LOGGED {
             return step.control.drop_log();
         }
-        let lines = step.control.take_log();
-        let each = LINE_COSTS + path.len();
-        let bytes = lines.iter().map(|(_, text)| text.len() + each);
-        step.logged.set(logged + bytes.sum::<usize>());
-        if step.logged.get() > MOST_LOGGED {
-            log::warn!("{path} [{id}]: its log is too long for one request; no more of it");
-        }
-        for (level, text) in lines {
+        let mut lines = step.control.take_log().into_iter();
+        while let Some((level, text)) = lines.next() {
+            let logged = step.logged.get() + text.len() + LINE_COSTS + path.len();
+            step.logged.set(logged);
+            if logged > MOST_LOGGED {
+                let rest = 1 + lines.len();
+                log::warn!(
+                    "{path} [{id}]: its log is too long for one request: {rest} lines and all that follows are left out"
+                );
+                break;
+            }
             let level = match level {
                 1 => log::Level::Error,
                 2 => log::Level::Warn,

@@ -8,6 +8,7 @@ use super::ticket::seal_of;
 use crate::printable::printable;
 use lwc::{MonotonicTime, Region};
 use lwc_function::abi::Outcome;
+use std::cell::Cell;
 use std::ffi::c_char;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +51,7 @@ struct FromFunction {
     error: [u8; ERROR_LEN],
     taken: u64,
     handed: u64,
+    dropped: u64,
 }
 
 /// The message of a call: the function's context writes what it says of the
@@ -70,13 +72,17 @@ struct Seldom {
     log: [u8; LOG_LEN],
 }
 
+/// What a record of the log begins with: its level, and its length.
+const HEAD: usize = 3;
 const ID_LEN: usize = 64;
 pub(crate) const ERROR_LEN: usize = 256;
 /// Room for the name of a function, and for what is said of a call that failed.
 const NAME_LEN: usize = 128;
 const MESSAGE_LEN: usize = 512;
-const LEN: usize = 40 * 1024;
-/// Room for the log of one invocation.
+/// Pages that are never used take no memory, and are not cleared where the system tells
+/// which these are.
+const LEN: usize = if cfg!(target_os = "linux") { 104 } else { 40 } * 1024;
+/// Room for the log of one invocation: 64 KiB and more, or 11.
 pub(crate) const LOG_LEN: usize = LEN - 4096 - 3 * attributes::ROOM - NAME_LEN - MESSAGE_LEN;
 
 const REQUEST: usize = offset_of!(Page, root.request);
@@ -94,6 +100,7 @@ const BEGAN: usize = offset_of!(Page, function.began);
 const ERROR: usize = offset_of!(Page, function.error);
 const TAKEN: usize = offset_of!(Page, function.taken);
 const HANDED: usize = offset_of!(Page, function.handed);
+const DROPPED: usize = offset_of!(Page, function.dropped);
 const CALL: usize = offset_of!(Page, calls.call);
 const REQUEST_ATTRIBUTES: usize = offset_of!(Page, seldom.request_attributes);
 const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
@@ -108,13 +115,37 @@ const _: () = assert!(TAKEN == 1448 && HANDED == 1456 && TURN.is_multiple_of(8))
 const _: () = assert!(CALL == 2048 && REQUEST_ATTRIBUTES == 4096 && LOG + LOG_LEN == LEN);
 const _: () = assert!(size_of::<Page>() == LEN);
 
-/// A control page.
+/// The two outputs of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Out,
+    Error,
+}
+
+impl Stream {
+    /// In the place of a level in the log.
+    fn mark(self) -> u8 {
+        match self {
+            Self::Out => 16,
+            Self::Error => 17,
+        }
+    }
+
+    fn of(mark: u8) -> Option<Self> {
+        [Self::Out, Self::Error]
+            .into_iter()
+            .find(|s| s.mark() == mark)
+    }
+}
+
+/// A control page; and of the function's end, where the last record of its log begins
+/// and ends, if more of the same output may be put there.
 #[derive(Debug)]
-pub(crate) struct Control(Region);
+pub(crate) struct Control(Region, Cell<Option<(Stream, usize, usize)>>);
 
 impl Control {
     pub(crate) fn new() -> lwc::Result<Self> {
-        Region::new(LEN).map(Self)
+        Ok(Self(Region::new(LEN)?, Cell::new(None)))
     }
 
     pub(crate) fn region(&self) -> &Region {
@@ -297,55 +328,137 @@ impl Control {
     /// is between the fields and behind what a length admits: a function can
     /// write anywhere here.
     pub(crate) fn forget(&self) {
-        self.0.clear(0, LEN);
+        if self.0.erase().is_err() {
+            self.0.clear(0, LEN);
+        }
+        self.1.set(None);
     }
 
-    /// Function: a line for the log, dropped when there is no room.
+    /// Function: a line for the log, dropped and counted when there is no room.
     pub(crate) fn put_log(&self, level: u8, text: &[u8]) {
+        self.1.set(None);
         let used = self.u64(LOG_USED) as usize;
         let len = text.len().min(u16::MAX as usize);
-        if used > LOG_LEN || LOG_LEN - used < len + 3 {
-            return;
+        if used > LOG_LEN || LOG_LEN - used < len + HEAD {
+            return self.drop_bytes(text.len());
         }
+        self.put_record(used, level, len, &text[..len]);
+    }
+
+    /// Function: a record of `len` bytes that begins with these.
+    fn put_record(&self, at: usize, level: u8, len: usize, text: &[u8]) {
         let head = (len as u16).to_ne_bytes();
-        self.0.write(LOG + used, &[level, head[0], head[1]]);
-        self.0.write(LOG + used + 3, &text[..len]);
-        self.put_u64(LOG_USED, (used + 3 + len) as u64);
+        self.0.write(LOG + at, &[level, head[0], head[1]]);
+        self.0.write(LOG + at + HEAD, text);
+        self.put_u64(LOG_USED, (at + HEAD + len) as u64);
+    }
+
+    /// Function: more of one of its outputs, behind what there is of it. What finds no
+    /// room is counted. It allocates nothing, as it runs in handlers of signals.
+    pub(crate) fn put_output(&self, stream: Stream, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let used = self.u64(LOG_USED) as usize;
+            let last = self.1.get().filter(|l| l.0 == stream && l.2 == used);
+            let (start, had) = match last {
+                // The root has it as it is until its length says more.
+                Some((_, start, _)) if used - start - HEAD < u16::MAX as usize => {
+                    (start, used - start - HEAD)
+                }
+                _ => (used, 0),
+            };
+            let room = LOG_LEN.saturating_sub(start + HEAD + had);
+            let len = bytes.len().min(room).min(u16::MAX as usize - had);
+            if len == 0 {
+                return self.drop_bytes(bytes.len());
+            }
+            let (now, rest) = bytes.split_at(len);
+            self.0.write(LOG + start + HEAD + had, now);
+            let all = ((had + len) as u16).to_ne_bytes();
+            self.0.write(LOG + start, &[stream.mark(), all[0], all[1]]);
+            let end = start + HEAD + had + len;
+            self.put_u64(LOG_USED, end as u64);
+            self.1.set(Some((stream, start, end)));
+            bytes = rest;
+        }
+    }
+
+    /// Function: so much of its log is not there.
+    fn drop_bytes(&self, len: usize) {
+        let dropped = self.u64(DROPPED).saturating_add(len as u64);
+        self.put_u64(DROPPED, dropped);
     }
 
     /// Root: whether there are lines of the log.
     #[inline]
     pub(crate) fn has_log(&self) -> bool {
-        self.u64(LOG_USED) != 0
+        self.u64(LOG_USED) | self.u64(DROPPED) != 0
     }
 
     /// Root: nobody reads the lines of the log, and there are none afterwards.
     pub(crate) fn drop_log(&self) {
         self.put_u64(LOG_USED, 0);
+        self.put_u64(DROPPED, 0);
     }
 
-    /// Root: the lines of the log, made printable, and none afterwards.
+    /// Root: the lines of the log, made printable, and none afterwards; a notice of
+    /// what is not there is the last.
     pub(crate) fn take_log(&self) -> Vec<(u8, String)> {
         let used = (self.u64(LOG_USED) as usize).min(LOG_LEN);
-        if used == 0 {
+        let dropped = self.u64(DROPPED);
+        if used == 0 && dropped == 0 {
             return Vec::new();
         }
         let mut bytes = vec![0; used];
         self.0.read(LOG, &mut bytes);
         self.0.clear(LOG, used);
-        self.put_u64(LOG_USED, 0);
+        self.drop_log();
         let mut lines = Vec::new();
+        let mut unfinished = [Vec::new(), Vec::new()];
         let mut rest = bytes.as_slice();
         while let [level, a, b, tail @ ..] = rest {
             let len = u16::from_ne_bytes([*a, *b]) as usize;
             let Some((text, after)) = tail.split_at_checked(len) else {
                 break;
             };
-            lines.push((*level, printable(text)));
+            match Stream::of(*level) {
+                None => lines.push((*level, printable(text))),
+                Some(stream) => {
+                    let begun = &mut unfinished[stream as usize];
+                    for piece in text.split_inclusive(|&b| b == b'\n') {
+                        begun.extend_from_slice(piece);
+                        if begun.ends_with(b"\n") {
+                            lines.push(line_of(stream, begun));
+                            begun.clear();
+                        }
+                    }
+                }
+            }
             rest = after;
+        }
+        for stream in [Stream::Out, Stream::Error] {
+            let begun = &unfinished[stream as usize];
+            if !begun.is_empty() {
+                lines.push(line_of(stream, begun));
+            }
+        }
+        if dropped > 0 {
+            let notice =
+                format!("{dropped} bytes of its log or output are left out: it holds {LOG_LEN}");
+            lines.push((2, notice));
         }
         lines
     }
+}
+
+/// A line of an output: its level, and its text without its end.
+fn line_of(stream: Stream, line: &[u8]) -> (u8, String) {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let level = match stream {
+        Stream::Out => 3,
+        Stream::Error => 2,
+    };
+    (level, printable(text))
 }
 
 #[cfg(test)]
@@ -441,9 +554,61 @@ mod tests {
         c.put_log(3, b"kept");
         c.region().write(LOG_USED, &u64::MAX.to_ne_bytes());
         assert_eq!(c.take_log().first().unwrap().1, "kept");
-        for _ in 0..5000 {
+        for _ in 0..50_000 {
             c.put_log(5, b"flood");
         }
         assert!(c.take_log().len() <= LOG_LEN / 8 + 1);
+    }
+
+    #[test]
+    fn outputs_are_lines_whichever_pieces_they_come_in() {
+        let c = Control::new().unwrap();
+        let line = |level, text: &str| (level, text.to_owned());
+        c.put_output(Stream::Out, b"on");
+        c.put_output(Stream::Out, b"e\ntw");
+        c.put_output(Stream::Error, b"err\r\n\n");
+        c.put_output(Stream::Out, b"");
+        c.put_log(4, b"said");
+        c.put_output(Stream::Out, b"o\n");
+        c.put_output(Stream::Error, b"no end");
+        assert_eq!(
+            c.take_log(),
+            [
+                line(3, "one"),
+                line(2, "err"),
+                line(2, ""),
+                line(4, "said"),
+                line(3, "two"),
+                line(2, "no end"),
+            ]
+        );
+        // What it remembers of the last record is of no use once that is taken.
+        c.put_output(Stream::Error, b"new");
+        assert_eq!(c.take_log(), [line(2, "new")]);
+        assert!(!c.has_log());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told() {
+        let c = Control::new().unwrap();
+        let piece = [b'x'; 1000];
+        for _ in 0..200 {
+            c.put_output(Stream::Out, &piece);
+        }
+        c.put_log(3, b"no room");
+        let lines = c.take_log();
+        let kept: usize = lines[..lines.len() - 1].iter().map(|l| l.1.len()).sum();
+        assert!(kept > LOG_LEN - 100, "{kept}");
+        let dropped = 200_000 - kept + 7;
+        let notice = &lines.last().unwrap().1;
+        assert!(
+            notice.starts_with(&format!("{dropped} bytes of")),
+            "{notice}"
+        );
+        assert!(!c.has_log());
+        // One that lies about it has a notice that lies.
+        c.region().write(DROPPED, &u64::MAX.to_ne_bytes());
+        c.put_log(3, &vec![b'y'; LOG_LEN]);
+        assert!(c.take_log().len() <= 2);
     }
 }

@@ -1,11 +1,14 @@
-//! The environment: read for what the chain file names, then gone.
+//! The environment: read for what the chain file names, then gone; and what of it a
+//! function is granted.
 //!
 //! A context starts as a copy of the process that makes it, so whatever that
 //! process was started with is in reach of every function: the strings that
 //! the kernel put on its stack, `environ`, /proc/self/environ, which shows
-//! the same bytes. They are overwritten before the first context is made.
+//! the same bytes. They are overwritten before the first context is made. What a
+//! function is granted its context puts into an environment of its own before the
+//! function is loaded ([`grant`]).
 
-use crate::chain_file::{ChainFile, ChainId, SecretSource};
+use crate::chain_file::{ChainFile, ChainId, EnvSource, SecretSource};
 use lwc::Secret;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
@@ -13,10 +16,12 @@ use zeroize::Zeroize;
 
 unsafe extern "C" {
     static mut environ: *mut *mut c_char;
+    /// Reads the time zone that `TZ` names (tzset(3)).
+    fn tzset();
 }
 
-/// Values of variables that functions take secrets from, by name, on pages of
-/// their own.
+/// Values of variables that functions are granted, as secrets or in their environment,
+/// by name, on pages of their own.
 #[derive(Debug, Default)]
 pub struct Variables(BTreeMap<String, Secret>);
 
@@ -49,22 +54,28 @@ impl Variables {
     }
 }
 
-/// The variables that functions of some chains take secrets from, each once.
+/// The variables that functions of some chains are granted, each once.
 fn named<'a>(file: &'a ChainFile, chains: &[ChainId]) -> Vec<&'a str> {
-    let functions = chains.iter().flat_map(|c| file.functions_of(c));
-    let secrets = functions.flat_map(|f| &file.functions[f].secrets);
-    let mut names: Vec<&str> = secrets
-        .filter_map(|s| match &s.from {
-            SecretSource::Env(name) => Some(name.as_str()),
-            SecretSource::File(_) => None,
-        })
-        .collect();
+    let mut names = Vec::new();
+    for function in chains.iter().flat_map(|c| file.functions_of(c)) {
+        let function = &file.functions[function];
+        for secret in &function.secrets {
+            if let SecretSource::Env(name) = &secret.from {
+                names.push(name.as_str());
+            }
+        }
+        for variable in &function.env {
+            if let EnvSource::Host(name) = &variable.from {
+                names.push(name.as_str());
+            }
+        }
+    }
     names.sort_unstable();
     names.dedup();
     names
 }
 
-/// Copies of the variables that functions of some chains take secrets from,
+/// Copies of the variables that functions of some chains are granted,
 /// for a process that makes no contexts and hands them on: names, and values
 /// one behind the other.
 #[cfg(feature = "serve")]
@@ -128,6 +139,40 @@ pub(crate) fn erase() {
             std::slice::from_raw_parts_mut(area.start as *mut u8, area.len()).zeroize();
         }
     }
+}
+
+/// Gives the current context, which has none, an environment: names and their texts.
+/// What the C library reads files for is read now, as a function's code cannot: the
+/// time zone of `TZ`, the locale of `LANG` and `LC_…`, as far as there are such.
+///
+/// # Errors
+/// ENOMEM; a name or a text that is none.
+pub(super) fn grant<'a>(all: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<(), String> {
+    let (mut zone, mut locale) = (false, false);
+    for (name, text) in all {
+        let failed = |why: &dyn std::fmt::Display| format!("the variable {name:?}: {why}");
+        let key = CString::new(name).map_err(|e| failed(&e))?;
+        let text = CString::new(text).map_err(|e| failed(&e))?;
+        // SAFETY: both are texts that end in a NUL, which the call copies; this
+        // program has one thread.
+        if unsafe { libc::setenv(key.as_ptr(), text.as_ptr(), 1) } != 0 {
+            return Err(failed(&std::io::Error::last_os_error()));
+        }
+        zone |= name == "TZ";
+        locale |= name == "LANG" || name.starts_with("LC_");
+    }
+    // SAFETY: neither has preconditions in a program of one thread. A locale that is
+    // made and never freed stays loaded, for setlocale(3) to find; null where there is
+    // none of that name, which setlocale(3) says as well.
+    unsafe {
+        if zone {
+            tzset();
+        }
+        if locale {
+            libc::newlocale(libc::LC_ALL_MASK, c"".as_ptr(), std::ptr::null_mut());
+        }
+    }
+    Ok(())
 }
 
 /// Where the kernel put the strings of the environment.

@@ -259,6 +259,18 @@ pub enum StartError {
         /// What is wrong.
         what: String,
     },
+    /// A variable of a function's environment cannot be had.
+    #[error(
+        "variable {name:?} in `env` of function {function:?}: {what}, or give it a text in the file"
+    )]
+    Variable {
+        /// The name that the function knows.
+        name: String,
+        /// The function that is granted it.
+        function: FunctionName,
+        /// What is wrong.
+        what: String,
+    },
     /// A function could not be loaded or initialised.
     #[error("chain {chain:?}, step {}, function {function:?}: {what}", .step + 1)]
     Function {

@@ -10,6 +10,7 @@
 
 use super::attributes::Attributes;
 use super::host::{CALLS, HostState};
+use super::output::{self, Streams};
 use super::parts::{Entrance, Parts};
 use super::snapshot::{Loaded, bytes, word};
 use super::text::until_nul;
@@ -173,6 +174,7 @@ struct Serving<'a> {
     /// What it tells the next one of its answer.
     left: u64,
     buffers: Buffers,
+    streams: Option<Streams>,
 }
 
 /// Runs it, from its beginning on.
@@ -186,11 +188,13 @@ pub(super) fn serve(root: Handle, parts: &Parts<'_>, state: &HostState<'_>, load
         ticket: 0,
         left: 0,
         buffers: Buffers::new(parts, loaded.kept.take()),
+        streams: loaded.streams,
     };
     touch_first_pages(parts, loaded);
     copy.answer(&[word::WARM_UP], Said::ByRoot);
     let locked = state.secrets.iter().try_for_each(|(_, s)| s.lock());
-    let ready = locked.and_then(|()| lwc::confine(Confinement::Strict));
+    let caught = locked.and_then(|()| output::catch(parts.control));
+    let ready = caught.and_then(|()| lwc::confine(Confinement::Strict));
     let mut next = match ready {
         Ok(()) => Next::ToRoot([word::COPY_READY, 0, 0]),
         Err(e) => Next::ToRoot([word::FAILED, e.errno().raw() as u64, 0]),
@@ -328,6 +332,7 @@ impl Serving<'_> {
             state,
             buffers,
             left,
+            streams,
             ..
         } = self;
         let deadline = parts.control.begin();
@@ -359,6 +364,7 @@ impl Serving<'_> {
         // SAFETY: everything the invocation points at outlives the call; the
         // handler is what the function's author gave for one.
         let code = unsafe { handler(&raw mut *raw) };
+        output::flush(*streams);
         let mut status = if code != 0 { code } else { raw.status };
         if status == UNHANDLED
             && let Some((code, text)) = state.refused(until_nul(bytes(&raw.error)))
@@ -418,12 +424,14 @@ mod tests {
         let input = Region::new(CAPACITY + HEADER_LEN).unwrap();
         let output = Region::new(CAPACITY).unwrap();
         let control = Control::new().unwrap();
+        let printed = output::Before::new().unwrap();
         test(&Parts {
             library: Path::new(""),
             handler: "",
             has_init: false,
             memory: 0,
             secrets: Vec::new(),
+            env: Vec::new(),
             entrances: vec![Entrance {
                 caller: None,
                 input: &input,
@@ -439,6 +447,7 @@ mod tests {
             capacity: CAPACITY,
             ends_request: true,
             control: &control,
+            output: &printed,
             relay,
             apart: true,
             keep_input,
@@ -505,6 +514,7 @@ mod tests {
                 ticket: 0,
                 left: 0,
                 buffers: Buffers::new(parts, Vec::new()),
+                streams: None,
             };
             let control = parts.control;
             let words = |ticket| [word::INVOKE, ticket, 0, 0];

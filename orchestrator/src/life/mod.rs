@@ -41,6 +41,7 @@ mod limits;
 mod message_header;
 mod on_error;
 mod open_files;
+mod output;
 mod outside;
 mod own_code;
 mod parts;

@@ -9,16 +9,20 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
 /// Device and number of a file, where it has them.
-type Identity = Option<(u64, u64)>;
+pub(super) type Identity = Option<(u64, u64)>;
 
 /// What was open before the function was loaded: its host's.
 pub(super) struct Before(BTreeMap<RawFd, Identity>);
 
 impl Before {
+    /// What is open but for some, which are the function's as well.
+    ///
     /// # Errors
     /// That it cannot be known.
-    pub(super) fn note() -> Result<Self, String> {
-        all().map(Self)
+    pub(super) fn note(but: &[RawFd]) -> Result<Self, String> {
+        let mut open = all()?;
+        open.retain(|fd, _| !but.contains(fd));
+        Ok(Self(open))
     }
 
     /// Closes what was opened since. What it was, for people.
@@ -68,7 +72,7 @@ fn numbers() -> Result<Vec<RawFd>, String> {
     Ok((0..unsafe { libc::getdtablesize() }).collect())
 }
 
-fn identity(fd: RawFd) -> Identity {
+pub(super) fn identity(fd: RawFd) -> Identity {
     // SAFETY: of the struct, zeros are a value; the call fills it.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();

@@ -4,6 +4,7 @@
 use super::Probes;
 use super::control::Control;
 use super::message_header::MessageHeader;
+use super::output::Before;
 use lwc::{Region, Secret};
 use std::ffi::CStr;
 use std::path::Path;
@@ -15,6 +16,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) has_init: bool,
     pub(crate) memory: u64,
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
+    /// All its environment.
+    pub(crate) env: Vec<(&'a str, &'a [u8])>,
     /// The ways in, of which each has at least one: a step's from the root or the
     /// step before it, a called function's from each that calls it.
     pub(crate) entrances: Vec<Entrance<'a>>,
@@ -25,6 +28,8 @@ pub(crate) struct Parts<'a> {
     /// Whether it may end a request with its answer.
     pub(crate) ends_request: bool,
     pub(crate) control: &'a Control,
+    /// What it writes to before its sandbox.
+    pub(crate) output: &'a Before,
     /// Whether functions hand over to each other.
     pub(crate) relay: bool,
     /// Whether contexts are processes, which can run though it is another's turn.

@@ -47,6 +47,9 @@ pub(crate) mod what {
     pub(crate) const CALLS: u64 = 12;
     /// Addresses, length: the next mark leaves them out. (A switch has few words.)
     pub(crate) const LEAVE: u64 = 13;
+    /// Fingerprint of a name: answer is [`super::READ`] if the environment has a
+    /// variable of that name.
+    pub(crate) const VARIABLE: u64 = 14;
 }
 
 /// The attempt to read succeeded.
@@ -179,6 +182,7 @@ pub(crate) fn run(args: &[u64]) -> u64 {
         what::SEEK => seek(at(2)),
         what::REQUESTS => lwc::requests_served().map_or(u64::MAX, |all| all.len() as u64),
         what::ENVIRONMENT => environment(),
+        what::VARIABLE => variable(at(2)),
         what::SIGNALS => others::signals(),
         what::FILES => others::files(),
         _ => 0,
@@ -203,6 +207,19 @@ pub(crate) fn seek(tag: u64) -> u64 {
 /// See [`what::ENVIRONMENT`].
 pub(crate) fn environment() -> u64 {
     others::environment()
+}
+
+/// See [`what::VARIABLE`].
+pub(crate) fn variable(name: u64) -> u64 {
+    let mut all = others::variables();
+    u64::from(all.any(|v| {
+        fingerprint(
+            v.to_bytes()
+                .split(|&b| b == b'=')
+                .next()
+                .unwrap_or_default(),
+        ) == name
+    })) * READ
 }
 
 /// READ or WRITE for a range, if either succeeds at the start of any page.
@@ -336,7 +353,11 @@ fn descriptors(limit: i32) -> u64 {
     let byte = (&raw mut byte).cast::<libc::c_void>();
     (0..limit)
         // SAFETY: transfers of no bytes, to and from a local.
-        .filter(|&fd| unsafe { libc::read(fd, byte, 0) >= 0 || libc::write(fd, byte, 0) >= 0 })
+        .filter(|&fd| unsafe {
+            // What a function writes to these two goes to no descriptor (`output`).
+            let caught = fd == 1 || fd == 2;
+            libc::read(fd, byte, 0) >= 0 || !caught && libc::write(fd, byte, 0) >= 0
+        })
         .filter(|&fd| !is_name(fd))
         .count() as u64
 }

@@ -1,20 +1,23 @@
-//! Secrets on their way into a function's context: read straight onto locked
-//! pages, left out of every other context, wiped from the root.
+//! Secrets, and variables of this program's environment, on their way into a function's
+//! context: read straight onto locked pages, left out of every other context, wiped
+//! from the root.
 
 use super::environment::Variables;
 use super::error::StartError;
 use super::probe::fingerprint;
-use crate::chain_file::{Function, FunctionName, SecretRef, SecretSource};
+use crate::chain_file::{EnvSource, Function, FunctionName, SecretRef, SecretSource};
 use lwc::{Secret, Spec};
 use std::io::Read;
 
 /// A secret is a key, a token, a certificate.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The secrets of all functions, until they are handed over.
+/// The secrets and variables of all functions, until they are handed over.
 #[derive(Debug, Default)]
 pub struct Vault {
     held: Vec<Held>,
+    /// Variables that come from this program's environment.
+    variables: Vec<Held>,
 }
 
 #[derive(Debug)]
@@ -25,11 +28,11 @@ struct Held {
 }
 
 impl Vault {
-    /// Reads the secrets of functions. The variables are wiped, for every
-    /// context starts as a copy of this one.
+    /// Reads the secrets and variables of functions. The environment's are wiped, for
+    /// every context starts as a copy of this one.
     ///
     /// # Errors
-    /// The first secret that cannot be had.
+    /// The first secret or variable that cannot be had.
     pub fn open<'a>(
         functions: impl Iterator<Item = &'a Function>,
         variables: Variables,
@@ -48,14 +51,32 @@ impl Vault {
                     secret,
                 });
             }
+            for v in &f.env {
+                let EnvSource::Host(host) = &v.from else {
+                    continue;
+                };
+                let secret =
+                    of_environment(host, &variables).map_err(|what| StartError::Variable {
+                        name: v.name.clone(),
+                        function: f.name.clone(),
+                        what,
+                    })?;
+                vault.variables.push(Held {
+                    function: f.name.clone(),
+                    name: v.name.clone(),
+                    secret,
+                });
+            }
         }
         drop(variables);
         Ok(vault)
     }
 
-    /// Specifiers that leave all secrets but one function's out of a context.
+    /// Specifiers that leave all secrets and variables but one function's out of a
+    /// context.
     pub(crate) fn hide_others<'a>(&'a self, function: &FunctionName, specs: &mut Vec<Spec<'a>>) {
-        for held in self.held.iter().filter(|h| h.function != *function) {
+        let all = self.held.iter().chain(&self.variables);
+        for held in all.filter(|h| h.function != *function) {
             specs.push(Spec::unmap_secret(&held.secret));
         }
     }
@@ -69,6 +90,21 @@ impl Vault {
             .iter()
             .filter(move |h| h.function == *function)
             .map(|h| (h.name.as_str(), &h.secret))
+    }
+
+    /// Names and texts of a function's environment.
+    pub(crate) fn environment_of<'a>(&'a self, function: &'a Function) -> Vec<(&'a str, &'a [u8])> {
+        let text = |v: &'a crate::chain_file::EnvVariable| match &v.from {
+            EnvSource::Text(text) => Some(text.as_bytes()),
+            EnvSource::Host(_) => {
+                let mut own = self.variables.iter();
+                let own = own.find(|h| h.function == function.name && h.name == v.name);
+                own.map(|h| &h.secret[..])
+            }
+        };
+        let all = function.env.iter();
+        all.filter_map(|v| Some((v.name.as_str(), text(v)?)))
+            .collect()
     }
 
     /// Fingerprints of all secrets, for an audit after they are erased.
@@ -109,14 +145,16 @@ fn read(s: &SecretRef, variables: &Variables) -> Result<Secret, String> {
                 .map_err(|e| format!("{shown}: {e}"))?;
             Ok(secret)
         }
-        SecretSource::Env(name) => {
-            let value = variables.get(name).ok_or_else(|| {
-                format!("the environment variable {name} is not set; export it for this program")
-            })?;
-            // Pages of this function's alone: another may take the same.
-            let mut secret = Secret::zeroed(value.len()).map_err(|e| e.to_string())?;
-            secret.copy_from_slice(value);
-            Ok(secret)
-        }
+        SecretSource::Env(name) => of_environment(name, variables),
     }
+}
+
+/// On pages of one function's alone: another may take the same.
+fn of_environment(name: &str, variables: &Variables) -> Result<Secret, String> {
+    let value = variables.get(name).ok_or_else(|| {
+        format!("the environment variable {name} is not set; export it for this program")
+    })?;
+    let mut secret = Secret::zeroed(value.len()).map_err(|e| e.to_string())?;
+    secret.copy_from_slice(value);
+    Ok(secret)
 }

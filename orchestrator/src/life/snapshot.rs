@@ -6,9 +6,10 @@
 //! root that it is ready and serves invocations (`invocation.rs`).
 
 use super::host::{CALLS, HostState};
+use super::output::{self, Streams};
 use super::parts::Parts;
 use super::rollback::Mechanism;
-use super::{Probes, invocation, leftovers, limits, open_files, own_code, probe};
+use super::{Probes, environment, invocation, leftovers, limits, open_files, own_code, probe};
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use nix::sys::signal::SigSet;
@@ -77,6 +78,8 @@ pub(super) struct Loaded {
     /// Room for an input that is kept: addresses alone, until a copy of this
     /// context uses them.
     pub(super) kept: Cell<Vec<u8>>,
+    /// Where its library holds back what it writes, beside the C library.
+    pub(super) streams: Option<Streams>,
     /// The signals that wait, as the function left it.
     mask: SigSet,
     /// Never unloaded: it is the context's whole content.
@@ -85,8 +88,8 @@ pub(super) struct Loaded {
 
 /// The new context, from the first switch to it.
 pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
-    // Nothing here may write to descriptors: they are closed, and their
-    // numbers are the next file's.
+    // Nothing here may write to descriptors: they are closed, or the
+    // function's, and their numbers are the next file's.
     log::set_max_level(log::LevelFilter::Off);
     let Some(root) = event.from() else {
         std::process::exit(1)
@@ -95,6 +98,7 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
     let loaded = match load(parts, &state) {
         Ok(loaded) => loaded,
         Err(text) => {
+            output::flush(None);
             parts.control.put_status(1, text.as_bytes());
             while root.switch(&[word::FAILED]).is_ok() {}
             // Beside threads of the function's own nobody can switch: its end is told
@@ -115,6 +119,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         kept.try_reserve_exact(parts.capacity)
             .map_err(|e| format!("{} bytes of addresses for inputs: {e}", parts.capacity))?;
     }
+    environment::grant(parts.env.iter().copied())?;
     lwc::limit_memory(parts.memory).map_err(text)?;
     limits::before_the_function()?;
     for region in parts.read_only() {
@@ -124,7 +129,10 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         secret.lock().map_err(text)?;
     }
     let before = leftovers::Before::note()?;
-    let (files, signals) = (open_files::Before::note()?, own_code::Before::note());
+    let output = parts.output.begin();
+    output::by_lines();
+    let files = open_files::Before::note(&output.made)?;
+    let signals = own_code::Before::note();
     // SAFETY: the library's constructors are the function author's code; they
     // run here, in the function's own context, with what it is granted.
     let library = unsafe { libloading::Library::new(parts.library) }
@@ -157,6 +165,9 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
         }
     }
     before.nothing_is_left()?;
+    let streams = Streams::of(&library);
+    output::flush(streams);
+    output.end();
     for file in files.close_others()? {
         let line = format!("its initialiser left {file} open: closed");
         parts.control.put_log(2, line.as_bytes());
@@ -178,6 +189,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     Ok(Loaded {
         handler,
         kept: Cell::new(kept),
+        streams,
         mask,
         _library: library,
     })

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::error::{EndText, StartError};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::on_error::OnError;
+use super::output::Before;
 use super::outside::Away;
 use super::parts::{Callee, Entrance, Parts};
 use super::recorder::Recorder;
@@ -82,7 +83,18 @@ impl LiveChain {
         let mut started = Vec::with_capacity(tree.contexts);
         for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
-            let mut specs = vec![Spec::all_files(Access::Unmap)];
+            // Of files the one alone that it writes to until it is in its sandbox.
+            let output = Before::new().map_err(|e| StartError::Function {
+                chain: name.to_owned(),
+                step: i,
+                function: node.function.clone(),
+                what: format!("a file for what its initialiser prints: {e}"),
+            })?;
+            let only = output.descriptor();
+            let mut specs = vec![
+                Spec::files(0..=only - 1, Access::Unmap),
+                Spec::files(only + 1..=i32::MAX, Access::Unmap),
+            ];
             let other_regions = regions
                 .iter()
                 .enumerate()
@@ -170,24 +182,33 @@ impl LiveChain {
                 has_init: built[&function.name].has_init,
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
+                env: vault.environment_of(function),
                 entrances,
                 callees,
                 capacity,
                 ends_request: function.ends_request,
                 control: &controls[i],
+                output: &output,
                 relay: relay && is_step,
                 apart,
                 keep_input: apart && i > 0 && Some(i) != tree.on_error,
                 rolled_back: chain.isolation == Isolation::Invocation,
                 probes,
             };
-            let (snapshot, setup) =
-                start_step(&specs, &parts, function).map_err(|what| StartError::Function {
-                    chain: name.to_owned(),
-                    step: i,
-                    function: function.name.clone(),
-                    what,
-                })?;
+            let started_step = start_step(&specs, &parts, function);
+            let (lines, left_out) = output.lines();
+            for line in lines {
+                log::info!(target: "function", "{} [init]: {line}", function.name);
+            }
+            if left_out > 0 {
+                log::warn!(target: "function", "{} [init]: {left_out} bytes more of what it printed are left out", function.name);
+            }
+            let (snapshot, setup) = started_step.map_err(|what| StartError::Function {
+                chain: name.to_owned(),
+                step: i,
+                function: function.name.clone(),
+                what,
+            })?;
             started.push((function.clone(), snapshot, setup));
         }
         let mut middle = regions.into_iter();

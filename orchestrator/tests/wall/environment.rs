@@ -15,7 +15,7 @@ fn file() -> String {
     format!(
         "[functions.nosy]\nsource = \"{source}\"\n\
          [functions.signer]\nsource = \"{source}\"\nhandler = \"honest\"\n\
-         secrets = {{ KEY = {{ env = \"TRIAL_SIGNING_KEY\" }} }}\n\
+         secrets = {{ KEY = {{ env = \"TRIAL_SIGNING_KEY\" }} }}\nenv = {{ TOLD = {{ from = \"A_LONG_ONE\" }} }}\n\
          [chains.looks]\nsteps = [\"nosy\"]\n\
          [chains.signs]\nsteps = [\"signer\", \"nosy\"]\n"
     )

@@ -8,6 +8,7 @@ mod act;
 mod calls;
 mod confine;
 mod names;
+mod output;
 
 pub(crate) use act::{lw_syscall, read_memory, write_memory};
 pub(crate) use calls::{
@@ -17,3 +18,4 @@ pub(crate) use calls::{
     roll_back, rollback_support, snapshot,
 };
 pub(crate) use confine::{confine, limit_memory};
+pub(crate) use output::catch_output;

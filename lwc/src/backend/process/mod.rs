@@ -50,6 +50,7 @@ pub(crate) use calls::handles::{
     destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, names,
     parked,
 };
+pub(crate) use calls::output::catch_output;
 pub(crate) use calls::parked::{come_to_rest, parked_together};
 pub(crate) use calls::regions::{
     region_erase, region_map, region_read_only, region_seal, region_unmap,

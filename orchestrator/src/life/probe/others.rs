@@ -1,7 +1,7 @@
 //! Attempts on what is outside of contexts: the environment, other processes,
 //! files.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,19 +20,28 @@ pub(super) fn note_strings() {
     }
 }
 
-/// What is left of the environment: variables, and bytes that are not zero
-/// where the kernel put their strings.
-pub(super) fn environment() -> u64 {
-    let mut found = 0;
-    // SAFETY: null or an array of pointers that ends with null, which nobody
+/// What there is in `environ`.
+pub(super) fn variables() -> impl Iterator<Item = &'static CStr> {
+    // SAFETY: null or an array of pointers to texts that ends with null, which nobody
     // changes meanwhile (one thread).
-    unsafe {
-        let mut at = environ;
-        while !at.is_null() && !(*at).is_null() {
-            found += 1;
+    let mut at = unsafe { environ };
+    std::iter::from_fn(move || {
+        // SAFETY: as above; not past the end.
+        unsafe {
+            if at.is_null() || (*at).is_null() {
+                return None;
+            }
+            let variable = CStr::from_ptr(*at);
             at = at.add(1);
+            Some(variable)
         }
-    }
+    })
+}
+
+/// What there is of an environment: variables, and bytes that are not zero where the
+/// kernel put the strings of the one that is gone.
+pub(super) fn environment() -> u64 {
+    let mut found = variables().count() as u64;
     let strings = STRINGS.lock().map(|s| s.clone()).unwrap_or_default();
     for at in strings.into_iter().flatten() {
         if super::can_read(at & !7) {

@@ -29,6 +29,7 @@
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
 use super::seccomp::{FORKS, PLAIN, any, apply, invalid, program};
+use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
@@ -417,6 +418,13 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_close, closing(rt)?);
     }
     let mut trapped = any(TRAPPED);
+    if is_caught() {
+        // Of the two alone: others are refused.
+        for call in [libc::SYS_write, libc::SYS_writev] {
+            let both = [1, 2].map(|fd| when(0, SeccompCmpOp::Eq, fd));
+            trapped.insert(call, both.into_iter().collect::<Result<_>>()?);
+        }
+    }
     trapped.extend(any(FORKS));
     if creating {
         allowed.extend(any(CREATE));

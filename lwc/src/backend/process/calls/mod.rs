@@ -9,7 +9,7 @@
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`rollback`]: a snapshot, and back to it; [`noted`]: what is told of meanwhile;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`output`]: writes that they trap; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
 mod bpf;
@@ -23,6 +23,7 @@ mod init_child;
 mod introduce;
 mod nested;
 mod noted;
+pub(crate) mod output;
 mod overlay;
 pub(crate) mod parked;
 mod parking;

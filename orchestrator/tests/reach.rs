@@ -1,0 +1,19 @@
+//! What a function reaches of the world: what its file grants it, and nothing else.
+
+mod common;
+
+#[path = "reach/environment.rs"]
+mod environment;
+#[path = "reach/output.rs"]
+mod output;
+
+use common::home;
+
+/// A chain of one function of `tests/hostile/reach.c`, with these lines.
+fn file(grants: &str) -> String {
+    let source = home().join("tests/hostile/reach.c");
+    format!(
+        "[functions.f]\nsource = \"{}\"\nhandler = \"reach\"\ntimeout = \"60s\"\n{grants}\n[chains.trial]\nsteps = [\"f\"]\n",
+        source.display()
+    )
+}

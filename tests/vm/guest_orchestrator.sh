@@ -1,0 +1,49 @@
+#!/bin/sh
+# What orchestrator.sh has made, on a FreeBSD kernel, as an ordinary user:
+#
+#	tests/vm/run.py ... folder tests/vm/guest_orchestrator.sh lwc.ko -- \
+#	    sh guest_orchestrator.sh folder [test[:filter] ...]
+#
+# It fails unless all pass, no process is left and the module can be unloaded.
+set -u
+
+folder=$(pwd)/$1
+shift
+[ $# -gt 0 ] || set -- $(ls "$folder/tests")
+user=1001
+failed=0
+bad() { echo "BAD: $*"; failed=1; }
+program=$(cat "$folder/program")
+repository=$(cat "$folder/repository")
+temporary=$(cat "$folder/temporary")
+chmod 1777 /tmp
+mkdir -p "${program%/*}" "${repository%/*}" "$temporary" /tmp/bin /tmp/home
+cp "$folder/lwc-orchestrator" "$program"
+cp "$folder/cc" /tmp/bin/cc
+cp "$folder/cc" /tmp/bin/c++
+mkdir -p "$repository"
+cp -R "$folder"/sources/* "$repository/"
+chown $user:$user /tmp/home
+chown -R $user:$user "$temporary"
+PREBUILT=$folder/functions
+PATH=/tmp/bin:$PATH
+export PREBUILT PATH
+kldload ./lwc.ko || exit 1
+for test; do
+	filter=${test#*:}
+	[ "$filter" != "$test" ] || filter=
+	cd "$repository/orchestrator" || exit 1
+	# shellcheck disable=SC2086
+	"$folder/as_user" $user /tmp/home "$folder/tests/${test%%:*}" $filter ||
+	    bad "$test"
+	cd - >/dev/null || exit 1
+done
+left=$(ps -axo uid,pid,command | awk -v user=$user '$1 == user')
+[ -z "$left" ] || bad "left behind: $left"
+for count in contexts descriptors; do
+	now=$(sysctl -n kern.lwc.$count)
+	[ "$now" = 0 ] || bad "kern.lwc.$count is $now"
+done
+kldunload lwc || bad 'the module cannot be unloaded'
+[ $failed = 0 ] && echo "the orchestrator's tests: good"
+exit $failed

@@ -1,0 +1,83 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Copyright (c) 2026 The lwc authors
+ */
+
+/*
+ * cc and c++ on a machine that has neither: hands out libraries that
+ * record_cc.sh has made of the same sources, from the folder PREBUILT.
+ *
+ *	cc --version
+ *	cc ... -E source	the bytes of the source, as they are
+ *	cc ... -o library -	of such bytes, from stdin, the library
+ *	cc number file		the number of its bytes
+ */
+
+#include <sys/types.h>
+
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* All of a file to another; FNV-1a of its bytes. */
+static uint64_t
+copy(int from, int to)
+{
+	uint64_t number = 0xcbf29ce484222325ULL;
+	unsigned char bytes[8192];
+	ssize_t n;
+
+	while ((n = read(from, bytes, sizeof(bytes))) > 0) {
+		for (ssize_t i = 0; i < n; i++)
+			number = (number ^ bytes[i]) * 0x100000001b3ULL;
+		if (to >= 0 && write(to, bytes, (size_t)n) != n)
+			err(1, "write");
+	}
+	if (n < 0)
+		err(1, "read");
+	return (number);
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *folder = getenv("PREBUILT"), *library = NULL;
+	char path[1024];
+	int from, to;
+
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("libraries that were made elsewhere");
+		return (0);
+	}
+	if (argc == 3 && strcmp(argv[1], "number") == 0) {
+		if ((from = open(argv[2], O_RDONLY)) < 0)
+			err(1, "%s", argv[2]);
+		printf("%016" PRIx64 "\n", copy(from, -1));
+		return (0);
+	}
+	for (int i = 1; i + 1 < argc; i++) {
+		if (strcmp(argv[i], "-E") == 0) {
+			if ((from = open(argv[argc - 1], O_RDONLY)) < 0)
+				err(1, "%s", argv[argc - 1]);
+			(void)copy(from, STDOUT_FILENO);
+			return (0);
+		}
+		if (strcmp(argv[i], "-o") == 0)
+			library = argv[i + 1];
+	}
+	if (library == NULL || folder == NULL)
+		errx(1, "neither -E nor -o, or no folder PREBUILT");
+	(void)snprintf(path, sizeof(path), "%s/%016" PRIx64 ".so", folder,
+	    copy(STDIN_FILENO, -1));
+	if ((from = open(path, O_RDONLY)) < 0)
+		err(1, "no library was made of this source: %s", path);
+	if ((to = open(library, O_WRONLY | O_CREAT | O_TRUNC, 0755)) < 0)
+		err(1, "%s", library);
+	(void)copy(from, to);
+	return (0);
+}
