@@ -61,7 +61,7 @@ region = 5000
         .to_owned(),
     )
     .unwrap();
-    assert!(report.diagnostics().is_empty());
+    assert!(report.diagnostics().is_empty(), "{}", report.render(false));
     let f = &file.functions["a-b"];
     assert_eq!((f.handler.as_str(), f.secrets.len()), ("a_b", 2));
     assert_eq!((f.timeout, f.memory), (Duration::from_millis(50), 32 << 20));

@@ -378,6 +378,7 @@ mod tests {
         let output = Region::new(CAPACITY).unwrap();
         let control = Control::new().unwrap();
         test(&Parts {
+            needs: &[],
             library: Path::new(""),
             handler: "",
             has_init: false,

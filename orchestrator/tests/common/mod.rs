@@ -32,7 +32,9 @@ pub struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub fn new(chain: &str) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        // One's own, as are secrets that are put into it.
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = Self(tempfile::Builder::new().permissions(own).tempdir().unwrap());
         folder.write("chain.toml", chain);
         folder
     }
