@@ -40,8 +40,10 @@ pub(super) fn cargo(
         .current_dir(folder)
         .stdin(Stdio::null());
     if harden.is_some() {
-        // Bounds are checked in any case, and no variable is without a value.
-        command.env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true");
+        // Bounds are checked in any case, and no variable is without a value. (Not by
+        // a variable: a command that changes one copies the whole environment into
+        // this process's memory, of which contexts are copies.)
+        command.args(["--config", "profile.release.overflow-checks=true"]);
     }
     let shown = format!("{} in {}", shown(&command), folder.display());
     Ok(Cargo { command, shown })

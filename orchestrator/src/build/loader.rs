@@ -22,16 +22,20 @@ pub(super) fn ask(library: &Path, before: &[PathBuf]) -> Option<Command> {
         .into_iter()
         .chain(before.iter().map(|p| p.display().to_string()))
         .collect();
+    // With nothing of our environment but this: a command that changes one variable
+    // copies all of them into this process's memory, of which contexts are copies.
     command
         .arg(library)
+        .env_clear()
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .env("LD_WARN", "yes")
         .env("LD_BIND_NOW", "yes")
         .env("LD_PRELOAD", preloaded.join(" "))
-        .env_remove("LD_VERBOSE")
-        .env_remove("LD_DEBUG")
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+        command.env("LD_LIBRARY_PATH", path);
+    }
     Some(command)
 }
 
