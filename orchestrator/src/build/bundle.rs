@@ -30,8 +30,9 @@ const FORMAT: u32 = 1;
 /// A manifest is not larger.
 const MAX_BYTES: u64 = 1 << 20;
 /// Keys of a function that say how it is built.
-const BUILDING: [&str; 9] = [
+const BUILDING: [&str; 10] = [
     "source",
+    "program",
     "crate",
     "library",
     "include",
@@ -193,7 +194,7 @@ pub fn write(
         }
         names.insert(library, name);
     }
-    let resolved = resolve(text, built, &names).map_err(|e| fail(&e))?;
+    let resolved = resolve(file, text, built, &names).map_err(|e| fail(&e))?;
     put(&mut manifest.files, CHAIN_FILE, resolved.as_bytes())?;
     let text = serde_json::to_string_pretty(&manifest).map_err(|e| fail(&e))? + "\n";
     let digest = digest_line(text.as_bytes());
@@ -230,6 +231,7 @@ fn digest_line(manifest: &[u8]) -> String {
 
 /// The chain file with `library` in the place of what was compiled.
 fn resolve(
+    file: &ChainFile,
     text: &str,
     built: &BTreeMap<FunctionName, Built>,
     names: &BTreeMap<&Path, String>,
@@ -245,6 +247,9 @@ fn resolve(
         }
         let library = names[built.library.as_path()].clone();
         function.insert("library".into(), library.into());
+        // Of a program, or by the function's name in any case.
+        let handler = &file.functions[name.as_str()].handler;
+        function.insert("handler".into(), handler.clone().into());
     }
     let text = toml::to_string_pretty(&table).map_err(|e| e.to_string())?;
     let made = "# Made by lwc-orchestrator build --out; each byte counts (bundle.json).\n\n";

@@ -39,11 +39,6 @@ impl Language {
     pub(super) fn called(self) -> &'static str {
         ["c", "c++"][self as usize]
     }
-
-    /// What `-x` calls it once it is preprocessed.
-    pub(super) fn preprocessed(self) -> &'static str {
-        ["cpp-output", "c++-cpp-output"][self as usize]
-    }
 }
 
 /// Variables that change what a compiler does beside the text it reads.
@@ -106,6 +101,17 @@ impl Compiler {
         self.identity = key(parts.into_iter().chain(heard));
         let said = String::from_utf8_lossy(said);
         self.version = said.lines().next().unwrap_or_default().to_owned();
+    }
+
+    /// What `-x` calls a text of its language that has been preprocessed. Zig's
+    /// driver has no word for it: it reads one as a source in which nothing is left
+    /// to include or expand.
+    pub(super) fn preprocessed(&self) -> &'static str {
+        let program = Path::new(&self.words[0]).file_name();
+        if program.is_some_and(|p| p == "zig") {
+            return self.language.called();
+        }
+        ["cpp-output", "c++-cpp-output"][self.language as usize]
     }
 
     /// Its first words; nothing is on its standard input.

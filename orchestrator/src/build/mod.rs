@@ -1,9 +1,9 @@
 //! From a function's origin to a shared library with its handler.
 //!
 //! Sources are compiled by the system's compiler into a cache keyed by
-//! content; crates are built by cargo; libraries are taken as they are. No
-//! library is loaded here: its constructors are the function author's code,
-//! and run in the function's own context alone.
+//! content; crates are built by cargo; libraries are taken as they are, or from a
+//! bundle. No library is loaded here: its constructors are the function author's
+//! code, and run in the function's own context alone.
 
 mod bundle;
 mod cache;

@@ -37,6 +37,27 @@ const LINKED: [&str; 5] = [
     "-Wl,-z,noexecstack",
 ];
 
+/// What a program that knows nothing of functions is compiled and linked with: its
+/// handler, and the streams of C++ where any of its files is C++.
+const PROGRAM: [(&str, &str); 3] = [
+    ("lwc_program.h", include_str!("program/lwc_program.h")),
+    ("lwc_program.c", include_str!("program/lwc_program.c")),
+    ("lwc_program.cpp", include_str!("program/lwc_program.cpp")),
+];
+
+/// Its calls that are answered there; its own `main` is the one that is called.
+const PROGRAM_LINKED: [&str; 9] = [
+    "-Wl,--wrap=read",
+    "-Wl,--wrap=__read_chk",
+    "-Wl,--wrap=write",
+    "-Wl,--wrap=exit",
+    "-Wl,--wrap=_exit",
+    "-Wl,--wrap=_Exit",
+    "-Wl,--wrap=_ZNSt8ios_base15sync_with_stdioEb",
+    "-Wl,--wrap=_ZNSt3__18ios_base15sync_with_stdioEb",
+    "-Wl,-Bsymbolic",
+];
+
 /// A source and its flags.
 struct Unit {
     /// Its folder, without links on the way, and its name there: one spelling. The
@@ -218,8 +239,7 @@ impl Plan<'_, '_> {
     /// Asks compilers and pkg-config what has to be known first.
     fn ask(&mut self, wanted: &mut [Wanted<'_>]) {
         for language in Language::ALL {
-            let uses = |w: &&Wanted<'_>| w.source.files.iter().any(|f| Language::of(f) == language);
-            if wanted.iter().any(|w| uses(&w)) {
+            if wanted.iter().any(|w| uses(w, language)) {
                 self.compilers.insert(language, Compiler::of(language));
             }
         }
@@ -294,9 +314,7 @@ impl Plan<'_, '_> {
             }
         }
         for (language, error) in broken {
-            let users = fail(wanted, |w| {
-                w.source.files.iter().any(|f| Language::of(f) == language)
-            });
+            let users = fail(wanted, |w| uses(w, language));
             if let Some(functions) = users {
                 self.errors.push(BuildError::tool(&functions, error));
             }
@@ -379,7 +397,12 @@ impl Plan<'_, '_> {
             path.canonicalize()
                 .map_err(|e| BuildError::file(&Functions::of(name), path, e))
         };
-        let mut include = vec![self.cache.include(&lwc_function::sources::HEADERS)?];
+        let mut headers = lwc_function::sources::HEADERS.to_vec();
+        if source.program {
+            headers.extend(PROGRAM);
+        }
+        let ours = self.cache.include(&headers)?;
+        let mut include = vec![ours.clone()];
         for folder in &source.include {
             include.push(real(folder)?);
         }
@@ -396,6 +419,18 @@ impl Plan<'_, '_> {
             let unit = self.unit(function, source, path, compile, &include, &real)?;
             if !units.contains(&unit) {
                 units.push(unit);
+            }
+        }
+        if source.program {
+            linked.extend(PROGRAM_LINKED.map(String::from));
+            let any_cpp = source
+                .files
+                .iter()
+                .any(|f| Language::of(f) == Language::Cpp);
+            for (name, _) in &PROGRAM[1..=1 + usize::from(any_cpp)] {
+                let shim = Source::of(ours.join(name));
+                let include = std::slice::from_ref(&ours);
+                units.push(self.unit(function, &shim, &shim.files[0], &[], include, &real)?);
             }
         }
         let same = |l: &&mut Library| l.units == units && l.link == linked;
@@ -587,8 +622,8 @@ impl Plan<'_, '_> {
         for folder in &unit.include {
             command.arg("-I").arg(folder);
         }
-        command.arg("-E").arg(&unit.name);
-        let called = format!("{} in {}", shown(&command), unit.folder.display());
+        command.arg("-E").arg(unit.folder.join(&unit.name));
+        let called = shown(&command);
         (command, unit.language.variable(), called)
     }
 
@@ -627,7 +662,8 @@ impl Plan<'_, '_> {
         let unit = &mut self.units[n];
         log::info!("build: {}: compiling {}", unit.functions, unit.shown());
         let scratch = self.cache.scratch(".o")?;
-        let mut command = self.compilers[&unit.language].command();
+        let compiler = &self.compilers[&unit.language];
+        let mut command = compiler.command();
         command
             // The text defines them already.
             .args(
@@ -637,7 +673,7 @@ impl Plan<'_, '_> {
             )
             // The comments that silence this warning are gone from the text.
             .arg("-Wno-implicit-fallthrough")
-            .args(["-x", unit.language.preprocessed(), "-c", "-o"])
+            .args(["-x", compiler.preprocessed(), "-c", "-o"])
             .arg(&scratch)
             .arg("-")
             .current_dir(&unit.folder);
@@ -767,10 +803,15 @@ impl Plan<'_, '_> {
     }
 }
 
+/// Whether a function has sources of a language; the handler of a program is in C.
+fn uses(wanted: &Wanted<'_>, language: Language) -> bool {
+    let mut files = wanted.source.files.iter();
+    files.any(|f| Language::of(f) == language) || wanted.source.program && language == Language::C
+}
+
 /// Whether a function is to be hardened and has sources of a language.
 fn hardens(wanted: &Wanted<'_>, language: Language) -> bool {
-    let files = &wanted.source.files;
-    wanted.function.harden.is_some() && files.iter().any(|f| Language::of(f) == language)
+    wanted.function.harden.is_some() && uses(wanted, language)
 }
 
 /// Leaves out the functions that are meant; who they are, if any.

@@ -1,9 +1,13 @@
 //! The keys that say how sources are compiled.
 
-use super::model::{Harden, Link, Origin};
+use super::model::{Chain, ChainFile, Harden, Isolation, Link, Origin};
 use super::validate::{Reader, Value};
+use std::ops::Range;
 use std::path::PathBuf;
 use toml::de::DeTable;
+
+/// The handler that every program gets.
+pub(super) const PROGRAM: &str = "lwc_program";
 
 /// Keys that mean something for `source` alone.
 const OF_SOURCES: [&str; 5] = ["include", "std", "cflags", "link", "pkg_config"];
@@ -266,6 +270,43 @@ impl Reader {
                 let problem = format!("{name:?} {problem}");
                 self.findings.error(key.span(), "origin", problem, hint);
             }
+        }
+    }
+
+    pub(super) fn no_handler_of_a_program(&mut self, table: &DeTable<'_>) {
+        for (key, _) in table.iter().filter(|(key, _)| key.get_ref() == "handler") {
+            self.findings.error(
+                key.span(),
+                "origin",
+                "a program has a `main`, and no handler",
+                "leave it out, or name a function's files with `source`",
+            );
+        }
+    }
+
+    /// A program begins anew with each request, which is what a rollback makes of it.
+    pub(super) fn programs_run_once(
+        &mut self,
+        file: &ChainFile,
+        chain: &Chain,
+        span: &Range<usize>,
+    ) {
+        if chain.isolation != Isolation::Chain {
+            return;
+        }
+        let functions = file.functions_of(&chain.name);
+        let is_program = |f: &&&_| {
+            file.functions
+                .get(**f)
+                .is_some_and(|f| f.origin.is_program())
+        };
+        if let Some(program) = functions.iter().find(is_program) {
+            self.findings.error(
+                span.clone(),
+                "isolation",
+                format!("the program {program:?} would go on from where its last run ended"),
+                "leave out isolation = \"chain\": a program begins anew with each request",
+            );
         }
     }
 

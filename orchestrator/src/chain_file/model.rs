@@ -58,6 +58,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether it is a program that knows nothing of functions.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self, Self::Source(source) if source.program)
+    }
+
     /// Where a function runs that does not run here: a subject or a URL.
     pub fn elsewhere(&self) -> Option<&str> {
         match self {
@@ -82,6 +87,9 @@ pub struct Source {
     pub link: Vec<Link>,
     /// Packages that pkg-config knows, each with its version where one is asked for.
     pub pkg_config: Vec<String>,
+    /// Whether it is a program with a `main`, which reads standard input and writes
+    /// standard output.
+    pub program: bool,
 }
 
 impl Source {

@@ -1,5 +1,6 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
+use super::compile::PROGRAM;
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
 use super::exposure::{Exposure, exposure};
@@ -18,8 +19,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 18] = [
+const FUNCTION_KEYS: [&str; 19] = [
     "source",
+    "program",
     "crate",
     "library",
     "remote",
@@ -158,6 +160,17 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     reader.check_on_error(&drafts, &functions, &known, &known_chains);
     let chains = reader.expand(&drafts, &functions, &calls, &known, &known_chains);
+    let file = ChainFile {
+        path: path.to_owned(),
+        functions,
+        chains,
+    };
+    for chain in file.chains.values() {
+        reader.programs_run_once(&file, chain, &drafts[&chain.name].span);
+    }
+    let ChainFile {
+        functions, chains, ..
+    } = file;
     if drafts.is_empty() && reader.findings.errors() == 0 {
         reader.findings.error(
             0..0,
@@ -364,7 +377,8 @@ impl Reader {
         let mut source = Source::default();
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "source" => {
+                which @ ("source" | "program") => {
+                    source.program = which == "program";
                     source.files = self.sources(value);
                     // What is wrong with one has been told.
                     let whole = (!source.files.is_empty()).then(Source::default);
@@ -453,20 +467,24 @@ impl Reader {
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
-                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
+                "say source = \"FILE.c\", program = \"MAIN.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
             ),
             1 => {}
             _ => self.findings.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
-                "keep one of source, crate, library, remote and url",
+                "keep one of source, program, crate, library, remote and url",
             ),
         }
         f.origin = origins.pop()?.1?;
         self.only_for_sources(table, &f.origin);
         if let Origin::Source(whole) = &mut f.origin {
             *whole = source;
+        }
+        if f.origin.is_program() {
+            self.no_handler_of_a_program(table);
+            f.handler = PROGRAM.to_owned();
         }
         if f.origin.elsewhere().is_some() {
             for (key, _) in table {
