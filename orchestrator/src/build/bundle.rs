@@ -179,7 +179,12 @@ pub fn write(
         let name = format!("{LIBRARIES}/{stem}-{hash}.so");
         put(&mut manifest.files, &name, &bytes)?;
         let mut needs = Vec::new();
-        for need in needs_of(library, &built.needs).map_err(|e| fail(&e))? {
+        // What another machine has its own loader would have to tell.
+        let others = match machine == Machine::HERE {
+            true => needs_of(library, &built.needs).map_err(|e| fail(&e))?,
+            false => Vec::new(),
+        };
+        for need in others {
             let soname = need.file_name().unwrap_or_default().to_string_lossy();
             let name = format!("{LIBRARIES}/needed/{soname}");
             if needed_names.insert(name.clone()) {
@@ -209,18 +214,26 @@ pub fn write(
         let _ = std::fs::remove_dir_all(&draft);
         return Err(fail(&e));
     }
-    let secrets = file.functions.values().flat_map(|f| &f.secrets);
     let beside = file.path.parent().unwrap_or(Path::new(""));
-    let secrets = secrets.filter_map(|s| match &s.from {
-        SecretSource::File(path) => path.strip_prefix(beside).ok().map(Path::to_owned),
-        SecretSource::Env(_) => None,
-    });
+    let mut secrets: Vec<PathBuf> = Vec::new();
+    for secret in file.functions.values().flat_map(|f| &f.secrets) {
+        if let SecretSource::File(path) = &secret.from
+            && let Ok(path) = path.strip_prefix(beside)
+            && path.is_relative()
+        {
+            let parts = path.components().filter(|p| *p != Component::CurDir);
+            let path = parts.collect();
+            if !secrets.contains(&path) {
+                secrets.push(path);
+            }
+        }
+    }
     Ok(Made {
         target: manifest.target,
         digest: hex(&Sha256::digest(&text)),
         libraries: names.len(),
         needed: needed_names.len(),
-        secrets: secrets.filter(|s| s.is_relative()).collect(),
+        secrets,
     })
 }
 

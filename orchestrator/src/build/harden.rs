@@ -64,8 +64,8 @@ const OF_CPP: [&str; 2] = [
 /// A question to a compiler: the number of a protection, and of the way.
 pub(super) type Question = (usize, usize);
 
-/// All questions, and what each is asked by; the program to compile is on standard
-/// input.
+/// All questions, and what each is asked by, but for where the object goes; the
+/// program to compile is on standard input.
 pub(super) fn questions(compiler: &Compiler) -> Vec<(Question, Command, String)> {
     let mut all = Vec::new();
     for (p, protection) in PROTECTIONS.iter().enumerate() {
@@ -74,9 +74,7 @@ pub(super) fn questions(compiler: &Compiler) -> Vec<(Question, Command, String)>
             command.args(["-O2", "-fPIC", "-Werror"]).args(*way).args([
                 "-x",
                 compiler.language.called(),
-                "-S",
-                "-o",
-                "/dev/null",
+                "-c",
                 "-",
             ]);
             let program = format!("#include <string.h>\n{}", protection.proof);

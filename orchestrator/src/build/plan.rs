@@ -8,11 +8,10 @@
 //! is half written, is never found under the key of another.
 
 use super::compiler::{Compiler, Language, shown};
-use super::digest::{hex, key};
+use super::digest::key;
 use super::tool::{Pool, ToolError};
 use super::{BuildError, Cache, Doing, Functions, Options, crates, harden};
 use crate::chain_file::{ChainFile, Function, Harden, Link, Origin, Source};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
@@ -326,6 +325,7 @@ impl Plan<'_, '_> {
     fn ask_to_harden(&mut self, wanted: &mut [Wanted<'_>]) {
         let mut pool = Pool::new(self.options.stop);
         let mut has: BTreeMap<Language, Vec<harden::Question>> = BTreeMap::new();
+        let mut objects = Vec::new();
         for (language, compiler) in &self.compilers {
             let is_user = |w: &Wanted<'_>| hardens(w, *language) && !w.failed;
             if !wanted.iter().any(is_user) {
@@ -341,33 +341,36 @@ impl Plan<'_, '_> {
             }
             has.insert(*language, Vec::new());
             for (question, mut command, program) in harden::questions(compiler) {
-                let asked = self.cache.unnamed(program.as_bytes()).map(|text| {
-                    command.stdin(text);
+                let text = self.cache.unnamed(program.as_bytes());
+                let asked = text.and_then(|text| {
+                    let scratch = self.cache.scratch(".o")?;
+                    command.arg("-o").arg(&scratch).stdin(text);
+                    objects.push(scratch);
                     let question = Question::Harden(*language, question);
-                    pool.start(question, &mut command, language.variable(), String::new())
+                    // One that cannot be run has not what is asked for.
+                    let _ = pool.start(question, &mut command, language.variable(), String::new());
+                    Ok(())
                 });
                 if let Err(e) = asked {
                     self.errors.push(e);
                 }
             }
         }
-        let mut asked = false;
         while let Some((question, answer)) = pool.next(&mut |_| {}) {
-            asked = true;
             if let (Question::Harden(language, question), Ok(_)) = (question, answer) {
                 has.entry(language).or_default().push(question);
             }
         }
         for (language, has) in has {
             let compiler = &self.compilers[&language];
-            if asked
-                && let Ok(text) = serde_json::to_vec(&has)
-                && let Err(e) = self.cache.put(&kept_answers(compiler), &text)
-            {
-                log::debug!("build: {e}");
-            }
             match harden::flags(language, &has) {
                 Ok(flags) => {
+                    // What is missing today may be installed tomorrow.
+                    if let Ok(text) = serde_json::to_vec(&has)
+                        && let Err(e) = self.cache.put(&kept_answers(compiler), &text)
+                    {
+                        log::debug!("build: {e}");
+                    }
                     self.hardened.insert(language, flags);
                 }
                 Err(missing) => {
@@ -831,9 +834,18 @@ fn fail(wanted: &mut [Wanted<'_>], meant: impl Fn(&Wanted<'_>) -> bool) -> Optio
     functions
 }
 
-/// The name of what a compiler was found to have.
+/// The name of what a compiler was found to have, of what it was asked.
 fn kept_answers(compiler: &Compiler) -> String {
-    format!("harden-{}.json", hex(&Sha256::digest(&compiler.identity)))
+    let asked = harden::questions(compiler);
+    let asked = asked
+        .iter()
+        .map(|(_, command, program)| shown(command) + program);
+    let asked: Vec<String> = asked.collect();
+    let parts = asked.iter().map(String::as_bytes);
+    format!(
+        "harden-{}.json",
+        key(parts.chain([compiler.identity.as_bytes()]))
+    )
 }
 
 /// Whether a text has the assembler read files.
