@@ -287,6 +287,23 @@ fn an_undefined_symbol_is_refused_by_name_before_anything_runs() {
     assert!(shown.contains("nowhere_at_all"), "{shown}");
 }
 
+/// Neither constructors nor what chooses an implementation: they are for the
+/// function's own context.
+#[test]
+fn no_line_of_a_library_runs_while_it_is_checked() {
+    let own = Own::new("[functions.echo]\nlibrary = 'echo.so'\n[chains.x]\nsteps = ['echo']\n");
+    let ran = own.folder.path("ran");
+    let touch = format!(
+        "#include <fcntl.h>\n#include <unistd.h>\nstatic void ran(void) {{ int fd = open(\"{}\", O_CREAT | O_WRONLY, 0600); if (fd >= 0) close(fd); }}\n",
+        ran.display()
+    );
+    own.folder.write("echo.c", format!("{touch}__attribute__((constructor)) static void constructed(void) {{ ran(); }}\nstatic int it(void) {{ return (1); }}\nstatic int (*choose(void))(void) {{ ran(); return (it); }}\nint chosen(void) __attribute__((ifunc(\"choose\")));\nint (*used)(void) = chosen;\n{ECHO}"));
+    shared(&own.folder, "echo.c", "echo.so");
+    let (code, shown) = own.check();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(!ran.exists(), "it ran");
+}
+
 /// What somebody else has compiled.
 fn shared(folder: &Folder, source: &str, to: &str) {
     let out = Command::new("cc")

@@ -1,9 +1,13 @@
 //! Whether the system can load a library: all that it needs is there, every symbol
-//! too. The loader says so without running a line of the library's.
+//! too. The loader says what it would load, and where the symbols are is read there:
+//! it could look for them itself (LD_WARN), but binds them as it does so, which writes
+//! wherever a library's relocations say, outside of the function's own context.
 //!
 //! The C library of GNU alone tells it so. Elsewhere what is missing is found when
 //! the function is loaded, in its own context, with every symbol bound at once.
 
+use object::{Object, ObjectSymbol};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,8 +32,6 @@ pub(super) fn ask(library: &Path, before: &[PathBuf]) -> Option<Command> {
         .arg(library)
         .env_clear()
         .env("LD_TRACE_LOADED_OBJECTS", "1")
-        .env("LD_WARN", "yes")
-        .env("LD_BIND_NOW", "yes")
         .env("LD_PRELOAD", preloaded.join(" "))
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
@@ -80,10 +82,17 @@ pub(super) fn told(stdout: &str, stderr: &str) -> Result<Vec<Needed>, String> {
     let mut needed = Vec::new();
     let mut missing = Vec::new();
     for line in stdout.lines() {
-        let Some((name, found)) = line.trim().split_once(" => ") else {
-            continue;
+        let (name, found) = match line.trim().split_once(" => ") {
+            Some(both) => both,
+            // The loader itself; what the kernel brings has no path.
+            None if line.trim().starts_with('/') => {
+                let path = line.trim();
+                (path.rsplit('/').next().unwrap_or(path), path)
+            }
+            None => continue,
         };
         let path = found.rsplit_once(" (0x").map_or(found, |(path, _)| path);
+        let name = name.rsplit_once(" (0x").map_or(name, |(name, _)| name);
         match path.trim() {
             "not found" => missing.push(format!(
                 "the library {name} is not there: install it, or put it where the loader looks"
@@ -94,34 +103,62 @@ pub(super) fn told(stdout: &str, stderr: &str) -> Result<Vec<Needed>, String> {
             }),
         }
     }
-    let mut symbols: Vec<&str> = Vec::new();
-    for line in stderr.lines() {
-        if let Some((_, rest)) = line.split_once("undefined symbol: ") {
-            let name = rest.split(['\t', ' ', ',']).next().unwrap_or(rest);
-            if !symbols.contains(&name) {
-                symbols.push(name);
-            }
-        } else if line.contains(": version `") {
-            missing.push(line.trim().to_owned());
-        }
-    }
-    if !symbols.is_empty() {
-        const SHOWN: usize = 8;
-        let more = symbols.len().saturating_sub(SHOWN);
-        let plural = if symbols.len() > 1 { "s" } else { "" };
-        let mut text = symbols[..symbols.len() - more].join(", ");
-        if more > 0 {
-            text += &format!(" and {more} more");
-        }
-        missing.push(format!(
-            "undefined symbol{plural} {text}: link what defines it, or remove the use"
-        ));
-    }
+    let versions = stderr.lines().filter(|l| l.contains(": version `"));
+    missing.extend(versions.map(|line| line.trim().to_owned()));
     if missing.is_empty() {
         Ok(needed)
     } else {
         Err(missing.join("; "))
     }
+}
+
+/// What libraries define, each read once.
+#[derive(Default)]
+pub(super) struct Symbols(BTreeMap<PathBuf, BTreeSet<String>>);
+
+impl Symbols {
+    /// The symbols that a library wants and that nothing defines of what it needs.
+    pub(super) fn undefined(&mut self, library: &Path, needed: &[Needed]) -> Result<(), String> {
+        const SHOWN: usize = 8;
+        for Needed { path, .. } in needed {
+            if !self.0.contains_key(path) {
+                let found = dynamic(path, |s| !s.is_undefined());
+                let found = found.map_err(|e| format!("{}: {e}", path.display()))?;
+                self.0.insert(path.clone(), found);
+            }
+        }
+        let defined = |name: &str| needed.iter().any(|n| self.0[&n.path].contains(name));
+        let wanted = dynamic(library, |s| s.is_undefined() && !s.is_weak())?;
+        let missing: Vec<&str> = wanted
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !name.is_empty() && !defined(name))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let more = missing.len().saturating_sub(SHOWN);
+        let plural = if missing.len() > 1 { "s" } else { "" };
+        let mut text = missing[..missing.len() - more].join(", ");
+        if more > 0 {
+            text += &format!(" and {more} more");
+        }
+        Err(format!(
+            "undefined symbol{plural} {text}: link what defines it, or remove the use"
+        ))
+    }
+}
+
+/// Names of a library's dynamic symbols.
+fn dynamic(
+    library: &Path,
+    meant: impl Fn(&object::Symbol<'_, '_>) -> bool,
+) -> Result<BTreeSet<String>, String> {
+    let bytes = std::fs::read(library).map_err(|e| e.to_string())?;
+    let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
+    let symbols = file.dynamic_symbols().filter(meant);
+    let names = symbols.filter_map(|s| s.name().ok().map(String::from));
+    Ok(names.collect())
 }
 
 #[cfg(test)]
@@ -135,19 +172,19 @@ mod tests {
             "",
         )
         .unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].name, "libz.so.1");
-        assert_eq!(found[0].path, Path::new("/lib/x86_64/libz.so.1"));
+        let found: Vec<_> = found
+            .iter()
+            .map(|n| (n.name.as_str(), n.path.as_path()))
+            .collect();
+        let libz = ("libz.so.1", Path::new("/lib/x86_64/libz.so.1"));
+        let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
+        assert_eq!(found, [libz, ("ld-linux-x86-64.so.2", loader)]);
         let missing = told(
             "\tlibnope.so.3 => not found\n",
-            "undefined symbol: nowhere\t(./f.so)\nundefined symbol: nowhere\t(./f.so)\n./f.so: /lib/libc.so.6: version `GLIBC_9.9' not found (required by ./f.so)\n",
+            "./f.so: /lib/libc.so.6: version `GLIBC_9.9' not found (required by ./f.so)\n",
         );
         let missing = missing.map(|_| ()).unwrap_err();
-        for part in [
-            "library libnope.so.3 is not there",
-            "undefined symbol nowhere:",
-            "version `GLIBC_9.9'",
-        ] {
+        for part in ["library libnope.so.3 is not there", "version `GLIBC_9.9'"] {
             assert!(missing.contains(part), "{missing}");
         }
     }

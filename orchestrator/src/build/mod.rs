@@ -219,6 +219,7 @@ fn unresolved(
     let mut errors = Vec::new();
     let mut pool = Pool::new(stop);
     let mut waiting = libraries.iter();
+    let mut symbols = loader::Symbols::default();
     loop {
         while pool.running().count() < processors
             && let Some((functions, library, needs)) = waiting.next()
@@ -245,7 +246,9 @@ fn unresolved(
                 continue;
             }
         };
-        if let Err(what) = loader::told(&String::from_utf8_lossy(&stdout), &stderr) {
+        let told = loader::told(&String::from_utf8_lossy(&stdout), &stderr);
+        let missing = told.and_then(|needed| symbols.undefined(library, &needed));
+        if let Err(what) = missing {
             errors.push(BuildError::Unresolved {
                 functions: functions.clone(),
                 library: library.display().to_string(),
