@@ -234,3 +234,35 @@ fn a_bundle_is_for_one_machine_and_overwrites_nothing() {
         "{v}"
     );
 }
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_bundle_is_served_and_a_changed_one_refused_while_the_other_serves_on() {
+    use common::server::Server;
+    let folder = sources();
+    let made = bundle(&folder, "made");
+    std::fs::write(made.join("key"), "x-key").unwrap();
+    let mut command = bare(&["serve"]);
+    command
+        .arg(&made)
+        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--no-watch"]);
+    let server = Server::spawn(folder, command);
+    assert_eq!(text(&server.post("all", b"").body), "x-hey");
+    let mut libraries = std::fs::read_dir(made.join("lib")).unwrap().flatten();
+    let library = libraries
+        .find(|e| e.file_type().unwrap().is_file())
+        .unwrap()
+        .path();
+    // Beside, and in its place: what runs is mapped from the other.
+    let mut bytes = std::fs::read(&library).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(made.join("changed"), bytes).unwrap();
+    std::fs::rename(made.join("changed"), &library).unwrap();
+    server.signal(libc::SIGHUP);
+    server.until("the reload is refused", || {
+        server.metric("lwc_reloads_total{result=\"refused\"}") == Some(1.0)
+    });
+    let name = library.file_name().unwrap().to_str().unwrap();
+    assert!(server.log().contains(name), "{}", server.log());
+    assert_eq!(text(&server.post("all", b"").body), "x-hey");
+}
