@@ -10,6 +10,7 @@ const C: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int runs;
 
@@ -21,6 +22,8 @@ int main(int argc, char **argv)
 		return (99);
 	printf("%d ", ++runs);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
+		if (strncmp(line, "drop", 4) == 0)
+			_exit(0);
 		if (strncmp(line, "exit", 4) == 0)
 			exit(atoi(line + 5));
 		if (strncmp(line, "fail", 4) == 0) {
@@ -132,6 +135,10 @@ fn how_it_ends_tells_whether_it_went_well() {
         second.contains("exited with status 7: the reason is this"),
         "{said}"
     );
+    // What stdio still holds goes nowhere, as in a process.
+    let (answers, failures, said) = folder.outcomes("one", &["a\ndrop\n", "b\n"]);
+    assert!(failures.is_empty(), "{said}");
+    assert_eq!(answers, "1 B\n");
     let (_, failures, said) = folder.outcomes("one", &["flood\n", "a\n"]);
     assert_eq!(failures.len(), 1, "{said}");
 }

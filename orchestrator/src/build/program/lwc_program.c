@@ -39,7 +39,8 @@ void __wrap_exit(int) __attribute__((noreturn));
 void __wrap__exit(int) __attribute__((noreturn));
 void __wrap__Exit(int) __attribute__((noreturn));
 
-/* The run; NULL: none, as while constructors run. */
+/* The run; NULL: none, as while constructors run, and after its end: what is
+ * written then goes nowhere. */
 static lwc_invocation *run;
 static size_t taken;
 static int code;
@@ -51,7 +52,7 @@ static size_t line_len;
 static ssize_t
 take(void *to, size_t len)
 {
-	size_t left = run->input_len - taken;
+	size_t left = run == NULL ? 0 : run->input_len - taken;
 
 	if (len > left)
 		len = left;
@@ -64,6 +65,8 @@ take(void *to, size_t len)
 static ssize_t
 answer(const void *from, size_t len)
 {
+	if (run == NULL)
+		return ((ssize_t)len);
 	if (lwc_append(run, from, len) != 0) {
 		errno = ENOSPC;
 		return (-1);
@@ -86,7 +89,7 @@ complain(const void *from, size_t len)
 {
 	const char *text = from;
 
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; run != NULL && i < len; i++) {
 		if (text[i] != '\n' && line_len < sizeof(line))
 			line[line_len++] = text[i];
 		if (text[i] == '\n' || line_len == sizeof(line))
@@ -229,10 +232,12 @@ LWC_HANDLER(lwc_program)
 	setvbuf(stderr, NULL, _IONBF, 0);
 	if (lwc_program_streams != NULL)
 		lwc_program_streams();
-	if (_setjmp(end) == 0)
+	if (_setjmp(end) == 0) {
 		code = main(1, arguments, none) & 0xff;
-	fflush(stdout);
+		fflush(stdout);
+	}
 	end_line();
+	run = NULL;
 	if (code != 0) {
 		inv->output_len = 0;
 		return (lwc_fail(inv, code, "exited with status %d%s%s", code,
