@@ -15,11 +15,11 @@ mkdir -p "$1"
 out=$(cd "$1" && pwd)
 
 for name in availability geo login; do
-	"${CC:-cc}" -std=c11 -O2 -g -fPIC -shared -Wall -Wextra -I "$include" \
+	"${CC:-cc}" -std=gnu17 -O2 -g -fPIC -shared -Wall -Wextra -I "$include" \
 		"$here/$name.c" -o "$out/$name.so"
 done
 for name in nearby rates reserve; do
-	"${CXX:-c++}" -std=c++17 -O2 -g -fPIC -shared -Wall -Wextra \
+	"${CXX:-c++}" -std=gnu++20 -O2 -g -fPIC -shared -Wall -Wextra \
 		-I "$include" "$here/$name.cpp" -o "$out/$name.so"
 done
 (cd "$here/functions" &&

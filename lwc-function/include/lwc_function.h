@@ -226,7 +226,7 @@ typedef int (*lwc_initialiser)(lwc_setup *);
 	LWC_EXPORT const uint32_t name##_abi;				\
 	LWC_EXPORT const uint32_t name##_abi = LWC_FUNCTION_ABI;	\
 	LWC_EXPORT int name(lwc_invocation *);				\
-	LWC_EXPORT int name(lwc_invocation *inv)
+	LWC_EXPORT int name(__attribute__((unused)) lwc_invocation *inv)
 
 /*
  * The same for a handler that takes CloudEvents alone: what is none is refused

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod build;
 mod check;
 mod logging;
 mod progress;
@@ -11,8 +12,8 @@ mod serve;
 mod tree;
 
 use crate::audit::{Matrix, audit};
-use crate::build::{BuildError, Built, build_with_progress};
-use crate::chain_file::{ChainFile, ChainId, FunctionName, load};
+use crate::build::{BuildError, Built, Bundle, build_with_progress, find_in};
+use crate::chain_file::{ChainFile, ChainId, FunctionName, Report, load};
 use crate::life::{Probes, StartError, Variables};
 use crate::printable::{printable_json, printable_lines};
 use crate::{protect, scaffold};
@@ -35,14 +36,15 @@ const AFTER: &str = "\
 Exit codes:
   0  all went well
   1  a function failed, or the audit found a breach
-  2  wrong usage, or a chain file with errors
+  2  wrong usage, a chain file with errors, or a bundle that was changed
   3  a function cannot be built
   4  a chain cannot be started, or the backend is missing
 
 Environment:
   LWC_BACKEND  kernel or process; default: kernel where lwc.ko is loaded
   LWC_CACHE    where functions are built; default: ~/.cache/lwc
-  CC, CXX      compilers for C and C++ functions";
+  CC, CXX      compilers for C and C++ functions
+  CARGO        builds functions in Rust; PKG_CONFIG finds packages";
 
 /// Runs chains of functions in one program, each in its own light-weight context.
 #[derive(Debug, Parser)]
@@ -62,6 +64,8 @@ struct Cli {
 enum Cmd {
     /// Say all that is wrong with a chain file, build its functions, show the plan
     Check(check::CheckArgs),
+    /// Build a chain file's functions, into a bundle that runs where no compiler is
+    Build(build::BuildArgs),
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
     /// Serve chains over HTTP
@@ -83,13 +87,13 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        !matches!(self, Self::Check(_) | Self::New(_))
+        !matches!(self, Self::Build(_) | Self::Check(_) | Self::New(_))
     }
 }
 
 #[derive(Debug, Args)]
 struct AuditArgs {
-    /// The chain file
+    /// The chain file, or the folder of a bundle
     file: PathBuf,
     /// The matrix as JSON
     #[arg(long)]
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
     }
     let code = match &cli.command {
         Cmd::Check(args) => check::check(args),
+        Cmd::Build(args) => build::build(args),
         Cmd::Run(args) => run::run(args),
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
@@ -186,7 +191,7 @@ fn prepare(path: &Path) -> Result<Prepared, u8> {
 /// Builds the functions of a file; where that takes long, shows what it is at.
 fn build_and_show(file: &ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>> {
     let progress = progress::Progress::begin();
-    build_with_progress(file, &|function, line| progress.at(function, line))
+    build_with_progress(file, &mut |doing| progress.at(doing))
 }
 
 /// A chain file, and what its functions are built to.
@@ -197,21 +202,42 @@ fn prepare_by(
     path: &Path,
     build: impl FnOnce(&ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>>,
 ) -> Result<Prepared, u8> {
-    let file = match load(path) {
-        Ok((file, report)) => {
-            eprint!("{}", report.render(colours()));
-            file
-        }
-        Err(report) => {
-            eprint!("{}", report.render(colours()));
-            return Err(exit::USAGE);
-        }
+    let (file, bundle) = read(path, |report| {
+        eprint!("{}", report.render(colours()));
+    })?;
+    let built = match &bundle {
+        Some(bundle) => find_in(bundle, &file),
+        None => build(&file),
     };
-    match build(&file) {
+    match built {
         Ok(built) => Ok((file, built)),
         Err(errors) => {
             errors.iter().for_each(|e| complain(e));
             Err(exit::BUILD)
+        }
+    }
+}
+
+/// Reads a chain file, or that of a bundle, once all of the bundle is what it was;
+/// what there is to say of the file is told.
+fn read(path: &Path, tell: impl FnOnce(&Report)) -> Result<(ChainFile, Option<Bundle>), u8> {
+    let bundle = match Bundle::at(path).map(|folder| Bundle::open(&folder)) {
+        Some(Ok(bundle)) => Some(bundle),
+        Some(Err(e)) => {
+            complain(&e);
+            return Err(exit::USAGE);
+        }
+        None => None,
+    };
+    let of_bundle = bundle.as_ref().map(Bundle::chain_file);
+    match load(of_bundle.as_deref().unwrap_or(path)) {
+        Ok((file, report)) => {
+            tell(&report);
+            Ok((file, bundle))
+        }
+        Err(report) => {
+            tell(&report);
+            Err(exit::USAGE)
         }
     }
 }

@@ -2,7 +2,7 @@
 //! context.
 //!
 //! * [`chain_file`]: what to run, from TOML, with diagnostics.
-//! * [`build`]: sources and crates to libraries, in a cache keyed by content.
+//! * [`build`]: sources and crates to libraries, in a cache keyed by content; bundles.
 //! * [`life`]: the life of a function: create, initialise, erase, restrict,
 //!   invoke, roll back, retire.
 //! * [`audit`]: what each context can reach, by attempts.
@@ -13,7 +13,7 @@
 //!
 //! # Features
 //! All are on by default. A program that only runs chains needs none of them:
-//! `check`, `run`, `audit` and `new` are always there, with half the crates.
+//! `check`, `build`, `run`, `audit` and `new` are always there, with half the crates.
 //!
 //! * `serve`: the gateway over HTTP, and its workers.
 //! * `nats`: other machines, by NATS; needs `serve`.

@@ -63,7 +63,7 @@ region = 5000
         .to_owned(),
     )
     .unwrap();
-    assert!(report.diagnostics().is_empty());
+    assert!(report.diagnostics().is_empty(), "{}", report.render(false));
     let f = &file.functions["a-b"];
     assert_eq!((f.handler.as_str(), f.secrets.len()), ("a_b", 2));
     assert_eq!((f.timeout, f.memory), (Duration::from_millis(50), 32 << 20));
@@ -478,4 +478,57 @@ fn check(path: &Path, text: String) -> Result<(), TestCaseError> {
     report.render(true);
     report.to_json();
     Ok(())
+}
+
+#[test]
+fn what_cannot_be_built_so_is_told_where_it_stands() {
+    let folder = folder();
+    folder.write("g.cpp", "");
+    let report = errors(
+        &folder,
+        r#"[functions.f]
+source = ["f.c", "f.c", "key"]
+include = "nowhere"
+std = ["gnu17", "c11", "c++1999"]
+cflags = ["-O3", "-I.", "-lz", "-march=native", "-Wl,-z,x", "--help", "-fplugin=x", "-std=c99"]
+link = ["z", "-lz", "nowhere/libz.a", ""]
+pkg_config = ["zlib", "zlib >= ", "--libs"]
+harden = "all"
+[functions.g]
+sources = ["f.c", "g.cpp"]
+[functions.h]
+library = "key"
+cflags = "-O3"
+harden = "bounds"
+[functions.i]
+url = "http://localhost/"
+link = "z"
+[functions.j]
+source = []
+[chains.x]
+steps = ["f", "g", "h", "i", "j"]
+"#,
+    );
+    let of = |line: usize| -> Vec<&str> {
+        let all = places(&report).into_iter();
+        all.filter(|p| p.1 == line).map(|p| p.0).collect()
+    };
+    assert_eq!(of(2), ["duplicate", "source"]);
+    assert_eq!(of(3), ["missing-file"]);
+    assert_eq!(of(4), ["duplicate", "range"]);
+    assert_eq!(of(5), ["flag"; 7]);
+    assert_eq!(of(6), ["name", "missing-file", "name"]);
+    assert_eq!(of(7), ["name", "name"]);
+    assert_eq!(of(8), ["range"]);
+    assert_eq!(of(10), ["unknown-key"]);
+    assert_eq!((of(13), of(14)), (vec!["origin"], vec!["origin"]));
+    assert_eq!((of(17), of(19)), (vec!["origin"], vec!["empty"]));
+    let shown = report.render(false);
+    for hint in [
+        "say include = [\"FOLDER\"]",
+        "-march=x86-64-v3",
+        "source = [\"A.c\", \"B.cpp\", ...]",
+    ] {
+        assert!(shown.contains(hint), "{hint}: {shown}");
+    }
 }

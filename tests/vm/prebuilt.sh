@@ -63,10 +63,10 @@ upload=$root/examples/upload
 cross build --release --manifest-path "$upload/thumbnail/Cargo.toml"
 bring "$target/release/libthumbnail.so" "$out/examples/upload/thumbnail.so"
 # The flags that the orchestrator compiles functions with.
-"$cc" -std=c11 -O2 -fPIC -shared -I"$root/lwc-function/include" \
+"$cc" -std=gnu17 -O2 -fPIC -shared -I"$root/lwc-function/include" \
     -o "$out/examples/upload/verify.so" "$upload/verify.c"
 # Nothing of the C++ library: the machine may have none, and sign needs none.
-"$cxx" -std=c++17 -O2 -fPIC -shared -I"$root/lwc-function/include" \
+"$cxx" -std=gnu++20 -O2 -fPIC -shared -I"$root/lwc-function/include" \
     -o "$out/examples/upload/sign.so" "$upload/sign.cpp"
 cp "$upload"/*.key "$upload"/picture.png.signed "$out/examples/upload/"
 sed -e 's/^source *= "\(.*\)\.c\(pp\)\{0,1\}"/library = "\1.so"/' \
@@ -76,7 +76,7 @@ sed -e 's/^source *= "\(.*\)\.c\(pp\)\{0,1\}"/library = "\1.so"/' \
 step 'the functions that call each other'
 calls=$out/examples/calls
 mkdir -p "$calls"
-"$cc" -std=c11 -O2 -fPIC -shared -I"$root/lwc-function/include" \
+"$cc" -std=gnu17 -O2 -fPIC -shared -I"$root/lwc-function/include" \
     -o "$calls/script.so" "$root/tests/hostile/script.c"
 cp "$root/tests/vm/calls.toml" "$calls/chain.toml"
 

@@ -1,7 +1,9 @@
 //! The C functions that every alternative runs, and chains of them.
 
 use crate::build::{Built, build};
-use crate::chain_file::{Chain, ChainFile, ChainId, Function, FunctionName, Isolation, Origin};
+use crate::chain_file::{
+    Chain, ChainFile, ChainId, Function, FunctionName, Isolation, Origin, Source,
+};
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,7 +73,7 @@ impl Work {
             let name = what.function()?;
             let function = Function {
                 name: name.clone(),
-                origin: Origin::Source(source.clone()),
+                origin: Origin::Source(Source::of(source.clone())),
                 handler: what.name().into(),
                 secrets: Vec::new(),
                 env: Vec::new(),
@@ -79,6 +81,7 @@ impl Work {
                 memory: 32 << 20,
                 calls,
                 ends_request: false,
+                harden: None,
             };
             functions.insert(name, function);
         }

@@ -4,10 +4,13 @@
 //! can write is refused.
 
 use super::BuildError;
+use super::digest::hex;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 /// The build cache.
 #[derive(Debug)]
@@ -34,7 +37,9 @@ impl Cache {
         };
         let cache = Self { dir };
         cache.secure(&cache.dir)?;
-        Ok(cache)
+        // Compilers run in other folders than this process.
+        let dir = cache.dir.canonicalize().map_err(|e| cache.error(e))?;
+        Ok(Self { dir })
     }
 
     fn error(&self, what: impl std::fmt::Display) -> BuildError {
@@ -69,17 +74,23 @@ impl Cache {
         Ok(dir)
     }
 
-    /// The folder of the ABI's headers, of this version of ours.
+    /// A folder with these headers, and no other program's of these names: it is
+    /// called by what they say.
     pub(super) fn include(&self, headers: &[(&str, &str)]) -> Result<PathBuf, BuildError> {
-        let dir = self.folder("include")?;
+        let mut key = Sha256::new();
         for (name, text) in headers {
-            let path = dir.join(name);
-            if std::fs::read_to_string(&path).is_ok_and(|old| old == *text) {
-                continue;
+            key.update(name);
+            key.update([0]);
+            key.update(text);
+            key.update([0]);
+        }
+        let name = format!("include-{}", hex(&key.finalize()[..8]));
+        let dir = self.folder(&name)?;
+        for (header, text) in headers {
+            let whole = std::fs::read_to_string(dir.join(header)).is_ok_and(|old| old == *text);
+            if !whole {
+                self.put(&format!("{name}/{header}"), text.as_bytes())?;
             }
-            let mut file = tempfile::NamedTempFile::new_in(&dir).map_err(|e| self.error(e))?;
-            file.write_all(text.as_bytes()).map_err(|e| self.error(e))?;
-            file.persist(&path).map_err(|e| self.error(e.error))?;
         }
         Ok(dir)
     }
@@ -96,25 +107,49 @@ impl Cache {
         written().map_err(|e: std::io::Error| self.error(e))
     }
 
-    /// A file, made by `make` under another name if it is not there yet, so
-    /// that it is only ever seen whole, also by others that build it now.
-    pub(super) fn file(
-        &self,
-        name: &str,
-        make: impl FnOnce(&Path) -> Result<(), BuildError>,
-    ) -> Result<PathBuf, BuildError> {
-        let path = self.dir.join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
-        let temp = tempfile::Builder::new()
+    /// A file that is there, whole.
+    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
+        Some(self.dir.join(name)).filter(|p| p.is_file())
+    }
+
+    /// A file for somebody to write, for [`keep`](Self::keep); gone if it is not
+    /// kept.
+    pub(super) fn scratch(&self, suffix: &str) -> Result<TempPath, BuildError> {
+        tempfile::Builder::new()
             .prefix("build-")
-            .suffix(".so")
+            .suffix(suffix)
             .tempfile_in(&self.dir)
-            .map_err(|e| self.error(e))?
-            .into_temp_path();
-        make(&temp)?;
-        temp.persist(&path).map_err(|e| self.error(e.error))?;
+            .map(tempfile::NamedTempFile::into_temp_path)
+            .map_err(|e| self.error(e))
+    }
+
+    /// Gives a file its name, so that it is only ever seen whole, also by others
+    /// that build it now.
+    pub(super) fn keep(&self, file: TempPath, name: &str) -> Result<PathBuf, BuildError> {
+        let path = self.dir.join(name);
+        file.persist(&path).map_err(|e| self.error(e.error))?;
         Ok(path)
+    }
+
+    /// The same with a name by its content, behind `stem`.
+    pub(super) fn keep_by_content(
+        &self,
+        file: TempPath,
+        stem: &str,
+        suffix: &str,
+    ) -> Result<PathBuf, BuildError> {
+        let bytes = std::fs::read(&file).map_err(|e| self.error(e))?;
+        let name = format!("{stem}-{}{suffix}", hex(&Sha256::digest(&bytes)));
+        match self.find(&name) {
+            Some(path) => Ok(path),
+            None => self.keep(file, &name),
+        }
+    }
+
+    /// Writes a file of this name.
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, BuildError> {
+        let file = self.scratch("")?;
+        std::fs::write(&file, bytes).map_err(|e| self.error(e))?;
+        self.keep(file, name)
     }
 }

@@ -1,6 +1,5 @@
 //! Running compilers and cargo, in such a way that another thread can end them.
 
-use super::BuildError;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -10,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,160 +64,202 @@ impl Stop {
     }
 }
 
-/// Hears, about once a second while a build goes on, which function it is at and
-/// what its tool said last.
-pub type Progress<'a> = &'a dyn Fn(&str, &str);
-
 /// How often progress is told.
 const TICK: u16 = 1000;
 
-/// What a function is built with.
-#[derive(Clone, Copy)]
-pub(super) struct Tools<'a> {
-    /// The function's name.
-    pub(super) function: &'a str,
-    /// What may end it. Without one, tools stay in our process group: what a
-    /// terminal sends to us, it sends to them.
-    pub(super) stop: Option<&'a Stop>,
-    pub(super) progress: Option<Progress<'a>>,
+/// Why a tool gave nothing.
+#[derive(Debug)]
+pub(super) enum ToolError {
+    /// It could not be run.
+    Missing {
+        command: String,
+        variable: &'static str,
+        error: io::Error,
+    },
+    /// It said no.
+    Failed {
+        command: String,
+        status: String,
+        /// What it said on standard error.
+        output: String,
+        /// And on standard output.
+        stdout: Vec<u8>,
+    },
+    /// Nothing is run any more.
+    Stopped,
+}
+
+/// Tools that run beside each other, each for something of its own that is told
+/// from the others by a `T`. Without a stop, tools stay in our process group: what a
+/// terminal sends to us, it sends to them.
+///
+/// No thread waits for one: a process that makes contexts afterwards must never
+/// have had a second one.
+pub(super) struct Pool<'a, T> {
+    stop: Option<&'a Stop>,
+    running: Vec<(T, Running)>,
+    ticked: Instant,
 }
 
 /// A tool that has been started. Its output waits in pipes; where it is more than
 /// they hold the tool waits, too.
-pub(super) struct Running {
+struct Running {
     child: Child,
     pipes: [Option<OwnedFd>; 2],
     texts: [Vec<u8>; 2],
     shown: String,
+    begun: Instant,
 }
 
-impl Tools<'_> {
-    /// Runs a tool to its end; `shown` is what an error calls it.
-    pub(super) fn run(
-        self,
-        command: &mut Command,
-        variable: &'static str,
-        shown: String,
-    ) -> Result<Output, BuildError> {
-        let running = self.start(command, variable, shown)?;
-        self.finish(running)
+/// A tool that runs, as progress tells it.
+pub(super) struct AtWork<'r, T> {
+    pub(super) on: &'r T,
+    pub(super) since: Instant,
+    /// What it said last on standard error, which may be nothing.
+    pub(super) line: String,
+}
+
+impl<'a, T> Pool<'a, T> {
+    pub(super) fn new(stop: Option<&'a Stop>) -> Self {
+        Self {
+            stop,
+            running: Vec::new(),
+            ticked: Instant::now(),
+        }
     }
 
-    /// Starts a tool, for [`finish`](Self::finish) to wait for.
-    ///
-    /// No thread waits for it: a process that makes contexts afterwards must never
-    /// have had a second one.
+    /// Those that have been started and not been told of by [`next`](Self::next).
+    pub(super) fn running(&self) -> impl Iterator<Item = &T> {
+        self.running.iter().map(|(on, _)| on)
+    }
+
+    /// Starts a tool; `shown` is what an error calls it.
     pub(super) fn start(
-        self,
+        &mut self,
+        on: T,
         command: &mut Command,
         variable: &'static str,
         shown: String,
-    ) -> Result<Running, BuildError> {
-        let function = || self.function.to_owned();
+    ) -> Result<(), ToolError> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = match self.stop {
             Some(stop) => stop.start(command),
             None => command.spawn().map(Some),
         };
-        let child = started.map_err(|error| BuildError::Missing {
-            function: function(),
+        let child = started.map_err(|error| ToolError::Missing {
             command: command.get_program().to_string_lossy().into_owned(),
             variable,
             error,
         })?;
         let Some(mut child) = child else {
-            return Err(BuildError::Stopped {
-                function: function(),
-            });
+            return Err(ToolError::Stopped);
         };
         let pipes = [
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
         ];
-        Ok(Running {
+        let running = Running {
             child,
             pipes,
             texts: [Vec::new(), Vec::new()],
             shown,
-        })
-    }
-
-    /// Reads what a tool says until it has ended.
-    pub(super) fn finish(self, mut running: Running) -> Result<Output, BuildError> {
-        let ended = self.output(&mut running);
-        let [stdout, stderr] = running.texts;
-        let failed = |status: String, output: String| BuildError::Compiler {
-            function: self.function.to_owned(),
-            command: running.shown.clone(),
-            status,
-            output,
+            begun: Instant::now(),
         };
-        let status = ended.map_err(|e| failed(e.to_string(), String::new()))?;
-        if !status.success() {
-            let output = String::from_utf8_lossy(&stderr).into_owned();
-            return Err(failed(status.to_string(), output));
-        }
-        Ok(Output {
-            status,
-            stdout,
-            stderr,
-        })
+        self.running.push((on, running));
+        Ok(())
     }
 
-    fn output(self, running: &mut Running) -> io::Result<ExitStatus> {
-        let read = running.read(|line| {
-            if let Some(progress) = self.progress {
-                progress(self.function, line);
+    /// Waits until one of them has ended, and tells what came of it; nothing where
+    /// none runs. `tick` hears of those that run, about once a second.
+    pub(super) fn next(
+        &mut self,
+        tick: &mut dyn FnMut(&[AtWork<'_, T>]),
+    ) -> Option<(T, Result<Output, ToolError>)> {
+        while !self.running.is_empty() {
+            let ended = |r: &Running| r.pipes.iter().all(Option::is_none);
+            if let Some(place) = self.running.iter().position(|(_, r)| ended(r)) {
+                let (on, running) = self.running.remove(place);
+                return Some((on, running.end(self.stop)));
             }
-        });
-        if read.is_err() {
-            // Waited for all the same; nobody hears what else it says.
-            running.pipes = [None, None];
+            if self.ticked.elapsed() >= Duration::from_millis(TICK.into()) {
+                self.ticked = Instant::now();
+                let at_work = self.running.iter().map(|(on, r)| AtWork {
+                    on,
+                    since: r.begun,
+                    line: last_line(&r.texts[1]),
+                });
+                tick(&at_work.collect::<Vec<_>>());
+            }
+            if let Err(e) = self.read() {
+                log::debug!("build: waiting for tools: {e}");
+                // Waited for all the same; nobody hears what else they say.
+                for (_, running) in &mut self.running {
+                    running.pipes = [None, None];
+                }
+            }
         }
-        let status = match self.stop {
-            Some(stop) => stop.wait(&mut running.child),
-            None => running.child.wait(),
-        };
-        read.and(status)
+        None
+    }
+
+    /// Reads what there is on the pipes, and waits for something, but not long.
+    fn read(&mut self) -> io::Result<()> {
+        let mut pipes: Vec<(&mut Option<OwnedFd>, &mut Vec<u8>)> = self
+            .running
+            .iter_mut()
+            .flat_map(|(_, r)| r.pipes.iter_mut().zip(&mut r.texts))
+            .filter(|(pipe, _)| pipe.is_some())
+            .collect();
+        let open = pipes.iter().filter_map(|(pipe, _)| pipe.as_ref());
+        let mut polled: Vec<PollFd<'_>> = open
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
+        match poll(&mut polled, TICK) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        }
+        let ready: Vec<bool> = polled.iter().map(|p| p.any() == Some(true)).collect();
+        let mut piece = [0; 16 * 1024];
+        for ((pipe, text), ready) in pipes.iter_mut().zip(ready) {
+            let Some(fd) = pipe.as_ref().filter(|_| ready) else {
+                continue;
+            };
+            match nix::unistd::read(fd, &mut piece) {
+                Ok(0) => **pipe = None,
+                Ok(n) => text.extend_from_slice(&piece[..n]),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 }
 
 impl Running {
-    /// Reads both pipes until nobody can write to them any more. `tick` gets the
-    /// last line of standard error, about once a second.
-    fn read(&mut self, tick: impl Fn(&str)) -> io::Result<()> {
-        let mut ticked = Instant::now();
-        let mut piece = [0; 16 * 1024];
-        while self.pipes.iter().any(Option::is_some) {
-            if ticked.elapsed() >= Duration::from_millis(TICK.into()) {
-                ticked = Instant::now();
-                tick(last_line(&self.texts[1]).as_ref());
+    /// Waits for a tool whose pipes nobody can write to any more.
+    fn end(mut self, stop: Option<&Stop>) -> Result<Output, ToolError> {
+        let ended = match stop {
+            Some(stop) => stop.wait(&mut self.child),
+            None => self.child.wait(),
+        };
+        let [stdout, stderr] = self.texts;
+        let (status, error) = match ended {
+            Ok(status) if status.success() => {
+                return Ok(Output {
+                    status,
+                    stdout,
+                    stderr,
+                });
             }
-            let open = self.pipes.iter().flatten();
-            let mut polled: Vec<PollFd<'_>> = open
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
-                .collect();
-            match poll(&mut polled, TICK) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(e) => return Err(e.into()),
-            }
-            let ready: Vec<bool> = polled.iter().map(|p| p.any() == Some(true)).collect();
-            let mut ready = ready.into_iter();
-            for (pipe, text) in self.pipes.iter_mut().zip(&mut self.texts) {
-                let Some(fd) = pipe else { continue };
-                if ready.next() != Some(true) {
-                    continue;
-                }
-                match nix::unistd::read(&*fd, &mut piece) {
-                    Ok(0) => *pipe = None,
-                    Ok(n) => text.extend_from_slice(&piece[..n]),
-                    Err(Errno::EINTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-        }
-        Ok(())
+            Ok(status) => (status.to_string(), stderr),
+            Err(e) => (e.to_string(), Vec::new()),
+        };
+        Err(ToolError::Failed {
+            command: self.shown,
+            status,
+            output: String::from_utf8_lossy(&error).into_owned(),
+            stdout,
+        })
     }
 }
 
@@ -232,16 +273,7 @@ fn last_line(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
     use std::io::Read;
-
-    fn tools(stop: &Stop) -> Tools<'_> {
-        Tools {
-            function: "f",
-            stop: Some(stop),
-            progress: None,
-        }
-    }
 
     fn sh(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -249,49 +281,70 @@ mod tests {
         command
     }
 
+    fn run(stop: &Stop, mut command: Command) -> Result<Output, ToolError> {
+        let mut pool = Pool::new(Some(stop));
+        pool.start((), &mut command, "CC", "sh".into())?;
+        pool.next(&mut |_| {}).unwrap().1
+    }
+
     #[test]
     fn what_a_tool_says_is_heard_and_nothing_is_left() {
         let stop = Stop::default();
         // More than a pipe holds, on both.
         let script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2";
-        let out = tools(&stop).run(&mut sh(script), "CC", String::new());
-        let out = out.unwrap();
+        let out = run(&stop, sh(script)).unwrap();
         assert_eq!((out.stdout.len(), out.stderr.len()), (300_000, 300_000));
         assert!(stop.lock().groups.is_empty());
-        let failed = tools(&stop).run(&mut sh("echo no >&2; exit 3"), "CC", "sh".into());
-        let failed = failed.unwrap_err().to_string();
-        assert!(
-            failed.contains("sh failed (exit status: 3):\nno"),
-            "{failed}"
-        );
+        let failed = run(&stop, sh("echo no >&2; exit 3")).unwrap_err();
+        let ToolError::Failed {
+            command,
+            status,
+            output,
+            ..
+        } = failed
+        else {
+            panic!("{failed:?}")
+        };
+        let all = [command.as_str(), &status, &output];
+        assert_eq!(all, ["sh", "exit status: 3", "no\n"]);
+    }
+
+    #[test]
+    fn tools_run_beside_each_other_and_are_told_of_as_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pool = Pool::new(None);
+        // Each waits for what another makes: the first two for the ones behind.
+        for (on, script) in [
+            (0, "while [ ! -e b ]; do sleep .02; done"),
+            (1, "while [ ! -e c ]; do sleep .02; done; touch b"),
+            (2, "touch c"),
+        ] {
+            let mut command = sh(script);
+            command.current_dir(folder.path());
+            pool.start(on, &mut command, "CC", String::new()).unwrap();
+        }
+        let mut ended: Vec<i32> = std::iter::from_fn(|| pool.next(&mut |_| {}))
+            .map(|(on, out)| out.map(|_| on).unwrap())
+            .collect();
+        ended.sort_unstable();
+        assert_eq!(ended, [0, 1, 2]);
     }
 
     #[test]
     fn progress_is_told_while_a_tool_runs() {
-        let heard = RefCell::new(Vec::new());
-        let progress = |function: &str, line: &str| {
-            heard.borrow_mut().push(format!("{function}: {line}"));
-        };
-        let tools = Tools {
-            function: "f",
-            stop: None,
-            progress: Some(&progress),
-        };
         // It ends when somebody has heard of it.
         let script = "echo '   Compiling a' >&2; echo >&2; while [ -e \"$0\" ]; do sleep .1; done";
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut command = sh(script);
         command.arg(file.path());
-        let heard_once = |function: &str, line: &str| {
-            progress(function, line);
+        let mut pool = Pool::new(None);
+        pool.start("f", &mut command, "CC", String::new()).unwrap();
+        let mut heard = Vec::new();
+        pool.next(&mut |all| {
+            heard.push(format!("{}: {}", all[0].on, all[0].line));
             let _ = std::fs::remove_file(file.path());
-        };
-        let tools = Tools {
-            progress: Some(&heard_once),
-            ..tools
-        };
-        tools.run(&mut command, "CC", String::new()).unwrap();
-        assert_eq!(heard.borrow()[0], "f: Compiling a");
+        });
+        assert_eq!(heard[0], "f: Compiling a");
     }
 
     #[test]
@@ -302,14 +355,17 @@ mod tests {
             // It returns when standard output is closed: when both have ended.
             let mut command = sh("sleep 3600 & echo ready >&0; sleep 3600");
             command.stdin(writer);
-            let running = scope.spawn(|| tools(&stop).run(&mut { command }, "CC", String::new()));
+            let running = scope.spawn(|| run(&stop, command));
             let mut word = [0; 6];
             (&reader).read_exact(&mut word).unwrap();
             stop.stop();
-            let ended = running.join().unwrap().unwrap_err().to_string();
-            assert!(ended.contains("SIGKILL"), "{ended}");
+            let ended = running.join().unwrap().unwrap_err();
+            assert!(
+                matches!(&ended, ToolError::Failed { status, .. } if status.contains("SIGKILL")),
+                "{ended:?}"
+            );
         });
-        let after = tools(&stop).run(&mut sh("exit 0"), "CC", String::new());
-        assert!(matches!(after, Err(BuildError::Stopped { .. })));
+        let after = run(&stop, sh("exit 0"));
+        assert!(matches!(after, Err(ToolError::Stopped)));
     }
 }

@@ -5,9 +5,11 @@
 //! with the file and no faster, whatever it says: `serve` reads files that
 //! somebody may be writing just now.
 
+mod compile;
 mod diagnostics;
 mod excerpt;
 mod expand;
+mod exposure;
 mod grants;
 mod headers;
 mod model;
@@ -19,12 +21,14 @@ mod values;
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{
-    Chain, ChainFile, EnvSource, EnvVariable, Function, Isolation, Origin, SecretRef, SecretSource,
+    Chain, ChainFile, EnvSource, EnvVariable, Function, Harden, Isolation, Link, Origin, SecretRef,
+    SecretSource, Source,
 };
 pub use names::{ChainId, ChainKind, FunctionName, NotAName};
 pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;
 
+pub(crate) use exposure::{Exposure, exposure};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
 #[cfg(feature = "serve")]

@@ -40,13 +40,15 @@ pub struct Function {
     /// Whether it may end a request with its answer: the steps behind it do not
     /// run then.
     pub ends_request: bool,
+    /// The checks that its own code is compiled with.
+    pub harden: Option<Harden>,
 }
 
 /// Where a function's code comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A C or C++ file, compiled by the system's compiler.
-    Source(PathBuf),
+    /// C and C++ files, compiled by the system's compiler.
+    Source(Source),
     /// A Rust crate's folder, built by cargo as a cdylib.
     Crate(PathBuf),
     /// A shared library, taken as it is.
@@ -58,6 +60,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether it is a program that knows nothing of functions.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self, Self::Source(source) if source.program)
+    }
+
     /// Where a function runs that does not run here: a subject or a URL.
     pub fn elsewhere(&self) -> Option<&str> {
         match self {
@@ -65,6 +72,60 @@ impl Origin {
             Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
         }
     }
+}
+
+/// C and C++ files that become one library, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The files, each once, in the file's order.
+    pub files: Vec<PathBuf>,
+    /// Folders that are looked into for what the files include.
+    pub include: Vec<PathBuf>,
+    /// The standards that are not the usual ones (gnu17, gnu++20): of C, of C++.
+    pub std: [Option<String>; 2],
+    /// More flags of the compiler.
+    pub cflags: Vec<String>,
+    /// What it is linked with, in this order.
+    pub link: Vec<Link>,
+    /// Packages that pkg-config knows, each with its version where one is asked for.
+    pub pkg_config: Vec<String>,
+    /// Whether it is a program with a `main`, which reads standard input and writes
+    /// standard output.
+    pub program: bool,
+}
+
+impl Source {
+    /// One file, and nothing else said.
+    ///
+    /// # Examples
+    /// ```
+    /// # use lwc_orchestrator::chain_file::Source;
+    /// assert_eq!(Source::of("f.c").files.len(), 1);
+    /// ```
+    pub fn of(file: impl Into<PathBuf>) -> Self {
+        Self {
+            files: vec![file.into()],
+            ..Self::default()
+        }
+    }
+}
+
+/// Something to link with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link {
+    /// A library that the linker finds by this name, as by `-l`.
+    Named(String),
+    /// A library or an object.
+    File(PathBuf),
+}
+
+/// Checks that code is compiled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Harden {
+    /// Of bounds and integers, as far as the compiler can; what it finds ends the
+    /// function.
+    Bounds,
 }
 
 /// A secret, by name, and where its bytes are.

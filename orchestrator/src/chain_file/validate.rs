@@ -1,10 +1,14 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
+use super::compile::PROGRAM;
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
+use super::exposure::{Exposure, exposure};
 use super::grants::{self, Environment};
 use super::headers::HeaderPattern;
-use super::model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
+use super::model::{
+    Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource, Source,
+};
 use super::names::{ChainId, FunctionName, NotAName};
 use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
 use super::values::{NEAR_WORK, duration, is_identifier, is_subject, is_url, nearest, size};
@@ -16,8 +20,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 12] = [
+const FUNCTION_KEYS: [&str; 20] = [
     "source",
+    "program",
     "crate",
     "library",
     "remote",
@@ -29,6 +34,13 @@ const FUNCTION_KEYS: [&str; 12] = [
     "memory",
     "calls",
     "ends_request",
+    "include",
+    "std",
+    "cflags",
+    "link",
+    "pkg_config",
+    "harden",
+    "sources",
 ];
 const CHAIN_KEYS: [&str; 5] = ["steps", "on_error", "isolation", "region", "headers"];
 const WORKFLOW_KEYS: [&str; 5] = ["entry", "on_error", "isolation", "region", "headers"];
@@ -45,7 +57,7 @@ fn numbered<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize
     texts.enumerate().map(|(n, text)| (text, n)).collect()
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 /// Parses and validates the text of a chain file.
 ///
@@ -152,6 +164,17 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     reader.check_on_error(&drafts, &functions, &known, &known_chains);
     let chains = reader.expand(&drafts, &functions, &calls, &known, &known_chains);
+    let file = ChainFile {
+        path: path.to_owned(),
+        functions,
+        chains,
+    };
+    for chain in file.chains.values() {
+        reader.programs_run_once(&file, chain, &drafts[&chain.name].span);
+    }
+    let ChainFile {
+        functions, chains, ..
+    } = file;
     if drafts.is_empty() && reader.findings.errors() == 0 {
         reader.findings.error(
             0..0,
@@ -230,8 +253,8 @@ impl Draft {
     }
 }
 
-struct Reader {
-    findings: Findings,
+pub(super) struct Reader {
+    pub(super) findings: Findings,
     dir: PathBuf,
     /// What is left of the work that hints may cost.
     near_work: usize,
@@ -263,7 +286,7 @@ impl Reader {
             .error(span, "unknown-key", format!("unknown key {key:?}"), hint);
     }
 
-    fn wrong_type(&mut self, value: &Value<'_>, want: &str, hint: &str) {
+    pub(super) fn wrong_type(&mut self, value: &Value<'_>, want: &str, hint: &str) {
         self.findings.error(
             value.span(),
             "type",
@@ -302,7 +325,7 @@ impl Reader {
         }
     }
 
-    fn string<'v>(&mut self, value: &'v Value<'_>, hint: &str) -> Option<&'v str> {
+    pub(super) fn string<'v>(&mut self, value: &'v Value<'_>, hint: &str) -> Option<&'v str> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(value, "a string", hint);
@@ -311,7 +334,7 @@ impl Reader {
     }
 
     /// A path relative to the chain file, which must exist as what it is.
-    fn path(&mut self, value: &Value<'_>, want_dir: bool) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, value: &Value<'_>, want_dir: bool) -> Option<PathBuf> {
         let text = self.string(value, "give a path, relative to this file")?;
         let path = self.dir.join(text);
         let what = if want_dir { "folder" } else { "file" };
@@ -356,13 +379,30 @@ impl Reader {
             memory: 64 << 20,
             calls: Vec::new(),
             ends_request: false,
+            harden: None,
         };
+        let mut source = Source::default();
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "source" => {
-                    let path = self.path(value, false).filter(|p| self.is_source(value, p));
-                    origins.push((key.span(), path.map(Origin::Source)));
+                which @ ("source" | "program") => {
+                    source.program = which == "program";
+                    source.files = self.sources(value);
+                    // What is wrong with one has been told.
+                    let whole = (!source.files.is_empty()).then(Source::default);
+                    origins.push((key.span(), whole.map(Origin::Source)));
                 }
+                "include" => source.include = self.include(value),
+                "std" => source.std = self.standards(value),
+                "cflags" => source.cflags = self.cflags(value),
+                "link" => source.link = self.link(value),
+                "pkg_config" => source.pkg_config = self.packages(value),
+                "harden" => f.harden = self.harden(value),
+                "sources" => self.findings.error(
+                    key.span(),
+                    "unknown-key",
+                    "unknown key \"sources\"",
+                    "write source = [\"A.c\", \"B.cpp\", ...] for several files",
+                ),
                 "crate" => {
                     let path = self.path(value, true);
                     if let Some(p) = &path
@@ -439,17 +479,25 @@ impl Reader {
                 span,
                 "origin",
                 format!("the function {name:?} has no code"),
-                "say source = \"FILE.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
+                "say source = \"FILE.c\", program = \"MAIN.c\", crate = \"FOLDER\", library = \"FILE.so\", remote = \"SUBJECT\" or url = \"http://HOST/PATH\"",
             ),
             1 => {}
             _ => self.findings.error(
                 origins[1].0.clone(),
                 "origin",
                 format!("the function {name:?} has more than one origin"),
-                "keep one of source, crate, library, remote and url",
+                "keep one of source, program, crate, library, remote and url",
             ),
         }
         f.origin = origins.pop()?.1?;
+        self.only_for_sources(table, &f.origin);
+        if let Origin::Source(whole) = &mut f.origin {
+            *whole = source;
+        }
+        if f.origin.is_program() {
+            self.no_handler_of_a_program(table);
+            f.handler = PROGRAM.to_owned();
+        }
         if f.origin.elsewhere().is_some() {
             for (key, _) in table {
                 if matches!(
@@ -492,23 +540,6 @@ impl Reader {
         Some(text.to_owned())
     }
 
-    fn is_source(&mut self, value: &Value<'_>, path: &Path) -> bool {
-        let known = ["c", "cc", "cpp", "cxx"];
-        let ok = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .is_some_and(|e| known.contains(&e));
-        if !ok {
-            self.findings.error(
-                value.span(),
-                "source",
-                format!("{} is neither C nor C++", path.display()),
-                "sources end in .c, .cc, .cpp or .cxx; name a Rust crate with `crate`",
-            );
-        }
-        ok
-    }
-
     fn secrets(&mut self, value: &Value<'_>) -> Vec<SecretRef> {
         const HINT: &str = "write NAME = { file = \"PATH\" } or NAME = { env = \"VARIABLE\" }";
         let mut out = Vec::new();
@@ -533,7 +564,10 @@ impl Reader {
             let mut from = None;
             for (k, v) in t {
                 let found = match k.get_ref().as_ref() {
-                    "file" => self.path(v, false).map(SecretSource::File),
+                    "file" => {
+                        let path = self.path(v, false);
+                        path.filter(|p| self.is_own(v, p)).map(SecretSource::File)
+                    }
                     "env" => self.string(v, HINT).map(|s| s.to_owned()).and_then(|s| {
                         if is_identifier(&s) {
                             return Some(SecretSource::Env(s));
@@ -574,6 +608,40 @@ impl Reader {
             }
         }
         out
+    }
+
+    /// Whether a secret's file is one: not empty, and nobody else's to write. That
+    /// anybody may read it is said.
+    fn is_own(&mut self, value: &Value<'_>, path: &Path) -> bool {
+        let Ok(meta) = std::fs::metadata(path) else {
+            return true; // Told where it is opened.
+        };
+        let shown = path.display();
+        let (problem, hint) = match exposure(path, &meta) {
+            _ if meta.len() == 0 => (
+                format!("the secret's file {shown} is empty"),
+                "put the secret into it, with nothing behind".to_owned(),
+            ),
+            Some(Exposure::Writable) => (
+                format!("every user of this machine can write the secret's file {shown}"),
+                format!(
+                    "make it yours alone: chmod 600 {shown}; and change the secret, if somebody could have"
+                ),
+            ),
+            Some(Exposure::Readable) => {
+                self.findings.warning(
+                    value.span(),
+                    "secret-mode",
+                    format!("every user of this machine can read the secret's file {shown}"),
+                    format!("chmod 600 {shown}"),
+                );
+                return true;
+            }
+            None => return true,
+        };
+        self.findings
+            .error(value.span(), "secret-mode", problem, hint);
+        false
     }
 
     fn duration(&mut self, value: &Value<'_>) -> Option<Duration> {

@@ -1,8 +1,9 @@
 //! `check`: diagnostics, builds, the plan.
 
 use super::tree::{Drawing, Line};
-use super::{build_and_show, colours, complain, exit, write_json, write_out};
-use crate::chain_file::{CallTree, ChainFile, EnvSource, Function, FunctionName, load};
+use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
+use crate::build::find_in;
+use crate::chain_file::{CallTree, ChainFile, EnvSource, Function, FunctionName};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The chain file
+    /// The chain file, or the folder of a bundle
     file: PathBuf,
     /// Do not build the functions
     #[arg(long)]
@@ -22,20 +23,27 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
-    let (file, report) = match load(&args.file) {
+    let mut report = None;
+    let (file, bundle) = match read(&args.file, |r| report = Some(r.clone())) {
         Ok(found) => found,
-        Err(report) => {
+        Err(code) => {
             if args.json {
-                let v = json!({ "ok": false, "diagnostics": report.to_json() });
+                let diagnostics = report.map_or(json!([]), |r| r.to_json());
+                let v = json!({ "ok": false, "diagnostics": diagnostics });
                 write_json(&v)?;
-            } else {
+            } else if let Some(report) = report {
                 eprint!("{}", report.render(colours()));
             }
-            return Err(exit::USAGE);
+            return Err(code);
         }
     };
+    let Some(report) = report else {
+        return Err(exit::USAGE); // Told of what was read, in any case.
+    };
     let mut errors = Vec::new();
-    if !args.no_build {
+    if let Some(bundle) = &bundle {
+        errors = find_in(bundle, &file).err().unwrap_or_default();
+    } else if !args.no_build {
         errors = build_and_show(&file).err().unwrap_or_default();
     }
     if args.json {

@@ -1,6 +1,7 @@
 //! What a build is at, on stderr.
 
 use super::printable_lines;
+use crate::build::Doing;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ impl Progress {
         }
     }
 
-    /// The function that is being built, and what its tool said last.
-    pub(super) fn at(&self, function: &str, line: &str) {
+    /// What the build is at.
+    pub(super) fn at(&self, doing: &Doing<'_>) {
         let now = Instant::now();
         let took = now - self.begun;
         let recent = self.shown.get().is_some_and(|then| now - then < EVERY);
@@ -36,8 +37,13 @@ impl Progress {
             return;
         }
         self.shown.set(Some(now));
-        let line = line.lines().next_back().unwrap_or_default();
-        let text = format!("building {function} ({}s): {line}", took.as_secs());
+        let Doing {
+            what, done, all, ..
+        } = doing;
+        let line = doing.line.lines().next_back().unwrap_or_default();
+        let colon = if line.is_empty() { "" } else { ": " };
+        let took = took.as_secs();
+        let text = format!("building, {done} of {all} done ({took} s): {what}{colon}{line}");
         let text: String = printable_lines(text).chars().take(78).collect();
         let mut err = std::io::stderr().lock();
         // Nowhere is left to report a broken stderr.

@@ -18,7 +18,7 @@ use unicode_width::UnicodeWidthStr;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The chain file
+    /// The chain file, or the folder of a bundle
     file: PathBuf,
     /// The chain; may be left out where there is one alone
     chain: Option<String>,

@@ -28,7 +28,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct ServeArgs {
-    /// The chain file
+    /// The chain file, or the folder of a bundle
     #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// Address and port; port 0 takes a free one, which stdout tells

@@ -5,7 +5,7 @@
 //! not on both systems. A change counts once it has been still for a second, so
 //! that a file half written is not read.
 
-use crate::chain_file::{ChainFile, Origin, SecretSource};
+use crate::chain_file::{ChainFile, Link, Origin, SecretSource};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Files of one crate looked at, at most.
+/// Files of folders looked at, at most.
 const MOST: usize = 1000;
 
 /// What tells one content from another, as far as can be told without reading.
@@ -24,7 +24,8 @@ type Marks = BTreeMap<PathBuf, Mark>;
 /// The files of one reading.
 pub(super) struct Watch {
     files: Vec<PathBuf>,
-    crates: Vec<PathBuf>,
+    /// Folders whose files count, those below them too: of crates, of headers.
+    folders: Vec<PathBuf>,
     seen: Marks,
 }
 
@@ -34,14 +35,26 @@ impl Watch {
     pub(super) async fn over(file: &ChainFile, since: SystemTime) -> Self {
         let mut watch = Self {
             files: vec![file.path.clone()],
-            crates: Vec::new(),
+            folders: Vec::new(),
             seen: Marks::new(),
         };
         for function in file.functions.values() {
             match &function.origin {
-                Origin::Source(path) | Origin::Library(path) => watch.files.push(path.clone()),
+                Origin::Source(source) => {
+                    watch.files.extend(source.files.iter().cloned());
+                    watch.folders.extend(source.include.iter().cloned());
+                    let linked = source.link.iter().filter_map(|l| match l {
+                        Link::File(path) => Some(path.clone()),
+                        Link::Named(_) => None,
+                    });
+                    watch.files.extend(linked);
+                }
+                Origin::Library(path) => watch.files.push(path.clone()),
                 Origin::Remote(_) | Origin::Url(_) => {}
-                Origin::Crate(folder) => watch.crates.push(folder.clone()),
+                Origin::Crate(folder) => {
+                    watch.files.push(folder.join("Cargo.toml"));
+                    watch.folders.push(folder.join("src"));
+                }
             }
             for secret in &function.secrets {
                 if let SecretSource::File(path) = &secret.from {
@@ -85,12 +98,11 @@ impl Watch {
     }
 
     async fn look(&self) -> Marks {
-        let (files, crates) = (self.files.clone(), self.crates.clone());
+        let (files, folders) = (self.files.clone(), self.folders.clone());
         let marks = spawn_blocking(move || {
             let mut all = files;
-            for folder in &crates {
-                all.push(folder.join("Cargo.toml"));
-                walk(&folder.join("src"), &mut all);
+            for folder in &folders {
+                walk(folder, &mut all);
             }
             all.into_iter().map(|p| (p.clone(), mark(&p))).collect()
         });

@@ -174,6 +174,9 @@ impl From<lwc::End> for EndText {
                     ),
                 };
             }
+            Some(libc::SIGILL) => {
+                " (an instruction that traps: a check of harden = \"bounds\", or one that the processor has not)"
+            }
             Some(libc::SIGABRT) => " (abort, or an allocation beyond `memory`)",
             Some(libc::SIGSEGV) => {
                 " (a wild pointer, the stack's end, or unchecked malloc beyond `memory`)"

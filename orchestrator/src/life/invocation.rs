@@ -426,6 +426,7 @@ mod tests {
         let control = Control::new().unwrap();
         let printed = output::Before::new().unwrap();
         test(&Parts {
+            needs: &[],
             library: Path::new(""),
             handler: "",
             has_init: false,

@@ -67,7 +67,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Those of a function's library, if it uses it.
-    pub(super) fn of(library: &libloading::Library) -> Option<Self> {
+    pub(super) fn of(library: &libloading::os::unix::Library) -> Option<Self> {
         // SAFETY: names of libstdc++, whose binary interface has them so.
         unsafe {
             let synced = library.get(b"_ZNSt8ios_base15sync_with_stdioEb").ok()?;

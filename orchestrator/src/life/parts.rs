@@ -7,11 +7,13 @@ use super::message_header::MessageHeader;
 use super::output::Before;
 use lwc::{Region, Secret};
 use std::ffi::CStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a function's context is made for.
 pub(crate) struct Parts<'a> {
     pub(crate) library: &'a Path,
+    /// Loaded before it, in this order.
+    pub(crate) needs: &'a [PathBuf],
     pub(crate) handler: &'a str,
     pub(crate) has_init: bool,
     pub(crate) memory: u64,

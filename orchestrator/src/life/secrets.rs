@@ -5,7 +5,9 @@
 use super::environment::Variables;
 use super::error::StartError;
 use super::probe::fingerprint;
-use crate::chain_file::{EnvSource, Function, FunctionName, SecretRef, SecretSource};
+use crate::chain_file::{
+    EnvSource, Exposure, Function, FunctionName, SecretRef, SecretSource, exposure,
+};
 use lwc::{Secret, Spec};
 use std::io::Read;
 
@@ -135,7 +137,16 @@ fn read(s: &SecretRef, variables: &Variables) -> Result<Secret, String> {
         SecretSource::File(path) => {
             let shown = path.display();
             let mut file = std::fs::File::open(path).map_err(|e| format!("{shown}: {e}"))?;
-            let len = file.metadata().map_err(|e| format!("{shown}: {e}"))?.len();
+            let meta = file.metadata().map_err(|e| format!("{shown}: {e}"))?;
+            let len = meta.len();
+            if len == 0 {
+                return Err(format!("{shown}: empty; put the secret into it"));
+            }
+            if exposure(path, &meta) == Some(Exposure::Writable) {
+                return Err(format!(
+                    "{shown}: others can write it; make it yours alone, chmod 600 {shown}"
+                ));
+            }
             if len > MAX_BYTES {
                 return Err(format!("{shown}: larger than {MAX_BYTES} bytes"));
             }

@@ -10,6 +10,7 @@ use super::output::{self, Streams};
 use super::parts::Parts;
 use super::rollback::Mechanism;
 use super::{Probes, environment, invocation, leftovers, limits, open_files, own_code, probe};
+use libloading::os::unix::Library;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
 use nix::sys::signal::SigSet;
@@ -83,7 +84,7 @@ pub(super) struct Loaded {
     /// The signals that wait, as the function left it.
     mask: SigSet,
     /// Never unloaded: it is the context's whole content.
-    _library: libloading::Library,
+    _library: Library,
 }
 
 /// The new context, from the first switch to it.
@@ -133,9 +134,18 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     output::by_lines();
     let files = open_files::Before::note(&output.made)?;
     let signals = own_code::Before::note();
+    // Every symbol now: one that is missing would end an invocation, later.
+    let now = libc::RTLD_NOW | libc::RTLD_LOCAL;
+    for needed in parts.needs {
+        // The loader finds them by their names from now on, before the system's.
+        // SAFETY: as below; never unloaded, as the library that needs it.
+        let library = unsafe { Library::open(Some(needed), now) }
+            .map_err(|e| format!("cannot load {}: {e}", needed.display()))?;
+        std::mem::forget(library);
+    }
     // SAFETY: the library's constructors are the function author's code; they
     // run here, in the function's own context, with what it is granted.
-    let library = unsafe { libloading::Library::new(parts.library) }
+    let library = unsafe { Library::open(Some(parts.library), now) }
         .map_err(|e| format!("cannot load {}: {e}", parts.library.display()))?;
     // SAFETY: lwc_function.h declares handlers so; a symbol that is something
     // else misbehaves in this context alone.

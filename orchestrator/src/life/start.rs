@@ -178,6 +178,7 @@ impl LiveChain {
                 .collect();
             let parts = Parts {
                 library: &built[&function.name].library,
+                needs: &built[&function.name].needs,
                 handler: &function.handler,
                 has_init: built[&function.name].has_init,
                 memory: function.memory,

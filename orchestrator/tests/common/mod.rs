@@ -32,7 +32,10 @@ pub struct Folder(tempfile::TempDir, bool);
 
 impl Folder {
     pub fn new(chain: &str) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap(), true);
+        // One's own, as are secrets that are put into it.
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(own).tempdir();
+        let folder = Self(folder.unwrap(), true);
         folder.write("chain.toml", chain);
         folder
     }

@@ -1,0 +1,78 @@
+//! Crates, which cargo builds; it decides what has to be built.
+
+use super::compiler::shown;
+use super::digest::hex;
+use super::{BuildError, Cache, Functions};
+use crate::chain_file::Harden;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A crate's command.
+pub(super) struct Cargo {
+    pub(super) command: Command,
+    pub(super) shown: String,
+}
+
+/// How a crate in this folder is built, which is absolute.
+pub(super) fn cargo(
+    folder: &Path,
+    harden: Option<Harden>,
+    target: Option<&str>,
+    cache: &Cache,
+) -> Result<Cargo, BuildError> {
+    let name = hex(&Sha256::digest(folder.as_os_str().as_encoded_bytes())[..12]);
+    let hardened = if harden.is_some() { "-bounds" } else { "" };
+    let built = cache.folder(&format!("crate-{name}{hardened}"))?;
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command
+        .args([
+            "build",
+            "--release",
+            "--lib",
+            "--message-format=json-render-diagnostics",
+            "--color=never",
+        ])
+        .args(target.map(|t| format!("--target={t}")))
+        .arg("--target-dir")
+        .arg(&built)
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    if harden.is_some() {
+        // Bounds are checked in any case, and no variable is without a value. (Not by
+        // a variable: a command that changes one copies the whole environment into
+        // this process's memory, of which contexts are copies.)
+        command.args(["--config", "profile.release.overflow-checks=true"]);
+    }
+    let shown = format!("{} in {}", shown(&command), folder.display());
+    Ok(Cargo { command, shown })
+}
+
+/// The library that cargo has made, by a name of its content: the next build of the
+/// crate, whoever makes it, leaves this one as it is.
+pub(super) fn library(
+    folder: &Path,
+    said: &[u8],
+    functions: &Functions,
+    cache: &Cache,
+) -> Result<PathBuf, BuildError> {
+    let manifest = folder.join("Cargo.toml");
+    // One JSON object a line; ours is the artifact of this manifest.
+    let made = String::from_utf8_lossy(said)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|m| m["reason"] == "compiler-artifact")
+        .filter(|m| m["manifest_path"].as_str() == manifest.to_str())
+        .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|f| f.as_str().map(PathBuf::from))
+        .find(|f| f.extension().is_some_and(|e| e == "so" || e == "dylib"))
+        .ok_or_else(|| {
+            let what = "the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml";
+            BuildError::file(functions, folder, what)
+        })?;
+    let copy = cache.scratch(".so")?;
+    std::fs::copy(&made, &copy).map_err(|e| BuildError::file(functions, &made, e))?;
+    let stem = made.file_stem().unwrap_or_default().to_string_lossy();
+    cache.keep_by_content(copy, stem.trim_start_matches("lib"), ".so")
+}

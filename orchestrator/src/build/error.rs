@@ -1,0 +1,187 @@
+//! Why functions cannot be built.
+
+use super::tool::ToolError;
+use crate::chain_file::FunctionName;
+use lwc_function::abi::ABI;
+use std::fmt;
+use std::path::Path;
+
+/// Functions named by an error, which share what failed.
+const NAMED: usize = 3;
+
+/// The functions that something is for: one, or those that share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Functions(Vec<FunctionName>);
+
+impl Functions {
+    pub(super) fn of(name: &FunctionName) -> Self {
+        Self(vec![name.clone()])
+    }
+
+    pub(super) fn add(&mut self, name: &FunctionName) {
+        if !self.0.contains(name) {
+            self.0.push(name.clone());
+        }
+    }
+
+    /// Their names, in the file's order; there is at least one.
+    pub fn names(&self) -> &[FunctionName] {
+        &self.0
+    }
+}
+
+/// `function "a"`, or `functions "a", "b", "c" and 4 more`.
+impl fmt::Display for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.0.iter().take(NAMED);
+        let named: Vec<String> = named.map(|n| format!("{n:?}")).collect();
+        let several = if self.0.len() > 1 { "s" } else { "" };
+        write!(f, "function{several} {}", named.join(", "))?;
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Why a function cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A compiler, linker or cargo said no.
+    #[error("{functions}: {command} failed ({status}):\n{output}")]
+    Compiler {
+        /// Whose build it was.
+        functions: Functions,
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        output: String,
+    },
+    /// A compiler, cargo or pkg-config could not be run.
+    #[error("{functions}: cannot run {command}: {error}; install it, or set {variable}")]
+    Missing {
+        /// Whose build it was.
+        functions: Functions,
+        /// What was to be run.
+        command: String,
+        /// The environment variable that names another.
+        variable: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It was asked to stop.
+    #[error("{functions}: not built, the build was stopped")]
+    Stopped {
+        /// Whose build it was.
+        functions: Functions,
+    },
+    /// The compiler has not what `harden` asks for.
+    #[error(
+        "{functions}: harden = \"bounds\" needs of {compiler} what it has not: {missing}; use another compiler ({variable}), or leave `harden` out"
+    )]
+    Harden {
+        /// Whose build it was.
+        functions: Functions,
+        /// The compiler and its version.
+        compiler: String,
+        /// Protections, each with its flag.
+        missing: String,
+        /// The environment variable that names another.
+        variable: &'static str,
+    },
+    /// The library lacks the handler.
+    #[error("function {function:?}: {library} has no symbol {symbol:?}; {hint}")]
+    NoSymbol {
+        /// The function's name.
+        function: String,
+        /// The library looked into.
+        library: String,
+        /// The symbol looked for.
+        symbol: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// It is built for another version of the function ABI.
+    #[error(
+        "function {function:?}: {library}: {symbol} is of function ABI {abi}, and this program's is {ABI}; build it again with this version's lwc_function.h or lwc-function, whose LWC_HANDLER or handler! says which it is"
+    )]
+    Abi {
+        /// The function's name.
+        function: String,
+        /// Its library.
+        library: String,
+        /// Its handler.
+        symbol: String,
+        /// What it is built for.
+        abi: String,
+    },
+    /// The library cannot be loaded here: something that it needs is not there.
+    #[error("{functions}: {library} cannot be loaded: {what}")]
+    Unresolved {
+        /// Whose library it is.
+        functions: Functions,
+        /// The library.
+        library: String,
+        /// The symbols or libraries that are missing, by name, and what to do.
+        what: String,
+    },
+    /// A file is not what it should be.
+    #[error("{functions}: {path}: {what}")]
+    File {
+        /// Whose file it is.
+        functions: Functions,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The cache cannot be used.
+    #[error("the build cache {path}: {what}")]
+    Cache {
+        /// Its folder.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl BuildError {
+    pub(super) fn file(functions: &Functions, path: &Path, what: impl fmt::Display) -> Self {
+        Self::File {
+            functions: functions.clone(),
+            path: path.display().to_string(),
+            what: what.to_string(),
+        }
+    }
+
+    pub(super) fn tool(functions: &Functions, error: ToolError) -> Self {
+        let functions = functions.clone();
+        match error {
+            ToolError::Missing {
+                command,
+                variable,
+                error,
+            } => Self::Missing {
+                functions,
+                command,
+                variable,
+                error,
+            },
+            ToolError::Failed {
+                command,
+                status,
+                output,
+                ..
+            } => Self::Compiler {
+                functions,
+                command,
+                status,
+                output,
+            },
+            ToolError::Stopped => Self::Stopped { functions },
+        }
+    }
+}
