@@ -33,6 +33,12 @@ for test; do
 	filter=${test#*:}
 	[ "$filter" != "$test" ] || filter=
 	cd "$repository/orchestrator" || exit 1
+	# One counts all contexts that there are.
+	case $test in
+	hostile*) RUST_TEST_THREADS=1 ;;
+	*) RUST_TEST_THREADS=4 ;;
+	esac
+	export RUST_TEST_THREADS
 	# shellcheck disable=SC2086
 	"$folder/as_user" $user /tmp/home "$folder/tests/${test%%:*}" $filter ||
 	    bad "$test"
