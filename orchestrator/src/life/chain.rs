@@ -431,6 +431,7 @@ impl Contexts {
             .into_iter()
             .chain(self.early.values().map(|e| &e.region))
             .chain(on_error)
+            .chain(self.away.regions())
             .chain(self.steps.iter().map(|s| s.control.region()))
     }
 

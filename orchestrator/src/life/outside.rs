@@ -85,6 +85,13 @@ impl Away {
     }
 }
 
+impl Away {
+    /// Those that the root has, of which functions of other chains are to have nothing.
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.edges.values().flat_map(|(both, _)| both)
+    }
+}
+
 impl LiveChain {
     /// How calls of functions that run elsewhere leave this process. Without it they
     /// fail, and their callers are told so.
