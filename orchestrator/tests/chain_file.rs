@@ -4,6 +4,8 @@
 #[path = "chain_file/calls.rs"]
 mod calls;
 mod common;
+#[path = "chain_file/groups.rs"]
+mod groups;
 #[path = "chain_file/on_error.rs"]
 mod on_error;
 #[path = "chain_file/work.rs"]

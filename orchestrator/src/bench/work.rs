@@ -1,7 +1,9 @@
 //! The C functions that every alternative runs, and chains of them.
 
 use crate::build::{Built, build};
-use crate::chain_file::{Chain, ChainFile, ChainId, Function, FunctionName, Isolation, Origin};
+use crate::chain_file::{
+    Chain, ChainFile, ChainId, Function, FunctionName, GroupName, Isolation, Origin,
+};
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,6 +80,7 @@ impl Work {
                 memory: 32 << 20,
                 calls,
                 ends_request: false,
+                group: GroupName::default(),
             };
             functions.insert(name, function);
         }
@@ -116,6 +119,7 @@ impl Work {
                 headers: None,
                 workflow: false,
                 on_error: None,
+                called_by: Vec::new(),
             };
             file.chains.insert(name.clone(), chain);
             names.push(name);

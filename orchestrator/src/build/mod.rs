@@ -159,7 +159,11 @@ fn build_all(
         .iter()
         .filter_map(|(name, f)| match &f.origin {
             Origin::Crate(folder) => Some((name, folder.as_path())),
-            Origin::Source(_) | Origin::Library(_) | Origin::Remote(_) | Origin::Url(_) => None,
+            Origin::Source(_)
+            | Origin::Library(_)
+            | Origin::Remote(_)
+            | Origin::Url(_)
+            | Origin::Group(_) => None,
         })
         .collect();
     let mut running = VecDeque::new();
@@ -183,7 +187,7 @@ fn build_all(
                 path: path.display().to_string(),
                 what: e.to_string(),
             }),
-            Origin::Crate(_) | Origin::Remote(_) | Origin::Url(_) => continue,
+            Origin::Crate(_) | Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => continue,
         };
         found.insert(name, library);
     }

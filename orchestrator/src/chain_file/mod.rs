@@ -5,6 +5,7 @@
 //! with the file and no faster, whatever it says: `serve` reads files that
 //! somebody may be writing just now.
 
+mod cut;
 mod diagnostics;
 mod excerpt;
 mod expand;
@@ -18,10 +19,13 @@ mod values;
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource};
-pub use names::{ChainId, ChainKind, FunctionName, NotAName};
+pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;
 
+pub(crate) use cut::{Cut, cut};
+#[cfg(feature = "serve")]
+pub(crate) use cut::{Part, Routes};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
 #[cfg(feature = "serve")]

@@ -40,7 +40,7 @@ impl Watch {
         for function in file.functions.values() {
             match &function.origin {
                 Origin::Source(path) | Origin::Library(path) => watch.files.push(path.clone()),
-                Origin::Remote(_) | Origin::Url(_) => {}
+                Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => {}
                 Origin::Crate(folder) => watch.crates.push(folder.clone()),
             }
             for secret in &function.secrets {

@@ -33,6 +33,7 @@
 use super::attributes::MessageMeta;
 use super::chain::Contexts;
 use super::error::{Cause, CauseKind, EndText};
+use super::outside::Leaving;
 use super::probe;
 use super::recorder::OpenCall;
 use super::snapshot::word;
@@ -118,7 +119,7 @@ impl Contexts {
         id: &str,
     ) -> Result<Args, Cause> {
         let mut stack = vec![Frame::new(step, end, None)];
-        let mut calls = vec![0; self.steps.len()];
+        let mut calls = vec![0; self.tree.nodes.len()];
         loop {
             let turn = self.turn_of_top(&stack, copy_of(self, &stack), event, due);
             // No host calls without a grant, or with arguments that none can have.
@@ -133,7 +134,8 @@ impl Contexts {
                 Turn::Calls(_) => {
                     let (edge, arguments) = called;
                     calls[stack.last().map_or(0, |f| f.node)] += 1;
-                    if calls.iter().sum::<u32>() > MOST_CALLS {
+                    let made = calls.iter().sum::<u32>();
+                    if made > self.asked_by.most_calls {
                         return Err(self.too_many(&mut stack, &calls, id));
                     }
                     if self.leads_away(edge) {
@@ -141,9 +143,32 @@ impl Contexts {
                         let within = stack.last().and_then(|f| f.call.as_ref());
                         let now = MonotonicTime::now();
                         let call = self.recorder.enter(edge, within, now, Duration::ZERO);
-                        let (reply, result) = self.call_away(edge, &arguments, until);
+                        let leaving = Leaving {
+                            edge,
+                            arguments: &arguments,
+                            until,
+                            path: nodes(&stack)
+                                .map(|n| self.steps[n].function.name.clone())
+                                .collect(),
+                            span: call.span(),
+                            calls_left: self.asked_by.most_calls - made,
+                        };
+                        let (reply, below, result) = self.call_away(leaving);
+                        // They count as those of the callee.
+                        calls[self.tree.edges[edge].callee] += below.min(MOST_CALLS);
                         let why = result.as_ref().err().map(|(_, cause)| cause.kind());
                         self.recorder.leave(call, MonotonicTime::now(), why);
+                        if why == Some(CauseKind::TooManyCalls) {
+                            return Err(self.too_many(&mut stack, &calls, id));
+                        }
+                        // Nobody is let go on to say what becomes of it. (Whoever runs the
+                        // callee may know of the end first.)
+                        if (MonotonicTime::now() >= until || why == Some(CauseKind::Deadline))
+                            && let Turn::Late(late) = self.late(&stack, until, due)
+                        {
+                            event = self.time_is_over(&mut stack, late, due, id)?;
+                            continue;
+                        }
                         event = self.resume(&mut stack, &reply, result, due);
                         continue;
                     }
@@ -178,31 +203,41 @@ impl Contexts {
                     });
                     self.resume(&mut stack, &reply, result, due)
                 }
-                Turn::Late(late) => {
-                    let begun = MonotonicTime::now();
-                    let node = late.map(|at| stack[at].node);
-                    if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
-                        let call = frame.call.take();
-                        self.note_end(call, begun, Some(CauseKind::Timeout));
-                    }
-                    // Those above it had time left of their own.
-                    let ended = (begun, CauseKind::Deadline);
-                    self.end_from(&mut stack, late.unwrap_or(0), ended, id);
-                    let Some(node) = node else {
-                        return Err(Cause::Deadline);
-                    };
-                    let function = &self.steps[node].function;
-                    let cause = Cause::Timeout(function.timeout);
-                    if late == Some(0) {
-                        return Err(cause);
-                    }
-                    let path = vec![function.name.clone()];
-                    give_back(&mut stack, begun);
-                    let nothing = Header::default();
-                    self.resume(&mut stack, &nothing, Err((path, cause)), due)
-                }
+                Turn::Late(late) => self.time_is_over(&mut stack, late, due, id)?,
             };
         }
+    }
+
+    /// The time of a frame is over, or that of the request: it ends, and those above it.
+    /// Whoever called it goes on.
+    fn time_is_over(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        late: Option<usize>,
+        due: Option<MonotonicTime>,
+        id: &str,
+    ) -> Result<lwc::Result<Event>, Cause> {
+        let begun = MonotonicTime::now();
+        let node = late.map(|at| stack[at].node);
+        if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
+            let call = frame.call.take();
+            self.note_end(call, begun, Some(CauseKind::Timeout));
+        }
+        // Those above it had time left of their own.
+        let ended = (begun, CauseKind::Deadline);
+        self.end_from(stack, late.unwrap_or(0), ended, id);
+        let Some(node) = node else {
+            return Err(Cause::Deadline);
+        };
+        let function = &self.steps[node].function;
+        let cause = Cause::Timeout(function.timeout);
+        if late == Some(0) {
+            return Err(cause);
+        }
+        let path = vec![function.name.clone()];
+        give_back(stack, begun);
+        let nothing = Header::default();
+        Ok(self.resume(stack, &nothing, Err((path, cause)), due))
     }
 
     /// For an audit: has a step's context call what it has no grant for, by
@@ -299,7 +334,7 @@ impl Contexts {
             return cause;
         }
         Cause::Called {
-            path: vec![self.steps[most].function.name.clone()],
+            path: vec![self.function_of(most).name.clone()],
             cause: Box::new(cause),
         }
     }
@@ -601,5 +636,17 @@ fn outcome_of(cause: &Cause) -> (Outcome, i32) {
         Cause::TooManyCalls(_) => (Outcome::TooMany, 0),
         Cause::Called { cause, .. } => outcome_of(cause),
         Cause::Elsewhere(_) | Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
+        Cause::InGroup { kind, .. } => {
+            let outcome = match kind {
+                CauseKind::Error => Outcome::Reported,
+                CauseKind::Crash | CauseKind::Misbehaved => Outcome::Crashed,
+                CauseKind::Timeout => Outcome::TimedOut,
+                CauseKind::Deadline => Outcome::DeadlinePassed,
+                CauseKind::TooBig => Outcome::TooBig,
+                CauseKind::TooManyCalls => Outcome::TooMany,
+                CauseKind::Remote | CauseKind::Backend => Outcome::Unavailable,
+            };
+            (outcome, 0)
+        }
     }
 }
