@@ -15,7 +15,7 @@
 //! * Signals to other processes, tracing and naming them; files of the system
 //!   and what /proc has of other processes: to reach them.
 
-use crate::chain_file::ChainFile;
+use crate::chain_file::{ChainFile, GroupName};
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
@@ -30,7 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 const DESCRIPTORS: u64 = 65_536;
 
 /// One attempt and what was granted.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cell {
     /// What was tried: "region 1", "secret verify.HMAC_KEY", …
     pub resource: String,
@@ -43,7 +43,7 @@ pub struct Cell {
 }
 
 /// A context and all that was tried in it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Row {
     /// "root", or step and function.
     pub context: String,
@@ -52,10 +52,12 @@ pub struct Row {
 }
 
 /// The matrix of one chain.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Matrix {
-    /// The chain's name.
+    /// The chain's name, as the workers have it.
     pub chain: String,
+    /// The group whose workers have it.
+    pub group: GroupName,
     /// The backend in use.
     pub backend: String,
     /// The contexts.
@@ -82,7 +84,11 @@ impl Matrix {
     /// For people.
     pub fn render(&self) -> String {
         use std::fmt::Write;
-        let mut out = format!("chain {} ({} backend)\n", self.chain, self.backend);
+        let group = match self.group == GroupName::default() {
+            true => String::new(),
+            false => format!(", group {}", self.group),
+        };
+        let mut out = format!("chain {}{group} ({} backend)\n", self.chain, self.backend);
         let names: Vec<&str> = self
             .rows
             .first()
@@ -249,6 +255,7 @@ impl Audit<'_> {
             .collect();
         Ok(Matrix {
             chain: chain.chain().name.to_string(),
+            group: chain.contexts.steps[0].function.group.clone(),
             backend: lwc::backend().map_or_else(|_| String::new(), |b| b.to_string()),
             rows,
         })
@@ -537,7 +544,8 @@ fn entries(
             steps: grant(&|_| 0),
         });
     }
-    if !tree.edges.is_empty() {
+    // Those of other groups among them.
+    if !tree.edges.is_empty() || !live.chain().called_by.is_empty() {
         out.push(Entry {
             name: "calls beyond".into(),
             resource: Resource::Calls,

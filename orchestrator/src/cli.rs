@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 #[cfg(feature = "bench")]
 mod bench;
 mod build;
@@ -11,10 +12,8 @@ mod run;
 mod serve;
 mod tree;
 
-use crate::audit::{Matrix, audit};
 use crate::build::{BuildError, Built, Bundle, build_with_progress, find_in};
-use crate::chain_file::{ChainFile, ChainId, FunctionName, Report, load};
-use crate::life::{Probes, StartError, Variables};
+use crate::chain_file::{ChainFile, FunctionName, Report, load};
 use crate::printable::{printable_json, printable_lines};
 use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
@@ -75,7 +74,7 @@ enum Cmd {
     #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
     /// Measure by attempts what each context can reach
-    Audit(AuditArgs),
+    Audit(audit::AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
     /// A process of `serve`, started by it alone
@@ -89,15 +88,6 @@ impl Cmd {
     fn has_something_to_protect(&self) -> bool {
         !matches!(self, Self::Build(_) | Self::Check(_) | Self::New(_))
     }
-}
-
-#[derive(Debug, Args)]
-struct AuditArgs {
-    /// The chain file, or the folder of a bundle
-    file: PathBuf,
-    /// The matrix as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -137,7 +127,7 @@ pub fn main() -> ExitCode {
         Cmd::Worker(args) => serve::worker(args),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
-        Cmd::Audit(args) => run_audit(args),
+        Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),
         Cmd::New(args) => {
             let kind = match args.workflow {
                 true => scaffold::Kind::Workflow,
@@ -240,32 +230,6 @@ fn read(path: &Path, tell: impl FnOnce(&Report)) -> Result<(ChainFile, Option<Bu
             Err(exit::USAGE)
         }
     }
-}
-
-fn run_audit(args: &AuditArgs) -> Result<(), u8> {
-    let (file, built) = prepare(&args.file)?;
-    let names: Vec<ChainId> = file.chains.keys().cloned().collect();
-    let started = Variables::of_environment(&file, &names)
-        .map_err(StartError::from)
-        .and_then(|variables| {
-            crate::life::start(&file, &names, &built, variables, Probes::Answered)
-        });
-    let mut started = started.map_err(|e| {
-        complain(&e);
-        exit::START
-    })?;
-    let matrices = audit(&file, &mut started.chains, &started.fingerprints).map_err(|e| {
-        complain(&e);
-        exit::FAILED
-    })?;
-    let holds = matrices.iter().all(Matrix::holds);
-    if args.json {
-        write_json(&serde_json::json!({ "holds": holds, "chains": matrices }))?;
-    } else {
-        let text: String = matrices.iter().map(|m| m.render() + "\n").collect();
-        write_out(printable_lines(text).as_bytes())?;
-    }
-    if holds { Ok(()) } else { Err(exit::FAILED) }
 }
 
 /// Writes JSON to stdout, for programs and for terminals.

@@ -6,6 +6,8 @@ mod calls;
 mod common;
 #[path = "chain_file/grants.rs"]
 mod grants;
+#[path = "chain_file/groups.rs"]
+mod groups;
 #[path = "chain_file/on_error.rs"]
 mod on_error;
 #[path = "chain_file/work.rs"]

@@ -2,7 +2,7 @@
 
 use crate::build::{Built, build};
 use crate::chain_file::{
-    Chain, ChainFile, ChainId, Function, FunctionName, Isolation, Origin, Source,
+    Chain, ChainFile, ChainId, Function, FunctionName, GroupName, Isolation, Origin, Source,
 };
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
@@ -82,6 +82,7 @@ impl Work {
                 calls,
                 ends_request: false,
                 harden: None,
+                group: GroupName::default(),
             };
             functions.insert(name, function);
         }
@@ -120,6 +121,7 @@ impl Work {
                 headers: None,
                 workflow: false,
                 on_error: None,
+                called_by: Vec::new(),
             };
             file.chains.insert(name.clone(), chain);
             names.push(name);

@@ -454,7 +454,7 @@ impl Bundle {
             let functions = super::Functions::of(name);
             let path = match &function.origin {
                 Origin::Library(path) => path,
-                Origin::Remote(_) | Origin::Url(_) => continue,
+                Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => continue,
                 Origin::Source(_) | Origin::Crate(_) => {
                     let what = "a bundle has libraries alone";
                     return Err(BuildError::file(&functions, &self.chain_file(), what));

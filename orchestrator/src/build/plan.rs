@@ -194,7 +194,7 @@ impl Plan<'_, '_> {
                     failed: false,
                 }),
                 Origin::Crate(folder) => self.add_crate(function, folder),
-                Origin::Library(_) | Origin::Remote(_) | Origin::Url(_) => {}
+                Origin::Library(_) | Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => {}
             }
         }
         self.ask(&mut wanted);

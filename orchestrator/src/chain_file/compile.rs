@@ -261,7 +261,7 @@ impl Reader {
                     "has no effect on a library",
                     "build it so, or name its sources with `source`",
                 ),
-                Origin::Remote(_) | Origin::Url(_) => (
+                Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => (
                     "has no effect on a function elsewhere",
                     "say this in the chain file of the node that runs it",
                 ),

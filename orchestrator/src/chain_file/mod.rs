@@ -6,6 +6,7 @@
 //! somebody may be writing just now.
 
 mod compile;
+mod cut;
 mod diagnostics;
 mod excerpt;
 mod expand;
@@ -24,10 +25,13 @@ pub use model::{
     Chain, ChainFile, EnvSource, EnvVariable, Function, Harden, Isolation, Link, Origin, SecretRef,
     SecretSource, Source,
 };
-pub use names::{ChainId, ChainKind, FunctionName, NotAName};
+pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;
 
+pub(crate) use cut::{Cut, cut};
+#[cfg(feature = "serve")]
+pub(crate) use cut::{Part, Routes};
 pub(crate) use exposure::{Exposure, exposure};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;

@@ -1,7 +1,7 @@
 //! What a chain file says, once it is known to make sense.
 
 use super::headers::HeaderPattern;
-use super::names::{ChainId, FunctionName};
+use super::names::{ChainId, FunctionName, GroupName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +42,9 @@ pub struct Function {
     pub ends_request: bool,
     /// The checks that its own code is compiled with.
     pub harden: Option<Harden>,
+    /// With which others it is merged into one worker. Calls of those of other groups
+    /// leave the worker.
+    pub group: GroupName,
 }
 
 /// Where a function's code comes from.
@@ -57,6 +60,9 @@ pub enum Origin {
     Remote(String),
     /// None here: an HTTP server answers POSTs to this URL.
     Url(String),
+    /// None here: workers of another group run it, on the same machine. No chain file
+    /// says this; the part of one that a worker has does (`cut.rs`).
+    Group(GroupName),
 }
 
 impl Origin {
@@ -65,10 +71,11 @@ impl Origin {
         matches!(self, Self::Source(source) if source.program)
     }
 
-    /// Where a function runs that does not run here: a subject or a URL.
+    /// Where a function runs that does not run here: a subject, a URL, or a group.
     pub fn elsewhere(&self) -> Option<&str> {
         match self {
             Self::Remote(place) | Self::Url(place) => Some(place),
+            Self::Group(group) => Some(group.as_str()),
             Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
         }
     }
@@ -192,6 +199,9 @@ pub struct Chain {
     pub workflow: bool,
     /// The function that runs when a step has failed, and learns which and why.
     pub on_error: Option<FunctionName>,
+    /// Who calls the one step, from other groups; none but in the part of a file that
+    /// a worker has (`cut.rs`).
+    pub called_by: Vec<FunctionName>,
 }
 
 impl Chain {

@@ -35,10 +35,42 @@ impl FunctionName {
     }
 }
 
-/// The name of a chain as the workers have it: one of the file, a function that
-/// is served alone (`functions/NAME`), or the part of a chain that workers run
-/// between steps elsewhere (`CHAIN/STEP`). In texts, in maps and in metrics it
-/// is one word; names have no slash, so a word means one chain.
+/// The name of a group of functions, which are merged into one worker: 1 to 63 of
+/// `a-z`, `0-9`, `-` and `_`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    /// The text as a name.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn new(text: &str) -> Result<Self, NotAName> {
+        if !is_name(text) {
+            return Err(NotAName(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as a text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The group of functions that name none.
+impl Default for GroupName {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+/// The name of a chain as the workers have it: one of the file; a function that
+/// is served alone (`functions/NAME`); the part of a chain that the workers of one
+/// group run between steps elsewhere (`CHAIN/STEP`); or a function of a chain's that
+/// another group's functions call (`CHAIN/calls/FUNCTION`). In texts, in maps and in
+/// metrics it is one word; names have no slash, so a word means one chain.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChainId(Arc<str>);
@@ -57,9 +89,19 @@ pub enum ChainKind<'a> {
         /// The part's first step, from 1.
         step: usize,
     },
+    /// A function that is called from another group.
+    Callee {
+        /// The chain in which it is: of the file, or a function served alone.
+        of: &'a str,
+        /// Its name.
+        function: &'a str,
+    },
 }
 
 const FUNCTIONS: &str = "functions";
+/// Between a chain and a function in it. A function served alone may be called
+/// `calls`, so the last one of a text counts.
+const CALLS: &str = "/calls/";
 
 impl ChainId {
     /// A chain of the file.
@@ -83,12 +125,29 @@ impl ChainId {
     pub fn part(&self, step: usize) -> Option<Self> {
         match self.kind() {
             ChainKind::Named(chain) => Some(Self(format!("{chain}/{step}").into())),
-            ChainKind::Function(_) | ChainKind::Part { .. } => None,
+            ChainKind::Function(_) | ChainKind::Part { .. } | ChainKind::Callee { .. } => None,
+        }
+    }
+
+    /// The chain of one step by which a function of this chain, of the file or a
+    /// function served alone, is called from other groups.
+    pub(crate) fn callee(&self, function: &FunctionName) -> Self {
+        Self(format!("{}{CALLS}{function}", self.of()).into())
+    }
+
+    /// The chain of the file, or the function served alone, that it is or is of.
+    pub fn of(&self) -> &str {
+        match self.kind() {
+            ChainKind::Named(_) | ChainKind::Function(_) => &self.0,
+            ChainKind::Part { of, .. } | ChainKind::Callee { of, .. } => of,
         }
     }
 
     /// What it means.
     pub fn kind(&self) -> ChainKind<'_> {
+        if let Some((of, function)) = self.0.rsplit_once(CALLS) {
+            return ChainKind::Callee { of, function };
+        }
         match self.0.split_once('/') {
             None => ChainKind::Named(&self.0),
             Some((FUNCTIONS, function)) => ChainKind::Function(function),
@@ -114,14 +173,27 @@ impl TryFrom<String> for FunctionName {
     }
 }
 
+impl TryFrom<String> for GroupName {
+    type Error = NotAName;
+
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        Self::new(&text)
+    }
+}
+
 impl TryFrom<String> for ChainId {
     type Error = NotAName;
 
     fn try_from(text: String) -> Result<Self, NotAName> {
-        let fits = match text.split_once('/') {
-            None => is_name(&text),
-            Some((FUNCTIONS, function)) => is_name(function),
-            Some((of, step)) => {
+        let alone = |text: &str| {
+            let function = text.strip_prefix(FUNCTIONS);
+            let function = function.and_then(|text| text.strip_prefix('/'));
+            is_name(function.unwrap_or(text))
+        };
+        let fits = match (text.rsplit_once(CALLS), text.split_once('/')) {
+            (Some((of, function)), _) => alone(of) && is_name(function),
+            (None, None | Some((FUNCTIONS, _))) => alone(&text),
+            (None, Some((of, step))) => {
                 is_name(of) && step.parse::<usize>().is_ok_and(|n| n.to_string() == step)
             }
         };
@@ -133,7 +205,7 @@ impl TryFrom<String> for ChainId {
     }
 }
 
-/// What both types of names have; ordered and compared as their texts are, so
+/// What all types of names have; ordered and compared as their texts are, so
 /// that a map is searched by a text.
 macro_rules! is_a_text {
     ($($name:ident)*) => {$(
@@ -175,7 +247,7 @@ macro_rules! is_a_text {
     )*};
 }
 
-is_a_text!(FunctionName ChainId);
+is_a_text!(FunctionName GroupName ChainId);
 
 #[cfg(test)]
 mod tests {
@@ -189,7 +261,20 @@ mod tests {
         assert_eq!(chain.kind(), ChainKind::Named("a-b"));
         assert_eq!(function.kind(), ChainKind::Function("f"));
         assert_eq!(part.kind(), ChainKind::Part { of: "a-b", step: 3 });
-        for id in [chain, function, part] {
+        let g = FunctionName::new("g").unwrap();
+        let calls = ChainId::of_function(&FunctionName::new("calls").unwrap());
+        let called = [&chain, &part, &function, &calls].map(|c| c.callee(&g));
+        for (called, of) in called
+            .iter()
+            .zip(["a-b", "a-b", "functions/f", "functions/calls"])
+        {
+            let function = "g";
+            assert_eq!(called.kind(), ChainKind::Callee { of, function });
+            assert_eq!((called.of(), called.part(1)), (of, None));
+            assert_eq!(called.callee(&g), *called);
+        }
+        assert_eq!(calls.kind(), ChainKind::Function("calls"));
+        for id in [chain, function, part, calls].into_iter().chain(called) {
             let json = serde_json::to_string(&id).unwrap();
             assert_eq!(json, format!("\"{id}\""));
             assert_eq!(serde_json::from_str::<ChainId>(&json).unwrap(), id);
@@ -200,10 +285,25 @@ mod tests {
     fn no_other_text_is_a_name() {
         for bad in ["", "A", "a b", "a.b", "../a", &"a".repeat(64)] {
             assert!(FunctionName::new(bad).is_err(), "{bad:?}");
+            assert!(GroupName::new(bad).is_err(), "{bad:?}");
             assert!(ChainId::named(bad).is_err(), "{bad:?}");
             assert!(ChainId::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
-        for bad in ["a/b", "a/", "/1", "a/1/2", "a/01", "a/+1", "functions/"] {
+        for bad in [
+            "a/b",
+            "a/",
+            "/1",
+            "a/1/2",
+            "a/01",
+            "a/+1",
+            "functions/",
+            "a/calls/",
+            "/calls/f",
+            "a/1/calls/f",
+            "a/calls/f/1",
+            "functions//calls/f",
+            "a/calls/f/calls/g",
+        ] {
             assert!(ChainId::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
     }

@@ -9,7 +9,7 @@ use super::headers::HeaderPattern;
 use super::model::{
     Chain, ChainFile, Function, Isolation, Origin, SecretRef, SecretSource, Source,
 };
-use super::names::{ChainId, FunctionName, NotAName};
+use super::names::{ChainId, FunctionName, GroupName, NotAName};
 use super::tree::{self, MAX_ALL_STEPS, MAX_CALLED, MAX_CALLS, grow};
 use super::values::{NEAR_WORK, duration, is_identifier, is_subject, is_url, nearest, size};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 20] = [
+const FUNCTION_KEYS: [&str; 21] = [
     "source",
     "program",
     "crate",
@@ -41,9 +41,12 @@ const FUNCTION_KEYS: [&str; 20] = [
     "pkg_config",
     "harden",
     "sources",
+    "group",
 ];
 const CHAIN_KEYS: [&str; 5] = ["steps", "on_error", "isolation", "region", "headers"];
 const WORKFLOW_KEYS: [&str; 5] = ["entry", "on_error", "isolation", "region", "headers"];
+/// Groups of functions in a file at most: each has worker processes of its own.
+const MAX_GROUPS: usize = 64;
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: u64 = 256;
 /// How deep the parser lets keys and values lie in each other.
@@ -98,6 +101,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         near_work: NEAR_WORK,
         calls: BTreeMap::new(),
         environments: BTreeMap::new(),
+        groups: BTreeSet::new(),
     };
     let mut functions = BTreeMap::new();
     let mut drafts = BTreeMap::new();
@@ -262,6 +266,8 @@ pub(super) struct Reader {
     calls: BTreeMap<String, Named>,
     /// What is read of each function's `env`.
     environments: BTreeMap<FunctionName, Environment>,
+    /// The groups that functions name.
+    groups: BTreeSet<GroupName>,
 }
 
 impl Reader {
@@ -380,6 +386,7 @@ impl Reader {
             calls: Vec::new(),
             ends_request: false,
             harden: None,
+            group: GroupName::default(),
         };
         let mut source = Source::default();
         for (key, value) in table {
@@ -470,6 +477,7 @@ impl Reader {
                         "write ends_request = true if it may answer in the place of the steps behind it",
                     ),
                 },
+                "group" => f.group = self.group(value).unwrap_or_default(),
                 other => self.unknown(other, key.span(), &FUNCTION_KEYS),
             }
         }
@@ -502,7 +510,7 @@ impl Reader {
             for (key, _) in table {
                 if matches!(
                     key.get_ref().as_ref(),
-                    "handler" | "secrets" | "env" | "memory" | "calls" | "ends_request"
+                    "handler" | "secrets" | "env" | "memory" | "calls" | "ends_request" | "group"
                 ) {
                     self.findings.error(
                         key.span(),
@@ -514,6 +522,25 @@ impl Reader {
             }
         }
         (self.findings.errors() == errors).then_some(f)
+    }
+
+    fn group(&mut self, value: &Value<'_>) -> Option<GroupName> {
+        const HINT: &str = "use 1 to 63 of a-z, 0-9, - and _; functions that name no group are in the group \"default\"";
+        let text = self.string(value, HINT)?;
+        let Ok(name) = GroupName::new(text) else {
+            let problem = format!("{text:?} is no name for a group");
+            self.findings.error(value.span(), "name", problem, HINT);
+            return None;
+        };
+        if self.groups.insert(name.clone()) && self.groups.len() == MAX_GROUPS + 1 {
+            self.findings.error(
+                value.span(),
+                "range",
+                format!("with the group {text:?} the file has more than {MAX_GROUPS} groups"),
+                format!("at most {MAX_GROUPS} are possible: each has worker processes of its own"),
+            );
+        }
+        Some(name)
     }
 
     fn subject(&mut self, value: &Value<'_>) -> Option<String> {
@@ -1032,6 +1059,21 @@ impl Reader {
             let mut roots = steps.clone();
             if let Some((on_error, span)) = &draft.on_error {
                 roots.extend(function.get(on_error.as_str()));
+                let group_of = |name: &str| sound.get(name).map(|f| &f.group);
+                let other = steps
+                    .iter()
+                    .map(|&f| function_names[f])
+                    .find(|step| !is_remote(sound, step) && group_of(step) != group_of(on_error));
+                if let Some(step) = other
+                    && let (Some(its), Some(own)) = (group_of(step), group_of(on_error))
+                {
+                    self.findings.error(
+                        span.clone(),
+                        "group",
+                        format!("the step {step:?} of the {} {name:?} is in the group {its:?}, {on_error:?} in {own:?}: it would not be told of its failure", draft.kind()),
+                        "have the steps and the function of `on_error` in one group; those that they call may be in others",
+                    );
+                }
                 let elsewhere = |&&f: &&usize| is_remote(sound, function_names[f]);
                 if let Some(&step) = steps.iter().find(elsewhere) {
                     let step = function_names[step];
@@ -1077,6 +1119,7 @@ impl Reader {
                         .on_error
                         .as_ref()
                         .and_then(|(f, _)| FunctionName::new(f).ok()),
+                    called_by: Vec::new(),
                 };
                 (name.clone(), chain)
             })

@@ -3,10 +3,11 @@
 use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
 use crate::build::find_in;
-use crate::chain_file::{CallTree, ChainFile, EnvSource, Function, FunctionName};
+use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -88,7 +89,17 @@ fn plan(file: &ChainFile) -> String {
             let ends = |step: usize| file.functions[&chain.steps[step]].ends_request;
             let early = n > 0 && n < chain.steps.len() && ends(n - 1);
             let root = if early { ", root reads" } else { "" };
-            let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads{root}");
+            match border(file, chain, n) {
+                Some(group) => {
+                    let _ = writeln!(
+                        out,
+                        "  region {n}: {writer} writes, root reads; in group {group}: root writes, {reader} reads"
+                    );
+                }
+                None => {
+                    let _ = writeln!(out, "  region {n}: {writer} writes, {reader} reads{root}");
+                }
+            }
         }
         if let Some(on_error) = &chain.on_error {
             let _ = writeln!(
@@ -98,6 +109,12 @@ fn plan(file: &ChainFile) -> String {
         }
         let tree = CallTree::of(file, &chain.name);
         calls(file, &tree, chain.steps.len(), &mut out);
+    }
+    let groups = groups(file);
+    if groups.len() > 1 {
+        for (group, functions) in &groups {
+            let _ = writeln!(out, "group {group}: {}", names(functions, ", "));
+        }
     }
     for f in file.functions.values() {
         if let Some(place) = f.origin.elsewhere() {
@@ -143,6 +160,27 @@ fn environment(function: &Function) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
+/// The groups that have functions, by name, and which: each has workers of its own.
+fn groups(file: &ChainFile) -> BTreeMap<&GroupName, Vec<FunctionName>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let here = file.functions.values();
+    for f in here.filter(|f| f.origin.elsewhere().is_none()) {
+        groups.entry(&f.group).or_default().push(f.name.clone());
+    }
+    groups
+}
+
+/// The group of a step whose input comes from a step of another one.
+fn border<'a>(file: &'a ChainFile, chain: &Chain, step: usize) -> Option<&'a GroupName> {
+    let of = |step: usize| {
+        let function = &file.functions[chain.steps.get(step)?];
+        let here = function.origin.elsewhere().is_none();
+        here.then_some(&function.group)
+    };
+    let (before, own) = (of(step.checked_sub(1)?)?, of(step)?);
+    (before != own).then_some(own)
+}
+
 fn names(functions: &[FunctionName], between: &str) -> String {
     let names: Vec<&str> = functions.iter().map(FunctionName::as_str).collect();
     names.join(between)
@@ -172,6 +210,18 @@ fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
                 );
                 continue;
             }
+            let groups = [caller, callee].map(|f| &file.functions[f].group);
+            if groups[0] != groups[1] {
+                // Two pairs of regions: one in each worker, of which the root has the
+                // other end.
+                let _ = writeln!(
+                    out,
+                    "{stem}{callee}{}, in group {}: arguments {caller} rw, root r; reply root rw, {caller} r; there arguments root rw, {callee} r; reply {callee} rw, root r",
+                    if again { " (its calls are above)" } else { "" },
+                    groups[1],
+                );
+                continue;
+            }
             let _ = writeln!(
                 out,
                 "{stem}{callee}{}: arguments {caller} rw, {callee} r; reply {callee} rw, {caller} r",
@@ -183,7 +233,7 @@ fn calls(file: &ChainFile, tree: &CallTree, steps: usize, out: &mut String) {
 
 /// The same for programs: callers and callees are places in `contexts`, from 0;
 /// a context that is no step is only called, but for that of `on_error`, which is the
-/// first behind the steps.
+/// first behind the steps. A call with a `group` goes from the caller's to that one.
 fn plan_json(file: &ChainFile) -> serde_json::Value {
     file.chains
         .values()
@@ -191,8 +241,13 @@ fn plan_json(file: &ChainFile) -> serde_json::Value {
             let tree = CallTree::of(file, &c.name);
             let step = |n: usize| (n < c.steps.len()).then_some(n + 1);
             let nodes = tree.nodes.iter().enumerate();
-            let contexts =
-                nodes.map(|(n, node)| json!({ "function": node.function, "step": step(n) }));
+            let contexts = nodes.map(|(n, node)| {
+                let function = &file.functions[&node.function];
+                // One that runs elsewhere is in none.
+                let here = function.origin.elsewhere().is_none();
+                let group = here.then_some(&function.group);
+                json!({ "function": node.function, "step": step(n), "group": group })
+            });
             let calls = tree.edges.iter().map(|edge| {
                 let mut call = json!({
                     "caller": edge.caller,
@@ -200,10 +255,14 @@ fn plan_json(file: &ChainFile) -> serde_json::Value {
                     "arguments": { "caller": "rw", "callee": "r" },
                     "reply": { "caller": "r", "callee": "rw" },
                 });
-                let callee = &file.functions[&tree.nodes[edge.callee].function];
+                let [caller, callee] =
+                    [edge.caller, edge.callee].map(|n| &file.functions[&tree.nodes[n].function]);
                 if let Some(place) = callee.origin.elsewhere() {
                     // The root stands in for it.
                     call["elsewhere"] = place.into();
+                } else if caller.group != callee.group {
+                    // Each end has regions with the root of its own worker.
+                    call["group"] = callee.group.as_str().into();
                 }
                 call
             });

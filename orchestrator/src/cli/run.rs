@@ -79,6 +79,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), u8> {
             return Err(exit::USAGE);
         }
     };
+    let functions = file.functions_of(&name).into_iter();
+    let functions = functions.map(|f| &file.functions[f]);
+    let mut here = functions.filter(|f| f.origin.elsewhere().is_none());
+    let group = here.next().map(|f| &f.group);
+    if here.any(|f| Some(&f.group) != group) {
+        log::info!("all functions of {name:?} are in this process: its groups are not looked at");
+    }
     let names = [name];
     let started = Variables::of_environment(&file, &names)
         .map_err(StartError::from)

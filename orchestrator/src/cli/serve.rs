@@ -49,7 +49,7 @@ pub(super) struct ServeArgs {
     /// [default: http] [env: FUNCTION_SIGNATURE_TYPE]
     #[arg(long, value_name = "TYPE")]
     signature_type: Option<Signature>,
-    /// Worker processes; default: one a core
+    /// Worker processes, in each group of functions; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Let each worker run on any processor. Otherwise one that rolls contexts back, or

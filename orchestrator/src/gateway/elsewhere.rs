@@ -1,20 +1,17 @@
 //! Functions that run elsewhere: steps of a chain, and functions that others call.
 //!
-//! A function has no socket. A call of one that runs elsewhere comes from its worker
-//! ([`OutsideCall`]) to the task that waits for the worker's answer (`route.rs`),
-//! which asks in its place, by NATS or by HTTP. It comes from a worker process, which
-//! hostile code may have taken over: only what the chain file grants to the chain is
-//! called.
+//! A function has no socket: who waits for the answer of its worker asks in its place,
+//! by NATS or by HTTP.
 
 use super::Gateway;
 use super::http::Call;
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::told::Calls;
-use crate::chain_file::{FunctionName, Origin, is_hop_by_hop};
-use crate::life::{Attributes, CauseKind, MessageMeta};
+use crate::chain_file::{Origin, is_hop_by_hop};
+use crate::life::{Attributes, MessageMeta};
 use crate::printable::printable_line;
-use crate::worker::frame::{HopTiming, NoReply};
+use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -23,76 +20,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
-use tokio::sync::oneshot;
+use std::time::SystemTime;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes of an error's body that are told.
 const MOST_TOLD: usize = 256;
 /// Characters of what a worker, or who is elsewhere, says of a failure.
 pub(super) const MOST_SAID: usize = 1024;
-
-/// A call that a worker has for a function elsewhere.
-#[derive(Debug)]
-pub(super) struct OutsideCall {
-    pub(super) function: FunctionName,
-    pub(super) meta: MessageMeta,
-    pub(super) body: Bytes,
-    pub(super) left: Duration,
-    pub(super) reply: oneshot::Sender<Result<Answer, NoReply>>,
-}
-
-/// Makes the call, if the chain may.
-pub(super) async fn serve(gateway: &Gateway, call: &Call<'_>, outside: OutsideCall) {
-    let result = made(gateway, call, &outside).await;
-    // The worker may have been given up meanwhile.
-    let _ = outside.reply.send(result);
-}
-
-async fn made(
-    gateway: &Gateway,
-    call: &Call<'_>,
-    outside: &OutsideCall,
-) -> Result<Answer, NoReply> {
-    let generation = gateway.generation();
-    let file = &generation.file;
-    let granted = file.chains.contains_key(call.chain)
-        && file.functions_of(call.chain).contains(&outside.function);
-    let origin = file.functions.get(&outside.function).map(|f| &f.origin);
-    let Some(origin) = origin.filter(|o| granted && o.elsewhere().is_some()) else {
-        return Err(none(format!(
-            "{:?} is no function elsewhere that the chain may call",
-            outside.function.as_str()
-        )));
-    };
-    let until = Instant::now() + outside.left;
-    let (meta, body) = (outside.meta.clone(), outside.body.clone());
-    ask(gateway, call, origin, meta, body, until)
-        .await
-        .map_err(|problem| NoReply {
-            cause: match problem.kind {
-                ProblemKind::Timeout | ProblemKind::Deadline => CauseKind::Timeout,
-                // What its function says itself has its own status.
-                ProblemKind::Remote if !is_ours(problem.status) => CauseKind::Error,
-                _ => CauseKind::Remote,
-            },
-            code: problem.status.as_u16().into(),
-            message: printable_line(problem.detail, MOST_SAID),
-        })
-}
-
-/// Statuses of problems on the way, as opposed to a function's own error.
-fn is_ours(status: StatusCode) -> bool {
-    status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE
-}
-
-fn none(message: String) -> NoReply {
-    NoReply {
-        cause: CauseKind::Remote,
-        code: 0,
-        message,
-    }
-}
 
 /// Has a function run where it is.
 pub(super) async fn ask(
@@ -108,10 +42,9 @@ pub(super) async fn ask(
             super::nats::ask(gateway, call, subject, meta, body, until).await
         }
         Origin::Url(url) => post(call, url, meta, body, until).await,
-        Origin::Source(_) | Origin::Crate(_) | Origin::Library(_) => Err(Problem::new(
-            ProblemKind::Remote,
-            "the chain file has just been changed: the function runs here now",
-        )),
+        Origin::Source(_) | Origin::Crate(_) | Origin::Library(_) | Origin::Group(_) => {
+            Err(Problem::new(ProblemKind::Remote, "the function runs here"))
+        }
     }
 }
 

@@ -2,16 +2,17 @@
 //! they die.
 
 use super::metrics::Metrics;
+use super::order::Order;
 use super::otlp::Spans;
 use super::problem::{Problem, ProblemKind};
-use super::queue::{Job, Queues, Refused};
-use super::route::{self, Routes};
+use super::queue::{Job, Queues};
 use super::told::Shape;
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
 use crate::build::Built;
 use crate::chain_file::{
-    CallTree, ChainFile, ChainId, ChainKind, FunctionName, MAX_ALL_STEPS, Origin,
+    CallTree, ChainFile, ChainId, ChainKind, Cut, FunctionName, GroupName, MAX_ALL_STEPS, Routes,
+    cut,
 };
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
@@ -35,6 +36,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub(super) struct Plan {
     pub(super) file: ChainFile,
     pub(super) built: BTreeMap<FunctionName, Built>,
+    /// In each group.
     pub(super) workers: usize,
     /// Whether each runs on one processor.
     pub(super) pin: bool,
@@ -53,20 +55,110 @@ pub(super) struct Generation {
     pub(super) queues: Queues,
     /// What each chain of the workers is like.
     shapes: BTreeMap<ChainId, Shape>,
-    /// The first frame of each worker, secrets of the environment in it.
-    start: Zeroizing<Vec<u8>>,
+    /// In the order of the groups.
+    pools: Vec<Pool>,
+    order: Order,
     options: Vec<String>,
-    start_timeout: Duration,
-    /// Workers that are ready or at work.
-    alive: AtomicUsize,
-    /// Those at work.
+    /// Workers that are at work.
     busy: AtomicUsize,
-    /// Why the last worker to start did not, if none is alive.
-    down: watch::Sender<Option<String>>,
     /// True once jobs at work are to be given up.
     abort: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     spans: Option<Arc<Spans>>,
+}
+
+/// The workers of a group.
+struct Pool {
+    group: GroupName,
+    /// The first frame of each, secrets of the environment in it: of this group's
+    /// functions, and nothing of others.
+    start: Zeroizing<Vec<u8>>,
+    start_timeout: Duration,
+    workers: usize,
+    /// Those that are ready or at work.
+    alive: AtomicUsize,
+    /// Why the last one to start did not, if none is alive.
+    down: watch::Sender<Option<String>>,
+}
+
+impl Pool {
+    /// That of a group which has this file.
+    fn of(
+        group: GroupName,
+        file: ChainFile,
+        built: &BTreeMap<FunctionName, Built>,
+        workers: usize,
+        trees: &BTreeMap<ChainId, Shape>,
+    ) -> Result<Self, String> {
+        // A worker bounds each start itself; this is for one that hangs.
+        let start_timeout = file
+            .chains
+            .keys()
+            .flat_map(|chain| &trees[chain].tree.nodes)
+            .map(|n| file.functions[&n.function].timeout)
+            .map(|timeout| timeout.max(Duration::from_secs(15)))
+            .sum::<Duration>()
+            + Duration::from_secs(15);
+        let chains: Vec<ChainId> = file.chains.keys().cloned().collect();
+        let (variables, values) = handed_on(&file, &chains);
+        let own = |name: &FunctionName| {
+            let function = file.functions.get(name);
+            function.is_some_and(|f| f.origin.elsewhere().is_none())
+        };
+        let built = built.iter().filter(|(name, _)| own(name));
+        let built = built.map(|(name, b)| (name.clone(), b.clone())).collect();
+        let start = frame::Start {
+            file,
+            built,
+            variables,
+        };
+        let head = frame::begin(frame::START, &start, values.len()).map_err(|e| e.to_string())?;
+        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
+        text.extend_from_slice(&head);
+        text.extend_from_slice(&values);
+        Ok(Self {
+            group,
+            start: text,
+            start_timeout,
+            workers,
+            alive: AtomicUsize::new(0),
+            down: watch::Sender::new(None),
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.alive.load(Ordering::Acquire) > 0
+    }
+}
+
+/// A request's hold on the generation that serves it.
+pub(super) struct Lease(Arc<Generation>);
+
+impl Lease {
+    /// One of a generation that takes new requests.
+    pub(super) fn of(generation: &Arc<Generation>) -> Option<Self> {
+        let held = generation.queues.lease();
+        held.then(|| Self(Arc::clone(generation)))
+    }
+
+    pub(super) fn file(&self) -> &ChainFile {
+        &self.0.file
+    }
+
+    pub(super) fn routes(&self) -> &Routes {
+        &self.0.routes
+    }
+
+    /// Puts a job of the request into its queue, or says why not.
+    pub(super) fn push(&self, job: Job) -> Result<(), Problem> {
+        self.0.push(job)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.queues.release();
+    }
 }
 
 /// The tasks of a generation, one a worker.
@@ -82,62 +174,66 @@ impl Generation {
         metrics: Arc<Metrics>,
         spans: Option<Arc<Spans>>,
     ) -> Result<(Arc<Self>, WorkerTasks), String> {
-        let (local, routes) = route::cut(&plan.file);
-        if local.is_too_large() {
+        let cut = cut(&plan.file);
+        if cut.files.values().any(ChainFile::is_too_large) {
             return Err(format!(
-                "all chains, functions served alone and parts of chains between steps elsewhere have more than {MAX_ALL_STEPS} steps and calls: take some out, or serve them apart"
+                "all chains, functions served alone, parts of chains between steps elsewhere and calls from other groups have more than {MAX_ALL_STEPS} steps and calls: take some out, or serve them apart"
             ));
         }
-        let chains = local.chains.keys();
-        let shapes: BTreeMap<ChainId, Shape> =
-            chains.map(|c| (c.clone(), Shape::of(&local, c))).collect();
-        // A worker bounds each start itself; this is for one that hangs.
-        let start_timeout = shapes
-            .values()
-            .flat_map(|shape| &shape.tree.nodes)
-            .map(|n| &local.functions[&n.function])
-            .map(|f| f.timeout.max(Duration::from_secs(15)))
-            .sum::<Duration>()
-            + Duration::from_secs(15);
-        let chains: Vec<ChainId> = local.chains.keys().cloned().collect();
-        let (variables, values) = handed_on(&local, &chains);
-        let start = frame::Start {
-            file: local,
-            built: plan.built,
-            variables,
-        };
-        let head = frame::begin(frame::START, &start, values.len()).map_err(|e| e.to_string())?;
-        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
-        text.extend_from_slice(&head);
-        text.extend_from_slice(&values);
+        let order = Order::of(&cut);
+        let Cut { files, routes } = cut;
+        let chains = files.values().flat_map(|file| {
+            file.chains
+                .keys()
+                .map(move |c| (c.clone(), Shape::of(file, c)))
+        });
+        let shapes: BTreeMap<ChainId, Shape> = chains.collect();
+        let several = files.len() > 1;
+        let pools = files.into_iter().zip(&order.workers);
+        let pools = pools.map(|((group, file), &least)| {
+            let workers = plan.workers.max(least);
+            if workers > plan.workers {
+                log::info!(
+                    "group {group:?}: {workers} workers, not {}: those that it calls may call it back",
+                    plan.workers
+                );
+            } else if several {
+                log::info!("group {group:?}: {workers} workers");
+            }
+            Pool::of(group, file, &plan.built, workers, &shapes)
+        });
+        let pools = pools.collect::<Result<Vec<Pool>, String>>()?;
+        let places = order.places.iter().map(|(c, place)| (c.clone(), *place));
         let generation = Arc::new(Self {
-            queues: Queues::new(start.file.chains.keys().cloned(), plan.queue),
+            queues: Queues::new(places, pools.len(), plan.queue),
             file: plan.file,
             routes,
             shapes,
-            take_events: start
+            pools,
+            order,
+            take_events: plan
                 .built
                 .into_iter()
                 .filter_map(|(name, b)| b.takes_events.then_some(name))
                 .collect(),
-            start: text,
             options: plan.options,
-            start_timeout,
-            alive: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
-            down: watch::Sender::new(None),
             abort: watch::Sender::new(false),
             metrics,
             spans,
         });
-        let (tell, mut told) = mpsc::channel(plan.workers);
+        let all = generation.pools.iter().enumerate();
+        let all: Vec<usize> = all
+            .flat_map(|(n, pool)| std::iter::repeat_n(n, pool.workers))
+            .collect();
+        let (tell, mut told) = mpsc::channel(all.len());
         let mut tasks = JoinSet::new();
-        for i in 0..plan.workers {
+        for (i, &pool) in all.iter().enumerate() {
             let turn = plan.pin.then(|| first_turn() + i);
-            tasks.spawn(Arc::clone(&generation).supervise(turn, tell.clone()));
+            tasks.spawn(Arc::clone(&generation).supervise(pool, turn, tell.clone()));
         }
         drop(tell);
-        for _ in 0..plan.workers {
+        for _ in &all {
             let first = told.recv().await;
             let why = match first {
                 Some(Ok(())) => continue,
@@ -150,24 +246,25 @@ impl Generation {
         // Those of a file that is refused are never heard of.
         for (name, chain) in &generation.file.chains {
             let functions = generation.file.functions_of(name);
-            let origins = functions
-                .iter()
-                .map(|f| &generation.file.functions[*f].origin);
-            let remote = origins.filter_map(Origin::elsewhere).count() > 0;
+            let functions = functions.iter().map(|f| &generation.file.functions[*f]);
+            let groups: BTreeSet<_> = functions.clone().map(|f| &f.group).collect();
+            let remote =
+                groups.len() > 1 || functions.clone().any(|f| f.origin.elsewhere().is_some());
             let tree = CallTree::of(&generation.file, name);
             generation.metrics.know(name, &chain.steps, &tree, remote);
         }
         Ok((generation, tasks))
     }
 
-    /// Whether a worker is there for requests.
+    /// Whether each group has a worker for requests.
     pub(super) fn is_ready(&self) -> bool {
-        self.alive.load(Ordering::Acquire) > 0
+        self.pools.iter().all(Pool::is_ready)
     }
 
-    /// How many workers are there.
+    /// How many workers are there, of all groups.
     pub(super) fn alive(&self) -> usize {
-        self.alive.load(Ordering::Acquire)
+        let alive = self.pools.iter().map(|p| p.alive.load(Ordering::Acquire));
+        alive.sum()
     }
 
     /// How many of them are at work.
@@ -176,19 +273,18 @@ impl Generation {
     }
 
     /// Puts a job into its queue, or says why not.
-    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
-        let down = self.down.borrow().clone();
-        let chain = match job.chain.kind() {
-            ChainKind::Part { of, .. } => of,
-            ChainKind::Named(_) | ChainKind::Function(_) => job.chain.as_str(),
-        };
-        let region = self.file.chains.get(chain).map(|c| c.region);
-        match (down, region) {
-            (Some(why), _) if !self.is_ready() => Err(Box::new((no_worker(&why), None))),
-            // The request's head may have come under an older file.
-            (_, Some(region)) if job.body.len() as u64 > region => {
-                Err(Box::new((super::http::too_large(region), None)))
-            }
+    fn push(&self, job: Job) -> Result<(), Problem> {
+        let pool = self.order.places.get(&job.chain);
+        if let Some(pool) = pool.map(|place| &self.pools[place.group])
+            && let Some(why) = &*pool.down.borrow()
+            && !pool.is_ready()
+        {
+            return Err(no_worker(why));
+        }
+        // The request's head may have come under an older file.
+        let region = self.file.chains.get(job.chain.of()).map(|c| c.region);
+        match region {
+            Some(region) if job.body.len() as u64 > region => Err(super::http::too_large(region)),
             _ => self.queues.push(job),
         }
     }
@@ -199,10 +295,11 @@ impl Generation {
         self.abort.send_replace(true);
     }
 
-    /// One worker after the other, until there is no more work; all on the processor
-    /// whose turn it is, if there is a turn.
+    /// One worker after the other, until there is no more work for its group; all on the
+    /// processor whose turn it is, if there is a turn.
     async fn supervise(
         self: Arc<Self>,
+        group: usize,
         turn: Option<usize>,
         tell: mpsc::Sender<Result<(), String>>,
     ) {
@@ -210,25 +307,29 @@ impl Generation {
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
         let mut abort = self.abort.subscribe();
+        let pool = &self.pools[group];
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, turn, &self.start, self.start_timeout).await {
+            match Worker::start(&self.options, turn, &pool.start, pool.start_timeout).await {
                 Ok(worker) => {
                     log::info!("worker {} is ready", worker.pid);
+                    if self.pools.len() > 1 {
+                        log::info!("group {:?} has worker {}", pool.group, worker.pid);
+                    }
                     self.metrics.started(worker.took);
                     self.metrics.worker_reported(worker.pid, &worker.figures);
                     if let Some(mechanism) = worker.mechanism {
                         self.metrics.rolls_back_by(mechanism);
                     }
-                    self.down.send_replace(None);
-                    self.alive.fetch_add(1, Ordering::AcqRel);
+                    pool.down.send_replace(None);
+                    pool.alive.fetch_add(1, Ordering::AcqRel);
                     // The log and the metrics have told of the error already.
                     if let Some(tell) = tell.take() {
                         let _ = tell.try_send(Ok(()));
                     }
                     let pid = worker.pid;
-                    let why = self.work(worker, &mut abort).await;
-                    self.alive.fetch_sub(1, Ordering::AcqRel);
+                    let why = self.work(group, worker, &mut abort).await;
+                    pool.alive.fetch_sub(1, Ordering::AcqRel);
                     self.metrics.gone(pid);
                     let Some(why) = why else { return };
                     log::warn!("worker {pid}: {why}; it is replaced");
@@ -239,9 +340,9 @@ impl Generation {
                         return;
                     }
                     log::error!("a worker cannot start: {why}");
-                    self.down.send_replace(Some(why.clone()));
-                    if !self.is_ready() {
-                        self.queues.flush(&no_worker(&why));
+                    pool.down.send_replace(Some(why.clone()));
+                    if !pool.is_ready() {
+                        self.queues.flush(group, &no_worker(&why));
                     }
                 }
             }
@@ -259,12 +360,17 @@ impl Generation {
     }
 
     /// Serves jobs; `None` when there are no more, else why the worker is lost.
-    async fn work(&self, mut worker: Worker, abort: &mut watch::Receiver<bool>) -> Option<String> {
+    async fn work(
+        &self,
+        group: usize,
+        mut worker: Worker,
+        abort: &mut watch::Receiver<bool>,
+    ) -> Option<String> {
         loop {
             let job = tokio::select! {
                 biased;
                 why = worker.broken() => return Some(why),
-                job = self.queues.next() => job,
+                job = self.queues.next(group) => job,
             };
             let Some(job) = job else {
                 let pid = worker.pid;
@@ -292,7 +398,7 @@ impl Generation {
                 }
                 Handed::Lost(why) => return Some(why),
                 Handed::Unbegun(why, job) => {
-                    self.queues.put_back(job);
+                    self.queues.put_back(*job);
                     return Some(why);
                 }
             }
@@ -310,18 +416,19 @@ impl Generation {
         rollbacks: &[RollbackTiming],
     ) {
         // Steps are named as the file has them.
-        let (name, first) = match chain.kind() {
-            ChainKind::Part { of, step } => (of, step.saturating_sub(1)),
-            ChainKind::Named(_) | ChainKind::Function(_) => (chain.as_str(), 0),
+        let (first, steps) = match chain.kind() {
+            ChainKind::Part { step, .. } => (step.saturating_sub(1), shape.steps),
+            ChainKind::Named(_) | ChainKind::Function(_) => (0, shape.steps),
+            ChainKind::Callee { .. } => (0, 0),
         };
-        let Some((name, _)) = self.file.chains.get_key_value(name) else {
+        let Some((name, _)) = self.file.chains.get_key_value(chain.of()) else {
             return;
         };
         for rollback in rollbacks {
             let Some(node) = shape.tree.nodes.get(rollback.step) else {
                 continue;
             };
-            let is_step = rollback.step < shape.steps;
+            let is_step = rollback.step < steps;
             let step = is_step.then_some(first + rollback.step + 1);
             let place = (name, step, &node.function);
             self.metrics.rolled_back(place, rollback);

@@ -2,11 +2,11 @@
 //! context.
 //!
 //! ```text
-//!  clients ──HTTP──▶ http.rs ──▶ route.rs ──▶ queue.rs ──▶ generation.rs
-//!                    a request   a job for    one queue    one task
-//!                                each part    per chain    per worker
-//!                                                             │
-//!       worker (its contexts) ◀══ one socket ══ worker_process.rs
+//!  clients ──HTTP──▶ http.rs ──▶ route.rs ──▶ job.rs ──▶ queue.rs ──▶ generation.rs
+//!                    a request   its parts    a job,     one queue    one task
+//!                                             its calls  per chain    per worker
+//!                                                                        │
+//!                  worker (its contexts) ◀══ one socket ══ worker_process.rs
 //! ```
 //!
 //! A generation (`generation.rs`) serves one reading of the chain file. Reloading
@@ -23,6 +23,7 @@ mod generation;
 mod http;
 #[cfg(feature = "nats")]
 mod jetstream;
+mod job;
 mod message;
 mod metrics;
 #[cfg(feature = "nats")]
@@ -30,6 +31,7 @@ mod nats;
 #[cfg(not(feature = "nats"))]
 #[path = "without_nats.rs"]
 mod nats;
+mod order;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
@@ -52,12 +54,11 @@ pub use server::serve;
 use crate::build::Built;
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
 use circuit::Circuits;
-use generation::Generation;
+use generation::{Generation, Lease};
 use message::ChainInput;
 use metrics::{Metrics, Now};
 use otlp::Spans;
-use problem::Problem;
-use queue::Job;
+use problem::{Problem, ProblemKind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,7 +76,7 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// The chain or function that all paths lead to; `None`: each has its own.
     pub target: Option<Target>,
-    /// How many worker processes.
+    /// How many worker processes in each group of functions.
     pub workers: usize,
     /// Whether each of them runs on one processor, where contexts are processes.
     pub pin: bool,
@@ -217,17 +218,18 @@ impl Gateway {
         chain.map(|c| c.steps.clone()).unwrap_or_default()
     }
 
-    /// Puts a job into a queue of the current generation.
-    fn push(&self, mut job: Job) -> Result<(), Problem> {
+    /// The current generation, which serves the request to its end.
+    fn lease(&self) -> Result<Lease, Problem> {
         loop {
             let generation = self.generation();
-            match generation.push(job) {
-                Ok(()) => return Ok(()),
-                Err(refused) => match *refused {
-                    // The generation ended between the look and the push.
-                    (_, Some(back)) if !Arc::ptr_eq(&generation, &self.generation()) => job = back,
-                    (problem, _) => return Err(problem),
-                },
+            match Lease::of(&generation) {
+                Some(lease) => return Ok(lease),
+                // It ended between the look and this.
+                None if !Arc::ptr_eq(&generation, &self.generation()) => {}
+                None => {
+                    let p = Problem::new(ProblemKind::Draining, "this server is shutting down");
+                    return Err(p.retry(5));
+                }
             }
         }
     }
@@ -297,6 +299,7 @@ fn add_functions(file: &mut ChainFile) {
             headers: None,
             workflow: false,
             on_error: None,
+            called_by: Vec::new(),
         };
         file.chains.insert(name, chain);
     }
@@ -363,7 +366,8 @@ b = { entry = "b", region = "2MiB" }
                 .collect();
             let file = file(&(dense.clone() + far + &chains));
             assert!(!file.is_too_large());
-            assert_eq!(route::cut(&file).0.is_too_large(), too_large, "{n}");
+            let cut = crate::chain_file::cut(&file);
+            assert_eq!(cut.files["default"].is_too_large(), too_large, "{n}");
         }
     }
 }

@@ -111,7 +111,7 @@ impl Endpoints {
                 ChainKind::Named(name) => ("chains", name),
                 ChainKind::Function(name) => ("functions", name),
                 // Workers alone know it.
-                ChainKind::Part { .. } => continue,
+                ChainKind::Part { .. } | ChainKind::Callee { .. } => continue,
             };
             let subject = format!("{}.{kind}.{name}", options.prefix);
             let mut endpoint = service

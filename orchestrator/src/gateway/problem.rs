@@ -143,6 +143,13 @@ impl ProblemKind {
     }
 }
 
+impl ProblemKind {
+    /// What a function failed of, if it can be that.
+    pub(super) fn cause(self) -> Option<CauseKind> {
+        CauseKind::ALL.into_iter().find(|c| Self::from(*c) == self)
+    }
+}
+
 impl From<CauseKind> for ProblemKind {
     fn from(cause: CauseKind) -> Self {
         match cause {
@@ -180,8 +187,11 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<u64>,
     /// The steps before it and its own, where their times are known.
     pub(super) timings: Option<Box<StepTimings>>,
-    /// What the function of `on_error` answered, in the place of the document.
+    /// What the function of `on_error` answered, in the place of the document; or, of a
+    /// call from another group, what its function did beside an error of its own.
     pub(super) answer: Option<Box<(MessageMeta, Bytes)>>,
+    /// The error that a function reported, in its own words.
+    pub(super) said: Option<Box<(i32, String)>>,
 }
 
 /// What the steps took that were begun.
@@ -218,6 +228,7 @@ impl Problem {
             retry_after: None,
             timings: None,
             answer: None,
+            said: None,
         }
     }
 

@@ -1,18 +1,23 @@
-//! Requests that wait for a worker: one bounded queue per chain, chains served
-//! in turn, so that a busy one does not keep the others waiting.
+//! Requests that wait for a worker: one bounded queue per chain, chains of a group
+//! served in turn, so that a busy one does not keep the others waiting.
+//!
+//! Calls from one group to another wait here too, while their callers hold workers of
+//! their own. They go first, so that what was begun ends; and whoever may come to wait
+//! for a worker while it has one leaves some to those that it may wait for
+//! (`order.rs` says how many).
 
-use super::elsewhere::OutsideCall;
+use super::order::Place;
 use super::problem::{Problem, ProblemKind};
 use super::told::Calls;
 use super::trace::Trace;
-use crate::chain_file::ChainId;
-use crate::life::MessageMeta;
-use crate::worker::frame::HopTiming;
+use crate::chain_file::{ChainId, FunctionName};
+use crate::life::{CauseKind, MessageMeta};
+use crate::worker::frame::{Called, FailureMeta, HopTiming, NoReply};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -27,6 +32,8 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// Where it stands in a trace, if spans of it are wanted.
     pub(super) trace: Option<Trace>,
+    /// By whom, where it is a call from another group.
+    pub(super) called: Option<Called>,
     /// Set once a worker has it.
     pub(super) taken: Arc<AtomicBool>,
     /// Calls of functions that run elsewhere, for whoever waits for the answer.
@@ -48,8 +55,90 @@ pub(super) struct Answer {
     pub(super) ended: bool,
 }
 
-/// Why a job is not taken; and the job, where another generation may take it.
-pub(super) type Refused = Box<(Problem, Option<Job>)>;
+/// A call that a worker has for a function that it has not itself.
+#[derive(Debug)]
+pub(super) struct OutsideCall {
+    pub(super) function: FunctionName,
+    /// Who waits for it, from the step's function to its caller.
+    pub(super) path: Vec<FunctionName>,
+    pub(super) meta: MessageMeta,
+    pub(super) body: Bytes,
+    pub(super) left: Duration,
+    /// How many calls it may make, and those that it calls.
+    pub(super) calls_left: u32,
+    pub(super) reply: oneshot::Sender<Made>,
+}
+
+/// What came of a call.
+pub(super) type Made = Result<Answer, Box<NotAnswered>>;
+
+/// What came of a call instead of an answer.
+#[derive(Debug)]
+pub(super) struct NotAnswered {
+    pub(super) why: NoReply,
+    /// What its function answered beside an error of its own.
+    pub(super) body: Bytes,
+    /// When a worker was handed it, if one was, and the calls that it has made.
+    pub(super) ran: Option<(SystemTime, Calls)>,
+}
+
+impl NotAnswered {
+    /// Of a function elsewhere.
+    pub(super) fn elsewhere(cause: CauseKind, message: impl Into<String>) -> Box<Self> {
+        let why = NoReply {
+            cause,
+            code: 0,
+            message: message.into(),
+            path: Vec::new(),
+            calls: 0,
+            answer: None,
+        };
+        Box::new(Self {
+            why,
+            body: Bytes::new(),
+            ran: None,
+        })
+    }
+
+    /// Of a function in another group.
+    pub(super) fn in_group(callee: FunctionName, problem: Problem) -> Box<Self> {
+        // What no worker has told is no failure of a function: it was not run, or
+        // nobody knows.
+        let told = problem.place.is_some() || problem.kind == ProblemKind::Deadline;
+        let cause = problem.kind.cause().filter(|_| told);
+        let (code, message) = match problem.said {
+            Some(said) if cause == Some(CauseKind::Error) => *said,
+            _ => (0, problem.detail),
+        };
+        let (answer, body) = match problem.answer {
+            Some(answer) if cause == Some(CauseKind::Error) => {
+                let (meta, body) = *answer;
+                let meta = FailureMeta {
+                    content_type: meta.content_type,
+                    attributes: meta.attributes,
+                };
+                (Some(meta), body)
+            }
+            _ => (None, Bytes::new()),
+        };
+        let why = NoReply {
+            cause: cause.unwrap_or(CauseKind::Remote),
+            code,
+            message,
+            path: match problem.path.is_empty() {
+                true => vec![callee],
+                false => problem.path,
+            },
+            calls: 0,
+            answer,
+        };
+        Box::new(Self {
+            why,
+            body,
+            ran: problem.timings.map(|t| (t.handed, t.calls)),
+        })
+    }
+}
 
 impl Job {
     /// The asking task may be gone; then nobody is told.
@@ -62,38 +151,97 @@ impl Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// No new ones; those here are still served.
+    /// No new requests; those here are still served, with all that they call.
     Draining,
     /// None at all.
     Closed,
 }
 
+/// The jobs of a chain.
+#[derive(Debug)]
+struct Line {
+    place: Place,
+    jobs: VecDeque<Job>,
+}
+
+impl Line {
+    /// Whether there are jobs; without those whose callers have gone at its head.
+    fn has_jobs(&mut self) -> bool {
+        while self.jobs.front().is_some_and(|j| j.answer.is_closed()) {
+            self.jobs.pop_front();
+        }
+        !self.jobs.is_empty()
+    }
+}
+
+/// Of one group: its chains with jobs, the next to be served first.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Those whose callers hold workers of other groups.
+    called: VecDeque<ChainId>,
+    others: VecDeque<ChainId>,
+    /// Workers that wait for a job.
+    idle: usize,
+}
+
+impl Turns {
+    fn of(&mut self, place: Place) -> &mut VecDeque<ChainId> {
+        match place.is_called {
+            true => &mut self.called,
+            false => &mut self.others,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     phase: Phase,
-    by_chain: BTreeMap<ChainId, VecDeque<Job>>,
-    /// Chains with jobs, the next to be served first.
-    turn: VecDeque<ChainId>,
+    /// Requests that have a right to put jobs here.
+    leases: usize,
+    by_chain: BTreeMap<ChainId, Line>,
+    groups: Vec<Turns>,
 }
 
 /// The queues of one generation of workers.
 #[derive(Debug)]
 pub(super) struct Queues {
     waiting: Mutex<Waiting>,
-    /// Somebody has work or the phase has changed.
-    bell: Notify,
+    /// Of each group: somebody has work or the phase has changed.
+    bells: Vec<Notify>,
     limit: usize,
 }
 
+/// A worker that waits for a job, until it has one or goes.
+struct Idle<'a> {
+    queues: &'a Queues,
+    group: usize,
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.queues.lock().groups[self.group].idle -= 1;
+    }
+}
+
 impl Queues {
-    pub(super) fn new(chains: impl Iterator<Item = ChainId>, limit: usize) -> Self {
+    /// Those of some chains, each of one of so many groups.
+    pub(super) fn new(
+        chains: impl Iterator<Item = (ChainId, Place)>,
+        groups: usize,
+        limit: usize,
+    ) -> Self {
+        let line = |place| Line {
+            place,
+            jobs: VecDeque::new(),
+        };
         Self {
             waiting: Mutex::new(Waiting {
                 phase: Phase::Open,
-                by_chain: chains.map(|c| (c, VecDeque::new())).collect(),
-                turn: VecDeque::new(),
+                leases: 0,
+                by_chain: chains.map(|(c, place)| (c, line(place))).collect(),
+                groups: (0..groups).map(|_| Turns::default()).collect(),
             }),
-            bell: Notify::new(),
+            bells: (0..groups).map(|_| Notify::new()).collect(),
             limit,
         }
     }
@@ -103,38 +251,71 @@ impl Queues {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job behind those of its chain, or says why not.
-    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
+    /// A request begins that will put jobs here, which are served even if no new
+    /// requests are welcome by then; false if they are not welcome already. Then
+    /// [`release`](Self::release) is due.
+    pub(super) fn lease(&self) -> bool {
         let mut w = self.lock();
-        if w.phase != Phase::Open {
+        let open = w.phase == Phase::Open;
+        w.leases += usize::from(open);
+        open
+    }
+
+    /// It is over: it puts no more jobs here.
+    pub(super) fn release(&self) {
+        let mut w = self.lock();
+        w.leases -= 1;
+        let over = w.leases == 0 && w.phase == Phase::Draining;
+        drop(w);
+        if over {
+            self.ring_all();
+        }
+    }
+
+    fn ring_all(&self) {
+        self.bells.iter().for_each(Notify::notify_waiters);
+    }
+
+    /// Puts a job of a request that has a lease behind those of its chain, or says why
+    /// not.
+    pub(super) fn push(&self, job: Job) -> Result<(), Problem> {
+        let mut w = self.lock();
+        if w.phase == Phase::Closed {
             let p = Problem::new(ProblemKind::Draining, "this server is shutting down");
-            return Err(Box::new((p.retry(5), Some(job))));
+            return Err(p.retry(5));
         }
-        let Waiting { by_chain, turn, .. } = &mut *w;
-        let Some(queue) = by_chain.get_mut(&job.chain) else {
-            let p = Problem::new(
+        let Waiting {
+            by_chain, groups, ..
+        } = &mut *w;
+        let Some(line) = by_chain.get_mut(&job.chain) else {
+            return Err(Problem::new(
                 ProblemKind::UnknownChain,
-                "the chain file has just been changed and has this chain no more",
-            );
-            return Err(Box::new((p, None)));
+                "there is no such chain in the chain file",
+            ));
         };
-        if queue.len() >= self.limit {
-            // Those who have gone or are too late hold no place.
-            queue.retain(|j| !j.answer.is_closed());
+        let place = line.place;
+        // Of calls there are never more than workers, and their requests are under way.
+        if !place.is_called {
+            if line.jobs.len() >= self.limit {
+                // Those who have gone or are too late hold no place.
+                line.jobs.retain(|j| !j.answer.is_closed());
+            }
+            if line.jobs.len() >= self.limit {
+                let waiting = line.jobs.len();
+                let p = Problem::new(
+                    ProblemKind::QueueFull,
+                    format!("{waiting} requests wait for this chain already"),
+                );
+                return Err(p.retry(1));
+            }
         }
-        if queue.len() >= self.limit {
-            let p = Problem::new(
-                ProblemKind::QueueFull,
-                format!("{} requests wait for this chain already", queue.len()),
-            );
-            return Err(Box::new((p.retry(1), None)));
-        }
+        let turn = groups[place.group].of(place);
         if !turn.contains(&job.chain) {
             turn.push_back(job.chain.clone());
         }
-        queue.push_back(job);
+        line.jobs.push_back(job);
         drop(w);
-        self.bell.notify_one();
+        self.bells[place.group].notify_one();
         Ok(())
     }
 
@@ -147,20 +328,30 @@ impl Queues {
             // Its sender goes, which tells the caller.
             return;
         }
-        let Waiting { by_chain, turn, .. } = &mut *w;
-        if let Some(queue) = by_chain.get_mut(&job.chain) {
-            turn.retain(|c| *c != job.chain);
-            turn.push_front(job.chain.clone());
-            queue.push_front(job);
-        }
+        let Waiting {
+            by_chain, groups, ..
+        } = &mut *w;
+        let Some(line) = by_chain.get_mut(&job.chain) else {
+            return;
+        };
+        let place = line.place;
+        let turn = groups[place.group].of(place);
+        turn.retain(|c| *c != job.chain);
+        turn.push_front(job.chain.clone());
+        line.jobs.push_front(job);
         drop(w);
-        self.bell.notify_one();
+        self.bells[place.group].notify_one();
     }
 
-    /// The next job; `None` when there will be none any more.
-    pub(super) async fn next(&self) -> Option<Job> {
+    /// The next job for a worker of a group; `None` when there will be none any more.
+    pub(super) async fn next(&self, group: usize) -> Option<Job> {
+        self.lock().groups[group].idle += 1;
+        let idle = Idle {
+            queues: self,
+            group,
+        };
         loop {
-            let bell = self.bell.notified();
+            let bell = self.bells[group].notified();
             tokio::pin!(bell);
             bell.as_mut().enable();
             {
@@ -168,16 +359,21 @@ impl Queues {
                 if w.phase == Phase::Closed {
                     return None;
                 }
-                if let Some(job) = pop(&mut w) {
+                if let Some(job) = pop(&mut w, group) {
                     job.taken.store(true, Ordering::Release);
-                    let more = !w.turn.is_empty();
+                    // At once, so that no other is given what was left idle for a
+                    // third.
+                    let turns = &mut w.groups[group];
+                    turns.idle -= 1;
+                    std::mem::forget(idle);
+                    let more = !turns.called.is_empty() || !turns.others.is_empty();
                     drop(w);
                     if more {
-                        self.bell.notify_one();
+                        self.bells[group].notify_one();
                     }
                     return Some(job);
                 }
-                if w.phase == Phase::Draining {
+                if w.phase == Phase::Draining && w.leases == 0 {
                     return None;
                 }
             }
@@ -185,20 +381,24 @@ impl Queues {
         }
     }
 
-    /// No new jobs; workers end when those here are done.
+    /// No new requests; workers end when those here are done.
     pub(super) fn drain(&self) {
         let mut w = self.lock();
         if w.phase == Phase::Open {
             w.phase = Phase::Draining;
         }
         drop(w);
-        self.bell.notify_waiters();
+        self.ring_all();
     }
 
-    /// Answers every job that waits by `problem`.
-    pub(super) fn flush(&self, problem: &Problem) {
+    /// Answers every job that waits for a group's workers by `problem`.
+    pub(super) fn flush(&self, group: usize, problem: &Problem) {
         let mut w = self.lock();
-        let jobs: Vec<Job> = std::iter::from_fn(|| pop(&mut w)).collect();
+        w.groups[group].called.clear();
+        w.groups[group].others.clear();
+        let lines = w.by_chain.values_mut();
+        let lines = lines.filter(|line| line.place.group == group);
+        let jobs: Vec<Job> = lines.flat_map(|line| line.jobs.drain(..)).collect();
         drop(w);
         for job in jobs {
             job.answer(Err(problem.clone()));
@@ -208,8 +408,8 @@ impl Queues {
     /// No jobs at all: those that wait get `problem`.
     pub(super) fn close(&self, problem: &Problem) {
         self.lock().phase = Phase::Closed;
-        self.flush(problem);
-        self.bell.notify_waiters();
+        (0..self.bells.len()).for_each(|group| self.flush(group, problem));
+        self.ring_all();
     }
 
     /// How many wait, by chain.
@@ -217,26 +417,197 @@ impl Queues {
         let w = self.lock();
         w.by_chain
             .iter()
-            .map(|(c, q)| (c.clone(), q.len()))
+            .map(|(c, line)| (c.clone(), line.jobs.len()))
             .collect()
     }
 }
 
-fn pop(w: &mut Waiting) -> Option<Job> {
-    while let Some(chain) = w.turn.pop_front() {
-        let queue = w.by_chain.get_mut(&chain)?;
-        let job = loop {
-            match queue.pop_front() {
-                Some(job) if job.answer.is_closed() => {}
-                other => break other,
+/// The next job that may be given to one of the workers of a group that wait for one.
+fn pop(w: &mut Waiting, group: usize) -> Option<Job> {
+    let Waiting {
+        by_chain, groups, ..
+    } = w;
+    let Turns {
+        called,
+        others,
+        idle,
+    } = &mut groups[group];
+    // Any of the calls that leaves enough: each lets somebody go on.
+    next_of(called, by_chain, *idle, true)
+        // Whoever has to leave more waits for its turn until there is as much: others
+        // that need less would keep it waiting for ever.
+        .or_else(|| next_of(others, by_chain, *idle, false))
+}
+
+/// The next job of the chains of one turn, by a look at the first one alone or at any.
+fn next_of(
+    turn: &mut VecDeque<ChainId>,
+    by_chain: &mut BTreeMap<ChainId, Line>,
+    idle: usize,
+    any: bool,
+) -> Option<Job> {
+    let mut at = 0;
+    while let Some(chain) = turn.get(at) {
+        let line = by_chain.get_mut(chain)?;
+        if !line.has_jobs() {
+            turn.remove(at);
+            continue;
+        }
+        if line.place.leaves >= idle {
+            if any {
+                at += 1;
+                continue;
             }
-        };
-        if !queue.is_empty() {
-            w.turn.push_back(chain);
+            return None;
         }
-        if job.is_some() {
-            return job;
+        let chain = turn.remove(at)?;
+        let job = line.jobs.pop_front();
+        if line.has_jobs() {
+            turn.push_back(chain);
         }
+        return job;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    fn id(chain: &str) -> ChainId {
+        chain.to_owned().try_into().unwrap()
+    }
+
+    fn place(group: usize, leaves: usize, is_called: bool) -> Place {
+        Place {
+            group,
+            leaves,
+            is_called,
+        }
+    }
+
+    /// A job, and whoever waits for its answer.
+    fn job(chain: &str) -> (Job, oneshot::Receiver<Result<Answer, Problem>>) {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            chain: id(chain),
+            id: chain.into(),
+            meta: MessageMeta::default(),
+            body: Bytes::new(),
+            deadline: Instant::now() + Duration::from_secs(60),
+            trace: None,
+            called: None,
+            taken: Arc::new(AtomicBool::new(false)),
+            outside: mpsc::channel(1).0,
+            answer,
+        };
+        (job, answered)
+    }
+
+    fn poll<F: Future>(f: Pin<&mut F>) -> Poll<F::Output> {
+        f.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn taken(next: Poll<Option<Job>>) -> Option<String> {
+        match next {
+            Poll::Ready(job) => Some(job.unwrap().id),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Of two workers one is left for whoever the first may come to wait for.
+    #[test]
+    fn whoever_may_wait_for_a_worker_leaves_one() {
+        let chains = [
+            ("w", place(0, 1, false)),
+            ("x", place(0, 0, false)),
+            ("w/calls/deep", place(0, 0, true)),
+        ];
+        let chains = chains.map(|(c, place)| (id(c), place));
+        let queues = Queues::new(chains.into_iter(), 1, 9);
+        assert!(queues.lease());
+        let mut waiters = Vec::new();
+        for chain in ["w", "w", "x"] {
+            let (job, answered) = job(chain);
+            queues.push(job).unwrap();
+            waiters.push(answered);
+        }
+        // One worker alone: it is not given away.
+        let mut one = pin!(queues.next(0));
+        assert_eq!(taken(poll(one.as_mut())), None);
+        let mut two = pin!(queues.next(0));
+        assert_eq!(taken(poll(two.as_mut())).as_deref(), Some("w"));
+        // Chains have their turns; who needs no other is given the last.
+        assert_eq!(taken(poll(one.as_mut())).as_deref(), Some("x"));
+        let mut three = pin!(queues.next(0));
+        assert_eq!(taken(poll(three.as_mut())), None);
+        // A call is what the first may wait for.
+        let (call, _answered) = job("w/calls/deep");
+        queues.push(call).unwrap();
+        assert_eq!(taken(poll(three.as_mut())).as_deref(), Some("w/calls/deep"));
+        // When two are back the next has its turn, and nobody behind it before that.
+        let (last, _answered) = job("x");
+        queues.push(last).unwrap();
+        let mut four = pin!(queues.next(0));
+        assert_eq!(taken(poll(four.as_mut())), None);
+        let mut five = pin!(queues.next(0));
+        assert_eq!(taken(poll(five.as_mut())).as_deref(), Some("w"));
+        assert_eq!(taken(poll(four.as_mut())).as_deref(), Some("x"));
+        assert_eq!(waiters.len(), 3);
+    }
+
+    #[test]
+    fn a_worker_that_goes_is_idle_no_more() {
+        let queues = Queues::new([(id("w"), place(0, 1, false))].into_iter(), 1, 9);
+        assert!(queues.lease());
+        let (job, _answered) = job("w");
+        queues.push(job).unwrap();
+        let mut one = Box::pin(queues.next(0));
+        assert_eq!(taken(poll(one.as_mut())), None);
+        drop(one);
+        let mut two = pin!(queues.next(0));
+        assert_eq!(taken(poll(two.as_mut())), None);
+    }
+
+    #[test]
+    fn workers_of_a_group_get_jobs_of_their_chains_alone() {
+        let chains = [("w", place(0, 0, false)), ("x", place(1, 0, false))];
+        let chains = chains.map(|(c, place)| (id(c), place));
+        let queues = Queues::new(chains.into_iter(), 2, 9);
+        assert!(queues.lease());
+        let (job, _answered) = job("x");
+        queues.push(job).unwrap();
+        let mut other = pin!(queues.next(0));
+        assert_eq!(taken(poll(other.as_mut())), None);
+        let mut own = pin!(queues.next(1));
+        assert_eq!(taken(poll(own.as_mut())).as_deref(), Some("x"));
+    }
+
+    /// A request that has begun has its calls served, whoever else is refused.
+    #[test]
+    fn what_was_begun_is_served_while_new_requests_are_refused() {
+        let chains = [("w", place(0, 0, false)), ("w/calls/f", place(1, 0, true))];
+        let chains = chains.map(|(c, place)| (id(c), place));
+        let queues = Queues::new(chains.into_iter(), 2, 1);
+        assert!(queues.lease());
+        queues.drain();
+        assert!(!queues.lease());
+        let mut worker = pin!(queues.next(1));
+        assert!(poll(worker.as_mut()).is_pending());
+        // However many: their callers are under way.
+        let (first, _a) = job("w/calls/f");
+        let (second, _b) = job("w/calls/f");
+        queues.push(first).unwrap();
+        queues.push(second).unwrap();
+        assert!(poll(worker.as_mut()).is_ready());
+        let mut worker = pin!(queues.next(1));
+        assert!(poll(worker.as_mut()).is_ready());
+        let mut worker = pin!(queues.next(1));
+        assert!(poll(worker.as_mut()).is_pending());
+        queues.release();
+        assert!(matches!(poll(worker.as_mut()), Poll::Ready(None)));
+    }
 }

@@ -50,7 +50,7 @@ impl Watch {
                     watch.files.extend(linked);
                 }
                 Origin::Library(path) => watch.files.push(path.clone()),
-                Origin::Remote(_) | Origin::Url(_) => {}
+                Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => {}
                 Origin::Crate(folder) => {
                     watch.files.push(folder.join("Cargo.toml"));
                     watch.folders.push(folder.join("src"));

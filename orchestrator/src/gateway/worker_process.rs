@@ -1,14 +1,12 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::elsewhere::{MOST_SAID, OutsideCall};
+use super::elsewhere::MOST_SAID;
 use super::problem::{Problem, ProblemKind, StepTimings};
-use super::queue::{Answer, Job};
-use super::told::{Shape, micros};
+use super::queue::{Answer, Job, NotAnswered, OutsideCall};
+use super::told::{Below, Shape, later, micros};
 use super::trace::Trace;
-use crate::life::{
-    CauseKind, MOST_CALLS, MOST_CALLS_ON_ERROR, Mechanism, MessageMeta, can_be_content_type,
-};
+use crate::life::{CauseKind, Mechanism, MessageMeta, can_be_content_type};
 use crate::printable::printable_line;
 use crate::worker::frame::{
     self, Failed, FailureMeta, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures,
@@ -22,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a worker may take beyond a deadline to end the function itself.
@@ -54,7 +52,7 @@ pub(super) enum Handed {
     /// The worker is of no use any more, for this reason.
     Lost(String),
     /// The same, and the job never began.
-    Unbegun(String, Job),
+    Unbegun(String, Box<Job>),
 }
 
 impl Worker {
@@ -140,6 +138,7 @@ impl Worker {
             attributes: job.meta.attributes.clone(),
             left: left.as_micros() as u64,
             spans: job.trace.as_ref().is_some_and(Trace::is_sampled),
+            called: job.called.clone(),
         };
         let limit = job.deadline + GRACE;
         let (begun, handed) = (Instant::now(), SystemTime::now());
@@ -153,11 +152,11 @@ impl Worker {
             // Not all of it was sent, so no function has seen it.
             Ok(Err(e)) => {
                 let why = format!("{e} ({})", self.end().await);
-                return Handed::Unbegun(why, job);
+                return Handed::Unbegun(why, Box::new(job));
             }
-            Err(_) => return Handed::Unbegun("it takes no requests".into(), job),
+            Err(_) => return Handed::Unbegun("it takes no requests".into(), Box::new(job)),
         }
-        let answered = self.answer(shape, begun, handed, job.deadline, &job.outside);
+        let answered = self.answer(shape, begun, handed, &job);
         let answer = match timeout_at(limit, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
@@ -205,23 +204,19 @@ impl Worker {
         shape: &Shape,
         begun: Instant,
         handed: SystemTime,
-        deadline: Instant,
-        outside: &mpsc::Sender<OutsideCall>,
+        job: &Job,
     ) -> io::Result<Result<Answer, Problem>> {
+        let calls_left = shape.calls_left(job.called.as_ref().map(|c| c.calls_left));
+        let mut below = Below::new(calls_left);
         let mut prefix = self.prefix().await?;
-        let mut calls = 0;
         while prefix.kind == frame::CALL && shape.has_room_for(prefix.payload) {
-            calls += 1;
-            if calls > MOST_CALLS + MOST_CALLS_ON_ERROR {
-                return Err(protocol_error());
-            }
-            self.call(prefix, deadline, outside).await?;
+            self.call(prefix, shape, handed, job, &mut below).await?;
             prefix = self.prefix().await?;
         }
         if prefix.kind == frame::FAILED && shape.has_room_for(prefix.payload) {
             let failed: Failed = self.head(prefix).await?;
             let body = self.payload(prefix).await?;
-            let problem = to_problem(failed, body, shape, begun.elapsed(), handed);
+            let problem = to_problem(failed, body, shape, below, begun.elapsed(), handed);
             return problem.map(Err).ok_or_else(protocol_error);
         }
         if prefix.kind != frame::ANSWER || !shape.has_room_for(prefix.payload) {
@@ -233,7 +228,9 @@ impl Worker {
         }
         let waited = begun.elapsed();
         let hops = shape.hops(head.hops, waited).ok_or_else(protocol_error)?;
-        let calls = shape.calls(head.calls, waited).ok_or_else(protocol_error)?;
+        let calls = shape.calls(head.calls, waited);
+        let calls = calls.and_then(|calls| below.joined(calls));
+        let calls = calls.ok_or_else(protocol_error)?;
         let body = self.payload(prefix).await?;
         Ok(Ok(Answer {
             meta: MessageMeta {
@@ -248,54 +245,92 @@ impl Worker {
         }))
     }
 
-    /// Has a call of the worker's made that leaves it.
+    /// Has a call of the worker's made that leaves it, if the chain file grants it to
+    /// the functions that the worker has.
     async fn call(
         &mut self,
         prefix: Prefix,
-        deadline: Instant,
-        outside: &mpsc::Sender<OutsideCall>,
+        shape: &Shape,
+        handed: SystemTime,
+        job: &Job,
+        below: &mut Below,
     ) -> io::Result<()> {
         let call: frame::Call = self.head(prefix).await?;
         if !can_be_content_type(&call.content_type) {
             return Err(protocol_error());
         }
         let body = self.payload(prefix).await?;
+        let [caller, callee] = shape
+            .call_away(call.edge, &call.path)
+            .ok_or_else(protocol_error)?;
+        let calls_left = below.calls_left.checked_sub(1).ok_or_else(protocol_error)?;
+        log::trace!(
+            "{caller:?} calls {callee:?}, which is not in worker {}",
+            self.pid
+        );
+        let callers = job.called.iter().flat_map(|c| &c.path);
         let (reply, replied) = oneshot::channel();
-        let sent = outside.send(OutsideCall {
-            function: call.function,
+        let sent = job.outside.send(OutsideCall {
+            function: callee.clone(),
+            path: callers.chain(&call.path).cloned().collect(),
             meta: MessageMeta {
                 content_type: call.content_type,
                 attributes: call.attributes,
             },
             body,
-            // No longer than the request has, whatever the worker says.
+            // No longer than its request, whatever a worker says.
             left: Duration::from_micros(call.left)
-                .min(deadline.saturating_duration_since(Instant::now())),
+                .min(job.deadline.saturating_duration_since(Instant::now())),
+            // The worker may be wrong; it is not to make more than it says it may.
+            calls_left: calls_left.min(call.calls_left),
             reply,
         });
         let result = match sent.await {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
-        let (head, body) = match result {
-            Some(Ok(answer)) => {
-                let head = frame::Reply {
-                    content_type: answer.meta.content_type,
-                    attributes: answer.meta.attributes,
-                };
-                (
-                    frame::begin(frame::REPLY, &head, answer.body.len())?,
-                    answer.body,
-                )
+        let result = result.unwrap_or_else(|| {
+            let why = "nobody waits for the request any more";
+            let cause = match Instant::now() >= job.deadline {
+                true => CauseKind::Deadline,
+                false => CauseKind::Remote,
+            };
+            Err(NotAnswered::elsewhere(cause, why))
+        });
+        let (ran, result) = match result {
+            Ok(answer) => (
+                Some((answer.handed, answer.calls)),
+                Ok((answer.meta, answer.body)),
+            ),
+            Err(not) => {
+                let NotAnswered { why, body, ran } = *not;
+                (ran, Err((why, body)))
             }
-            Some(Err(no)) => (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new()),
-            None => {
-                let no = NoReply {
-                    cause: CauseKind::Remote,
-                    code: 0,
-                    message: "nobody waits for the request any more".into(),
+        };
+        let mut calls = 0;
+        if let Some((since, made)) = ran {
+            // No more than were left.
+            calls = u32::try_from(made.count()).unwrap_or(u32::MAX);
+            let is_traced = job.trace.as_ref().is_some_and(Trace::is_sampled);
+            let place = call.span.filter(|_| is_traced);
+            below.add(made, callee, place, later(handed, since));
+        }
+        below.calls_left = calls_left.saturating_sub(calls);
+        let (head, body) = match result {
+            Ok((meta, body)) => {
+                let head = frame::Reply {
+                    content_type: meta.content_type,
+                    attributes: meta.attributes,
+                    calls,
                 };
-                (frame::begin(frame::NO_REPLY, &no, 0)?, Bytes::new())
+                (frame::begin(frame::REPLY, &head, body.len())?, body)
+            }
+            Err((why, body)) => {
+                if !why.path.is_empty() {
+                    below.failed(&why.path, why.cause);
+                }
+                let head = NoReply { calls, ..why };
+                (frame::begin(frame::NO_REPLY, &head, body.len())?, body)
             }
         };
         self.socket.write_all(&head).await?;
@@ -376,20 +411,23 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
 }
 
 /// A function's failure, with the status that it deserves, and what the function of
-/// `on_error` answered, if it did; `None` if it can be none of this chain's.
+/// `on_error` answered, or it itself did beside; `None` if it can be none of this chain's.
 fn to_problem(
     failed: Failed,
     body: Bytes,
     shape: &Shape,
+    below: Below,
     waited: Duration,
     handed: SystemTime,
 ) -> Option<Problem> {
     let said = failed.answer.as_ref();
-    if !shape.can_fail_so(&failed) || !said.is_none_or(|a| can_be_content_type(&a.content_type)) {
+    let typed = said.is_none_or(|a| can_be_content_type(&a.content_type));
+    if !shape.can_fail_so(&failed, &below) || !typed {
         return None;
     }
     let hops = shape.hops(failed.hops, waited)?;
     let calls = shape.calls(failed.calls, waited)?;
+    let calls = below.joined(calls)?;
     let message = printable_line(failed.message, MOST_SAID);
     let problem = Problem::new(failed.cause.into(), message);
     // What a function says in HTTP's words is said in HTTP.
@@ -419,6 +457,7 @@ fn to_problem(
             };
             Box::new((meta, body))
         }),
+        said: failed.code.zip(failed.said).map(Box::new),
         ..problem
     })
 }
@@ -426,22 +465,31 @@ fn to_problem(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain_file::{ChainId, parse};
+    use crate::chain_file::{ChainId, FunctionName, cut, parse};
     use std::io::{Read, Write};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
-    use tokio::sync::oneshot;
+    use tokio::sync::{mpsc, oneshot};
 
     /// What comes of a job that a worker answers with these bytes: of the job, and of
-    /// the worker.
+    /// the worker. It has `a` and `b`, which `a` calls; and `a` calls `far` of another
+    /// group, which calls `deep`, and both crash.
     fn answered_by(bytes: Vec<u8>) -> (Result<Answer, Problem>, Handed) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("f.c"), "").unwrap();
-        let text = "[functions]\na = { source = \"f.c\", calls = [\"b\"] }\nb = { source = \"f.c\" }\n[workflows]\nx = { entry = \"a\", region = \"64KiB\" }\n";
+        let text = r#"
+[functions]
+a = { source = "f.c", calls = ["b", "far"] }
+b = { source = "f.c" }
+far = { source = "f.c", calls = ["deep", "b"], group = "g" }
+deep = { source = "f.c", group = "g" }
+[workflows]
+x = { entry = "a", region = "64KiB" }
+"#;
         let read = parse(&folder.path().join("chain.toml"), text.into());
         let (file, _) = read.map_err(|r| r.render(false)).unwrap();
         let chain = ChainId::named("x").unwrap();
-        let shape = Shape::of(&file, &chain);
+        let shape = Shape::of(&cut(&file).files["default"], &chain);
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let liar = std::thread::spawn(move || {
             // All of the request, which has no body.
@@ -451,6 +499,8 @@ mod tests {
             theirs.read_exact(&mut vec![0; prefix.head]).unwrap();
             // It may be hung up on before it has said all.
             let _ = theirs.write_all(&bytes);
+            // What it is answered it does not look at.
+            let _ = theirs.read_to_end(&mut Vec::new());
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -467,6 +517,23 @@ mod tests {
                 figures: WorkerFigures::default(),
                 mechanism: None,
             };
+            let (outside, mut calls) = mpsc::channel::<OutsideCall>(1);
+            tokio::spawn(async move {
+                while let Some(call) = calls.recv().await {
+                    assert_eq!((call.function.as_str(), call.path.len()), ("far", 1));
+                    assert!(call.left <= Duration::from_secs(60), "{:?}", call.left);
+                    let problem = Problem::new(ProblemKind::Crash, "dead");
+                    let place = Some((1, name("deep")));
+                    let path = vec![name("far"), name("deep")];
+                    let problem = Problem {
+                        place,
+                        path,
+                        ..problem
+                    };
+                    let not = NotAnswered::in_group(call.function, problem);
+                    let _ = call.reply.send(Err(not));
+                }
+            });
             let (answer, answered) = oneshot::channel();
             let job = Job {
                 chain,
@@ -475,8 +542,9 @@ mod tests {
                 body: Bytes::new(),
                 deadline: Instant::now() + Duration::from_secs(60),
                 trace: None,
+                called: None,
                 taken: Arc::new(AtomicBool::new(true)),
-                outside: mpsc::channel(1).0,
+                outside,
                 answer,
             };
             let handed = worker.serve(job, &shape).await;
@@ -484,6 +552,40 @@ mod tests {
         });
         liar.join().unwrap();
         done
+    }
+
+    fn name(text: &str) -> FunctionName {
+        FunctionName::new(text).unwrap()
+    }
+
+    /// What a worker sends to have a function called that it has not.
+    fn call(edge: usize, path: &[&str], attributes: serde_json::Value) -> Vec<u8> {
+        let head = serde_json::json!({
+            "edge": edge,
+            "path": path,
+            "span": null,
+            "calls_left": 7,
+            "content_type": "",
+            "attributes": { "bytes": attributes },
+            "left": u64::MAX,
+        });
+        frame::begin(frame::CALL, &head, 0).unwrap()
+    }
+
+    fn failed_by(path: &[&str], cause: CauseKind) -> Vec<u8> {
+        let failed = Failed {
+            step: 1,
+            function: name(path[path.len() - 1]),
+            path: path.iter().map(|n| name(n)).collect(),
+            cause,
+            message: "dead".into(),
+            code: None,
+            said: None,
+            hops: Vec::new(),
+            answer: None,
+            calls: frame::Calls::default(),
+        };
+        frame::begin(frame::FAILED, &failed, 0).unwrap()
     }
 
     fn answer(calls: frame::Calls, payload: usize) -> Vec<u8> {
@@ -529,6 +631,88 @@ mod tests {
         assert_eq!(state.took, 0.0);
     }
 
+    /// It is the gateway that knows what became of a call that left.
+    #[test]
+    fn a_worker_calls_and_blames_those_that_it_may() {
+        let none = serde_json::json!([]);
+        // Edges: a>b, a>far.
+        let granted = || call(1, &["a"], none.clone());
+        let bytes = [
+            granted(),
+            granted(),
+            failed_by(&["a", "far", "deep"], CauseKind::Crash),
+            idle(vec![]),
+        ];
+        let (failed, handed) = answered_by(bytes.concat());
+        let failed = failed.unwrap_err();
+        assert_eq!((failed.kind, failed.path.len()), (ProblemKind::Crash, 3));
+        assert!(matches!(handed, Handed::Idle(..)));
+        let good = || answer(frame::Calls::default(), 0);
+        for (what, bytes) in [
+            (
+                "one that it has itself",
+                vec![call(0, &["a"], none.clone()), good()],
+            ),
+            (
+                "one that there is not",
+                vec![call(2, &["a"], none.clone()), good()],
+            ),
+            (
+                "for another caller",
+                vec![call(1, &["b"], none.clone()), good()],
+            ),
+            (
+                "for one of another group",
+                vec![call(1, &["far"], none.clone()), good()],
+            ),
+            (
+                "with attributes that none can set",
+                vec![call(1, &["a"], serde_json::json!([9, 9, 9])), good()],
+            ),
+            (
+                "with more of them than fit",
+                vec![call(1, &["a"], serde_json::json!(vec![1; 100_000])), good()],
+            ),
+            (
+                "blames one that was not called",
+                vec![failed_by(&["a", "far", "deep"], CauseKind::Crash)],
+            ),
+            (
+                "blames it for something else",
+                vec![
+                    granted(),
+                    failed_by(&["a", "far", "deep"], CauseKind::Timeout),
+                ],
+            ),
+            (
+                "blames another one there",
+                vec![granted(), failed_by(&["a", "far"], CauseKind::Crash)],
+            ),
+            (
+                "ends a request, for which it has no grant",
+                vec![
+                    frame::begin(
+                        frame::ANSWER,
+                        &frame::Answer {
+                            content_type: String::new(),
+                            attributes: Default::default(),
+                            ended: true,
+                            hops: Vec::new(),
+                            calls: frame::Calls::default(),
+                        },
+                        0,
+                    )
+                    .unwrap(),
+                ],
+            ),
+        ] {
+            let (answer, handed) = answered_by(bytes.concat());
+            let kind = answer.map_err(|p| p.kind).unwrap_err();
+            assert_eq!(kind, ProblemKind::WorkerLost, "{what}");
+            assert!(matches!(handed, Handed::Lost(_)), "{what}");
+        }
+    }
+
     /// One whose functions have taken it over may send what it likes.
     #[test]
     fn a_worker_that_lies_costs_an_answer_and_no_gateway() {
@@ -549,6 +733,7 @@ mod tests {
                 cause: CauseKind::Crash,
                 message: String::new(),
                 code: None,
+                said: None,
                 hops: Vec::new(),
                 answer: None,
                 calls: frame::Calls::default(),
@@ -612,7 +797,7 @@ mod tests {
             ),
             ("a head of 4 GiB", prefix(frame::ANSWER, 0xffff_ffff, 0)),
             ("a head of 2 MiB", prefix(frame::ANSWER, 2 << 20, 0)),
-            ("an edge that is not", answer(edge(1, 0, 1), 0)),
+            ("an edge that is not", answer(edge(2, 0, 1), 0)),
             ("a bucket that is not", answer(edge(0, 24, 1), 0)),
             (
                 "more calls than there may be",

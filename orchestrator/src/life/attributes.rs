@@ -22,22 +22,22 @@ const HEAD: usize = 4;
 
 /// The attributes of a message, in order, no name twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Records")]
+#[serde(try_from = "Told")]
 pub struct Attributes {
     /// The records.
     bytes: Vec<u8>,
 }
 
-/// The same as told by another process, which may be hostile.
+/// What another process says that attributes are: perhaps what none can be.
 #[derive(Deserialize)]
-struct Records {
+struct Told {
     bytes: Vec<u8>,
 }
 
-impl TryFrom<Records> for Attributes {
+impl TryFrom<Told> for Attributes {
     type Error = &'static str;
 
-    fn try_from(told: Records) -> Result<Self, Self::Error> {
+    fn try_from(told: Told) -> Result<Self, Self::Error> {
         Self::parse(&told.bytes).ok_or("attributes that no function can set")
     }
 }
@@ -241,6 +241,20 @@ mod tests {
         }
         assert_eq!(a.set("one-more", ""), Err(AttributeError::Full));
         assert_eq!(a.iter().count(), MOST);
+    }
+
+    /// They come from workers, too, which somebody may have taken over.
+    #[test]
+    fn those_of_another_process_are_checked() {
+        let mut a = Attributes::default();
+        a.set("ce-id", "1").unwrap();
+        let told = serde_json::to_string(&a).unwrap();
+        assert_eq!(serde_json::from_str::<Attributes>(&told).unwrap(), a);
+        let long = record(b"a", &[b'x'; ROOM]);
+        for bytes in [vec![1; 9], long, record(b"A", b""), record(b"a", b"\n")] {
+            let told = serde_json::json!({ "bytes": bytes });
+            assert!(serde_json::from_value::<Attributes>(told).is_err());
+        }
     }
 
     proptest! {

@@ -33,6 +33,7 @@
 use super::attributes::MessageMeta;
 use super::chain::Contexts;
 use super::error::{Cause, CauseKind, EndText};
+use super::outside::Leaving;
 use super::probe;
 use super::recorder::OpenCall;
 use super::snapshot::word;
@@ -123,7 +124,7 @@ impl Contexts {
         self.to_give_back = self.steps[step].function.timeout;
         let most = match self.tree.on_error == Some(step) {
             true => MOST_CALLS_ON_ERROR,
-            false => MOST_CALLS,
+            false => self.asked_by.most_calls,
         };
         loop {
             let copy = copy_of(self, &stack);
@@ -140,7 +141,8 @@ impl Contexts {
                 Turn::Calls(_) => {
                     let (edge, arguments) = called;
                     self.calls[stack.last().map_or(0, |f| f.node)] += 1;
-                    if self.calls.iter().sum::<u32>() > most {
+                    let made = self.calls.iter().sum::<u32>();
+                    if made > most {
                         return Err(self.too_many(&mut stack, most, id));
                     }
                     if self.leads_away(edge) {
@@ -149,9 +151,32 @@ impl Contexts {
                         let within = stack.last().and_then(|f| f.call.as_ref());
                         let now = MonotonicTime::now();
                         let call = self.recorder.enter(edge, within, now, Duration::ZERO);
-                        let (reply, result) = self.call_away(edge, &arguments, until);
+                        let leaving = Leaving {
+                            edge,
+                            arguments: &arguments,
+                            until,
+                            path: nodes(&stack)
+                                .map(|n| self.steps[n].function.name.clone())
+                                .collect(),
+                            span: call.span(),
+                            calls_left: most - made,
+                        };
+                        let (reply, below, result) = self.call_away(leaving);
+                        // They count as those of the callee.
+                        self.calls[self.tree.edges[edge].callee] += below.min(MOST_CALLS);
                         let why = result.as_ref().err().map(|(_, cause)| cause.kind());
                         self.recorder.leave(call, MonotonicTime::now(), why);
+                        if why == Some(CauseKind::TooManyCalls) {
+                            return Err(self.too_many(&mut stack, most, id));
+                        }
+                        // Nobody is let go on to say what becomes of it. (Whoever runs the
+                        // callee may know of the end first.)
+                        if (MonotonicTime::now() >= until || why == Some(CauseKind::Deadline))
+                            && let Turn::Late(late) = self.late(&stack, until, due)
+                        {
+                            event = self.time_is_over(&mut stack, late, due, id)?;
+                            continue;
+                        }
                         event = self.resume(&mut stack, &reply, result, due);
                         continue;
                     }
@@ -186,31 +211,41 @@ impl Contexts {
                     });
                     self.resume(&mut stack, &reply, result, due)
                 }
-                Turn::Late(late) => {
-                    let begun = MonotonicTime::now();
-                    let node = late.map(|at| stack[at].node);
-                    if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
-                        let call = frame.call.take();
-                        self.note_end(call, begun, Some(CauseKind::Timeout));
-                    }
-                    // Those above it had time left of their own.
-                    let ended = (begun, CauseKind::Deadline);
-                    self.end_from(&mut stack, late.unwrap_or(0), ended, id);
-                    let Some(node) = node else {
-                        return Err(Cause::Deadline);
-                    };
-                    let function = &self.steps[node].function;
-                    let cause = Cause::Timeout(function.timeout);
-                    if late == Some(0) {
-                        return Err(cause);
-                    }
-                    let path = vec![function.name.clone()];
-                    self.give_back(&mut stack, begun.elapsed());
-                    let nothing = Header::default();
-                    self.resume(&mut stack, &nothing, Err((path, cause)), due)
-                }
+                Turn::Late(late) => self.time_is_over(&mut stack, late, due, id)?,
             };
         }
+    }
+
+    /// The time of a frame is over, or that of the request: it ends, and those above it.
+    /// Whoever called it goes on.
+    fn time_is_over(
+        &mut self,
+        stack: &mut Vec<Frame>,
+        late: Option<usize>,
+        due: Option<MonotonicTime>,
+        id: &str,
+    ) -> Result<lwc::Result<Event>, Cause> {
+        let begun = MonotonicTime::now();
+        let node = late.map(|at| stack[at].node);
+        if let Some(frame) = late.and_then(|at| stack.get_mut(at)) {
+            let call = frame.call.take();
+            self.note_end(call, begun, Some(CauseKind::Timeout));
+        }
+        // Those above it had time left of their own.
+        let ended = (begun, CauseKind::Deadline);
+        self.end_from(stack, late.unwrap_or(0), ended, id);
+        let Some(node) = node else {
+            return Err(Cause::Deadline);
+        };
+        let function = &self.steps[node].function;
+        let cause = Cause::Timeout(function.timeout);
+        if late == Some(0) {
+            return Err(cause);
+        }
+        let path = vec![function.name.clone()];
+        self.give_back(stack, begun.elapsed());
+        let nothing = Header::default();
+        Ok(self.resume(stack, &nothing, Err((path, cause)), due))
     }
 
     /// For an audit: has a step's context call what it has no grant for, by
@@ -314,7 +349,7 @@ impl Contexts {
             return cause;
         }
         Cause::Called {
-            path: vec![self.steps[most].function.name.clone()],
+            path: vec![self.function_of(most).name.clone()],
             cause: Box::new(cause),
         }
     }
@@ -630,5 +665,17 @@ fn outcome_of(cause: &Cause) -> (Outcome, i32) {
         Cause::TooManyCalls(_) => (Outcome::TooMany, 0),
         Cause::Called { cause, .. } => outcome_of(cause),
         Cause::Elsewhere(_) | Cause::Backend(_) | Cause::NoCopy(_) => (Outcome::Unavailable, 0),
+        Cause::InGroup { kind, .. } => {
+            let outcome = match kind {
+                CauseKind::Error => Outcome::Reported,
+                CauseKind::Crash | CauseKind::Misbehaved => Outcome::Crashed,
+                CauseKind::Timeout => Outcome::TimedOut,
+                CauseKind::Deadline => Outcome::DeadlinePassed,
+                CauseKind::TooBig => Outcome::TooBig,
+                CauseKind::TooManyCalls => Outcome::TooMany,
+                CauseKind::Remote | CauseKind::Backend => Outcome::Unavailable,
+            };
+            (outcome, 0)
+        }
     }
 }

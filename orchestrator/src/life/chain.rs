@@ -1,6 +1,7 @@
 //! The root's side: a live chain, and an invocation of it step by step.
 
 use super::attributes::{Attributes, MessageMeta};
+use super::calls::MOST_CALLS;
 use super::control::Control;
 use super::error::{Cause, EndText, ErrorAnswer, Failure};
 use super::on_error::{self, OnError};
@@ -9,7 +10,7 @@ use super::recorder::{CallSpan, EdgeCalls, Recorder};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
-use crate::chain_file::{CallTree, Chain, Function, Isolation};
+use crate::chain_file::{CallTree, Chain, Function, FunctionName, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use lwc_function::abi::UNHANDLED;
 use std::cell::Cell;
@@ -58,6 +59,25 @@ struct Times {
     /// When the last step was done.
     now: MonotonicTime,
     due: Option<MonotonicTime>,
+}
+
+/// By whom an invocation is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedBy {
+    /// The functions of other workers that wait for it, each called by the one before
+    /// it; none where it is the request itself.
+    pub(crate) callers: Vec<FunctionName>,
+    /// How many calls its functions may make.
+    pub(crate) most_calls: u32,
+}
+
+impl Default for AskedBy {
+    fn default() -> Self {
+        Self {
+            callers: Vec::new(),
+            most_calls: MOST_CALLS,
+        }
+    }
 }
 
 /// What a step of an invocation gave.
@@ -158,6 +178,8 @@ pub(super) enum Way {
 /// The contexts of a chain, and the memory that they share.
 pub(crate) struct Contexts {
     pub(super) chain: Chain,
+    /// By whom the last invocation was asked for.
+    pub(super) asked_by: AskedBy,
     /// Who calls whom.
     pub(crate) tree: CallTree,
     /// Those of its calls that leave this process.
@@ -411,8 +433,22 @@ impl LiveChain {
         id: &str,
         due: Option<MonotonicTime>,
     ) -> Result<(usize, MessageMeta), Failure> {
+        self.invoke_for(AskedBy::default(), input_len, meta, id, due)
+    }
+
+    /// The same, perhaps for a function of another worker that calls this chain's one
+    /// step, as the chain says ([`Chain::called_by`]).
+    pub(crate) fn invoke_for(
+        &mut self,
+        asked_by: AskedBy,
+        input_len: usize,
+        meta: MessageMeta,
+        id: &str,
+        due: Option<MonotonicTime>,
+    ) -> Result<(usize, MessageMeta), Failure> {
         self.settle();
         let contexts = &mut self.contexts;
+        contexts.asked_by = asked_by;
         contexts.settled = false;
         contexts.clear_away();
         contexts.steps.iter().for_each(|s| s.logged.set(0));
@@ -428,7 +464,10 @@ impl LiveChain {
             }
             Way::Relay(relay) => relay.invoke(contexts, len, &meta, id, due),
         };
-        result.map_err(|failure| contexts.tell_on_error(failure, due))
+        result.map_err(|failure| {
+            let failure = contexts.with_reply(failure);
+            contexts.tell_on_error(failure, due)
+        })
     }
 }
 
@@ -441,6 +480,7 @@ impl Contexts {
             .chain(self.early.values().map(|e| &e.region))
             .chain(self.away.regions())
             .chain(on_error)
+            .chain(self.away.regions())
             .chain(self.steps.iter().map(|s| s.control.region()))
     }
 
@@ -517,11 +557,29 @@ impl Contexts {
         Ok((len, meta))
     }
 
+    /// Beside an error of its own a function that is called may have an answer, as where
+    /// its caller is in the same worker (`calls.rs`).
+    fn with_reply(&self, mut failure: Failure) -> Failure {
+        if self.is_called()
+            && failure.path.len() == 1
+            && matches!(*failure.cause, Cause::Reported { .. })
+        {
+            let reply = self.reply_of(failure.step).ok();
+            failure.answer = reply.map(|(len, meta)| Box::new(ErrorAnswer { len, meta }));
+        }
+        failure
+    }
+
+    /// Whether the one step is a function that those of other workers call.
+    fn is_called(&self) -> bool {
+        !self.chain.called_by.is_empty()
+    }
+
     /// A failed function's state is not trusted again, unless it said itself that it
-    /// failed, and all it did is undone.
+    /// failed, and all it did is undone; or it is called, for then its error is an answer.
     fn retire_failed(&mut self, i: usize, cause: &Cause) {
         let said = matches!(cause, Cause::Reported { .. } | Cause::Called { .. });
-        let undone = said && self.steps[i].dirty;
+        let undone = said && (self.steps[i].dirty || self.is_called());
         if !undone {
             self.retire(i);
         }
@@ -648,7 +706,7 @@ impl Contexts {
             log::log!(
                 target: "function", level, invocation_id = id,
                 function = step.function.name.as_str(), path,
-                chain = self.chain.name.as_str();
+                chain = self.chain.name.of();
                 "{path} [{id}]: {text}"
             );
         }
@@ -658,7 +716,8 @@ impl Contexts {
     pub(super) fn path(&self, callers: impl IntoIterator<Item = usize>, i: usize) -> String {
         let all = callers.into_iter().chain([i]);
         let names = all.map(|i| self.steps[i].function.name.as_str());
-        names.collect::<Vec<_>>().join(" → ")
+        let before = self.asked_by.callers.iter().map(FunctionName::as_str);
+        before.chain(names).collect::<Vec<_>>().join(" → ")
     }
 
     /// One function's part.
@@ -697,7 +756,8 @@ impl Contexts {
         self.put_request(i, len, meta);
         self.log_invoke(i);
         self.counts.switches += 1;
-        let event = copy.switch_until(&[word::INVOKE, 0, 0], self.first_look(begin, until));
+        let words = [word::INVOKE, 0, self.way_in()];
+        let event = copy.switch_until(&words, self.first_look(begin, until));
         if !waits && matches!(&event, Err(e) if is_of_the_copy(e)) {
             // It has died since it was last looked at, or says that it cannot be
             // switched to: another takes its place.
@@ -740,10 +800,19 @@ impl Contexts {
         })
     }
 
+    /// The number of the way into a step's context: one for each that calls it, if they
+    /// are of other workers, else one alone.
+    fn way_in(&self) -> u64 {
+        let caller = self.asked_by.callers.last();
+        let ways = self.chain.called_by.iter();
+        let way = ways.enumerate().find(|(_, f)| Some(*f) == caller);
+        way.map_or(0, |(way, _)| way as u64)
+    }
+
     /// Whether a step's function may end the request, which it says that it does. Its
     /// host asks the same first: who says so past it is hostile.
     pub(super) fn check_end(&self, i: usize) -> Result<(), Cause> {
-        if self.steps[i].function.ends_request {
+        if self.steps[i].function.ends_request && !self.is_called() {
             return Ok(());
         }
         Err(Cause::Misbehaved(

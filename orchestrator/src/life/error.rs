@@ -58,13 +58,22 @@ pub enum Cause {
     /// It runs elsewhere, and was not run, or nobody knows whether it was.
     #[error("{0}")]
     Elsewhere(String),
+    /// It failed in a worker of another group, whose root says how. An error of its own
+    /// is [`Reported`](Self::Reported) there too.
+    #[error("{message}")]
+    InGroup {
+        /// Which of the causes it is.
+        kind: CauseKind,
+        /// What is known of it.
+        message: String,
+    },
     /// The backend has no context for it to run in.
     #[error("no copy of it can be made ready: {0}")]
     NoCopy(Box<Cause>),
 }
 
 impl Cause {
-    /// Whether it is nothing that the function did.
+    /// Whether it is nothing that the function did, but the backend of this process.
     pub fn is_of_the_backend(&self) -> bool {
         match self {
             Self::Called { cause, .. } => cause.is_of_the_backend(),
@@ -103,13 +112,14 @@ impl Cause {
             Self::Called { cause, .. } => cause.kind(),
             Self::TooManyCalls(_) => CauseKind::TooManyCalls,
             Self::Elsewhere(_) => CauseKind::Remote,
+            Self::InGroup { kind, .. } => *kind,
             Self::Backend(_) | Self::NoCopy(_) => CauseKind::Backend,
         }
     }
 }
 
 /// The causes of a failure, for programs: what JSON has as `cause`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CauseKind {

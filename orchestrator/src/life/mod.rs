@@ -61,10 +61,12 @@ pub(crate) use attributes::can_be_content_type;
 pub use attributes::{AttributeError, Attributes, MessageMeta};
 #[cfg(feature = "serve")]
 pub(crate) use calls::{MOST_CALLS, MOST_CALLS_ON_ERROR};
+#[cfg(feature = "serve")]
+pub(crate) use chain::AskedBy;
 pub use chain::{Counts, Hop, LiveChain, Output, SetupTimings};
 pub use environment::Variables;
 pub use error::{Cause, CauseKind, ErrorAnswer, Failure, StartError};
-pub use outside::{Outside, OutsideCall};
+pub use outside::{Outside, OutsideCall, OutsideFailure, OutsideReply};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
@@ -92,6 +94,22 @@ pub struct Started {
     pub erase: Duration,
     /// By which an audit recognises secrets; none for anything else.
     pub fingerprints: Vec<Fingerprint>,
+}
+
+/// By which an audit recognises the secrets of some chains' functions. They are read for
+/// it, and wiped.
+///
+/// # Errors
+/// The first that cannot be had.
+pub fn fingerprints(
+    file: &ChainFile,
+    names: &[ChainId],
+    variables: Variables,
+) -> Result<Vec<Fingerprint>, StartError> {
+    let used: BTreeSet<&FunctionName> = names.iter().flat_map(|n| file.functions_of(n)).collect();
+    let functions = used.into_iter().map(|n| &file.functions[n]);
+    untraced::forbid().map_err(StartError::Traced)?;
+    Ok(Vault::open(functions, variables)?.fingerprints())
 }
 
 /// Brings chains of a file to life, secrets erased and rights given up.

@@ -98,6 +98,13 @@ pub(super) struct OpenCall {
     span: Option<usize>,
 }
 
+impl OpenCall {
+    /// Its place among those that are told each by itself.
+    pub(super) fn span(&self) -> Option<usize> {
+        self.span
+    }
+}
+
 /// The calls of the last invocation.
 #[derive(Debug)]
 pub(super) struct Recorder {

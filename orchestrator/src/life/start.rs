@@ -2,7 +2,7 @@
 
 use super::Probes;
 use super::chain::{
-    Contexts, Counts, EarlyOutput, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way,
+    AskedBy, Contexts, Counts, EarlyOutput, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way,
 };
 use super::control::Control;
 use super::error::{EndText, StartError};
@@ -80,6 +80,10 @@ impl LiveChain {
             .iter()
             .map(|n| CString::new(n.function.as_str()).unwrap_or_default())
             .collect();
+        // Those of other workers that call the one step.
+        let callers = chain.called_by.iter();
+        let callers = callers.map(|f| CString::new(f.as_str()).unwrap_or_default());
+        let callers: Vec<CString> = callers.collect();
         let mut started = Vec::with_capacity(tree.contexts);
         for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
@@ -126,7 +130,11 @@ impl LiveChain {
             }
             vault.hide_others(&node.function, &mut specs);
             let function = &file.functions[&node.function];
-            let entrances = if is_step {
+            let entrances = if is_step && !callers.is_empty() {
+                let ways = callers.iter();
+                ways.map(|c| Entrance::of_call(c, &regions[0], &regions[1], &controls[0]))
+                    .collect()
+            } else if is_step {
                 vec![Entrance {
                     caller: None,
                     input: &regions[i],
@@ -262,6 +270,7 @@ impl LiveChain {
         let id = format!("{name}-{}-", std::process::id());
         let contexts = Contexts {
             chain,
+            asked_by: AskedBy::default(),
             recorder: Recorder::new(tree.edges.len()),
             calls: vec![0; tree.nodes.len()],
             looked: Duration::ZERO,

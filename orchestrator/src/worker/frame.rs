@@ -11,8 +11,8 @@
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
 //! `FAILED`, then, when it is ready for the next, `IDLE`; or `SPENT` when it
 //! can serve no more, and ends. Before it answers it may send `CALL`s, one at a
-//! time, for functions that run elsewhere; each is answered by `REPLY` or
-//! `NO_REPLY`.
+//! time, for functions that run elsewhere or in workers of other groups; each is
+//! answered by `REPLY` or `NO_REPLY`.
 
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
@@ -108,13 +108,30 @@ pub(crate) struct Invoke {
     pub(crate) left: u64,
     /// Whether the first calls are to be told each by itself.
     pub(crate) spans: bool,
+    /// Where the chain is a function that others of other groups call.
+    pub(crate) called: Option<Called>,
+}
+
+/// By whom a function is called whose callers are in other workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Called {
+    /// Who waits for it, from the step's function to its caller.
+    pub(crate) path: Vec<FunctionName>,
+    /// How many calls it may make, and those that it calls.
+    pub(crate) calls_left: u32,
 }
 
 /// Head of `CALL`; the payload is the arguments.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Call {
-    /// Which runs elsewhere, and the function that runs here may call it.
-    pub(crate) function: FunctionName,
+    /// Of the tree of the chain, to a function that has no context here.
+    pub(crate) edge: usize,
+    /// Who waits for it, from the step's function to its caller.
+    pub(crate) path: Vec<FunctionName>,
+    /// Its place among the calls that are told each by itself.
+    pub(crate) span: Option<usize>,
+    /// How many calls more there may be, by the worker's own count.
+    pub(crate) calls_left: u32,
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
     /// Microseconds that it may take.
@@ -126,16 +143,27 @@ pub(crate) struct Call {
 pub(crate) struct Reply {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,
+    /// How many calls were made for it.
+    pub(crate) calls: u32,
 }
 
-/// Head of `NO_REPLY`.
+/// Head of `NO_REPLY`; the payload is what a function has answered beside an error of
+/// its own.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NoReply {
-    /// One of these: `Error`, `Timeout`, `Remote`.
+    /// Of a function elsewhere one of these: `Error`, `Timeout`, `Remote`; and
+    /// `Deadline` where the request's is over.
     pub(crate) cause: CauseKind,
     /// With `Error`: the function's own.
     pub(crate) code: i32,
     pub(crate) message: String,
+    /// From the callee to the function that failed, where the callee is one of another
+    /// group; else empty.
+    pub(crate) path: Vec<FunctionName>,
+    /// How many calls were made.
+    pub(crate) calls: u32,
+    /// What is said of the payload.
+    pub(crate) answer: Option<FailureMeta>,
 }
 
 /// Head of `ANSWER`; the payload is the answer.
@@ -158,7 +186,8 @@ pub(crate) struct HopTiming {
     pub(crate) run: f64,
 }
 
-/// Head of `FAILED`; the payload is what the function of `on_error` answered.
+/// Head of `FAILED`; the payload is what the function of `on_error` answered, or one that
+/// is called from another group beside an error of its own.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
     /// From 1.
@@ -170,15 +199,17 @@ pub(crate) struct Failed {
     pub(crate) message: String,
     /// What the function reported, where it did.
     pub(crate) code: Option<i32>,
+    /// And with which words.
+    pub(crate) said: Option<String>,
     /// Of the steps up to this one.
     pub(crate) hops: Vec<HopTiming>,
-    /// What the function of `on_error` says of its answer.
+    /// What is said of the payload.
     pub(crate) answer: Option<FailureMeta>,
     pub(crate) calls: Calls,
 }
 
 /// As of an [`Answer`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FailureMeta {
     pub(crate) content_type: String,
     pub(crate) attributes: Attributes,

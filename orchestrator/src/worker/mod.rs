@@ -10,8 +10,8 @@ mod processor;
 
 use crate::chain_file::{ChainId, Isolation};
 use crate::life::{
-    Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside, OutsideCall, Probes,
-    Rollback, Variables,
+    AskedBy, Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside,
+    OutsideCall, OutsideFailure, OutsideReply, Probes, Rollback, Variables,
 };
 use frame::{
     Answer, CallSpan, Calls, EdgeCalls, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix,
@@ -112,7 +112,20 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
             content_type: invoke.content_type,
             attributes: invoke.attributes,
         };
-        match chain.invoke_as(len, meta, &invoke.id, Some(due)) {
+        let asked_by = invoke
+            .called
+            .map_or_else(AskedBy::default, |called| AskedBy {
+                callers: called.path,
+                most_calls: called.calls_left,
+            });
+        let may = match asked_by.callers.last() {
+            Some(caller) => chain.chain().called_by.contains(caller),
+            None => chain.chain().called_by.is_empty(),
+        };
+        if !may {
+            return Err(protocol_error("a call by a function that makes none"));
+        }
+        match chain.invoke_for(asked_by, len, meta, &invoke.id, Some(due)) {
             Ok((n, meta)) => {
                 failures = 0;
                 let answer = Answer {
@@ -140,16 +153,18 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         }),
                     ),
                 };
+                let (code, said) = match &*failure.cause {
+                    Cause::Reported { code, message } => (Some(*code), Some(message.clone())),
+                    _ => (None, None),
+                };
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
                     path: failure.path,
                     cause: failure.cause.kind(),
                     message: failure.cause.to_string(),
-                    code: match *failure.cause {
-                        Cause::Reported { code, .. } => Some(code),
-                        _ => None,
-                    },
+                    code,
+                    said,
                     hops: chain.hops().iter().map(took).collect(),
                     answer,
                     calls: calls_of(chain, invoke.spans),
@@ -203,20 +218,20 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
 struct Gateway(UnixStream);
 
 impl Outside for Gateway {
-    fn call(&mut self, call: OutsideCall<'_>) -> Result<(usize, MessageMeta), Cause> {
+    fn call(&mut self, call: OutsideCall<'_>) -> OutsideReply {
         // A gateway that is gone ends this worker at the next frame.
         self.exchange(&call)
-            .unwrap_or_else(|e| Err(Cause::Elsewhere(format!("the gateway: {e}"))))
+            .unwrap_or_else(|e| Cause::Elsewhere(format!("the gateway: {e}")).into())
     }
 }
 
 impl Gateway {
-    fn exchange(
-        &mut self,
-        call: &OutsideCall<'_>,
-    ) -> io::Result<Result<(usize, MessageMeta), Cause>> {
+    fn exchange(&mut self, call: &OutsideCall<'_>) -> io::Result<OutsideReply> {
         let head = frame::Call {
-            function: call.function.clone(),
+            edge: call.edge,
+            path: call.path.to_vec(),
+            span: call.span,
+            calls_left: call.calls_left,
             content_type: call.meta.content_type.clone(),
             attributes: call.meta.attributes.clone(),
             left: call.left.as_micros() as u64,
@@ -235,18 +250,43 @@ impl Gateway {
                     content_type: head.content_type,
                     attributes: head.attributes,
                 };
-                Ok(Ok((len, meta)))
+                Ok(OutsideReply {
+                    len,
+                    meta,
+                    calls: head.calls,
+                    failure: None,
+                })
             }
-            frame::NO_REPLY if len == 0 => {
+            frame::NO_REPLY if len <= call.reply.len() => {
                 let no: frame::NoReply = serde_json::from_slice(&head)?;
-                Ok(Err(match no.cause {
+                receive(&self.0, call.reply, len)?;
+                let meta = no
+                    .answer
+                    .map_or_else(MessageMeta::default, |a| MessageMeta {
+                        content_type: a.content_type,
+                        attributes: a.attributes,
+                    });
+                let cause = match no.cause {
                     CauseKind::Error => Cause::Reported {
                         code: no.code.max(1),
                         message: no.message,
                     },
+                    // Of another group all is told as it was.
+                    kind if !no.path.is_empty() => Cause::InGroup {
+                        kind,
+                        message: no.message,
+                    },
                     CauseKind::Timeout => Cause::Timeout(call.left),
+                    CauseKind::Deadline => Cause::Deadline,
                     _ => Cause::Elsewhere(no.message),
-                }))
+                };
+                let path = no.path;
+                Ok(OutsideReply {
+                    len,
+                    meta,
+                    calls: no.calls,
+                    failure: Some(OutsideFailure { path, cause }),
+                })
             }
             _ => Err(protocol_error("a frame that is no reply to a call")),
         }

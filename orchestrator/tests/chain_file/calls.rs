@@ -361,9 +361,9 @@ fn check_gives_the_tree_to_programs() {
     assert_eq!(
         line["contexts"],
         serde_json::json!([
-            { "function": "geo", "step": 1 },
-            { "function": "rates", "step": 2 },
-            { "function": "geo", "step": null },
+            { "function": "geo", "step": 1, "group": "default" },
+            { "function": "rates", "step": 2, "group": "default" },
+            { "function": "geo", "step": null, "group": "default" },
         ])
     );
     let rights = serde_json::json!([{

@@ -536,3 +536,103 @@ async fn a_server_that_comes_back_finds_its_nodes_and_drains_lose_nothing() {
     assert!(answered >= 1 && answered + nobody == 30);
     assert_eq!(node.wait().code(), Some(0), "{}", node.log());
 }
+
+/// What the function of `on_error` answers is the body of an error of the service, and
+/// whoever asked for the chain as a step or a callee is told of the failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_on_error_answers_is_the_body_of_an_error() {
+    let Some(nats) = Nats::start() else { return };
+    let script = common::home().join("tests/hostile/script.c");
+    let more = format!(
+        r#"
+[functions.first]
+source = {script:?}
+handler = "script"
+calls = ["far"]
+timeout = "20s"
+
+[functions.cleanup]
+source = {script:?}
+handler = "told"
+
+[functions.far]
+remote = "lwc.chains.told"
+timeout = "20s"
+
+[chains.told]
+steps = ["first"]
+on_error = "cleanup"
+
+[chains.asks]
+steps = ["far"]
+
+[workflows.calls]
+entry = "first"
+"#
+    );
+    // It asks itself: one worker waits for another.
+    let options = ["--workers", "2", "--nats-stream", "WORK"];
+    let node = nats.node(&chains(&more), &options);
+    let client = nats.client().await;
+    let ask = async |script: &str| {
+        let payload = Bytes::from(script.to_owned());
+        client.request("lwc.chains.told", payload).await.unwrap()
+    };
+    let all = |m: &Message| {
+        let headers = ["Nats-Service-Error-Code", "Lwc-Status", "Content-Type"];
+        let [code, status, kind] = headers.map(|name| header(m, name).unwrap_or_default());
+        (code, status, kind, common::text(&m.payload))
+    };
+    let json = || "application/json".to_owned();
+    let said = |code: &str, kind: String, body: &str| {
+        (code.to_owned(), code.to_owned(), kind, body.to_owned())
+    };
+    let failed = ask("fail 7 told: {say cleaned;set x-made cleanup}").await;
+    assert_eq!(all(&failed), said("500", json(), "cleaned"));
+    assert_eq!(header(&failed, "x-made").as_deref(), Some("cleanup"));
+    assert_eq!(header(&failed, "Lwc-Problem"), None);
+    let detail = header(&failed, "Nats-Service-Error").unwrap();
+    assert!(
+        detail.contains("told: ") && detail.ends_with("(code 7)"),
+        "{detail}"
+    );
+    let failed = ask("fail 404 told: {say gone}").await;
+    assert_eq!(all(&failed), said("404", json(), "gone"));
+    let failed = ask("fail 7 told: {set :status 503;type text/x;say later}").await;
+    assert_eq!(all(&failed), said("503", "text/x".into(), "later"));
+    // Without an answer it is the document.
+    let failed = ask("fail 7 told: {say }").await;
+    let problem = header(&failed, "Lwc-Problem").unwrap();
+    let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+    assert_eq!(
+        (&problem["cause"], failed.payload.len()),
+        (&"error".into(), 0)
+    );
+    // They are failures, by what the service says of itself.
+    let stats = asked(&client, "$SRV.STATS.lwc", 1).await;
+    let mut endpoints = stats[0]["endpoints"].as_array().unwrap().iter();
+    let told = endpoints.find(|e| e["name"] == "chains-told").unwrap();
+    assert_eq!(told["num_requests"], 4, "{told}");
+
+    // A node that asks for the chain is told that it failed, not that it answered.
+    let r = node.post("asks", b"fail 404 told: {say gone}");
+    let problem = r.problem();
+    assert_eq!(r.told(), (404, "remote".into()), "{problem}");
+    let r = node.post("calls", b"call far {fail 404 told: {say gone}};say on");
+    let body = common::text(&r.body);
+    assert!(
+        body.starts_with("[1 404 far: ") && body.ends_with("]on"),
+        "{body}"
+    );
+
+    // From a stream the same.
+    let context = async_nats::jetstream::new(client.clone());
+    work::ready(&context, "told").await;
+    let mut results = client.subscribe("lwc.results.>").await.unwrap();
+    let script = "fail 7 told: {say cleaned}";
+    work::hand_in(&context, "told", "one", "lwc.results.one", script).await;
+    let told = work::next(&mut results).await;
+    assert_eq!(all(&told), said("500", json(), "cleaned"));
+    assert_eq!(header(&told, "nats-msg-id").as_deref(), Some("one"));
+    work::until_empty(&context).await;
+}

@@ -15,12 +15,12 @@ fn worked(node: &Server, result: &str) -> f64 {
     node.metric(&name).unwrap_or(0.0)
 }
 
-async fn next(results: &mut Subscriber) -> Message {
+pub(crate) async fn next(results: &mut Subscriber) -> Message {
     timeout(LIMIT, results.next()).await.unwrap().unwrap()
 }
 
 /// Waits until the nodes have made the stream, and the place of a chain in it.
-async fn ready(context: &jetstream::Context, chain: &str) {
+pub(crate) async fn ready(context: &jetstream::Context, chain: &str) {
     let there = async {
         loop {
             let stream = context.get_stream("WORK").await;
@@ -37,7 +37,13 @@ async fn ready(context: &jetstream::Context, chain: &str) {
 }
 
 /// Hands work in; the stream has it for sure.
-async fn hand_in(context: &jetstream::Context, chain: &str, id: &str, reply: &str, input: &str) {
+pub(crate) async fn hand_in(
+    context: &jetstream::Context,
+    chain: &str,
+    id: &str,
+    reply: &str,
+    input: &str,
+) {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id);
     headers.insert("Lwc-Reply-To", reply);
@@ -54,7 +60,7 @@ async fn hand_in(context: &jetstream::Context, chain: &str, id: &str, reply: &st
 }
 
 /// Messages that the stream still has; none once all are done.
-async fn until_empty(context: &jetstream::Context) {
+pub(crate) async fn until_empty(context: &jetstream::Context) {
     let empty = async {
         loop {
             let mut stream = context.get_stream("WORK").await.unwrap();

@@ -140,3 +140,32 @@ fn where_nobody_reaches_elsewhere_it_is_said() {
     let line = "away, elsewhere (http://127.0.0.1:1/chains/answers): arguments top rw, root r; reply root rw, top r";
     assert!(shown.contains(line), "{shown}");
 }
+
+/// What the root has for a call that leaves is its caller's and nobody else's: functions
+/// of a chain that is brought to life later have it not.
+#[test]
+fn regions_of_calls_elsewhere_are_in_no_other_chain() {
+    let script = home().join("tests/hostile/script.c");
+    let folder = Folder::new(&format!(
+        r#"
+[functions.asks]
+source = {script:?}
+handler = "script"
+calls = ["far"]
+[functions.far]
+url = "http://127.0.0.1:1/"
+[workflows.first]
+entry = "asks"
+[chains.second]
+steps = ["asks"]
+"#
+    ));
+    let out = orchestrator()
+        .args(["audit", "--json"])
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    let found = text(&out.stdout);
+    assert!(found.contains("pages of other chains") || cfg!(not(target_os = "linux")));
+    assert!(out.status.success(), "{found}{}", text(&out.stderr));
+}

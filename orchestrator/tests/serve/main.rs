@@ -10,6 +10,7 @@ mod elsewhere;
 mod ended;
 mod faults;
 mod framework;
+mod groups;
 mod limits;
 mod messages;
 mod page;

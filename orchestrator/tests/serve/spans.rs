@@ -302,6 +302,56 @@ fn calls_are_spans_within_the_span_of_their_caller() {
     assert_eq!(next_of(&told, false).name, "pair");
 }
 
+/// A call from one group to another is a span within the one of its caller, and so is
+/// what is called there.
+#[test]
+fn calls_between_groups_are_spans_as_any_other() {
+    let (url, told) = collector();
+    let file = with_tree();
+    let grouped = ["left", "deep"].iter().fold(file, |file, function| {
+        let head = format!("[functions.{function}]\n");
+        file.replace(&head, &format!("{head}group = \"{function}\"\n"))
+    });
+    assert_eq!(grouped.matches("group = ").count(), 2);
+    let server = Server::with(&grouped, &["--workers", "1", "--otlp", &url]);
+    let input = b"call right {call deep {say a}};\
+                  call left {call deep {say b};call right {must deep {fail 7 why}}}";
+    assert_eq!(server.post("tree", input).status, 200);
+    let spans: Vec<Span> = (0..8).map(|_| next_of(&told, false)).collect();
+    let name = |id: &[u8]| {
+        let found = spans.iter().find(|s| s.span_id == id);
+        found.map_or("", |s| &*s.name)
+    };
+    let mut found: Vec<_> = spans.iter().collect();
+    found.sort_by_key(|s| s.start_time_unix_nano);
+    let nested: Vec<_> = found
+        .iter()
+        .map(|s| (name(&s.parent_span_id), &*s.name))
+        .collect();
+    let expected = [
+        ("", "tree"),
+        ("tree", "top"),
+        ("top", "right"),
+        ("right", "deep"),
+        ("top", "left"),
+        ("left", "deep"),
+        ("left", "right"),
+        ("right", "deep"),
+    ];
+    assert_eq!(nested, expected);
+    assert_eq!(attribute(found[0], "lwc.calls"), Some(&Value::IntValue(6)));
+    for span in &found[1..] {
+        let parent = found.iter().find(|s| s.span_id == span.parent_span_id);
+        let parent = parent.unwrap();
+        assert_eq!(span.trace_id, parent.trace_id);
+        assert!(span.start_time_unix_nano >= parent.start_time_unix_nano);
+        assert!(span.end_time_unix_nano <= parent.end_time_unix_nano);
+        let status = span.status.clone().unwrap_or_default().code();
+        let fails = found[6..].iter().any(|f| f.span_id == span.span_id);
+        assert_eq!(status == StatusCode::Error, fails, "{span:?}");
+    }
+}
+
 #[test]
 fn a_call_that_nobody_handles_fails_the_spans_above_it() {
     let (url, told) = collector();
