@@ -76,7 +76,7 @@ fn pieces_of(file: &ChainFile, chain: &Chain) -> (Vec<Part>, Vec<(GroupName, Cha
     let place = |f: &FunctionName| {
         let function = &file.functions[f];
         match function.origin.elsewhere() {
-            Some(_) => Err(function.origin.clone()),
+            Some(_) => Err(&function.origin),
             None => Ok(&function.group),
         }
     };
@@ -93,7 +93,7 @@ fn pieces_of(file: &ChainFile, chain: &Chain) -> (Vec<Part>, Vec<(GroupName, Cha
                 parts.push(Part::Elsewhere {
                     step,
                     function: function.clone(),
-                    place,
+                    place: place.clone(),
                     timeout: file.functions[function].timeout,
                 });
                 continue;
