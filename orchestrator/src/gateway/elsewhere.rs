@@ -25,8 +25,6 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bytes of an error's body that are told.
 const MOST_TOLD: usize = 256;
-/// Characters of what a worker, or who is elsewhere, says of a failure.
-pub(super) const MOST_SAID: usize = 1024;
 
 /// Has a function run where it is.
 pub(super) async fn ask(

@@ -18,6 +18,8 @@ use super::queue::Answer;
 use super::{Gateway, NatsOptions};
 use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
+use crate::printable::printable_line;
+use crate::worker::frame::MOST_SAID;
 pub(super) use async_nats::Client;
 use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceError};
 use async_nats::{ConnectOptions, Event, HeaderMap, RequestErrorKind};
@@ -425,6 +427,7 @@ pub(super) async fn ask(
     if let Some(code) = header(ERROR_CODE) {
         let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
         let text = header(ERROR).unwrap_or_default();
+        let text = printable_line(text, MOST_SAID);
         let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
         return Err(match status {
             Some(status) => problem.with_status(status_of(status)),

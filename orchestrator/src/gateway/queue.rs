@@ -12,7 +12,8 @@ use super::told::Calls;
 use super::trace::Trace;
 use crate::chain_file::{ChainId, FunctionName};
 use crate::life::{CauseKind, MessageMeta};
-use crate::worker::frame::{Called, FailureMeta, HopTiming, NoReply};
+use crate::printable::printable_line;
+use crate::worker::frame::{Called, FailureMeta, HopTiming, MOST_SAID, NoReply};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,7 +89,7 @@ impl NotAnswered {
         let why = NoReply {
             cause,
             code: 0,
-            message: message.into(),
+            message: printable_line(message.into(), MOST_SAID),
             path: Vec::new(),
             calls: 0,
             answer: None,
@@ -110,6 +111,7 @@ impl NotAnswered {
             Some(said) if cause == Some(CauseKind::Error) => *said,
             _ => (0, problem.detail),
         };
+        let message = printable_line(message, MOST_SAID);
         let (answer, body) = match problem.answer {
             Some(answer) if cause == Some(CauseKind::Error) => {
                 let (meta, body) = *answer;

@@ -20,6 +20,8 @@ pub(super) struct Shape {
     region: usize,
     /// Whether a step of it may end the request.
     may_end: bool,
+    /// Whether it is a function that those of other groups call.
+    is_called: bool,
     /// The functions of the tree that are in other groups.
     in_groups: BTreeSet<FunctionName>,
 }
@@ -177,6 +179,7 @@ impl Shape {
             tree,
             may_end: steps.any(|f| file.functions[f].ends_request),
             steps: found.steps.len(),
+            is_called: !found.called_by.is_empty(),
             region: usize::try_from(found.region).unwrap_or(usize::MAX),
         }
     }
@@ -200,7 +203,11 @@ impl Shape {
     /// Whether a failure can be one of this chain's; of a function of another group what
     /// was told of it.
     pub(super) fn can_fail_so(&self, failed: &Failed, below: &Below) -> bool {
-        if failed.answer.is_some() && self.tree.on_error.is_none() {
+        // Beside a failure answers its function of `on_error`, or a function that other
+        // groups call, to an error of its own.
+        let own_error = failed.cause == CauseKind::Error && failed.path.len() == 1;
+        let answers = self.tree.on_error.is_some() || self.is_called && own_error;
+        if failed.answer.is_some() && !answers {
             return false;
         }
         let known = |f: &FunctionName| self.tree.nodes.iter().any(|n| n.function == *f);
@@ -329,7 +336,7 @@ impl Shape {
         told: Vec<RollbackTiming>,
         waited: Duration,
     ) -> Option<Vec<RollbackTiming>> {
-        let nodes = self.tree.nodes.len();
+        let nodes = self.tree.contexts;
         let checked = |rollback: RollbackTiming| RollbackTiming {
             at: micros(rollback.at, waited),
             took: micros(rollback.took, waited),

@@ -1,7 +1,6 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::elsewhere::MOST_SAID;
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job, NotAnswered, OutsideCall};
 use super::told::{Below, Shape, later, micros};
@@ -9,7 +8,7 @@ use super::trace::Trace;
 use crate::life::{CauseKind, Mechanism, MessageMeta, can_be_content_type};
 use crate::printable::printable_line;
 use crate::worker::frame::{
-    self, Failed, FailureMeta, Invoke, NoReply, PREFIX, Prefix, State, WorkerFigures,
+    self, Failed, FailureMeta, Invoke, MOST_SAID, NoReply, PREFIX, Prefix, State, WorkerFigures,
 };
 use bytes::Bytes;
 use hyper::StatusCode;

@@ -57,6 +57,7 @@ mod text;
 mod ticket;
 pub(crate) mod untraced;
 
+#[cfg(feature = "serve")]
 pub(crate) use attributes::can_be_content_type;
 pub use attributes::{AttributeError, Attributes, MessageMeta};
 #[cfg(feature = "serve")]

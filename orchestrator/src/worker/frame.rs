@@ -186,6 +186,9 @@ pub(crate) struct HopTiming {
     pub(crate) run: f64,
 }
 
+/// Characters of what is said of a failure.
+pub(crate) const MOST_SAID: usize = 1024;
+
 /// Head of `FAILED`; the payload is what the function of `on_error` answered, or one that
 /// is called from another group beside an error of its own.
 #[derive(Debug, Serialize, Deserialize)]

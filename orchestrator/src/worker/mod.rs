@@ -13,6 +13,8 @@ use crate::life::{
     AskedBy, Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside,
     OutsideCall, OutsideFailure, OutsideReply, Probes, Rollback, Variables,
 };
+use crate::printable::printable_line;
+use frame::MOST_SAID;
 use frame::{
     Answer, CallSpan, Calls, EdgeCalls, Failed, FailureMeta, HopTiming, Invoke, PREFIX, Prefix,
     RollbackTiming, Start, State, WorkerFigures,
@@ -153,8 +155,9 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                         }),
                     ),
                 };
-                let (code, said) = match &*failure.cause {
-                    Cause::Reported { code, message } => (Some(*code), Some(message.clone())),
+                let said = |text: &str| printable_line(text, MOST_SAID);
+                let (code, reported) = match &*failure.cause {
+                    Cause::Reported { code, message } => (Some(*code), Some(said(message))),
                     _ => (None, None),
                 };
                 let failed = Failed {
@@ -162,9 +165,9 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     function: failure.function,
                     path: failure.path,
                     cause: failure.cause.kind(),
-                    message: failure.cause.to_string(),
+                    message: said(&failure.cause.to_string()),
                     code,
-                    said,
+                    said: reported,
                     hops: chain.hops().iter().map(took).collect(),
                     answer,
                     calls: calls_of(chain, invoke.spans),
