@@ -10,7 +10,8 @@
  *
  *	cc --version
  *	cc ... -E source	the bytes of the source, as they are
- *	cc ... -o library -	of such bytes, from stdin, the library
+ *	cc ... -o object -	of such bytes, from stdin, the library, as an object
+ *	cc ... -o library x.o	that one again, as a library
  *	cc number file		the number of its bytes
  */
 
@@ -47,6 +48,7 @@ int
 main(int argc, char **argv)
 {
 	const char *folder = getenv("PREBUILT"), *library = NULL;
+	const char *object = NULL;
 	char path[1024];
 	int from, to;
 
@@ -68,12 +70,22 @@ main(int argc, char **argv)
 			return (0);
 		}
 		if (strcmp(argv[i], "-o") == 0)
-			library = argv[i + 1];
+			library = argv[++i];
+	}
+	for (int i = 1; i < argc; i++) {
+		size_t len = strlen(argv[i]);
+
+		if (argv[i] != library && len > 2 &&
+		    strcmp(argv[i] + len - 2, ".o") == 0)
+			object = argv[i];
 	}
 	if (library == NULL || folder == NULL)
 		errx(1, "neither -E nor -o, or no folder PREBUILT");
-	(void)snprintf(path, sizeof(path), "%s/%016" PRIx64 ".so", folder,
-	    copy(STDIN_FILENO, -1));
+	if (object != NULL)
+		(void)snprintf(path, sizeof(path), "%s", object);
+	else
+		(void)snprintf(path, sizeof(path), "%s/%016" PRIx64 ".so",
+		    folder, copy(STDIN_FILENO, -1));
 	if ((from = open(path, O_RDONLY)) < 0)
 		err(1, "no library was made of this source: %s", path);
 	if ((to = open(library, O_WRONLY | O_CREAT | O_TRUNC, 0755)) < 0)
