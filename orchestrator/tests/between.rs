@@ -111,6 +111,14 @@ fn a_callee_finds_nothing_of_other_calls() {
             finds_nothing(&folder, "w", how, &inputs, looks);
         }
     }
+    // Nor what one writes that has answered and goes on, where it can.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    for (how, folder) in both_ways(diamond) {
+        let input = "call b {call a {linger S_ECRET}};call b {call t {FIND}}";
+        finds_nothing(&folder, "w", how, &[input], 1);
+        let input = "call a {call x {linger S_ECRET}};call b {call t {FIND;FIND}}";
+        finds_nothing(&folder, "w", how, &[input], 2);
+    }
     // So that it does not pass for want of eyes.
     if lwc::backend().unwrap() == lwc::Backend::Process {
         let seen = diamond().outcomes("w", &["call a {call x {smear S_ECRET;scan S_ECRET}}"]);

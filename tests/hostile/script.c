@@ -30,7 +30,8 @@
  *				next call (call-len, call-attributes) or of its
  *				answer (attributes) what none can (Linux, x86-64)
  *	log N			log N empty lines
- *	linger			go on running once the answer is given (the same)
+ *	linger [A_B]		go on running once the answer is given (the same), and
+ *				write AB to each region that it writes
  *	caller, id, left	append these
  *	fail CODE TEXT, crash, exit, spin MS, unhandled
  *	then {SCRIPT}		append SCRIPT, for the next function
@@ -174,6 +175,8 @@ on_step(int number, siginfo_t *info, void *context)
 	*lie_at = 1ULL << 40;
 }
 
+static char written_late[64];
+
 /* The same: the first that wakes another, or would sleep, is the last. */
 static void
 on_step_to_the_end(int number, siginfo_t *info, void *context)
@@ -192,7 +195,8 @@ on_step_to_the_end(int number, siginfo_t *info, void *context)
 		(void)syscall(call, regs[REG_RDI], regs[REG_RSI],
 		    regs[REG_RDX], regs[REG_R10], regs[REG_R8], regs[REG_R9]);
 	for (;;)
-		;
+		if (written_late[0] != '\0')
+			smear(written_late);
 }
 
 static int
@@ -217,6 +221,22 @@ linger(lwc_invocation *inv)
 	return (step_by_step(inv, on_step_to_the_end));
 }
 
+/* Without the gap. */
+static void
+late(const char *s, const char *end)
+{
+	char *gap;
+	size_t len = (size_t)(end - s);
+
+	if (len >= sizeof(written_late))
+		len = sizeof(written_late) - 1;
+	memcpy(written_late, s, len);
+	written_late[len] = '\0';
+	gap = strchr(written_late, '_');
+	if (gap != NULL)
+		memmove(gap, gap + 1, strlen(gap));
+}
+
 static int
 lie(lwc_invocation *inv, const char *what)
 {
@@ -238,6 +258,14 @@ linger(lwc_invocation *inv)
 {
 
 	return (lwc_fail(inv, 8, "cannot linger"));
+}
+
+static void
+late(const char *s, const char *end)
+{
+
+	(void)s;
+	(void)end;
 }
 
 static int
@@ -470,8 +498,10 @@ run(lwc_invocation *inv, const char *s, const char *end)
 			lwc_log(inv, LWC_WARN, "%s", "");
 		return (0);
 	}
-	if (strcmp(verb, "linger") == 0)
+	if (strcmp(verb, "linger") == 0) {
+		late(s, end);
 		return (linger(inv));
+	}
 	if (strcmp(verb, "lie") == 0) {
 		(void)word(key, sizeof(key), s, end);
 		return (lie(inv, key));

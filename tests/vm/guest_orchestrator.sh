@@ -9,7 +9,9 @@ set -u
 
 folder=$(pwd)/$1
 shift
-[ $# -gt 0 ] || set -- $(ls "$folder/tests")
+if [ $# = 0 ]; then
+	for test in "$folder"/tests/*; do set -- "$@" "${test##*/}"; done
+fi
 user=1001
 failed=0
 bad() { echo "BAD: $*"; failed=1; }

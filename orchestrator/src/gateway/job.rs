@@ -73,7 +73,10 @@ pub(super) async fn run(
     })?;
     // A caller holds a worker: it waits for another no longer than for the function.
     let mut looks = callee.is_some();
-    let taken_by = Instant::now() + callee.map_or(Duration::ZERO, |f| f.timeout);
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Before its own time is over, which it has not used: it is told that there was none.
+    let patience = |f: &Function| f.timeout.min(left - left / 8);
+    let taken_by = Instant::now() + callee.map_or(Duration::ZERO, patience);
     let waited = async {
         loop {
             tokio::select! {
@@ -128,7 +131,7 @@ fn none_free(callee: &Function) -> Problem {
     Problem::new(
         ProblemKind::NoWorker,
         format!(
-            "no worker of the group {group:?} was free for {name:?} within its timeout of {}",
+            "no worker of the group {group:?} was free for {name:?} in time (its timeout is {})",
             humantime::format_duration(*timeout)
         ),
     )

@@ -184,7 +184,14 @@ struct Turns {
     others: VecDeque<ChainId>,
     /// Workers that wait for a job.
     idle: usize,
+    /// How many calls have been given to workers since one of the others was.
+    in_a_row: u32,
 }
+
+/// So many calls go before requests of a group's own, which would wait for ever behind a
+/// flood of them. (One that leaves enough workers to those it may wait for keeps nobody
+/// waiting for ever: `order.rs`.)
+const CALLED_IN_A_ROW: u32 = 8;
 
 impl Turns {
     fn of(&mut self, place: Place) -> &mut VecDeque<ChainId> {
@@ -433,12 +440,24 @@ fn pop(w: &mut Waiting, group: usize) -> Option<Job> {
         called,
         others,
         idle,
+        in_a_row,
     } = &mut groups[group];
+    // Whoever has to leave more waits for its turn until there is as much: others that
+    // need less would keep it waiting for ever.
+    let one_of = |others: &mut _, by_chain: &mut _| next_of(others, by_chain, *idle, false);
+    if *in_a_row >= CALLED_IN_A_ROW
+        && let Some(job) = one_of(others, by_chain)
+    {
+        *in_a_row = 0;
+        return Some(job);
+    }
     // Any of the calls that leaves enough: each lets somebody go on.
-    next_of(called, by_chain, *idle, true)
-        // Whoever has to leave more waits for its turn until there is as much: others
-        // that need less would keep it waiting for ever.
-        .or_else(|| next_of(others, by_chain, *idle, false))
+    if let Some(job) = next_of(called, by_chain, *idle, true) {
+        *in_a_row = in_a_row.saturating_add(1);
+        return Some(job);
+    }
+    *in_a_row = 0;
+    one_of(others, by_chain)
 }
 
 /// The next job of the chains of one turn, by a look at the first one alone or at any.
@@ -559,6 +578,24 @@ mod tests {
         assert_eq!(taken(poll(five.as_mut())).as_deref(), Some("w"));
         assert_eq!(taken(poll(four.as_mut())).as_deref(), Some("x"));
         assert_eq!(waiters.len(), 3);
+    }
+
+    /// A flood of calls from other groups does not keep a group's own requests waiting.
+    #[test]
+    fn a_groups_own_requests_have_a_turn_among_calls() {
+        let chains = [("w", place(0, 0, false)), ("w/calls/f", place(0, 0, true))];
+        let chains = chains.map(|(c, place)| (id(c), place));
+        let queues = Queues::new(chains.into_iter(), 1, 99);
+        assert!(queues.lease());
+        let mut answers = Vec::new();
+        for chain in ["w"].into_iter().chain(["w/calls/f"; 20]) {
+            let (job, answered) = job(chain);
+            queues.push(job).unwrap();
+            answers.push(answered);
+        }
+        let served = (0..12).map(|_| taken(poll(pin!(queues.next(0)).as_mut())).unwrap());
+        let place = served.into_iter().position(|chain| chain == "w");
+        assert_eq!(place, Some(CALLED_IN_A_ROW as usize));
     }
 
     #[test]

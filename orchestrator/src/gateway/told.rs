@@ -197,7 +197,9 @@ impl Shape {
     /// How many calls it may make, if its own request has so many left.
     pub(super) fn calls_left(&self, left: Option<u32>) -> u32 {
         let on_error = self.tree.on_error.map_or(0, |_| MOST_CALLS_ON_ERROR);
-        left.unwrap_or(MOST_CALLS) + on_error
+        let steps = u32::try_from(self.steps).unwrap_or(u32::MAX);
+        left.unwrap_or(MOST_CALLS.saturating_mul(steps))
+            .saturating_add(on_error)
     }
 
     /// Whether a failure can be one of this chain's; of a function of another group what
@@ -301,8 +303,7 @@ impl Shape {
                 failed: edge.failed,
             });
         }
-        let on_error = self.tree.on_error.map_or(0, |_| MOST_CALLS_ON_ERROR);
-        if all > u64::from(MOST_CALLS + on_error) {
+        if all > u64::from(self.calls_left(None)) {
             return None;
         }
         for (place, span) in spans.iter().enumerate() {

@@ -42,7 +42,7 @@ use lwc::{Args, Errno, Event, Handle, MonotonicTime};
 use lwc_function::abi::{Outcome, UNHANDLED};
 use std::time::Duration;
 
-/// Calls of all functions together in one request. One more ends it, whoever makes
+/// Calls of a step and of all that it calls in one request. One more ends it, whoever makes
 /// it: as a value of the caller's it would tell how many calls others made.
 pub(crate) const MOST_CALLS: u32 = 10_000;
 /// The same of the function of `on_error` and those that it calls, beside these.
@@ -122,6 +122,8 @@ impl Contexts {
     ) -> Result<Args, Cause> {
         let mut stack = vec![Frame::new(step, end, None)];
         self.to_give_back = self.steps[step].function.timeout;
+        // A step's own: it is not blamed for what those before it called.
+        self.calls.fill(0);
         let most = match self.tree.on_error == Some(step) {
             true => MOST_CALLS_ON_ERROR,
             false => self.asked_by.most_calls,
@@ -298,8 +300,8 @@ impl Contexts {
         };
         let node = top.node;
         let answer = self.answer_of(node, copy, event, self.until(stack, due));
-        // It may have been heard late for that.
-        self.give_back(stack, self.looked);
+        // It may have been heard late for that, once for each that is ended.
+        lengthen(stack, self.looked);
         let until = self.until(stack, due);
         match answer {
             Ok(args) => match *args {
@@ -340,11 +342,8 @@ impl Contexts {
         self.end_from(stack, 0, ended, id);
         let step = stack.first().map_or(0, |f| f.node);
         let cause = Cause::TooManyCalls(most);
-        // Of the steps before nobody can say it any more: they have answered.
         let made = |&node: &usize| self.calls[node];
-        let not_before = |&node: &usize| node == step || node >= self.chain.steps.len();
-        let nodes = 0..self.calls.len();
-        let most = nodes.filter(not_before).max_by_key(made).unwrap_or(step);
+        let most = (0..self.calls.len()).max_by_key(made).unwrap_or(step);
         if most == step {
             return cause;
         }
@@ -405,8 +404,9 @@ impl Contexts {
         };
         self.steps[node].called_by = Some(caller);
         self.undo_between(node);
-        self.erase_what_is_left_behind();
         self.erase_arguments_for(node, |other| stack.iter().any(|f| f.node == other));
+        // One of those could not be rolled back.
+        self.erase_what_is_left_behind();
         self.give_back(stack, begun.elapsed());
         let now = MonotonicTime::now();
         let end = now + self.steps[node].function.timeout;
@@ -451,9 +451,7 @@ impl Contexts {
     fn give_back(&mut self, stack: &mut [Frame], took: Duration) {
         let took = took.min(self.to_give_back);
         self.to_give_back -= took;
-        for frame in stack {
-            frame.end = frame.end + took;
-        }
+        lengthen(stack, took);
     }
 
     /// Nobody hears of those who run while the root waits for what is elsewhere.
@@ -463,7 +461,7 @@ impl Contexts {
         {
             let begun = MonotonicTime::now();
             self.end_those_who_run_on(top);
-            self.give_back(stack, begun.elapsed());
+            lengthen(stack, begun.elapsed());
         }
     }
 
@@ -629,6 +627,13 @@ impl Contexts {
             // Seen by `turn_of_top`, whatever the event.
             None => lwc::await_switch(MonotonicTime::from_nanos(0)),
         }
+    }
+}
+
+/// The time of all that wait, and of the one at work.
+fn lengthen(stack: &mut [Frame], by: Duration) {
+    for frame in stack {
+        frame.end = frame.end + by;
     }
 }
 

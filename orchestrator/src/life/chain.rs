@@ -224,7 +224,7 @@ pub(crate) struct Contexts {
     pub(super) begun: MonotonicTime,
     /// The calls between functions in it.
     pub(super) recorder: Recorder,
-    /// How many each function has made in it.
+    /// How many each function has made in the step that runs.
     pub(super) calls: Vec<u32>,
     /// How long the root has looked for others who run, in the turn of the one at work.
     pub(super) looked: Duration,
@@ -454,7 +454,6 @@ impl LiveChain {
         contexts.steps.iter().for_each(|s| s.logged.set(0));
         let len = input_len.min(contexts.capacity());
         contexts.clear_input(len);
-        contexts.calls.fill(0);
         contexts.answered_by = contexts.chain.steps.len() - 1;
         contexts.ended = false;
         let result = match &mut self.way {
@@ -598,8 +597,6 @@ impl Contexts {
         };
         // What those that have just been ended told others nobody else finds.
         self.erase_what_is_left_behind();
-        // Those of the request that failed are made.
-        self.calls.fill(0);
         let now = MonotonicTime::now();
         let mut times = Times {
             begun: now,

@@ -433,6 +433,12 @@ impl Contexts {
             if waits(caller) || !self.steps[caller].arguments_left {
                 continue;
             }
+            if self.apart {
+                // It may run on, and write: rolled back, or ended, it does not. (What it has
+                // answered others have copied.)
+                self.undo(caller);
+                continue;
+            }
             match self.ask_snapshot(caller, word::ERASE_ARGUMENTS) {
                 Ok(_) => self.steps[caller].arguments_left = false,
                 Err(why) => log::error!(

@@ -211,7 +211,7 @@ fn a_call_that_finds_no_worker_fails_by_the_name_of_its_group() {
         let r = server.post("tree", b"call left {say x};say on");
         assert_eq!(
             text(&r.body),
-            "[8 0 left: no worker of the group \"b\" was free for \"left\" within its timeout of 400ms]on"
+            "[8 0 left: no worker of the group \"b\" was free for \"left\" in time (its timeout is 400ms)]on"
         );
         let r = server.post("tree", b"must left {say x}");
         assert_eq!(r.told(), (502, "remote".into()));
