@@ -496,7 +496,7 @@ x = { steps = ["a", "d"], region = "64KiB" }
         refused(told(vec![edge(1), edge(1)], vec![]));
         // More than a request may make, more failures than calls, other buckets.
         for (buckets, failed) in [
-            (vec![(0, 10_001)], vec![]),
+            (vec![(0, 2 * 10_000 + 1)], vec![]),
             (vec![(0, u32::MAX); 24], vec![]),
             (vec![(BUCKETS, 1)], vec![]),
             (vec![(0, 1); BUCKETS + 1], vec![]),
