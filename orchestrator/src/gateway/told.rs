@@ -514,7 +514,7 @@ x = { steps = ["a", "d"], region = "64KiB" }
             refused(told(vec![edge], vec![]));
         }
         let most = frame::EdgeCalls {
-            buckets: vec![(0, 6000)],
+            buckets: vec![(0, 10_001)],
             ..edge(0)
         };
         let more = frame::EdgeCalls {
