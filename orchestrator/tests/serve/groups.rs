@@ -216,7 +216,8 @@ fn a_call_that_finds_no_worker_fails_by_the_name_of_its_group() {
         let r = server.post("tree", b"must left {say x}");
         assert_eq!(r.told(), (502, "remote".into()));
         assert_eq!(r.problem()["path"], json!(["top", "left"]));
-        // Whoever asks for less waits less.
+        // Whoever asks for less waits less, and its caller is told while it has time; on a
+        // busy machine that may be over by then.
         let headers = [("Request-Timeout", "0.2")];
         let r = server.request(
             "POST",
@@ -224,7 +225,11 @@ fn a_call_that_finds_no_worker_fails_by_the_name_of_its_group() {
             &headers,
             b"call left {say x};say on",
         );
-        assert_eq!(r.told(), (504, "deadline".into()));
+        if r.status == 200 {
+            assert!(text(&r.body).starts_with("[8 0 left: no worker"), "{r:?}");
+        } else {
+            assert_eq!(r.told(), (504, "deadline".into()));
+        }
         send(worker_of(&server, "b"), libc::SIGKILL);
         assert_eq!(hold.join().unwrap().told(), (502, "worker-lost".into()));
     });

@@ -131,7 +131,11 @@ mod tests {
         }
         // Nor do they go on, once another key is there.
         let before = noise.key.get();
+        let _ = noise.half_after(0);
         noise.forget_key();
+        // Nor does a process that is made now see how many there were.
+        assert_eq!((noise.key.get(), noise.drawn.get()), ([0; 2], 0));
+        assert_eq!((noise.has_key.get(), noise.spare.get()), (false, None));
         assert_eq!(noise.after(7), 8);
         noise.draw_key().unwrap();
         assert_ne!(noise.key.get(), before);
