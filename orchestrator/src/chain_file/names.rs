@@ -17,47 +17,11 @@ pub struct NotAName(String);
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionName(Arc<str>);
 
-impl FunctionName {
-    /// The text as a name.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn new(text: &str) -> Result<Self, NotAName> {
-        if !is_name(text) {
-            return Err(NotAName(text.to_owned()));
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// The name as a text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// The name of a group of functions, which are merged into one worker: 1 to 63 of
 /// `a-z`, `0-9`, `-` and `_`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GroupName(Arc<str>);
-
-impl GroupName {
-    /// The text as a name.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn new(text: &str) -> Result<Self, NotAName> {
-        if !is_name(text) {
-            return Err(NotAName(text.to_owned()));
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// The name as a text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// The group of functions that name none.
 impl Default for GroupName {
@@ -165,22 +129,6 @@ impl ChainId {
     }
 }
 
-impl TryFrom<String> for FunctionName {
-    type Error = NotAName;
-
-    fn try_from(text: String) -> Result<Self, NotAName> {
-        Self::new(&text)
-    }
-}
-
-impl TryFrom<String> for GroupName {
-    type Error = NotAName;
-
-    fn try_from(text: String) -> Result<Self, NotAName> {
-        Self::new(&text)
-    }
-}
-
 impl TryFrom<String> for ChainId {
     type Error = NotAName;
 
@@ -204,6 +152,39 @@ impl TryFrom<String> for ChainId {
         }
     }
 }
+
+/// What names have that are one word: 1 to 63 of `a-z`, `0-9`, `-` and `_`.
+macro_rules! is_one_word {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// The text as a name.
+            ///
+            /// # Errors
+            /// It is none.
+            pub fn new(text: &str) -> Result<Self, NotAName> {
+                if !is_name(text) {
+                    return Err(NotAName(text.to_owned()));
+                }
+                Ok(Self(text.into()))
+            }
+
+            /// The name as a text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAName;
+
+            fn try_from(text: String) -> Result<Self, NotAName> {
+                Self::new(&text)
+            }
+        }
+    )*};
+}
+
+is_one_word!(FunctionName GroupName);
 
 /// What all types of names have; ordered and compared as their texts are, so
 /// that a map is searched by a text.

@@ -166,14 +166,10 @@ fn is_of_the_transport(name: &str) -> bool {
     is_hop_by_hop(name)
         || matches!(
             name,
-            "content-length"
-                | "content-type"
+            "content-type"
                 | "date"
-                | "expect"
                 | "host"
                 | "http2-settings"
-                | "proxy-authenticate"
-                | "proxy-authorization"
                 | "request-timeout"
                 | "server"
                 | "traceparent"

@@ -479,7 +479,6 @@ impl Contexts {
             .chain(self.early.values().map(|e| &e.region))
             .chain(self.away.regions())
             .chain(on_error)
-            .chain(self.away.regions())
             .chain(self.steps.iter().map(|s| s.control.region()))
     }
 
