@@ -35,7 +35,7 @@ pub(super) async fn ask(
     body: Bytes,
     until: Instant,
 ) -> Result<Answer, Problem> {
-    match place {
+    let answer = match place {
         Origin::Remote(subject) => {
             super::nats::ask(gateway, call, subject, meta, body, until).await
         }
@@ -43,6 +43,17 @@ pub(super) async fn ask(
         Origin::Source(_) | Origin::Crate(_) | Origin::Library(_) | Origin::Group(_) => {
             Err(Problem::new(ProblemKind::Remote, "the function runs here"))
         }
+    };
+    answer.map_err(|problem| late(problem, until))
+}
+
+/// Who runs the function is told how long it may, and may say that its time is over
+/// before we have seen it ourselves.
+fn late(problem: Problem, until: Instant) -> Problem {
+    let over = problem.status == StatusCode::GATEWAY_TIMEOUT && Instant::now() >= until;
+    match problem.kind {
+        ProblemKind::Remote if over => Problem::new(ProblemKind::Timeout, problem.detail),
+        _ => problem,
     }
 }
 
@@ -193,6 +204,7 @@ fn cause_of(e: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_status_that_is_no_error_of_theirs_is_not_ours() {
@@ -200,6 +212,20 @@ mod tests {
             let theirs = StatusCode::from_u16(theirs).unwrap();
             assert_eq!(status_of(theirs).as_u16(), ours, "{theirs}");
         }
+    }
+
+    /// Whoever says it first.
+    #[test]
+    fn one_whose_time_is_over_has_overrun_it() {
+        let told = |status, until| {
+            let problem = Problem::new(ProblemKind::Remote, "told").with_status(status);
+            late(problem, until).kind
+        };
+        let (over, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let timeout = StatusCode::GATEWAY_TIMEOUT;
+        assert_eq!(told(timeout, over), ProblemKind::Timeout);
+        assert_eq!(told(timeout, later), ProblemKind::Remote);
+        assert_eq!(told(StatusCode::BAD_GATEWAY, over), ProblemKind::Remote);
     }
 
     #[test]

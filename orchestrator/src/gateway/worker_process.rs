@@ -10,7 +10,7 @@ use crate::printable::printable_line;
 use crate::worker::frame::{
     self, Failed, FailureMeta, Invoke, MOST_SAID, NoReply, PREFIX, Prefix, State, WorkerFigures,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -29,11 +29,16 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a worker may take to end once its socket is closed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Room for what a worker says, at least, each time that it is listened to.
+const ROOM: usize = 8 << 10;
+
 /// A worker that is ready.
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
     socket: UnixStream,
+    /// What it has said and nobody has taken yet.
+    said: BytesMut,
     pub(super) pid: u32,
     /// What bringing all chains to life took, in microseconds.
     pub(super) took: f64,
@@ -61,7 +66,6 @@ impl Worker {
     /// Why they do not; the process is gone again.
     pub(super) async fn start(
         options: &[String],
-        turn: Option<usize>,
         start: &[u8],
         start_timeout: Duration,
     ) -> Result<Self, String> {
@@ -73,7 +77,6 @@ impl Worker {
             .map_err(text)?
             .args(options)
             .arg("worker")
-            .args(turn.map(|n| format!("--turn={n}")))
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // What is in a process's environment is in reach of its functions.
@@ -88,6 +91,7 @@ impl Worker {
         let mut worker = Self {
             child,
             socket,
+            said: BytesMut::new(),
             pid,
             took: 0.0,
             figures: WorkerFigures::default(),
@@ -118,8 +122,10 @@ impl Worker {
 
     /// Returns when the process has ended, or says something unasked.
     pub(super) async fn broken(&mut self) -> String {
-        let mut byte = [0];
-        match self.socket.read(&mut byte).await {
+        if !self.said.is_empty() {
+            return "it spoke out of turn".into();
+        }
+        match self.hear().await {
             Ok(0) => format!("it ended ({})", self.end().await),
             Ok(_) => "it spoke out of turn".into(),
             Err(e) => format!("{e} ({})", self.end().await),
@@ -143,8 +149,7 @@ impl Worker {
         let (begun, handed) = (Instant::now(), SystemTime::now());
         let sent = async {
             let head = frame::begin(frame::INVOKE, &invoke, job.body.len())?;
-            self.socket.write_all(&head).await?;
-            self.socket.write_all(&job.body).await
+            self.send(head, &job.body).await
         };
         match timeout_at(limit, sent).await {
             Ok(Ok(())) => {}
@@ -332,26 +337,52 @@ impl Worker {
                 (frame::begin(frame::NO_REPLY, &head, body.len())?, body)
             }
         };
-        self.socket.write_all(&head).await?;
-        self.socket.write_all(&body).await
+        self.send(head, &body).await
+    }
+
+    /// Sends a frame as one piece where the socket takes as much: the worker is woken
+    /// once.
+    async fn send(&mut self, head: Vec<u8>, body: &Bytes) -> io::Result<()> {
+        let mut frame = Buf::chain(head.as_slice(), body.as_ref());
+        while frame.has_remaining() {
+            if self.socket.write_buf(&mut frame).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the worker says, as much as there is at once: an answer and what
+    /// comes behind it are often there together.
+    async fn hear(&mut self) -> io::Result<usize> {
+        self.said.reserve(ROOM);
+        self.socket.read_buf(&mut self.said).await
+    }
+
+    /// The next so many bytes that it says.
+    async fn take(&mut self, len: usize) -> io::Result<Bytes> {
+        // A payload needs no copy where there is room for all of it.
+        self.said.reserve(len.saturating_sub(self.said.len()));
+        while self.said.len() < len {
+            if self.hear().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.said.split_to(len).freeze())
     }
 
     async fn payload(&mut self, prefix: Prefix) -> io::Result<Bytes> {
-        let mut body = vec![0; prefix.payload];
-        self.socket.read_exact(&mut body).await?;
-        Ok(Bytes::from(body))
+        self.take(prefix.payload).await
     }
 
     async fn prefix(&mut self) -> io::Result<Prefix> {
         let mut bytes = [0; PREFIX];
-        self.socket.read_exact(&mut bytes).await?;
+        bytes.copy_from_slice(&self.take(PREFIX).await?);
         Prefix::decode(bytes, frame::MAX_TOLD).ok_or_else(protocol_error)
     }
 
     async fn head<T: DeserializeOwned>(&mut self, prefix: Prefix) -> io::Result<T> {
-        let mut head = vec![0; prefix.head];
-        self.socket.read_exact(&mut head).await?;
-        Ok(serde_json::from_slice(&head)?)
+        frame::head(&self.take(prefix.head).await?)
     }
 
     async fn read<T: DeserializeOwned>(&mut self) -> io::Result<(u8, T, usize)> {
@@ -511,6 +542,7 @@ x = { entry = "a", region = "64KiB" }
             let mut worker = Worker {
                 child: Command::new("true").spawn().unwrap(),
                 socket: UnixStream::from_std(ours).unwrap(),
+                said: BytesMut::new(),
                 pid: 0,
                 took: 0.0,
                 figures: WorkerFigures::default(),
@@ -553,21 +585,21 @@ x = { entry = "a", region = "64KiB" }
         done
     }
 
+    /// A list of nothing, as it is told.
+    const EMPTY: &[()] = &[];
+
+    fn no_calls() -> [&'static [()]; 2] {
+        [EMPTY; 2]
+    }
+
     fn name(text: &str) -> FunctionName {
         FunctionName::new(text).unwrap()
     }
 
     /// What a worker sends to have a function called that it has not.
-    fn call(edge: usize, path: &[&str], attributes: serde_json::Value) -> Vec<u8> {
-        let head = serde_json::json!({
-            "edge": edge,
-            "path": path,
-            "span": null,
-            "calls_left": 7,
-            "content_type": "",
-            "attributes": { "bytes": attributes },
-            "left": u64::MAX,
-        });
+    fn call(edge: usize, path: &[&str], attributes: &[u8]) -> Vec<u8> {
+        // The fields of `frame::Call`, as a program of its own would write them.
+        let head = (edge, path, None::<usize>, 7_u32, "", attributes, u64::MAX);
         frame::begin(frame::CALL, &head, 0).unwrap()
     }
 
@@ -633,9 +665,8 @@ x = { entry = "a", region = "64KiB" }
     /// It is the gateway that knows what became of a call that left.
     #[test]
     fn a_worker_calls_and_blames_those_that_it_may() {
-        let none = serde_json::json!([]);
         // Edges: a>b, a>far.
-        let granted = || call(1, &["a"], none.clone());
+        let granted = || call(1, &["a"], &[]);
         let bytes = [
             granted(),
             granted(),
@@ -648,29 +679,20 @@ x = { entry = "a", region = "64KiB" }
         assert!(matches!(handed, Handed::Idle(..)));
         let good = || answer(frame::Calls::default(), 0);
         for (what, bytes) in [
-            (
-                "one that it has itself",
-                vec![call(0, &["a"], none.clone()), good()],
-            ),
-            (
-                "one that there is not",
-                vec![call(2, &["a"], none.clone()), good()],
-            ),
-            (
-                "for another caller",
-                vec![call(1, &["b"], none.clone()), good()],
-            ),
+            ("one that it has itself", vec![call(0, &["a"], &[]), good()]),
+            ("one that there is not", vec![call(2, &["a"], &[]), good()]),
+            ("for another caller", vec![call(1, &["b"], &[]), good()]),
             (
                 "for one of another group",
-                vec![call(1, &["far"], none.clone()), good()],
+                vec![call(1, &["far"], &[]), good()],
             ),
             (
                 "with attributes that none can set",
-                vec![call(1, &["a"], serde_json::json!([9, 9, 9])), good()],
+                vec![call(1, &["a"], &[9, 9, 9]), good()],
             ),
             (
                 "with more of them than fit",
-                vec![call(1, &["a"], serde_json::json!(vec![1; 100_000])), good()],
+                vec![call(1, &["a"], &[1; 100_000]), good()],
             ),
             (
                 "blames one that was not called",
@@ -739,37 +761,37 @@ x = { entry = "a", region = "64KiB" }
             };
             frame::begin(frame::FAILED, &failed, 0).unwrap()
         };
-        // As a program of its own would write it, which knows no types of ours.
-        let said = |kind, head: serde_json::Value| {
-            let head = head.to_string();
-            let prefix = Prefix {
-                kind,
-                head: head.len(),
-                payload: 0,
-            };
-            [prefix.encode().as_slice(), head.as_bytes()].concat()
+        // The fields of `frame::Answer` and `frame::Failed`, as a program of its own would
+        // write them, which knows no types of ours.
+        let answer_with = |content_type: &str, attributes: &[u8], ended: bool| {
+            let head = (content_type, attributes, ended, EMPTY, no_calls());
+            frame::begin(frame::ANSWER, &head, 0).unwrap()
         };
-        let answer_with = |name: &str, value: serde_json::Value| {
-            let mut head = serde_json::json!({
-                "content_type": "", "attributes": { "bytes": [] }, "ended": false,
-                "hops": [], "calls": {},
-            });
-            head[name] = value;
-            said(frame::ANSWER, head)
+        let failed_with = |message: &str, answer: Option<(&str, &[u8])>| {
+            let (code, said) = (None::<i32>, None::<&str>);
+            let (path, cause, hops) = (EMPTY, CauseKind::Crash, EMPTY);
+            let head = (
+                1_usize,
+                "a",
+                path,
+                cause,
+                message,
+                code,
+                said,
+                hops,
+                answer,
+                no_calls(),
+            );
+            frame::begin(frame::FAILED, &head, 0).unwrap()
         };
         let record = |name: &str, value: &str| {
             let length = |text: &str| (text.len() as u16).to_ne_bytes();
-            let (name, value) = (name.to_owned(), value.to_owned());
-            let head = [length(&name), length(&value)].concat();
+            let head = [length(name), length(value)].concat();
             let text = format!("{name}\0{value}\0");
-            let bytes = [head, text.into_bytes()].concat();
-            serde_json::json!({ "bytes": bytes })
+            [head, text.into_bytes()].concat()
         };
         let many: Vec<u8> = (0..33_000)
-            .flat_map(|n| {
-                let one = record(&format!("x-{n}"), "1");
-                serde_json::from_value::<Vec<u8>>(one["bytes"].clone()).unwrap()
-            })
+            .flat_map(|n| record(&format!("x-{n}"), "1"))
             .collect();
         let prefix = |kind, head, payload| {
             let prefix = Prefix {
@@ -804,38 +826,25 @@ x = { entry = "a", region = "64KiB" }
             ),
             (
                 "a header of the way",
-                answer_with("attributes", record("Content-Length", "4")),
+                answer_with("", &record("Content-Length", "4"), false),
             ),
             (
                 "a header of two lines",
-                answer_with("attributes", record("x", "1\r\ny: 2")),
+                answer_with("", &record("x", "1\r\ny: 2"), false),
             ),
             (
                 "more attributes than there may be",
-                answer_with("attributes", serde_json::json!({ "bytes": many })),
+                answer_with("", &many, false),
             ),
             (
                 "a type of 300 KB",
-                answer_with("content_type", "t".repeat(300_000).into()),
+                answer_with(&"t".repeat(300_000), &[], false),
             ),
-            (
-                "a type of two lines",
-                answer_with("content_type", "a\nb".into()),
-            ),
-            (
-                "an end that nobody may make",
-                answer_with("ended", true.into()),
-            ),
+            ("a type of two lines", answer_with("a\nb", &[], false)),
+            ("an end that nobody may make", answer_with("", &[], true)),
             (
                 "an answer of on_error, where there is none",
-                said(
-                    frame::FAILED,
-                    serde_json::json!({
-                        "step": 1, "function": "a", "path": [], "cause": "crash",
-                        "message": "", "code": null, "hops": [], "calls": {},
-                        "answer": { "content_type": "", "attributes": { "bytes": [] } },
-                    }),
-                ),
+                failed_with("", Some(("", &[]))),
             ),
             ("a call longer than all", answer(edge(0, 23, 1), 0)),
             ("the last step there is", failed(usize::MAX)),
@@ -849,20 +858,13 @@ x = { entry = "a", region = "64KiB" }
         }
         // So that they do not fail for want of a field.
         for good in [
-            answer_with("attributes", record("x-good", "1")),
-            answer_with("content_type", "t".repeat(127).into()),
+            answer_with("", &record("x-good", "1"), false),
+            answer_with(&"t".repeat(127), &[], false),
         ] {
             assert!(answered_by([good, idle(vec![])].concat()).0.is_ok());
         }
         // What it says of a failure is one line, and no longer than it takes.
-        let failure = said(
-            frame::FAILED,
-            serde_json::json!({
-                "step": 1, "function": "a", "path": [], "cause": "crash",
-                "message": "one\ntwo".to_owned() + &"x".repeat(1 << 17),
-                "code": null, "hops": [], "calls": {}, "answer": null,
-            }),
-        );
+        let failure = failed_with(&("one\ntwo".to_owned() + &"x".repeat(1 << 17)), None);
         let problem = answered_by([failure, idle(vec![])].concat()).0.unwrap_err();
         assert!(problem.detail.starts_with("one\\ntwo") && problem.detail.len() < 2000);
         // Of what comes after an answer only the worker is lost.

@@ -92,8 +92,8 @@ fn one_that_misbehaved_is_made_anew_and_one_that_failed_is_not() {
     assert_eq!(made("trial", b"ok", 200), or_new(0.0, 1.0, 0.0));
 }
 
-/// A worker and its contexts have one processor, each worker the next; or all that
-/// the gateway has.
+/// A worker and its contexts have one processor, that of a thread of the gateway, each
+/// worker the next; or all that the gateway has.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_worker_and_its_contexts_have_one_processor() {
@@ -103,6 +103,12 @@ fn a_worker_and_its_contexts_have_one_processor() {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|l| l.starts_with("Cpus_allowed_list:"));
         line.unwrap().to_owned()
+    };
+    let threads_of = |gateway: u32| {
+        let threads = std::fs::read_dir(format!("/proc/{gateway}/task")).unwrap();
+        let ids = threads.map(|t| t.unwrap().file_name().into_string().unwrap());
+        ids.map(|id| allowed(id.parse().unwrap()))
+            .collect::<Vec<_>>()
     };
     // Those that make contexts, these, and what snapshots have made.
     let families = |server: &Server| {
@@ -128,7 +134,7 @@ fn a_worker_and_its_contexts_have_one_processor() {
     }
     let plenty = mine.contains(['-', ',']);
     assert!(!plenty || found[0].0 != found[1].0, "{mine}: {found:?}");
-    // Where nothing is rolled back: if functions call each other.
+    // Where nothing is rolled back, too.
     let script = crate::common::home().join("tests/hostile/script.c");
     let function = format!("source = {script:?}\nhandler = \"script\"\n");
     let two = |chain: &str| {
@@ -136,10 +142,14 @@ fn a_worker_and_its_contexts_have_one_processor() {
     };
     let tree = two("calls = [\"a\"]\n[workflows.t]\nentry = \"b\"\n");
     let line = two("[chains.t]\nsteps = [\"a\", \"b\"]\n");
-    for (file, alone) in [(tree, apart && plenty), (line, false)] {
-        for (worker, contexts) in families(&Server::with(&file, &["--workers", "1"])) {
-            assert_eq!(worker == mine, !alone, "{worker}: {file}");
+    for file in [tree, line] {
+        let server = Server::with(&file, &["--workers", "1"]);
+        for (worker, contexts) in families(&server) {
+            assert_eq!(worker == mine, !(apart && plenty), "{worker}: {file}");
             assert!(contexts.iter().all(|c| *c == worker), "{contexts:?}");
+            // The thread of the gateway that hands it its requests.
+            let threads = threads_of(server.pid());
+            assert!(threads.contains(&worker), "{worker}: {threads:?}");
         }
     }
     let server = Server::start(&["--workers", "1", "--no-pin"]);
