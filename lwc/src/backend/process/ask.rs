@@ -2,7 +2,7 @@
 
 use super::root;
 use super::state::mode;
-use super::state::processor::{Dawdling, time_of};
+use super::state::processor::{Dawdling, Running, time_of};
 use super::state::runtime::Runtime;
 use super::state::signals;
 use super::state::sleep::RING_AGAIN;
@@ -19,13 +19,11 @@ use std::time::{Duration, Instant};
 /// How long an owner may take to answer a request before it counts as hostile.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much time of a processor one in the sandbox may use without answering. It
-/// takes some system calls; on a virtual machine what its host takes for others is
-/// counted as well.
-const RUNS: Duration = Duration::from_millis(5);
-
 /// How often to look meanwhile whether somebody has died.
 const GLANCE: Duration = Duration::from_millis(200);
+
+/// And at one in the sandbox, whether it means to answer: several looks tell.
+const GLANCE_AT_SEALED: Duration = Duration::from_millis(2);
 
 /// How often one in the strict sandbox looks for its answer.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
@@ -174,7 +172,7 @@ pub(crate) fn answer(
     book: bool,
 ) -> Result<Words> {
     let deadline = Instant::now() + TIMEOUT;
-    let (mut had, mut dawdling) = (None, Dawdling::default());
+    let (mut running, mut dawdling) = (Running::default(), Dawdling::default());
     loop {
         if let Some((seq, kind::REPLY)) = rt.news(index) {
             let Some(c) = rt.channel(index) else {
@@ -201,8 +199,8 @@ pub(crate) fn answer(
         }
         let mut limit = (deadline - now).min(GLANCE);
         if rt.channels[index].as_ref().is_some_and(|c| c.sealed) {
-            limit = limit.min(GLANCE / 10);
-            if let Some(why) = does_not_answer(rt, index, &mut had, &mut dawdling) {
+            limit = limit.min(GLANCE_AT_SEALED);
+            if let Some(why) = does_not_answer(rt, index, &mut running, &mut dawdling) {
                 return Err(Error::new(call, Errno::ETIMEDOUT, why));
             }
         }
@@ -225,12 +223,11 @@ pub(crate) fn answer(
 
 /// Why one in the strict sandbox that was asked, and rung, will not answer: it may be
 /// hostile, and keeps the root from seeing to others. By the kernel's word, and not by
-/// the clock where it may have had no processor yet. `had`: what it had used of one
-/// when it was first looked at.
+/// the clock where it may have had no processor yet.
 fn does_not_answer(
     rt: &mut Runtime,
     index: usize,
-    had: &mut Option<Duration>,
+    running: &mut Running,
     dawdling: &mut Dawdling,
 ) -> Option<&'static str> {
     let c = rt.channel(index)?;
@@ -251,8 +248,7 @@ fn does_not_answer(
     }
     // None but the root knows whom to look at.
     let pid = rt.book.as_ref().and_then(|b| b.pid(peer))?;
-    let used = time_of(pid)?;
-    if used.saturating_sub(*had.get_or_insert(used)) > RUNS {
+    if running.is_clear(time_of(pid)?) {
         return Some("the context runs and does not answer");
     }
     let bell = &rt.channel(index)?.peer_bell;

@@ -28,7 +28,7 @@ use crate::backend::answers::Rest;
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::root::baton::baton;
-use crate::backend::process::state::processor::{Dawdling, time_of};
+use crate::backend::process::state::processor::{Dawdling, Running, time_of};
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals;
 use crate::backend::process::wire::bell::PeerBell;
@@ -41,13 +41,6 @@ use std::time::Duration;
 
 const CALL: &str = "parked";
 
-/// So much of the processor one may use on its way to sleep. It takes some
-/// microseconds; but on a virtual machine what its host takes for others is
-/// counted as well.
-const RUNS: Duration = Duration::from_millis(5);
-/// And so much however often it was seen asleep meanwhile: two hostile ones could
-/// wake each other for ever.
-const RUNS_IN_ALL: Duration = Duration::from_millis(50);
 /// How often those that do not rest are told apart: who rests while it is alone may
 /// run on afterwards.
 const ROUNDS: u32 = 3;
@@ -70,10 +63,8 @@ struct Asked {
     /// Where it is held.
     place: AtomicU32,
     held: bool,
-    /// What it had used of the processor when it was first found awake, and when
-    /// it was since it was last seen asleep.
-    first: Option<Duration>,
-    since: Option<Duration>,
+    /// What it has used of the processor.
+    running: Running,
     /// How long it was somewhere else.
     dawdling: Dawdling,
     /// It does not mean to sleep, or is dead.
@@ -113,8 +104,7 @@ fn rests(of: &[RawFd], wait: bool, apart: bool, begun: MonotonicTime) -> Result<
             pid: rt.book.as_ref().and_then(|b| b.pid(peer)).unwrap_or(0),
             place: AtomicU32::new(0),
             held: false,
-            first: None,
-            since: None,
+            running: Running::default(),
             dawdling: Dawdling::default(),
             given_up: dead.then_some(Rest::Elsewhere),
         });
@@ -249,7 +239,7 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
     for a in &mut *all {
         a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
         if a.held {
-            a.since = None;
+            a.running.pause();
             a.dawdling.pause();
         }
     }
@@ -279,7 +269,7 @@ impl Asked {
 
     /// What it has done so far does not count any more.
     fn begin_anew(&mut self) {
-        (self.first, self.since) = (None, None);
+        self.running = Running::default();
         self.dawdling = Dawdling::default();
     }
 
@@ -293,14 +283,10 @@ impl Asked {
         let (Some(used), Some(c)) = (time_of(self.pid), channel) else {
             return Some(Rest::Elsewhere);
         };
-        let first = *self.first.get_or_insert(used);
-        let since = *self.since.get_or_insert(used);
+        let runs = self.running.is_clear(used);
         if self.dawdling.is_clear(&c.peer_bell, self.pid) {
             return Some(Rest::Elsewhere);
         }
-        let runs = used.saturating_sub(since) > RUNS
-            || used.saturating_sub(first) > RUNS_IN_ALL
-            || waited > LONGEST;
-        runs.then_some(Rest::Awake)
+        (runs || waited > LONGEST).then_some(Rest::Awake)
     }
 }

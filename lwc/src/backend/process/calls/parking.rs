@@ -5,16 +5,12 @@
 //! the *context* has had since, and whether it runs or waits elsewhere, both the
 //! kernel's word.
 
-use crate::backend::process::state::processor::{Dawdling, time_of};
+use crate::backend::process::state::processor::{Dawdling, Running, time_of};
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::wire::bell::PeerBell;
 use crate::time::MonotonicTime;
 use std::time::Duration;
 
-/// Time on a processor from a hand-over to the sleep, at the very most: the way
-/// is some system calls, with page faults and interrupts, and on a virtual machine
-/// what its host takes for others.
-const ON_PROCESSOR: Duration = Duration::from_millis(5);
 /// How long one that cannot be looked at may take, and anybody at all.
 const UNSEEN: Duration = Duration::from_millis(200);
 const AT_ALL: Duration = Duration::from_secs(10);
@@ -34,7 +30,8 @@ pub(crate) fn parks(rt: &Runtime, index: usize) -> bool {
 /// Waits until it sleeps there, or it is clear that it does not mean to.
 fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
     let since = MonotonicTime::now();
-    let had = pid.and_then(time_of);
+    let mut running = Running::default();
+    let had = pid.and_then(time_of).map(|had| running.is_clear(had));
     let mut dawdling = Dawdling::default();
     // It is on another processor, perhaps, and there in a moment.
     for _ in 0..100 {
@@ -50,9 +47,8 @@ fn falls_asleep(bell: &PeerBell, pid: Option<i32>) -> bool {
         }
         let waited = since.elapsed();
         let limit = match (pid, had) {
-            (Some(pid), Some(had)) => {
-                let has = time_of(pid).unwrap_or(Duration::MAX);
-                if has.saturating_sub(had) > ON_PROCESSOR {
+            (Some(pid), Some(_)) => {
+                if time_of(pid).is_none_or(|has| running.is_clear(has)) {
                     return false;
                 }
                 if dawdling.is_clear(bell, pid) {

@@ -30,18 +30,68 @@ fn waits(pid: i32) -> bool {
     matches!(state, Some("S" | "T" | "t"))
 }
 
+/// How much of the processor one in the sandbox may use where it is to go to sleep, or
+/// to answer, without having done so: that takes some system calls, with page faults
+/// and interrupts.
+const RUNS: Duration = Duration::from_millis(5);
+/// And so much however often it was seen asleep meanwhile: two hostile ones could
+/// wake each other for ever.
+const RUNS_IN_ALL: Duration = Duration::from_millis(50);
+/// So much of it counts between two looks, at most. On a virtual machine whose host
+/// gives the processor to others for a while the kernel charges all that time to
+/// whoever was running, ten milliseconds for a few instructions; and we do not look
+/// meanwhile either. So one such pause, however long, is not enough, nor are four; who
+/// means to run on is still at it at the next look, and the one after that.
+const RUNS_AT_ONCE: Duration = Duration::from_millis(1);
+
+/// What one in the sandbox has used of the processor since it was to go to sleep, or to
+/// answer.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    /// What it had used in its life when it was last found awake.
+    last: Option<Duration>,
+    /// It has been seen asleep since then.
+    slept: bool,
+    /// What it has used since it was first found awake after that, and since it was at all.
+    since: Duration,
+    all: Duration,
+}
+
+impl Running {
+    /// It is found awake, and has used so much in its life ([`time_of`]): whether that
+    /// is more than it may.
+    pub(crate) fn is_clear(&mut self, used: Duration) -> bool {
+        let last = self.last.replace(used).unwrap_or(used);
+        let counts = used.saturating_sub(last).min(RUNS_AT_ONCE);
+        self.all += counts;
+        if !std::mem::take(&mut self.slept) {
+            self.since += counts;
+        }
+        self.since > RUNS || self.all > RUNS_IN_ALL
+    }
+
+    /// It is seen asleep.
+    pub(crate) fn pause(&mut self) {
+        self.slept = true;
+        self.since = Duration::ZERO;
+    }
+}
+
 /// How long one in the sandbox may wait for something else than to be switched to. An
 /// honest one that rings another one sleeps in between, for half as long by the clock
 /// (`ring_on`, in [`sleep`](super::sleep)), from whenever it gets to that.
 const DAWDLES: Duration = Duration::from_millis(100);
+/// So much of it counts between two looks, at most: we may have had no processor, and
+/// it none to wake up on ([`RUNS_AT_ONCE`]).
+const DAWDLES_AT_ONCE: Duration = Duration::from_millis(20);
 
 /// How long one in the sandbox was seen to wait, and not on its doorbell: all together,
 /// for two that wake each other could take turns.
 #[derive(Debug, Default)]
 pub(crate) struct Dawdling {
-    /// When it was first and last seen to do so, without a pause.
-    now: Option<[MonotonicTime; 2]>,
-    before: Duration,
+    /// When it was last seen to do so, if it has not been seen to do anything else since.
+    last: Option<MonotonicTime>,
+    all: Duration,
 }
 
 impl Dawdling {
@@ -56,16 +106,14 @@ impl Dawdling {
             self.pause();
             return false;
         }
-        let [first, last] = self.now.get_or_insert([at; 2]);
-        *last = at;
-        self.before + at.since(*first) > DAWDLES
+        let last = self.last.replace(at).unwrap_or(at);
+        self.all += at.since(last).min(DAWDLES_AT_ONCE);
+        self.all > DAWDLES
     }
 
     /// It does not do so now.
     pub(crate) fn pause(&mut self) {
-        if let Some([first, last]) = self.now.take() {
-            self.before += last.since(first);
-        }
+        self.last = None;
     }
 }
 
@@ -92,11 +140,75 @@ mod tests {
         one.pause();
         assert!(!one.note(false, at(60)));
         // However long it does something else in between.
-        assert!(!one.note(true, at(5000)));
-        assert!(!one.note(true, at(5049)));
+        assert!(!(5000..=5049).any(|ms| one.note(true, at(ms))));
         assert!(!one.note(false, at(5050)));
         assert!(!one.note(true, at(9000)));
         assert!(one.note(true, at(9002)));
+    }
+
+    #[test]
+    fn a_nap_in_which_nobody_looked_counts_for_little() {
+        let at = |ms: u64| MonotonicTime::from_nanos(ms * 1_000_000);
+        let mut one = Dawdling::default();
+        // The machine stands still, for as long as it likes.
+        for n in 0..5 {
+            assert!(!one.note(true, at(n * 10_000)), "{n}");
+            assert!(!one.note(true, at(n * 10_000 + 9_000)), "{n}");
+            one.pause();
+        }
+        // It is the same one's, and adds up.
+        assert!(!one.note(true, at(60_000)));
+        assert!(one.note(true, at(60_001)));
+    }
+
+    /// What one has used when it is found awake, again and again: at which time it is
+    /// clear that it runs.
+    fn found(one: &mut Running, used: impl IntoIterator<Item = u64>) -> Option<u64> {
+        let mut used = used.into_iter();
+        used.find(|&us| one.is_clear(Duration::from_micros(us)))
+    }
+
+    #[test]
+    fn who_runs_on_is_found() {
+        // By many looks, after what it may use; what it used before does not count.
+        let looks = (0..).map(|n| 7_000_000 + 100 * n);
+        assert_eq!(found(&mut Running::default(), looks), Some(7_005_100));
+        // By few, too: one that has the only processor, and is interrupted now and then.
+        let looks = (0..).map(|n| 4_000 * n);
+        assert_eq!(found(&mut Running::default(), looks), Some(24_000));
+    }
+
+    /// A machine whose host has taken the processor away from it charges that to one
+    /// that is on its way to sleep, and that has done nothing else.
+    #[test]
+    fn what_a_host_takes_for_others_is_not_ones_own_for_long() {
+        for pause in [5_001, 8_500, 1_000_000] {
+            let mut one = Running::default();
+            let mut used = 0;
+            assert_eq!(found(&mut one, [used]), None);
+            for _ in 0..4 {
+                used += pause;
+                assert_eq!(found(&mut one, [used]), None, "{pause}");
+                // And on.
+                used += 100;
+                assert_eq!(found(&mut one, [used]), None, "{pause}");
+            }
+            // It sleeps; and it is woken, and on its way once more.
+            one.pause();
+            assert_eq!(found(&mut one, [used + pause, used + 2 * pause]), None);
+        }
+    }
+
+    #[test]
+    fn who_is_seen_asleep_again_and_again_is_found_in_the_end() {
+        let mut one = Running::default();
+        let mut used = 0;
+        for _ in 0..=50 {
+            assert_eq!(found(&mut one, [used]), None);
+            used += 1_000;
+            one.pause();
+        }
+        assert_eq!(found(&mut one, [used]), Some(used));
     }
 
     #[test]
