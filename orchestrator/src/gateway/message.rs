@@ -200,7 +200,7 @@ pub(super) fn respond(
     let mut body = body;
     let event = event::is_event(&meta.attributes);
     let mut kind = meta.content_type.clone();
-    let structured = event && event::wants_structured(asked);
+    let structured = event && event::wants_structured(asked, &kind);
     if event {
         event::complete(&mut meta.attributes, chain, id);
     }
