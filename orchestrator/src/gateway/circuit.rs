@@ -51,6 +51,7 @@ impl Outcome {
             | ProblemKind::BadHeader
             | ProblemKind::BadTimeout
             | ProblemKind::CircuitOpen
+            | ProblemKind::ClientGone
             | ProblemKind::Deadline
             | ProblemKind::Draining
             | ProblemKind::Error

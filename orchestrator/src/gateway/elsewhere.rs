@@ -5,16 +5,17 @@
 
 use super::Gateway;
 use super::http::Call;
+use super::message::{is_of_the_connection, joined};
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::told::Calls;
-use crate::chain_file::{Origin, is_hop_by_hop};
-use crate::life::{Attributes, MessageMeta};
+use crate::chain_file::Origin;
+use crate::life::{AttributeError, Attributes, MessageMeta};
 use crate::printable::printable_line;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -158,12 +159,26 @@ fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
         Some(_) => return Err("its content type is no text of at most 127 bytes".into()),
     };
     let mut attributes = Attributes::default();
+    let mut set = |name: &str, value: &str| match attributes.set(name, value) {
+        Err(e @ AttributeError::Full) => Err(format!("header {name:?} of its answer: {e}")),
+        // What no attribute can be is left out.
+        _ => Ok(()),
+    };
     for name in headers.keys() {
-        let value = headers.get(name).and_then(|v| v.to_str().ok());
-        if let (false, Some(value)) = (is_of_the_transport(name.as_str()), value) {
-            attributes
-                .set(name.as_str(), value)
-                .map_err(|e| format!("header {name:?} of its answer: {e}"))?;
+        if is_of_the_transport(name.as_str()) {
+            continue;
+        }
+        if name == SET_COOKIE {
+            // Each line is one of its own.
+            let lines = headers.get_all(name).iter().enumerate();
+            for (i, line) in lines.filter_map(|(i, v)| Some((i, v.to_str().ok()?))) {
+                match i {
+                    0 => set("set-cookie", line)?,
+                    _ => set(&format!("set-cookie.{}", i + 1), line)?,
+                }
+            }
+        } else if let Some(value) = joined(headers, name) {
+            set(name.as_str(), &value)?;
         }
     }
     Ok(MessageMeta {
@@ -174,7 +189,7 @@ fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
 
 /// Headers that are about a message's way, not about the message.
 fn is_of_the_transport(name: &str) -> bool {
-    is_hop_by_hop(name)
+    is_of_the_connection(name)
         || matches!(
             name,
             "content-type"
@@ -250,14 +265,26 @@ mod tests {
             ("content-length", "3"),
             ("date", "today"),
             ("x-rate", "7"),
+            ("x~odd", "8"),
+            ("content-encoding", "gzip"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("vary", "accept"),
+            ("vary", "cookie"),
         ] {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.append(name, HeaderValue::from_static(value));
         }
         let meta = answered(&headers, "asked/with".into()).unwrap();
         assert_eq!(meta.content_type, "text/plain");
         assert_eq!(
             meta.attributes.iter().collect::<Vec<_>>(),
-            [("x-rate", "7")]
+            [
+                ("x-rate", "7"),
+                ("content-encoding", "gzip"),
+                ("set-cookie", "a=1"),
+                ("set-cookie.2", "b=2"),
+                ("vary", "accept, cookie"),
+            ]
         );
         headers.remove("content-type");
         let meta = answered(&headers, "asked/with".into()).unwrap();

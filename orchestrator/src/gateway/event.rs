@@ -11,18 +11,26 @@
 
 use super::problem::{Problem, ProblemKind};
 use crate::chain_file::ChainId;
-use crate::life::{Attributes, MessageMeta};
+use crate::life::{Attributes, MessageMeta, can_be_content_type};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use serde_json::value::RawValue;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::{RawValue, to_raw_value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch";
+/// Names that are an event's but no attributes of ours: what they say is the content
+/// type and the body.
+const NOT_ATTRIBUTES: [&str; 3] = ["data", "data_base64", "datacontenttype"];
 const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 /// What a header must not hold literally (HTTP binding, 3.1.3.2); other bytes
 /// above 0x7e are encoded in any case.
@@ -51,6 +59,16 @@ fn media_type(headers: &HeaderMap) -> &str {
 pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
     let kind = media_type(headers).to_ascii_lowercase();
     if kind == STRUCTURED {
+        // The function would never see it, and the gateway reads no packed bodies.
+        let coded = headers.get_all(CONTENT_ENCODING).iter();
+        if coded
+            .into_iter()
+            .any(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
+        {
+            let what = "an event in structured mode is taken without a content-encoding";
+            return Err(Problem::new(ProblemKind::BadEvent, what)
+                .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
         return Ok(Mode::Structured);
     }
     if kind.starts_with("application/cloudevents") {
@@ -74,36 +92,104 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 /// Attributes from headers, in binary mode.
 pub(super) fn from_headers(headers: &HeaderMap) -> Result<Attributes, Problem> {
     let mut event = Attributes::default();
-    for (name, value) in headers {
+    for name in headers.keys() {
         let Some(short) = name.as_str().strip_prefix("ce-") else {
             continue;
         };
-        let text = value
-            .to_str()
-            .map_err(|_| bad(format!("header {name}: it is not ASCII; percent-encode it")))?;
-        let text = percent_decode_str(unquote(text.trim()))
-            .decode_utf8()
-            .map_err(|_| bad(format!("header {name}: it is not UTF-8 once decoded")))?;
-        put(&mut event, short, &text)?;
+        // The header content-type says it, and no other (HTTP binding, 3.1.1).
+        if short == "datacontenttype" {
+            continue;
+        }
+        let mut lines = headers.get_all(name).iter();
+        // Which of two identities would be the event's?
+        let (Some(value), None) = (lines.next(), lines.next()) else {
+            return Err(bad(format!("header {name}: it is there more than once")));
+        };
+        put(&mut event, short, &attribute(name, value.as_bytes())?)?;
     }
     check(&event)?;
+    // How the data is packed is nothing of the event's.
+    let coded: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().collect();
+    if !coded.is_empty() {
+        let all = coded.iter().map(|c| c.to_str().ok());
+        let all: Option<Vec<&str>> = all.collect();
+        let set = all.map(|all| event.set("content-encoding", &all.join(", ")));
+        if !matches!(set, Some(Ok(()))) {
+            return Err(bad("header content-encoding: it cannot be handed over"));
+        }
+    }
     Ok(event)
 }
 
-/// A value in double quotes is that between them (HTTP binding, 3.1.3.2).
-fn unquote(text: &str) -> &str {
-    text.strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .unwrap_or(text)
+/// The text of an attribute in a header (HTTP binding, 3.1.3.2).
+pub(super) fn attribute(name: &HeaderName, value: &[u8]) -> Result<String, Problem> {
+    let text = std::str::from_utf8(value).ok().filter(|v| v.is_ascii());
+    let text =
+        text.ok_or_else(|| bad(format!("header {name}: it is not ASCII; percent-encode it")))?;
+    let text = unquote(text.trim());
+    let text = percent_decode_str(&text).decode_utf8();
+    let text = text.map_err(|_| bad(format!("header {name}: it is not UTF-8 once decoded")))?;
+    Ok(text.into_owned())
+}
+
+/// A value in double quotes is that between them, where a backslash stands before a
+/// character that means itself (RFC 9110, 5.6.4). What is no whole quoted string is
+/// taken as it is.
+fn unquote(text: &str) -> Cow<'_, str> {
+    let Some(rest) = text.strip_prefix('"') else {
+        return text.into();
+    };
+    let mut out = String::new();
+    let mut all = rest.chars();
+    while let Some(c) = all.next() {
+        match c {
+            '"' if all.as_str().is_empty() => return out.into(),
+            '"' => return text.into(),
+            '\\' => match all.next() {
+                Some(escaped) => out.push(escaped),
+                None => return text.into(),
+            },
+            _ => out.push(c),
+        }
+    }
+    text.into()
+}
+
+/// The members of an event in JSON, each name once.
+struct Members<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+        impl<'de> Visitor<'de> for Once {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    if members.contains_key(&name) {
+                        return Err(M::Error::custom(format!("{name:?} is there twice")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Once)
+    }
 }
 
 /// Attributes and data of an event in structured mode.
 pub(super) fn from_json(body: &[u8]) -> Result<(MessageMeta, Bytes), Problem> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body)
+    let Members(members) = serde_json::from_slice(body)
         .map_err(|e| bad(format!("the body is not a JSON object of an event: {e}")))?;
     let mut event = Attributes::default();
     for (name, value) in &members {
-        if matches!(name.as_str(), "data" | "data_base64" | "datacontenttype") {
+        if NOT_ATTRIBUTES.contains(&name.as_str()) {
             continue;
         }
         if let Some(text) = scalar(name, value)? {
@@ -113,7 +199,11 @@ pub(super) fn from_json(body: &[u8]) -> Result<(MessageMeta, Bytes), Problem> {
     check(&event)?;
     let kind = members.get("datacontenttype");
     let content_type = match kind.map(|v| scalar("datacontenttype", v)).transpose()? {
-        Some(Some(kind)) => kind,
+        Some(Some(kind)) if can_be_content_type(&kind) => kind,
+        Some(Some(_)) => {
+            let what = "datacontenttype: it is longer than 127 bytes, or no text";
+            return Err(Problem::new(ProblemKind::BadContentType, what));
+        }
         _ => "application/json".into(),
     };
     let data = match (members.get("data"), members.get("data_base64")) {
@@ -144,8 +234,9 @@ fn scalar(name: &str, value: &RawValue) -> Result<Option<String>, Problem> {
     match serde_json::from_str(value.get()) {
         Ok(serde_json::Value::Null) => Ok(None),
         Ok(serde_json::Value::String(s)) => Ok(Some(s)),
-        Ok(v @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => {
-            Ok(Some(v.to_string()))
+        // As it is written: a number may have more digits than a machine's.
+        Ok(serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
+            Ok(Some(value.get().to_owned()))
         }
         _ => Err(bad(format!(
             "attribute {name:?}: give a string, a number or a boolean"
@@ -162,6 +253,9 @@ fn put(event: &mut Attributes, name: &str, value: &str) -> Result<(), Problem> {
         return Err(bad(format!(
             "attribute {name:?}: names have lower case letters and digits"
         )));
+    }
+    if NOT_ATTRIBUTES.contains(&name) {
+        return Err(bad(format!("{name:?} is the name of no attribute")));
     }
     event
         .set(&format!("ce-{name}"), value)
@@ -192,34 +286,17 @@ fn check(event: &Attributes) -> Result<(), Problem> {
 
 /// RFC 3339, with any offset.
 fn is_timestamp(text: &str) -> bool {
-    let upper = text.to_ascii_uppercase();
-    let utc = match upper.strip_suffix('Z') {
-        Some(utc) => utc,
-        None => {
-            let Some(at) = upper.len().checked_sub(6) else {
-                return false;
-            };
-            let Some((utc, offset)) = upper.split_at_checked(at) else {
-                return false;
-            };
-            let number = |s: &str, most: u8| s.parse::<u8>().is_ok_and(|n| n <= most);
-            let good = offset.starts_with(['+', '-'])
-                && offset.as_bytes()[3] == b':'
-                && number(&offset[1..3], 23)
-                && number(&offset[4..], 59);
-            if !good {
-                return false;
-            }
-            utc
-        }
-    };
-    humantime::parse_rfc3339(&format!("{utc}Z")).is_ok()
+    OffsetDateTime::parse(text, &Rfc3339).is_ok()
 }
 
+/// Media types of JSON (JSON format, 3.1.1): `*/json`, `*/*+json`.
 fn is_json(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or("").trim();
-    let kind = kind.to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
+    let Some((_, subtype)) = kind.split_once('/') else {
+        return false;
+    };
+    let subtype = subtype.to_ascii_lowercase();
+    subtype == "json" || subtype.ends_with("+json")
 }
 
 /// Whether an answer is an event: its function said of what type.
@@ -242,15 +319,57 @@ pub(super) fn complete(answer: &mut Attributes, chain: &ChainId, id: &str) {
     }
 }
 
-/// Whether the caller wants an answer in structured mode.
-pub(super) fn wants_structured(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|v| v.split(';').next())
-        .any(|v| v.trim().eq_ignore_ascii_case(STRUCTURED))
+/// Whether the caller wants an answer in structured mode, whose data have a type of
+/// their own in binary mode: it must name it, and like it no less (RFC 9110, 12.5.1).
+pub(super) fn wants_structured(headers: &HeaderMap, kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    let group = kind.split('/').next().unwrap_or("");
+    let (mut structured, mut binary) = (None, [None; 3]);
+    for line in headers.get_all(ACCEPT) {
+        for range in elements(line.to_str().unwrap_or(""), ',') {
+            let mut parts = elements(range, ';').into_iter();
+            let name = parts.next().unwrap_or("").trim();
+            let weight = parts.find_map(|p| {
+                let (name, value) = p.split_once('=')?;
+                let q = name.trim().eq_ignore_ascii_case("q");
+                q.then(|| value.trim().parse::<f64>().unwrap_or(0.0))
+            });
+            let weight = weight.unwrap_or(1.0).clamp(0.0, 1.0);
+            if name.eq_ignore_ascii_case(STRUCTURED) {
+                structured = Some(weight);
+            } else if name.eq_ignore_ascii_case(kind) {
+                binary[0] = Some(weight);
+            } else if name
+                .strip_suffix("/*")
+                .is_some_and(|g| g.eq_ignore_ascii_case(group))
+            {
+                binary[1] = Some(weight);
+            } else if name == "*/*" {
+                binary[2] = Some(weight);
+            }
+        }
+    }
+    // What is more exact counts.
+    let binary = binary.into_iter().flatten().next().unwrap_or(0.0);
+    structured.is_some_and(|q| q > 0.0 && q >= binary)
+}
+
+/// The elements of a list, whose quoted strings may hold the separator.
+fn elements(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let split = text.split(move |c| {
+        if escaped {
+            escaped = false;
+            return false;
+        }
+        match c {
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return c == separator && !quoted,
+        }
+        false
+    });
+    split.collect()
 }
 
 /// The value of a header `ce-…`.
@@ -258,28 +377,32 @@ pub(super) fn encode(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
 }
 
-/// An event in structured mode, and its content type.
+/// An event in structured mode, and its content type. Data that are JSON already stay
+/// as they are written, each digit of their numbers.
 pub(super) fn to_json(meta: &MessageMeta, data: &[u8]) -> (Vec<u8>, String) {
-    let mut members = serde_json::Map::new();
+    let mut members: BTreeMap<&str, Cow<'_, RawValue>> = BTreeMap::new();
+    // A text is JSON in any case.
+    let text = |text: &str| to_raw_value(text).map_or(Cow::Borrowed(RawValue::NULL), Cow::Owned);
     for (name, value) in meta.attributes.iter() {
-        if let Some(name) = name.strip_prefix("ce-") {
-            members.insert(name.to_owned(), value.into());
+        let name = name.strip_prefix("ce-");
+        if let Some(name) = name.filter(|n| !NOT_ATTRIBUTES.contains(n)) {
+            members.insert(name, text(value));
         }
     }
     if !data.is_empty() {
-        members.insert("datacontenttype".into(), meta.content_type.clone().into());
+        members.insert("datacontenttype", text(&meta.content_type));
         let json = is_json(&meta.content_type)
-            .then(|| serde_json::from_slice(data).ok())
+            .then(|| serde_json::from_slice::<&RawValue>(data).ok())
             .flatten();
-        let text = meta.content_type.trim_start().starts_with("text/");
-        let text = text.then(|| std::str::from_utf8(data).ok()).flatten();
-        match (json, text) {
-            (Some(value), _) => members.insert("data".into(), value),
-            (None, Some(text)) => members.insert("data".into(), text.into()),
-            (None, None) => members.insert("data_base64".into(), BASE64.encode(data).into()),
+        let written = meta.content_type.trim_start().starts_with("text/");
+        let written = written.then(|| std::str::from_utf8(data).ok()).flatten();
+        match (json, written) {
+            (Some(value), _) => members.insert("data", Cow::Borrowed(value)),
+            (None, Some(written)) => members.insert("data", text(written)),
+            (None, None) => members.insert("data_base64", text(&BASE64.encode(data))),
         };
     }
-    let bytes = serde_json::Value::Object(members).to_string().into_bytes();
+    let bytes = serde_json::to_vec(&members).unwrap_or_default();
     (bytes, format!("{STRUCTURED}; charset=utf-8"))
 }
 
@@ -391,8 +514,136 @@ mod tests {
     }
 
     #[test]
+    fn a_quoted_value_is_what_it_means() {
+        let of = |text: &str| attribute(&HeaderName::from_static("ce-a"), text.as_bytes());
+        for (header, value) in [
+            (r#""say \"hi\"""#, r#"say "hi""#),
+            (r#""C:\\temp""#, r"C:\temp"),
+            (r#""\a\b""#, "ab"),
+            (r"C:\temp", r"C:\temp"),
+            (r#"" a""#, " a"),
+            (r#""""#, ""),
+            (r#"""#, r#"""#),
+            (r#""a\""#, r#""a\""#),
+            (r#""a"b""#, r#""a"b""#),
+            ("Z%C3%BCrich%20100%25", "Zürich 100%"),
+        ] {
+            assert_eq!(of(header).unwrap(), value, "{header}");
+        }
+        for bad in ["%FF", "%C0%A0", "é"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_says_something_twice_is_no_event() {
+        let mut all = headers(&GOOD);
+        all.insert("ce-datacontenttype", "text/html".parse().unwrap());
+        let event = from_headers(&all).unwrap();
+        assert_eq!(event.get("ce-datacontenttype"), None);
+        all.append("ce-id", "8".parse().unwrap());
+        assert!(from_headers(&all).unwrap_err().detail.contains("ce-id"));
+        let mut all = headers(&GOOD);
+        all.insert("ce-data", "x".parse().unwrap());
+        assert!(from_headers(&all).is_err());
+        let twice = br#"{"specversion":"1.0","id":"a","source":"s","type":"t","id":"b"}"#;
+        assert!(from_json(twice).unwrap_err().detail.contains("twice"));
+        let split = b"{\"specversion\":\"1.0\",\"id\":\"a\",\"source\":\"s\",\"type\":\"t\",\
+            \"datacontenttype\":\"a/b\\r\\nx: y\",\"data\":1}";
+        let problem = from_json(split).unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::BadContentType);
+    }
+
+    #[test]
+    fn how_data_are_packed_is_said_or_refused() {
+        let mut all = headers(&GOOD);
+        all.insert("content-encoding", "gzip".parse().unwrap());
+        let event = from_headers(&all).unwrap();
+        assert_eq!(event.get("content-encoding"), Some("gzip"));
+        all.insert("content-type", STRUCTURED.parse().unwrap());
+        assert_eq!(mode(&all).unwrap_err().status.as_u16(), 415);
+        all.insert("content-encoding", "identity".parse().unwrap());
+        assert_eq!(mode(&all).unwrap(), Mode::Structured);
+    }
+
+    #[test]
+    fn json_stays_as_it_is_written() {
+        let of = |kind: &str, data: &str| {
+            let attributes = from_headers(&headers(&GOOD)).unwrap();
+            let content_type = kind.into();
+            let meta = MessageMeta {
+                content_type,
+                attributes,
+            };
+            let (json, _) = to_json(&meta, data.as_bytes());
+            let (back, again) = from_json(&json).unwrap();
+            assert_eq!(
+                (back.content_type.as_str(), &again[..]),
+                (kind, data.as_bytes())
+            );
+            String::from_utf8(json).unwrap()
+        };
+        for number in [
+            "993143214321423154315154321",
+            "0.1234567890123456789",
+            "1e400",
+            "-0.0",
+            "[1.10, {\"b\": 1, \"a\": 2}]",
+        ] {
+            let json = of("application/json", number);
+            assert!(json.contains(&format!("\"data\":{number}")), "{json}");
+        }
+        for kind in [
+            "application.example/json",
+            "x-acme/JSON",
+            "a/b+json",
+            "text/json; q=1",
+        ] {
+            assert!(of(kind, "\"ab\"").contains("\"data\":\"ab\""), "{kind}");
+        }
+        assert!(!is_json("json") && !is_json("application/jsonp"));
+        let big = br#"{"specversion":"1.0","id":"a","source":"s","type":"t","big":123456789012345678901}"#;
+        let (meta, _) = from_json(big).unwrap();
+        assert_eq!(meta.attributes.get("ce-big"), Some("123456789012345678901"));
+    }
+
+    #[test]
+    fn an_answer_comes_in_the_mode_that_is_liked_best() {
+        let of = |accept: &'static str| {
+            wants_structured(&headers(&[("accept", accept)]), "text/plain; charset=utf-8")
+        };
+        for yes in [
+            "application/cloudevents+json",
+            "Application/CloudEvents+JSON; charset=utf-8",
+            "text/html, application/cloudevents+json;q=0.2",
+            "application/cloudevents+json;q=0.5, */*;q=0.1",
+            "text/plain;q=0.1, */*, application/cloudevents+json;q=0.5",
+            "a/b;x=\"\\\",\", application/cloudevents+json",
+        ] {
+            assert!(of(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "*/*",
+            "application/*",
+            "application/cloudevents+json;q=0, */*",
+            "application/cloudevents+json; Q=0.000",
+            "application/cloudevents+json;q=0.5, text/plain",
+            "application/cloudevents+json;q=0.5, text/*;q=0.6",
+            "a/b;x=\", application/cloudevents+json\"",
+        ] {
+            assert!(!of(no), "{no}");
+        }
+    }
+
+    #[test]
     fn times_are_rfc_3339() {
         for good in [
+            "0001-01-01T00:00:00Z",
+            "1937-01-01T12:00:27.87+00:20",
+            "1969-12-31T23:59:59.999999999Z",
+            "1990-12-31T23:59:60Z",
+            "9999-12-31T23:59:59-23:59",
             "2020-01-02T03:04:05Z",
             "2020-01-02t03:04:05.123456z",
             "2020-01-02T03:04:05-08:30",
@@ -406,6 +657,13 @@ mod tests {
             "2020-01-02T03:04:05",
             "2020-01-02T03:04:05+2:00",
             "2020-13-02T03:04:05Z",
+            "2020-01-02T03:04:05+01:+5",
+            "2020-01-02T03:04:05++1:05",
+            "2020-01-02T03:04:05+01:60",
+            "2020-01-02T24:00:00Z",
+            "2021-02-29T00:00:00Z",
+            "2020-01-02T03:04:05Z ",
+            "+2020-01-02T03:04:05Z",
             "ééé",
         ] {
             assert!(!is_timestamp(bad), "{bad}");

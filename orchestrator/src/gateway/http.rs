@@ -14,9 +14,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -42,11 +44,15 @@ pub(super) async fn handle(
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
     let flight = gateway.begin_request();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
-    let mut reply = answer(&gateway, kind, &head, &mut upload, begun).await;
+    let mut reply = match check(&mut head) {
+        Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
+        Err(problem) => problem.respond(None, None),
+    };
     let whole = upload.discard().await;
+    without_content(&head.method, &mut reply);
     let headers = reply.headers_mut();
     headers.insert(
         "x-content-type-options",
@@ -66,6 +72,101 @@ pub(super) async fn handle(
     );
     drop(flight);
     Ok(reply)
+}
+
+/// Whether a request is one that may be answered, whatever it asks for: it says for
+/// which host, once (RFC 9112, 3.2; RFC 9113, 8.3.1), wants no tunnel and is packed in
+/// no way that is not undone here. Afterwards its header `host` is there on either
+/// version of the protocol.
+fn check(head: &mut Parts) -> Result<(), Problem> {
+    let bad = |what: &str| Err(Problem::new(ProblemKind::BadHeader, what));
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return bad("header host: it is there more than once");
+    }
+    if host.is_some_and(|h| !is_host(h.as_bytes())) {
+        return bad("header host: it names no host");
+    }
+    let target = head.uri.authority().map(|a| a.as_str().to_owned());
+    match (&target, host) {
+        // An authority with a user's name is no host.
+        (Some(target), _) if !is_host(target.as_bytes()) => {
+            return bad("the request's target names no host");
+        }
+        // What the target says counts (RFC 9112, 3.2.2), on the newer version both.
+        (Some(target), Some(host))
+            if head.version >= Version::HTTP_2
+                && !host.as_bytes().eq_ignore_ascii_case(target.as_bytes()) =>
+        {
+            return bad("header host: it is another than :authority");
+        }
+        (None, None) if head.version >= Version::HTTP_11 => {
+            return bad("header host: it is missing");
+        }
+        _ => {}
+    }
+    if head.method == Method::CONNECT {
+        return Err(
+            Problem::new(ProblemKind::Method, "there are no tunnels here")
+                .with_status(StatusCode::NOT_IMPLEMENTED),
+        );
+    }
+    let codings = head.headers.get_all(TRANSFER_ENCODING);
+    if codings
+        .iter()
+        .any(|c| !c.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        // RFC 9112, 6.1.
+        let what = "header transfer-encoding: chunked is taken, nothing else";
+        return Err(
+            Problem::new(ProblemKind::BadBody, what).with_status(StatusCode::NOT_IMPLEMENTED)
+        );
+    }
+    if let Some(target) = target.and_then(|t| HeaderValue::from_str(&t).ok()) {
+        head.headers.insert(HOST, target);
+    }
+    Ok(())
+}
+
+/// Whether this is a host, perhaps with a port, or nothing (RFC 9110, 7.2).
+fn is_host(text: &[u8]) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    let Ok(authority) = Authority::try_from(text) else {
+        return false;
+    };
+    let port = authority.as_str().strip_prefix(authority.host());
+    let port = port.and_then(|p| {
+        if p.is_empty() {
+            Some("0")
+        } else {
+            p.strip_prefix(':')
+        }
+    });
+    let is_port = |p: &str| p.is_empty() || (p.parse::<u16>().is_ok() && !p.starts_with('+'));
+    !authority.host().is_empty() && port.is_some_and(is_port)
+}
+
+/// Takes away what does not belong to an answer: HEAD has the head alone (RFC 9110,
+/// 9.3.2), and so do some statuses (15.3.5, 15.3.6, 15.4.5). hyper sees to it on HTTP/1
+/// alone.
+fn without_content(method: &Method, reply: &mut Reply) {
+    use hyper::body::Body;
+    match reply.status() {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT => {
+            for about in [CONTENT_TYPE, CONTENT_ENCODING] {
+                reply.headers_mut().remove(about);
+            }
+        }
+        _ if *method == Method::HEAD => {
+            let length = reply.body().size_hint().exact().unwrap_or(0);
+            reply.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        _ => return,
+    }
+    *reply.body_mut() = Full::default();
 }
 
 async fn answer(
@@ -239,7 +340,13 @@ pub(super) async fn invoke(
         begun,
         since: SystemTime::now() - begun.elapsed(),
     };
+    let mut leaving = Leaving {
+        gateway,
+        call: &call,
+        over: false,
+    };
     let result = attempt(gateway, &call, head, source).await;
+    leaving.over = true;
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.kind);
     gateway.metrics.invoked(&chain, cause, took);
@@ -344,6 +451,39 @@ fn report(call: &Call<'_>, result: &Result<Answer, Problem>, status: StatusCode,
     }
 }
 
+/// An invocation whose caller may leave: whoever waits for it is then dropped, and it is
+/// counted and told here.
+struct Leaving<'a> {
+    gateway: &'a Gateway,
+    call: &'a Call<'a>,
+    over: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let (gateway, call) = (self.gateway, self.call);
+        let problem = Problem::new(
+            ProblemKind::ClientGone,
+            "its caller went before there was an answer",
+        );
+        // As others write it: there is no response to have a status.
+        let status = StatusCode::from_u16(499).unwrap_or(problem.status);
+        let problem = problem.with_status(status);
+        let took = call.begun.elapsed().as_secs_f64();
+        gateway
+            .metrics
+            .invoked(call.chain, Some(problem.kind), took);
+        let result = Err(problem);
+        report(call, &result, status, took);
+        if let Some(spans) = &gateway.spans {
+            spans.invoked(call, &gateway.steps(call.chain), &result, status.as_u16());
+        }
+    }
+}
+
 /// What is known of an invocation before its message.
 pub(super) struct Call<'a> {
     pub(super) chain: &'a ChainId,
@@ -437,6 +577,87 @@ pub(super) fn too_large(limit: u64) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn checked(
+        version: Version,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, Parts) {
+        let mut request = Request::builder().version(version).method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut head = request.body(()).unwrap().into_parts().0;
+        let status = check(&mut head).map_or_else(|p| p.status.as_u16(), |()| 200);
+        (status, head)
+    }
+
+    #[test]
+    fn a_request_says_for_which_host_once() {
+        let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+        for (host, good) in [
+            ("a", true),
+            ("a.example:80", true),
+            ("a.example:", true),
+            ("[::1]:8080", true),
+            ("127.0.0.1", true),
+            ("", true),
+            ("a b/c", false),
+            ("a/b", false),
+            ("user@a", false),
+            ("a:b", false),
+            ("a:80:80", false),
+            ("a:65536", false),
+            ("a:+1", false),
+            (":80", false),
+            ("a,b", true),
+            ("[::1", false),
+        ] {
+            let (status, _) = checked(one, "GET", "/", &[("host", host)]);
+            assert_eq!(status == 200, good, "{host:?}: {status}");
+        }
+        assert_eq!(checked(one, "GET", "/", &[]).0, 400);
+        assert_eq!(checked(Version::HTTP_10, "GET", "/", &[]).0, 200);
+        let twice = [("host", "a"), ("host", "a")];
+        for version in [Version::HTTP_10, one, two] {
+            assert_eq!(checked(version, "GET", "/", &twice).0, 400);
+        }
+        assert_eq!(checked(two, "GET", "/", &[]).0, 400);
+        assert_eq!(checked(two, "GET", "http://a/", &[("host", "b")]).0, 400);
+        assert_eq!(checked(one, "GET", "http://u@a/", &[("host", "b")]).0, 400);
+        // The target's counts, and a function sees it as `host`.
+        for version in [one, two] {
+            let headers: &[_] = if version == one {
+                &[("host", "b")]
+            } else {
+                &[]
+            };
+            let (status, head) = checked(version, "GET", "http://a:1/x", headers);
+            assert_eq!(
+                (status, &head.headers[HOST]),
+                (200, &HeaderValue::from_static("a:1"))
+            );
+        }
+    }
+
+    #[test]
+    fn tunnels_and_other_codings_are_refused() {
+        let host = ("host", "a");
+        assert_eq!(
+            checked(Version::HTTP_11, "CONNECT", "a:443", &[host]).0,
+            501
+        );
+        assert_eq!(checked(Version::HTTP_2, "CONNECT", "a:443", &[]).0, 501);
+        for (coding, status) in [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 501)] {
+            let headers = [host, ("transfer-encoding", coding)];
+            assert_eq!(
+                checked(Version::HTTP_11, "POST", "/", &headers).0,
+                status,
+                "{coding}"
+            );
+        }
+    }
 
     #[test]
     fn only_what_can_be_an_identity_is_repeated() {

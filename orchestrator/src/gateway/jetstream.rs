@@ -364,6 +364,7 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
     match kind {
         ProblemKind::Aborted
         | ProblemKind::CircuitOpen
+        | ProblemKind::ClientGone
         | ProblemKind::Draining
         | ProblemKind::NoWorker
         | ProblemKind::QueueFull => Blame::Nobody,

@@ -5,10 +5,12 @@ use super::event::{self, Mode};
 use super::problem::{Problem, ProblemKind};
 use super::trace::Trace;
 use crate::chain_file::{ChainId, HeaderPattern, is_hop_by_hop};
-use crate::life::{Attributes, MessageMeta};
+use crate::life::{AttributeError, Attributes, MessageMeta};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
@@ -119,55 +121,93 @@ fn http(
     selected: &[HeaderPattern],
     ours: &[(&str, &str)],
 ) -> Result<Attributes, Problem> {
-    let too_many = |what: &str, e: crate::life::AttributeError| {
-        Problem::new(ProblemKind::BadHeader, format!("{what}: {e}"))
-            .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
-    };
     let mut out = Attributes::default();
     for (name, value) in [
         (":method", parts.method.as_str()),
         (":path", parts.uri.path()),
         (":query", parts.uri.query().unwrap_or("")),
     ] {
-        out.set(name, value)
-            .map_err(|e| too_many(&format!("the request's {}", &name[1..]), e))?;
+        put(&mut out, name, value, || {
+            format!("the request's {}", &name[1..])
+        })?;
     }
     let said = parts.extensions.get::<AttributesFromStep>();
     for (name, value) in said.into_iter().flat_map(|s| &s.0) {
-        out.set(name, value)
-            .map_err(|e| too_many(&format!("attribute {name}"), e))?;
+        put(&mut out, name, value, || format!("attribute {name}"))?;
     }
     for name in parts.headers.keys() {
         let short = name.as_str();
-        let meant = short.starts_with("ce-") || selected.iter().any(|p| p.matches(short));
+        // How the body is packed belongs to it, as its content type does.
+        let meant = short.starts_with("ce-")
+            || short == CONTENT_ENCODING
+            || selected.iter().any(|p| p.matches(short));
         let meant = meant && ours.iter().all(|(n, _)| *n != short);
-        if !meant || is_hop_by_hop(short) || short == "content-type" {
+        if !meant || is_of_the_connection(short) || short == "content-type" {
             continue;
         }
-        let mut text = String::new();
-        for value in parts.headers.get_all(name) {
-            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
-                Problem::new(
-                    ProblemKind::BadHeader,
-                    format!("header {name}: it is not UTF-8"),
-                )
-            })?;
-            if !text.is_empty() {
-                // RFC 9110, 5.3; RFC 6265, 5.4.
-                text.push_str(if short == "cookie" { "; " } else { ", " });
-            }
-            text.push_str(value);
+        match joined(&parts.headers, name) {
+            Some(text) => put(&mut out, short, &text, || format!("header {name}"))?,
+            None => log::debug!("header {name}: it is no UTF-8; no function sees it"),
         }
-        out.set(short, &text)
-            .map_err(|e| too_many(&format!("header {name}"), e))?;
     }
     for (name, value) in ours {
         if !value.is_empty() && selected.iter().any(|p| p.matches(name)) {
-            out.set(name, value)
-                .map_err(|e| too_many(&format!("header {name}"), e))?;
+            put(&mut out, name, value, || format!("header {name}"))?;
         }
     }
     Ok(out)
+}
+
+/// Sets an attribute that a stranger has chosen. Any name of RFC 9110 may come, and any
+/// bytes: what no attribute can be is left out. What there is no room for is refused.
+fn put(
+    out: &mut Attributes,
+    name: &str,
+    value: &str,
+    what: impl Fn() -> String,
+) -> Result<(), Problem> {
+    match out.set(name, value) {
+        Ok(()) => Ok(()),
+        Err(e @ (AttributeError::Name | AttributeError::Value)) => {
+            log::debug!("{}: {e}; no function sees it", what());
+            Ok(())
+        }
+        Err(e @ AttributeError::Full) => Err(Problem::new(
+            ProblemKind::BadHeader,
+            format!("{}: {e}", what()),
+        )
+        .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
+    }
+}
+
+/// Whether a header (in lower case) is between gateway and peer alone. How a body is
+/// packed is not: nobody on the way unpacks it (RFC 9110, 8.4).
+pub(super) fn is_of_the_connection(name: &str) -> bool {
+    is_hop_by_hop(name) && name != CONTENT_ENCODING
+}
+
+/// All lines of a header as one text (RFC 9110, 5.3; RFC 6265, 5.4), those of an event's
+/// attribute as they are meant; `None` where it is none.
+pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let event = name.as_str().starts_with("ce-");
+    let text = |value: &HeaderValue| match event {
+        true => event::attribute(name, value.as_bytes()).ok(),
+        false => std::str::from_utf8(value.as_bytes())
+            .ok()
+            .map(str::to_owned),
+    };
+    let lines: Option<Vec<String>> = headers.get_all(name).iter().map(text).collect();
+    Some(lines?.join(if name == COOKIE { "; " } else { ", " }))
+}
+
+/// The header that an attribute of an answer is. `set-cookie.WORD` is one more line of
+/// `set-cookie`, the one header whose lines cannot be joined (RFC 9110, 5.3).
+fn header_of(attribute: &str) -> &str {
+    let line = attribute.strip_prefix(SET_COOKIE.as_str());
+    match line.is_some_and(|l| l.starts_with('.')) {
+        true => SET_COOKIE.as_str(),
+        false => attribute,
+    }
 }
 
 fn bad_type(what: &str) -> Problem {
@@ -200,7 +240,7 @@ pub(super) fn respond(
     let mut body = body;
     let event = event::is_event(&meta.attributes);
     let mut kind = meta.content_type.clone();
-    let structured = event && event::wants_structured(asked);
+    let structured = event && event::wants_structured(asked, &kind);
     if event {
         event::complete(&mut meta.attributes, chain, id);
     }
@@ -231,12 +271,15 @@ pub(super) fn respond(
         } else {
             value.to_owned()
         };
+        let name = header_of(name);
         let header = HeaderName::from_bytes(name.as_bytes()).ok();
         let value = HeaderValue::from_bytes(text.as_bytes()).ok();
-        let ours = is_hop_by_hop(name) || GATEWAYS.contains(&name);
+        // The body is the event's, which is not packed.
+        let unpacked = structured && name == CONTENT_ENCODING;
+        let ours = is_of_the_connection(name) || GATEWAYS.contains(&name) || unpacked;
         match (header, value) {
             (Some(header), Some(value)) if !ours => {
-                reply.headers_mut().insert(header, value);
+                reply.headers_mut().append(header, value);
             }
             _ => log::warn!(
                 target: "invocation",
@@ -307,6 +350,71 @@ mod tests {
         assert_eq!(meta.attributes.get("tracestate"), None);
         let (meta, _) = super::meta(&p, &input(&["x-*"]), &ours).unwrap();
         assert_eq!(meta.attributes.get("traceparent"), None);
+    }
+
+    #[test]
+    fn any_header_that_http_has_comes_or_is_left_out() {
+        let mut p = parts(&[
+            ("content-encoding", "gzip"),
+            ("cf-ipcity", "Zürich"),
+            ("$wssc", "1"),
+            ("x-a~b", "1"),
+            ("x!", "1"),
+            ("x'y", "1"),
+            ("x-tab", "a\tb"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("ce-subject", "Z%C3%BCrich%20100%25"),
+            ("ce-subject", "\"a\\\"b\""),
+            ("ce-odd", "%FF"),
+        ]);
+        let odd = HeaderValue::from_bytes(b"a\xeeb").unwrap();
+        p.headers.insert("user-agent", odd);
+        p.headers.insert(
+            "x-c1",
+            HeaderValue::from_bytes("\u{9b}".as_bytes()).unwrap(),
+        );
+        let (meta, _) = meta(&p, &input(&["*"]), &[]).unwrap();
+        let all: Vec<_> = meta.attributes.iter().skip(3).collect();
+        assert_eq!(
+            all,
+            [
+                ("content-encoding", "gzip"),
+                ("cf-ipcity", "Zürich"),
+                ("x-tab", "a\tb"),
+                ("cookie", "a=1; b=2"),
+                ("ce-subject", "Zürich 100%, a\"b"),
+            ]
+        );
+        // How the body is packed is told to all.
+        let (meta, _) = super::meta(&p, &input(&[]), &[]).unwrap();
+        assert_eq!(meta.attributes.get("content-encoding"), Some("gzip"));
+        assert_eq!(meta.attributes.get("cookie"), None);
+    }
+
+    #[test]
+    fn an_answer_has_as_many_cookies_as_it_sets() {
+        let mut attributes = Attributes::default();
+        for (n, v) in [
+            ("set-cookie", "a=1"),
+            ("set-cookie.b", "b=2; Path=/"),
+            ("set-cookie.3", "c=3"),
+            ("set-cookies", "no"),
+            ("content-encoding", "gzip"),
+        ] {
+            attributes.set(n, v).unwrap();
+        }
+        let meta = MessageMeta {
+            content_type: "text/plain".into(),
+            attributes,
+        };
+        let (body, none) = (Bytes::from_static(b"\x1f\x8b"), HeaderMap::new());
+        let c = ChainId::named("c").unwrap();
+        let r = respond(meta, body, StatusCode::OK, &none, &c, "id");
+        let cookies: Vec<_> = r.headers().get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a=1", "b=2; Path=/", "c=3"]);
+        assert_eq!(r.headers()["set-cookies"], "no");
+        assert_eq!(r.headers()["content-encoding"], "gzip");
     }
 
     #[test]

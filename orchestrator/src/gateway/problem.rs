@@ -90,6 +90,8 @@ problem_kinds! {
     BadTimeout = "bad-timeout", BAD_REQUEST, Any, Perhaps;
     /// The chain crashed several times in a row and is left alone.
     CircuitOpen = "circuit-open", SERVICE_UNAVAILABLE, Any, Never;
+    /// The caller went before its answer was made. It gets none.
+    ClientGone = "client-gone", BAD_REQUEST, Any, Perhaps;
     /// The function's context ended.
     Crash = "crash", BAD_GATEWAY, Any, Perhaps;
     /// The caller's deadline passed.

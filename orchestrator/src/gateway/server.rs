@@ -361,6 +361,8 @@ async fn serve_connection(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
+        // Who has sent all that it has to say still wants the answer (RFC 9112, 9.6).
+        .half_close(true)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     builder

@@ -24,7 +24,12 @@ impl Trace {
     /// which is sampled if `sampled`. A state without a trace means nothing.
     pub(super) fn of(headers: &HeaderMap, sampled: bool) -> Self {
         let text = |v: &HeaderValue| v.to_str().ok().map(str::to_owned);
-        let parent = headers.get("traceparent").and_then(text);
+        // Of two, none is the caller's (3.2: there is one).
+        let mut parents = headers.get_all("traceparent").iter();
+        let parent = match (parents.next(), parents.next()) {
+            (Some(parent), None) => text(parent),
+            _ => None,
+        };
         let state: Option<Vec<String>> = headers.get_all("tracestate").iter().map(text).collect();
         let state = state.unwrap_or_default().join(",");
         Self::continue_from(parent.as_deref(), &state, sampled)
@@ -218,11 +223,92 @@ mod tests {
         let state = format!("{long},{}", many(16, &value));
         assert_eq!(with(&state), many(16, &value), "the long one first");
         assert_eq!(with(&long), long);
-        // Header lines of one name are one list.
+        // Header lines of one name are one list, but there is one parent.
         let mut headers = HeaderMap::new();
         headers.append("traceparent", HeaderValue::from_static(GOOD));
         headers.append("tracestate", HeaderValue::from_static("a=1"));
         headers.append("tracestate", HeaderValue::from_static("b=2"));
         assert_eq!(Trace::of(&headers, true).state(), "a=1,b=2");
+        headers.append("traceparent", HeaderValue::from_static(GOOD));
+        let two = Trace::of(&headers, true);
+        assert_eq!((two.parent_id(), two.state()), (None, ""));
+        assert!(!GOOD.contains(two.trace_id()));
+    }
+
+    /// The kinds of the W3C's own tests (test/test.py of its repository) that are not
+    /// above.
+    #[test]
+    fn the_public_suites_cases_hold() {
+        let (id, span) = ("12345678901234567890123456789012", "1234567890123456");
+        for (good, state) in [
+            (format!("cc-{id}-{span}-01"), ""),
+            (
+                format!("cc-{id}-{span}-01-what-the-future-will-be-like"),
+                "",
+            ),
+            (
+                format!("00-{id}-{span}-00"),
+                "foo=1 \t , \t bar=2, \t baz=3",
+            ),
+            (format!("00-{id}-{span}-00"), ",foo=1,,bar=2,baz=3,"),
+        ] {
+            let t = Trace::continue_from(Some(&good), state, false);
+            assert_eq!(t.trace_id(), id, "{good}");
+            let whole = if state.is_empty() {
+                ""
+            } else {
+                "foo=1,bar=2,baz=3"
+            };
+            assert_eq!(t.state(), whole);
+        }
+        for bad in [
+            format!("00-{id}-{span}-01."),
+            format!("cc-{id}-{span}-01.what-the-future-will-be-like"),
+            format!(".0-{id}-{span}-01"),
+            format!("0.-{id}-{span}-01"),
+            format!("000-{id}-{span}-01"),
+            format!("0-{id}-{span}-01"),
+            format!("00-.{}-{span}-01", &id[1..]),
+            format!("00-{id}3-{span}-01"),
+            format!("00-{}-{span}-01", &id[1..]),
+            format!("00-{id}-.{}-01", &span[1..]),
+            format!("00-{id}-{span}7-01"),
+            format!("00-{id}-{}-01", &span[1..]),
+            format!("00-{id}-{span}-.0"),
+            format!("00-{id}-{span}-001"),
+            format!("00-{id}-{span}-1"),
+        ] {
+            assert_eq!(parse(&bad), None, "{bad}");
+        }
+        let with = |state: &str| Trace::continue_from(Some(GOOD), state, true).state;
+        let signs = (' '..='~').filter(|c| !matches!(c, ',' | '='));
+        let value: String = signs.collect();
+        for key in ["abcxyz0123456789_-*/", "abcxyz0123456789_-*/@a-z0-9_-*/"] {
+            let member = format!("{key}={value}");
+            assert_eq!(with(&member), member);
+        }
+        let long = |key: &str| format!("{key}=1");
+        for kept in [
+            long(&"z".repeat(256)),
+            long(&format!("{}@{}", "t".repeat(241), "v".repeat(14))),
+        ] {
+            assert_eq!(with(&kept), kept);
+        }
+        for gone in [
+            "foo =1",
+            "foo.bar=1",
+            "foo@=1,bar=2",
+            "@foo=1,bar=2",
+            "foo@@bar=1,bar=2",
+            "foo@bar@baz=1,bar=2",
+            "foo=1,foo=1",
+            "foo=bar=baz",
+            "foo=,bar=3",
+            &long(&"z".repeat(257)),
+            &long(&format!("{}@v", "t".repeat(242))),
+            &long(&format!("t@{}", "v".repeat(15))),
+        ] {
+            assert_eq!(with(gone), "", "{gone}");
+        }
     }
 }

@@ -7,6 +7,8 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Upper case. */
@@ -55,6 +57,46 @@ list_attributes(lwc_invocation *inv)
 			return (inv->status);
 	}
 	return (0);
+}
+
+/*
+ * Says what its input's lines say: NAME=VALUE, of which `:status` is a number.
+ * It writes a body in any case.
+ */
+LWC_HANDLER(says)
+{
+	static char text[4096];
+	char *line, *value, *rest = text;
+	int rc = 0;
+
+	if (inv->input_len >= sizeof(text))
+		return (lwc_fail(inv, 400, "too long"));
+	memcpy(text, inv->input, inv->input_len);
+	text[inv->input_len] = '\0';
+	lwc_reply_type(inv, "text/plain");
+	while (rc == 0 && (line = strtok_r(NULL, "\n", &rest)) != NULL) {
+		if ((value = strchr(line, '=')) == NULL)
+			return (lwc_fail(inv, 400, "no value"));
+		*value++ = '\0';
+		if (strcmp(line, ":status") == 0)
+			rc = lwc_reply_status(inv, atoi(value));
+		else
+			rc = lwc_reply_attribute(inv, line, value);
+	}
+	return (rc != 0 ? inv->status : lwc_append(inv, "something", 9));
+}
+
+/* Answers after a while. */
+LWC_HANDLER(slow)
+{
+	struct timespec begun, now;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while ((now.tv_sec - begun.tv_sec) * 1000 +
+	    (now.tv_nsec - begun.tv_nsec) / 1000000 < 300);
+	return (lwc_append(inv, "late", 4));
 }
 
 /* Answers with the input's attributes, and sets some. */

@@ -14,6 +14,7 @@ mod groups;
 mod limits;
 mod messages;
 mod page;
+mod protocol;
 mod seen;
 mod spans;
 mod undone;
