@@ -183,8 +183,10 @@ struct Turn<'a> {
     /// The step that finds its request on its control page. It is written once: the
     /// function may be reading it.
     told: Option<usize>,
-    /// The step that has a new ticket, which nobody but the root has said to it.
-    renewed: Option<usize>,
+    /// The steps that have a new ticket because they said that they were told no message,
+    /// which nobody but the root has said to them. Each once: two that say so in turns
+    /// would keep the root telling them for ever.
+    renewed: Vec<usize>,
 }
 
 impl Turn<'_> {
@@ -329,7 +331,7 @@ impl Relay {
                 seen: 0,
                 by_root: None,
                 told: None,
-                renewed: None,
+                renewed: Vec::new(),
             };
             contexts.run_through(turn, left, due)
         });
@@ -636,7 +638,7 @@ impl Contexts {
                 return Ok((last, false));
             }
             if !self.apart {
-                if let Some(i) = self.says_no_message(&turn, who, &args) {
+                if let Some(i) = self.says_no_message(&mut turn, who, &args) {
                     event = Some(self.tell_again(i, &mut turn, &mut watch)?);
                     continue;
                 }
@@ -762,30 +764,41 @@ impl Contexts {
     }
 
     /// The step that says of what it was told that it is no message, in its turn and
-    /// before it hands over. What the root itself has told it is one.
-    fn says_no_message(&self, turn: &Turn<'_>, who: Option<AtWork>, args: &[u64]) -> Option<usize> {
+    /// before anybody behind it has had one. What the root itself has told it is one.
+    ///
+    /// If there is one, nobody behind it takes over any more by the tickets that there
+    /// are.
+    fn says_no_message(
+        &self,
+        turn: &mut Turn<'_>,
+        who: Option<AtWork>,
+        args: &[u64],
+    ) -> Option<usize> {
         let Some(AtWork::Copy(i)) = who else {
             return None;
         };
         let ticket = turn.tickets.get(i).filter(|_| i > 0)?;
         let says = *args == [word::FAILED, libc::EBADMSG as u64, *ticket];
-        let next = self.line().get(i + 1).zip(turn.tickets.get(i + 1));
-        let handed = next.is_some_and(|(next, &ticket)| next.control.has_taken(ticket));
-        (says && !handed && turn.renewed != Some(i)).then_some(i)
+        // One that shows that it has handed over, or behind which somebody is at work,
+        // had a message; a neighbour that shows nothing does not change that.
+        let may = says && !turn.renewed.contains(&i) && turn.reached(self.line()) <= i;
+        (may && !self.went_on(turn, i)).then_some(i)
     }
 
     /// Tells a step its request in the place of the one before it, which has told it none,
-    /// as it says.
+    /// as it says. Those behind it get new tickets, too: theirs are withdrawn.
     fn tell_again(
         &mut self,
         i: usize,
         turn: &mut Turn<'_>,
         watch: &mut TimeLimits,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        let next = turn.tickets.get(i + 1).copied();
-        turn.tickets[i] = turn.source.draw();
-        self.steps[i].control.put_turn(turn.tickets[i], next);
-        turn.renewed = Some(i);
+        for j in (i..turn.tickets.len()).rev() {
+            turn.tickets[j] = turn.source.draw();
+            let next = turn.tickets.get(j + 1).copied();
+            self.steps[j].control.put_turn(turn.tickets[j], next);
+        }
+        turn.renewed.push(i);
         turn.by_root = None;
         self.hand_over_to(i, turn, watch)
     }
@@ -958,7 +971,7 @@ impl Contexts {
             } else if starved {
                 // The time goes on of the one before, or its own, if it has begun.
                 let now = MonotonicTime::now();
-                let begun = turn.renewed == Some(i);
+                let begun = turn.renewed.contains(&i);
                 let at = if begun { i } else { i.saturating_sub(1) };
                 let timeout = self.steps[at].function.timeout;
                 let end = watch.end_of(AtWork::Copy(at), || now + timeout);
@@ -983,7 +996,8 @@ impl Contexts {
     }
 
     /// Hands over to a step in the place of the one before it, which says that it has
-    /// done so, or cannot.
+    /// done so, or cannot. If that cannot be done the request ends, unless somebody has
+    /// taken over meanwhile, whom those before it did not show.
     fn hand_over_to(
         &mut self,
         i: usize,
@@ -994,22 +1008,28 @@ impl Contexts {
         if turn.by_root.is_none_or(|(by, _)| by != i) {
             turn.by_root = Some((i, 0));
         }
+        // Not by when the request is due: what comes of this is clear soon.
+        watch.until = MonotonicTime::now() + NUDGE;
+        match self.tell_and_switch_to(i, turn, watch.until) {
+            Err(_) if self.apart && self.has_taken_over(turn, i) => Ok(lwc::await_switch(AT_ONCE)),
+            result => result,
+        }
+    }
+
+    /// The same, and why it cannot be done.
+    fn tell_and_switch_to(
+        &mut self,
+        i: usize,
+        turn: &mut Turn<'_>,
+        until: MonotonicTime,
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         if i > 0 && turn.told != Some(i) {
             // Whoever has handed over has said before what its answer is.
-            let (len, mut meta) = match self.take_reply(i - 1) {
-                Ok(reply) => reply,
-                Err(_) if self.has_taken_over(turn, i) => {
-                    return Ok(lwc::await_switch(AT_ONCE));
-                }
-                Err(cause) => return Err((i - 1, cause)),
-            };
+            let (len, mut meta) = self.take_reply(i - 1).map_err(|cause| (i - 1, cause))?;
             meta.attributes = meta.attributes.for_the_next_step();
             self.put_request(i, len, &meta);
             turn.told = Some(i);
         }
-        // Not by when the request is due: what comes of this is clear soon.
-        let until = MonotonicTime::now() + NUDGE;
-        watch.until = until;
         let Some(copy) = &self.steps[i].copy else {
             let cause = "its context ran out of turn and was ended";
             return Err((i, Cause::Misbehaved(cause.into())));
