@@ -72,7 +72,8 @@
 //! read what is between functions, has the same from the author's control page, where
 //! each says what its answer is: what no honest one says there is its author's failure.
 //! Else the root says it in the author's place, with a new ticket; who finds fault with
-//! that lies.
+//! that lies, and so does who finds fault with its own after one behind it has: in a
+//! request it goes forwards only, or two hostile ones could say so by turns for ever.
 //!
 //! What others say meanwhile is nothing for this request. One that says to the root
 //! what no honest copy says is replaced afterwards; so is one whose snapshot was
@@ -183,7 +184,8 @@ struct Turn<'a> {
     /// The step that finds its request on its control page. It is written once: the
     /// function may be reading it.
     told: Option<usize>,
-    /// The step that has a new ticket, which nobody but the root has said to it.
+    /// The last step that has a new ticket, which nobody but the root has said to it.
+    /// It only grows: so there is an end of it, whoever works together.
     renewed: Option<usize>,
 }
 
@@ -762,7 +764,8 @@ impl Contexts {
     }
 
     /// The step that says of what it was told that it is no message, in its turn and
-    /// before it hands over. What the root itself has told it is one.
+    /// before it hands over. What the root itself has told it is one; and whoever has
+    /// handed over to one that says so had found nothing wrong with its own.
     fn says_no_message(&self, turn: &Turn<'_>, who: Option<AtWork>, args: &[u64]) -> Option<usize> {
         let Some(AtWork::Copy(i)) = who else {
             return None;
@@ -771,7 +774,7 @@ impl Contexts {
         let says = *args == [word::FAILED, libc::EBADMSG as u64, *ticket];
         let next = self.line().get(i + 1).zip(turn.tickets.get(i + 1));
         let handed = next.is_some_and(|(next, &ticket)| next.control.has_taken(ticket));
-        (says && !handed && turn.renewed != Some(i)).then_some(i)
+        (says && !handed && turn.renewed < Some(i)).then_some(i)
     }
 
     /// Tells a step its request in the place of the one before it, which has told it none,
