@@ -323,6 +323,19 @@ mod out_of_turn {
         }
     }
 
+    /// Two that say so by turns, each of what the root has told it, hold neither the root
+    /// nor anybody's time.
+    #[test]
+    fn two_that_find_fault_by_turns_come_to_an_end() {
+        let input = "keep do pass on and complain;do complain in turns;";
+        let (_, failures) = harmless(["20s"; 3], &[2, 3], &[input]);
+        let [(step, cause, message)] = failures.as_slice() else {
+            panic!("{failures:?}")
+        };
+        assert_eq!((*step, cause.as_str()), (2, "misbehaved"), "{message}");
+        assert!(message.contains("what the root has told it"), "{message}");
+    }
+
     #[test]
     fn it_is_ended_before_the_next_request() {
         for how in ["run on", "scribble"] {

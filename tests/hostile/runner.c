@@ -586,6 +586,46 @@ meet(void)
 	}
 }
 
+/*
+ * Two that are next to each other say by turns that what they were told is no message,
+ * each with the ticket that the root has just told it: the one before, which has
+ * handed over, and the one after it.
+ */
+static void
+complain_in_turns(struct half *mine, int begins)
+{
+	struct half *to = half_to_root();
+	const struct half *from = to, *its = mine;
+	uint64_t ticket = turn, end = milliseconds() + 20000;
+
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++) {
+			if (&pairs[i]->half[k] == to)
+				from = &pairs[i]->half[1 - k];
+			if (&pairs[i]->half[k] == mine)
+				its = &pairs[i]->half[1 - k];
+		}
+	*at(HANDED) = 0;
+	for (uint64_t n = 1; milliseconds() < end; n++) {
+		while (!begins && its->words[10] < n)
+			if (milliseconds() >= end)
+				return;
+		*at(TAKEN) = 0;
+		put(to, BATON, FAILED, EBADMSG);
+		to->words[2] = ticket;
+		for (int i = 0; i < nbells; i++)
+			wake(bells[i]);
+		while (from->words[0] != INVOKE || from->words[1] == ticket)
+			if (milliseconds() >= end)
+				return;
+		ticket = from->words[1];
+		mine->words[10] = n;
+		while (begins && its->words[10] < n)
+			if (milliseconds() >= end)
+				return;
+	}
+}
+
 /* It has handed over, and would sleep now. */
 static void
 attack(void)
@@ -702,6 +742,8 @@ attack(void)
 				;
 		return;
 	}
+	if (says("pass on and complain"))
+		complain_in_turns(out, 0);
 	if (says("scribble"))
 		scribble(says("scribble all"));
 	if (says("run on"))
@@ -830,6 +872,10 @@ at_wake(struct bell *bell)
 		out->words[3] |= 1ULL << 63;
 		if (says("leave bytes everywhere"))
 			*at(REPLY + 8) = 1;
+	}
+	if (says("complain in turns")) {
+		out->seq--;
+		complain_in_turns(line, 1);
 	}
 	if (says("complain"))
 		complain();
