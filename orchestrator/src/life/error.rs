@@ -81,6 +81,15 @@ impl Cause {
         }
     }
 
+    /// The address that the function touched and may not, for operators alone.
+    pub fn fault(&self) -> Option<u64> {
+        match self {
+            Self::Ended(end) => end.fault,
+            Self::Called { cause, .. } | Self::NoCopy(cause) => cause.fault(),
+            _ => None,
+        }
+    }
+
     /// What a step's snapshot wakes the root for, in an invocation.
     pub(super) fn of_snapshot(args: &[u64]) -> Self {
         match args.first() {
@@ -163,13 +172,16 @@ impl CauseKind {
 #[error("{text}")]
 pub struct EndText {
     text: String,
+    /// Where it touched what it may not. In no answer and in no message to a function:
+    /// who can have a function crash would learn where things lie in memory.
+    fault: Option<u64>,
 }
 
 impl EndText {
     /// As the backend tells it of one that it finds dead.
     pub(super) fn found_dead(e: &lwc::Error) -> Self {
         let text = format!("has ended while nobody waited for it: {e}");
-        Self { text }
+        Self { text, fault: None }
     }
 }
 
@@ -182,6 +194,7 @@ impl From<lwc::End> for EndText {
                     text: format!(
                         "made a forbidden system call ({name}) and was killed by SIGSYS; functions may compute, allocate and use lwc_function.h"
                     ),
+                    fault: None,
                 };
             }
             Some(libc::SIGILL) => {
@@ -193,15 +206,20 @@ impl From<lwc::End> for EndText {
             }
             _ => "",
         };
+        let faults = matches!(end.signal, Some(libc::SIGSEGV | libc::SIGBUS));
+        let said = format!("was {end}").replace("was exited", "exited");
+        // What `End` says of it comes last.
+        let said = said.split(" at 0x").next().unwrap_or_default();
         Self {
-            text: format!("was {end}{hint}").replace("was exited", "exited"),
+            text: format!("{said}{hint}"),
+            fault: faults.then_some(end.address),
         }
     }
 }
 
-/// An invocation that failed.
+/// An invocation that failed. As a text it is for operators, with the address of a crash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("chain {chain:?}, step {} of {steps}, function {function:?}{}: {cause} [invocation {id}]", .step + 1, by_calls(path))]
+#[error("chain {chain:?}, step {} of {steps}, function {function:?}{}: {cause}{} [invocation {id}]", .step + 1, by_calls(path), at(cause))]
 pub struct Failure {
     /// The chain's name.
     pub chain: ChainId,
@@ -249,6 +267,13 @@ impl Failure {
         }
         told
     }
+}
+
+/// Where it crashed, for whoever runs it.
+fn at(cause: &Cause) -> String {
+    cause
+        .fault()
+        .map_or_else(String::new, |a| format!(" (address {a:#x})"))
 }
 
 /// A path that is worth telling, in brackets.

@@ -130,6 +130,10 @@ pub fn run() -> io::Result<()> {
                 transmit(&socket, &head, chain.output(), n)?;
             }
             Err(failure) => {
+                if failure.cause.fault().is_some() {
+                    // The answer has not the address.
+                    log::warn!("{failure}");
+                }
                 failures = match *failure.cause {
                     ref cause if cause.is_of_the_backend() => failures + 1,
                     _ => 0,
