@@ -218,16 +218,50 @@ impl Region {
     /// # Panics
     /// When the bytes are not all in the region.
     pub fn write_to(&self, offset: usize, len: usize, to: impl AsFd) -> Result<()> {
+        self.write_after(&[], offset, len, to)
+    }
+
+    /// Writes `before`, then `len` bytes from `offset` on, to a descriptor, all of them
+    /// and as one piece where the descriptor takes as much: who waits at its other end
+    /// is woken once. Otherwise as [`write_to`](Self::write_to).
+    ///
+    /// # Errors
+    /// What writev(2) says, but EINTR; a part may have been written.
+    ///
+    /// # Panics
+    /// When the bytes are not all in the region.
+    pub fn write_after(
+        &self,
+        before: &[u8],
+        offset: usize,
+        len: usize,
+        to: impl AsFd,
+    ) -> Result<()> {
         let (at, fd) = (self.at(offset, len), to.as_fd().as_raw_fd());
+        let all = before.len() + len;
         let mut done = 0;
-        while done < len {
-            // SAFETY: the system reads inside the mapping.
-            let n = unsafe { libc::write(fd, at.add(done).cast(), len - done) };
+        while done < all {
+            let head = &before[done.min(before.len())..];
+            let sent = done.saturating_sub(before.len());
+            let parts = [
+                libc::iovec {
+                    iov_base: head.as_ptr().cast_mut().cast(),
+                    iov_len: head.len(),
+                },
+                libc::iovec {
+                    // SAFETY: inside the mapping: at most `len` bytes of it were sent.
+                    iov_base: unsafe { at.add(sent) }.cast(),
+                    iov_len: len - sent,
+                },
+            ];
+            // SAFETY: the system reads what is left of `before` and of what `at` checked,
+            // inside the mapping, and writes neither.
+            let n = unsafe { libc::writev(fd, parts.as_ptr(), 2) };
             match n {
                 1.. => done += n as usize,
                 -1 if Errno::last() == Errno::EINTR => {}
                 _ => {
-                    let what = format!("{done} of {len} bytes written to descriptor {fd}");
+                    let what = format!("{done} of {all} bytes written to descriptor {fd}");
                     return Err(Error::last("Region::write_to", what));
                 }
             }

@@ -80,7 +80,7 @@ enum Cmd {
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
-    Worker(serve::WorkerArgs),
+    Worker,
 }
 
 impl Cmd {
@@ -124,7 +124,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         #[cfg(feature = "serve")]
-        Cmd::Worker(args) => serve::worker(args),
+        Cmd::Worker => serve::worker(),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),

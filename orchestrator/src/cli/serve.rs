@@ -52,9 +52,9 @@ pub(super) struct ServeArgs {
     /// Worker processes, in each group of functions; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// Let each worker run on any processor. Otherwise one that rolls contexts back, or
-    /// whose functions call others, has one for itself and them, in turn: that takes
-    /// half the time or less (Linux)
+    /// Let gateway and workers run on any processor. Otherwise each thread of the gateway
+    /// has one, in turn, for itself, its workers and all their contexts: that takes half
+    /// the time or less (Linux)
     #[arg(long)]
     no_pin: bool,
     /// Requests that may wait for a worker, per chain; more get 429
@@ -291,17 +291,9 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     }
 }
 
-/// What `serve` tells a process of its own.
-#[derive(Debug, Args)]
-pub(super) struct WorkerArgs {
-    /// Run on one processor, the one whose turn this is
-    #[arg(long, value_name = "N")]
-    turn: Option<usize>,
-}
-
 /// The hidden subcommand that `serve` starts its processes with.
-pub(super) fn worker(args: &WorkerArgs) -> Result<(), u8> {
-    crate::worker::run(args.turn).map_err(|e| {
+pub(super) fn worker() -> Result<(), u8> {
+    crate::worker::run().map_err(|e| {
         complain(&format!("worker: {e}"));
         exit::FAILED
     })

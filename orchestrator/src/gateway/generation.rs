@@ -6,6 +6,7 @@ use super::order::Order;
 use super::otlp::Spans;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Job, Queues};
+use super::threads::Threads;
 use super::told::Shape;
 use super::trace::Trace;
 use super::worker_process::{Handed, Worker};
@@ -17,9 +18,8 @@ use crate::chain_file::{
 use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -38,8 +38,6 @@ pub(super) struct Plan {
     pub(super) built: BTreeMap<FunctionName, Built>,
     /// In each group.
     pub(super) workers: usize,
-    /// Whether each runs on one processor.
-    pub(super) pin: bool,
     pub(super) queue: usize,
     /// Options before `worker` on its command line.
     pub(super) options: Vec<String>,
@@ -112,7 +110,7 @@ impl Pool {
             built,
             variables,
         };
-        let head = frame::begin(frame::START, &start, values.len()).map_err(|e| e.to_string())?;
+        let head = frame::begin_start(&start, values.len()).map_err(|e| e.to_string())?;
         let mut text = Zeroizing::new(Vec::with_capacity(head.len() + values.len()));
         text.extend_from_slice(&head);
         text.extend_from_slice(&values);
@@ -165,12 +163,14 @@ impl Drop for Lease {
 pub(super) type WorkerTasks = JoinSet<()>;
 
 impl Generation {
-    /// Starts all workers and waits until each is ready.
+    /// Starts all workers and waits until each is ready; each has its task on one of
+    /// the threads, in turn.
     ///
     /// # Errors
     /// Why one could not start; none is left then.
     pub(super) async fn launch(
         plan: Plan,
+        threads: &Threads,
         metrics: Arc<Metrics>,
         spans: Option<Arc<Spans>>,
     ) -> Result<(Arc<Self>, WorkerTasks), String> {
@@ -229,8 +229,8 @@ impl Generation {
         let (tell, mut told) = mpsc::channel(all.len());
         let mut tasks = JoinSet::new();
         for (i, &pool) in all.iter().enumerate() {
-            let turn = plan.pin.then(|| first_turn() + i);
-            tasks.spawn(Arc::clone(&generation).supervise(pool, turn, tell.clone()));
+            let task = Arc::clone(&generation).supervise(pool, tell.clone());
+            tasks.spawn_on(task, threads.get(i));
         }
         drop(tell);
         for _ in &all {
@@ -295,14 +295,8 @@ impl Generation {
         self.abort.send_replace(true);
     }
 
-    /// One worker after the other, until there is no more work for its group; all on the
-    /// processor whose turn it is, if there is a turn.
-    async fn supervise(
-        self: Arc<Self>,
-        group: usize,
-        turn: Option<usize>,
-        tell: mpsc::Sender<Result<(), String>>,
-    ) {
+    /// One worker after the other, until there is no more work for its group.
+    async fn supervise(self: Arc<Self>, group: usize, tell: mpsc::Sender<Result<(), String>>) {
         // The first start alone is waited for.
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
@@ -310,7 +304,7 @@ impl Generation {
         let pool = &self.pools[group];
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, turn, &pool.start, pool.start_timeout).await {
+            match Worker::start(&self.options, &pool.start, pool.start_timeout).await {
                 Ok(worker) => {
                     log::info!("worker {} is ready", worker.pid);
                     if self.pools.len() > 1 {
@@ -437,14 +431,6 @@ impl Generation {
             }
         }
     }
-}
-
-/// The turn of the first worker: anybody's guess, so that several gateways of a few
-/// workers each do not all begin at the same processor; the same for all of a
-/// gateway's generations.
-fn first_turn() -> usize {
-    static FIRST: OnceLock<usize> = OnceLock::new();
-    *FIRST.get_or_init(|| RandomState::new().hash_one(0) as u16 as usize)
 }
 
 fn no_worker(why: &str) -> Problem {

@@ -39,9 +39,11 @@ mod otlp;
 mod otlp;
 mod page;
 mod problem;
+mod processor;
 mod queue;
 mod route;
 mod server;
+mod threads;
 mod timed_stream;
 mod told;
 mod trace;
@@ -78,7 +80,8 @@ pub struct Options {
     pub target: Option<Target>,
     /// How many worker processes in each group of functions.
     pub workers: usize,
-    /// Whether each of them runs on one processor, where contexts are processes.
+    /// Whether each thread runs on one processor, and the workers that it has with it,
+    /// where contexts are processes.
     pub pin: bool,
     /// How many requests may wait for a worker, per chain.
     pub queue: usize,

@@ -5,9 +5,13 @@
 //! their own. They go first, so that what was begun ends; and whoever may come to wait
 //! for a worker while it has one leaves some to those that it may wait for
 //! (`order.rs` says how many).
+//!
+//! A job goes to a worker of the thread that it comes from, if one of those waits
+//! (`threads.rs`), else to any.
 
 use super::order::Place;
 use super::problem::{Problem, ProblemKind};
+use super::threads;
 use super::told::Calls;
 use super::trace::Trace;
 use crate::chain_file::{ChainId, FunctionName};
@@ -184,6 +188,8 @@ struct Turns {
     others: VecDeque<ChainId>,
     /// Workers that wait for a job.
     idle: usize,
+    /// Those of each thread (`threads.rs`).
+    idle_at: Vec<usize>,
     /// How many calls have been given to workers since one of the others was.
     in_a_row: u32,
 }
@@ -194,6 +200,23 @@ struct Turns {
 const CALLED_IN_A_ROW: u32 = 8;
 
 impl Turns {
+    fn new() -> Self {
+        Self {
+            idle_at: vec![0; threads::count()],
+            ..Self::default()
+        }
+    }
+
+    /// A worker of a thread waits for a job no more.
+    fn leave(&mut self, thread: usize) {
+        self.idle -= 1;
+        self.idle_at[thread] -= 1;
+    }
+
+    fn has_jobs(&self) -> bool {
+        !self.called.is_empty() || !self.others.is_empty()
+    }
+
     fn of(&mut self, place: Place) -> &mut VecDeque<ChainId> {
         match place.is_called {
             true => &mut self.called,
@@ -215,8 +238,8 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Queues {
     waiting: Mutex<Waiting>,
-    /// Of each group: somebody has work or the phase has changed.
-    bells: Vec<Notify>,
+    /// Of each group and thread: somebody has work or the phase has changed.
+    bells: Vec<Vec<Notify>>,
     limit: usize,
 }
 
@@ -224,11 +247,15 @@ pub(super) struct Queues {
 struct Idle<'a> {
     queues: &'a Queues,
     group: usize,
+    thread: usize,
 }
 
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
-        self.queues.lock().groups[self.group].idle -= 1;
+        let mut w = self.queues.lock();
+        w.groups[self.group].leave(self.thread);
+        // It may have been rung for a job that is another's now.
+        self.queues.ring(w, self.group);
     }
 }
 
@@ -243,14 +270,15 @@ impl Queues {
             place,
             jobs: VecDeque::new(),
         };
+        let bells = || (0..threads::count()).map(|_| Notify::new()).collect();
         Self {
             waiting: Mutex::new(Waiting {
                 phase: Phase::Open,
                 leases: 0,
                 by_chain: chains.map(|(c, place)| (c, line(place))).collect(),
-                groups: (0..groups).map(|_| Turns::default()).collect(),
+                groups: (0..groups).map(|_| Turns::new()).collect(),
             }),
-            bells: (0..groups).map(|_| Notify::new()).collect(),
+            bells: (0..groups).map(|_| bells()).collect(),
             limit,
         }
     }
@@ -282,7 +310,25 @@ impl Queues {
     }
 
     fn ring_all(&self) {
-        self.bells.iter().for_each(Notify::notify_waiters);
+        let bells = self.bells.iter().flatten();
+        bells.for_each(Notify::notify_waiters);
+    }
+
+    /// Wakes a worker of a group, if it has jobs and one waits: of this thread, before
+    /// any other. (One that comes to wait later looks for jobs first.)
+    fn ring(&self, w: MutexGuard<'_, Waiting>, group: usize) {
+        let turns = &w.groups[group];
+        if !turns.has_jobs() {
+            return;
+        }
+        let here = threads::here();
+        let waits = |&thread: &usize| turns.idle_at[thread] > 0;
+        let all = 0..turns.idle_at.len();
+        let Some(thread) = std::iter::once(here).chain(all).find(waits) else {
+            return;
+        };
+        drop(w);
+        self.bells[group][thread].notify_one();
     }
 
     /// Puts a job of a request that has a lease behind those of its chain, or says why
@@ -323,8 +369,7 @@ impl Queues {
             turn.push_back(job.chain.clone());
         }
         line.jobs.push_back(job);
-        drop(w);
-        self.bells[place.group].notify_one();
+        self.ring(w, place.group);
         Ok(())
     }
 
@@ -348,19 +393,24 @@ impl Queues {
         turn.retain(|c| *c != job.chain);
         turn.push_front(job.chain.clone());
         line.jobs.push_front(job);
-        drop(w);
-        self.bells[place.group].notify_one();
+        self.ring(w, place.group);
     }
 
     /// The next job for a worker of a group; `None` when there will be none any more.
     pub(super) async fn next(&self, group: usize) -> Option<Job> {
-        self.lock().groups[group].idle += 1;
+        let thread = threads::here();
+        {
+            let turns = &mut self.lock().groups[group];
+            turns.idle += 1;
+            turns.idle_at[thread] += 1;
+        }
         let idle = Idle {
             queues: self,
             group,
+            thread,
         };
         loop {
-            let bell = self.bells[group].notified();
+            let bell = self.bells[group][thread].notified();
             tokio::pin!(bell);
             bell.as_mut().enable();
             {
@@ -372,14 +422,9 @@ impl Queues {
                     job.taken.store(true, Ordering::Release);
                     // At once, so that no other is given what was left idle for a
                     // third.
-                    let turns = &mut w.groups[group];
-                    turns.idle -= 1;
+                    w.groups[group].leave(thread);
                     std::mem::forget(idle);
-                    let more = !turns.called.is_empty() || !turns.others.is_empty();
-                    drop(w);
-                    if more {
-                        self.bells[group].notify_one();
-                    }
+                    self.ring(w, group);
                     return Some(job);
                 }
                 if w.phase == Phase::Draining && w.leases == 0 {
@@ -441,6 +486,7 @@ fn pop(w: &mut Waiting, group: usize) -> Option<Job> {
         others,
         idle,
         in_a_row,
+        ..
     } = &mut groups[group];
     // Whoever has to leave more waits for its turn until there is as much: others that
     // need less would keep it waiting for ever.

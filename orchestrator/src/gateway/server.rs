@@ -6,6 +6,7 @@ use super::http::ListenerKind;
 use super::metrics::Metrics;
 use super::nats::Endpoints;
 use super::otlp::Spans;
+use super::threads::Threads;
 use super::timed_stream::TimedStream;
 use super::watch::Watch;
 use super::{Gateway, Loader, Options, add_functions, http};
@@ -72,10 +73,11 @@ pub async fn serve(
         Some(nats) => Some(super::nats::connect(nats).await?),
         None => None,
     };
+    let threads = Threads::start(options.pin).map_err(|e| format!("starting threads: {e}"))?;
     let metrics = Arc::new(Metrics::new());
     let begun = SystemTime::now();
     let (generation, mut tasks) = tokio::select! {
-        launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics), spans.clone()) => launched?,
+        launched = generation(&options, Arc::clone(&load), &threads, Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
     };
@@ -96,11 +98,21 @@ pub async fn serve(
         Arc::clone(&gateway),
         ListenerKind::Public,
         listener,
+        &threads,
         &graceful,
     );
     let operators = async {
         match admin {
-            Some((l, _)) => listen(Arc::clone(&gateway), ListenerKind::Admin, l, &graceful).await,
+            Some((l, _)) => {
+                listen(
+                    Arc::clone(&gateway),
+                    ListenerKind::Admin,
+                    l,
+                    &threads,
+                    &graceful,
+                )
+                .await
+            }
             None => std::future::pending().await,
         }
     };
@@ -121,7 +133,7 @@ pub async fn serve(
             // A file that is refused is looked at again when it changes.
             watch.note().await;
             let begun = SystemTime::now();
-            let new = reload(&gateway, &load).await;
+            let new = reload(&gateway, &load, &threads).await;
             if new.is_some() {
                 watch = Watch::over(&gateway.generation().file, begun).await;
             }
@@ -228,6 +240,7 @@ async fn all_answered(gateway: &Gateway) {
 async fn generation(
     options: &Options,
     load: Arc<Loader>,
+    threads: &Threads,
     metrics: Arc<Metrics>,
     spans: Option<Arc<Spans>>,
 ) -> Result<(Arc<Generation>, WorkerTasks), String> {
@@ -255,11 +268,10 @@ async fn generation(
         file,
         built,
         workers: options.workers,
-        pin: options.pin,
         queue: options.queue,
         options: options.worker_options.clone(),
     };
-    Generation::launch(plan, metrics, spans).await
+    Generation::launch(plan, threads, metrics, spans).await
 }
 
 /// Replaces the generation; returns the old one and the new one's tasks. A file that
@@ -267,10 +279,12 @@ async fn generation(
 async fn reload(
     gateway: &Arc<Gateway>,
     load: &Arc<Loader>,
+    threads: &Threads,
 ) -> Option<(Arc<Generation>, WorkerTasks)> {
     let new = generation(
         &gateway.options,
         Arc::clone(load),
+        threads,
         Arc::clone(&gateway.metrics),
         gateway.spans.clone(),
     );
@@ -300,6 +314,7 @@ async fn listen(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     listener: TcpListener,
+    threads: &Threads,
     graceful: &GracefulShutdown,
 ) {
     let room = Arc::new(Semaphore::new(gateway.options.connections));
@@ -309,7 +324,7 @@ async fn listen(
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve_connection(
+                threads.next().spawn(serve_connection(
                     Arc::clone(&gateway),
                     kind,
                     stream,
@@ -335,6 +350,10 @@ async fn serve_connection(
     _room: OwnedSemaphorePermit,
 ) {
     let limit = gateway.options.header_timeout;
+    // It was accepted by another runtime.
+    let Ok(stream) = stream.into_std().and_then(TcpStream::from_std) else {
+        return;
+    };
     // Answers are written whole; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());

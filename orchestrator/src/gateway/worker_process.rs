@@ -10,7 +10,7 @@ use crate::printable::printable_line;
 use crate::worker::frame::{
     self, Failed, FailureMeta, Invoke, MOST_SAID, NoReply, PREFIX, Prefix, State, WorkerFigures,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -29,11 +29,16 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a worker may take to end once its socket is closed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Room for what a worker says, at least, each time that it is listened to.
+const ROOM: usize = 8 << 10;
+
 /// A worker that is ready.
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
     socket: UnixStream,
+    /// What it has said and nobody has taken yet.
+    said: BytesMut,
     pub(super) pid: u32,
     /// What bringing all chains to life took, in microseconds.
     pub(super) took: f64,
@@ -61,7 +66,6 @@ impl Worker {
     /// Why they do not; the process is gone again.
     pub(super) async fn start(
         options: &[String],
-        turn: Option<usize>,
         start: &[u8],
         start_timeout: Duration,
     ) -> Result<Self, String> {
@@ -73,7 +77,6 @@ impl Worker {
             .map_err(text)?
             .args(options)
             .arg("worker")
-            .args(turn.map(|n| format!("--turn={n}")))
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // What is in a process's environment is in reach of its functions.
@@ -88,6 +91,7 @@ impl Worker {
         let mut worker = Self {
             child,
             socket,
+            said: BytesMut::new(),
             pid,
             took: 0.0,
             figures: WorkerFigures::default(),
@@ -118,8 +122,10 @@ impl Worker {
 
     /// Returns when the process has ended, or says something unasked.
     pub(super) async fn broken(&mut self) -> String {
-        let mut byte = [0];
-        match self.socket.read(&mut byte).await {
+        if !self.said.is_empty() {
+            return "it spoke out of turn".into();
+        }
+        match self.hear().await {
             Ok(0) => format!("it ended ({})", self.end().await),
             Ok(_) => "it spoke out of turn".into(),
             Err(e) => format!("{e} ({})", self.end().await),
@@ -143,8 +149,7 @@ impl Worker {
         let (begun, handed) = (Instant::now(), SystemTime::now());
         let sent = async {
             let head = frame::begin(frame::INVOKE, &invoke, job.body.len())?;
-            self.socket.write_all(&head).await?;
-            self.socket.write_all(&job.body).await
+            self.send(head, &job.body).await
         };
         match timeout_at(limit, sent).await {
             Ok(Ok(())) => {}
@@ -332,26 +337,52 @@ impl Worker {
                 (frame::begin(frame::NO_REPLY, &head, body.len())?, body)
             }
         };
-        self.socket.write_all(&head).await?;
-        self.socket.write_all(&body).await
+        self.send(head, &body).await
+    }
+
+    /// Sends a frame as one piece where the socket takes as much: the worker is woken
+    /// once.
+    async fn send(&mut self, head: Vec<u8>, body: &Bytes) -> io::Result<()> {
+        let mut frame = Buf::chain(head.as_slice(), body.as_ref());
+        while frame.has_remaining() {
+            if self.socket.write_buf(&mut frame).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the worker says, as much as there is at once: an answer and what
+    /// comes behind it are often there together.
+    async fn hear(&mut self) -> io::Result<usize> {
+        self.said.reserve(ROOM);
+        self.socket.read_buf(&mut self.said).await
+    }
+
+    /// The next so many bytes that it says.
+    async fn take(&mut self, len: usize) -> io::Result<Bytes> {
+        // A payload needs no copy where there is room for all of it.
+        self.said.reserve(len.saturating_sub(self.said.len()));
+        while self.said.len() < len {
+            if self.hear().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.said.split_to(len).freeze())
     }
 
     async fn payload(&mut self, prefix: Prefix) -> io::Result<Bytes> {
-        let mut body = vec![0; prefix.payload];
-        self.socket.read_exact(&mut body).await?;
-        Ok(Bytes::from(body))
+        self.take(prefix.payload).await
     }
 
     async fn prefix(&mut self) -> io::Result<Prefix> {
         let mut bytes = [0; PREFIX];
-        self.socket.read_exact(&mut bytes).await?;
+        bytes.copy_from_slice(&self.take(PREFIX).await?);
         Prefix::decode(bytes, frame::MAX_TOLD).ok_or_else(protocol_error)
     }
 
     async fn head<T: DeserializeOwned>(&mut self, prefix: Prefix) -> io::Result<T> {
-        let mut head = vec![0; prefix.head];
-        self.socket.read_exact(&mut head).await?;
-        Ok(serde_json::from_slice(&head)?)
+        frame::head(&self.take(prefix.head).await?)
     }
 
     async fn read<T: DeserializeOwned>(&mut self) -> io::Result<(u8, T, usize)> {
@@ -511,6 +542,7 @@ x = { entry = "a", region = "64KiB" }
             let mut worker = Worker {
                 child: Command::new("true").spawn().unwrap(),
                 socket: UnixStream::from_std(ours).unwrap(),
+                said: BytesMut::new(),
                 pid: 0,
                 took: 0.0,
                 figures: WorkerFigures::default(),

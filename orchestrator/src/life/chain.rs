@@ -112,6 +112,14 @@ impl Output<'_> {
     pub fn write_to(&self, len: usize, to: impl AsFd) -> lwc::Result<()> {
         self.region.write_to(self.at, len, to)
     }
+
+    /// The same behind other bytes, as one piece.
+    ///
+    /// # Errors
+    /// As [`Region::write_after`].
+    pub(crate) fn write_after(&self, before: &[u8], len: usize, to: impl AsFd) -> lwc::Result<()> {
+        self.region.write_after(before, self.at, len, to)
+    }
 }
 
 /// Where a step writes that may end the request before the last: the root reads.

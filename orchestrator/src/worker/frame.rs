@@ -4,8 +4,11 @@
 //!  byte 0    kind
 //!  4..8      length of the head, native order (both ends are one program)
 //!  8..16     length of the payload
-//!  then      the head (JSON), the payload (bytes)
+//!  then      the head, the payload (bytes)
 //! ```
+//!
+//! A head is one of the types below in the layout of postcard (fields in their order,
+//! numbers of variable length), that of `START` is JSON. Prefix and head are read once.
 //!
 //! The gateway sends `START` once, then one `INVOKE` at a time. The worker
 //! answers `START` by `IDLE` or `REFUSED`, and an `INVOKE` by `ANSWER` or
@@ -17,8 +20,10 @@
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use crate::life::{Attributes, CauseKind, Mechanism, RollbackWay};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 
 pub(crate) const START: u8 = 1;
 pub(crate) const INVOKE: u8 = 2;
@@ -68,21 +73,54 @@ impl Prefix {
 }
 
 /// Prefix and head as one piece of bytes.
-pub(crate) fn begin<T: Serialize>(
-    kind: u8,
-    head: &T,
-    payload: usize,
-) -> Result<Vec<u8>, serde_json::Error> {
-    let head = serde_json::to_vec(head)?;
+pub(crate) fn begin<T: Serialize>(kind: u8, head: &T, payload: usize) -> io::Result<Vec<u8>> {
+    // Most heads are shorter.
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(&[0; PREFIX]);
+    let out = postcard::to_extend(head, out).map_err(io::Error::other)?;
+    Ok(behind_prefix(kind, out, payload))
+}
+
+/// The first frame, whose head is what no fixed layout has.
+pub(crate) fn begin_start(head: &Start, payload: usize) -> io::Result<Vec<u8>> {
+    let mut out = vec![0; PREFIX];
+    serde_json::to_writer(&mut out, head)?;
+    Ok(behind_prefix(START, out, payload))
+}
+
+/// Puts a prefix into the room that is left for it before a head.
+fn behind_prefix(kind: u8, mut out: Vec<u8>, payload: usize) -> Vec<u8> {
     let prefix = Prefix {
         kind,
-        head: head.len(),
+        head: out.len() - PREFIX,
         payload,
     };
-    let mut out = Vec::with_capacity(PREFIX + head.len());
-    out.extend_from_slice(&prefix.encode());
-    out.extend_from_slice(&head);
-    Ok(out)
+    out[..PREFIX].copy_from_slice(&prefix.encode());
+    out
+}
+
+/// What a head says, of any frame but `START`.
+///
+/// # Errors
+/// It says no such thing, or more.
+pub(crate) fn head<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    let (head, rest) = postcard::take_from_bytes(bytes).map_err(invalid)?;
+    match rest {
+        [] => Ok(head),
+        _ => Err(invalid("bytes behind the head of a frame")),
+    }
+}
+
+/// What the head of `START` says.
+///
+/// # Errors
+/// It says no such thing.
+pub(crate) fn start(bytes: &[u8]) -> io::Result<Start> {
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+fn invalid(e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e)
 }
 
 /// Head of `START`: the chain file as the gateway understood it, so that a
@@ -219,21 +257,17 @@ pub(crate) struct FailureMeta {
 }
 
 /// The calls between functions in an invocation, by the root's own record
-/// (`life/recorder.rs`). Told with each answer, so in few bytes: lists of numbers, and of
-/// what is not 0 alone.
+/// (`life/recorder.rs`). Told with each answer, so in few bytes: of what is not 0 alone.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Calls {
     /// Of each edge that had some.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) edges: Vec<EdgeCalls>,
     /// The first ones, each by itself.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) spans: Vec<CallSpan>,
 }
 
 /// As [`crate::life::recorder::EdgeCalls`]; in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "EdgeWords", into = "EdgeWords")]
 pub(crate) struct EdgeCalls {
     pub(crate) edge: usize,
     pub(crate) run: u64,
@@ -242,54 +276,14 @@ pub(crate) struct EdgeCalls {
     pub(crate) failed: Vec<(CauseKind, u32)>,
 }
 
-type EdgeWords = (usize, u64, Vec<(usize, u32)>, Vec<(CauseKind, u32)>);
-
 /// As [`crate::life::recorder::CallSpan`]; in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "SpanWords", into = "SpanWords")]
 pub(crate) struct CallSpan {
     pub(crate) edge: usize,
     pub(crate) within: Option<usize>,
     pub(crate) at: u64,
     pub(crate) run: u64,
     pub(crate) failed: Option<CauseKind>,
-}
-
-type SpanWords = (usize, Option<usize>, u64, u64, Option<CauseKind>);
-
-impl From<EdgeWords> for EdgeCalls {
-    fn from((edge, run, buckets, failed): EdgeWords) -> Self {
-        Self {
-            edge,
-            run,
-            buckets,
-            failed,
-        }
-    }
-}
-
-impl From<EdgeCalls> for EdgeWords {
-    fn from(e: EdgeCalls) -> Self {
-        (e.edge, e.run, e.buckets, e.failed)
-    }
-}
-
-impl From<SpanWords> for CallSpan {
-    fn from((edge, within, at, run, failed): SpanWords) -> Self {
-        Self {
-            edge,
-            within,
-            at,
-            run,
-            failed,
-        }
-    }
-}
-
-impl From<CallSpan> for SpanWords {
-    fn from(s: CallSpan) -> Self {
-        (s.edge, s.within, s.at, s.run, s.failed)
-    }
 }
 
 /// Head of `IDLE`, `REFUSED` and `SPENT`.
@@ -353,14 +347,42 @@ mod tests {
                 failed: None,
             }],
         };
-        let text = serde_json::to_string(&calls).unwrap();
-        assert_eq!(
-            text,
-            r#"{"edges":[[3,12000,[[4,2]],[["too-big",1]]]],"spans":[[3,null,7,8,null]]}"#
-        );
-        let back: Calls = serde_json::from_str(&text).unwrap();
+        let frame = begin(ANSWER, &calls, 5).unwrap();
+        let (prefix, told) = frame.split_at(PREFIX);
+        let prefix = Prefix::decode(prefix.try_into().unwrap(), MAX_TOLD).unwrap();
+        assert_eq!((prefix.kind, prefix.payload), (ANSWER, 5));
+        assert_eq!((prefix.head, told.len()), (17, 17));
+        let back: Calls = head(told).unwrap();
         assert_eq!((back.edges, back.spans), (calls.edges, calls.spans));
-        assert_eq!(serde_json::to_string(&Calls::default()).unwrap(), "{}");
+        assert_eq!(
+            begin(ANSWER, &Calls::default(), 0).unwrap().len(),
+            PREFIX + 2
+        );
+    }
+
+    /// Whatever a worker that lies says in a frame, it is read or refused.
+    #[test]
+    fn a_head_that_is_none_is_refused() {
+        let state = State {
+            text: "x".repeat(40),
+            took: 1.5,
+            figures: WorkerFigures::default(),
+            rollbacks: Vec::new(),
+            mechanism: Some(Mechanism::Userfaultfd),
+        };
+        let frame = begin(IDLE, &state, 0).unwrap();
+        let told = &frame[PREFIX..];
+        assert!(head::<State>(told).is_ok());
+        for short in 0..told.len() {
+            assert!(head::<State>(&told[..short]).is_err(), "{short} bytes");
+        }
+        let longer = [told, &[0]].concat();
+        assert!(head::<State>(&longer).is_err());
+        // A list of more than there can be.
+        let mut long = vec![0; 8];
+        long.extend([0xff; 9]);
+        assert!(head::<State>(&long).is_err());
+        assert!(head::<Calls>(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
     }
 
     #[test]

@@ -6,9 +6,8 @@
 //! more, which the gateway mends by another.
 
 pub(crate) mod frame;
-mod processor;
 
-use crate::chain_file::{ChainId, Isolation};
+use crate::chain_file::ChainId;
 use crate::life::{
     AskedBy, Cause, CauseKind, Hop, LiveChain, Mechanism, MessageMeta, Output, Outside,
     OutsideCall, OutsideFailure, OutsideReply, Probes, Rollback, Variables,
@@ -35,13 +34,12 @@ const MEMORY_EVERY: Duration = Duration::from_secs(2);
 /// may be the machine's passing want of memory or descriptors.
 const BACKEND_FAILURES: u32 = 2;
 
-/// Serves the gateway until it hangs up; on one processor, whose turn it is, if
-/// there is a turn, and contexts are rolled back or call each other.
+/// Serves the gateway until it hangs up.
 ///
 /// # Errors
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
 /// protocol.
-pub fn run(turn: Option<usize>) -> io::Result<()> {
+pub fn run() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: the name is NUL-terminated and read before the call returns.
     // Without it ps(1) shows the path that the gateway started us by.
@@ -58,17 +56,8 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
     let Some((frame::START, head, len)) = begin(&mut socket)? else {
         return Err(protocol_error("its first frame is not START"));
     };
-    let start: Start = serde_json::from_slice(&head)?;
+    let start = frame::start(&head)?;
     let variables = take_variables(&mut socket, &start.variables, len)?;
-    let mut chains = start.file.chains.values();
-    let mut functions = start.file.functions.values();
-    if let Some(turn) = turn
-        && (chains.any(|c| c.isolation == Isolation::Invocation)
-            || functions.any(|f| !f.calls.is_empty()))
-    {
-        // Before the first context, which inherits it.
-        processor::settle(turn);
-    }
     let mut chains = match bring_to_life(&start, variables) {
         Ok((mut chains, took)) => {
             let state = State {
@@ -103,7 +92,7 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
             return Err(protocol_error("a frame that is not INVOKE"));
         }
         let begun = MonotonicTime::now();
-        let invoke: Invoke = serde_json::from_slice(&head)?;
+        let invoke: Invoke = frame::head(&head)?;
         let chain = chains
             .get_mut(&invoke.chain)
             .filter(|c| len <= c.capacity())
@@ -137,8 +126,8 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     hops: chain.hops().iter().map(took).collect(),
                     calls: calls_of(chain, invoke.spans),
                 };
-                socket.write_all(&frame::begin(frame::ANSWER, &answer, n)?)?;
-                transmit(&socket, chain.output(), n)?;
+                let head = frame::begin(frame::ANSWER, &answer, n)?;
+                transmit(&socket, &head, chain.output(), n)?;
             }
             Err(failure) => {
                 failures = match *failure.cause {
@@ -172,8 +161,8 @@ pub fn run(turn: Option<usize>) -> io::Result<()> {
                     answer,
                     calls: calls_of(chain, invoke.spans),
                 };
-                socket.write_all(&frame::begin(frame::FAILED, &failed, len)?)?;
-                transmit(&socket, chain.output(), len)?;
+                let head = frame::begin(frame::FAILED, &failed, len)?;
+                transmit(&socket, &head, chain.output(), len)?;
             }
         }
         // The answer is on its way; the next request finds its copies rolled back,
@@ -239,15 +228,15 @@ impl Gateway {
             attributes: call.meta.attributes.clone(),
             left: call.left.as_micros() as u64,
         };
-        self.0
-            .write_all(&frame::begin(frame::CALL, &head, call.len)?)?;
+        let head = frame::begin(frame::CALL, &head, call.len)?;
         let socket = &self.0;
-        whole(socket, call.arguments.write_to(0, call.len, socket))?;
+        let sent = call.arguments.write_after(&head, 0, call.len, socket);
+        whole(socket, sent)?;
         let (kind, head, len) =
             begin(&mut self.0)?.ok_or_else(|| protocol_error("the gateway has gone"))?;
         match kind {
             frame::REPLY if len <= call.reply.len() => {
-                let head: frame::Reply = serde_json::from_slice(&head)?;
+                let head: frame::Reply = frame::head(&head)?;
                 receive(&self.0, call.reply, len)?;
                 let meta = MessageMeta {
                     content_type: head.content_type,
@@ -261,7 +250,7 @@ impl Gateway {
                 })
             }
             frame::NO_REPLY if len <= call.reply.len() => {
-                let no: frame::NoReply = serde_json::from_slice(&head)?;
+                let no: frame::NoReply = frame::head(&head)?;
                 receive(&self.0, call.reply, len)?;
                 let meta = no
                     .answer
@@ -467,9 +456,10 @@ fn receive(socket: &UnixStream, region: &Region, len: usize) -> io::Result<()> {
     }
 }
 
-/// Writes an answer from the region itself.
-fn transmit(socket: &UnixStream, output: Output<'_>, len: usize) -> io::Result<()> {
-    whole(socket, output.write_to(len, socket))
+/// Writes an answer's head and, from the region itself, its bytes: as one piece, so that
+/// the gateway is woken once.
+fn transmit(socket: &UnixStream, head: &[u8], output: Output<'_>, len: usize) -> io::Result<()> {
+    whole(socket, output.write_after(head, len, socket))
 }
 
 /// Half of a payload is none: the gateway sees the end of the stream.

@@ -1,22 +1,20 @@
-//! Which processor a worker runs on.
+//! Which processor a thread of the gateway runs on, and with it the workers whose tasks
+//! it has.
 //!
-//! On Linux contexts are processes that wake each other, one at a time: the root,
-//! the copies, for each call between functions the root again, and after each
-//! invocation of one that is rolled back its snapshot and the keeper. Spread over processors each wake-up is one of a processor that
-//! sleeps, which costs more than what is done then; nothing is gained, for no two
-//! of them run at once. So a worker takes one of the processors that it may use
-//! before it makes its first context, and they inherit it. In the sandbox a function
-//! can change that no more.
-//!
-//! Contexts of a pipeline that are reused hand over less, and gain nothing by it: where the
-//! gateway runs on the same processor, a worker that is free goes elsewhere.
+//! On Linux contexts are processes that wake each other, one at a time: the thread, the
+//! worker's root, the copies, for each call between functions the root again, and after
+//! each invocation of one that is rolled back its snapshot and the keeper. Spread over
+//! processors each wake-up is one of a processor that sleeps, which costs more than what
+//! is done then; nothing is gained, for no two of them run at once. So each thread takes
+//! one of the processors that the gateway may use, and the workers that it starts inherit
+//! it, with all their contexts. In the sandbox a function can change that no more.
 
 #[cfg(target_os = "linux")]
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 #[cfg(target_os = "linux")]
 use nix::unistd::Pid;
 
-/// The processor of the worker whose turn it is, out of those that it may use: all
+/// The processor of the thread whose turn it is, out of those that it may use: all
 /// of them in turn, whatever their numbers. `None`: there is no choice.
 fn choose(allowed: &[usize], turn: usize) -> Option<usize> {
     match allowed {
@@ -25,7 +23,7 @@ fn choose(allowed: &[usize], turn: usize) -> Option<usize> {
     }
 }
 
-/// This process runs on one processor from now on, and what it forks. Where the
+/// This thread runs on one processor from now on, and what it forks. Where the
 /// system does not say which there are, or refuses, it runs where it did: it is
 /// slower, and no less right.
 #[cfg(target_os = "linux")]
@@ -42,13 +40,15 @@ pub(super) fn settle(turn: usize) {
         sched_setaffinity(this, &one).map(|()| Some(processor))
     });
     match chosen {
-        Ok(Some(processor)) => log::debug!("this worker runs on processor {processor}"),
+        Ok(Some(processor)) => {
+            log::debug!("this thread and its workers run on processor {processor}")
+        }
         Ok(None) => {}
-        Err(e) => log::debug!("this worker runs on any processor: {e}"),
+        Err(e) => log::debug!("this thread and its workers run on any processor: {e}"),
     }
 }
 
-/// Elsewhere contexts are one thread.
+/// Elsewhere the contexts of a worker are one thread, which nobody wakes in between.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn settle(turn: usize) {
     let _ = choose(&[], turn);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_worker_has_the_next_of_those_that_are_allowed() {
+    fn each_thread_has_the_next_of_those_that_are_allowed() {
         // As a container's may be: 1, 2, 5 and 64.
         let allowed = [1, 2, 5, 64];
         let chosen: Vec<_> = (0..6).map(|turn| choose(&allowed, turn)).collect();
