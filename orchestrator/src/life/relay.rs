@@ -183,9 +183,8 @@ struct Turn<'a> {
     /// The step that finds its request on its control page. It is written once: the
     /// function may be reading it.
     told: Option<usize>,
-    /// The steps that have a new ticket because they said that they were told no message,
-    /// which nobody but the root has said to them. Each once: two that say so in turns
-    /// would keep the root telling them for ever.
+    /// The steps that have a new ticket, which nobody but the root has said to them. No
+    /// step gets a second one: two that complain in turns would come to no end.
     renewed: Vec<usize>,
 }
 
@@ -622,6 +621,15 @@ impl Contexts {
         loop {
             let (from, args) = match event {
                 Some(Ok(Event::Switched { from, args })) => (from, args),
+                // Whose end it is found to be is what contexts say, where they are
+                // processes.
+                Some(Ok(Event::Ended(_))) if self.apart => {
+                    event = match self.hear_of_an_end(&mut turn) {
+                        Heard::Failure(failure) => return Err(failure),
+                        _ => next_before(watch.until),
+                    };
+                    continue;
+                }
                 Some(Ok(Event::Ended(_))) => return Err(self.discarded()),
                 Some(Ok(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Some(Err(e)) if e.errno() != Errno::ETIMEDOUT => {
@@ -934,15 +942,15 @@ impl Contexts {
             return Ok(lwc::await_switch(until));
         }
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
-        if let Some(e) = ended(&self.steps[before]) {
-            return Err((before, Cause::Ended(EndText::found_dead(&e))));
-        }
-        let cause = if before + 1 < self.line().len() {
-            "it stopped without handing over"
+        let cause = if let Some(e) = ended(&self.steps[before]) {
+            Cause::Ended(EndText::found_dead(&e))
+        } else if before + 1 < self.line().len() {
+            Cause::Misbehaved("it stopped without handing over".into())
         } else {
-            "it stopped without an answer"
+            Cause::Misbehaved("it stopped without an answer".into())
         };
-        Err((before, Cause::Misbehaved(cause.into())))
+        // It may have been woken since, and hand over now.
+        self.ends_unless_taken(turn, before + 1, (before, cause))
     }
 
     /// The turn is at a step that has not shown its ticket. It has no time yet, and no
@@ -986,18 +994,14 @@ impl Contexts {
                 return Ok(lwc::await_switch(AT_ONCE));
             }
             if let Some(failure) = ends {
-                if self.has_taken_over(turn, i) {
-                    return Ok(lwc::await_switch(AT_ONCE));
-                }
-                return Err(failure);
+                return self.ends_unless_taken(turn, i, failure);
             }
         }
         self.hand_over_to(i, turn, watch)
     }
 
     /// Hands over to a step in the place of the one before it, which says that it has
-    /// done so, or cannot. If that cannot be done the request ends, unless somebody has
-    /// taken over meanwhile, whom those before it did not show.
+    /// done so, or cannot.
     fn hand_over_to(
         &mut self,
         i: usize,
@@ -1008,37 +1012,46 @@ impl Contexts {
         if turn.by_root.is_none_or(|(by, _)| by != i) {
             turn.by_root = Some((i, 0));
         }
-        // Not by when the request is due: what comes of this is clear soon.
-        watch.until = MonotonicTime::now() + NUDGE;
-        match self.tell_and_switch_to(i, turn, watch.until) {
-            Err(_) if self.apart && self.has_taken_over(turn, i) => Ok(lwc::await_switch(AT_ONCE)),
-            result => result,
-        }
-    }
-
-    /// The same, and why it cannot be done.
-    fn tell_and_switch_to(
-        &mut self,
-        i: usize,
-        turn: &mut Turn<'_>,
-        until: MonotonicTime,
-    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
         if i > 0 && turn.told != Some(i) {
             // Whoever has handed over has said before what its answer is.
-            let (len, mut meta) = self.take_reply(i - 1).map_err(|cause| (i - 1, cause))?;
+            let (len, mut meta) = match self.take_reply(i - 1) {
+                Ok(reply) => reply,
+                Err(cause) => return self.ends_unless_taken(turn, i, (i - 1, cause)),
+            };
             meta.attributes = meta.attributes.for_the_next_step();
             self.put_request(i, len, &meta);
             turn.told = Some(i);
         }
+        // Not by when the request is due: what comes of this is clear soon.
+        let until = MonotonicTime::now() + NUDGE;
+        watch.until = until;
         let Some(copy) = &self.steps[i].copy else {
             let cause = "its context ran out of turn and was ended";
-            return Err((i, Cause::Misbehaved(cause.into())));
+            let failure = (i, Cause::Misbehaved(cause.into()));
+            return self.ends_unless_taken(turn, i, failure);
         };
         self.counts.switches += 1;
         match copy.switch_until(&[word::INVOKE, turn.tickets[i], 0], until) {
-            Err(e) if e.errno() != Errno::ETIMEDOUT => Err((i, self.cannot_switch(i, e))),
+            Err(e) if e.errno() != Errno::ETIMEDOUT => {
+                let failure = (i, self.cannot_switch(i, e));
+                self.ends_unless_taken(turn, i, failure)
+            }
             event => Ok(event),
         }
+    }
+
+    /// The request ends with a failure, unless a step has taken over by now, this one or
+    /// one behind it: then it goes on there, and those before it are nobody's concern.
+    fn ends_unless_taken(
+        &self,
+        turn: &Turn<'_>,
+        from: usize,
+        failure: (usize, Cause),
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        if self.has_taken_over(turn, from) {
+            return Ok(lwc::await_switch(AT_ONCE));
+        }
+        Err(failure)
     }
 
     /// Why the root cannot switch to a step's copy.
@@ -1179,9 +1192,12 @@ impl Contexts {
         i: usize,
         cause: Cause,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        if self.apart && (turn.reached(self.line()) != i || self.went_on(turn, i)) {
+        if !self.apart {
+            return Err((i, cause));
+        }
+        if turn.reached(self.line()) != i {
             return Ok(lwc::await_switch(AT_ONCE));
         }
-        Err((i, cause))
+        self.ends_unless_taken(turn, i + 1, (i, cause))
     }
 }
