@@ -51,7 +51,7 @@ mod worker_process;
 
 pub use server::serve;
 
-use crate::build::Built;
+use crate::build::{Built, Stop};
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
 use circuit::Circuits;
 use generation::{Generation, Lease};
@@ -70,10 +70,14 @@ use tokio::sync::Notify;
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The chain file, or the folder of a bundle.
+    pub file: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where what is for operators is served instead, if not there too.
     pub admin: Option<SocketAddr>,
+    /// By which names else operators call this machine, in lower case; `*`: by any.
+    pub admin_hosts: Vec<String>,
     /// The chain or function that all paths lead to; `None`: each has its own.
     pub target: Option<Target>,
     /// How many worker processes in each group of functions.
@@ -130,9 +134,15 @@ pub struct Target {
     pub events: bool,
 }
 
-/// Reads and builds the chain file again; an error is for people.
-pub type Loader =
-    dyn Fn() -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String> + Send + Sync;
+/// Reads and builds the chain file again; an error is for people. Another thread may end
+/// it by the [`Stop`]. What is passed last is called once the file is read, before
+/// anything that it names is.
+pub type Loader = dyn Fn(
+        &Stop,
+        &mut dyn FnMut(&ChainFile),
+    ) -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String>
+    + Send
+    + Sync;
 
 /// What all requests share.
 struct Gateway {

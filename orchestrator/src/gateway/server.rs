@@ -7,9 +7,10 @@ use super::metrics::Metrics;
 use super::nats::Endpoints;
 use super::otlp::Spans;
 use super::timed_stream::TimedStream;
-use super::watch::Watch;
+use super::watch::{Before, Watch};
 use super::{Gateway, Loader, Options, add_functions, http};
-use crate::chain_file::Origin;
+use crate::build::Stop;
+use crate::chain_file::{ChainFile, Origin};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -73,8 +74,7 @@ pub async fn serve(
         None => None,
     };
     let metrics = Arc::new(Metrics::new());
-    let begun = SystemTime::now();
-    let (generation, mut tasks) = tokio::select! {
+    let (generation, mut tasks, mut watch) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
@@ -109,23 +109,50 @@ pub async fn serve(
     ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Generation>, WorkerTasks)> = Vec::new();
-    let mut watch = Watch::over(&gateway.generation().file, begun).await;
     loop {
         let reload = async {
-            tokio::select! {
-                _ = hup.recv() => log::info!("SIGHUP: reading the chain file again"),
-                () = watch.changed(), if gateway.options.watch => {
-                    log::info!("a file has changed: reading the chain file again");
-                }
-            }
-            // A file that is refused is looked at again when it changes.
-            watch.note().await;
-            let begun = SystemTime::now();
-            let new = reload(&gateway, &load).await;
-            if new.is_some() {
-                watch = Watch::over(&gateway.generation().file, begun).await;
-            }
-            new
+            let watched = gateway.options.watch;
+            let mut signal = tokio::select! {
+                _ = hup.recv() => true,
+                () = watch.changed(), if watched => false,
+            };
+            // A reading that hangs, or that nobody wants any more, is given up for the
+            // next one.
+            let new = loop {
+                log::info!(
+                    "{}: reading the chain file again",
+                    match signal {
+                        true => "SIGHUP",
+                        false => "a file has changed",
+                    }
+                );
+                let read = async {
+                    // A file that is refused is looked at again when it changes.
+                    if signal {
+                        watch.note().await;
+                    }
+                    let reading = reload(&gateway, &load);
+                    tokio::pin!(reading);
+                    tokio::select! {
+                        new = &mut reading => Some(new),
+                        () = watch.changed(), if watched => None,
+                    }
+                };
+                signal = tokio::select! {
+                    biased;
+                    new = read => match new {
+                        Some(new) => break new,
+                        None => false,
+                    },
+                    _ = hup.recv() => true,
+                };
+                gateway.metrics.reloaded("given-up");
+                log::warn!("the reading that is under way is given up");
+            };
+            new.map(|(generation, tasks, next)| {
+                watch = next;
+                (generation, tasks)
+            })
         };
         tokio::select! {
             _ = &mut listening => {}
@@ -230,10 +257,21 @@ async fn generation(
     load: Arc<Loader>,
     metrics: Arc<Metrics>,
     spans: Option<Arc<Spans>>,
-) -> Result<(Arc<Generation>, WorkerTasks), String> {
-    // Compilers run; requests go on meanwhile.
-    let loaded = spawn_blocking(move || load()).await;
-    let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
+) -> Result<(Arc<Generation>, WorkerTasks, Watch), String> {
+    // Compilers run; requests go on meanwhile. Whoever gives this up ends them.
+    let stop = StopAtEnd(Stop::default());
+    let (path, until) = (options.file.clone(), stop.0.clone());
+    let loaded = spawn_blocking(move || {
+        let before = Before::of(&path);
+        let mut watch = None;
+        let mut read = |file: &ChainFile| watch = Some(Watch::over(file, Some(&before)));
+        let (file, built) = load(&until, &mut read)?;
+        // Of a bundle nothing is built.
+        let watch = watch.unwrap_or_else(|| Watch::over(&file, Some(&before)));
+        Ok::<_, String>((file, built, watch))
+    });
+    let loaded = loaded.await;
+    let (mut file, built, watch) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;
     if options.nats.is_none() {
@@ -259,15 +297,25 @@ async fn generation(
         queue: options.queue,
         options: options.worker_options.clone(),
     };
-    Generation::launch(plan, metrics, spans).await
+    let (generation, tasks) = Generation::launch(plan, metrics, spans).await?;
+    Ok((generation, tasks, watch))
 }
 
-/// Replaces the generation; returns the old one and the new one's tasks. A file that
-/// is no good is refused and all stays as it is.
+/// Ends a build once nobody waits for it any more.
+struct StopAtEnd(Stop);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Replaces the generation; returns the old one, the new one's tasks and what to watch
+/// from now on. A file that is no good is refused and all stays as it is.
 async fn reload(
     gateway: &Arc<Gateway>,
     load: &Arc<Loader>,
-) -> Option<(Arc<Generation>, WorkerTasks)> {
+) -> Option<(Arc<Generation>, WorkerTasks, Watch)> {
     let new = generation(
         &gateway.options,
         Arc::clone(load),
@@ -275,7 +323,7 @@ async fn reload(
         gateway.spans.clone(),
     );
     match new.await {
-        Ok((generation, tasks)) => {
+        Ok((generation, tasks, watch)) => {
             let mut current = gateway
                 .generation
                 .write()
@@ -285,7 +333,7 @@ async fn reload(
             old.queues.drain();
             gateway.metrics.reloaded("ok");
             log::info!("the new chain file is served");
-            Some((old, tasks))
+            Some((old, tasks, watch))
         }
         Err(why) => {
             gateway.metrics.reloaded("refused");
