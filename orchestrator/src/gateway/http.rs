@@ -21,6 +21,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -149,6 +150,22 @@ fn is_host(text: &[u8]) -> bool {
     !authority.host().is_empty() && port.is_some_and(is_port)
 }
 
+/// Whether operators may mean this machine by a host. A browser is led to an address
+/// inside by whoever owns a name outside, and then shows its pages what is here: such a
+/// name has dots, and the header `host` says it.
+fn is_operators(host: &[u8], named: &[String]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else {
+        // Browsers always say one.
+        return host.is_empty();
+    };
+    let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    !name.contains('.')
+        || bare.parse::<IpAddr>().is_ok()
+        || name.ends_with(".localhost")
+        || named.iter().any(|n| n == "*" || *n == name)
+}
+
 /// Takes away what does not belong to an answer: HEAD has the head alone (RFC 9110,
 /// 9.3.2), and so do some statuses (15.3.5, 15.3.6, 15.4.5). hyper sees to it on HTTP/1
 /// alone.
@@ -178,6 +195,16 @@ async fn answer(
 ) -> Reply {
     let path = head.uri.path();
     if kind == ListenerKind::Admin {
+        let host = head
+            .headers
+            .get(HOST)
+            .map_or(&[][..], HeaderValue::as_bytes);
+        if !is_operators(host, &gateway.options.admin_hosts) {
+            let what = "operators do not call this machine so (option --admin-host)";
+            return Problem::new(ProblemKind::BadHeader, what)
+                .with_status(StatusCode::MISDIRECTED_REQUEST)
+                .respond(None, None);
+        }
         let reply = admin(gateway, &head.method, path);
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
@@ -639,6 +666,28 @@ mod tests {
                 (200, &HeaderValue::from_static("a:1"))
             );
         }
+    }
+
+    #[test]
+    fn operators_have_no_names_that_a_stranger_owns() {
+        let named = ["ops.example".to_owned()];
+        for (host, good) in [
+            ("", true),
+            ("localhost:9090", true),
+            ("lwc", true),
+            ("127.0.0.1:9090", true),
+            ("[::1]:9090", true),
+            ("[fe80::1]", true),
+            ("a.localhost", true),
+            ("OPS.example.:80", true),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example:9090", false),
+            ("ops.example.evil.example", false),
+        ] {
+            assert_eq!(is_operators(host.as_bytes(), &named), good, "{host}");
+        }
+        assert!(is_operators(b"evil.example", &["*".to_owned()]));
     }
 
     #[test]
