@@ -79,6 +79,23 @@ pub(super) struct ServeArgs {
     /// Connections at once; more wait
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// Connections from one address at once (of IPv6, from one /64); others are closed.
+    /// A proxy before this server has one address
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    address_connections: u32,
+    /// Requests from one address at once; others get 429
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    address_requests: u32,
+    /// Memory for the bodies of all requests at once; others get 503. A body that is
+    /// alone may be larger, if its chain takes it
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = size)]
+    body_bytes: u64,
+    /// The longest head of a request, 8KiB to 1MiB; longer ones get 431
+    #[arg(long, default_value = "32KiB", value_name = "SIZE", value_parser = head_size)]
+    head_bytes: u32,
+    /// How long a connection of HTTP/2 may be without a request
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
+    idle_timeout: Duration,
     /// Crashes of a chain in a row after which it is left alone for a while
     /// (503), so that it does not wear the machine out; 0: never
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -221,6 +238,18 @@ impl ServeArgs {
     }
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<bytesize::ByteSize>();
+    size.map(|s| s.0).map_err(|e| format!("{e}; write 64MiB"))
+}
+
+/// hyper has no smaller buffers.
+fn head_size(text: &str) -> Result<u32, String> {
+    let size = u32::try_from(size(text)?).ok();
+    let fits = size.filter(|s| (8 << 10..=1 << 20).contains(s));
+    fits.ok_or_else(|| "8KiB to 1MiB".into())
+}
+
 /// A duration that a clock can take.
 fn time(text: &str) -> Result<Duration, String> {
     // A number alone is of seconds, as in the header Request-Timeout.
@@ -273,6 +302,11 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         header_timeout: args.header_timeout,
         drain: args.drain,
         connections: args.connections as usize,
+        address_connections: args.address_connections as usize,
+        address_requests: args.address_requests as usize,
+        body_bytes: args.body_bytes,
+        head_bytes: args.head_bytes,
+        idle_timeout: args.idle_timeout,
         circuit: args.circuit,
         circuit_pause: args.circuit_pause,
         functions: args.functions,

@@ -1,6 +1,7 @@
 //! From a request to a job, and from its answer to a response.
 
 use super::Gateway;
+use super::budget::Connected;
 use super::circuit::Outcome;
 use super::message::{self, ChainInput};
 use super::page::{self, Status};
@@ -8,7 +9,7 @@ use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::route;
 use super::trace::{Trace, random};
-use super::upload::Upload;
+use super::upload::{Upload, over_budget};
 use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -41,6 +42,7 @@ pub(super) enum ListenerKind {
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
+    peer: Option<&Connected>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
@@ -48,7 +50,13 @@ pub(super) async fn handle(
     let (mut head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
+    let asked = peer.map(Connected::request);
     let mut reply = match check(&mut head) {
+        Ok(()) if matches!(asked, Some(None)) => {
+            let what = "this address has too many requests under way";
+            let problem = Problem::new(ProblemKind::TooManyRequests, what);
+            problem.retry(1).respond(None, None)
+        }
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
         Err(problem) => problem.respond(None, None),
     };
@@ -551,13 +559,16 @@ async fn attempt(
     ];
     let (meta, mode) = message::meta(head, call.input, &ours)?;
     let (limit, region) = (call.input.body_limit(), call.input.region);
+    // Held until there is an answer.
+    let mut room = gateway.budgets.room();
     let body = match source {
         Source::Upload(upload) => {
             upload
-                .collect(deadline, limit, || too_large(region))
+                .collect(deadline, limit, || too_large(region), &mut room)
                 .await?
         }
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
+        Source::Whole(body) if !room.take(body.len() as u64) => return Err(over_budget()),
         Source::Whole(body) => body,
     };
     let (meta, body) = message::decode_body(meta, mode, body, call.trace)?;

@@ -16,6 +16,7 @@
 // nothing may be.
 #![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
 
+mod budget;
 mod circuit;
 mod elsewhere;
 mod event;
@@ -53,6 +54,7 @@ pub use server::serve;
 
 use crate::build::{Built, Stop};
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
+use budget::Budgets;
 use circuit::Circuits;
 use generation::{Generation, Lease};
 use message::ChainInput;
@@ -94,6 +96,16 @@ pub struct Options {
     pub drain: Duration,
     /// How many connections at once.
     pub connections: usize,
+    /// How many of them from one address.
+    pub address_connections: usize,
+    /// How many requests at once from one address.
+    pub address_requests: usize,
+    /// Bytes of all requests' bodies at once.
+    pub body_bytes: u64,
+    /// Bytes of a request's head.
+    pub head_bytes: u32,
+    /// How long a connection of HTTP/2 may be without a request.
+    pub idle_timeout: Duration,
     /// So many crashes of a chain in a row open its circuit; 0: none does.
     pub circuit: u32,
     /// How long it stays open.
@@ -152,6 +164,7 @@ struct Gateway {
     spans: Option<Arc<Spans>>,
     nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
+    budgets: Arc<Budgets>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.
@@ -256,6 +269,9 @@ impl Gateway {
             busy: generation.busy(),
             circuits,
             draining: self.is_draining(),
+            body_bytes: self.budgets.body_bytes(),
+            connections: self.budgets.connections(),
+            refused: self.budgets.all_refused().collect(),
             backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
         }
     }

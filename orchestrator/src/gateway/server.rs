@@ -1,5 +1,6 @@
 //! The gateway's own life: listening, SIGHUP, SIGTERM.
 
+use super::budget::{Budget, Budgets, Connected, Limits};
 use super::circuit::Circuits;
 use super::generation::{Generation, Plan, WorkerTasks};
 use super::http::ListenerKind;
@@ -14,7 +15,6 @@ use crate::chain_file::{ChainFile, Origin};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,12 +22,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// What the head of a request may take; hyper's buffer for it.
-const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 128;
@@ -80,8 +78,14 @@ pub async fn serve(
         _ = int.recv() => return Ok(true),
     };
     let circuits = Circuits::new(options.circuit, options.circuit_pause);
+    let budgets = Budgets::new(Limits {
+        body_bytes: options.body_bytes,
+        connections: options.address_connections,
+        requests: options.address_requests,
+    });
     let gateway = Arc::new(Gateway {
         circuits: Arc::new(circuits),
+        budgets,
         options,
         generation: RwLock::new(generation),
         metrics,
@@ -91,16 +95,17 @@ pub async fn serve(
         in_flight: AtomicUsize::new(0),
         all_answered: Notify::new(),
     });
-    let graceful = GracefulShutdown::new();
+    // True once connections are to end; closed once all have.
+    let ending = watch::Sender::new(false);
     let public = listen(
         Arc::clone(&gateway),
         ListenerKind::Public,
         listener,
-        &graceful,
+        &ending,
     );
     let operators = async {
         match admin {
-            Some((l, _)) => listen(Arc::clone(&gateway), ListenerKind::Admin, l, &graceful).await,
+            Some((l, _)) => listen(Arc::clone(&gateway), ListenerKind::Admin, l, &ending).await,
             None => std::future::pending().await,
         }
     };
@@ -214,7 +219,8 @@ pub async fn serve(
     if let Some(client) = &gateway.nats {
         super::nats::leave(client).await;
     }
-    let _ = timeout(FLUSH, graceful.shutdown()).await;
+    ending.send_replace(true);
+    let _ = timeout(FLUSH, ending.closed()).await;
     for (_, mut tasks) in old {
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
@@ -348,7 +354,7 @@ async fn listen(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     listener: TcpListener,
-    graceful: &GracefulShutdown,
+    ending: &watch::Sender<bool>,
 ) {
     let room = Arc::new(Semaphore::new(gateway.options.connections));
     loop {
@@ -356,12 +362,24 @@ async fn listen(
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                // Operators are not counted: they have to get through.
+                let peer = match kind {
+                    ListenerKind::Admin => None,
+                    ListenerKind::Public => match gateway.budgets.connect(address.ip()) {
+                        Some(connected) => Some(connected),
+                        None => {
+                            log::debug!("{address} has too many connections");
+                            continue;
+                        }
+                    },
+                };
                 tokio::spawn(serve_connection(
                     Arc::clone(&gateway),
                     kind,
                     stream,
-                    graceful.watcher(),
+                    peer,
+                    ending.subscribe(),
                     permit,
                 ));
             }
@@ -379,7 +397,8 @@ async fn serve_connection(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     stream: TcpStream,
-    watcher: Watcher,
+    peer: Option<Connected>,
+    mut ending: watch::Receiver<bool>,
     _room: OwnedSemaphorePermit,
 ) {
     let limit = gateway.options.header_timeout;
@@ -392,7 +411,7 @@ async fn serve_connection(
         .header_read_timeout(limit)
         // Who has sent all that it has to say still wants the answer (RFC 9112, 9.6).
         .half_close(true)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(gateway.options.head_bytes as usize)
         .max_headers(MAX_HEADERS);
     builder
         .http2()
@@ -400,11 +419,88 @@ async fn serve_connection(
         .keep_alive_interval(PING)
         .keep_alive_timeout(limit)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
-    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), kind, request));
+        .max_header_list_size(gateway.options.head_bytes);
+    let peer = peer.map(Arc::new);
+    let requests = Arc::new(Requests::default());
+    let service = {
+        let (gateway, requests) = (Arc::clone(&gateway), Arc::clone(&requests));
+        service_fn(move |request| {
+            let (gateway, peer) = (Arc::clone(&gateway), peer.clone());
+            let under_way = UnderWay::of(&requests);
+            async move {
+                let reply = http::handle(gateway, kind, peer.as_deref(), request).await;
+                drop(under_way);
+                reply
+            }
+        })
+    };
     let io = TokioIo::new(TimedStream::new(stream, limit));
-    let connection = builder.serve_connection(io, service);
-    if let Err(e) = watcher.watch(connection).await {
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let idle = gateway.options.idle_timeout;
+    // Whoever has been asked to end may take as long again.
+    let mut asked = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            _ = ending.wait_for(|e| *e), if !asked => {}
+            () = requests.idle_for(idle) => {
+                if asked {
+                    log::debug!("a connection without a request would not end");
+                    return;
+                }
+                gateway.budgets.refused(Budget::Idle);
+            }
+        }
+        asked = true;
+        connection.as_mut().graceful_shutdown();
+    };
+    if let Err(e) = ended {
+        let head = e.downcast_ref::<hyper::Error>();
+        if head.is_some_and(hyper::Error::is_parse_too_large) {
+            gateway.budgets.refused(Budget::Heads);
+        }
         log::debug!("a connection ended: {e}");
+    }
+}
+
+/// The requests of a connection that have no answer yet.
+#[derive(Debug, Default)]
+struct Requests {
+    under_way: AtomicUsize,
+    /// Rung when there is one more or one less.
+    changed: Notify,
+}
+
+impl Requests {
+    /// Returns when there has been none for so long.
+    async fn idle_for(&self, limit: Duration) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let idle = self.under_way.load(Ordering::Acquire) == 0;
+            tokio::select! {
+                () = changed => {}
+                () = sleep(limit), if idle => return,
+            }
+        }
+    }
+}
+
+/// One of them.
+struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    fn of(requests: &Arc<Requests>) -> Self {
+        requests.under_way.fetch_add(1, Ordering::AcqRel);
+        requests.changed.notify_waiters();
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
     }
 }
