@@ -3,6 +3,7 @@
 use super::logging::Format;
 use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
+use crate::chain_file::ChainFile;
 use crate::gateway::{self, NatsOptions, Options, Target};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
@@ -41,6 +42,11 @@ pub(super) struct ServeArgs {
     /// A listener of its own for metrics and whatever is not for callers
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
+    /// A name by which operators call this machine there, beside localhost, addresses
+    /// and names without a dot; `*` for any. A page of the web that has its own name
+    /// lead here is refused (421)
+    #[arg(long, value_name = "NAME")]
+    admin_host: Vec<String>,
     /// Serve this chain, or function, alone, at every path
     /// [env: FUNCTION_TARGET]
     #[arg(long, value_name = "NAME")]
@@ -73,6 +79,23 @@ pub(super) struct ServeArgs {
     /// Connections at once; more wait
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// Connections from one address at once (of IPv6, from one /64); others are closed.
+    /// A proxy before this server has one address
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    address_connections: u32,
+    /// Requests from one address at once; others get 429
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    address_requests: u32,
+    /// Memory for the bodies of all requests at once; others get 503. A body that is
+    /// alone may be larger, if its chain takes it
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = size)]
+    body_bytes: u64,
+    /// The longest head of a request, 8KiB to 1MiB; longer ones get 431
+    #[arg(long, default_value = "32KiB", value_name = "SIZE", value_parser = head_size)]
+    head_bytes: u32,
+    /// How long a connection of HTTP/2 may be without a request
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
+    idle_timeout: Duration,
     /// Crashes of a chain in a row after which it is left alone for a while
     /// (503), so that it does not wear the machine out; 0: never
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -132,9 +155,10 @@ struct FromEnvironment {
     nats: Option<NatsOptions>,
 }
 
+/// One without a value is none, as OpenTelemetry and shells have it.
 fn variable(name: &str) -> Result<Option<String>, String> {
     match std::env::var(name) {
-        Ok(value) => Ok(Some(value)),
+        Ok(value) => Ok(Some(value).filter(|v| !v.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(e) => Err(format!("{name}: {e}")),
     }
@@ -161,12 +185,13 @@ impl FromEnvironment {
                 name,
                 events: signature == Some(Signature::Cloudevent),
             }),
-            (None, None) => None,
-            (None, Some(_)) => {
+            (None, Some(_)) if args.signature_type.is_some() => {
                 return Err(
                     "a signature type is a target's: say --target NAME or FUNCTION_TARGET".into(),
                 );
             }
+            // An environment may say it of other programs.
+            (None, _) => None,
         };
         let nats = match or(&args.nats, "NATS_URL")? {
             Some(url) => Some(NatsOptions {
@@ -186,8 +211,7 @@ impl FromEnvironment {
         };
         Ok(Self {
             target,
-            // OpenTelemetry has it that a variable without a value is none.
-            otlp: or(&args.otlp, "OTEL_EXPORTER_OTLP_ENDPOINT")?.filter(|url| !url.is_empty()),
+            otlp: or(&args.otlp, "OTEL_EXPORTER_OTLP_ENDPOINT")?,
             nats,
         })
     }
@@ -204,19 +228,35 @@ impl ServeArgs {
         if !has_target {
             return Ok(SocketAddr::from(([127, 0, 0, 1], 8080)));
         }
-        match std::env::var("PORT") {
-            Ok(port) => port
+        match variable("PORT")? {
+            Some(port) => port
                 .parse()
                 .map(all)
                 .map_err(|_| format!("PORT={port:?} is no port; give 0 to 65535")),
-            Err(_) => Ok(all(8080)),
+            None => Ok(all(8080)),
         }
     }
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<bytesize::ByteSize>();
+    size.map(|s| s.0).map_err(|e| format!("{e}; write 64MiB"))
+}
+
+/// hyper has no smaller buffers.
+fn head_size(text: &str) -> Result<u32, String> {
+    let size = u32::try_from(size(text)?).ok();
+    let fits = size.filter(|s| (8 << 10..=1 << 20).contains(s));
+    fits.ok_or_else(|| "8KiB to 1MiB".into())
+}
+
 /// A duration that a clock can take.
 fn time(text: &str) -> Result<Duration, String> {
-    let d = humantime::parse_duration(text).map_err(|e| format!("{e}; write 10s, 250ms, 1m"))?;
+    // A number alone is of seconds, as in the header Request-Timeout.
+    let d = match text.parse::<f64>().ok() {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
+        None => humantime::parse_duration(text).map_err(|e| format!("{e}; write 10s, 250ms, 1m")),
+    }?;
     if d.is_zero() || d > Duration::from_secs(86_400) {
         return Err("above zero, a day at most".into());
     }
@@ -224,6 +264,9 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(), u8> {
+    if std::process::id() == 1 {
+        be_the_first()?;
+    }
     let failed = |e: &dyn std::fmt::Display| {
         complain(e);
         exit::START
@@ -243,8 +286,14 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         worker_options.push("--log-format=json".into());
     }
     let options = Options {
+        file: args.file.clone(),
         listen,
         admin: args.admin,
+        admin_hosts: args
+            .admin_host
+            .iter()
+            .map(|h| h.to_ascii_lowercase())
+            .collect(),
         target: given.target,
         workers: args.workers.map_or(cores, usize::from),
         pin: !args.no_pin,
@@ -253,6 +302,11 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         header_timeout: args.header_timeout,
         drain: args.drain,
         connections: args.connections as usize,
+        address_connections: args.address_connections as usize,
+        address_requests: args.address_requests as usize,
+        body_bytes: args.body_bytes,
+        head_bytes: args.head_bytes,
+        idle_timeout: args.idle_timeout,
         circuit: args.circuit,
         circuit_pause: args.circuit_pause,
         functions: args.functions,
@@ -262,11 +316,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         worker_options,
     };
     let path = args.file.clone();
-    let stop = Stop::default();
-    let until = stop.clone();
-    let load = Arc::new(move || {
-        prepare_by(&path, |file| build_until(file, &until))
-            .map_err(|_| "it cannot be loaded and built; see above".to_owned())
+    let load = Arc::new(move |stop: &Stop, read: &mut dyn FnMut(&ChainFile)| {
+        let build = |file: &ChainFile| {
+            read(file);
+            build_until(file, stop)
+        };
+        prepare_by(&path, build).map_err(|_| "it cannot be loaded and built; see above".to_owned())
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -280,14 +335,67 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         }
     };
     let served = runtime.block_on(gateway::serve(options, load, ready));
-    // A reload may be under way. Nobody waits for it: its compilers end with us,
-    // and a file system that does not answer keeps no process.
-    stop.stop();
+    // A reload may have been under way. Nobody waits for it: its compilers ended with
+    // the gateway, and a file system that does not answer keeps no process.
     runtime.shutdown_timeout(LEAVE);
     match served {
         Ok(true) => Ok(()),
         Ok(false) => Err(exit::FAILED),
         Err(e) => Err(failed(&e)),
+    }
+}
+
+/// The first process of a container has to wait for all whose parents have died, such as
+/// the contexts of a dead worker. A server that waits for its own children alone leaves
+/// them there for ever; one that waits for any takes their ends away from those who
+/// started them. So the server is a child, and this process waits for all, hands signals
+/// on and ends as the child does, which ends whatever is left. Returns in the child.
+fn be_the_first() -> Result<(), u8> {
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, Pid, fork};
+    const HANDED_ON: [Signal; 6] = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ];
+    let failed = |e: nix::Error| {
+        complain(&format!("as the first process: {e}"));
+        exit::START
+    };
+    let mut ours = SigSet::from_iter(HANDED_ON);
+    ours.add(Signal::SIGCHLD);
+    let mut before = SigSet::empty();
+    // Blocked before there is a child: no signal is lost.
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before)).map_err(failed)?;
+    // SAFETY: no thread but this one has been started by now, so that the child finds no
+    // lock held by one that it has not.
+    let child = match unsafe { fork() }.map_err(failed)? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            return sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed);
+        }
+    };
+    loop {
+        let signal = ours.wait().map_err(failed)?;
+        if signal != Signal::SIGCHLD {
+            // It has not been waited for: the number is its own.
+            let _ = kill(child, signal);
+            continue;
+        }
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == child => std::process::exit(code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                    std::process::exit(128 + signal as i32)
+                }
+                Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => break,
+                _ => {}
+            }
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl Outcome {
             | ProblemKind::GivenUp
             | ProblemKind::Method
             | ProblemKind::NoWorker
+            | ProblemKind::OverBudget
             | ProblemKind::QueueFull
             | ProblemKind::Remote
             | ProblemKind::SlowBody
@@ -65,6 +66,7 @@ impl Outcome {
             | ProblemKind::TooBig
             | ProblemKind::TooLarge
             | ProblemKind::TooManyCalls
+            | ProblemKind::TooManyRequests
             | ProblemKind::UnknownChain
             | ProblemKind::UnknownFunction
             | ProblemKind::UnknownPath => match problem.place {

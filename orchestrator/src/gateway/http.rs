@@ -1,6 +1,7 @@
 //! From a request to a job, and from its answer to a response.
 
 use super::Gateway;
+use super::budget::Connected;
 use super::circuit::Outcome;
 use super::message::{self, ChainInput};
 use super::page::{self, Status};
@@ -8,7 +9,7 @@ use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::route;
 use super::trace::{Trace, random};
-use super::upload::Upload;
+use super::upload::{Upload, over_budget};
 use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,6 +22,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -40,6 +42,7 @@ pub(super) enum ListenerKind {
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
+    peer: Option<&Connected>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let begun = Instant::now();
@@ -47,7 +50,13 @@ pub(super) async fn handle(
     let (mut head, body) = request.into_parts();
     let old = head.version < Version::HTTP_2;
     let mut upload = Upload::new(body, head.headers.contains_key(EXPECT));
+    let asked = peer.map(Connected::request);
     let mut reply = match check(&mut head) {
+        Ok(()) if matches!(asked, Some(None)) => {
+            let what = "this address has too many requests under way";
+            let problem = Problem::new(ProblemKind::TooManyRequests, what);
+            problem.retry(1).respond(None, None)
+        }
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
         Err(problem) => problem.respond(None, None),
     };
@@ -149,6 +158,22 @@ fn is_host(text: &[u8]) -> bool {
     !authority.host().is_empty() && port.is_some_and(is_port)
 }
 
+/// Whether operators may mean this machine by a host. A browser is led to an address
+/// inside by whoever owns a name outside, and then shows its pages what is here: such a
+/// name has dots, and the header `host` says it.
+fn is_operators(host: &[u8], named: &[String]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else {
+        // Browsers always say one.
+        return host.is_empty();
+    };
+    let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    !name.contains('.')
+        || bare.parse::<IpAddr>().is_ok()
+        || name.ends_with(".localhost")
+        || named.iter().any(|n| n == "*" || *n == name)
+}
+
 /// Takes away what does not belong to an answer: HEAD has the head alone (RFC 9110,
 /// 9.3.2), and so do some statuses (15.3.5, 15.3.6, 15.4.5). hyper sees to it on HTTP/1
 /// alone.
@@ -178,6 +203,16 @@ async fn answer(
 ) -> Reply {
     let path = head.uri.path();
     if kind == ListenerKind::Admin {
+        let host = head
+            .headers
+            .get(HOST)
+            .map_or(&[][..], HeaderValue::as_bytes);
+        if !is_operators(host, &gateway.options.admin_hosts) {
+            let what = "operators do not call this machine so (option --admin-host)";
+            return Problem::new(ProblemKind::BadHeader, what)
+                .with_status(StatusCode::MISDIRECTED_REQUEST)
+                .respond(None, None);
+        }
         let reply = admin(gateway, &head.method, path);
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
@@ -524,13 +559,16 @@ async fn attempt(
     ];
     let (meta, mode) = message::meta(head, call.input, &ours)?;
     let (limit, region) = (call.input.body_limit(), call.input.region);
+    // Held until there is an answer.
+    let mut room = gateway.budgets.room();
     let body = match source {
         Source::Upload(upload) => {
             upload
-                .collect(deadline, limit, || too_large(region))
+                .collect(deadline, limit, || too_large(region), &mut room)
                 .await?
         }
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
+        Source::Whole(body) if !room.take(body.len() as u64) => return Err(over_budget()),
         Source::Whole(body) => body,
     };
     let (meta, body) = message::decode_body(meta, mode, body, call.trace)?;
@@ -639,6 +677,28 @@ mod tests {
                 (200, &HeaderValue::from_static("a:1"))
             );
         }
+    }
+
+    #[test]
+    fn operators_have_no_names_that_a_stranger_owns() {
+        let named = ["ops.example".to_owned()];
+        for (host, good) in [
+            ("", true),
+            ("localhost:9090", true),
+            ("lwc", true),
+            ("127.0.0.1:9090", true),
+            ("[::1]:9090", true),
+            ("[fe80::1]", true),
+            ("a.localhost", true),
+            ("OPS.example.:80", true),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example:9090", false),
+            ("ops.example.evil.example", false),
+        ] {
+            assert_eq!(is_operators(host.as_bytes(), &named), good, "{host}");
+        }
+        assert!(is_operators(b"evil.example", &["*".to_owned()]));
     }
 
     #[test]

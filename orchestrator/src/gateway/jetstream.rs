@@ -367,7 +367,9 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
         | ProblemKind::ClientGone
         | ProblemKind::Draining
         | ProblemKind::NoWorker
-        | ProblemKind::QueueFull => Blame::Nobody,
+        | ProblemKind::OverBudget
+        | ProblemKind::QueueFull
+        | ProblemKind::TooManyRequests => Blame::Nobody,
         ProblemKind::Remote if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
         ProblemKind::Remote if status.is_client_error() => Blame::Final,
         ProblemKind::Backend

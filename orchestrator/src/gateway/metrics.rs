@@ -244,6 +244,10 @@ pub(super) struct Now {
     /// Chains, and whether their circuit is open.
     pub(super) circuits: BTreeMap<ChainId, bool>,
     pub(super) draining: bool,
+    pub(super) body_bytes: u64,
+    pub(super) connections: usize,
+    /// By the budget that was used up.
+    pub(super) refused: Vec<(&'static str, u64)>,
     /// "kernel" or "process".
     pub(super) backend: String,
 }
@@ -577,6 +581,23 @@ impl Metrics {
             [(format!("backend=\"{}\"", now.backend), 1)],
         );
         out.gauges(
+            "lwc_body_bytes",
+            "Bytes of requests' bodies that are held.",
+            [("", now.body_bytes)],
+        );
+        out.gauges(
+            "lwc_connections",
+            "Connections of callers.",
+            [("", now.connections as u64)],
+        );
+        out.counters(
+            "lwc_refused_total",
+            "What was refused or hung up on, by the budget that it would have overdrawn.",
+            now.refused
+                .iter()
+                .map(|(budget, n)| (format!("budget=\"{budget}\""), *n)),
+        );
+        out.gauges(
             "lwc_draining",
             "1 while shutting down.",
             [("", u64::from(now.draining))],
@@ -748,6 +769,9 @@ mod tests {
             workers: 1,
             busy: 0,
             circuits: [(id("c"), false), (id("d"), true)].into(),
+            body_bytes: 7,
+            connections: 2,
+            refused: vec![("idle", 3)],
             draining: false,
             backend: "process".into(),
         });

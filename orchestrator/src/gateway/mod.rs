@@ -16,6 +16,7 @@
 // nothing may be.
 #![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
 
+mod budget;
 mod circuit;
 mod elsewhere;
 mod event;
@@ -53,8 +54,9 @@ mod worker_process;
 
 pub use server::serve;
 
-use crate::build::Built;
+use crate::build::{Built, Stop};
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
+use budget::Budgets;
 use circuit::Circuits;
 use generation::{Generation, Lease};
 use message::ChainInput;
@@ -72,10 +74,14 @@ use tokio::sync::Notify;
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The chain file, or the folder of a bundle.
+    pub file: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where what is for operators is served instead, if not there too.
     pub admin: Option<SocketAddr>,
+    /// By which names else operators call this machine, in lower case; `*`: by any.
+    pub admin_hosts: Vec<String>,
     /// The chain or function that all paths lead to; `None`: each has its own.
     pub target: Option<Target>,
     /// How many worker processes in each group of functions.
@@ -93,6 +99,16 @@ pub struct Options {
     pub drain: Duration,
     /// How many connections at once.
     pub connections: usize,
+    /// How many of them from one address.
+    pub address_connections: usize,
+    /// How many requests at once from one address.
+    pub address_requests: usize,
+    /// Bytes of all requests' bodies at once.
+    pub body_bytes: u64,
+    /// Bytes of a request's head.
+    pub head_bytes: u32,
+    /// How long a connection of HTTP/2 may be without a request.
+    pub idle_timeout: Duration,
     /// So many crashes of a chain in a row open its circuit; 0: none does.
     pub circuit: u32,
     /// How long it stays open.
@@ -133,9 +149,15 @@ pub struct Target {
     pub events: bool,
 }
 
-/// Reads and builds the chain file again; an error is for people.
-pub type Loader =
-    dyn Fn() -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String> + Send + Sync;
+/// Reads and builds the chain file again; an error is for people. Another thread may end
+/// it by the [`Stop`]. What is passed last is called once the file is read, before
+/// anything that it names is.
+pub type Loader = dyn Fn(
+        &Stop,
+        &mut dyn FnMut(&ChainFile),
+    ) -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String>
+    + Send
+    + Sync;
 
 /// What all requests share.
 struct Gateway {
@@ -145,6 +167,7 @@ struct Gateway {
     spans: Option<Arc<Spans>>,
     nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
+    budgets: Arc<Budgets>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.
@@ -249,6 +272,9 @@ impl Gateway {
             busy: generation.busy(),
             circuits,
             draining: self.is_draining(),
+            body_bytes: self.budgets.body_bytes(),
+            connections: self.budgets.connections(),
+            refused: self.budgets.all_refused().collect(),
             backend: lwc::backend().map_or_else(|e| e.to_string(), |b| b.to_string()),
         }
     }

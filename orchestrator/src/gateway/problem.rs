@@ -108,6 +108,8 @@ problem_kinds! {
     Misbehaved = "misbehaved", BAD_GATEWAY, Any, Perhaps;
     /// No worker process can be started.
     NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
+    /// Bodies of other requests take all the memory that there is for them.
+    OverBudget = "over-budget", SERVICE_UNAVAILABLE, Any, Never;
     /// Too many requests wait for the chain.
     QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
     /// A function that runs elsewhere failed, or nobody runs it.
@@ -122,6 +124,8 @@ problem_kinds! {
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, Any, Perhaps;
     /// The request made more calls between functions than one may.
     TooManyCalls = "too-many-calls", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    /// The caller's address has too many requests under way.
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, Unrouted, Never;
     /// No chain has this name.
     UnknownChain = "unknown-chain", NOT_FOUND, Any, Perhaps;
     /// No function has this name, or none is served alone.
@@ -329,7 +333,9 @@ mod tests {
                 ProblemKind::CircuitOpen,
                 ProblemKind::Draining,
                 ProblemKind::NoWorker,
-                ProblemKind::QueueFull
+                ProblemKind::OverBudget,
+                ProblemKind::QueueFull,
+                ProblemKind::TooManyRequests
             ]
         );
         // The first part of its chain has run.

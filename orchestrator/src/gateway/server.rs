@@ -1,5 +1,6 @@
 //! The gateway's own life: listening, SIGHUP, SIGTERM.
 
+use super::budget::{Budget, Budgets, Connected, Limits};
 use super::circuit::Circuits;
 use super::generation::{Generation, Plan, WorkerTasks};
 use super::http::ListenerKind;
@@ -8,26 +9,24 @@ use super::nats::Endpoints;
 use super::otlp::Spans;
 use super::threads::Threads;
 use super::timed_stream::TimedStream;
-use super::watch::Watch;
+use super::watch::{Before, Watch};
 use super::{Gateway, Loader, Options, add_functions, http};
-use crate::chain_file::Origin;
+use crate::build::Stop;
+use crate::chain_file::{ChainFile, Origin};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// What the head of a request may take; hyper's buffer for it.
-const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 128;
@@ -75,15 +74,20 @@ pub async fn serve(
     };
     let threads = Threads::start(options.pin).map_err(|e| format!("starting threads: {e}"))?;
     let metrics = Arc::new(Metrics::new());
-    let begun = SystemTime::now();
-    let (generation, mut tasks) = tokio::select! {
+    let (generation, mut tasks, mut watch) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), &threads, Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
     };
     let circuits = Circuits::new(options.circuit, options.circuit_pause);
+    let budgets = Budgets::new(Limits {
+        body_bytes: options.body_bytes,
+        connections: options.address_connections,
+        requests: options.address_requests,
+    });
     let gateway = Arc::new(Gateway {
         circuits: Arc::new(circuits),
+        budgets,
         options,
         generation: RwLock::new(generation),
         metrics,
@@ -93,13 +97,14 @@ pub async fn serve(
         in_flight: AtomicUsize::new(0),
         all_answered: Notify::new(),
     });
-    let graceful = GracefulShutdown::new();
+    // True once connections are to end; closed once all have.
+    let ending = watch::Sender::new(false);
     let public = listen(
         Arc::clone(&gateway),
         ListenerKind::Public,
         listener,
         &threads,
-        &graceful,
+        &ending,
     );
     let operators = async {
         match admin {
@@ -109,7 +114,7 @@ pub async fn serve(
                     ListenerKind::Admin,
                     l,
                     &threads,
-                    &graceful,
+                    &ending,
                 )
                 .await
             }
@@ -121,23 +126,50 @@ pub async fn serve(
     ready(address, admin_address);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Generation>, WorkerTasks)> = Vec::new();
-    let mut watch = Watch::over(&gateway.generation().file, begun).await;
     loop {
         let reload = async {
-            tokio::select! {
-                _ = hup.recv() => log::info!("SIGHUP: reading the chain file again"),
-                () = watch.changed(), if gateway.options.watch => {
-                    log::info!("a file has changed: reading the chain file again");
-                }
-            }
-            // A file that is refused is looked at again when it changes.
-            watch.note().await;
-            let begun = SystemTime::now();
-            let new = reload(&gateway, &load, &threads).await;
-            if new.is_some() {
-                watch = Watch::over(&gateway.generation().file, begun).await;
-            }
-            new
+            let watched = gateway.options.watch;
+            let mut signal = tokio::select! {
+                _ = hup.recv() => true,
+                () = watch.changed(), if watched => false,
+            };
+            // A reading that hangs, or that nobody wants any more, is given up for the
+            // next one.
+            let new = loop {
+                log::info!(
+                    "{}: reading the chain file again",
+                    match signal {
+                        true => "SIGHUP",
+                        false => "a file has changed",
+                    }
+                );
+                let read = async {
+                    // A file that is refused is looked at again when it changes.
+                    if signal {
+                        watch.note().await;
+                    }
+                    let reading = reload(&gateway, &load, &threads);
+                    tokio::pin!(reading);
+                    tokio::select! {
+                        new = &mut reading => Some(new),
+                        () = watch.changed(), if watched => None,
+                    }
+                };
+                signal = tokio::select! {
+                    biased;
+                    new = read => match new {
+                        Some(new) => break new,
+                        None => false,
+                    },
+                    _ = hup.recv() => true,
+                };
+                gateway.metrics.reloaded("given-up");
+                log::warn!("the reading that is under way is given up");
+            };
+            new.map(|(generation, tasks, next)| {
+                watch = next;
+                (generation, tasks)
+            })
         };
         tokio::select! {
             _ = &mut listening => {}
@@ -199,7 +231,8 @@ pub async fn serve(
     if let Some(client) = &gateway.nats {
         super::nats::leave(client).await;
     }
-    let _ = timeout(FLUSH, graceful.shutdown()).await;
+    ending.send_replace(true);
+    let _ = timeout(FLUSH, ending.closed()).await;
     for (_, mut tasks) in old {
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
@@ -243,10 +276,21 @@ async fn generation(
     threads: &Threads,
     metrics: Arc<Metrics>,
     spans: Option<Arc<Spans>>,
-) -> Result<(Arc<Generation>, WorkerTasks), String> {
-    // Compilers run; requests go on meanwhile.
-    let loaded = spawn_blocking(move || load()).await;
-    let (mut file, built) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
+) -> Result<(Arc<Generation>, WorkerTasks, Watch), String> {
+    // Compilers run; requests go on meanwhile. Whoever gives this up ends them.
+    let stop = StopAtEnd(Stop::default());
+    let (path, until) = (options.file.clone(), stop.0.clone());
+    let loaded = spawn_blocking(move || {
+        let before = Before::of(&path);
+        let mut watch = None;
+        let mut read = |file: &ChainFile| watch = Some(Watch::over(file, Some(&before)));
+        let (file, built) = load(&until, &mut read)?;
+        // Of a bundle nothing is built.
+        let watch = watch.unwrap_or_else(|| Watch::over(&file, Some(&before)));
+        Ok::<_, String>((file, built, watch))
+    });
+    let loaded = loaded.await;
+    let (mut file, built, watch) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;
     if options.nats.is_none() {
@@ -271,16 +315,26 @@ async fn generation(
         queue: options.queue,
         options: options.worker_options.clone(),
     };
-    Generation::launch(plan, threads, metrics, spans).await
+    let (generation, tasks) = Generation::launch(plan, threads, metrics, spans).await?;
+    Ok((generation, tasks, watch))
 }
 
-/// Replaces the generation; returns the old one and the new one's tasks. A file that
-/// is no good is refused and all stays as it is.
+/// Ends a build once nobody waits for it any more.
+struct StopAtEnd(Stop);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Replaces the generation; returns the old one, the new one's tasks and what to watch
+/// from now on. A file that is no good is refused and all stays as it is.
 async fn reload(
     gateway: &Arc<Gateway>,
     load: &Arc<Loader>,
     threads: &Threads,
-) -> Option<(Arc<Generation>, WorkerTasks)> {
+) -> Option<(Arc<Generation>, WorkerTasks, Watch)> {
     let new = generation(
         &gateway.options,
         Arc::clone(load),
@@ -289,7 +343,7 @@ async fn reload(
         gateway.spans.clone(),
     );
     match new.await {
-        Ok((generation, tasks)) => {
+        Ok((generation, tasks, watch)) => {
             let mut current = gateway
                 .generation
                 .write()
@@ -299,7 +353,7 @@ async fn reload(
             old.queues.drain();
             gateway.metrics.reloaded("ok");
             log::info!("the new chain file is served");
-            Some((old, tasks))
+            Some((old, tasks, watch))
         }
         Err(why) => {
             gateway.metrics.reloaded("refused");
@@ -315,7 +369,7 @@ async fn listen(
     kind: ListenerKind,
     listener: TcpListener,
     threads: &Threads,
-    graceful: &GracefulShutdown,
+    ending: &watch::Sender<bool>,
 ) {
     let room = Arc::new(Semaphore::new(gateway.options.connections));
     loop {
@@ -323,12 +377,24 @@ async fn listen(
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                // Operators are not counted: they have to get through.
+                let peer = match kind {
+                    ListenerKind::Admin => None,
+                    ListenerKind::Public => match gateway.budgets.connect(address.ip()) {
+                        Some(connected) => Some(connected),
+                        None => {
+                            log::debug!("{address} has too many connections");
+                            continue;
+                        }
+                    },
+                };
                 threads.next().spawn(serve_connection(
                     Arc::clone(&gateway),
                     kind,
                     stream,
-                    graceful.watcher(),
+                    peer,
+                    ending.subscribe(),
                     permit,
                 ));
             }
@@ -346,7 +412,8 @@ async fn serve_connection(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     stream: TcpStream,
-    watcher: Watcher,
+    peer: Option<Connected>,
+    mut ending: watch::Receiver<bool>,
     _room: OwnedSemaphorePermit,
 ) {
     let limit = gateway.options.header_timeout;
@@ -363,7 +430,7 @@ async fn serve_connection(
         .header_read_timeout(limit)
         // Who has sent all that it has to say still wants the answer (RFC 9112, 9.6).
         .half_close(true)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(gateway.options.head_bytes as usize)
         .max_headers(MAX_HEADERS);
     builder
         .http2()
@@ -371,11 +438,88 @@ async fn serve_connection(
         .keep_alive_interval(PING)
         .keep_alive_timeout(limit)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
-    let service = service_fn(move |request| http::handle(Arc::clone(&gateway), kind, request));
+        .max_header_list_size(gateway.options.head_bytes);
+    let peer = peer.map(Arc::new);
+    let requests = Arc::new(Requests::default());
+    let service = {
+        let (gateway, requests) = (Arc::clone(&gateway), Arc::clone(&requests));
+        service_fn(move |request| {
+            let (gateway, peer) = (Arc::clone(&gateway), peer.clone());
+            let under_way = UnderWay::of(&requests);
+            async move {
+                let reply = http::handle(gateway, kind, peer.as_deref(), request).await;
+                drop(under_way);
+                reply
+            }
+        })
+    };
     let io = TokioIo::new(TimedStream::new(stream, limit));
-    let connection = builder.serve_connection(io, service);
-    if let Err(e) = watcher.watch(connection).await {
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let idle = gateway.options.idle_timeout;
+    // Whoever has been asked to end may take as long again.
+    let mut asked = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            _ = ending.wait_for(|e| *e), if !asked => {}
+            () = requests.idle_for(idle) => {
+                if asked {
+                    log::debug!("a connection without a request would not end");
+                    return;
+                }
+                gateway.budgets.refused(Budget::Idle);
+            }
+        }
+        asked = true;
+        connection.as_mut().graceful_shutdown();
+    };
+    if let Err(e) = ended {
+        let head = e.downcast_ref::<hyper::Error>();
+        if head.is_some_and(hyper::Error::is_parse_too_large) {
+            gateway.budgets.refused(Budget::Heads);
+        }
         log::debug!("a connection ended: {e}");
+    }
+}
+
+/// The requests of a connection that have no answer yet.
+#[derive(Debug, Default)]
+struct Requests {
+    under_way: AtomicUsize,
+    /// Rung when there is one more or one less.
+    changed: Notify,
+}
+
+impl Requests {
+    /// Returns when there has been none for so long.
+    async fn idle_for(&self, limit: Duration) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let idle = self.under_way.load(Ordering::Acquire) == 0;
+            tokio::select! {
+                () = changed => {}
+                () = sleep(limit), if idle => return,
+            }
+        }
+    }
+}
+
+/// One of them.
+struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    fn of(requests: &Arc<Requests>) -> Self {
+        requests.under_way.fetch_add(1, Ordering::AcqRel);
+        requests.changed.notify_waiters();
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
     }
 }

@@ -6,9 +6,11 @@
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 
+use super::budget::Room;
 use super::problem::{Problem, ProblemKind};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,6 +19,15 @@ use tokio::time::{Instant, timeout, timeout_at};
 const DISCARD_LIMIT: usize = 8 << 20;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bodies of others take all that there is.
+pub(super) fn over_budget() -> Problem {
+    Problem::new(
+        ProblemKind::OverBudget,
+        "the bodies of other requests take all the memory that there is for them",
+    )
+    .retry(1)
+}
 
 /// A body on its way.
 pub(super) struct Upload {
@@ -36,19 +47,45 @@ impl Upload {
         deadline: Instant,
         limit: u64,
         too_large: impl Fn() -> Problem,
+        room: &mut Room,
     ) -> Result<Bytes, Problem> {
         if self.body.size_hint().lower() > limit {
             return Err(too_large());
         }
         self.waits = false;
-        let whole = Limited::new(&mut self.body, limit as usize).collect();
+        let body = &mut self.body;
+        let whole = async {
+            let mut first = Bytes::new();
+            let mut all = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|e| {
+                    let what = format!("the body did not arrive: {e}");
+                    Problem::new(ProblemKind::BadBody, what)
+                })?;
+                // Trailers are nobody's.
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                let len = (first.len() + all.len() + data.len()) as u64;
+                if len > limit {
+                    return Err(too_large());
+                }
+                if !room.take(data.len() as u64) {
+                    return Err(over_budget());
+                }
+                // One that comes in one piece is not copied.
+                match first.is_empty() && all.is_empty() {
+                    true => first = data,
+                    false => {
+                        all.extend_from_slice(&std::mem::take(&mut first));
+                        all.extend_from_slice(&data);
+                    }
+                }
+            }
+            Ok(if all.is_empty() { first } else { all.freeze() })
+        };
         match timeout_at(deadline, whole).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(e)) => Err(Problem::new(
-                ProblemKind::BadBody,
-                format!("the body did not arrive: {e}"),
-            )),
+            Ok(whole) => whole,
             Err(_) => Err(Problem::new(
                 ProblemKind::SlowBody,
                 "the body did not arrive within the deadline",

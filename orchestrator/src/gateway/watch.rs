@@ -3,7 +3,9 @@
 //! By asking, once a second: it works on every file system and survives editors
 //! that put a new file in the old one's place, which watches of the kernel do
 //! not on both systems. A change counts once it has been still for a second, so
-//! that a file half written is not read.
+//! that a file half written is not read. Times of files are compared with those of the
+//! same files before, and never with a clock: an archive or another machine may have set
+//! them to any.
 
 use crate::chain_file::{ChainFile, Link, Origin, SecretSource};
 use std::collections::BTreeMap;
@@ -17,8 +19,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Files of folders looked at, at most.
 const MOST: usize = 1000;
 
-/// What tells one content from another, as far as can be told without reading.
-type Mark = Option<(u64, u64, Option<SystemTime>)>;
+/// What tells one content from another, as far as can be told without reading: the
+/// file, its length, when it was written by its own word and when by the system's.
+type Mark = Option<(u64, u64, Option<SystemTime>, (i64, i64))>;
 type Marks = BTreeMap<PathBuf, Mark>;
 
 /// The files of one reading.
@@ -30,9 +33,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches what a file names that was read after `since`: what is younger
-    /// counts as changed.
-    pub(super) async fn over(file: &ChainFile, since: SystemTime) -> Self {
+    /// Watches what a file names, from before any of it is read: what changes while it
+    /// is built counts as changed. `before` is what the chain file was like before it was
+    /// read itself.
+    pub(super) fn over(file: &ChainFile, before: Option<&Before>) -> Self {
         let mut watch = Self {
             files: vec![file.path.clone()],
             folders: Vec::new(),
@@ -62,12 +66,11 @@ impl Watch {
                 }
             }
         }
-        watch.seen = watch.look().await;
-        for mark in watch.seen.values_mut() {
-            let changed = mark.and_then(|(_, _, changed)| changed);
-            if changed.is_some_and(|c| c > since) {
-                *mark = None;
-            }
+        watch.seen = marks(watch.files.clone(), &watch.folders);
+        if let Some(Before(path, before)) = before
+            && let Some(mark) = watch.seen.get_mut(path)
+        {
+            *mark = *before;
         }
         watch
     }
@@ -99,20 +102,33 @@ impl Watch {
 
     async fn look(&self) -> Marks {
         let (files, folders) = (self.files.clone(), self.folders.clone());
-        let marks = spawn_blocking(move || {
-            let mut all = files;
-            for folder in &folders {
-                walk(folder, &mut all);
-            }
-            all.into_iter().map(|p| (p.clone(), mark(&p))).collect()
-        });
+        let marks = spawn_blocking(move || marks(files, &folders));
         marks.await.unwrap_or_default()
     }
 }
 
+/// What one file was like at some time.
+pub(super) struct Before(PathBuf, Mark);
+
+impl Before {
+    /// Now.
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.to_owned(), mark(path))
+    }
+}
+
+fn marks(files: Vec<PathBuf>, folders: &[PathBuf]) -> Marks {
+    let mut all = files;
+    for folder in folders {
+        walk(folder, &mut all);
+    }
+    all.into_iter().map(|p| (p.clone(), mark(&p))).collect()
+}
+
 fn mark(path: &Path) -> Mark {
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.ino(), meta.len(), meta.modified().ok()))
+    let changed = (meta.ctime(), meta.ctime_nsec());
+    Some((meta.ino(), meta.len(), meta.modified().ok(), changed))
 }
 
 fn walk(folder: &Path, out: &mut Vec<PathBuf>) {

@@ -148,6 +148,50 @@ fn the_environment_says_what_flags_do_not() {
     assert!(said.contains("cloudevent"), "{said}");
 }
 
+#[test]
+fn a_variable_without_a_value_is_none() {
+    let start = |variables: &[(&str, &str)]| {
+        let folder = Folder::new(&file());
+        let mut command = orchestrator();
+        command
+            .args(["serve", "--workers", "1", "--listen", "127.0.0.1:0"])
+            .args(["--timeout", "20", "--drain", "2.5"])
+            .arg(folder.path("chain.toml"))
+            .envs(variables.iter().copied());
+        Server::spawn(folder, command)
+    };
+    let names = [
+        "PORT",
+        "FUNCTION_TARGET",
+        "FUNCTION_SIGNATURE_TYPE",
+        "NATS_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ];
+    let server = start(&names.map(|name| (name, "")));
+    assert_eq!(server.post("pair", b"a").body, b"A");
+    // One that says how a target is called, where there is no target.
+    let server = start(&[("FUNCTION_SIGNATURE_TYPE", "http")]);
+    assert_eq!(server.post("pair", b"a").body, b"A");
+}
+
+#[test]
+fn operators_pages_are_for_no_page_of_the_web() {
+    let options = ["--workers", "1", "--admin", "127.0.0.1:0"];
+    let options = [&options[..], &["--admin-host", "ops.example"]].concat();
+    let server = Server::with(&file(), &options);
+    let ask = |host: &str| {
+        let request =
+            format!("GET /status.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = server.admin().raw(request.as_bytes());
+        crate::server::Response::parse(&answer).unwrap().0
+    };
+    let address = server.admin().address.to_string();
+    for good in [address.as_str(), "localhost:1", "Ops.Example:80"] {
+        assert_eq!(ask(good).status, 200, "{good}");
+    }
+    assert_eq!(ask("rebound.example").told(), (421, "bad-header".into()));
+}
+
 /// What the public conformance client asks (tests/functions-framework runs it
 /// where it is at hand), asked here.
 #[test]

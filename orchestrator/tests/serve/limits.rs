@@ -153,3 +153,105 @@ fn a_full_queue_turns_requests_away() {
     let lost = "faas_errors_total{chain=\"trial\",cause=\"worker-lost\"}";
     assert_eq!(server.metric(lost), Some(3.0));
 }
+
+#[test]
+fn bodies_have_no_more_memory_than_there_is_for_them() {
+    let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
+    // One that does not end, and holds most of it.
+    let mut slow = server.connect();
+    let head = "POST /chains/pair HTTP/1.1\r\nHost: t\r\nContent-Length: 60001\r\n\r\n";
+    slow.write_all(&[head.as_bytes(), &[b'a'; 60_000]].concat())
+        .unwrap();
+    server.until("it is held", || {
+        server.metric("lwc_body_bytes") == Some(60_000.0)
+    });
+    assert_eq!(server.post("pair", &[b'a'; 5000]).body.len(), 5000);
+    let r = server.post("pair", &[b'a'; 6000]);
+    assert_eq!(r.told(), (503, "over-budget".into()));
+    assert_eq!(r.headers["retry-after"], "1");
+    assert_eq!(
+        server.metric("lwc_refused_total{budget=\"bodies\"}"),
+        Some(1.0)
+    );
+    slow.write_all(b"z").unwrap();
+    let mut first = [0; 15];
+    std::io::Read::read_exact(&mut slow, &mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    server.until("it is given back", || {
+        server.metric("lwc_body_bytes") == Some(0.0)
+    });
+    // Alone, one may be as large as its chain takes.
+    assert_eq!(server.post("pair", &[b'a'; 200_000]).body.len(), 200_000);
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_requests() {
+    let options = ["--workers", "1", "--address-connections", "3"];
+    let more = ["--address-requests", "2", "--admin", "127.0.0.1:0"];
+    let server = Server::start(&[&options[..], &more].concat());
+    let refused = |budget: &str| {
+        let name = format!("lwc_refused_total{{budget=\"{budget}\"}}");
+        server.admin().metric(&name).unwrap()
+    };
+    // Two requests that do not end.
+    let head = b"POST /chains/pair HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\na";
+    let mut held: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    held.iter_mut().for_each(|s| s.write_all(head).unwrap());
+    server.until("both are there", || {
+        server.admin().metric("lwc_body_bytes") == Some(2.0)
+    });
+    assert_eq!(
+        server.post("pair", b"a").told(),
+        (429, "too-many-requests".into())
+    );
+    assert_eq!(refused("requests"), 1.0);
+    let third = server.connect();
+    server.until("it is accepted", || {
+        server.admin().metric("lwc_connections") == Some(3.0)
+    });
+    let mut fourth = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut server.connect(), &mut fourth);
+    assert_eq!((fourth.len(), refused("connections")), (0, 1.0));
+    // Operators get through, and what is given back is there for others.
+    assert_eq!(server.admin().get("/readyz").status, 200);
+    drop((held, third));
+    server.until("they are gone", || {
+        server.admin().metric("lwc_connections") == Some(0.0)
+    });
+    assert_eq!(server.post("pair", b"a").body, b"A");
+}
+
+#[test]
+fn a_connection_of_http_2_that_asks_nothing_is_ended() {
+    let options = ["--workers", "1", "--idle-timeout", "300ms"];
+    let server = Server::start(&[&options[..], &["--connections", "2"]].concat());
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let mut idle: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|s| s.write_all(preface).unwrap());
+    // Nobody else gets through until they are ended, though neither says a word.
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    let ended = server.metric("lwc_refused_total{budget=\"idle\"}");
+    assert!(ended >= Some(1.0), "{ended:?}");
+}
+
+#[test]
+fn heads_have_a_limit_that_is_chosen() {
+    let head = |n: usize| {
+        let long = "x".repeat(n);
+        format!("GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\nX: {long}\r\n\r\n")
+    };
+    for (limit, fits, more) in [("8KiB", 7000, 9000), ("64KiB", 50_000, 66_000)] {
+        let server = Server::start(&["--workers", "1", "--head-bytes", limit]);
+        let status = |n| {
+            let answer = server.raw(head(n).as_bytes());
+            Response::parse(&answer).map(|(r, _)| r.status)
+        };
+        assert_eq!(status(fits), Some(200), "{limit}");
+        // A reset may overtake the answer when some is left unread.
+        let refused = status(more);
+        assert!(matches!(refused, Some(431) | None), "{refused:?}");
+        server.until("it is counted", || {
+            server.metric("lwc_refused_total{budget=\"heads\"}") == Some(1.0)
+        });
+    }
+}

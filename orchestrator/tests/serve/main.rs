@@ -15,6 +15,7 @@ mod limits;
 mod messages;
 mod page;
 mod protocol;
+mod reading;
 mod seen;
 mod spans;
 mod undone;

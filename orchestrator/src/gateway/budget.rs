@@ -1,0 +1,277 @@
+//! What callers may hold at once: bytes of bodies, all together; connections and
+//! requests, of one address. Each has a limit and a count of what was refused for it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What something was refused for, or hung up on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// Bytes of bodies.
+    Bodies,
+    /// Connections of an address.
+    Connections,
+    /// Requests of an address at once.
+    Requests,
+    /// Time without a request, on HTTP/2.
+    Idle,
+    /// Bytes or lines of a head.
+    Heads,
+}
+
+impl Budget {
+    const ALL: [Self; 5] = [
+        Self::Bodies,
+        Self::Connections,
+        Self::Requests,
+        Self::Idle,
+        Self::Heads,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bodies => "bodies",
+            Self::Connections => "connections",
+            Self::Requests => "requests",
+            Self::Idle => "idle",
+            Self::Heads => "heads",
+        }
+    }
+}
+
+/// How much there is at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) body_bytes: u64,
+    /// Of one address.
+    pub(super) connections: usize,
+    /// Of one address.
+    pub(super) requests: usize,
+}
+
+/// What is held.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    limits: Limits,
+    body_bytes: AtomicU64,
+    /// Those with connections.
+    peers: Mutex<HashMap<IpAddr, Peer>>,
+    refused: [AtomicU64; Budget::ALL.len()],
+}
+
+/// What an address holds.
+#[derive(Debug, Default)]
+struct Peer {
+    connections: usize,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Budgets {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            body_bytes: AtomicU64::new(0),
+            peers: Mutex::new(HashMap::new()),
+            refused: Default::default(),
+        })
+    }
+
+    /// Counts one that was refused.
+    pub(super) fn refused(&self, budget: Budget) {
+        self.refused[budget as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were, by what for.
+    pub(super) fn all_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |b: Budget| self.refused[b as usize].load(Ordering::Relaxed);
+        Budget::ALL.into_iter().map(move |b| (b.as_str(), count(b)))
+    }
+
+    /// Bytes of bodies that are held.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are there.
+    pub(super) fn connections(&self) -> usize {
+        self.lock().values().map(|p| p.connections).sum()
+    }
+
+    /// Room for one body, which has none yet.
+    pub(super) fn room(self: &Arc<Self>) -> Room {
+        Room {
+            budgets: Arc::clone(self),
+            held: 0,
+        }
+    }
+
+    /// A connection from an address; `None` if it has as many as it may.
+    pub(super) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Connected> {
+        let address = holder(address);
+        let mut peers = self.lock();
+        let peer = peers.entry(address).or_default();
+        if peer.connections >= self.limits.connections {
+            drop(peers);
+            self.refused(Budget::Connections);
+            return None;
+        }
+        peer.connections += 1;
+        Some(Connected {
+            budgets: Arc::clone(self),
+            address,
+            requests: Arc::clone(&peer.requests),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Peer>> {
+        // Nothing that can panic runs under the lock.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose an address is: a machine has 2^64 of IPv6, and may use another each time.
+fn holder(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The bytes of one body, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    budgets: Arc<Budgets>,
+    held: u64,
+}
+
+impl Room {
+    /// Takes so many more; false if there are none left. A body that is alone may have
+    /// any size that its chain takes.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
+        let (held, limit) = (self.held, self.budgets.limits.body_bytes);
+        let more = |all: u64| {
+            let new = all.checked_add(bytes)?;
+            (new <= limit || all == held).then_some(new)
+        };
+        let all = &self.budgets.body_bytes;
+        let taken = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        match taken {
+            Ok(_) => self.held += bytes,
+            Err(_) => self.budgets.refused(Budget::Bodies),
+        }
+        taken.is_ok()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let all = &self.budgets.body_bytes;
+        all.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// One connection of an address, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Connected {
+    budgets: Arc<Budgets>,
+    address: IpAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Connected {
+    /// A request on it; `None` if its address has as many as it may.
+    pub(super) fn request(&self) -> Option<Asked> {
+        let most = self.budgets.limits.requests;
+        let more = |n| (n < most).then_some(n + 1);
+        let taken = self
+            .requests
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if taken.is_err() {
+            self.budgets.refused(Budget::Requests);
+            return None;
+        }
+        Some(Asked(Arc::clone(&self.requests)))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut peer) = self.budgets.lock().entry(self.address) {
+            peer.get_mut().connections -= 1;
+            // A request may be there a little longer; it counts by itself.
+            if peer.get().connections == 0 {
+                peer.remove();
+            }
+        }
+    }
+}
+
+/// One request of an address, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Asked(Arc<AtomicUsize>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budgets() -> Arc<Budgets> {
+        Budgets::new(Limits {
+            body_bytes: 100,
+            connections: 2,
+            requests: 1,
+        })
+    }
+
+    fn refused(budgets: &Budgets, budget: &str) -> u64 {
+        let mut all = budgets.all_refused();
+        all.find(|(name, _)| *name == budget).unwrap().1
+    }
+
+    #[test]
+    fn bodies_have_no_more_than_there_is_unless_alone() {
+        let all = budgets();
+        let (mut one, mut two) = (all.room(), all.room());
+        assert!(one.take(60) && one.take(60), "alone");
+        assert!(!two.take(1));
+        drop(one);
+        assert!(two.take(50));
+        let mut three = all.room();
+        assert!(three.take(50) && !three.take(1) && !two.take(u64::MAX));
+        drop((two, three));
+        assert_eq!((all.body_bytes(), refused(&all, "bodies")), (0, 3));
+    }
+
+    #[test]
+    fn an_address_has_so_many_and_others_have_theirs() {
+        let all = budgets();
+        let of = |address: &str| all.connect(address.parse().unwrap());
+        let (one, two) = (of("192.0.2.1").unwrap(), of("::ffff:192.0.2.1").unwrap());
+        assert!(of("192.0.2.1").is_none());
+        let other = of("192.0.2.2").unwrap();
+        let v6 = (of("2001:db8::1").unwrap(), of("2001:db8::2:1").unwrap());
+        assert!(of("2001:db8::3").is_none() && of("2001:db8:0:1::1").is_some());
+        // Both connections' requests are the address's.
+        let asked = one.request().unwrap();
+        assert!(two.request().is_none());
+        assert!(other.request().is_some());
+        drop(asked);
+        assert!(two.request().is_some());
+        assert_eq!(all.connections(), 5);
+        drop((one, two, other, v6));
+        assert_eq!(all.connections(), 0);
+        assert_eq!(refused(&all, "connections"), 2);
+        assert_eq!(refused(&all, "requests"), 1);
+    }
+}
