@@ -77,6 +77,7 @@ impl Work {
                 handler: what.name().into(),
                 secrets: Vec::new(),
                 env: Vec::new(),
+                files: Vec::new(),
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,

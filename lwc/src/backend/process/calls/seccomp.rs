@@ -71,7 +71,21 @@ pub(super) fn apply(program: &BpfProgram) -> Result<()> {
     })
 }
 
-/// One program of both lists. The kernel runs every program of a process, from
+/// Stands for "look at the next list", and is in no program that is installed.
+const GO_ON: u16 = 1;
+
+/// A list behind which another one lies.
+fn followed(mut list: BpfProgram) -> BpfProgram {
+    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
+    let len = list.len();
+    for (at, i) in list.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
+        let over = (len - at - 1) as u32;
+        *i = convert(op(libc::BPF_JMP | libc::BPF_JA, 0, 0, over));
+    }
+    list
+}
+
+/// One program of all lists. The kernel runs every program of a process, from
 /// its beginning, for each call that it makes, and a switch is two: so there is
 /// one, and it begins with the futex(2) with which a context waits.
 ///
@@ -79,31 +93,26 @@ pub(super) fn apply(program: &BpfProgram) -> Result<()> {
 /// futex(2) with these arguments   run it
 /// on the list `trapped`           SIGSYS: never tried by an honest function
 /// on the list `allowed`           run it
+/// on the list `caught`            SIGSYS: somebody answers it instead
 /// anything else                   EPERM
 /// ```
-pub(super) fn program(trapped: Rules, allowed: Rules, futex: &[(u32, u64)]) -> Result<BpfProgram> {
-    /// Stands for "look at the other list", and is in no program that is installed.
-    const GO_ON: u16 = 1;
-    let mut traps = compile(
-        trapped,
-        SeccompAction::Trace(GO_ON.into()),
-        SeccompAction::Trap,
-    )?;
-    let allows = compile(
-        allowed,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-    )?;
-    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
-    let len = traps.len();
-    for (at, i) in traps.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
-        *i = convert(op(
-            libc::BPF_JMP | libc::BPF_JA,
-            0,
-            0,
-            (len - at - 1) as u32,
-        ));
-    }
+pub(super) fn program(
+    trapped: Rules,
+    allowed: Rules,
+    caught: Rules,
+    futex: &[(u32, u64)],
+) -> Result<BpfProgram> {
+    let go_on = SeccompAction::Trace(GO_ON.into());
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let traps = followed(compile(trapped, go_on.clone(), SeccompAction::Trap)?);
+    let allows = if caught.is_empty() {
+        compile(allowed, refuse, SeccompAction::Allow)?
+    } else {
+        // Behind those that are let through, which this costs nothing.
+        let mut both = followed(compile(allowed, go_on, SeccompAction::Allow)?);
+        both.extend(compile(caught, refuse, SeccompAction::Trap)?);
+        both
+    };
     let mut all: BpfProgram = futex_first(futex).into_iter().map(convert).collect();
     all.extend(traps);
     all.extend(allows);
@@ -199,12 +208,14 @@ mod tests {
         allowed.insert(libc::SYS_futex, when_equal(9));
         let bell = 0x7f00_1234_5678;
         let sleep = [(1, 0), (0, bell), (3, 0)];
-        let all = program(trapped, allowed, &sleep).unwrap();
+        let caught = any(&[libc::SYS_openat, libc::SYS_getpid]);
+        let all = program(trapped.clone(), allowed.clone(), caught, &sleep).unwrap();
         let allow = libc::SECCOMP_RET_ALLOW;
         let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         for (number, arguments, answer) in [
             (libc::SYS_getpid, [0; 6], allow),
             (libc::SYS_read, [0; 6], eperm),
+            (libc::SYS_openat, [0; 6], libc::SECCOMP_RET_TRAP),
             (libc::SYS_ptrace, [0; 6], libc::SECCOMP_RET_TRAP),
             (libc::SYS_clone, [5, 0, 0, 0, 0, 0], allow),
             (libc::SYS_clone, [6, 0, 0, 0, 0, 0], libc::SECCOMP_RET_TRAP),
@@ -223,8 +234,13 @@ mod tests {
                 "{number} {arguments:x?}"
             );
         }
+        // Where nothing is caught it is refused.
+        let none = program(trapped, allowed, Rules::new(), &sleep).unwrap();
+        assert_eq!(run(&none, libc::SYS_openat, [0; 6]), eperm);
+        assert_eq!(run(&none, libc::SYS_getpid, [0; 6]), allow);
         assert!(
             all.iter()
+                .chain(&none)
                 .all(|i| i.k & 0x7fff_0000 != libc::SECCOMP_RET_TRACE
                     || u32::from(i.code) & 7 != libc::BPF_RET)
         );
