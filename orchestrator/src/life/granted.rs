@@ -163,6 +163,11 @@ impl Grant {
             _ => (real.as_path(), None),
         };
         let at = open_folder(folder).map_err(failed)?;
+        // Wherever that is mounted.
+        if is_about_processes(at.as_fd()) {
+            let what = "it tells of who opens it, which is not the function";
+            return Err(format!("{:?} in `files`: {what}", grant.said));
+        }
         let file = file.map(|name| CString::new(name.as_bytes())).transpose();
         let file = file.map_err(|e| failed(e.into()))?;
         let mut names = vec![named];
@@ -235,6 +240,19 @@ impl Grant {
         let rest = CString::new(rest).map_err(|_| Errno::EINVAL)?;
         look(at, &rest, flags, RESOLVE_NO_XDEV)
     }
+}
+
+/// Whether a folder is of /proc or /sys.
+fn is_about_processes(at: BorrowedFd<'_>) -> bool {
+    // SAFETY: of the struct, zeros are a value; the call fills it.
+    let kind = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        match libc::fstatfs(at.as_raw_fd(), &raw mut found) {
+            0 => found.f_type,
+            _ => return true,
+        }
+    };
+    [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC].contains(&kind)
 }
 
 fn open_folder(path: &Path) -> io::Result<OwnedFd> {

@@ -497,7 +497,12 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         Rules::new()
     };
     let sleeps = if creating { Vec::new() } else { sleep(rt) };
-    apply(&program(trapped, allowed, caught, &sleeps)?)?;
+    let reading = if files::line().is_some() {
+        READING
+    } else {
+        &[]
+    };
+    apply(&program(trapped, allowed, caught, &sleeps, reading)?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
     mode::set_confined(!creating);
