@@ -64,6 +64,7 @@ mod context;
 mod errno;
 mod error;
 mod event;
+mod files;
 mod flags;
 mod handle;
 mod output;
@@ -77,8 +78,8 @@ mod time;
 mod trapped;
 mod volatile;
 
-pub use backend::RollbackMeans;
 pub use backend::{Backend, backend};
+pub use backend::{FileCall, RollbackMeans};
 #[doc(hidden)]
 pub use backend::{Rest, requests_served};
 pub use builder::Builder;
@@ -91,6 +92,7 @@ pub use context::{
 pub use errno::Errno;
 pub use error::{Error, Party, Result};
 pub use event::{Args, End, Event, TrappedCall};
+pub use files::{catch_files, lent_descriptors, receive_descriptor, send_descriptor};
 pub use flags::{Confinement, Flags};
 pub use handle::Handle;
 pub use output::catch_output;

@@ -22,7 +22,7 @@ const CRATE: Rooms<'_> = &[
     ("rights", &["spec"]),
     (
         "backend",
-        &["error", "event", "flags", "page", "spec", "time"],
+        &["errno", "error", "event", "flags", "page", "spec", "time"],
     ),
     ("region", &["backend", "error", "page", "spec", "volatile"]),
     ("secret", &["error", "page", "spec"]),
@@ -40,6 +40,7 @@ const CRATE: Rooms<'_> = &[
     ),
     ("rollback", &["backend", "error", "handle"]),
     ("output", &["backend", "error"]),
+    ("files", &["backend", "errno", "error"]),
     (
         "builder",
         &[

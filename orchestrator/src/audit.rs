@@ -16,8 +16,10 @@
 //!   and what /proc has of other processes: to reach them.
 
 use crate::chain_file::{ChainFile, GroupName};
+use crate::life::granted::asked_for;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
+use crate::life::start::files_of;
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
 use lwc::MonotonicTime;
 use std::collections::BTreeSet;
@@ -138,7 +140,7 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 15] = [
+const KINDS: [(&str, &str); 16] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
@@ -153,6 +155,7 @@ const KINDS: [(&str, &str); 15] = [
     ("variable", "variables of the environment"),
     ("environment", "the environment"),
     ("other processes", "signals to other processes"),
+    ("file ", "files that are granted"),
     ("files", "files"),
 ];
 
@@ -170,6 +173,8 @@ enum Resource {
     Pages(usize),
     /// All shared pages of contexts of other chains.
     Others,
+    /// A file that somebody is granted, by its number.
+    File(usize),
     /// Calls of functions that a step's may not call, past its own host.
     Calls,
     /// What is counted by an attempt of its own.
@@ -482,6 +487,26 @@ fn entries(
             steps: grant(&|i| u64::from(env(i).iter().any(|v| v.name == name)) * READ),
         });
     }
+    for (number, path) in files_of(file, tree).iter().enumerate() {
+        let granted = |i: usize| {
+            let own = &live.contexts.steps[i].function.files;
+            own.iter().any(|g| asked_for(g) == path.to_bytes())
+        };
+        let said = tree
+            .nodes
+            .iter()
+            .flat_map(|n| &file.functions[&n.function].files);
+        let said = said.filter(|g| asked_for(g) == path.to_bytes());
+        out.push(Entry {
+            name: format!(
+                "file {}",
+                said.map(|g| g.said.as_str()).next().unwrap_or("")
+            ),
+            resource: Resource::File(number),
+            root: u64::MAX,
+            steps: grant(&|i| u64::from(granted(i)) * READ),
+        });
+    }
     out.push(Entry {
         name: "descriptors".into(),
         resource: Resource::Descriptors,
@@ -625,6 +650,7 @@ fn words(resource: &Resource) -> Vec<u64> {
         Resource::Variable(name) => vec![word::PROBE, what::VARIABLE, *name],
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
         Resource::Count(what) => vec![word::PROBE, *what],
+        Resource::File(number) => vec![word::PROBE, what::FILE, *number as u64],
         // Pages are found by marks; calls have a way of their own.
         Resource::Descriptors | Resource::Pages(_) | Resource::Others | Resource::Calls => {
             vec![word::PROBE, what::DESCRIPTORS, DESCRIPTORS]
@@ -635,16 +661,23 @@ fn words(resource: &Resource) -> Vec<u64> {
 /// One attempt in a step's context.
 fn attempt(live: &mut LiveChain, i: usize, args: &[u64]) -> Result<u64, Cause> {
     let copy = live.contexts.ready(i)?;
-    let reply = live
-        .contexts
-        .call(i, copy, args, MonotonicTime::now() + PROBE_TIMEOUT)
-        .map_err(|cause| match cause {
+    let deadline = MonotonicTime::now() + PROBE_TIMEOUT;
+    let mut words = args.to_vec();
+    loop {
+        let reply = live.contexts.call(i, copy, &words, deadline);
+        let reply = reply.map_err(|cause| match cause {
             // The function's own is for invocations.
             Cause::Timeout(_) => Cause::Timeout(PROBE_TIMEOUT),
             other => other,
         })?;
-    match &*reply {
-        [word::DONE, found, ..] => Ok(*found),
-        _ => Err(Cause::Misbehaved("it does not answer to an audit".into())),
+        match &*reply {
+            [word::DONE, found, ..] => return Ok(*found),
+            // It has no more by that than in an invocation.
+            [word::ASK, how, len] if MonotonicTime::now() < deadline => {
+                let answer = live.contexts.asked(i, *how, *len);
+                words = vec![word::RETURN, 0, answer.word()];
+            }
+            _ => return Err(Cause::Misbehaved("it does not answer to an audit".into())),
+        }
     }
 }

@@ -4,6 +4,8 @@ mod common;
 
 #[path = "reach/environment.rs"]
 mod environment;
+#[path = "reach/files.rs"]
+mod files;
 #[path = "reach/output.rs"]
 mod output;
 

@@ -1,6 +1,7 @@
 //! Which backend is in use, and what both have in common.
 
 mod answers;
+mod files;
 #[cfg(target_os = "freebsd")]
 mod kernel;
 mod output;
@@ -18,6 +19,7 @@ use process as kernel;
 pub use answers::Rest;
 pub use answers::RollbackMeans;
 pub(crate) use answers::{Facts, Returned};
+pub use files::FileCall;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -25,7 +27,8 @@ use crate::flags::Confinement;
 use crate::spec::Spec;
 use crate::time::MonotonicTime;
 use nix::errno::Errno;
-use std::os::fd::RawFd;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -178,6 +181,9 @@ dispatch! {
     rollback_support() -> Result<RollbackMeans>;
     confine(how: Confinement) -> Result<()>;
     catch_output(told: output::Told) -> Result<()>;
+    catch_files(line: Option<RawFd>, answer: files::Answer) -> Result<()>;
+    send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()>;
+    receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd>;
     limit_memory(bytes: u64) -> Result<()>;
     region_map(len: usize) -> Result<NonNull<u8>>;
     region_erase(addr: usize, len: usize) -> Result<()>;
@@ -190,6 +196,14 @@ pub(crate) fn lw_discard_switch(to: RawFd, words: &[u64]) -> Error {
         Ok(Backend::Kernel) => kernel::lw_discard_switch(to, words),
         Ok(Backend::Process) => process::lw_discard_switch(to, words),
         Err(e) => e,
+    }
+}
+
+pub(crate) fn lent_descriptors() -> Range<RawFd> {
+    match backend() {
+        Ok(Backend::Process) => process::lent_descriptors(),
+        Ok(Backend::Kernel) => kernel::lent_descriptors(),
+        Err(_) => 3..3,
     }
 }
 

@@ -6,6 +6,7 @@
 //! * [`between`]: calls between functions.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, payload, length of a chain.
+//! * [`reach`]: files that are granted, beside bare ones.
 //! * [`rollback`]: beside new copies, by dirty pages, by what is resident.
 //! * [`memory`]: pages to be written.
 //! * [`work`]: the C function that all alternatives run.
@@ -22,6 +23,7 @@ pub mod isolated;
 pub mod measure;
 pub mod memory;
 pub mod plots;
+pub mod reach;
 pub mod report;
 pub mod rollback;
 pub mod scaling;
@@ -42,13 +44,14 @@ pub struct Options {
 
 type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("hand-overs on one processor", calls::one_processor),
     ("hand-overs on two processors", calls::two_processors),
     ("making and ending", calls::making),
     ("resources and calls", calls::resources),
     ("a chain", chains::hops),
     ("calls between functions", between::calls),
+    ("files that are granted", reach::files),
     ("rollback of a chain", rollback::of_a_chain),
     ("rollback by pages and size", rollback::by),
     ("payload", chains::payload),

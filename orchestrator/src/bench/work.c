@@ -4,6 +4,10 @@
 
 #include "lwc_function.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 /* Answers with its input: reads and writes every byte. */
 LWC_HANDLER(copy)
 {
@@ -60,6 +64,35 @@ LWC_HANDLER(call)
 			return (lwc_fail(inv, 500, "%zu bytes came back",
 			    reply.len));
 	}
+	inv->output_len = inv->input_len;
+	return (0);
+}
+
+/*
+ * Opens the file of this name, which it is granted, or reads from it, so often as the
+ * first four bytes of its input say; which of the two says the fifth.
+ */
+LWC_HANDLER(files)
+{
+	char bytes[16];
+	uint32_t count;
+	int fd = -1;
+
+	memcpy(&count, inv->input, sizeof(count));
+	if (inv->input[4] == 'r' && (fd = open("work.c", O_RDONLY)) < 0)
+		return (lwc_fail(inv, 500, "open: errno %d", errno));
+	while (count-- > 0) {
+		if (inv->input[4] == 'r') {
+			if (pread(fd, bytes, sizeof(bytes), 0) != sizeof(bytes))
+				return (lwc_fail(inv, 500, "errno %d", errno));
+			continue;
+		}
+		if ((fd = open("work.c", O_RDONLY)) < 0)
+			return (lwc_fail(inv, 500, "errno %d", errno));
+		close(fd);
+	}
+	if (inv->input[4] == 'r')
+		close(fd);
 	inv->output_len = inv->input_len;
 	return (0);
 }

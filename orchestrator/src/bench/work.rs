@@ -2,11 +2,12 @@
 
 use crate::build::{Built, build};
 use crate::chain_file::{
-    Chain, ChainFile, ChainId, Function, FunctionName, GroupName, Isolation, Origin, Source,
+    Chain, ChainFile, ChainId, FileGrant, Function, FunctionName, GroupName, Isolation, Origin,
+    Source,
 };
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SOURCE: &str = include_str!("work.c");
@@ -23,6 +24,9 @@ pub enum What {
     /// The same, and calls [`Relay`](Self::Relay) with as many bytes, so often as
     /// the first four of its input say.
     Call,
+    /// The same, and opens the file that it is granted, or reads from it, so often as
+    /// its input says ([`files_input`]).
+    Files,
 }
 
 /// Pages that [`What::Dirty`] writes.
@@ -36,6 +40,7 @@ impl What {
             Self::Relay => "relay",
             Self::Dirty => "dirty",
             Self::Call => "call",
+            Self::Files => "files",
         }
     }
 
@@ -51,6 +56,7 @@ pub const REGION: usize = 1 << 20;
 /// The functions, built.
 #[derive(Debug)]
 pub struct Work {
+    folder: tempfile::TempDir,
     file: ChainFile,
     built: BTreeMap<FunctionName, Built>,
 }
@@ -65,7 +71,21 @@ impl Work {
         let source = folder.path().join("work.c");
         std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
         let mut functions = BTreeMap::new();
-        for what in [What::Copy, What::Relay, What::Dirty, What::Call] {
+        for what in [
+            What::Copy,
+            What::Relay,
+            What::Dirty,
+            What::Call,
+            What::Files,
+        ] {
+            let files = match what {
+                What::Files => vec![FileGrant {
+                    said: "work.c".into(),
+                    path: source.clone(),
+                    folder: false,
+                }],
+                _ => Vec::new(),
+            };
             let calls = match what {
                 What::Call => vec![What::Relay.function()?],
                 _ => Vec::new(),
@@ -77,6 +97,7 @@ impl Work {
                 handler: what.name().into(),
                 secrets: Vec::new(),
                 env: Vec::new(),
+                files,
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,
@@ -95,7 +116,16 @@ impl Work {
             let all: Vec<String> = all.iter().map(ToString::to_string).collect();
             all.join("; ")
         })?;
-        Ok(Self { file, built })
+        Ok(Self {
+            folder,
+            file,
+            built,
+        })
+    }
+
+    /// The file that [`What::Files`] is granted.
+    pub fn granted(&self) -> PathBuf {
+        self.folder.path().join("work.c")
     }
 
     /// The library that a function is in.
@@ -154,6 +184,12 @@ impl Work {
         let mut live = self.start(&[(what, steps, isolation)])?;
         live.pop().ok_or_else(|| "no chain was started".into())
     }
+}
+
+/// What [`What::Files`] is told: to open so often, or to read.
+pub fn files_input(count: u32, read: bool) -> [u8; 5] {
+    let [a, b, c, d] = count.to_ne_bytes();
+    [a, b, c, d, if read { b'r' } else { b'o' }]
 }
 
 /// One invocation of a live chain on `len` bytes that are in its input region.

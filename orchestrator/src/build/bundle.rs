@@ -94,6 +94,8 @@ pub struct Made {
     pub needed: usize,
     /// Files of secrets that are to lie beside it: they are in no bundle.
     pub secrets: Vec<PathBuf>,
+    /// Files and folders that functions may read, which are to lie there, too.
+    pub files: Vec<PathBuf>,
 }
 
 /// A bundle whose files are what they were when it was made.
@@ -215,26 +217,38 @@ pub fn write(
         return Err(fail(&e));
     }
     let beside = file.path.parent().unwrap_or(Path::new(""));
-    let mut secrets: Vec<PathBuf> = Vec::new();
-    for secret in file.functions.values().flat_map(|f| &f.secrets) {
-        if let SecretSource::File(path) = &secret.from
-            && let Ok(path) = path.strip_prefix(beside)
-            && path.is_relative()
-        {
-            let parts = path.components().filter(|p| *p != Component::CurDir);
-            let path = parts.collect();
-            if !secrets.contains(&path) {
-                secrets.push(path);
-            }
-        }
-    }
+    let functions = || file.functions.values();
+    let secrets = functions().flat_map(|f| &f.secrets);
+    let secrets = secrets.filter_map(|secret| match &secret.from {
+        SecretSource::File(path) => Some(path),
+        SecretSource::Env(_) => None,
+    });
+    let files = functions().flat_map(|f| &f.files).map(|grant| &grant.path);
     Ok(Made {
         target: manifest.target,
         digest: hex(&Sha256::digest(&text)),
         libraries: names.len(),
         needed: needed_names.len(),
-        secrets,
+        secrets: lying_beside(secrets, beside),
+        files: lying_beside(files, beside),
     })
+}
+
+/// Paths relative to the chain file, each once, as they are from the bundle on.
+fn lying_beside<'a>(all: impl Iterator<Item = &'a PathBuf>, beside: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in all {
+        if let Ok(path) = path.strip_prefix(beside)
+            && path.is_relative()
+        {
+            let parts = path.components().filter(|p| *p != Component::CurDir);
+            let path = parts.collect();
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// What stands in the file of the manifest's hash.

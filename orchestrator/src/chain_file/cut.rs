@@ -190,6 +190,7 @@ fn stand_in(function: &Function) -> Function {
         calls: Vec::new(),
         ends_request: false,
         env: Vec::new(),
+        files: Vec::new(),
         harden: None,
         group: function.group.clone(),
     }

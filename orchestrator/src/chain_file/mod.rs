@@ -11,6 +11,7 @@ mod diagnostics;
 mod excerpt;
 mod expand;
 mod exposure;
+mod files;
 mod grants;
 mod headers;
 mod model;
@@ -22,8 +23,8 @@ mod values;
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{
-    Chain, ChainFile, EnvSource, EnvVariable, Function, Harden, Isolation, Link, Origin, SecretRef,
-    SecretSource, Source,
+    Chain, ChainFile, EnvSource, EnvVariable, FileGrant, Function, Harden, Isolation, Link, Origin,
+    SecretRef, SecretSource, Source,
 };
 pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};
@@ -33,6 +34,7 @@ pub(crate) use cut::{Cut, cut};
 #[cfg(feature = "serve")]
 pub(crate) use cut::{Part, Routes};
 pub(crate) use exposure::{Exposure, exposure};
+pub(crate) use files::{by_names, from_root, is_of_the_system};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
 #[cfg(feature = "serve")]

@@ -31,6 +31,8 @@ pub struct Function {
     pub secrets: Vec<SecretRef>,
     /// All the environment that it has.
     pub env: Vec<EnvVariable>,
+    /// Files and folders that its handler may read.
+    pub files: Vec<FileGrant>,
     /// How long one invocation may take.
     pub timeout: Duration,
     /// Bytes its context may add to its address space.
@@ -169,6 +171,17 @@ pub enum EnvSource {
     Text(String),
     /// A variable of the orchestrator's own environment.
     Host(String),
+}
+
+/// A file that a function may read, or a folder with all that is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileGrant {
+    /// As the chain file has it.
+    pub said: String,
+    /// Where it is, from the chain file's folder on.
+    pub path: PathBuf,
+    /// Whether it is a folder.
+    pub folder: bool,
 }
 
 /// When a function's context is made anew.

@@ -4,6 +4,7 @@ use super::compile::PROGRAM;
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
 use super::exposure::{Exposure, exposure};
+use super::files::{self, Files};
 use super::grants::{self, Environment};
 use super::headers::HeaderPattern;
 use super::model::{
@@ -20,7 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 21] = [
+const FUNCTION_KEYS: [&str; 22] = [
     "source",
     "program",
     "crate",
@@ -30,6 +31,7 @@ const FUNCTION_KEYS: [&str; 21] = [
     "handler",
     "secrets",
     "env",
+    "files",
     "timeout",
     "memory",
     "calls",
@@ -101,6 +103,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
         near_work: NEAR_WORK,
         calls: BTreeMap::new(),
         environments: BTreeMap::new(),
+        files: BTreeMap::new(),
         groups: BTreeSet::new(),
     };
     let mut functions = BTreeMap::new();
@@ -165,6 +168,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     }
     known_chains.extend(known_workflows);
     grants::secrets_are_no_variables(&reader.environments, &functions, &mut reader.findings);
+    files::secrets_are_no_files(&reader.files, &functions, &mut reader.findings);
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     reader.check_on_error(&drafts, &functions, &known, &known_chains);
     let chains = reader.expand(&drafts, &functions, &calls, &known, &known_chains);
@@ -266,6 +270,7 @@ pub(super) struct Reader {
     calls: BTreeMap<String, Named>,
     /// What is read of each function's `env`.
     environments: BTreeMap<FunctionName, Environment>,
+    files: BTreeMap<FunctionName, Files>,
     /// The groups that functions name.
     groups: BTreeSet<GroupName>,
 }
@@ -381,6 +386,7 @@ impl Reader {
             origin: Origin::Library(PathBuf::new()),
             secrets: Vec::new(),
             env: Vec::new(),
+            files: Vec::new(),
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
             calls: Vec::new(),
@@ -455,6 +461,11 @@ impl Reader {
                     f.env.clone_from(&env.variables);
                     self.environments.insert(name.clone(), env);
                 }
+                "files" => {
+                    let files = files::files(value, &self.dir, &mut self.findings);
+                    f.files = files.iter().map(|(grant, _)| grant.clone()).collect();
+                    self.files.insert(name.clone(), files);
+                }
                 "timeout" => {
                     if let Some(d) = self.duration(value) {
                         f.timeout = d;
@@ -510,7 +521,14 @@ impl Reader {
             for (key, _) in table {
                 if matches!(
                     key.get_ref().as_ref(),
-                    "handler" | "secrets" | "env" | "memory" | "calls" | "ends_request" | "group"
+                    "handler"
+                        | "secrets"
+                        | "env"
+                        | "files"
+                        | "memory"
+                        | "calls"
+                        | "ends_request"
+                        | "group"
                 ) {
                     self.findings.error(
                         key.span(),

@@ -92,6 +92,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), u8> {
             "libraries": made.libraries,
             "needed": made.needed,
             "secrets": made.secrets,
+            "files": made.files,
         }));
     }
     let plural =
@@ -107,6 +108,13 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), u8> {
     );
     for secret in &made.secrets {
         let _ = writeln!(lines, "to be put into it, a secret: {}", secret.display());
+    }
+    for path in &made.files {
+        let _ = writeln!(
+            lines,
+            "to be put into it, for functions to read: {}",
+            path.display()
+        );
     }
     write_out(printable_lines(lines).as_bytes())
 }

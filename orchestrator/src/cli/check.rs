@@ -4,6 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
+use crate::life::NO_FILES;
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -47,24 +48,41 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
     } else if !args.no_build {
         errors = build_and_show(&file).err().unwrap_or_default();
     }
+    let refused = refused_here(&file);
     if args.json {
         let v = json!({
-            "ok": errors.is_empty(),
+            "ok": errors.is_empty() && refused.is_empty(),
             "diagnostics": report.to_json(),
             "build": errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "refused": refused,
             "chains": plan_json(&file),
         });
         write_json(&v)?;
     } else {
         eprint!("{}", report.render(colours()));
         errors.iter().for_each(|e| complain(e));
+        refused.iter().for_each(|e| complain(e));
         write_out(printable_lines(plan(&file)).as_bytes())?;
+    }
+    if !refused.is_empty() {
+        return Err(exit::START);
     }
     if errors.is_empty() {
         Ok(())
     } else {
         Err(exit::BUILD)
     }
+}
+
+/// What the file grants and the backend in use cannot give, each with its reason.
+fn refused_here(file: &ChainFile) -> Vec<String> {
+    if lwc::backend() != Ok(lwc::Backend::Kernel) {
+        return Vec::new();
+    }
+    let functions = file.functions.values();
+    let granted = functions.filter(|f| !f.files.is_empty());
+    let refused = granted.map(|f| format!("function {}: files: {NO_FILES}", f.name));
+    refused.collect()
 }
 
 /// What will run and who may touch what, for people.
@@ -129,7 +147,7 @@ fn plan(file: &ChainFile) -> String {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
@@ -138,6 +156,8 @@ fn plan(file: &ChainFile) -> String {
             secrets.join(", "),
             if f.env.is_empty() { "" } else { ", env " },
             environment(f),
+            if f.files.is_empty() { "" } else { ", files " },
+            files(f),
             if f.calls.is_empty() { "" } else { ", calls " },
             names(&f.calls, ", "),
             if f.ends_request {
@@ -157,6 +177,12 @@ fn environment(function: &Function) -> String {
         EnvSource::Host(host) if *host == v.name => format!("{host} (this program's)"),
         EnvSource::Host(host) => format!("{} (this program's {host})", v.name),
     });
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// What it may read, as the file has it.
+fn files(function: &Function) -> String {
+    let all = function.files.iter().map(|g| g.said.as_str());
     all.collect::<Vec<_>>().join(", ")
 }
 

@@ -19,10 +19,11 @@
 //! A call that was started runs at once, since no two contexts of a chain ever do
 //! at the same time, and its reply is kept until it is asked for.
 
+use super::asking;
 use super::attributes::{AttributeError, Attributes};
 use super::parts::{Callee, Parts};
 use super::snapshot::word;
-use lwc::{Event, Handle, MonotonicTime};
+use lwc::Handle;
 use lwc_function::abi::{Outcome, RawReply};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -411,22 +412,6 @@ impl<'a> Callees<'a> {
 
     /// To the root, until it says what came of the call.
     fn pass_control(&self, number: u64) {
-        let mut event = self.root.switch(&[word::CALL, 0, number]);
-        loop {
-            match event {
-                Ok(Event::Switched { from, args })
-                    if from == Some(self.root) && args.first() == Some(&word::RETURN) =>
-                {
-                    return;
-                }
-                // Out of turn: where contexts are processes nothing has happened.
-                Ok(_) if self.parts.apart => {
-                    event = lwc::await_switch(MonotonicTime::NEVER);
-                }
-                Ok(_) => event = self.root.switch(&[word::UNEXPECTED, 0, 0]),
-                // There is no way back any more.
-                Err(_) => std::process::abort(),
-            }
-        }
+        asking::ask(self.root, self.parts.apart, [word::CALL, 0, number]);
     }
 }

@@ -30,6 +30,7 @@
 //! with what the *root* knows of that call. A function cannot have another blamed
 //! for what it did not do: a header that none can write is its writer's alone.
 
+use super::asking::{Answer, How};
 use super::attributes::MessageMeta;
 use super::chain::Contexts;
 use super::error::{Cause, CauseKind, EndText};
@@ -97,6 +98,8 @@ impl Frame {
 enum Turn {
     /// It calls one of its callees.
     Calls(u64),
+    /// It names a file: what it wants of it, and how long the name is.
+    Asks(u64, u64),
     /// It is done, or has failed.
     Done(Result<Args, Cause>),
     /// The time of one that waits for it is over, or the request's: of the lowest
@@ -189,6 +192,11 @@ impl Contexts {
                         }
                     }
                 }
+                Turn::Asks(how, len) => {
+                    let node = stack.last().map_or(step, |f| f.node);
+                    let answer = self.asked(node, how, len);
+                    self.resume_asked(&stack, answer, due)
+                }
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
                     let (mut frame, reply, result) = self.leave(&mut stack, done, id);
@@ -215,6 +223,32 @@ impl Contexts {
                 }
                 Turn::Late(late) => self.time_is_over(&mut stack, late, due, id)?,
             };
+        }
+    }
+
+    /// What a function's context asks for by its control page, which it may change
+    /// meanwhile: it is read once.
+    pub(crate) fn asked(&self, node: usize, how: u64, len: u64) -> Answer {
+        let step = &self.steps[node];
+        match &step.granted {
+            Some(granted) => granted.answer(&step.control.asked(len), How::of(how), &step.control),
+            None => Answer::NOT_GRANTED,
+        }
+    }
+
+    /// Lets the function at the top go on, which has asked for a file.
+    fn resume_asked(
+        &mut self,
+        stack: &[Frame],
+        answer: Answer,
+        due: Option<MonotonicTime>,
+    ) -> lwc::Result<Event> {
+        let until = self.first_look(MonotonicTime::now(), self.until(stack, due));
+        self.counts.switches += 1;
+        match copy_of(self, stack) {
+            Some(copy) => copy.switch_until(&[word::RETURN, 0, answer.word()], until),
+            // Seen by `turn_of_top`, whatever the event.
+            None => lwc::await_switch(MonotonicTime::from_nanos(0)),
         }
     }
 
@@ -268,6 +302,9 @@ impl Contexts {
                     let refused = Err((Vec::new(), Cause::NotGranted));
                     event = self.resume(&mut stack, &Header::default(), refused, None);
                 }
+                Turn::Asks(..) => {
+                    event = self.resume_asked(&stack, Answer::NOT_GRANTED, None);
+                }
                 Turn::Done(Ok(args)) => return Ok(args.get(1).copied().unwrap_or(u64::MAX)),
                 Turn::Done(Err(cause)) => return Err(cause),
                 Turn::Late(_) => return Err(Cause::Timeout(deadline.elapsed())),
@@ -306,11 +343,12 @@ impl Contexts {
         match answer {
             Ok(args) => match *args {
                 // Its time is over even if it always has a call to make.
-                [word::CALL, ..] if MonotonicTime::now() >= until => {
+                [word::CALL | word::ASK, ..] if MonotonicTime::now() >= until => {
                     let _ = copy.destroy();
                     self.late(stack, until, due)
                 }
                 [word::CALL, _, number] => Turn::Calls(number),
+                [word::ASK, how, len] => Turn::Asks(how, len),
                 [word::DONE, ..] => Turn::Done(Ok(args)),
                 // Of a step alone: who calls another decides what comes of its reply.
                 [word::END, ..] if stack.len() == 1 => Turn::Done(Ok(args)),

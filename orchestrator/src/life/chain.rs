@@ -4,6 +4,7 @@ use super::attributes::{Attributes, MessageMeta};
 use super::calls::MOST_CALLS;
 use super::control::Control;
 use super::error::{Cause, EndText, ErrorAnswer, Failure};
+use super::granted::Granted;
 use super::on_error::{self, OnError};
 use super::outside::Away;
 use super::recorder::{CallSpan, EdgeCalls, Recorder};
@@ -134,6 +135,8 @@ pub(crate) struct EarlyOutput {
 pub(crate) struct Step {
     pub(crate) function: Function,
     pub(crate) control: Control,
+    /// What it may open, held by the root; none if that is nothing.
+    pub(super) granted: Option<Granted>,
     pub(crate) snapshot: Context,
     pub(crate) copy: Option<Context>,
     /// The identity of the copy made last.
@@ -768,7 +771,7 @@ impl Contexts {
             self.end_out_of_turn(i);
             return self.hop(i, len, meta, id, times);
         }
-        let event = if calls {
+        let event = if calls || self.steps[i].granted.is_some() {
             self.run_with_calls(i, event, own, due, id)
         } else {
             self.answer_of(i, copy, event, until)

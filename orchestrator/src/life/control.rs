@@ -1,6 +1,7 @@
 //! The control page of a step: what root and function tell each other beside
 //! the arguments. Shared by these two alone; each trusts nothing in it.
 
+use super::asking::{ASKED_MOST, Answer};
 use super::attributes;
 use super::message_header::{FixedFields, MessageHeader};
 use super::text::{put_text, until_nul};
@@ -69,6 +70,8 @@ struct Seldom {
     /// The root writes these two.
     failed: [u8; NAME_LEN],
     message: [u8; MESSAGE_LEN],
+    /// The function's context writes it.
+    asked: [u8; ASKED_MOST],
     log: [u8; LOG_LEN],
 }
 
@@ -81,9 +84,10 @@ const NAME_LEN: usize = 128;
 const MESSAGE_LEN: usize = 512;
 /// Pages that are never used take no memory, and are not cleared where the system tells
 /// which these are.
-const LEN: usize = if cfg!(target_os = "linux") { 104 } else { 40 } * 1024;
+const LEN: usize = if cfg!(target_os = "linux") { 108 } else { 44 } * 1024;
 /// Room for the log of one invocation: 64 KiB and more, or 11.
-pub(crate) const LOG_LEN: usize = LEN - 4096 - 3 * attributes::ROOM - NAME_LEN - MESSAGE_LEN;
+pub(crate) const LOG_LEN: usize =
+    LEN - 4096 - 3 * attributes::ROOM - NAME_LEN - MESSAGE_LEN - ASKED_MOST;
 
 const REQUEST: usize = offset_of!(Page, root.request);
 const DEADLINE: usize = offset_of!(Page, root.deadline);
@@ -107,6 +111,7 @@ const REPLY_ATTRIBUTES: usize = offset_of!(Page, seldom.reply_attributes);
 const CALL_ATTRIBUTES: usize = offset_of!(Page, seldom.call_attributes);
 const FAILED: usize = offset_of!(Page, seldom.failed);
 const MESSAGE: usize = offset_of!(Page, seldom.message);
+const ASKED: usize = offset_of!(Page, seldom.asked);
 const LOG: usize = offset_of!(Page, seldom.log);
 
 // The hostile functions of the tests write at these.
@@ -237,6 +242,33 @@ impl Control {
         self.0.read(FAILED, &mut function);
         self.0.read(MESSAGE, &mut message);
         (until_nul(&function).to_vec(), until_nul(&message).to_vec())
+    }
+
+    /// Function: the path that it asks about, shorter than there is room for.
+    pub(crate) fn put_asked(&self, path: &[u8]) {
+        self.0.write(ASKED, &path[..path.len().min(ASKED_MOST)]);
+    }
+
+    /// Root: what a link says. One that is longer than any text here is cut.
+    pub(crate) fn put_link(&self, text: &[u8]) -> Answer {
+        let text = &text[..text.len().min(MESSAGE_LEN - 1)];
+        put_text(&self.0, MESSAGE, MESSAGE_LEN, text);
+        Answer::LINK
+    }
+
+    /// Function: the same.
+    pub(crate) fn link(&self) -> Vec<u8> {
+        let mut text = [0; MESSAGE_LEN];
+        self.0.read(MESSAGE, &mut text);
+        until_nul(&text).to_vec()
+    }
+
+    /// Root: the path that it asks about, as long as the function says, in memory of its own.
+    pub(crate) fn asked(&self, len: u64) -> Vec<u8> {
+        let len = usize::try_from(len).unwrap_or(ASKED_MOST).min(ASKED_MOST);
+        let mut path = vec![0; len];
+        self.0.read(ASKED, &mut path);
+        path
     }
 
     /// Function: takes over with a ticket, and says so, if that is the one. Not a

@@ -2,6 +2,7 @@
 
 use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Wait, Way};
 use super::error::{Cause, EndText};
+use super::granted::Granted;
 use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
 use super::ticket::random;
@@ -166,6 +167,7 @@ impl Contexts {
             return Err(Cause::Backend(e));
         }
         self.steps[i].control.forget();
+        self.forget_what_was_lent(i);
         let number = nonce();
         let mut event = snapshot.switch_until(&[word::COPY, number], deadline);
         let mut wait = Wait::until(deadline);
@@ -357,11 +359,17 @@ impl Contexts {
             self.forget_callees(i);
             return;
         }
+        if step.granted.as_ref().is_some_and(Granted::too_many) {
+            let name = &step.function.name;
+            log::debug!("{name}: a new copy, for it has opened more files than are closed at once");
+            return self.retire(i);
+        }
         let begin = MonotonicTime::now();
         match self.ask_snapshot(i, word::ROLL_BACK) {
             Ok(pages) => {
                 // As for a new one; nobody runs who could write there.
                 self.steps[i].control.forget();
+                self.forget_what_was_lent(i);
                 self.steps[i].arguments_left = false;
                 self.clear_replies_from_away(i);
                 self.forget_callees(i);
@@ -372,6 +380,13 @@ impl Contexts {
                 log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
                 self.retire(i);
             }
+        }
+    }
+
+    /// Nobody runs who could receive it: what a copy was sent and has left there.
+    fn forget_what_was_lent(&self, i: usize) {
+        if let Some(granted) = &self.steps[i].granted {
+            granted.forget();
         }
     }
 

@@ -14,7 +14,7 @@ use super::output::{self, Streams};
 use super::parts::{Entrance, Parts};
 use super::snapshot::{Loaded, bytes, word};
 use super::text::until_nul;
-use super::{Probes, probe};
+use super::{Probes, files, probe};
 use lwc::{Confinement, Context, Event, Handle, MonotonicTime};
 use lwc_function::abi::{ABI, Handler, RawInvocation, UNHANDLED};
 use std::ffi::{CStr, c_char, c_int};
@@ -304,6 +304,14 @@ impl Serving<'_> {
                 let from = asked.get(2).copied().unwrap_or(0);
                 [word::DONE, self.state.calls_made(from), 0]
             }
+            Some(&word::PROBE)
+                if self.parts.probes == Probes::Answered
+                    && asked.get(1) == Some(&probe::what::FILE) =>
+            {
+                let number = asked.get(2).map_or(usize::MAX, |&n| n as usize);
+                let path = self.parts.tried.get(number);
+                [word::DONE, path.map_or(u64::MAX, |p| files::attempt(p)), 0]
+            }
             Some(&word::PROBE) if self.parts.probes == Probes::Answered => {
                 [word::DONE, probe::run(asked), 0]
             }
@@ -433,6 +441,8 @@ mod tests {
             memory: 0,
             secrets: Vec::new(),
             env: Vec::new(),
+            files: None,
+            tried: &[],
             entrances: vec![Entrance {
                 caller: None,
                 input: &input,

@@ -26,6 +26,7 @@
 //! What is said of a message (`message_header.rs`) is on the control pages (`control.rs`)
 //! where the root passes it on, else around the bytes in a middle region.
 
+mod asking;
 mod attributes;
 mod callees;
 mod calls;
@@ -34,11 +35,17 @@ pub(crate) mod control;
 mod copies;
 pub(crate) mod environment;
 mod error;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+pub(crate) mod granted;
 mod host;
 mod invocation;
 mod leftovers;
 mod limits;
 mod message_header;
+#[cfg(not(target_os = "linux"))]
+mod not_lent;
 mod on_error;
 mod open_files;
 mod output;
@@ -51,7 +58,7 @@ mod relay;
 mod rollback;
 mod secrets;
 pub(crate) mod snapshot;
-mod start;
+pub(crate) mod start;
 mod syscalls;
 mod text;
 mod ticket;
@@ -71,10 +78,18 @@ pub use outside::{Outside, OutsideCall, OutsideFailure, OutsideReply};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
+#[cfg(not(target_os = "linux"))]
+use not_lent::files;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use not_lent::granted;
+
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+/// Why a function that is granted files is refused on the kernel backend.
+pub(crate) const NO_FILES: &str = "the kernel backend lends no files to functions yet (capability mode refuses them all): read it in the initialiser, or use the process backend";
 
 /// Whether functions' contexts answer the probes of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

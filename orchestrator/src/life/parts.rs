@@ -6,7 +6,8 @@ use super::control::Control;
 use super::message_header::MessageHeader;
 use super::output::Before;
 use lwc::{Region, Secret};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 /// What a function's context is made for.
@@ -20,6 +21,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
     /// All its environment.
     pub(crate) env: Vec<(&'a str, &'a [u8])>,
+    /// Where paths begin, and the line by which descriptors come, if files are granted.
+    pub(crate) files: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// What an audit has it try to open.
+    pub(crate) tried: &'a [CString],
     /// The ways in, of which each has at least one: a step's from the root or the
     /// step before it, a called function's from each that calls it.
     pub(crate) entrances: Vec<Entrance<'a>>,

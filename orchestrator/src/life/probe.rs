@@ -50,6 +50,9 @@ pub(crate) mod what {
     /// Fingerprint of a name: answer is [`super::READ`] if the environment has a
     /// variable of that name.
     pub(crate) const VARIABLE: u64 = 14;
+    /// The number of a file that somebody is granted: answer is [`super::READ`] and so on
+    /// for how it could be opened.
+    pub(crate) const FILE: u64 = 15;
 }
 
 /// The attempt to read succeeded.

@@ -5,6 +5,7 @@
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
 //! root that it is ready and serves invocations (`invocation.rs`).
 
+use super::files::Asking;
 use super::host::{CALLS, HostState};
 use super::output::{self, Streams};
 use super::parts::Parts;
@@ -69,6 +70,10 @@ pub(crate) mod word {
     /// Copy: as [`DONE`], of an answer that is that of the request: nobody is to run
     /// behind it. The number of the request.
     pub(crate) const END: u64 = 18;
+    /// Copy, while its handler runs: for a file that it names on its control page. What
+    /// it wants of it, and how long the name is (`asking.rs`). The answer is in the third
+    /// word of [`RETURN`].
+    pub(crate) const ASK: u64 = 20;
     /// Instead of a descriptor.
     pub(crate) const NOBODY: u64 = u64::MAX;
 }
@@ -96,7 +101,8 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
         std::process::exit(1)
     };
     let state = HostState::new(root, parts);
-    let loaded = match load(parts, &state) {
+    let asking = Asking::new(root, parts.apart, parts.control, parts.files);
+    let loaded = match load(parts, &state, &asking) {
         Ok(loaded) => loaded,
         Err(text) => {
             output::flush(None);
@@ -112,7 +118,7 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
 }
 
 /// Step 3 of the life: load, initialise, enter the sandbox.
-fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
+fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result<Loaded, String> {
     let text = |e: lwc::Error| e.to_string();
     let mut kept = Vec::new();
     if parts.keep_input {
@@ -186,6 +192,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>) -> Result<Loaded, String> {
     if parts.probes == Probes::Answered {
         probe::note_areas();
     }
+    asking.catch().map_err(text)?;
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
     limits::before_the_sandbox(locked)?;
     if parts.rolled_back

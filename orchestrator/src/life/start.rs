@@ -6,6 +6,7 @@ use super::chain::{
 };
 use super::control::Control;
 use super::error::{EndText, StartError};
+use super::granted::{Granted, asked_for};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
 use super::on_error::OnError;
 use super::output::Before;
@@ -18,8 +19,10 @@ use super::snapshot::{self, word};
 use crate::build::Built;
 use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation};
 use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
@@ -46,7 +49,12 @@ impl LiveChain {
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
         // is nothing beside. Calls go by the root.
-        let relay = chain.isolation == Isolation::Chain && count > 1 && tree.edges.is_empty();
+        // So do files that are asked for.
+        let asks = |n: &crate::chain_file::Node| !file.functions[&n.function].files.is_empty();
+        let relay = chain.isolation == Isolation::Chain
+            && count > 1
+            && tree.edges.is_empty()
+            && !tree.nodes.iter().any(asks);
         let len = chain.region as usize;
         // Whether two functions tell each other what their message is: all but its
         // length in its region, which the root neither reads nor writes.
@@ -84,6 +92,11 @@ impl LiveChain {
         let callers = chain.called_by.iter();
         let callers = callers.map(|f| CString::new(f.as_str()).unwrap_or_default());
         let callers: Vec<CString> = callers.collect();
+        let folder = file.path.parent().unwrap_or(Path::new(""));
+        let tried = match probes {
+            Probes::Answered => files_of(file, &tree),
+            Probes::Refused => Vec::new(),
+        };
         let mut started = Vec::with_capacity(tree.contexts);
         for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
@@ -94,11 +107,16 @@ impl LiveChain {
                 function: node.function.clone(),
                 what: format!("a file for what its initialiser prints: {e}"),
             })?;
-            let only = output.descriptor();
-            let mut specs = vec![
-                Spec::files(0..=only - 1, Access::Unmap),
-                Spec::files(only + 1..=i32::MAX, Access::Unmap),
-            ];
+            let granted = Granted::of(&file.functions[&node.function], folder);
+            let granted = granted.map_err(|what| StartError::Function {
+                chain: name.to_owned(),
+                step: i,
+                function: node.function.clone(),
+                what,
+            })?;
+            // And the line by which it is lent what it is granted.
+            let line = granted.as_ref().map(|g| g.line().as_raw_fd());
+            let mut specs = all_but([Some(output.descriptor()), line]);
             let other_regions = regions
                 .iter()
                 .enumerate()
@@ -192,6 +210,8 @@ impl LiveChain {
                 memory: function.memory,
                 secrets: vault.of(&function.name).collect(),
                 env: vault.environment_of(function),
+                files: granted.as_ref().map(|g| (g.base(), g.line())),
+                tried: &tried,
                 entrances,
                 callees,
                 capacity,
@@ -218,7 +238,7 @@ impl LiveChain {
                 function: function.name.clone(),
                 what,
             })?;
-            started.push((function.clone(), snapshot, setup));
+            started.push((function.clone(), snapshot, setup, granted));
         }
         let mut middle = regions.into_iter();
         let first = middle.next();
@@ -247,9 +267,10 @@ impl LiveChain {
         let steps = started
             .into_iter()
             .zip(controls)
-            .map(|((function, snapshot, setup), control)| Step {
+            .map(|((function, snapshot, setup, granted), control)| Step {
                 function,
                 control,
+                granted,
                 snapshot,
                 copy: None,
                 id: 0,
@@ -322,6 +343,32 @@ impl LiveChain {
         }
         Ok(())
     }
+}
+
+/// What any function of a tree is granted of files, each once, for an audit.
+pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
+    let nodes = tree.nodes.iter();
+    let all = nodes.flat_map(|n| &file.functions[&n.function].files);
+    let all: BTreeSet<Vec<u8>> = all.map(asked_for).collect();
+    all.into_iter()
+        .filter_map(|p| CString::new(p).ok())
+        .collect()
+}
+
+/// Descriptors that a context is not to have: all but some.
+fn all_but(some: [Option<RawFd>; 2]) -> Vec<Spec<'static>> {
+    let mut some: Vec<RawFd> = some.into_iter().flatten().collect();
+    some.sort_unstable();
+    let mut specs = Vec::new();
+    let mut from = 0;
+    for fd in some {
+        if fd > from {
+            specs.push(Spec::files(from..=fd - 1, Access::Unmap));
+        }
+        from = fd + 1;
+    }
+    specs.push(Spec::files(from..=i32::MAX, Access::Unmap));
+    specs
 }
 
 /// Steps 2 and 3 of the life.

@@ -125,3 +125,104 @@ fn a_variable_is_named_once() {
     let report = errors(&folder, twice);
     assert_eq!(places(&report)[0], ("syntax", 3, 18));
 }
+
+#[test]
+fn files_mean_what_they_say() {
+    let folder = folder();
+    std::fs::create_dir(folder.path("data")).unwrap();
+    let path = folder.path("chain.toml");
+    let text = "[functions.f]\nsource = \"f.c\"\nfiles = [\"f.c\", \"data/\", \"./data/\"]\n[chains.main]\nsteps = [\"f\"]\n";
+    let (file, report) = parse(&path, text.to_owned()).unwrap();
+    let files = &file.functions["f"].files;
+    let said: Vec<(&str, bool)> = files.iter().map(|f| (f.said.as_str(), f.folder)).collect();
+    assert_eq!(said, [("f.c", false), ("data/", true)]);
+    assert_eq!(files[1].path, folder.path("data/"));
+    // Twice the same: told, and not refused.
+    let [warning] = report.diagnostics() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(
+        (warning.severity, warning.code),
+        (Severity::Warning, "duplicate")
+    );
+}
+
+#[test]
+fn what_can_be_no_file_is_told_with_its_place() {
+    let folder = folder();
+    std::fs::create_dir(folder.path("data")).unwrap();
+    std::fs::write(folder.path("data/key"), "k").unwrap();
+    std::os::unix::fs::symlink("/proc/self", folder.path("self")).unwrap();
+    let many: String = (0..65).map(|n| format!("\"m{n}\",")).collect();
+    for n in 0..65 {
+        std::fs::write(folder.path(&format!("m{n}")), "").unwrap();
+    }
+    let report = errors(
+        &folder,
+        &format!(
+            r#"
+[functions.f]
+source = "f.c"
+files = [
+  "missing",
+  "data",
+  "f.c/",
+  5,
+  "",
+  "a\u0000b",
+  "/dev/null",
+  "/proc/cpuinfo",
+  "/",
+  "self/",
+  "/dev/",
+]
+[functions.g]
+source = "f.c"
+files = "f.c"
+[functions.h]
+remote = "there"
+files = ["f.c"]
+[functions.i]
+source = "f.c"
+files = ["data/"]
+[functions.j]
+source = "f.c"
+secrets = {{ S = {{ file = "data/key" }} }}
+files = ["data/key"]
+[functions.k]
+source = "f.c"
+files = [{many}]
+[chains.main]
+steps = ["f", "g", "h", "i", "j", "k"]
+"#
+        ),
+    );
+    let found: Vec<(&str, usize)> = places(&report)
+        .into_iter()
+        .map(|(code, line, _)| (code, line))
+        .collect();
+    let expected = [
+        ("missing-file", 5),
+        ("folder", 6),
+        ("folder", 7),
+        ("type", 8),
+        ("name", 9),
+        ("name", 10),
+        ("range", 11),
+        ("range", 12),
+        ("range", 13),
+        ("range", 14),
+        ("range", 15),
+        ("type", 19),
+        ("remote", 22),
+        ("secret", 25),
+        ("secret", 29),
+        ("range", 32),
+    ];
+    for wanted in expected {
+        assert!(found.contains(&wanted), "{wanted:?}: {report:?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    let mut told = report.diagnostics().iter();
+    assert!(told.any(|d| d.hint.contains("data/\"")), "{report:?}");
+}

@@ -7,6 +7,7 @@
 mod act;
 mod calls;
 mod confine;
+mod files;
 mod names;
 mod output;
 
@@ -18,4 +19,5 @@ pub(crate) use calls::{
     roll_back, rollback_support, snapshot,
 };
 pub(crate) use confine::{confine, limit_memory};
+pub(crate) use files::{catch_files, lent_descriptors, receive_descriptor, send_descriptor};
 pub(crate) use output::catch_output;

@@ -26,9 +26,12 @@
 //!   its address is to sleep on its own doorbell, not on another's that has been
 //!   mapped there.
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
+//! * Reading what it was lent, if it was told of a line for that ([`super::files`]).
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::seccomp::{FORKS, PLAIN, any, apply, invalid, program};
+use super::files::{CAUGHT, FLAGS, READING, RECEIVING};
+use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
+use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
 use crate::backend::process::guard::Guard;
@@ -38,6 +41,7 @@ use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals::{self, death_signal, keep_informed};
+use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::Means;
 use crate::backend::process::wire::message::Request;
 use crate::error::{Error, Result};
@@ -483,11 +487,71 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     } else {
         trapped.insert(libc::SYS_clone, Vec::new());
     }
+    if let Some(line) = files::line() {
+        // A copy is under the filter of who made it as well.
+        use_what_is_lent(&mut allowed, line)?;
+    }
+    let caught = if !creating && files::are_caught() {
+        any(CAUGHT)
+    } else {
+        Rules::new()
+    };
     let sleeps = if creating { Vec::new() } else { sleep(rt) };
-    apply(&program(trapped, allowed, &sleeps)?)?;
+    let reading = if files::line().is_some() {
+        READING
+    } else {
+        &[]
+    };
+    apply(&program(trapped, allowed, caught, &sleeps, reading)?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
     mode::set_confined(!creating);
+    Ok(())
+}
+
+/// That the first argument is the number of a descriptor that was lent.
+fn is_lent() -> Result<[SeccompCondition; 2]> {
+    let lent = fds::lent();
+    Ok([
+        low(0, SeccompCmpOp::Ge, lent.start as u64)?,
+        low(0, SeccompCmpOp::Lt, lent.end as u64)?,
+    ])
+}
+
+/// What a context does with descriptors that it is lent, and how it gets them. Nothing
+/// else than reading, whatever they are for: who lends one may have been wrong. A call
+/// that is let through whatever its arguments are stays so.
+fn use_what_is_lent(allowed: &mut Rules, line: i32) -> Result<()> {
+    let mut more = |call, rules: Vec<SeccompRule>| match allowed.get_mut(&call) {
+        Some(known) if known.is_empty() => {}
+        Some(known) => known.extend(rules),
+        None => drop(allowed.insert(call, rules)),
+    };
+    for &call in READING {
+        more(call, vec![all(is_lent()?.to_vec())?]);
+    }
+    let flags = FLAGS.iter().map(|&command| {
+        let [from, to] = is_lent()?;
+        all(vec![from, to, low(1, SeccompCmpOp::Eq, command as u64)?])
+    });
+    more(libc::SYS_fcntl, flags.collect::<Result<_>>()?);
+    // One that has got a number behind them is closed at once.
+    let own = fds::base() as u64;
+    more(libc::SYS_close, vec![when(0, SeccompCmpOp::Lt, own)?]);
+    // All of them, as the keeper does.
+    let lent = fds::lent();
+    let (first, last) = (lent.start as u64, lent.end as u64 - 1);
+    let together = vec![
+        low(0, SeccompCmpOp::Eq, first)?,
+        low(1, SeccompCmpOp::Eq, last)?,
+        low(2, SeccompCmpOp::Eq, 0)?,
+    ];
+    more(libc::SYS_close_range, vec![all(together)?]);
+    let received = vec![
+        low(0, SeccompCmpOp::Eq, line as u64)?,
+        low(2, SeccompCmpOp::Eq, RECEIVING as u64)?,
+    ];
+    more(libc::SYS_recvmsg, vec![all(received)?]);
     Ok(())
 }
 

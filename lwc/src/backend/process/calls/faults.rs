@@ -1,7 +1,9 @@
 //! Code and address of a fault, noted down before it kills its context; and calls that
 //! a sandbox traps only to have them answered here.
 
+use super::files::CAUGHT;
 use super::registers::registers;
+use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::gate;
@@ -28,8 +30,12 @@ const SYS_SECCOMP: u64 = 1;
 ///
 /// # Safety
 /// As of [`take`].
-unsafe fn written(number: u64, args: &[u64; 6]) -> Option<i64> {
+unsafe fn answered(number: u64, args: &[u64; 6]) -> Option<i64> {
     let call = match number as i64 {
+        number if CAUGHT.contains(&number) => {
+            let done = files::answer(number, *args)?;
+            return Some(done.map_or_else(|e| -i64::from(e.raw()), |n| n as i64));
+        }
         libc::SYS_write => Write::One,
         libc::SYS_writev => Write::Many,
         _ => return None,
@@ -39,18 +45,28 @@ unsafe fn written(number: u64, args: &[u64; 6]) -> Option<i64> {
     Some(done.map_or_else(|errno| -i64::from(errno), |n| n as i64))
 }
 
+/// Flags of the action for a signal. An alternate stack lets the handler run when the
+/// stack has overflowed. Whoever answers calls may need more than there is room for on
+/// one; the kernel leaves the red zone of the other alone.
+fn flags(signal: i32) -> i32 {
+    let answers = signal == libc::SIGSYS && files::are_caught();
+    libc::SA_SIGINFO | if answers { 0 } else { libc::SA_ONSTACK }
+}
+
 /// Installs the handler for calls that a filter traps, if there is none.
 pub(crate) fn handle_calls() -> Result<()> {
     // SAFETY: as in `note_in`.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(libc::SIGSYS, std::ptr::null(), &raw mut action);
-        if action.sa_sigaction == on_fault as *const () as usize {
+        let flags = flags(libc::SIGSYS);
+        let is_ours = action.sa_sigaction == on_fault as *const () as usize;
+        if is_ours && action.sa_flags & libc::SA_ONSTACK == flags & libc::SA_ONSTACK {
             return Ok(());
         }
         action = std::mem::zeroed();
         action.sa_sigaction = on_fault as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        action.sa_flags = flags;
         libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut())
     };
     match done {
@@ -81,7 +97,7 @@ pub(crate) extern "C" fn on_fault(
             what.2 = u64::from(info.cast::<u32>().add(6).read());
             let (args, result) = registers(&mut *context.cast());
             if what.1 == SYS_SECCOMP
-                && let Some(done) = written(what.2, &args)
+                && let Some(done) = answered(what.2, &args)
             {
                 *result = done as _;
                 return;
@@ -124,12 +140,11 @@ pub(crate) fn note_in(half: &Half) {
             continue; // the trap's own, which knows of us
         }
         // SAFETY: the struct is initialised; the handler is safe as argued
-        // there. SA_ONSTACK lets it run when the stack has overflowed, if the
-        // program has an alternate one (Rust programs do).
+        // there.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_fault as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            action.sa_flags = flags(signal);
             libc::sigaction(signal, &raw const action, std::ptr::null_mut());
         }
     }

@@ -9,13 +9,14 @@
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`rollback`]: a snapshot, and back to it; [`noted`]: what is told of meanwhile;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`output`]: writes that they trap; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`output`], [`files`]: calls that they trap; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
 
 pub(crate) mod attempt;
 mod bpf;
 pub(crate) mod confine;
 mod create;
 pub(crate) mod faults;
+pub(crate) mod files;
 pub(crate) mod filter;
 mod fork;
 pub(crate) mod handles;

@@ -2,6 +2,7 @@
 
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, HIGH, NUMBER, give, jump, load, op};
 use crate::backend::process::wire::bell::SYS_FUTEX_WAKE;
+use crate::backend::process::wire::fds;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
@@ -71,40 +72,55 @@ pub(super) fn apply(program: &BpfProgram) -> Result<()> {
     })
 }
 
-/// One program of both lists. The kernel runs every program of a process, from
+/// Stands for "look at the next list", and is in no program that is installed.
+const GO_ON: u16 = 1;
+
+/// A list behind which another one lies.
+fn followed(mut list: BpfProgram) -> BpfProgram {
+    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
+    let len = list.len();
+    for (at, i) in list.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
+        let over = (len - at - 1) as u32;
+        *i = convert(op(libc::BPF_JMP | libc::BPF_JA, 0, 0, over));
+    }
+    list
+}
+
+/// One program of all lists. The kernel runs every program of a process, from
 /// its beginning, for each call that it makes, and a switch is two: so there is
 /// one, and it begins with the futex(2) with which a context waits.
 ///
 /// ```text
 /// futex(2) with these arguments   run it
+/// `reading` of what was lent       run it: the lists say so, too, later
 /// on the list `trapped`           SIGSYS: never tried by an honest function
 /// on the list `allowed`           run it
+/// on the list `caught`            SIGSYS: somebody answers it instead
 /// anything else                   EPERM
 /// ```
-pub(super) fn program(trapped: Rules, allowed: Rules, futex: &[(u32, u64)]) -> Result<BpfProgram> {
-    /// Stands for "look at the other list", and is in no program that is installed.
-    const GO_ON: u16 = 1;
-    let mut traps = compile(
-        trapped,
-        SeccompAction::Trace(GO_ON.into()),
-        SeccompAction::Trap,
-    )?;
-    let allows = compile(
-        allowed,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-    )?;
-    let go_on = convert(give(libc::SECCOMP_RET_TRACE | u32::from(GO_ON)));
-    let len = traps.len();
-    for (at, i) in traps.iter_mut().enumerate().filter(|(_, i)| **i == go_on) {
-        *i = convert(op(
-            libc::BPF_JMP | libc::BPF_JA,
-            0,
-            0,
-            (len - at - 1) as u32,
-        ));
+pub(super) fn program(
+    trapped: Rules,
+    allowed: Rules,
+    caught: Rules,
+    futex: &[(u32, u64)],
+    reading: &[i64],
+) -> Result<BpfProgram> {
+    let go_on = SeccompAction::Trace(GO_ON.into());
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let traps = followed(compile(trapped, go_on.clone(), SeccompAction::Trap)?);
+    let allows = if caught.is_empty() {
+        compile(allowed, refuse, SeccompAction::Allow)?
+    } else {
+        // Behind those that are let through, which this costs nothing.
+        let mut both = followed(compile(allowed, go_on, SeccompAction::Allow)?);
+        both.extend(compile(caught, refuse, SeccompAction::Trap)?);
+        both
+    };
+    let mut first = futex_first(futex);
+    if !reading.is_empty() {
+        first.extend(reading_next(reading));
     }
-    let mut all: BpfProgram = futex_first(futex).into_iter().map(convert).collect();
+    let mut all: BpfProgram = first.into_iter().map(convert).collect();
     all.extend(traps);
     all.extend(allows);
     Ok(all)
@@ -131,6 +147,29 @@ fn futex_first(arguments: &[(u32, u64)]) -> Vec<libc::sock_filter> {
     }
     first.push(give(libc::SECCOMP_RET_ALLOW));
     first
+}
+
+/// Lets these calls through if the first argument is a descriptor that was lent; goes on
+/// with what follows for all else.
+fn reading_next(calls: &[i64]) -> Vec<libc::sock_filter> {
+    let lent = fds::lent();
+    let count = calls.len() as u8;
+    let mut next = vec![
+        load(ARCHITECTURE),
+        jump(libc::BPF_JEQ, ARCH, 0, count + 6),
+        load(NUMBER),
+    ];
+    for (i, &call) in (0..).zip(calls) {
+        next.push(jump(libc::BPF_JEQ, call as u32, count - i, 0));
+    }
+    next.extend([
+        op(libc::BPF_JMP | libc::BPF_JA, 0, 0, 4),
+        load(ARGUMENTS),
+        jump(libc::BPF_JGE, lent.start as u32, 0, 2),
+        jump(libc::BPF_JGE, lent.end as u32, 1, 0),
+        give(libc::SECCOMP_RET_ALLOW),
+    ]);
+    next
 }
 
 pub(super) fn convert(i: libc::sock_filter) -> sock_filter {
@@ -199,12 +238,14 @@ mod tests {
         allowed.insert(libc::SYS_futex, when_equal(9));
         let bell = 0x7f00_1234_5678;
         let sleep = [(1, 0), (0, bell), (3, 0)];
-        let all = program(trapped, allowed, &sleep).unwrap();
+        let caught = any(&[libc::SYS_openat, libc::SYS_getpid]);
+        let all = program(trapped.clone(), allowed.clone(), caught, &sleep, &[]).unwrap();
         let allow = libc::SECCOMP_RET_ALLOW;
         let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         for (number, arguments, answer) in [
             (libc::SYS_getpid, [0; 6], allow),
             (libc::SYS_read, [0; 6], eperm),
+            (libc::SYS_openat, [0; 6], libc::SECCOMP_RET_TRAP),
             (libc::SYS_ptrace, [0; 6], libc::SECCOMP_RET_TRAP),
             (libc::SYS_clone, [5, 0, 0, 0, 0, 0], allow),
             (libc::SYS_clone, [6, 0, 0, 0, 0, 0], libc::SECCOMP_RET_TRAP),
@@ -223,8 +264,27 @@ mod tests {
                 "{number} {arguments:x?}"
             );
         }
+        // Where nothing is caught it is refused.
+        let reads = [libc::SYS_read, libc::SYS_lseek];
+        let none = program(trapped, allowed, Rules::new(), &sleep, &reads).unwrap();
+        let lent = fds::lent();
+        for (number, fd, answer) in [
+            (libc::SYS_read, lent.start, allow),
+            (libc::SYS_lseek, lent.end - 1, allow),
+            (libc::SYS_read, lent.start - 1, eperm),
+            (libc::SYS_lseek, lent.end, eperm),
+            (libc::SYS_read, -1, eperm),
+            (libc::SYS_pread64, lent.start, eperm),
+        ] {
+            let arguments = [fd as u32 as u64 | 1 << 40, 0, 0, 0, 0, 0];
+            assert_eq!(run(&none, number, arguments), answer, "{number} {fd}");
+        }
+        assert_eq!(run(&none, libc::SYS_futex, [bell, 0, 1, 0, 7, 7]), allow);
+        assert_eq!(run(&none, libc::SYS_openat, [0; 6]), eperm);
+        assert_eq!(run(&none, libc::SYS_getpid, [0; 6]), allow);
         assert!(
             all.iter()
+                .chain(&none)
                 .all(|i| i.k & 0x7fff_0000 != libc::SECCOMP_RET_TRACE
                     || u32::from(i.code) & 7 != libc::BPF_RET)
         );

@@ -9,6 +9,8 @@ use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::trace::{self, Registers, Stop};
 use super::watch::Watch;
+use crate::backend::files;
+use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::{FILES, Means, Told, why};
 
 /// What the keeper has of its own: the creator's memory as it was.
@@ -404,6 +406,7 @@ impl Kept {
         match number as i64 {
             // It sets the alternate stack from memory.
             libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
+            libc::SYS_fcntl | libc::SYS_close_range if is_of_lent(r) => Effect::None,
             // An int, whatever is above it.
             libc::SYS_rt_sigaction => Effect::Signal((r.rdi as u32).into()),
             libc::SYS_mmap => {
@@ -938,6 +941,14 @@ impl Kept {
             trace::clear_the_way(self.memory, self.rseq)?;
             let (at, registers) = (self.shared.spare(), self.registers);
             self.signals.restore(self.place(at, &registers))?;
+        }
+        if files::line().is_some() {
+            // What it was lent, if it was: nobody has told. (Whoever lends more than
+            // there are numbers does not have it rolled back.)
+            trace::clear_the_way(self.memory, self.rseq)?;
+            let lent = fds::lent();
+            let (first, last) = (lent.start as u64, lent.end as u64 - 1);
+            self.call([libc::SYS_close_range as u64, first, last, 0, 0, 0, 0])?;
         }
         if self.relaid {
             self.lay_out(base)?;
@@ -1519,6 +1530,18 @@ impl Often {
         self.last = if again { [NO_PAGE; OFTEN] } else { self.now };
         self.now = [NO_PAGE; OFTEN];
         self.noted = 0;
+    }
+}
+
+/// Whether a call does nothing but look at, mark or close descriptors that were lent.
+fn is_of_lent(r: &Registers) -> bool {
+    let lent = fds::lent();
+    if files::line().is_none() || !lent.contains(&(r.rdi as i32)) {
+        return false;
+    }
+    match r.orig_rax as i64 {
+        libc::SYS_close_range => lent.contains(&(r.rsi as i32)) && r.rdx as u32 == 0,
+        _ => [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL].contains(&(r.rsi as i32)),
     }
 }
 

@@ -32,6 +32,12 @@ fn find_base() -> RawFd {
     base
 }
 
+/// Where a context in the strict sandbox has what it is lent: below all that is ours,
+/// behind the standard three.
+pub(crate) fn lent() -> std::ops::Range<RawFd> {
+    3..base().min(256)
+}
+
 /// What a call that makes a descriptor returned.
 fn made(fd: RawFd, call: &'static str, what: &'static str) -> Result<OwnedFd> {
     if fd < 0 {

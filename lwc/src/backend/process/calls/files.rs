@@ -1,0 +1,107 @@
+//! Files of a context in a sandbox: its filter traps calls that name one
+//! ([`confine`](super::confine)), and the handler of faults, which has SIGSYS, passes
+//! them on; and how a descriptor comes to it.
+
+use super::faults;
+use crate::backend::files::{Answer, catch};
+use crate::backend::process::state::mode;
+use crate::backend::process::wire::fds;
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Calls that name a file, and are taken from a context instead of refused.
+pub(super) const CAUGHT: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+];
+
+/// What may be done with a descriptor that was lent: its number is the first argument,
+/// and nothing else of the arguments is a name or a descriptor.
+pub(super) const READING: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_readv,
+    libc::SYS_preadv,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_getdents64,
+];
+
+/// The commands of fcntl(2) among it.
+pub(super) const FLAGS: &[i32] = &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
+
+/// How a context receives.
+pub(super) const RECEIVING: i32 = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+
+/// See [`catch_files`](crate::catch_files).
+pub(crate) fn catch_files(line: Option<RawFd>, answer: Answer) -> Result<()> {
+    if mode::is_trapped() {
+        return Err(Error::new(
+            "catch_files",
+            Errno::ENOTSUP,
+            "all system calls of this context go to its creator",
+        ));
+    }
+    catch(line, answer);
+    faults::handle_calls()
+}
+
+/// See [`lent_descriptors`](crate::lent_descriptors).
+pub(crate) fn lent_descriptors() -> Range<RawFd> {
+    fds::lent()
+}
+
+/// See [`send_descriptor`](crate::send_descriptor).
+pub(crate) fn send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+    const CALL: &str = "send_descriptor";
+    // What is under way counts for all processes of the user.
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the request writes an int.
+    let asked = unsafe { libc::ioctl(line.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    if asked != 0 {
+        return Err(Error::last(CALL, "whether the one before was received"));
+    }
+    if unread != 0 {
+        return Err(Error::new(
+            CALL,
+            Errno::EBUSY,
+            "the descriptor that was sent before has not been received",
+        ));
+    }
+    fds::send_raw(line, &[fd.as_raw_fd()]).map_err(|e| Error::new(CALL, e, "a descriptor"))
+}
+
+/// See [`receive_descriptor`](crate::receive_descriptor).
+pub(crate) fn receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const CALL: &str = "receive_descriptor";
+    let received = fds::receive_low::<1>(line, true);
+    let [fd] = received.map_err(|e| Error::new(CALL, e, "a descriptor"))?;
+    if !fds::lent().contains(&fd.as_raw_fd()) {
+        return Err(Error::new(
+            CALL,
+            Errno::EMFILE,
+            "as many descriptors are open as a context may have",
+        ));
+    }
+    Ok(fd)
+}

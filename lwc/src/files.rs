@@ -1,0 +1,95 @@
+//! Files of a context in a sandbox: what it asks for, and what it is lent.
+
+use crate::backend::{self, FileCall};
+use crate::errno::Errno;
+use crate::error::{Error, Result};
+use nix::errno::Errno as Cause;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Who answers, in the place of the kernel, when the current context, and the copies
+/// that it makes from now on, name a file once they are in the strict sandbox
+/// ([`confine`](crate::confine)): open(2), stat(2), access(2), readlink(2) and their
+/// kin. Without it they are refused (EPERM).
+///
+/// `answer` runs in the context itself, as a handler of a signal does (SIGSYS), on the
+/// stack of the code that made the call; what it returns is what the call returns. It
+/// is as trusted as the rest of the context: so it decides nothing, it asks. It may
+/// switch to whoever decides.
+///
+/// With a `line`, a socket of the context's by which whoever decides sends it
+/// descriptors (SCM_RIGHTS, one a message), the context receives there
+/// ([`receive_descriptor`]), and uses what it has at the numbers
+/// [`lent_descriptors`] to *read*: read(2), pread(2), readv(2), preadv(2), lseek(2),
+/// fstat(2), getdents(2), mmap(2), close(2), and fcntl(2) of flags. That is all that
+/// the sandbox lets it do with them, whatever the descriptors would; it neither
+/// duplicates them nor sends them on. So whoever sends one need only see to it that it
+/// is for reading. A rollback closes what came, if it was no more than there are
+/// numbers: whoever has sent more has the context destroyed instead.
+///
+/// Call it in a context whose copies are to have it before it enters its sandbox, and
+/// before [`rollback_support`](crate::rollback_support). Descriptors 0 to 2 have to be
+/// taken; the line lies outside of [`lent_descriptors`].
+///
+/// # Errors
+/// EINVAL: the line lies among those. ENOTSUP on the kernel backend, and in a context
+/// whose system calls are trapped. What sigaction(2) says.
+///
+/// # Examples
+/// ```
+/// use lwc::{Confinement, Errno};
+///
+/// # if lwc::backend()? == lwc::Backend::Kernel { return Ok(()); }
+/// let child = lwc::Builder::new().spawn(|event| {
+///     let parent = event.from().expect("switched to by the creator");
+///     lwc::catch_files(None, |_| Err(Errno::EACCES)).expect("a handler");
+///     lwc::confine(Confinement::Strict).expect("a sandbox");
+///     let error = std::fs::File::open("/").unwrap_err();
+///     let errno = error.raw_os_error().unwrap_or(0);
+///     loop {
+///         let _ = parent.switch(&[errno as u64]);
+///     }
+/// })?;
+/// assert_eq!(child.switch(&[])?.args(), [libc::EACCES as u64]);
+/// # Ok::<(), lwc::Error>(())
+/// ```
+pub fn catch_files(
+    line: Option<BorrowedFd<'_>>,
+    answer: fn(&FileCall) -> std::result::Result<u64, Errno>,
+) -> Result<()> {
+    let number = line.map(|l| l.as_raw_fd());
+    if number.is_some_and(|n| n < lent_descriptors().end) {
+        return Err(Error::new(
+            "catch_files",
+            Cause::EINVAL,
+            "the line is to lie behind the descriptors that are lent",
+        ));
+    }
+    backend::catch_files(number, answer)
+}
+
+/// The numbers at which a context in the strict sandbox has what it was lent
+/// ([`catch_files`]).
+#[must_use]
+pub fn lent_descriptors() -> Range<i32> {
+    backend::lent_descriptors()
+}
+
+/// Sends a descriptor to a context that was told of the other end of a line
+/// ([`catch_files`]).
+///
+/// # Errors
+/// EBUSY: the one before has not been received. What sendmsg(2) says.
+pub fn send_descriptor(line: impl AsFd, descriptor: impl AsFd) -> Result<()> {
+    backend::send_descriptor(line.as_fd(), descriptor.as_fd())
+}
+
+/// Receives what was sent there last, in a context's [`FileCall`]: one descriptor, at
+/// the lowest number that is free.
+///
+/// # Errors
+/// What recvmsg(2) says; EPROTO: it was no descriptor; EMFILE: no number is free among
+/// [`lent_descriptors`].
+pub fn receive_descriptor(line: impl AsFd) -> Result<OwnedFd> {
+    backend::receive_descriptor(line.as_fd())
+}

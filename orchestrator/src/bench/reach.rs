@@ -1,0 +1,102 @@
+//! Files that a function is granted, beside the same calls of a bare process.
+
+use super::bare::cpu;
+use super::calls::text;
+use super::measure::{Case, Plan, measure};
+use super::report::{Row, Section, Table};
+use super::work::{What, Work, files_input, invoke};
+use crate::chain_file::Isolation;
+use crate::life::LiveChain;
+use lwc::{Access, Confinement, Context, Flags, Spec};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// Two switches each, so 12 of them.
+const OPEN: f64 = 6.0;
+/// A filter is passed.
+const READ: f64 = 1.3;
+
+/// So often each time, so that the invocation around it is little beside.
+const AT_ONCE: u32 = 256;
+
+/// One invocation that does it so often, `n` times. What one time takes of all these.
+fn inside(chain: &mut LiveChain, n: u32, read: bool) -> Result<Duration, String> {
+    let input = files_input(n * AT_ONCE, read);
+    chain.prepare().map_err(text)?;
+    chain.input().write(0, &input);
+    let begun = Instant::now();
+    invoke(chain, input.len())?;
+    Ok(begun.elapsed() / AT_ONCE)
+}
+
+/// Who is switched to and back.
+fn other() -> Result<Context, String> {
+    let other = lwc::spawn(
+        &[Spec::all_files(Access::Unmap)],
+        Flags::TRAP_FAULT,
+        |mut event| {
+            let ready = lwc::confine(Confinement::Strict);
+            loop {
+                let (Ok(()), Some(from)) = (&ready, event.from()) else {
+                    std::process::exit(1)
+                };
+                let Ok(next) = from.switch(&[]) else {
+                    std::process::exit(1)
+                };
+                event = next;
+            }
+        },
+    );
+    other.map_err(text)
+}
+
+/// To open and to read a granted file.
+pub(super) fn files(plan: &Plan) -> Result<Section, String> {
+    cpu::pin(cpu::processors()[0]);
+    let (work, other) = (Work::new()?, other()?);
+    let mut live = work.start(&[
+        (What::Files, 1, Isolation::Chain),
+        (What::Files, 1, Isolation::Invocation),
+        (What::Files, 1, Isolation::Invocation),
+    ])?;
+    let [kept, back, reading] = live.as_mut_slice() else {
+        return Err("a chain is missing".into());
+    };
+    let path = work.granted();
+    let file = File::open(&path).map_err(text)?;
+    let mut bytes = [0; 16];
+    let samples = measure(
+        plan,
+        vec![
+            Case::fallible("a switch there and back", || other.switch(&[]).map(drop)),
+            Case::fallible("open and close, bare", || File::open(&path).map(drop)),
+            Case::timed("the same, granted", |n| inside(kept, n, false)),
+            Case::timed("the same, where it is rolled back", |n| {
+                inside(back, n, false)
+            }),
+            Case::fallible("pread of 16 bytes, bare", || {
+                file.read_exact_at(&mut bytes, 0)
+            }),
+            Case::timed("the same, granted", |n| inside(reading, n, true)),
+        ],
+    )?;
+    let [switch, open, kept, back, read, reading] = samples.as_slice() else {
+        return Err("a figure is missing".into());
+    };
+    Ok(Section {
+        tables: vec![Table {
+            title: "Files that a function is granted".into(),
+            rows: vec![
+                Row::of(switch),
+                Row::of(open),
+                Row::beside(kept, open, None),
+                Row::beside(kept, switch, Some(OPEN)),
+                Row::beside(back, switch, Some(OPEN)),
+                Row::of(read),
+                Row::beside(reading, read, Some(READ)),
+            ],
+        }],
+        ..Section::default()
+    })
+}

@@ -1,0 +1,402 @@
+//! The context's side of files: what its function's calls name, it asks the root for
+//! ([`granted`](super::granted)); what is refused, and why, is a line of its log.
+//!
+//! All of this runs in the function's own context, in a handler of SIGSYS
+//! ([`lwc::catch_files`]), where the call would have been made: no lock of the
+//! allocator is held there. A hostile function can do all of it itself, or something
+//! else in its place, and gains nothing: it is the root that decides.
+
+use super::asking::{self, ASKED_MOST, Answer, How};
+use super::control::Control;
+use super::snapshot::word;
+use lwc::{Errno, FileCall, Handle};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// What a context needs to ask; it lives as long as the context.
+pub(super) struct Asking<'a> {
+    root: Handle,
+    apart: bool,
+    control: &'a Control,
+    /// Where relative paths begin, and where descriptors come: if anything is granted.
+    granted: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// What folders are open, by the paths that they were asked for by.
+    folders: RefCell<BTreeMap<RawFd, Vec<u8>>>,
+    /// What has been told of refusals, so that each is told once.
+    told: Cell<[u64; TOLD]>,
+}
+
+/// So many refusals are not told again.
+const TOLD: usize = 16;
+
+/// The one of the current context.
+static ASKING: AtomicPtr<Asking<'static>> = AtomicPtr::new(std::ptr::null_mut());
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(
+        root: Handle,
+        apart: bool,
+        control: &'a Control,
+        granted: Option<(&'a Path, BorrowedFd<'a>)>,
+    ) -> Self {
+        Self {
+            root,
+            apart,
+            control,
+            granted,
+            folders: RefCell::new(BTreeMap::new()),
+            told: Cell::new([0; TOLD]),
+        }
+    }
+
+    /// From now on the calls of the current context, and of its copies, come here, once
+    /// they are in the strict sandbox.
+    ///
+    /// # Errors
+    /// What the backend says: not if nothing is granted, and it refuses all files itself.
+    pub(super) fn catch(&'a self) -> lwc::Result<()> {
+        let place = std::ptr::from_ref(self).cast_mut();
+        ASKING.store(place.cast(), Ordering::Relaxed);
+        if self.granted.is_some() {
+            take_standard_descriptors();
+        }
+        match lwc::catch_files(self.granted.map(|(_, line)| line), answer) {
+            Err(e) if e.errno() == Errno::ENOTSUP && self.granted.is_none() => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// What is lent comes at the lowest number that is free, which is not to be one of the
+/// standard three: these can be neither read nor written.
+fn take_standard_descriptors() {
+    // SAFETY: the path ends in a NUL; the last one is ours and nobody's.
+    unsafe {
+        loop {
+            let fd = libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+            if !(0..=2).contains(&fd) {
+                libc::close(fd);
+                return;
+            }
+        }
+    }
+}
+
+/// A call of the function's.
+fn answer(call: &FileCall) -> Result<u64, Errno> {
+    // SAFETY: `catch` has put there what lives as long as the context, which has one
+    // thread; nothing here is interrupted by itself, as SIGSYS is blocked meanwhile.
+    let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
+    // SAFETY: the arguments are those of a call of this context's.
+    asking.map_or(Err(Errno::EACCES), |asking| unsafe { asking.call(call) })
+}
+
+const HERE: u64 = libc::AT_FDCWD as u32 as u64;
+
+impl Asking<'_> {
+    /// What a call comes to.
+    ///
+    /// # Safety
+    /// Its arguments are what code of this context passed to the kernel: where they
+    /// point to nothing it faults, as it would by a load of its own.
+    unsafe fn call(&self, call: &FileCall) -> Result<u64, Errno> {
+        let a = call.args;
+        // SAFETY: each takes the arguments of its call, which the caller promises.
+        unsafe {
+            match call.number {
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_open => self.open(HERE, a[0], a[1]),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_creat => self.open(HERE, a[0], libc::O_WRONLY as u64),
+                libc::SYS_openat => self.open(a[0], a[1], a[2]),
+                // Those who use it know that a kernel may not have it.
+                libc::SYS_openat2 => Err(Errno::ENOSYS),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_stat => self.stat(HERE, a[0], a[1], 0),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_lstat => self.stat(HERE, a[0], a[1], libc::AT_SYMLINK_NOFOLLOW),
+                libc::SYS_newfstatat => self.stat(a[0], a[1], a[2], a[3] as i32),
+                libc::SYS_statx => self.statx(a[0], a[1], a[2] as i32, a[4]),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_access => self.access(HERE, a[0], a[1] as i32, 0),
+                libc::SYS_faccessat => self.access(a[0], a[1], a[2] as i32, 0),
+                libc::SYS_faccessat2 => self.access(a[0], a[1], a[2] as i32, a[3] as i32),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_readlink => self.readlink(HERE, a[0], a[1], a[2] as usize),
+                libc::SYS_readlinkat => self.readlink(a[0], a[1], a[2], a[3] as usize),
+                libc::SYS_getcwd => self.current_folder(a[0], a[1] as usize),
+                _ => Err(Errno::ENOSYS),
+            }
+        }
+    }
+
+    /// A path, from where it begins.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn path(&self, at: u64, path: u64) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        // SAFETY: the caller's promise.
+        while let byte @ 1.. = unsafe { (path as *const u8).add(text.len()).read() } {
+            text.push(byte);
+            if text.len() == ASKED_MOST {
+                return Err(Errno::ENAMETOOLONG);
+            }
+        }
+        if text.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if text[0] == b'/' || at as i32 == libc::AT_FDCWD {
+            return Ok(text);
+        }
+        let folders = self.folders.borrow();
+        let mut whole = folders.get(&(at as i32)).ok_or(Errno::EBADF)?.clone();
+        whole.push(b'/');
+        whole.extend(text);
+        if whole.len() >= ASKED_MOST {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        Ok(whole)
+    }
+
+    /// What the root says to a path, and where it lends.
+    fn ask(&self, path: &[u8], how: How) -> (Answer, Option<BorrowedFd<'_>>) {
+        let Some((_, line)) = self.granted else {
+            return (Answer::NOT_GRANTED, None);
+        };
+        self.control.put_asked(path);
+        let asked = [word::ASK, how.word(), path.len() as u64];
+        (asking::ask(self.root, self.apart, asked), Some(line))
+    }
+
+    /// A descriptor of what is granted.
+    fn lent(&self, path: &[u8], how: How) -> Result<OwnedFd, Errno> {
+        let (answer, line) = self.ask(path, how);
+        let folder = answer
+            .result()
+            .map_err(|_| self.refused(path, answer, how))?;
+        let line = line.ok_or(Errno::EACCES)?;
+        let fd = lwc::receive_descriptor(line).map_err(|e| e.errno())?;
+        let mut folders = self.folders.borrow_mut();
+        folders.remove(&fd.as_raw_fd());
+        if folder && how.opens() {
+            folders.insert(fd.as_raw_fd(), path.to_vec());
+        }
+        Ok(fd)
+    }
+
+    /// The errno of an answer that is none. What the chain file does not grant is told.
+    fn refused(&self, path: &[u8], answer: Answer, how: How) -> Errno {
+        let what = match answer {
+            Answer::NOT_GRANTED => "it is not granted",
+            Answer::LEADS_OUT => "it leads out of what is granted",
+            _ => return answer.result().err().unwrap_or(Errno::EACCES),
+        };
+        self.tell(path, what, how.is_of_folder());
+        Errno::EACCES
+    }
+
+    /// A line of the log, unless it has been told.
+    fn tell(&self, path: &[u8], what: &str, folder: bool) {
+        let mark = super::probe::fingerprint(path) | 1;
+        let mut told = self.told.get();
+        if told.contains(&mark) {
+            return;
+        }
+        told.rotate_right(1);
+        told[0] = mark;
+        self.told.set(told);
+        let path = String::from_utf8_lossy(path);
+        let slash = if folder && !path.ends_with('/') {
+            "/"
+        } else {
+            ""
+        };
+        let line = format!("{path:?} cannot be opened: {what}: files = [\"{path}{slash}\"]");
+        self.control.put_log(2, line.as_bytes());
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn open(&self, at: u64, path: u64, flags: u64) -> Result<u64, Errno> {
+        let flags = flags as i32;
+        // SAFETY: the caller's promise.
+        let path = unsafe { self.path(at, path)? };
+        let folder = flags & libc::O_DIRECTORY != 0;
+        let follow = flags & libc::O_NOFOLLOW == 0;
+        let changes = libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
+        if flags & libc::O_PATH != 0 {
+            return self.keep(self.lent(&path, How::new(false, follow, folder))?);
+        }
+        if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & changes != 0 {
+            self.tell(&path, "to write it cannot be granted, to read it", folder);
+            return Err(Errno::EACCES);
+        }
+        self.keep(self.lent(&path, How::new(true, follow, folder))?)
+    }
+
+    fn keep(&self, fd: OwnedFd) -> Result<u64, Errno> {
+        Ok(fd.into_raw_fd() as u64)
+    }
+
+    /// What a descriptor is of, or a path.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn look(&self, at: u64, path: u64, flags: i32) -> Result<libc::stat, Errno> {
+        // SAFETY: of the struct, zeros are a value; each call fills it. The caller's
+        // promise for the path.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            let of = |fd: RawFd, stat: &mut libc::stat| {
+                // Not the C library's, which may name a path.
+                match libc::syscall(libc::SYS_fstat, fd, std::ptr::from_mut(stat)) {
+                    0 => Ok(()),
+                    _ => Err(Errno::last()),
+                }
+            };
+            let empty = path == 0 || (path as *const u8).read() == 0;
+            if empty && flags & libc::AT_EMPTY_PATH != 0 && at as i32 != libc::AT_FDCWD {
+                of(at as i32, &mut stat)?;
+                return Ok(stat);
+            }
+            if path == 0 {
+                return Err(Errno::EFAULT);
+            }
+            let path = self.path(at, path)?;
+            let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+            let fd = self.lent(&path, How::new(false, follow, false))?;
+            of(fd.as_raw_fd(), &mut stat)?;
+            Ok(stat)
+        }
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn stat(&self, at: u64, path: u64, to: u64, flags: i32) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let stat = self.look(at, path, flags)?;
+            (to as *mut libc::stat).write_unaligned(stat);
+        }
+        Ok(0)
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn statx(&self, at: u64, path: u64, flags: i32, to: u64) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise; integers, which may be zero.
+        unsafe {
+            let stat = self.look(at, path, flags)?;
+            let mut all: libc::statx = std::mem::zeroed();
+            all.stx_mask = libc::STATX_BASIC_STATS;
+            all.stx_blksize = stat.st_blksize as u32;
+            all.stx_nlink = stat.st_nlink as u32;
+            (all.stx_uid, all.stx_gid) = (stat.st_uid, stat.st_gid);
+            all.stx_mode = stat.st_mode as u16;
+            all.stx_ino = stat.st_ino;
+            all.stx_size = stat.st_size as u64;
+            all.stx_blocks = stat.st_blocks as u64;
+            let time = |to: &mut libc::statx_timestamp, seconds: i64, nanos: i64| {
+                (to.tv_sec, to.tv_nsec) = (seconds, nanos as u32);
+            };
+            time(&mut all.stx_atime, stat.st_atime, stat.st_atime_nsec);
+            time(&mut all.stx_mtime, stat.st_mtime, stat.st_mtime_nsec);
+            time(&mut all.stx_ctime, stat.st_ctime, stat.st_ctime_nsec);
+            all.stx_dev_major = libc::major(stat.st_dev);
+            all.stx_dev_minor = libc::minor(stat.st_dev);
+            all.stx_rdev_major = libc::major(stat.st_rdev);
+            all.stx_rdev_minor = libc::minor(stat.st_rdev);
+            (to as *mut libc::statx).write_unaligned(all);
+        }
+        Ok(0)
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn access(&self, at: u64, path: u64, mode: i32, flags: i32) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise.
+        let stat = unsafe { self.look(at, path, flags)? };
+        let folder = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if mode & libc::W_OK != 0 || mode & libc::X_OK != 0 && !folder {
+            return Err(Errno::EACCES);
+        }
+        Ok(0)
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn readlink(&self, at: u64, path: u64, to: u64, len: usize) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise.
+        let path = unsafe { self.path(at, path)? };
+        let (answer, _) = self.ask(&path, How::link());
+        answer
+            .result()
+            .map_err(|_| self.refused(&path, answer, How::link()))?;
+        let text = self.control.link();
+        let len = text.len().min(len);
+        // SAFETY: as above.
+        unsafe { (to as *mut u8).copy_from(text.as_ptr(), len) };
+        Ok(len as u64)
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn current_folder(&self, to: u64, len: usize) -> Result<u64, Errno> {
+        let (base, _) = self.granted.ok_or(Errno::EACCES)?;
+        let base = base.as_os_str().as_bytes();
+        if len <= base.len() {
+            return Err(Errno::ERANGE);
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = to as *mut u8;
+            to.copy_from(base.as_ptr(), base.len());
+            to.add(base.len()).write(0);
+        }
+        Ok(base.len() as u64 + 1)
+    }
+}
+
+/// For an audit: READ or WRITE, of a path as code of the function's would try it, and
+/// by asking the root past its host.
+pub(crate) fn attempt(path: &std::ffi::CStr) -> u64 {
+    use super::probe::{READ, WRITE};
+    let tried = |flags: i32| {
+        // SAFETY: the path ends in a NUL; what is made is closed.
+        unsafe {
+            let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
+            if fd >= 0 {
+                drop(OwnedFd::from_raw_fd(fd));
+            }
+            fd >= 0
+        }
+    };
+    let mut reached = u64::from(tried(libc::O_RDONLY)) * READ;
+    if [libc::O_RDWR, libc::O_WRONLY | libc::O_CREAT]
+        .into_iter()
+        .any(tried)
+    {
+        reached |= WRITE;
+    }
+    // SAFETY: as in `answer`.
+    if let Some(asking) = unsafe { ASKING.load(Ordering::Relaxed).as_ref() } {
+        asking.control.put_asked(path.to_bytes());
+        let len = path.to_bytes().len() as u64;
+        let how = How::new(true, true, false).word();
+        let asked = [word::ASK, how, len];
+        if asking::ask(asking.root, asking.apart, asked)
+            .result()
+            .is_ok()
+        {
+            reached |= READ;
+            let line = asking.granted.map(|(_, line)| line);
+            drop(line.and_then(|line| lwc::receive_descriptor(line).ok()));
+        }
+    }
+    reached
+}

@@ -1,0 +1,575 @@
+//! The root's side of what functions reach outside: it decides, by the chain file, and
+//! lends what is granted.
+//!
+//! ```text
+//!   function: open("rates.db")        the sandbox does not make the call (SIGSYS)
+//!     └ handler: ASK ─────────▶ root: whose turn is it? what is it granted?
+//!                                     openat2 below a folder that it holds, to read
+//!       recvmsg ◀── SCM_RIGHTS ────── a descriptor of the file, for reading alone
+//!     └ open returns it  ◀─ RETURN ──
+//!   function: read, lseek, mmap       are not trapped
+//! ```
+//!
+//! The function's context cannot open anything by itself: no call that names a file is
+//! let through, whatever its arguments are, and no descriptor of a folder is of any use
+//! for that. So it has what the root has sent, and each of those was opened for reading.
+//! A path is read once, into the root's own memory. What it leads to is the kernel's
+//! word, in one step from the granted folder (`RESOLVE_BENEATH`): a folder that is
+//! exchanged for a link meanwhile is not followed out. Then it is looked at what it
+//! is, and what has been looked at is opened, and nothing that has come in its place.
+
+use super::asking::{ASKED_MOST, Answer, How};
+use super::control::Control;
+use crate::chain_file::{FileGrant, Function, by_names, from_root, is_of_the_system};
+use lwc::Errno;
+use std::cell::Cell;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+/// What a function is granted, held open.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// Where relative paths begin.
+    base: PathBuf,
+    all: Vec<Grant>,
+    line: Line,
+    /// How many descriptors were sent since what came was last closed.
+    sent: Cell<usize>,
+}
+
+/// A file or a folder.
+#[derive(Debug)]
+struct Grant {
+    /// By which names it is asked for: as the file has it, and where that really is.
+    names: Vec<PathBuf>,
+    /// The folder; or the one that the file is in.
+    at: OwnedFd,
+    /// Of a file: its name there. So one that is replaced is the new one.
+    file: Option<CString>,
+}
+
+/// The way on which descriptors go to the context. The root has both ends: what a
+/// context has not received is nobody's any more after its rollback.
+#[derive(Debug)]
+struct Line {
+    here: UnixDatagram,
+    there: OwnedFd,
+}
+
+impl Line {
+    fn new() -> io::Result<Self> {
+        let (here, there) = UnixDatagram::pair()?;
+        let least = lwc::lent_descriptors().end;
+        // SAFETY: makes a descriptor, which is ours alone.
+        let there = unsafe {
+            let fd = libc::fcntl(there.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        here.set_nonblocking(true)?;
+        Ok(Self { here, there })
+    }
+}
+
+/// The part of `struct open_how` that there has always been (openat2(2)).
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+const RESOLVE_NO_XDEV: u64 = 0x01;
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_BENEATH: u64 = 0x08;
+
+/// Without a side effect: whatever is there is looked at, and not opened.
+fn look(at: BorrowedFd<'_>, path: &CString, flags: i32, resolve: u64) -> Result<OwnedFd, Errno> {
+    let how = OpenHow {
+        flags: (libc::O_PATH | libc::O_CLOEXEC | flags) as u64,
+        mode: 0,
+        resolve: resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    // Somebody is renaming folders on the way (EAGAIN).
+    for _ in 0..16 {
+        // SAFETY: the path ends in a NUL, and the structure has the size that is told.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                at.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<OpenHow>(),
+            )
+        };
+        if fd >= 0 {
+            // SAFETY: just made, for us alone.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
+        }
+        if Errno::last() != Errno::EAGAIN {
+            break;
+        }
+    }
+    Err(Errno::last())
+}
+
+/// What a file is (`S_IFMT`).
+fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    // SAFETY: of the struct, zeros are a value; the call fills it.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        match libc::fstat(fd.as_raw_fd(), &raw mut stat) {
+            0 => Ok(stat.st_mode & libc::S_IFMT),
+            _ => Err(Errno::last()),
+        }
+    }
+}
+
+/// The file itself that has been looked at, to read. It waits for nobody: not for the
+/// end of a lease, as a file is no pipe.
+fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let path = CString::new(format!("/proc/self/fd/{}", looked_at.as_raw_fd()));
+    let path = path.map_err(|_| Errno::EINVAL)?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    // SAFETY: the path ends in a NUL.
+    let fd = unsafe { libc::open(path.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: just made, for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl Grant {
+    fn of(grant: &FileGrant) -> Result<Self, String> {
+        let failed = |e: io::Error| format!("{:?} in `files`: {e}", grant.said);
+        let named = from_root(&grant.path);
+        let real = std::fs::canonicalize(&grant.path).map_err(failed)?;
+        if is_of_the_system(&real) || real.as_os_str().as_bytes() == b"/" {
+            let what = "it leads to what is of the system, and no file";
+            return Err(format!("{:?} in `files`: {what}", grant.said));
+        }
+        // Once it is open names mean nothing any more: so of what is open.
+        let (folder, file) = match (grant.folder, real.parent(), real.file_name()) {
+            (false, Some(folder), Some(name)) => (folder, Some(name)),
+            _ => (real.as_path(), None),
+        };
+        let at = open_folder(folder).map_err(failed)?;
+        // Wherever that is mounted.
+        if is_about_processes(at.as_fd()) {
+            let what = "it tells of who opens it, which is not the function";
+            return Err(format!("{:?} in `files`: {what}", grant.said));
+        }
+        let file = file.map(|name| CString::new(name.as_bytes())).transpose();
+        let file = file.map_err(|e| failed(e.into()))?;
+        let mut names = vec![named];
+        if names[0] != real {
+            names.push(real);
+        }
+        let made = Self { names, at, file };
+        let found = made.look(Path::new(""), 0);
+        let is = found.and_then(|fd| kind(fd.as_fd()));
+        let wanted = match grant.folder {
+            true => libc::S_IFDIR,
+            false => libc::S_IFREG,
+        };
+        match is {
+            Ok(is) if is == wanted => Ok(made),
+            Ok(_) => Err(format!(
+                "{:?} in `files`: it is no {}",
+                grant.said,
+                if grant.folder { "folder" } else { "file" }
+            )),
+            Err(Errno::ENOSYS) => Err(format!(
+                "{:?} in `files`: this takes openat2(2): Linux 5.6 or newer, and a container that lets it through",
+                grant.said
+            )),
+            Err(e) => Err(format!("{:?} in `files`: {e}", grant.said)),
+        }
+    }
+
+    /// What is below it where a path means something that is granted by this.
+    fn rest<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        self.names.iter().find_map(|name| match self.file {
+            Some(_) => (path == name).then_some(Path::new("")),
+            None => path.strip_prefix(name).ok(),
+        })
+    }
+
+    /// What a link says that is there. EINVAL: it is none.
+    fn link(&self, rest: &Path) -> Result<Vec<u8>, Errno> {
+        let link = self.look(rest, libc::O_NOFOLLOW)?;
+        if kind(link.as_fd())? != libc::S_IFLNK {
+            return Err(Errno::EINVAL);
+        }
+        let mut text = vec![0u8; ASKED_MOST];
+        // SAFETY: the path ends in a NUL, and there is as much room as is told.
+        let len = unsafe {
+            let to = text.as_mut_ptr().cast();
+            libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), to, text.len())
+        };
+        let len = usize::try_from(len).map_err(|_| Errno::last())?;
+        text.truncate(len);
+        Ok(text)
+    }
+
+    /// Looks at what is there. EXDEV: it leads out.
+    fn look(&self, rest: &Path, flags: i32) -> Result<OwnedFd, Errno> {
+        let at = self.at.as_fd();
+        if let Some(name) = &self.file {
+            // A link that has come in its place leads to what nobody has granted. (It
+            // may be mounted there, as containers do.)
+            return match look(at, name, flags | libc::O_NOFOLLOW, RESOLVE_NO_SYMLINKS) {
+                Ok(fd) if kind(fd.as_fd())? == libc::S_IFLNK => Err(Errno::EXDEV),
+                Err(Errno::ELOOP) => Err(Errno::EXDEV),
+                found => found,
+            };
+        }
+        let rest = match rest.as_os_str().as_bytes() {
+            b"" => b".",
+            rest => rest,
+        };
+        let rest = CString::new(rest).map_err(|_| Errno::EINVAL)?;
+        look(at, &rest, flags, RESOLVE_NO_XDEV)
+    }
+}
+
+/// Whether a folder is of /proc or /sys.
+fn is_about_processes(at: BorrowedFd<'_>) -> bool {
+    // SAFETY: of the struct, zeros are a value; the call fills it.
+    let kind = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        match libc::fstatfs(at.as_raw_fd(), &raw mut found) {
+            0 => found.f_type,
+            _ => return true,
+        }
+    };
+    [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC].contains(&kind)
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut how = File::options();
+    how.read(true);
+    how.custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    Ok(how.open(path)?.into())
+}
+
+impl Granted {
+    /// Of a function of a file in this folder. None, if it is granted nothing.
+    ///
+    /// # Errors
+    /// What cannot be had, by the name that the file gives it.
+    pub(super) fn of(function: &Function, folder: &Path) -> Result<Option<Self>, String> {
+        if function.files.is_empty() {
+            return Ok(None);
+        }
+        let base = from_root(folder);
+        let all = function.files.iter().map(Grant::of);
+        let all = all.collect::<Result<Vec<_>, _>>()?;
+        let line = Line::new().map_err(|e| format!("a line for descriptors: {e}"))?;
+        Ok(Some(Self {
+            base,
+            all,
+            line,
+            sent: Cell::new(0),
+        }))
+    }
+
+    /// Where relative paths begin.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The context's end of the line.
+    pub(super) fn line(&self) -> BorrowedFd<'_> {
+        self.line.there.as_fd()
+    }
+
+    /// Whether what was sent may lie at other numbers than a rollback closes: each comes
+    /// at the lowest that is free.
+    pub(super) fn too_many(&self) -> bool {
+        self.sent.get() > lwc::lent_descriptors().len()
+    }
+
+    /// What was sent and not received is nobody's; the rest has been closed.
+    pub(super) fn forget(&self) {
+        self.sent.set(0);
+        let mut byte = 0u8;
+        // SAFETY: receives into a local of the length that is told; without room for
+        // descriptors the kernel drops them.
+        let mut receive = || unsafe {
+            let there = self.line.there.as_raw_fd();
+            libc::recv(there, (&raw mut byte).cast(), 1, libc::MSG_DONTWAIT)
+        };
+        while receive() >= 0 {}
+    }
+
+    /// Decides about what the function's context asks for, and lends it, or puts what a
+    /// link says on its control page.
+    pub(super) fn answer(&self, asked: &[u8], how: How, control: &Control) -> Answer {
+        if asked.is_empty() || asked.len() >= ASKED_MOST || asked.contains(&0) {
+            return Answer::failed(Errno::ENOENT);
+        }
+        let path = by_names(&self.base, Path::new(OsStr::from_bytes(asked)));
+        let found = self.all.iter().find_map(|g| Some((g, g.rest(&path)?)));
+        let Some((grant, rest)) = found else {
+            if how.is_of_link() && self.leads_to_one(&path) {
+                // So realpath(3) comes to what is granted.
+                return Answer::failed(Errno::EINVAL);
+            }
+            return Answer::NOT_GRANTED;
+        };
+        let answer = match how.is_of_link() {
+            true => grant.link(rest).map(|text| control.put_link(&text)),
+            false => self.lend(grant, rest, asked, how),
+        };
+        answer.unwrap_or_else(|e| match e {
+            Errno::EXDEV => Answer::LEADS_OUT,
+            e => Answer::failed(e),
+        })
+    }
+
+    /// Whether something that is granted is below.
+    fn leads_to_one(&self, path: &Path) -> bool {
+        let mut names = self.all.iter().flat_map(|g| &g.names);
+        names.any(|name| name.starts_with(path))
+    }
+
+    fn lend(&self, grant: &Grant, rest: &Path, asked: &[u8], how: How) -> Result<Answer, Errno> {
+        let flags = match how.follows() {
+            true => 0,
+            false => libc::O_NOFOLLOW,
+        };
+        let found = grant.look(rest, flags)?;
+        let kind = kind(found.as_fd())?;
+        let is_folder = kind == libc::S_IFDIR;
+        if !is_folder && (how.is_of_folder() || asked.ends_with(b"/")) {
+            return Err(Errno::ENOTDIR);
+        }
+        let lent = match how.opens() {
+            false => found,
+            true if kind == libc::S_IFLNK => return Err(Errno::ELOOP),
+            true if is_folder || kind == libc::S_IFREG => open_to_read(found.as_fd())?,
+            // To open a pipe or a device does something, or waits.
+            true => return Err(Errno::EACCES),
+        };
+        match lwc::send_descriptor(&self.line.here, &lent) {
+            Ok(()) => {
+                self.sent.set(self.sent.get() + 1);
+                Ok(Answer::lent(is_folder))
+            }
+            // It has not received the one before.
+            Err(e) if e.errno() == Errno::EBUSY => Err(Errno::EMFILE),
+            Err(e) => Err(e.errno()),
+        }
+    }
+}
+
+/// A path as it is asked for, for an audit.
+pub(crate) fn asked_for(grant: &FileGrant) -> Vec<u8> {
+    from_root(&grant.path).into_os_string().into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A folder, what is granted in it, and a control page.
+    fn granted(said: &[&str]) -> (tempfile::TempDir, Granted, Control) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("data/inner")).unwrap();
+        std::fs::create_dir(folder.path().join("out")).unwrap();
+        for name in ["a", "data/b", "data/inner/c", "out/c"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let grants = said.iter().map(|said| {
+            Grant::of(&FileGrant {
+                said: (*said).to_owned(),
+                path: folder.path().join(said),
+                folder: said.ends_with('/'),
+            })
+        });
+        let granted = Granted {
+            base: folder.path().to_owned(),
+            all: grants.collect::<Result<_, _>>().unwrap(),
+            line: Line::new().unwrap(),
+            sent: Cell::new(0),
+        };
+        (folder, granted, Control::new().unwrap())
+    }
+
+    fn open() -> How {
+        How::new(true, true, false)
+    }
+
+    /// What is read from what was lent.
+    fn received(granted: &Granted) -> String {
+        let fd = lwc::receive_descriptor(granted.line()).unwrap();
+        let mut text = String::new();
+        File::from(fd).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_was_sent_is_received_once_or_is_nobodys() {
+        let (_folder, granted, control) = granted(&["a"]);
+        let lent = Answer::lent(false);
+        assert_eq!(granted.answer(b"a", open(), &control), lent);
+        // Descriptors under way are counted for the user.
+        let full = Answer::failed(Errno::EMFILE);
+        assert_eq!(granted.answer(b"a", open(), &control), full);
+        assert_eq!(received(&granted), "a");
+        assert!(lwc::receive_descriptor(granted.line()).is_err());
+        assert_eq!(granted.answer(b"a", open(), &control), lent);
+        granted.forget();
+        assert!(lwc::receive_descriptor(granted.line()).is_err());
+        for _ in 0..=lwc::lent_descriptors().len() {
+            assert!(!granted.too_many());
+            assert_eq!(granted.answer(b"a", open(), &control), lent);
+            received(&granted);
+        }
+        assert!(granted.too_many());
+        granted.forget();
+        assert!(!granted.too_many());
+    }
+
+    /// What a hostile function may write on its control page.
+    #[test]
+    fn no_words_mean_more_than_a_path() {
+        let (folder, granted, control) = granted(&["a", "data/"]);
+        let long = vec![b'a'; ASKED_MOST];
+        for asked in [&b""[..], b"a\0", b"\0", &long] {
+            for how in [0, 1, 2, 4, 8, u64::MAX] {
+                let refused = Answer::failed(Errno::ENOENT);
+                assert_eq!(granted.answer(asked, How::of(how), &control), refused);
+            }
+        }
+        let root = [
+            b"/".as_slice(),
+            b"//",
+            b"..",
+            b".",
+            b"data/..",
+            b"\xff",
+            b"aa",
+        ];
+        for asked in root {
+            for how in [0, 1, 2, 4, 1 << 40] {
+                let answer = granted.answer(asked, How::of(how), &control);
+                assert_eq!(answer, Answer::NOT_GRANTED, "{asked:?}");
+            }
+        }
+        // Any bits: to read, or less.
+        for how in (0..16).chain([u64::MAX]) {
+            let path = folder.path().join("data/b");
+            granted.answer(path.as_os_str().as_bytes(), How::of(how), &control);
+            if let Ok(fd) = lwc::receive_descriptor(granted.line()) {
+                // SAFETY: asks about a descriptor.
+                let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+                assert_eq!(flags & libc::O_ACCMODE, libc::O_RDONLY);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_the_new_one_and_no_link() {
+        let (folder, granted, control) = granted(&["a", "data/"]);
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("new"), "new").unwrap();
+        std::fs::rename(path("new"), path("a")).unwrap();
+        granted.answer(b"a", open(), &control);
+        assert_eq!(received(&granted), "new");
+        std::fs::remove_file(path("a")).unwrap();
+        std::os::unix::fs::symlink("out/c", path("a")).unwrap();
+        for how in [
+            open(),
+            How::new(true, false, false),
+            How::new(false, true, false),
+        ] {
+            assert_eq!(granted.answer(b"a", how, &control), Answer::LEADS_OUT);
+        }
+        // The folder is the one that it was.
+        std::fs::rename(path("data"), path("gone")).unwrap();
+        std::os::unix::fs::symlink("out", path("data")).unwrap();
+        granted.answer(b"data/inner/c", open(), &control);
+        assert_eq!(received(&granted), "data/inner/c");
+    }
+
+    /// Somebody exchanges a folder for a link that leads out, all the time.
+    #[test]
+    fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else() {
+        let (folder, granted, control) = granted(&["data/"]);
+        std::os::unix::fs::symlink("../out", folder.path().join("data/other")).unwrap();
+        let end = AtomicBool::new(false);
+        let path = |name: &str| {
+            let path = folder.path().join(name);
+            CString::new(path.as_os_str().as_bytes()).unwrap()
+        };
+        let (one, other) = (path("data/inner"), path("data/other"));
+        std::thread::scope(|scope| {
+            let exchanged = scope.spawn(|| {
+                let mut times = 0u64;
+                while !end.load(Ordering::Relaxed) {
+                    // SAFETY: both paths end in a NUL.
+                    let done = unsafe {
+                        libc::syscall(
+                            libc::SYS_renameat2,
+                            libc::AT_FDCWD,
+                            one.as_ptr(),
+                            libc::AT_FDCWD,
+                            other.as_ptr(),
+                            libc::RENAME_EXCHANGE,
+                        )
+                    };
+                    times += u64::from(done == 0);
+                    std::thread::yield_now();
+                }
+                times
+            });
+            let mut seen = [0; 2];
+            for _ in 0..20_000 {
+                match granted.answer(b"data/inner/c", open(), &control) {
+                    answer if answer == Answer::lent(false) => {
+                        assert_eq!(received(&granted), "data/inner/c");
+                        seen[0] += 1;
+                    }
+                    answer => {
+                        let again = Answer::failed(Errno::EAGAIN);
+                        assert!([Answer::LEADS_OUT, again].contains(&answer), "{answer:?}");
+                        seen[1] += 1;
+                    }
+                }
+                if seen.iter().all(|&n| n > 500) {
+                    break;
+                }
+            }
+            end.store(true, Ordering::Relaxed);
+            // Where the file system cannot exchange there is nothing to see.
+            let exchanged = exchanged.join().unwrap();
+            assert!(exchanged == 0 || seen[0] > 0, "{seen:?}");
+        });
+    }
+
+    #[test]
+    fn what_is_of_the_system_is_not_granted() {
+        let of = |path: &str, folder| {
+            let (said, path) = (path.to_owned(), PathBuf::from(path));
+            Grant::of(&FileGrant { said, path, folder }).unwrap_err()
+        };
+        for (path, folder) in [("/proc/self/environ", false), ("/proc/", true), ("/", true)] {
+            assert!(of(path, folder).contains("of the system"), "{path}");
+        }
+        assert!(of("/nowhere/at/all", false).contains("No such file"));
+    }
+}

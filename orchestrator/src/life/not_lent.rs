@@ -1,0 +1,85 @@
+//! In the place of `files.rs` and `granted.rs` where the backend lends no files: a chain
+//! file that grants some is refused.
+
+pub(crate) mod files {
+    use super::super::control::Control;
+    use lwc::Handle;
+    use std::marker::PhantomData;
+    use std::os::fd::BorrowedFd;
+    use std::path::Path;
+
+    /// Nobody is asked.
+    pub(crate) struct Asking<'a>(PhantomData<&'a Control>);
+
+    impl<'a> Asking<'a> {
+        pub(crate) fn new(
+            _: Handle,
+            _: bool,
+            _: &'a Control,
+            _: Option<(&'a Path, BorrowedFd<'a>)>,
+        ) -> Self {
+            Self(PhantomData)
+        }
+
+        #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the same shape on both
+        pub(crate) fn catch(&self) -> lwc::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The system refuses all.
+    pub(crate) fn attempt(_: &std::ffi::CStr) -> u64 {
+        0
+    }
+}
+
+pub(crate) mod granted {
+    use super::super::asking::{Answer, How};
+    use super::super::control::Control;
+    use crate::chain_file::{FileGrant, Function};
+    use std::convert::Infallible;
+    use std::os::fd::BorrowedFd;
+    use std::path::Path;
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) struct Granted(Infallible);
+
+    impl Granted {
+        pub(crate) fn of(function: &Function, _: &Path) -> Result<Option<Self>, String> {
+            match function.files.first() {
+                None => Ok(None),
+                Some(grant) => Err(format!(
+                    "{:?} in `files`: {}",
+                    grant.said,
+                    crate::life::NO_FILES
+                )),
+            }
+        }
+
+        pub(crate) fn base(&self) -> &Path {
+            match self.0 {}
+        }
+
+        pub(crate) fn line(&self) -> BorrowedFd<'_> {
+            match self.0 {}
+        }
+
+        pub(crate) fn too_many(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn forget(&self) {
+            match self.0 {}
+        }
+
+        pub(crate) fn answer(&self, _: &[u8], _: How, _: &Control) -> Answer {
+            match self.0 {}
+        }
+    }
+
+    /// None is.
+    pub(crate) fn asked_for(_: &FileGrant) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,413 @@
+//! Files that are granted: read in every way that there is; and nothing else.
+
+#![cfg(target_os = "linux")]
+
+use super::common::{Folder, home, orchestrator, text};
+use std::os::unix::fs::symlink;
+use std::process::Output;
+
+const EACCES: &str = "[13]";
+
+/// A folder with things to read, and things not to: its chain, a function of
+/// `tests/hostile/files.c`, has these lines.
+fn folder(grants: &str, isolation: &str) -> Folder {
+    let source = home().join("tests/hostile/files.c");
+    let folder = Folder::new(&format!(
+        "[functions.f]\nsource = \"{}\"\nhandler = \"files\"\ntimeout = \"60s\"\n",
+        source.display()
+    ));
+    std::fs::create_dir_all(folder.path("data/inner")).unwrap();
+    std::fs::create_dir_all(folder.path("other")).unwrap();
+    folder.write("rates.db", "rates of today\nsecond line\n");
+    folder.write("data/one", "one\n");
+    folder.write("data/inner/two", "two\n");
+    folder.write("secret", "secret\n");
+    folder.write("other/secret", "secret\n");
+    symlink("one", folder.path("data/near")).unwrap();
+    symlink("../secret", folder.path("data/link")).unwrap();
+    symlink("/etc/passwd", folder.path("data/far")).unwrap();
+    symlink(folder.path("other"), folder.path("data/folder")).unwrap();
+    let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
+    folder.write(
+        "chain.toml",
+        format!("{chain}{grants}\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"{isolation}\"\n"),
+    );
+    folder
+}
+
+const GRANTS: &str = r#"files = ["rates.db", "data/"]"#;
+
+#[track_caller]
+fn answers(out: &Output) -> String {
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+fn run(folder: &Folder, inputs: &[&str]) -> Output {
+    folder.run(&[], inputs)
+}
+
+#[test]
+fn what_is_granted_is_read_in_every_way() {
+    let of = |isolation| folder(GRANTS, isolation);
+    for folder in [
+        of("invocation"),
+        of("chain"),
+        of("invocation").without_rollback(),
+    ] {
+        let at = |name: &str| folder.path(name).display().to_string();
+        let whole = at("rates.db");
+        let here = std::fs::canonicalize(at("")).unwrap();
+        let here = here.display();
+        let commands: &[(&str, &str)] = &[
+            ("read rates.db", "[rates of today]"),
+            (&format!("read {whole}"), "[rates of today]"),
+            ("read ./rates.db", "[rates of today]"),
+            ("read data/../rates.db", "[rates of today]"),
+            ("fopen data/one", "[one]"),
+            ("mmap rates.db", "[rates of today]"),
+            ("read data/inner/two", "[two]"),
+            ("read data//inner/./two", "[two]"),
+            ("read data/near", "[one]"),
+            ("at data inner/two", "[two]"),
+            ("at data/inner two", "[two]"),
+            ("list data", "[far folder inner link near one ]"),
+            ("list data/inner/", "[two ]"),
+            ("stat rates.db", "[file 27][file][file][0]"),
+            ("stat data", "[folder 0][folder][folder][0]"),
+            ("stat data/near", "[file 4][link][file][0]"),
+            ("fstat rates.db", "[file 27 1]"),
+            ("access rates.db 4", "[0]"),
+            ("realpath data/near", &format!("[{here}/data/one]")),
+            ("cwd", &format!("[{}]", at("").trim_end_matches('/'))),
+            ("read data/missing", "[2]"),
+            ("read rates.db/", "[20]"),
+            ("open data/one 0x10000", "[20]"),
+            // O_PATH, O_NOFOLLOW.
+            ("open rates.db 0x200000", "[0]"),
+            ("open data/near 0x20000", "[40]"),
+        ];
+        let input: Vec<&str> = commands.iter().map(|c| c.0).collect();
+        let expected: String = commands.iter().map(|c| c.1).collect();
+        let input = input.join("\n");
+        let out = run(&folder, &[&input, &input]);
+        assert_eq!(answers(&out), expected.repeat(2), "{}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn what_is_not_granted_is_refused_and_told() {
+    let inside = [
+        ("secret", "it is not granted"),
+        ("/etc/passwd", "it is not granted"),
+        ("/proc/self/environ", "it is not granted"),
+        ("data/../secret", "it is not granted"),
+        ("missing", "it is not granted"),
+        ("data/link", "it leads out"),
+        ("data/far", "it leads out"),
+        ("data/folder/secret", "it leads out"),
+    ];
+    for (grants, isolation) in [(GRANTS, "invocation"), (GRANTS, "chain"), ("", "chain")] {
+        let folder = folder(grants, isolation);
+        let commands: Vec<String> = inside
+            .iter()
+            .flat_map(|(path, _)| ["read", "stat", "list"].map(|how| format!("{how} {path}")))
+            .collect();
+        let out = run(&folder, &[&commands.join("\n")]);
+        let stderr = text(&out.stderr);
+        for (path, why) in inside {
+            let grant = format!("files = [\"{path}\"]");
+            let line = stderr.lines().filter(|l| l.contains(&grant));
+            let lines: Vec<&str> = line.collect();
+            // Once, whatever calls there were. (A folder's has a slash.)
+            assert_eq!(lines.len(), 1, "{path}: {stderr}");
+            let expected = if grants.is_empty() {
+                "it is not granted"
+            } else {
+                why
+            };
+            assert!(lines[0].contains(expected), "{path}: {stderr}");
+        }
+        let of = |path: &str| match path {
+            // Links themselves can be looked at.
+            "data/link" | "data/far" if !grants.is_empty() => "[13][13][link][13][13][13]",
+            _ => "[13][13][13][13][13][13]",
+        };
+        let expected: String = inside.iter().map(|(path, _)| of(path)).collect();
+        assert_eq!(answers(&out), expected, "{stderr}");
+    }
+}
+
+#[test]
+fn nothing_is_written_and_nothing_else_is_done() {
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(GRANTS, isolation);
+        let before = std::fs::metadata(folder.path("rates.db")).unwrap();
+        let input = [
+            "open rates.db 1",
+            "open rates.db 2",
+            "open rates.db 0x241",
+            "open data/new 0x41",
+            "open data 0x410002",
+            "access rates.db 2",
+            "access rates.db 1",
+            "abuse rates.db",
+            "raw secret",
+        ];
+        let out = run(
+            &folder,
+            &[&input.join("\n"), "raw rates.db\nopenat2 rates.db"],
+        );
+        let reading = "[openat openat statx newfstatat faccessat faccessat2 open stat access ]";
+        let reading = match cfg!(target_arch = "x86_64") {
+            true => reading,
+            false => "[openat openat statx newfstatat faccessat faccessat2 ]",
+        };
+        let expected = EACCES.repeat(7) + "[][]" + reading + "[38]";
+        assert_eq!(answers(&out), expected, "{}", text(&out.stderr));
+        let after = std::fs::metadata(folder.path("rates.db")).unwrap();
+        assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+        assert_eq!(before.permissions(), after.permissions());
+        let all = std::fs::read_dir(folder.path("data")).unwrap();
+        assert_eq!(all.count(), 6);
+        assert!(!std::path::Path::new("/tmp/lwc-x").exists());
+    }
+}
+
+#[test]
+fn a_folder_leads_nowhere_else() {
+    let folder = folder(GRANTS, "invocation");
+    let out = run(&folder, &["escape data\nunasked", "held\nunasked"]);
+    assert_eq!(answers(&out), "[0][0][0][0]", "{}", text(&out.stderr));
+}
+
+/// Nobody waits for a writer, and no device is touched.
+#[test]
+fn pipes_are_looked_at_and_not_opened() {
+    let folder = folder(GRANTS, "invocation");
+    let pipe = std::ffi::CString::new(folder.path("data/pipe").to_str().unwrap()).unwrap();
+    // SAFETY: the path ends in a NUL.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    let out = run(&folder, &["read data/pipe\nstat data/pipe"]);
+    assert_eq!(
+        answers(&out),
+        "[13][pipe 0][pipe][pipe][0]",
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+#[test]
+fn nothing_outlives_an_invocation() {
+    for folder in [
+        folder(GRANTS, "invocation"),
+        folder(GRANTS, "invocation").without_rollback(),
+    ] {
+        let dirty = "keep rates.db\nkeep data\nmmap data/one\nheld";
+        let clean = "held\nmapped\nkeep rates.db";
+        let out = run(&folder, &[dirty, clean, "many rates.db 1000", clean, dirty]);
+        // As many as there are numbers, which `ulimit -n` says.
+        let said = answers(&out);
+        let dirty = "[3][4][one][2]";
+        let (first, rest) = said.split_at(dirty.len());
+        assert_eq!(first, dirty, "{said}");
+        let many = rest.strip_prefix("[0][0][3]").unwrap();
+        let (many, rest) = many.split_once(']').unwrap();
+        assert!(many.ends_with(" 24"), "{said}");
+        assert_eq!(rest, format!("[0][0][3]{dirty}"), "{said}");
+    }
+}
+
+#[test]
+fn more_files_than_there_are_numbers_can_be_opened_one_after_another() {
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(GRANTS, isolation);
+        let out = run(
+            &folder,
+            &["closing rates.db 600", "closing data/one 600\nheld"],
+        );
+        assert_eq!(answers(&out), "[600 0][600 0][0]", "{}", text(&out.stderr));
+    }
+}
+
+/// It harms itself, and the next request finds all as it was.
+#[test]
+fn past_the_host_there_is_nothing() {
+    let folder = folder(GRANTS, "invocation");
+    let inputs = [
+        "deaf rates.db",
+        "read rates.db",
+        "own rates.db",
+        "read rates.db",
+    ];
+    let (said, failures, stderr) = folder.outcomes("trial", &inputs);
+    assert_eq!(failures.len(), 1, "{stderr}");
+    assert_eq!(failures[0]["cause"], "crash", "{stderr}");
+    assert_eq!(said, "[rates of today][0][rates of today]", "{stderr}");
+}
+
+#[test]
+fn opening_for_ever_ends_with_the_timeout() {
+    let folder = folder(GRANTS, "invocation");
+    let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
+    folder.write("chain.toml", chain.replace("60s", "500ms"));
+    for path in ["rates.db", "secret"] {
+        let inputs = [&format!("spin {path}"), "read rates.db"];
+        let (said, failures, stderr) = folder.outcomes("trial", &inputs);
+        assert_eq!(failures.len(), 1, "{stderr}");
+        assert_eq!(failures[0]["cause"], "timeout", "{stderr}");
+        assert_eq!(said, "[rates of today]", "{stderr}");
+    }
+}
+
+/// Each function has its own, where one is called and where they are in line.
+#[test]
+fn what_one_is_granted_is_no_other_ones() {
+    let source = home().join("tests/hostile/files.c");
+    let forward = home().join("tests/hostile/ask.c");
+    let function = |name: &str, grants: &str| {
+        format!(
+            "[functions.{name}]\nsource = \"{}\"\nhandler = \"files\"\n{grants}\n",
+            source.display()
+        )
+    };
+    for isolation in ["invocation", "chain"] {
+        let folder = Folder::new(&format!(
+            "{}{}[functions.first]\nsource = \"{}\"\nhandler = \"ask\"\ncalls = [\"f\", \"g\"]\nfiles = [\"c\"]\n[chains.trial]\nsteps = [\"first\"]\nisolation = \"{isolation}\"\n[chains.line]\nsteps = [\"f\", \"g\"]\nisolation = \"{isolation}\"\n",
+            function("f", "files = [\"a\"]"),
+            function("g", "files = [\"b\"]"),
+            forward.display(),
+        ));
+        for name in ["a", "b", "c"] {
+            folder.write(name, format!("{name}\n"));
+        }
+        let all = "read a\nread b\nread c";
+        let out = folder.run(&["trial"], &[all, all]);
+        let expected = "[a][13][13][13][b][13][c]".repeat(2);
+        assert_eq!(answers(&out), expected, "{}", text(&out.stderr));
+        // What the first says is what the second is asked.
+        let out = folder.run(&["line"], &["read a"]);
+        assert_eq!(answers(&out), "", "{}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn rust_reads_files() {
+    let function = home().join("lwc-function");
+    let folder = Folder::new(
+        "[functions.f]\ncrate = \"f\"\nfiles = [\"data/\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+    );
+    std::fs::create_dir_all(folder.path("f/src")).unwrap();
+    std::fs::create_dir_all(folder.path("data/inner")).unwrap();
+    folder.write("data/one", "one");
+    folder.write("data/inner/two", "two");
+    folder.write(
+        "f/Cargo.toml",
+        format!(
+            "[package]\nname = \"f\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nlwc-function = {{ path = {function:?} }}\n[workspace]\n"
+        ),
+    );
+    folder.write(
+        "f/src/lib.rs",
+        r#"
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+fn said(inv: &mut lwc_function::Invocation<'_>) -> std::io::Result<String> {
+    let mut all = fs::read_to_string("data/one")?;
+    let mut file = fs::File::open("data/inner/two")?;
+    file.seek(SeekFrom::Start(1))?;
+    file.read_to_string(&mut all)?;
+    let meta = file.metadata()?;
+    all += &format!(" {} {} {}", meta.len(), meta.is_file(), fs::metadata("data")?.is_dir());
+    let mut names = Vec::new();
+    for entry in fs::read_dir("data")? {
+        let entry = entry?;
+        names.push(format!("{} {}", entry.file_name().display(), entry.metadata()?.len() == 3));
+    }
+    names.sort();
+    all += &format!(" {names:?}");
+    for path in ["f/Cargo.toml", "/etc/passwd"] {
+        let error = fs::read(path).unwrap_err();
+        all += &format!(" {:?}", error.kind());
+    }
+    let error = fs::write("data/one", "x").unwrap_err();
+    let there = std::path::Path::new("data/inner/two").exists();
+    let _ = inv;
+    Ok(all + &format!(" {:?} {there}", error.kind()))
+}
+fn f(inv: &mut lwc_function::Invocation<'_>) -> lwc_function::Result<()> {
+    let text = said(inv).unwrap_or_else(|e| e.to_string());
+    inv.spare_mut()[..text.len()].copy_from_slice(text.as_bytes());
+    inv.commit(text.len())
+}
+lwc_function::handler!(f, f);
+"#,
+    );
+    let out = folder.run(&[], &["", ""]);
+    let expected = "onewo 3 true true [\"inner false\", \"one true\"] PermissionDenied PermissionDenied PermissionDenied true";
+    assert_eq!(answers(&out), expected.repeat(2), "{}", text(&out.stderr));
+}
+
+#[test]
+fn the_audit_tries_each_file() {
+    let source = home().join("tests/hostile/files.c");
+    let folder = folder(GRANTS, "invocation");
+    let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
+    let other = format!(
+        "[functions.g]\nsource = \"{}\"\nhandler = \"files\"\n",
+        source.display()
+    );
+    let chain = chain.replace("steps = [\"f\"]", "steps = [\"f\", \"g\"]");
+    folder.write("chain.toml", other + &chain);
+    let mut command = orchestrator();
+    let out = command
+        .arg("audit")
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{said} {}", text(&out.stderr));
+    for row in [
+        ["file", "rates.db", "own", "r", "-"],
+        ["file", "data/", "own", "r", "-"],
+    ] {
+        let is = |line: &str| line.split_whitespace().eq(row);
+        assert!(said.lines().any(is), "{row:?}: {said}");
+    }
+    assert!(said.contains("files that are granted"), "{said}");
+}
+
+/// Before anything runs, with its name.
+#[test]
+fn what_is_not_there_any_more_is_told_at_the_start() {
+    let folder = folder("files = [\"rates.db\"]", "invocation");
+    let bundle = folder.path("bundle");
+    let mut command = orchestrator();
+    let out = command
+        .args(["build", "--out"])
+        .arg(&bundle)
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stdout).contains("rates.db"),
+        "{}",
+        text(&out.stdout)
+    );
+    let input = folder.write("input", "read rates.db");
+    let run = || {
+        let mut command = orchestrator();
+        let command = command.arg("run").arg(&bundle).arg("--input").arg(&input);
+        command.output().unwrap()
+    };
+    let out = run();
+    assert!(!out.status.success());
+    assert!(
+        text(&out.stderr).contains("rates.db"),
+        "{}",
+        text(&out.stderr)
+    );
+    std::fs::copy(folder.path("rates.db"), bundle.join("rates.db")).unwrap();
+    assert_eq!(answers(&run()), "[rates of today]");
+}
