@@ -3,7 +3,7 @@
 //! them on; and how a descriptor comes to it.
 
 use super::faults;
-use crate::backend::files::{Answer, catch};
+use crate::backend::files::{self, Answer, catch};
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::fds;
 use crate::error::{Error, Result};
@@ -33,7 +33,48 @@ pub(super) const CAUGHT: &[i64] = &[
     libc::SYS_faccessat2,
     libc::SYS_readlinkat,
     libc::SYS_getcwd,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_truncate,
 ];
+
+/// Calls on a number that stands for no descriptor, which are answered as well.
+pub(super) const ON_NUMBERS: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fcntl,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_getdents64,
+    libc::SYS_close,
+];
+
+/// Whether a call is one that is answered.
+pub(super) fn is_answered(number: i64, args: &[u64; 6]) -> bool {
+    let on_number = || ON_NUMBERS.contains(&number) && files::numbers().contains(&(args[0] as i32));
+    CAUGHT.contains(&number) || on_number()
+}
 
 /// What may be done with a descriptor that was lent: its number is the first argument,
 /// and nothing else of the arguments is a name or a descriptor.
@@ -54,7 +95,11 @@ pub(super) const FLAGS: &[i32] = &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
 pub(super) const RECEIVING: i32 = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
 
 /// See [`catch_files`](crate::catch_files).
-pub(crate) fn catch_files(line: Option<RawFd>, answer: Answer) -> Result<()> {
+pub(crate) fn catch_files(
+    line: Option<RawFd>,
+    numbers: Range<RawFd>,
+    answer: Answer,
+) -> Result<()> {
     if mode::is_trapped() {
         return Err(Error::new(
             "catch_files",
@@ -62,7 +107,7 @@ pub(crate) fn catch_files(line: Option<RawFd>, answer: Answer) -> Result<()> {
             "all system calls of this context go to its creator",
         ));
     }
-    catch(line, answer);
+    catch(line, numbers, answer);
     faults::handle_calls()
 }
 
