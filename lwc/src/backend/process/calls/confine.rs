@@ -29,7 +29,7 @@
 //! * Reading what it was lent, if it was told of a line for that ([`super::files`]).
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::files::{CAUGHT, FLAGS, ON_NUMBERS, READING, RECEIVING};
+use super::answered::{CAUGHT, FLAGS, ON_NUMBERS, READING, RECEIVING};
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;

@@ -1,7 +1,7 @@
 //! Code and address of a fault, noted down before it kills its context; and calls that
 //! a sandbox traps only to have them answered here.
 
-use super::files::is_answered;
+use super::answered::is_answered;
 use super::registers::registers;
 use crate::backend::files;
 use crate::backend::output::{Write, take};
