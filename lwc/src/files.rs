@@ -27,12 +27,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// is for reading. A rollback closes what came, if it was no more than there are
 /// numbers: whoever has sent more has the context destroyed instead.
 ///
+/// `numbers` are such as no descriptor has here, from 65536 on: calls that read, write,
+/// look at, mark, lock or close one of these are `answer`'s, too, for files that it keeps
+/// itself. (mmap(2) of one is EBADF.)
+///
 /// Call it in a context whose copies are to have it before it enters its sandbox, and
 /// before [`rollback_support`](crate::rollback_support). Descriptors 0 to 2 have to be
 /// taken; the line lies outside of [`lent_descriptors`].
 ///
 /// # Errors
-/// EINVAL: the line lies among those. ENOTSUP on the kernel backend, and in a context
+/// EINVAL: the line lies among those, or numbers are lower. ENOTSUP on the kernel backend, and in a context
 /// whose system calls are trapped. What sigaction(2) says.
 ///
 /// # Examples
@@ -42,7 +46,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// # if lwc::backend()? == lwc::Backend::Kernel { return Ok(()); }
 /// let child = lwc::Builder::new().spawn(|event| {
 ///     let parent = event.from().expect("switched to by the creator");
-///     lwc::catch_files(None, |_| Err(Errno::EACCES)).expect("a handler");
+///     lwc::catch_files(None, 0..0, |_| Err(Errno::EACCES)).expect("a handler");
 ///     lwc::confine(Confinement::Strict).expect("a sandbox");
 ///     let error = std::fs::File::open("/").unwrap_err();
 ///     let errno = error.raw_os_error().unwrap_or(0);
@@ -55,6 +59,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// ```
 pub fn catch_files(
     line: Option<BorrowedFd<'_>>,
+    numbers: Range<i32>,
     answer: fn(&FileCall) -> std::result::Result<u64, Errno>,
 ) -> Result<()> {
     let number = line.map(|l| l.as_raw_fd());
@@ -65,7 +70,14 @@ pub fn catch_files(
             "the line is to lie behind the descriptors that are lent",
         ));
     }
-    backend::catch_files(number, answer)
+    if numbers.start < numbers.end && numbers.start < 1 << 16 {
+        return Err(Error::new(
+            "catch_files",
+            Cause::EINVAL,
+            "numbers that stand for no descriptor are 65536 and more",
+        ));
+    }
+    backend::catch_files(number, numbers, answer)
 }
 
 /// The numbers at which a context in the strict sandbox has what it was lent

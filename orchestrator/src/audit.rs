@@ -140,7 +140,7 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 16] = [
+const KINDS: [(&str, &str); 17] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
@@ -156,6 +156,7 @@ const KINDS: [(&str, &str); 16] = [
     ("environment", "the environment"),
     ("other processes", "signals to other processes"),
     ("file ", "files that are granted"),
+    ("scratch", "files of their own"),
     ("files", "files"),
 ];
 
@@ -175,6 +176,8 @@ enum Resource {
     Others,
     /// A file that somebody is granted, by its number.
     File(usize),
+    /// Files of a step's own.
+    Scratch,
     /// Calls of functions that a step's may not call, past its own host.
     Calls,
     /// What is counted by an attempt of its own.
@@ -507,6 +510,15 @@ fn entries(
             steps: grant(&|i| u64::from(granted(i)) * READ),
         });
     }
+    let scratch = |i: usize| live.contexts.steps[i].function.scratch > 0;
+    if (0..nodes).any(scratch) {
+        out.push(Entry {
+            name: "scratch".into(),
+            resource: Resource::Scratch,
+            root: u64::MAX,
+            steps: grant(&|i| u64::from(scratch(i)) * (READ | WRITE)),
+        });
+    }
     out.push(Entry {
         name: "descriptors".into(),
         resource: Resource::Descriptors,
@@ -650,6 +662,7 @@ fn words(resource: &Resource) -> Vec<u64> {
         Resource::Variable(name) => vec![word::PROBE, what::VARIABLE, *name],
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
         Resource::Count(what) => vec![word::PROBE, *what],
+        Resource::Scratch => vec![word::PROBE, what::SCRATCH],
         Resource::File(number) => vec![word::PROBE, what::FILE, *number as u64],
         // Pages are found by marks; calls have a way of their own.
         Resource::Descriptors | Resource::Pages(_) | Resource::Others | Resource::Calls => {

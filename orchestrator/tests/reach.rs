@@ -8,6 +8,8 @@ mod environment;
 mod files;
 #[path = "reach/output.rs"]
 mod output;
+#[path = "reach/scratch.rs"]
+mod scratch;
 
 use common::home;
 

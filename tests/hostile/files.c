@@ -26,6 +26,12 @@
  *	spin PATH	open(2) and close(2), for ever
  *	deaf PATH	open(2) with SIGSYS blocked
  *	own PATH	open(2) with a handler of SIGSYS of its own: what it returns
+ *	put PATH TEXT	open(2) to write, write(2), and what a second open(2) reads
+ *	stdio PATH	the same by fopen(3), in two pieces, and append a third
+ *	temp		tmpfile(3) and mkstemp(3): what is read from them
+ *	fill PATH	write(2) 1 KiB again and again: how many went, and errno
+ *	mkdir, rm, rmdir PATH, mv PATH PATH	0 or the errno
+ *	wild		calls on numbers that stand for nothing: how many did
  *	unasked		receive what nobody has asked for: how many came
  */
 
@@ -439,6 +445,106 @@ past_the_host(const char *path, int own)
 	say("%d", fd >= 0 && read(fd, &byte, 1) == 1);
 }
 
+static void
+put(const char *path, const char *text)
+{
+	char back[256];
+	struct stat st;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600), other;
+	ssize_t n;
+
+	if (fd < 0) {
+		say("%d", errno);
+		return;
+	}
+	n = write(fd, text, strlen(text));
+	other = open(path, O_RDONLY);
+	if (n != (ssize_t)strlen(text) || other < 0 || fstat(fd, &st) != 0 ||
+	    st.st_size != n || write(other, "x", 1) >= 0 ||
+	    fsync(fd) != 0 || fcntl(fd, F_GETFL) != O_WRONLY) {
+		say("%d", errno);
+		return;
+	}
+	first_line(back, read(other, back, sizeof(back)));
+	first_line(back, pread(other, back, sizeof(back), 1));
+	close(fd);
+	close(other);
+}
+
+static void
+put_by_stdio(const char *path)
+{
+	char back[256];
+	FILE *file = fopen(path, "w");
+	size_t n;
+
+	if (file == NULL) {
+		say("%d", errno);
+		return;
+	}
+	fprintf(file, "one %d", 2);
+	fflush(file);
+	fprintf(file, " three");
+	fclose(file);
+	file = fopen(path, "a+");
+	fputs(" four", file);
+	rewind(file);
+	n = fread(back, 1, sizeof(back), file);
+	fclose(file);
+	first_line(back, (long)n);
+}
+
+static void
+temporary(void)
+{
+	char name[] = "/tmp/lwc-XXXXXX", back[16];
+	FILE *file = tmpfile();
+	int fd = mkstemp(name);
+	size_t n = 0;
+
+	if (file != NULL) {
+		fputs("first", file);
+		rewind(file);
+		n = fread(back, 1, sizeof(back), file);
+		fclose(file);
+	}
+	first_line(back, (long)n);
+	if (fd < 0 || write(fd, "second", 6) != 6) {
+		say("%d", errno);
+		return;
+	}
+	first_line(back, pread(fd, back, sizeof(back), 0));
+}
+
+static void
+fill(const char *path)
+{
+	static char piece[1024];
+	int fd = open(path, O_RDWR | O_CREAT, 0600), n = 0;
+
+	while (n < 100000 && write(fd, piece, sizeof(piece)) ==
+	    (ssize_t)sizeof(piece))
+		n++;
+	say("%d %d", n, errno);
+}
+
+static void
+wild(void)
+{
+	char byte;
+	int did = 0;
+
+	for (int fd = (1 << 20) - 4; fd < (1 << 20) + 80; fd++) {
+		did += read(fd, &byte, 1) >= 0;
+		did += write(fd, "x", 1) >= 0;
+		did += lseek(fd, 0, SEEK_SET) >= 0;
+		did += close(fd) == 0;
+	}
+	did += read(-1, &byte, 1) >= 0;
+	did += syscall(SYS_read, 1UL << 32 | 1 << 20, &byte, 1) >= 0;
+	say("%d", did);
+}
+
 LWC_HANDLER(files)
 {
 	char text[8192], *line, *rest = text;
@@ -505,6 +611,24 @@ LWC_HANDLER(files)
 				close(open(a, O_RDONLY));
 		} else if (IS("deaf") || IS("own"))
 			past_the_host(a, IS("own"));
+		else if (IS("put"))
+			put(a, b);
+		else if (IS("stdio"))
+			put_by_stdio(a);
+		else if (IS("temp"))
+			temporary();
+		else if (IS("fill"))
+			fill(a);
+		else if (IS("mkdir"))
+			say("%d", mkdir(a, 0700) != 0 ? errno : 0);
+		else if (IS("rm"))
+			say("%d", unlink(a) != 0 ? errno : 0);
+		else if (IS("rmdir"))
+			say("%d", rmdir(a) != 0 ? errno : 0);
+		else if (IS("mv"))
+			say("%d", rename(a, b) != 0 ? errno : 0);
+		else if (IS("wild"))
+			wild();
 		else if (IS("unasked"))
 			unasked();
 	}

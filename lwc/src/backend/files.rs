@@ -1,6 +1,7 @@
 //! Calls that name a file, which a handler of SIGSYS takes instead of the kernel.
 
 use crate::errno::Errno;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
@@ -22,10 +23,15 @@ pub(crate) type Answer = fn(&FileCall) -> std::result::Result<u64, Errno>;
 /// An [`Answer`], or null.
 static ANSWER: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
+/// Numbers that stand for no descriptor, first and behind the last.
+static NUMBERS: [AtomicI32; 2] = [AtomicI32::new(0), AtomicI32::new(0)];
+
 /// The socket by which descriptors come, or -1.
 static LINE: AtomicI32 = AtomicI32::new(-1);
 
-pub(crate) fn catch(line: Option<RawFd>, answer: Answer) {
+pub(crate) fn catch(line: Option<RawFd>, numbers: Range<RawFd>, answer: Answer) {
+    NUMBERS[0].store(numbers.start, Ordering::Relaxed);
+    NUMBERS[1].store(numbers.end, Ordering::Relaxed);
     LINE.store(line.unwrap_or(-1), Ordering::Relaxed);
     ANSWER.store(answer as *mut (), Ordering::Relaxed);
 }
@@ -39,6 +45,11 @@ pub(crate) fn are_caught() -> bool {
 pub(crate) fn line() -> Option<RawFd> {
     let line = LINE.load(Ordering::Relaxed);
     (line >= 0).then_some(line)
+}
+
+/// Numbers of whose calls somebody answers.
+pub(crate) fn numbers() -> Range<RawFd> {
+    NUMBERS[0].load(Ordering::Relaxed)..NUMBERS[1].load(Ordering::Relaxed)
 }
 
 /// The answer to a call. `None` if nobody answers.

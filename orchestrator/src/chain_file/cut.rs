@@ -191,6 +191,7 @@ fn stand_in(function: &Function) -> Function {
         ends_request: false,
         env: Vec::new(),
         files: Vec::new(),
+        scratch: 0,
         harden: None,
         group: function.group.clone(),
     }

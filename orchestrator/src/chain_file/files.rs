@@ -157,6 +157,30 @@ fn wrong_type(value: &Value<'_>, want: &str, findings: &mut Findings) {
     findings.error(value.span(), "type", problem, FILES);
 }
 
+/// Says which files are granted where a function has files of its own.
+pub(super) fn scratch_is_no_grant(
+    granted: &BTreeMap<FunctionName, Files>,
+    functions: &BTreeMap<FunctionName, Function>,
+    findings: &mut Findings,
+) {
+    let scratch = |name: &FunctionName| functions.get(name).is_some_and(|f| f.scratch > 0);
+    for (_, files) in granted.iter().filter(|(name, _)| scratch(name)) {
+        for (grant, span) in files {
+            if from_root(&grant.path).starts_with("/tmp") {
+                findings.error(
+                    span.clone(),
+                    "scratch",
+                    format!(
+                        "{:?} lies in /tmp, which is the function's own by scratch",
+                        grant.said
+                    ),
+                    "put the file elsewhere, or take scratch away",
+                );
+            }
+        }
+    }
+}
+
 /// Says which files, that functions may read, are secrets of functions, or have such in
 /// them.
 pub(super) fn secrets_are_no_files(

@@ -33,6 +33,8 @@ pub struct Function {
     pub env: Vec<EnvVariable>,
     /// Files and folders that its handler may read.
     pub files: Vec<FileGrant>,
+    /// Bytes of files of its own, in `/tmp/`, until the end of an invocation; 0: none.
+    pub scratch: u64,
     /// How long one invocation may take.
     pub timeout: Duration,
     /// Bytes its context may add to its address space.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 22] = [
+const FUNCTION_KEYS: [&str; 23] = [
     "source",
     "program",
     "crate",
@@ -32,6 +32,7 @@ const FUNCTION_KEYS: [&str; 22] = [
     "secrets",
     "env",
     "files",
+    "scratch",
     "timeout",
     "memory",
     "calls",
@@ -168,6 +169,7 @@ pub fn parse(path: &Path, text: String) -> Result<(ChainFile, Report), Report> {
     }
     known_chains.extend(known_workflows);
     grants::secrets_are_no_variables(&reader.environments, &functions, &mut reader.findings);
+    files::scratch_is_no_grant(&reader.files, &functions, &mut reader.findings);
     files::secrets_are_no_files(&reader.files, &functions, &mut reader.findings);
     let calls = reader.resolve_calls(&drafts, &mut functions, &known, &known_chains);
     reader.check_on_error(&drafts, &functions, &known, &known_chains);
@@ -387,6 +389,7 @@ impl Reader {
             secrets: Vec::new(),
             env: Vec::new(),
             files: Vec::new(),
+            scratch: 0,
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
             calls: Vec::new(),
@@ -466,6 +469,11 @@ impl Reader {
                     f.files = files.iter().map(|(grant, _)| grant.clone()).collect();
                     self.files.insert(name.clone(), files);
                 }
+                "scratch" => {
+                    if let Some(n) = self.size(value, 4096, 64 << 30) {
+                        f.scratch = n;
+                    }
+                }
                 "timeout" => {
                     if let Some(d) = self.duration(value) {
                         f.timeout = d;
@@ -525,6 +533,7 @@ impl Reader {
                         | "secrets"
                         | "env"
                         | "files"
+                        | "scratch"
                         | "memory"
                         | "calls"
                         | "ends_request"

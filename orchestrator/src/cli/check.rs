@@ -80,9 +80,13 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
         return Vec::new();
     }
     let functions = file.functions.values();
-    let granted = functions.filter(|f| !f.files.is_empty());
-    let refused = granted.map(|f| format!("function {}: files: {NO_FILES}", f.name));
-    refused.collect()
+    let grants = functions.flat_map(|f| {
+        [("files", !f.files.is_empty()), ("scratch", f.scratch > 0)]
+            .into_iter()
+            .filter(|(_, granted)| *granted)
+            .map(move |(what, _)| format!("function {}: {what}: {NO_FILES}", f.name))
+    });
+    grants.collect()
 }
 
 /// What will run and who may touch what, for people.
@@ -156,7 +160,11 @@ fn plan(file: &ChainFile) -> String {
             secrets.join(", "),
             if f.env.is_empty() { "" } else { ", env " },
             environment(f),
-            if f.files.is_empty() { "" } else { ", files " },
+            if f.files.is_empty() && f.scratch == 0 {
+                ""
+            } else {
+                ", files "
+            },
             files(f),
             if f.calls.is_empty() { "" } else { ", calls " },
             names(&f.calls, ", "),
@@ -180,10 +188,14 @@ fn environment(function: &Function) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
-/// What it may read, as the file has it.
+/// What it may read, as the file has it, and what it may write.
 fn files(function: &Function) -> String {
-    let all = function.files.iter().map(|g| g.said.as_str());
-    all.collect::<Vec<_>>().join(", ")
+    let all = function.files.iter().map(|g| g.said.clone());
+    let scratch = (function.scratch > 0).then(|| {
+        let size = bytesize::ByteSize(function.scratch).display().iec();
+        format!("/tmp/ ({size} of its own)")
+    });
+    all.chain(scratch).collect::<Vec<_>>().join(", ")
 }
 
 /// The groups that have functions, by name, and which: each has workers of its own.

@@ -1,5 +1,6 @@
 //! The context's side of files: what its function's calls name, it asks the root for
-//! ([`granted`](super::granted)); what is refused, and why, is a line of its log.
+//! ([`granted`](super::granted)), or has itself ([`scratch`](super::scratch)); what is
+//! refused, and why, is a line of its log.
 //!
 //! All of this runs in the function's own context, in a handler of SIGSYS
 //! ([`lwc::catch_files`]), where the call would have been made: no lock of the
@@ -8,10 +9,14 @@
 
 use super::asking::{self, ASKED_MOST, Answer, How};
 use super::control::Control;
+use super::parts::Parts;
+use super::scratch::{self, Scratch};
 use super::snapshot::word;
+use crate::chain_file::by_names;
 use lwc::{Errno, FileCall, Handle};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,6 +29,8 @@ pub(super) struct Asking<'a> {
     control: &'a Control,
     /// Where relative paths begin, and where descriptors come: if anything is granted.
     granted: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// Its own files, if it has any.
+    scratch: Option<RefCell<Scratch>>,
     /// What folders are open, by the paths that they were asked for by.
     folders: RefCell<BTreeMap<RawFd, Vec<u8>>>,
     /// What has been told of refusals, so that each is told once.
@@ -37,17 +44,14 @@ const TOLD: usize = 16;
 static ASKING: AtomicPtr<Asking<'static>> = AtomicPtr::new(std::ptr::null_mut());
 
 impl<'a> Asking<'a> {
-    pub(super) fn new(
-        root: Handle,
-        apart: bool,
-        control: &'a Control,
-        granted: Option<(&'a Path, BorrowedFd<'a>)>,
-    ) -> Self {
+    pub(super) fn new(root: Handle, parts: &'a Parts<'_>) -> Self {
+        let scratch = (parts.scratch > 0).then(|| RefCell::new(Scratch::new(parts.scratch)));
         Self {
             root,
-            apart,
-            control,
-            granted,
+            apart: parts.apart,
+            control: parts.control,
+            granted: parts.files,
+            scratch,
             folders: RefCell::new(BTreeMap::new()),
             told: Cell::new([0; TOLD]),
         }
@@ -57,17 +61,18 @@ impl<'a> Asking<'a> {
     /// they are in the strict sandbox.
     ///
     /// # Errors
-    /// What the backend says: not if nothing is granted, and it refuses all files itself.
+    /// What the backend says.
     pub(super) fn catch(&'a self) -> lwc::Result<()> {
         let place = std::ptr::from_ref(self).cast_mut();
         ASKING.store(place.cast(), Ordering::Relaxed);
         if self.granted.is_some() {
             take_standard_descriptors();
         }
-        match lwc::catch_files(self.granted.map(|(_, line)| line), answer) {
-            Err(e) if e.errno() == Errno::ENOTSUP && self.granted.is_none() => Ok(()),
-            done => done,
-        }
+        let numbers = match self.scratch {
+            Some(_) => scratch::NUMBERS,
+            None => 0..0,
+        };
+        lwc::catch_files(self.granted.map(|(_, line)| line), numbers, answer)
     }
 }
 
@@ -94,6 +99,10 @@ fn answer(call: &FileCall) -> Result<u64, Errno> {
     // SAFETY: the arguments are those of a call of this context's.
     asking.map_or(Err(Errno::EACCES), |asking| unsafe { asking.call(call) })
 }
+
+/// Why what would change a file is refused.
+const CHANGE: &str =
+    "to write it cannot be granted (scratch = \"16MiB\" gives a /tmp/ of its own), to read it";
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 
@@ -129,7 +138,8 @@ impl Asking<'_> {
                 libc::SYS_readlink => self.readlink(HERE, a[0], a[1], a[2] as usize),
                 libc::SYS_readlinkat => self.readlink(a[0], a[1], a[2], a[3] as usize),
                 libc::SYS_getcwd => self.current_folder(a[0], a[1] as usize),
-                _ => Err(Errno::ENOSYS),
+                _ if self.scratch.is_some() => self.own_call(call),
+                _ => self.refuse_change(call),
             }
         }
     }
@@ -153,8 +163,15 @@ impl Asking<'_> {
         if text[0] == b'/' || at as i32 == libc::AT_FDCWD {
             return Ok(text);
         }
-        let folders = self.folders.borrow();
-        let mut whole = folders.get(&(at as i32)).ok_or(Errno::EBADF)?.clone();
+        let mut whole = match &self.scratch {
+            Some(own) if scratch::NUMBERS.contains(&(at as i32)) => {
+                own.borrow_mut().path_of(at as i32)?
+            }
+            _ => {
+                let folders = self.folders.borrow();
+                folders.get(&(at as i32)).ok_or(Errno::EBADF)?.clone()
+            }
+        };
         whole.push(b'/');
         whole.extend(text);
         if whole.len() >= ASKED_MOST {
@@ -171,6 +188,156 @@ impl Asking<'_> {
         self.control.put_asked(path);
         let asked = [word::ASK, how.word(), path.len() as u64];
         (asking::ask(self.root, self.apart, asked), Some(line))
+    }
+
+    /// The name that a path is, if it is one of its own files.
+    fn own(&self, path: &[u8]) -> Option<(&RefCell<Scratch>, Vec<u8>)> {
+        let own = self.scratch.as_ref()?;
+        let base = self.granted.map_or(Path::new("/"), |(base, _)| base);
+        let path = by_names(base, Path::new(OsStr::from_bytes(path)));
+        let name = scratch::name(path.as_os_str().as_bytes())?.to_vec();
+        Some((own, name))
+    }
+
+    /// A call that changes what there is, or one on a number of its own.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn own_call(&self, call: &FileCall) -> Result<u64, Errno> {
+        let a = call.args;
+        // SAFETY: the caller's promise, each time.
+        let named = |at, path| unsafe {
+            let path = self.path(at, path)?;
+            match self.own(&path) {
+                Some((own, name)) => Ok((own, name)),
+                None => {
+                    self.tell(&path, CHANGE, false);
+                    Err(Errno::EACCES)
+                }
+            }
+        };
+        let renamed = |from: (u64, u64), to: (u64, u64), flags: u64| {
+            let (own, from) = named(from.0, from.1)?;
+            let (_, to) = named(to.0, to.1)?;
+            own.borrow_mut().rename(&from, &to, flags as u32)
+        };
+        let made = |at, path| {
+            let (own, name) = named(at, path)?;
+            own.borrow_mut().make_folder(&name)
+        };
+        let removed = |at, path, folder| {
+            let (own, name) = named(at, path)?;
+            own.borrow_mut().remove(&name, folder)
+        };
+        match call.number {
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mkdir => made(HERE, a[0]),
+            libc::SYS_mkdirat => made(a[0], a[1]),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_unlink => removed(HERE, a[0], false),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_rmdir => removed(HERE, a[0], true),
+            libc::SYS_unlinkat => removed(a[0], a[1], a[2] as i32 & libc::AT_REMOVEDIR != 0),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_rename => renamed((HERE, a[0]), (HERE, a[1]), 0),
+            libc::SYS_renameat => renamed((a[0], a[1]), (a[2], a[3]), 0),
+            libc::SYS_renameat2 => renamed((a[0], a[1]), (a[2], a[3]), a[4]),
+            libc::SYS_truncate => {
+                let (own, name) = named(HERE, a[0])?;
+                own.borrow_mut().truncate(&name, a[1])
+            }
+            // SAFETY: the caller's promise.
+            _ => unsafe { self.on_number(call) },
+        }
+    }
+
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn on_number(&self, call: &FileCall) -> Result<u64, Errno> {
+        let own = self.scratch.as_ref().ok_or(Errno::EBADF)?;
+        let mut own = own.borrow_mut();
+        let (a, fd) = (call.args, call.args[0] as RawFd);
+        // SAFETY: the caller's promise, each time: what the arguments point to is there
+        // as the call has it.
+        unsafe {
+            match call.number {
+                libc::SYS_read => own.read(fd, a[1], a[2], None),
+                libc::SYS_pread64 => own.read(fd, a[1], a[2], Some(a[3])),
+                libc::SYS_write => own.write(fd, a[1], a[2], None),
+                libc::SYS_pwrite64 => own.write(fd, a[1], a[2], Some(a[3])),
+                libc::SYS_readv | libc::SYS_writev => {
+                    let mut all = 0;
+                    for i in 0..a[2].min(1024) as usize {
+                        let piece = (a[1] as *const libc::iovec).add(i).read();
+                        let (at, len) = (piece.iov_base as u64, piece.iov_len as u64);
+                        let done = match call.number {
+                            libc::SYS_readv => own.read(fd, at, len, None),
+                            _ => own.write(fd, at, len, None),
+                        };
+                        match done {
+                            Ok(n) => all += n,
+                            Err(e) if all == 0 => return Err(e),
+                            Err(_) => break,
+                        }
+                        if done != Ok(len) {
+                            break;
+                        }
+                    }
+                    Ok(all)
+                }
+                libc::SYS_lseek => own.seek(fd, a[1] as i64, a[2] as i32),
+                libc::SYS_fstat => {
+                    (a[1] as *mut libc::stat).write_unaligned(own.stat_open(fd)?);
+                    Ok(0)
+                }
+                libc::SYS_ftruncate => own.set_open_len(fd, a[1], false),
+                // Whole, and no holes.
+                libc::SYS_fallocate if a[1] as i32 == 0 => {
+                    let end = a[2].checked_add(a[3]).ok_or(Errno::EFBIG)?;
+                    own.set_open_len(fd, end, true)
+                }
+                libc::SYS_fallocate => Err(Errno::ENOTSUP),
+                libc::SYS_getdents64 => own.entries(fd, a[1], a[2]),
+                libc::SYS_close => own.close(fd),
+                // Nobody else has it, or asks whose it is.
+                libc::SYS_fsync
+                | libc::SYS_fdatasync
+                | libc::SYS_flock
+                | libc::SYS_fchmod
+                | libc::SYS_fchown => own.flags(fd).map(|_| 0),
+                libc::SYS_fcntl => {
+                    let flags = own.flags(fd)?;
+                    match a[1] as i32 {
+                        libc::F_GETFL => Ok((flags & (libc::O_ACCMODE | libc::O_APPEND)) as u64),
+                        libc::F_GETFD => Ok(libc::FD_CLOEXEC as u64),
+                        libc::F_SETFD | libc::F_SETLK | libc::F_SETLKW => Ok(0),
+                        _ => Err(Errno::EINVAL),
+                    }
+                }
+                _ => Err(Errno::EBADF),
+            }
+        }
+    }
+
+    /// A call that changes what there is, where nothing is its own.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn refuse_change(&self, call: &FileCall) -> Result<u64, Errno> {
+        let at = [
+            libc::SYS_mkdirat,
+            libc::SYS_unlinkat,
+            libc::SYS_renameat,
+            libc::SYS_renameat2,
+        ];
+        let (at, path) = match at.contains(&call.number) {
+            true => (call.args[0], call.args[1]),
+            false => (HERE, call.args[0]),
+        };
+        // SAFETY: the caller's promise.
+        let path = unsafe { self.path(at, path)? };
+        self.tell(&path, CHANGE, false);
+        Err(Errno::EACCES)
     }
 
     /// A descriptor of what is granted.
@@ -229,11 +396,14 @@ impl Asking<'_> {
         let folder = flags & libc::O_DIRECTORY != 0;
         let follow = flags & libc::O_NOFOLLOW == 0;
         let changes = libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
+        if let Some((own, name)) = self.own(&path) {
+            return own.borrow_mut().open(&name, flags);
+        }
         if flags & libc::O_PATH != 0 {
             return self.keep(self.lent(&path, How::new(false, follow, folder))?);
         }
         if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & changes != 0 {
-            self.tell(&path, "to write it cannot be granted, to read it", folder);
+            self.tell(&path, CHANGE, folder);
             return Err(Errno::EACCES);
         }
         self.keep(self.lent(&path, How::new(true, follow, folder))?)
@@ -261,6 +431,11 @@ impl Asking<'_> {
             };
             let empty = path == 0 || (path as *const u8).read() == 0;
             if empty && flags & libc::AT_EMPTY_PATH != 0 && at as i32 != libc::AT_FDCWD {
+                if let Some(own) = &self.scratch
+                    && scratch::NUMBERS.contains(&(at as i32))
+                {
+                    return own.borrow_mut().stat_open(at as i32);
+                }
                 of(at as i32, &mut stat)?;
                 return Ok(stat);
             }
@@ -268,6 +443,9 @@ impl Asking<'_> {
                 return Err(Errno::EFAULT);
             }
             let path = self.path(at, path)?;
+            if let Some((own, name)) = self.own(&path) {
+                return own.borrow().stat(&name);
+            }
             let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
             let fd = self.lent(&path, How::new(false, follow, false))?;
             of(fd.as_raw_fd(), &mut stat)?;
@@ -322,7 +500,9 @@ impl Asking<'_> {
         // SAFETY: the caller's promise.
         let stat = unsafe { self.look(at, path, flags)? };
         let folder = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        if mode & libc::W_OK != 0 || mode & libc::X_OK != 0 && !folder {
+        // SAFETY: as above.
+        let own = unsafe { self.path(at, path) }.is_ok_and(|p| self.own(&p).is_some());
+        if mode & libc::W_OK != 0 && !own || mode & libc::X_OK != 0 && !folder {
             return Err(Errno::EACCES);
         }
         Ok(0)
@@ -333,6 +513,10 @@ impl Asking<'_> {
     unsafe fn readlink(&self, at: u64, path: u64, to: u64, len: usize) -> Result<u64, Errno> {
         // SAFETY: the caller's promise.
         let path = unsafe { self.path(at, path)? };
+        if let Some((own, name)) = self.own(&path) {
+            // There are no links.
+            return own.borrow().stat(&name).and(Err(Errno::EINVAL));
+        }
         let (answer, _) = self.ask(&path, How::link());
         answer
             .result()
@@ -347,8 +531,11 @@ impl Asking<'_> {
     /// # Safety
     /// As of [`call`](Self::call).
     unsafe fn current_folder(&self, to: u64, len: usize) -> Result<u64, Errno> {
-        let (base, _) = self.granted.ok_or(Errno::EACCES)?;
-        let base = base.as_os_str().as_bytes();
+        let base = match (self.granted, &self.scratch) {
+            (Some((base, _)), _) => base.as_os_str().as_bytes(),
+            (None, Some(_)) => b"/",
+            (None, None) => return Err(Errno::EACCES),
+        };
         if len <= base.len() {
             return Err(Errno::ERANGE);
         }
@@ -359,6 +546,41 @@ impl Asking<'_> {
             to.add(base.len()).write(0);
         }
         Ok(base.len() as u64 + 1)
+    }
+}
+
+/// An invocation begins: without files of the ones before, where these were not undone.
+#[inline]
+pub(super) fn begin() {
+    // SAFETY: as in `answer`.
+    let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
+    if let Some(own) = asking.and_then(|a| a.scratch.as_ref()) {
+        own.borrow_mut().forget();
+    }
+}
+
+/// For an audit: READ and WRITE, of a file of its own.
+pub(crate) fn attempt_scratch() -> u64 {
+    use super::probe::{READ, WRITE};
+    let path = c"/tmp/lwc-audit";
+    let mut byte = 0u8;
+    // SAFETY: the path ends in a NUL; bytes of locals. (Not by OwnedFd: the number is no
+    // descriptor.)
+    unsafe {
+        let fd = libc::open(
+            path.as_ptr(),
+            libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC,
+            0o600,
+        );
+        if fd < 0 {
+            return 0;
+        }
+        let wrote = libc::write(fd, b"x".as_ptr().cast(), 1) == 1;
+        let read = libc::pread(fd, (&raw mut byte).cast(), 1, 0) == 1;
+        libc::close(fd);
+        libc::unlink(path.as_ptr());
+        let bit = |did, bit| if did { bit } else { 0 };
+        bit(wrote, WRITE) | bit(read, READ)
     }
 }
 

@@ -368,6 +368,7 @@ impl Serving<'_> {
         raw.output_type[0] = 0;
         raw.error[0] = 0;
         way.reply.clear_attributes();
+        files::begin();
         state.begin(number);
         // SAFETY: everything the invocation points at outlives the call; the
         // handler is what the function's author gave for one.
@@ -442,6 +443,7 @@ mod tests {
             secrets: Vec::new(),
             env: Vec::new(),
             files: None,
+            scratch: 0,
             tried: &[],
             entrances: vec![Entrance {
                 caller: None,

@@ -56,6 +56,8 @@ pub(crate) mod probe;
 pub(crate) mod recorder;
 mod relay;
 mod rollback;
+#[cfg(target_os = "linux")]
+mod scratch;
 mod secrets;
 pub(crate) mod snapshot;
 pub(crate) mod start;
@@ -89,7 +91,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Why a function that is granted files is refused on the kernel backend.
-pub(crate) const NO_FILES: &str = "the kernel backend lends no files to functions yet (capability mode refuses them all): read it in the initialiser, or use the process backend";
+pub(crate) const NO_FILES: &str = "the kernel backend has no files for functions yet (capability mode refuses them all): read them in the initialiser, or use the process backend";
 
 /// Whether functions' contexts answer the probes of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

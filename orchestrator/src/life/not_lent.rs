@@ -2,22 +2,15 @@
 //! file that grants some is refused.
 
 pub(crate) mod files {
-    use super::super::control::Control;
+    use super::super::parts::Parts;
     use lwc::Handle;
     use std::marker::PhantomData;
-    use std::os::fd::BorrowedFd;
-    use std::path::Path;
 
     /// Nobody is asked.
-    pub(crate) struct Asking<'a>(PhantomData<&'a Control>);
+    pub(crate) struct Asking<'a>(PhantomData<&'a ()>);
 
     impl<'a> Asking<'a> {
-        pub(crate) fn new(
-            _: Handle,
-            _: bool,
-            _: &'a Control,
-            _: Option<(&'a Path, BorrowedFd<'a>)>,
-        ) -> Self {
+        pub(crate) fn new(_: Handle, _: &'a Parts<'_>) -> Self {
             Self(PhantomData)
         }
 
@@ -25,6 +18,14 @@ pub(crate) mod files {
         pub(crate) fn catch(&self) -> lwc::Result<()> {
             Ok(())
         }
+    }
+
+    /// There is nothing of a function's own.
+    pub(crate) fn begin() {}
+
+    /// The same for an audit.
+    pub(crate) fn attempt_scratch() -> u64 {
+        0
     }
 
     /// The system refuses all.
@@ -47,6 +48,9 @@ pub(crate) mod granted {
 
     impl Granted {
         pub(crate) fn of(function: &Function, _: &Path) -> Result<Option<Self>, String> {
+            if function.scratch > 0 {
+                return Err(format!("scratch: {}", crate::life::NO_FILES));
+            }
             match function.files.first() {
                 None => Ok(None),
                 Some(grant) => Err(format!(

@@ -23,6 +23,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) env: Vec<(&'a str, &'a [u8])>,
     /// Where paths begin, and the line by which descriptors come, if files are granted.
     pub(crate) files: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// Bytes of files of its own, beside `memory`.
+    pub(crate) scratch: u64,
     /// What an audit has it try to open.
     pub(crate) tried: &'a [CString],
     /// The ways in, of which each has at least one: a step's from the root or the

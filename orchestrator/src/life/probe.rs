@@ -53,6 +53,8 @@ pub(crate) mod what {
     /// The number of a file that somebody is granted: answer is [`super::READ`] and so on
     /// for how it could be opened.
     pub(crate) const FILE: u64 = 15;
+    /// Answer: [`super::READ`] and so on for a file of its own in /tmp.
+    pub(crate) const SCRATCH: u64 = 16;
 }
 
 /// The attempt to read succeeded.
@@ -188,6 +190,7 @@ pub(crate) fn run(args: &[u64]) -> u64 {
         what::VARIABLE => variable(at(2)),
         what::SIGNALS => others::signals(),
         what::FILES => others::files(),
+        what::SCRATCH => super::files::attempt_scratch(),
         _ => 0,
     }
 }

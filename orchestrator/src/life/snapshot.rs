@@ -101,7 +101,7 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
         std::process::exit(1)
     };
     let state = HostState::new(root, parts);
-    let asking = Asking::new(root, parts.apart, parts.control, parts.files);
+    let asking = Asking::new(root, parts);
     let loaded = match load(parts, &state, &asking) {
         Ok(loaded) => loaded,
         Err(text) => {
@@ -127,7 +127,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
             .map_err(|e| format!("{} bytes of addresses for inputs: {e}", parts.capacity))?;
     }
     environment::grant(parts.env.iter().copied())?;
-    lwc::limit_memory(parts.memory).map_err(text)?;
+    lwc::limit_memory(parts.memory.saturating_add(parts.scratch)).map_err(text)?;
     limits::before_the_function()?;
     for region in parts.read_only() {
         region.make_read_only().map_err(text)?;

@@ -211,6 +211,7 @@ impl LiveChain {
                 secrets: vault.of(&function.name).collect(),
                 env: vault.environment_of(function),
                 files: granted.as_ref().map(|g| (g.base(), g.line())),
+                scratch: function.scratch,
                 tried: &tried,
                 entrances,
                 callees,

@@ -148,6 +148,40 @@ fn files_mean_what_they_say() {
 }
 
 #[test]
+fn scratch_is_a_size_and_a_place_of_its_own() {
+    let folder = folder();
+    let report = errors(
+        &folder,
+        r#"
+[functions.f]
+source = "f.c"
+scratch = "much"
+[functions.g]
+source = "f.c"
+scratch = "1KiB"
+[functions.h]
+remote = "there"
+scratch = "1MiB"
+[functions.i]
+source = "f.c"
+scratch = "1MiB"
+files = ["/tmp/"]
+[chains.main]
+steps = ["f", "g", "h", "i"]
+"#,
+    );
+    let lines: Vec<usize> = places(&report)
+        .into_iter()
+        .map(|(_, line, _)| line)
+        .collect();
+    assert_eq!(lines, [4, 7, 10, 14], "{report:?}");
+    let text =
+        "[functions.f]\nsource = \"f.c\"\nscratch = \"1MiB\"\n[chains.main]\nsteps = [\"f\"]\n";
+    let (file, _) = parse(&folder.path("chain.toml"), text.to_owned()).unwrap();
+    assert_eq!(file.functions["f"].scratch, 1 << 20);
+}
+
+#[test]
 fn what_can_be_no_file_is_told_with_its_place() {
     let folder = folder();
     std::fs::create_dir(folder.path("data")).unwrap();

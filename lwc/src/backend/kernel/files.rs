@@ -15,7 +15,11 @@ fn not_here(call: &'static str) -> Error {
 }
 
 /// See [`catch_files`](crate::catch_files).
-pub(crate) fn catch_files(_line: Option<RawFd>, _answer: Answer) -> Result<()> {
+pub(crate) fn catch_files(
+    _line: Option<RawFd>,
+    _numbers: Range<RawFd>,
+    _answer: Answer,
+) -> Result<()> {
     Err(not_here("catch_files"))
 }
 

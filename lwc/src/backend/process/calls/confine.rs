@@ -29,7 +29,7 @@
 //! * Reading what it was lent, if it was told of a line for that ([`super::files`]).
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::files::{CAUGHT, FLAGS, READING, RECEIVING};
+use super::answered::{CAUGHT, FLAGS, ON_NUMBERS, READING, RECEIVING};
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;
@@ -427,6 +427,15 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         for call in [libc::SYS_write, libc::SYS_writev] {
             let both = [1, 2].map(|fd| when(0, SeccompCmpOp::Eq, fd));
             trapped.insert(call, both.into_iter().collect::<Result<_>>()?);
+        }
+    }
+    let numbers = files::numbers();
+    if !creating && !numbers.is_empty() {
+        let (start, end) = (numbers.start as u64, numbers.end as u64);
+        for &call in ON_NUMBERS {
+            let from = low(0, SeccompCmpOp::Ge, start)?;
+            let rule = all(vec![from, low(0, SeccompCmpOp::Lt, end)?])?;
+            trapped.entry(call).or_default().push(rule);
         }
     }
     trapped.extend(any(FORKS));

@@ -1,7 +1,7 @@
 //! Code and address of a fault, noted down before it kills its context; and calls that
 //! a sandbox traps only to have them answered here.
 
-use super::files::CAUGHT;
+use super::answered::is_answered;
 use super::registers::registers;
 use crate::backend::files;
 use crate::backend::output::{Write, take};
@@ -32,7 +32,7 @@ const SYS_SECCOMP: u64 = 1;
 /// As of [`take`].
 unsafe fn answered(number: u64, args: &[u64; 6]) -> Option<i64> {
     let call = match number as i64 {
-        number if CAUGHT.contains(&number) => {
+        number if is_answered(number, args) => {
             let done = files::answer(number, *args)?;
             return Some(done.map_or_else(|e| -i64::from(e.raw()), |n| n as i64));
         }

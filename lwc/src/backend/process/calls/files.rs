@@ -11,50 +11,12 @@ use nix::errno::Errno;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// Calls that name a file, and are taken from a context instead of refused.
-pub(super) const CAUGHT: &[i64] = &[
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_open,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_creat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_stat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_lstat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_access,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_readlink,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_readlinkat,
-    libc::SYS_getcwd,
-];
-
-/// What may be done with a descriptor that was lent: its number is the first argument,
-/// and nothing else of the arguments is a name or a descriptor.
-pub(super) const READING: &[i64] = &[
-    libc::SYS_read,
-    libc::SYS_pread64,
-    libc::SYS_readv,
-    libc::SYS_preadv,
-    libc::SYS_lseek,
-    libc::SYS_fstat,
-    libc::SYS_getdents64,
-];
-
-/// The commands of fcntl(2) among it.
-pub(super) const FLAGS: &[i32] = &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
-
-/// How a context receives.
-pub(super) const RECEIVING: i32 = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-
 /// See [`catch_files`](crate::catch_files).
-pub(crate) fn catch_files(line: Option<RawFd>, answer: Answer) -> Result<()> {
+pub(crate) fn catch_files(
+    line: Option<RawFd>,
+    numbers: Range<RawFd>,
+    answer: Answer,
+) -> Result<()> {
     if mode::is_trapped() {
         return Err(Error::new(
             "catch_files",
@@ -62,7 +24,7 @@ pub(crate) fn catch_files(line: Option<RawFd>, answer: Answer) -> Result<()> {
             "all system calls of this context go to its creator",
         ));
     }
-    catch(line, answer);
+    catch(line, numbers, answer);
     faults::handle_calls()
 }
 

@@ -9,8 +9,9 @@
 //! * [`syscall`]: lwSyscall; [`supervisor`]: in a trapped target;
 //! * [`rollback`]: a snapshot, and back to it; [`noted`]: what is told of meanwhile;
 //! * [`trap`], [`filter`]: trapped system calls; [`faults`]; [`registers`];
-//! * [`confine`]: the sandboxes; [`output`], [`files`]: calls that they trap; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
+//! * [`confine`]: the sandboxes; [`output`], [`files`]: calls that they trap, which [`answered`] lists; [`seccomp`], [`bpf`]: filters; [`attempt`]: what is served in them.
 
+mod answered;
 pub(crate) mod attempt;
 mod bpf;
 pub(crate) mod confine;

@@ -1,7 +1,7 @@
 //! The filter of a context that is to be rolled back.
 
+use super::answered::READING;
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, NUMBER, give, jump, load};
-use super::files::READING;
 use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::backend::files;
 use crate::backend::process::wire::fds;
