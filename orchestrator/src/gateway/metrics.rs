@@ -12,6 +12,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 14] = [
@@ -133,6 +134,7 @@ pub(super) struct Figures {
     invocations: BTreeMap<String, u64>,
     errors: BTreeMap<String, u64>,
     latency: BTreeMap<String, Histogram>,
+    waits: BTreeMap<String, Histogram>,
     hops: BTreeMap<String, Histogram>,
     /// By chain, caller and callee.
     edges: BTreeMap<(ChainId, FunctionName, FunctionName), EdgeFigures>,
@@ -288,6 +290,7 @@ impl Metrics {
         }
         f.invocations.entry(label.clone()).or_default();
         f.cold.entry(label.clone()).or_default();
+        f.waits.entry(label.clone()).or_default();
         f.latency.entry(label).or_default();
         for (i, function) in steps.iter().enumerate() {
             let label = of_hop(chain, i + 1, function);
@@ -347,6 +350,17 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    /// A worker has been given a job, after so long.
+    pub(super) fn waited(&self, chain: &ChainId, time: Duration) {
+        // Parts and calls of a chain are its own.
+        let label = format!("chain=\"{}\"", chain.of());
+        let mut f = self.lock();
+        f.waits
+            .entry(label)
+            .or_default()
+            .observe(time.as_secs_f64());
     }
 
     /// Any response.
@@ -433,6 +447,11 @@ impl Metrics {
             "faas_invoke_duration_seconds",
             "From the request's head to its answer, the wait for a worker included.",
             &f.latency,
+        );
+        out.histograms(
+            "lwc_queue_duration_seconds",
+            "From a job's place in its queue to its worker.",
+            &f.waits,
         );
         out.histograms(
             "lwc_hop_duration_seconds",
@@ -673,7 +692,6 @@ impl Text {
 mod tests {
     use super::super::told::EdgeCalls;
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn quantiles_lie_in_their_bucket() {
