@@ -30,7 +30,8 @@ const PAGE_BOUNDS: [f64; 12] = [
     0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5,
 ];
 
-/// Those of a call between functions, in which its worker counts them already.
+/// Those of a call between functions, in which its worker counts them already; of hops
+/// and of waits too.
 const CALL_BOUNDS: [f64; recorder::BOUNDS.len()] = {
     let mut seconds = [0.0; recorder::BOUNDS.len()];
     let mut i = 0;
@@ -57,6 +58,11 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Of what takes about as long as a call between functions.
+    fn of_calls() -> Self {
+        Self::with(&CALL_BOUNDS)
+    }
+
     fn with(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
@@ -290,13 +296,15 @@ impl Metrics {
         }
         f.invocations.entry(label.clone()).or_default();
         f.cold.entry(label.clone()).or_default();
-        f.waits.entry(label.clone()).or_default();
+        f.waits
+            .entry(label.clone())
+            .or_insert_with(Histogram::of_calls);
         f.latency.entry(label).or_default();
         for (i, function) in steps.iter().enumerate() {
             let label = of_hop(chain, i + 1, function);
             let none = Histogram::with(&PAGE_BOUNDS);
             f.pages.entry(label.clone()).or_insert(none);
-            f.hops.entry(label).or_default();
+            f.hops.entry(label).or_insert_with(Histogram::of_calls);
         }
         for node in tree.nodes.iter().skip(steps.len()) {
             let label = of_place((chain, None, &node.function));
@@ -328,7 +336,9 @@ impl Metrics {
     /// One hop of an invocation that was answered.
     pub(super) fn hop(&self, chain: &ChainId, step: usize, function: &FunctionName, seconds: f64) {
         let label = of_hop(chain, step, function);
-        self.lock().hops.entry(label).or_default().observe(seconds);
+        let mut f = self.lock();
+        let hop = f.hops.entry(label).or_insert_with(Histogram::of_calls);
+        hop.observe(seconds);
     }
 
     /// The calls between functions of an invocation, answered or not.
@@ -357,10 +367,8 @@ impl Metrics {
         // Parts and calls of a chain are its own.
         let label = format!("chain=\"{}\"", chain.of());
         let mut f = self.lock();
-        f.waits
-            .entry(label)
-            .or_default()
-            .observe(time.as_secs_f64());
+        let wait = f.waits.entry(label).or_insert_with(Histogram::of_calls);
+        wait.observe(time.as_secs_f64());
     }
 
     /// Any response.
@@ -598,6 +606,11 @@ impl Metrics {
             "lwc_backend_info",
             "How contexts are made: 1.",
             [(format!("backend=\"{}\"", now.backend), 1)],
+        );
+        out.gauges(
+            "lwc_build_info",
+            "Which version this is.",
+            [(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1)],
         );
         out.gauges(
             "lwc_body_bytes",
