@@ -150,6 +150,7 @@ impl Work {
                 isolation,
                 region: REGION as u64,
                 headers: None,
+                concurrency: None,
                 workflow: false,
                 on_error: None,
                 called_by: Vec::new(),

@@ -145,6 +145,8 @@ fn callees_of(file: &ChainFile, chain: &Chain) -> impl Iterator<Item = (GroupNam
             isolation: chain.isolation,
             region: chain.region,
             headers: None,
+            // Its caller has been counted.
+            concurrency: None,
             workflow: false,
             on_error: None,
             called_by: callers.into_iter().collect(),

@@ -210,6 +210,9 @@ pub struct Chain {
     pub region: u64,
     /// The caller's headers that the first step sees; `None` says nothing.
     pub headers: Option<Vec<HeaderPattern>>,
+    /// How many invocations run at once at most; `None`: as many as leave a worker to
+    /// others that are asked for.
+    pub concurrency: Option<u16>,
     /// Whether the file says `[workflows.NAME]`, and the one step is its entry.
     pub workflow: bool,
     /// The function that runs when a step has failed, and learns which and why.

@@ -46,8 +46,22 @@ const FUNCTION_KEYS: [&str; 23] = [
     "sources",
     "group",
 ];
-const CHAIN_KEYS: [&str; 5] = ["steps", "on_error", "isolation", "region", "headers"];
-const WORKFLOW_KEYS: [&str; 5] = ["entry", "on_error", "isolation", "region", "headers"];
+const CHAIN_KEYS: [&str; 6] = [
+    "steps",
+    "on_error",
+    "isolation",
+    "region",
+    "headers",
+    "concurrency",
+];
+const WORKFLOW_KEYS: [&str; 6] = [
+    "entry",
+    "on_error",
+    "isolation",
+    "region",
+    "headers",
+    "concurrency",
+];
 /// Groups of functions in a file at most: each has worker processes of its own.
 const MAX_GROUPS: usize = 64;
 /// Steps in a chain at most: each is a context, and regions cost memory.
@@ -248,6 +262,7 @@ struct Draft {
     isolation: Isolation,
     region: u64,
     headers: Option<Vec<HeaderPattern>>,
+    concurrency: Option<u16>,
     on_error: Option<(String, Range<usize>)>,
     span: Range<usize>,
 }
@@ -750,6 +765,7 @@ impl Reader {
             isolation: Isolation::Invocation,
             region: 1 << 20,
             headers: None,
+            concurrency: None,
             on_error: None,
             span: span.clone(),
         };
@@ -794,6 +810,19 @@ impl Reader {
                     }
                 }
                 "headers" => draft.headers = self.headers(value),
+                "concurrency" => {
+                    let number = value.get_ref().as_integer().map(|n| n.as_str());
+                    let number = number.and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+                    draft.concurrency = number;
+                    if number.is_none() {
+                        self.findings.error(
+                            value.span(),
+                            "range",
+                            "a concurrency is a number from 1 to 65535",
+                            "say how many invocations run at once at most",
+                        );
+                    }
+                }
                 other if workflow => self.unknown(other, key.span(), &WORKFLOW_KEYS),
                 other => self.unknown(other, key.span(), &CHAIN_KEYS),
             }
@@ -1140,6 +1169,7 @@ impl Reader {
                     isolation: draft.isolation,
                     region: draft.region,
                     headers: draft.headers.clone(),
+                    concurrency: draft.concurrency,
                     workflow: draft.workflow,
                     // As above.
                     on_error: draft

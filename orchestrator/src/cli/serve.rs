@@ -6,7 +6,7 @@ use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
 use crate::gateway::{self, NatsOptions, Options, Target};
 use clap::{Args, ValueEnum};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +32,16 @@ pub(super) struct ServeArgs {
     /// The chain file, or the folder of a bundle
     #[arg(default_value = "chain.toml")]
     file: PathBuf,
-    /// Address and port; port 0 takes a free one, which stdout tells
+    /// Address, or a name such as localhost, and port; :PORT is one on all addresses of
+    /// IPv4, as --port; port 0 takes a free one, which stdout tells
     /// [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "port")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "port", value_parser = address)]
     listen: Option<SocketAddr>,
     /// A port on all addresses, as --listen 0.0.0.0:PORT
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// A listener of its own for metrics and whatever is not for callers
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     admin: Option<SocketAddr>,
     /// A name by which operators call this machine there, beside localhost, addresses
     /// and names without a dot; `*` for any. A page of the web that has its own name
@@ -238,6 +239,24 @@ impl ServeArgs {
     }
 }
 
+/// What to listen on, by its number, its name or its port alone. Of a name with several
+/// addresses the first of IPv4 counts, else the first.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Some(port) = text.strip_prefix(':').and_then(|p| p.parse::<u16>().ok()) {
+        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    let found = text.to_socket_addrs();
+    let found: Vec<SocketAddr> = found
+        .map_err(|e| format!("{e}; write 127.0.0.1:8080, localhost:8080 or :8080"))?
+        .collect();
+    let v4 = found.iter().find(|a| a.is_ipv4());
+    let first = v4.or(found.first()).copied();
+    first.ok_or_else(|| "this name has no address".into())
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let size = text.parse::<bytesize::ByteSize>();
     size.map(|s| s.0).map_err(|e| format!("{e}; write 64MiB"))
@@ -405,4 +424,34 @@ pub(super) fn worker() -> Result<(), u8> {
         complain(&format!("worker: {e}"));
         exit::FAILED
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_number_a_name_or_a_port_alone() {
+        for (text, means) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            (":8080", "0.0.0.0:8080"),
+        ] {
+            assert_eq!(address(text).unwrap(), means.parse().unwrap(), "{text}");
+        }
+        assert!(address("localhost:8080").unwrap().ip().is_loopback());
+        for bad in ["", "nowhere", ":", ":x", ":65536", "8080", "127.0.0.1"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_alone_is_of_seconds() {
+        for (text, millis) in [("5", 5000), ("0.25", 250), ("250ms", 250), ("1m", 60_000)] {
+            assert_eq!(time(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for bad in ["", "0", "-1", "NaN", "inf", "1e9", "soon", "0s", "2d"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
 }

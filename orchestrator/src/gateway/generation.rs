@@ -222,6 +222,14 @@ impl Generation {
             metrics,
             spans,
         });
+        for (name, chain) in generation.shapes.keys().filter_map(|c| {
+            let of = generation.file.chains.get(c.of())?;
+            Some((c, of))
+        }) {
+            if !matches!(name.kind(), ChainKind::Callee { .. }) {
+                generation.queues.limit(name, chain.concurrency);
+            }
+        }
         let all = generation.pools.iter().enumerate();
         let all: Vec<usize> = all
             .flat_map(|(n, pool)| std::iter::repeat_n(n, pool.workers))
@@ -270,6 +278,11 @@ impl Generation {
     /// How many of them are at work.
     pub(super) fn busy(&self) -> usize {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// Whether a request of a chain would find its queue full.
+    pub(super) fn is_full(&self, chain: &ChainId) -> bool {
+        self.queues.is_full(chain)
     }
 
     /// Puts a job into its queue, or says why not.
@@ -375,6 +388,8 @@ impl Generation {
             let chain = job.chain.clone();
             // A queue there is for the workers' chains alone.
             let shape = &self.shapes[&chain];
+            self.metrics.waited(&chain, job.since.elapsed());
+            let begun = Instant::now();
             let traced = job.trace.clone().map(|trace| (trace, job.id.clone()));
             self.busy.fetch_add(1, Ordering::AcqRel);
             let handed = tokio::select! {
@@ -384,6 +399,7 @@ impl Generation {
                 _ = abort.wait_for(|a| *a) => None,
             };
             self.busy.fetch_sub(1, Ordering::AcqRel);
+            self.queues.finished(&chain, begun.elapsed());
             match handed? {
                 Handed::Idle(state, handed) => {
                     self.metrics.copied(state.took, state.figures.copies);

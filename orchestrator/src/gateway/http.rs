@@ -6,7 +6,7 @@ use super::circuit::Outcome;
 use super::message::{self, ChainInput};
 use super::page::{self, Status};
 use super::problem::{Problem, ProblemKind};
-use super::queue::Answer;
+use super::queue::{Answer, queue_full};
 use super::route;
 use super::trace::{Trace, random};
 use super::upload::{Upload, over_budget};
@@ -558,6 +558,10 @@ async fn attempt(
         ("x-call-id", call.call_id),
     ];
     let (meta, mode) = message::meta(head, call.input, &ours)?;
+    // Told before its body comes: whoever is turned away costs little.
+    if gateway.generation().is_full(call.chain) {
+        return Err(queue_full());
+    }
     let (limit, region) = (call.input.body_limit(), call.input.region);
     // Held until there is an answer.
     let mut room = gateway.budgets.room();

@@ -65,6 +65,7 @@ pub(super) async fn run(
         meta,
         body,
         deadline,
+        since: Instant::now(),
         trace: gateway.spans.as_ref().and(Some(call.trace.clone())),
         called,
         taken: Arc::clone(&taken),

@@ -12,6 +12,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 14] = [
@@ -29,7 +30,8 @@ const PAGE_BOUNDS: [f64; 12] = [
     0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5,
 ];
 
-/// Those of a call between functions, in which its worker counts them already.
+/// Those of a call between functions, in which its worker counts them already; of hops
+/// and of waits too.
 const CALL_BOUNDS: [f64; recorder::BOUNDS.len()] = {
     let mut seconds = [0.0; recorder::BOUNDS.len()];
     let mut i = 0;
@@ -56,6 +58,11 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Of what takes about as long as a call between functions.
+    fn of_calls() -> Self {
+        Self::with(&CALL_BOUNDS)
+    }
+
     fn with(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
@@ -133,6 +140,7 @@ pub(super) struct Figures {
     invocations: BTreeMap<String, u64>,
     errors: BTreeMap<String, u64>,
     latency: BTreeMap<String, Histogram>,
+    waits: BTreeMap<String, Histogram>,
     hops: BTreeMap<String, Histogram>,
     /// By chain, caller and callee.
     edges: BTreeMap<(ChainId, FunctionName, FunctionName), EdgeFigures>,
@@ -288,12 +296,15 @@ impl Metrics {
         }
         f.invocations.entry(label.clone()).or_default();
         f.cold.entry(label.clone()).or_default();
+        f.waits
+            .entry(label.clone())
+            .or_insert_with(Histogram::of_calls);
         f.latency.entry(label).or_default();
         for (i, function) in steps.iter().enumerate() {
             let label = of_hop(chain, i + 1, function);
             let none = Histogram::with(&PAGE_BOUNDS);
             f.pages.entry(label.clone()).or_insert(none);
-            f.hops.entry(label).or_default();
+            f.hops.entry(label).or_insert_with(Histogram::of_calls);
         }
         for node in tree.nodes.iter().skip(steps.len()) {
             let label = of_place((chain, None, &node.function));
@@ -325,7 +336,9 @@ impl Metrics {
     /// One hop of an invocation that was answered.
     pub(super) fn hop(&self, chain: &ChainId, step: usize, function: &FunctionName, seconds: f64) {
         let label = of_hop(chain, step, function);
-        self.lock().hops.entry(label).or_default().observe(seconds);
+        let mut f = self.lock();
+        let hop = f.hops.entry(label).or_insert_with(Histogram::of_calls);
+        hop.observe(seconds);
     }
 
     /// The calls between functions of an invocation, answered or not.
@@ -347,6 +360,15 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    /// A worker has been given a job, after so long.
+    pub(super) fn waited(&self, chain: &ChainId, time: Duration) {
+        // Parts and calls of a chain are its own.
+        let label = format!("chain=\"{}\"", chain.of());
+        let mut f = self.lock();
+        let wait = f.waits.entry(label).or_insert_with(Histogram::of_calls);
+        wait.observe(time.as_secs_f64());
     }
 
     /// Any response.
@@ -433,6 +455,11 @@ impl Metrics {
             "faas_invoke_duration_seconds",
             "From the request's head to its answer, the wait for a worker included.",
             &f.latency,
+        );
+        out.histograms(
+            "lwc_queue_duration_seconds",
+            "From a job's place in its queue to its worker.",
+            &f.waits,
         );
         out.histograms(
             "lwc_hop_duration_seconds",
@@ -581,6 +608,11 @@ impl Metrics {
             [(format!("backend=\"{}\"", now.backend), 1)],
         );
         out.gauges(
+            "lwc_build_info",
+            "Which version this is.",
+            [(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1)],
+        );
+        out.gauges(
             "lwc_body_bytes",
             "Bytes of requests' bodies that are held.",
             [("", now.body_bytes)],
@@ -673,7 +705,6 @@ impl Text {
 mod tests {
     use super::super::told::EdgeCalls;
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn quantiles_lie_in_their_bucket() {

@@ -326,6 +326,7 @@ fn add_functions(file: &mut ChainFile) {
             isolation: Isolation::Invocation,
             region,
             headers: None,
+            concurrency: None,
             workflow: false,
             on_error: None,
             called_by: Vec::new(),

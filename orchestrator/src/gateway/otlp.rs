@@ -48,6 +48,20 @@ pub(super) struct Spans {
     scope: InstrumentationScope,
 }
 
+/// What the spans are of. The SDK itself reads the variables, of which an empty one is
+/// none; this name stands where they say none.
+fn resource() -> Resource {
+    let said = Resource::builder().build();
+    let name = said.get(&opentelemetry::Key::from_static_str("service.name"));
+    let name = name.map(|n| n.to_string());
+    match name.filter(|n| !n.is_empty() && !n.starts_with("unknown_service")) {
+        Some(_) => said,
+        None => Resource::builder()
+            .with_service_name("lwc-orchestrator")
+            .build(),
+    }
+}
+
 impl Spans {
     /// Sends to a collector's base URL, by OTLP over HTTP, in protobuf.
     ///
@@ -83,8 +97,9 @@ impl Spans {
         let mut processor = BatchSpanProcessor::builder(exporter)
             .with_batch_config(config)
             .build();
-        let resource = Resource::builder().with_service_name("lwc-orchestrator");
-        processor.set_resource(&resource.build());
+        // Ours is the default's place: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES
+        // say comes after it.
+        processor.set_resource(&resource());
         let scope = InstrumentationScope::builder("lwc-orchestrator")
             .with_version(env!("CARGO_PKG_VERSION"))
             .build();

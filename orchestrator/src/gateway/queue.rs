@@ -8,6 +8,13 @@
 //!
 //! A job goes to a worker of the thread that it comes from, if one of those waits
 //! (`threads.rs`), else to any.
+//!
+//! A chain runs on no more workers at once than its file says (`concurrency`). Where that
+//! says nothing, a slow chain is not given the last worker of its group if all others
+//! have it already and another chain has been asked for lately: whoever comes next would
+//! wait for as long as the slow one takes. Quick ones may have all workers, for one is
+//! free again at once. Calls from other groups are not held up by either, nor is whoever
+//! holds a worker while it waits for one.
 
 use super::order::Place;
 use super::problem::{Problem, ProblemKind};
@@ -35,6 +42,8 @@ pub(super) struct Job {
     pub(super) meta: MessageMeta,
     pub(super) body: Bytes,
     pub(super) deadline: Instant,
+    /// Since when it waits.
+    pub(super) since: Instant,
     /// Where it stands in a trace, if spans of it are wanted.
     pub(super) trace: Option<Trace>,
     /// By whom, where it is a call from another group.
@@ -153,6 +162,11 @@ impl Job {
     }
 }
 
+pub(super) fn queue_full() -> Problem {
+    let what = "as many requests as may wait for this chain do so already";
+    Problem::new(ProblemKind::QueueFull, what).retry(1)
+}
+
 /// What becomes of the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -168,9 +182,31 @@ enum Phase {
 struct Line {
     place: Place,
     jobs: VecDeque<Job>,
+    /// How many may be at work at once, where the file says so.
+    most: Option<usize>,
+    /// How many are.
+    running: usize,
+    /// How long a worker was held, of late and on average; none before the first time.
+    held: Option<Duration>,
+    /// When it was last asked for.
+    asked: Option<Instant>,
 }
 
+/// A chain that holds a worker for longer than this is slow.
+const SLOW: Duration = Duration::from_millis(5);
+/// For so long a worker is kept for a chain after it was asked for.
+const LATELY: Duration = Duration::from_secs(10);
+
 impl Line {
+    /// Whether there are as many jobs as may wait. Those who have gone or are too late
+    /// hold no place.
+    fn is_full(&mut self, limit: usize) -> bool {
+        if self.jobs.len() >= limit {
+            self.jobs.retain(|j| !j.answer.is_closed());
+        }
+        self.jobs.len() >= limit
+    }
+
     /// Whether there are jobs; without those whose callers have gone at its head.
     fn has_jobs(&mut self) -> bool {
         while self.jobs.front().is_some_and(|j| j.answer.is_closed()) {
@@ -269,6 +305,10 @@ impl Queues {
         let line = |place| Line {
             place,
             jobs: VecDeque::new(),
+            most: None,
+            running: 0,
+            held: None,
+            asked: None,
         };
         let bells = || (0..threads::count()).map(|_| Notify::new()).collect();
         Self {
@@ -281,6 +321,33 @@ impl Queues {
             bells: (0..groups).map(|_| bells()).collect(),
             limit,
         }
+    }
+
+    /// Sets how many of a chain may be at work at once.
+    pub(super) fn limit(&self, chain: &ChainId, most: Option<u16>) {
+        if let Some(line) = self.lock().by_chain.get_mut(chain) {
+            line.most = most.map(usize::from);
+        }
+    }
+
+    /// Whether a chain has no room for another job.
+    pub(super) fn is_full(&self, chain: &ChainId) -> bool {
+        let mut w = self.lock();
+        let line = w.by_chain.get_mut(chain);
+        line.is_some_and(|line| !line.place.is_called && line.is_full(self.limit))
+    }
+
+    /// A worker has done with the job of a chain that it was given, after so long.
+    pub(super) fn finished(&self, chain: &ChainId, held: Duration) {
+        let mut w = self.lock();
+        let Some(line) = w.by_chain.get_mut(chain) else {
+            return;
+        };
+        line.running = line.running.saturating_sub(1);
+        line.held = Some(line.held.map_or(held, |before| (before * 7 + held) / 8));
+        let group = line.place.group;
+        // Others of the chain may have waited for that, though workers are idle.
+        self.ring(w, group);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -351,18 +418,10 @@ impl Queues {
         let place = line.place;
         // Of calls there are never more than workers, and their requests are under way.
         if !place.is_called {
-            if line.jobs.len() >= self.limit {
-                // Those who have gone or are too late hold no place.
-                line.jobs.retain(|j| !j.answer.is_closed());
+            if line.is_full(self.limit) {
+                return Err(queue_full());
             }
-            if line.jobs.len() >= self.limit {
-                let waiting = line.jobs.len();
-                let p = Problem::new(
-                    ProblemKind::QueueFull,
-                    format!("{waiting} requests wait for this chain already"),
-                );
-                return Err(p.retry(1));
-            }
+            line.asked = Some(Instant::now());
         }
         let turn = groups[place.group].of(place);
         if !turn.contains(&job.chain) {
@@ -506,12 +565,36 @@ fn pop(w: &mut Waiting, group: usize) -> Option<Job> {
     one_of(others, by_chain)
 }
 
-/// The next job of the chains of one turn, by a look at the first one alone or at any.
+/// Whether a chain has to leave the worker that it could be given to others.
+fn must_wait(by_chain: &BTreeMap<ChainId, Line>, chain: &ChainId, idle: usize) -> bool {
+    let Some(line) = by_chain.get(chain) else {
+        return false;
+    };
+    if let Some(most) = line.most {
+        return line.running >= most;
+    }
+    let slow = line.held.is_none_or(|held| held > SLOW);
+    if idle > 1 || line.running == 0 || !slow {
+        return false;
+    }
+    let others = by_chain
+        .iter()
+        .filter(|(c, l)| l.place.group == line.place.group && *c != chain);
+    let (mut running, mut asked) = (0, None);
+    for (_, other) in others {
+        running += other.running;
+        asked = asked.max(other.asked);
+    }
+    running == 0 && asked.is_some_and(|asked| asked.elapsed() < LATELY)
+}
+
+/// The next job of the chains of one turn: of calls at any, else by a look at the first
+/// one that need not wait for others' sake.
 fn next_of(
     turn: &mut VecDeque<ChainId>,
     by_chain: &mut BTreeMap<ChainId, Line>,
     idle: usize,
-    any: bool,
+    called: bool,
 ) -> Option<Job> {
     let mut at = 0;
     while let Some(chain) = turn.get(at) {
@@ -520,8 +603,13 @@ fn next_of(
             turn.remove(at);
             continue;
         }
+        if !called && must_wait(by_chain, chain, idle) {
+            at += 1;
+            continue;
+        }
+        let line = by_chain.get_mut(chain)?;
         if line.place.leaves >= idle {
-            if any {
+            if called {
                 at += 1;
                 continue;
             }
@@ -529,6 +617,7 @@ fn next_of(
         }
         let chain = turn.remove(at)?;
         let job = line.jobs.pop_front();
+        line.running += usize::from(job.is_some());
         if line.has_jobs() {
             turn.push_back(chain);
         }
@@ -565,6 +654,7 @@ mod tests {
             meta: MessageMeta::default(),
             body: Bytes::new(),
             deadline: Instant::now() + Duration::from_secs(60),
+            since: Instant::now(),
             trace: None,
             called: None,
             taken: Arc::new(AtomicBool::new(false)),
@@ -583,6 +673,60 @@ mod tests {
             Poll::Ready(job) => Some(job.unwrap().id),
             Poll::Pending => None,
         }
+    }
+
+    fn pushed(queues: &Queues, chain: &str) -> oneshot::Receiver<Result<Answer, Problem>> {
+        let (job, answered) = job(chain);
+        queues.push(job).unwrap();
+        answered
+    }
+
+    #[test]
+    fn a_chain_runs_as_often_as_its_file_says() {
+        let chains = ["w", "x"].map(|c| (id(c), place(0, 0, false)));
+        let queues = Queues::new(chains.into_iter(), 1, 9);
+        queues.limit(&id("w"), Some(2));
+        assert!(queues.lease());
+        let _waiters = ["w", "w", "w"].map(|c| pushed(&queues, c));
+        let next = || taken(poll(pin!(queues.next(0)).as_mut()));
+        assert_eq!([next(), next()], [Some("w".into()), Some("w".into())]);
+        let mut idle = pin!(queues.next(0));
+        assert_eq!(taken(poll(idle.as_mut())), None);
+        // Whoever stands behind it does not wait for it.
+        let _other = pushed(&queues, "x");
+        assert_eq!(taken(poll(idle.as_mut())).as_deref(), Some("x"));
+        let mut idle = pin!(queues.next(0));
+        assert_eq!(taken(poll(idle.as_mut())), None);
+        queues.finished(&id("w"), Duration::ZERO);
+        assert_eq!(taken(poll(idle.as_mut())).as_deref(), Some("w"));
+    }
+
+    #[test]
+    fn a_slow_chain_leaves_a_worker_to_others_that_are_asked_for() {
+        let chains = ["slow", "quick"].map(|c| (id(c), place(0, 0, false)));
+        let queues = Queues::new(chains.into_iter(), 1, 9);
+        assert!(queues.lease());
+        let _waiters = ["slow", "slow", "slow"].map(|c| pushed(&queues, c));
+        // Alone it may have both workers.
+        let (mut one, mut two) = (pin!(queues.next(0)), pin!(queues.next(0)));
+        assert!(taken(poll(one.as_mut())).is_some() && taken(poll(two.as_mut())).is_some());
+        let _other = pushed(&queues, "quick");
+        for _ in 0..2 {
+            queues.finished(&id("slow"), SLOW * 2);
+        }
+        let (mut one, mut two) = (pin!(queues.next(0)), pin!(queues.next(0)));
+        let mut got = [taken(poll(one.as_mut())), taken(poll(two.as_mut()))];
+        got.sort();
+        assert_eq!(got, [Some("quick".into()), Some("slow".into())]);
+        queues.finished(&id("quick"), Duration::ZERO);
+        // The last worker is for the other chain, if it is quick it may have all.
+        let _more = ["slow", "quick", "quick"].map(|c| pushed(&queues, c));
+        let mut idle = pin!(queues.next(0));
+        assert_eq!(taken(poll(idle.as_mut())).as_deref(), Some("quick"));
+        queues.finished(&id("slow"), SLOW * 2);
+        let mut idle = pin!(queues.next(0));
+        let got = taken(poll(idle.as_mut()));
+        assert!(got.is_some(), "each chain has one worker at most now");
     }
 
     /// Of two workers one is left for whoever the first may come to wait for.

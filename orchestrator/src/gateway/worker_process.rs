@@ -572,6 +572,7 @@ x = { entry = "a", region = "64KiB" }
                 meta: MessageMeta::default(),
                 body: Bytes::new(),
                 deadline: Instant::now() + Duration::from_secs(60),
+                since: tokio::time::Instant::now(),
                 trace: None,
                 called: None,
                 taken: Arc::new(AtomicBool::new(true)),

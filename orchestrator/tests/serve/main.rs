@@ -8,6 +8,7 @@ use common::server;
 mod answers;
 mod elsewhere;
 mod ended;
+mod fair;
 mod faults;
 mod framework;
 mod groups;

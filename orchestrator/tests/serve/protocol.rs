@@ -217,9 +217,11 @@ fn whoever_leaves_is_counted_and_told_of() {
         server.metric(name).unwrap_or(0.0)
     };
     let is_at_work = || server.metric("lwc_workers_busy") == Some(1.0);
+    let is_idle = || server.metric("lwc_workers_busy") == Some(0.0);
     // A connection that is closed, and one that is reset.
     let request = b"POST /chains/late HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n";
     for (n, reset) in [(1.0, false), (2.0, true)] {
+        server.until("the last one has ended", is_idle);
         let mut stream = server.connect();
         stream.write_all(request).unwrap();
         server.until("it runs", is_at_work);
@@ -237,6 +239,8 @@ fn whoever_leaves_is_counted_and_told_of() {
     // A stream that is reset, and a connection with streams.
     let runtime = runtime();
     for n in [3.0, 4.0] {
+        // The function of one that has left runs on to its end.
+        server.until("the last one has ended", is_idle);
         let (sender, response) = runtime.block_on(async {
             let mut sender = h2(server.address).await;
             let request = Request::post("http://t/chains/late").body(Full::default());

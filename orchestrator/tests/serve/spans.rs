@@ -462,3 +462,39 @@ fn a_collector_that_cannot_be_reached_so_is_refused_by_name() {
     });
     assert_eq!(server.post("pair", b"ab").body, b"BA");
 }
+
+#[test]
+fn spans_are_of_the_service_that_the_environment_names() {
+    for (said, name) in [("shop", "shop"), ("", "lwc-orchestrator")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let folder = Folder::new(&chains(""));
+        let mut command = orchestrator();
+        command
+            .args(["serve", "--workers", "1", "--listen", "localhost:0"])
+            .args(["--otlp", &url])
+            .arg(folder.path("chain.toml"))
+            .env("OTEL_SERVICE_NAME", said);
+        let server = Server::spawn(folder, command);
+        assert_eq!(server.post("pair", b"ab").body, b"BA");
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // In protobuf: the key, and behind it the value with its length.
+        let mut value = vec![name.len() as u8];
+        value.extend_from_slice(name.as_bytes());
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        let service = loop {
+            let got = stream.read(&mut piece).unwrap();
+            assert!(got > 0, "no service in {:?}", String::from_utf8_lossy(&all));
+            all.extend_from_slice(&piece[..got]);
+            let at = all.windows(12).position(|w| w == b"service.name");
+            if let Some(rest) = at.and_then(|at| all.get(at + 12..at + 48)) {
+                break rest.to_vec();
+            }
+        };
+        assert!(
+            service.windows(value.len()).any(|w| w == value),
+            "{name}: {service:?}"
+        );
+    }
+}
