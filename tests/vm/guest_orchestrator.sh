@@ -23,6 +23,7 @@ mkdir -p "${program%/*}" "${repository%/*}" "$temporary" /tmp/bin /tmp/home
 cp "$folder/lwc-orchestrator" "$program"
 cp "$folder/cc" /tmp/bin/cc
 cp "$folder/cc" /tmp/bin/c++
+cp "$folder/cc" /tmp/bin/cargo
 mkdir -p "$repository"
 cp -R "$folder"/sources/* "$repository/"
 chown $user:$user /tmp/home
