@@ -236,7 +236,7 @@ fn what_hostile_ones_do_with_it_is_their_own_end() {
     ];
     let out = run(&folder("invocation"), &inputs);
     let mut all = lines(&out);
-    // lwc.ko delivers this signal to a context that blocks it, so it is heard.
+    // A context of lwc.ko cannot block the signals of faults (lwCreate(2)): it is heard.
     let deaf = ("INFO".to_owned(), "3".to_owned(), "nobody's".to_owned());
     if lwc::backend().unwrap() == lwc::Backend::Kernel {
         all.retain(|line| *line != deaf);
