@@ -31,6 +31,8 @@ chown -R $user:$user "$temporary"
 PREBUILT=$folder/functions
 PATH=/tmp/bin:$PATH
 export PREBUILT PATH
+# Single-user mode leaves the loopback without an address, which `serve` listens at.
+ifconfig lo0 inet 127.0.0.1/8 up 2>/dev/null || :
 kldload ./lwc.ko || exit 1
 for test; do
 	filter=${test#*:}
