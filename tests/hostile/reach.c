@@ -3,7 +3,7 @@
  * environment, its output.  The tests in orchestrator/tests/reach.rs run it.  Its input
  * is one command a line:
  *
- *	env		append all variables, each in brackets
+ *	env		append all variables, each in brackets, in their order by name
  *	time		append the hour of 2026-07-01T12:00Z here, and the zone
  *	locale		append what setlocale(3) and the codeset are
  *	setenv N V	setenv(3)
@@ -43,6 +43,32 @@ append(lwc_invocation *inv, const char *text)
 {
 
 	return (lwc_append(inv, text, strlen(text)));
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+
+	return (strcmp(*(char *const *)a, *(char *const *)b));
+}
+
+/* C libraries keep them in different orders, which nobody may rely on. */
+static void
+variables(lwc_invocation *inv)
+{
+	char *all[64];
+	size_t n = 0;
+
+	while (environ != NULL && environ[n] != NULL && n < 64) {
+		all[n] = environ[n];
+		n++;
+	}
+	qsort(all, n, sizeof(all[0]), by_name);
+	for (size_t i = 0; i < n; i++) {
+		append(inv, "[");
+		append(inv, all[i]);
+		append(inv, "]");
+	}
 }
 
 static void
@@ -166,11 +192,7 @@ LWC_HANDLER(reach)
 		words = line;
 		word = strsep(&words, " ");
 		if (strcmp(word, "env") == 0) {
-			for (char **v = environ; v != NULL && *v != NULL; v++) {
-				append(inv, "[");
-				append(inv, *v);
-				append(inv, "]");
-			}
+			variables(inv);
 		} else if (strcmp(word, "time") == 0) {
 			local_time(inv);
 		} else if (strcmp(word, "locale") == 0) {

@@ -23,6 +23,7 @@ mkdir -p "${program%/*}" "${repository%/*}" "$temporary" /tmp/bin /tmp/home
 cp "$folder/lwc-orchestrator" "$program"
 cp "$folder/cc" /tmp/bin/cc
 cp "$folder/cc" /tmp/bin/c++
+cp "$folder/cc" /tmp/bin/cargo
 mkdir -p "$repository"
 cp -R "$folder"/sources/* "$repository/"
 chown $user:$user /tmp/home
@@ -30,6 +31,8 @@ chown -R $user:$user "$temporary"
 PREBUILT=$folder/functions
 PATH=/tmp/bin:$PATH
 export PREBUILT PATH
+# Single-user mode leaves the loopback without an address, which `serve` listens at.
+ifconfig lo0 inet 127.0.0.1/8 up 2>/dev/null || :
 kldload ./lwc.ko || exit 1
 for test; do
 	filter=${test#*:}

@@ -60,6 +60,8 @@ pub(super) struct Compiler {
     pub(super) identity: String,
     /// The first line of its version, for people.
     pub(super) version: String,
+    /// Zig's driver, by whatever name; once its version is known.
+    zig: bool,
 }
 
 impl Compiler {
@@ -74,6 +76,7 @@ impl Compiler {
             words,
             identity: String::new(),
             version: String::new(),
+            zig: false,
         }
     }
 
@@ -87,6 +90,7 @@ impl Compiler {
     /// Takes what it says. Beside that it is known by its file, for one that was
     /// built anew may say the same.
     pub(super) fn is(&mut self, said: &[u8]) {
+        self.zig = is_zig(&self.words[0], said, Path::is_file);
         let file = which(&self.words[0]).and_then(|p| p.canonicalize().ok());
         let stamp = file.map(|path| {
             let meta = std::fs::metadata(&path);
@@ -107,8 +111,7 @@ impl Compiler {
     /// driver has no word for it: it reads one as a source in which nothing is left
     /// to include or expand.
     pub(super) fn preprocessed(&self) -> &'static str {
-        let program = Path::new(&self.words[0]).file_name();
-        if program.is_some_and(|p| p == "zig") {
+        if self.zig {
             return self.language.called();
         }
         ["cpp-output", "c++-cpp-output"][self.language as usize]
@@ -120,6 +123,16 @@ impl Compiler {
         command.args(&self.words[1..]).stdin(Stdio::null());
         command
     }
+}
+
+/// Whether a compiler is zig's, which a script may call: it says that it is clang, in a
+/// folder that has zig and no clang.
+fn is_zig(program: &str, said: &[u8], is_file: impl Fn(&Path) -> bool) -> bool {
+    let said = String::from_utf8_lossy(said);
+    let folder = said.lines().find_map(|l| l.strip_prefix("InstalledDir: "));
+    let folder = folder.map(|f| Path::new(f.trim_end()));
+    Path::new(program).file_name().is_some_and(|p| p == "zig")
+        || folder.is_some_and(|f| is_file(&f.join("zig")) && !is_file(&f.join("clang")))
 }
 
 /// The program that a command means.
@@ -146,4 +159,26 @@ pub(super) fn shown(command: &Command) -> String {
     };
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zig_is_known_by_its_name_and_by_its_folder() {
+        let said = b"clang version 22.1.8\nTarget: x\nInstalledDir: /opt/compilers\n";
+        let there = |names: &'static [&str]| {
+            move |path: &Path| {
+                let name = path.file_name().unwrap();
+                path.parent().unwrap() == Path::new("/opt/compilers")
+                    && names.iter().any(|n| name == *n)
+            }
+        };
+        assert!(is_zig("/usr/bin/zig", b"", there(&[])));
+        assert!(is_zig("wrapper", said, there(&["zig"])));
+        assert!(!is_zig("clang", said, there(&["clang"])));
+        assert!(!is_zig("clang", said, there(&["clang", "zig"])));
+        assert!(!is_zig("cc", b"cc (Debian) 12.2.0\n", there(&["zig"])));
+    }
 }

@@ -28,13 +28,11 @@ const USUAL: [&str; 5] = ["-O2", "-g", "-fPIC", "-Wall", "-Wextra"];
 
 /// Symbols are bound when a function is loaded, and none is missing; what is linked
 /// is needed. (Functions of libm were always there: this program has it loaded.)
-const LINKED: [&str; 5] = [
-    "-lm",
-    "-Wl,-z,defs",
-    "-Wl,-z,now",
-    "-Wl,-z,relro",
-    "-Wl,-z,noexecstack",
-];
+const LINKED: [&str; 4] = ["-lm", "-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,noexecstack"];
+
+/// A symbol that nothing has is refused by the linker already. On FreeBSD by the loader
+/// alone: `environ` and `__progname` are the program's there, and in no library.
+const DEFINED: &str = "-Wl,-z,defs";
 
 /// What a program that knows nothing of functions is compiled and linked with: its
 /// handler, and the streams of C++ where any of its files is C++.
@@ -726,7 +724,8 @@ impl Plan<'_, '_> {
                 let linker = self.linker(library);
                 let mut parts = vec![b"library 1".as_slice(), linker.identity.as_bytes()];
                 parts.extend(objects.iter().map(|o| o.as_os_str().as_encoded_bytes()));
-                parts.extend(LINKED.iter().map(|l| l.as_bytes()));
+                let last = self.last_words();
+                parts.extend(last.iter().map(|l| l.as_bytes()));
                 let name = format!("{}-{}.so", library.stem, key(parts));
                 if let Some(found) = self.cache.find(&name) {
                     self.made.push((library.functions.clone(), found));
@@ -745,6 +744,16 @@ impl Plan<'_, '_> {
         let languages = library.units.iter().map(|&u| self.units[u].language);
         let language = languages.max().unwrap_or(Language::C);
         &self.compilers[&language]
+    }
+
+    /// What every library is linked with, behind all else.
+    fn last_words(&self) -> Vec<&'static str> {
+        let freebsd = match self.options.target {
+            Some(target) => target.contains("freebsd"),
+            None => cfg!(target_os = "freebsd"),
+        };
+        let defined = (!freebsd).then_some(DEFINED);
+        LINKED.into_iter().chain(defined).collect()
     }
 
     fn link(&mut self, n: usize) -> Result<(Command, &'static str, String), BuildError> {
@@ -780,7 +789,7 @@ impl Plan<'_, '_> {
                 command.args(["-Xlinker", "-rpath", "-Xlinker"]).arg(folder);
             }
         }
-        command.args(LINKED);
+        command.args(self.last_words());
         let called = shown(&command);
         let variable = linker.language.variable();
         self.libraries[n].scratch = Some(scratch);

@@ -28,10 +28,8 @@ fn a_function_has_the_variables_that_are_granted_and_no_others() {
         &["env"],
     );
     let said = text(&out.stdout);
-    let mut all: Vec<&str> = said.split(']').collect();
-    all.sort_unstable();
-    let expected = ["", "[CITY=Boston = 1", "[EMPTY=", "[REGION=eu-\u{fc}"];
-    assert_eq!(all, expected, "{}", text(&out.stderr));
+    let expected = "[CITY=Boston = 1][EMPTY=][REGION=eu-\u{fc}]";
+    assert_eq!(said, expected, "{}", text(&out.stderr));
     let out = run("", "invocation", &["env"]);
     assert_eq!(text(&out.stdout), "", "{}", text(&out.stderr));
 }
@@ -65,11 +63,9 @@ fn time_zones_and_locales_work_in_the_sandbox() {
     // Nobody's is granted.
     let out = run("", "invocation", &["time\nlocale"]);
     let said = text(&out.stdout);
-    assert!(
-        said.starts_with("12 UTC;C "),
-        "{said} {}",
-        text(&out.stderr)
-    );
+    // FreeBSD's library has this name for a zone that it may not look up.
+    let zone = ["12 UTC;C ", "12 -00;C "][usize::from(cfg!(target_os = "freebsd"))];
+    assert!(said.starts_with(zone), "{said} {}", text(&out.stderr));
     if cfg!(target_os = "linux") {
         let out = run(
             r#"env = { LANG = "C.UTF-8" }"#,

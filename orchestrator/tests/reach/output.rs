@@ -114,10 +114,13 @@ fn more_than_there_is_room_for_is_dropped_with_a_notice() {
         assert!(out.status.success(), "{}", text(&out.stderr));
         let stderr = text(&out.stderr);
         assert!(stderr.contains("line      0 of what"), "{stderr}");
-        assert!(
-            stderr.contains("its log is too long for one request"),
-            "{stderr}"
-        );
+        // The page of one run has less room than a request on FreeBSD (its kernel
+        // clears all of it).
+        let notice = match cfg!(target_os = "freebsd") {
+            true => "bytes of its log or output are left out",
+            false => "its log is too long for one request",
+        };
+        assert!(stderr.contains(notice), "{stderr}");
         assert!(stderr.contains("left out"), "{stderr}");
         assert!(stderr.len() < 200_000, "{}", stderr.len());
         assert!(lines(&out).contains(&("INFO".into(), "2".into(), "next".into())));
@@ -232,7 +235,12 @@ fn what_hostile_ones_do_with_it_is_their_own_end() {
         "printf 3\\n",
     ];
     let out = run(&folder("invocation"), &inputs);
-    let all = lines(&out);
+    let mut all = lines(&out);
+    // A context of lwc.ko cannot block the signals of faults (lwCreate(2)): it is heard.
+    let deaf = ("INFO".to_owned(), "3".to_owned(), "nobody's".to_owned());
+    if lwc::backend().unwrap() == lwc::Backend::Kernel {
+        all.retain(|line| *line != deaf);
+    }
     for (number, line) in [("2", "1"), ("4", "2"), ("6", "3")] {
         let wanted = ("INFO".to_owned(), number.to_owned(), line.to_owned());
         assert!(all.contains(&wanted), "{wanted:?}: {}", text(&out.stderr));
