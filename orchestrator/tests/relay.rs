@@ -10,8 +10,8 @@ fn of_the_kernel() -> bool {
     lwc::backend().unwrap() == lwc::Backend::Kernel
 }
 
-/// A chain of three of a source's function, with these timeouts.
-fn chain(source: &str, isolation: &str, timeouts: [&str; 3]) -> Folder {
+/// A chain of a source's function, again and again, with these timeouts.
+fn chain(source: &str, isolation: &str, timeouts: &[&str]) -> Folder {
     let path = home().join(format!("tests/hostile/{source}.c"));
     let functions: String = timeouts
         .iter()
@@ -23,8 +23,9 @@ fn chain(source: &str, isolation: &str, timeouts: [&str; 3]) -> Folder {
             )
         })
         .collect();
+    let steps: Vec<String> = (0..timeouts.len()).map(|i| format!("f{i}")).collect();
     Folder::new(&format!(
-        "{functions}[chains.trial]\nsteps = [\"f0\", \"f1\", \"f2\"]\nisolation = \"{isolation}\"\nregion = \"64KiB\"\n"
+        "{functions}[chains.trial]\nsteps = {steps:?}\nisolation = \"{isolation}\"\nregion = \"64KiB\"\n"
     ))
 }
 
@@ -55,7 +56,7 @@ fn attempt(folder: &Folder, input: &str) -> Outcome {
 #[test]
 fn the_step_that_failed_is_named() {
     for isolation in ["chain", "invocation"] {
-        let folder = chain("hostile", isolation, ["2s"; 3]);
+        let folder = chain("hostile", isolation, &["2s"; 3]);
         for (input, says) in [
             ("null", (1, "crash", "SIGSEGV")),
             ("keep null", (2, "crash", "SIGSEGV")),
@@ -84,7 +85,7 @@ fn the_step_that_failed_is_named() {
 
 #[test]
 fn a_crash_in_the_middle_leaves_its_neighbours() {
-    let folder = chain("hostile", "chain", ["2s"; 3]);
+    let folder = chain("hostile", "chain", &["2s"; 3]);
     // Counted by the first and the last function, which serve on; again and
     // again, so that links to who is gone would pile up.
     let inputs: Vec<&str> = ["keep keep count", "keep null"]
@@ -101,7 +102,7 @@ fn a_crash_in_the_middle_leaves_its_neighbours() {
 #[test]
 fn each_function_has_its_own_time() {
     for isolation in ["chain", "invocation"] {
-        let folder = chain("switcher", isolation, ["30s", "300ms", "20s"]);
+        let folder = chain("switcher", isolation, &["30s", "300ms", "20s"]);
         // The first and the last may take longer than the second.
         assert_eq!(attempt(&folder, "spin 700").unwrap(), "fine");
         assert_eq!(attempt(&folder, "sleep 700").unwrap(), "fine");
@@ -116,7 +117,7 @@ fn each_function_has_its_own_time() {
                 "{isolation}: {input}"
             );
         }
-        let folder = chain("switcher", isolation, ["1s", "300ms", "20s"]);
+        let folder = chain("switcher", isolation, &["1s", "300ms", "20s"]);
         assert_eq!(
             attempt(&folder, "lie and loop").unwrap_err(),
             (1, "timeout".into(), "overran its timeout of 1s".into())
@@ -127,7 +128,7 @@ fn each_function_has_its_own_time() {
 #[test]
 fn a_type_goes_on_until_a_function_sets_another() {
     for isolation in ["chain", "invocation"] {
-        let folder = chain("switcher", isolation, ["2s"; 3]);
+        let folder = chain("switcher", isolation, &["2s"; 3]);
         let seen = |input: &str| attempt(&folder, input).unwrap();
         assert_eq!(seen("keep keep tell type"), "application/octet-stream");
         // Set by the first, left alone by the second, seen by the third.
@@ -138,7 +139,7 @@ fn a_type_goes_on_until_a_function_sets_another() {
 #[test]
 fn attributes_go_to_the_next_function_and_no_further() {
     for isolation in ["chain", "invocation"] {
-        let folder = chain("switcher", isolation, ["2s"; 3]);
+        let folder = chain("switcher", isolation, &["2s"; 3]);
         let seen = |input: &str| attempt(&folder, input).unwrap();
         assert_eq!(seen("attribute"), "has: x-one=1");
         assert_eq!(seen("attribute then keep"), "keep has:");
@@ -154,7 +155,7 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
     if !of_the_kernel() {
         return;
     }
-    let folder = chain("switcher", "chain", ["2s"; 3]);
+    let folder = chain("switcher", "chain", &["2s"; 3]);
     let mut seen = std::collections::BTreeSet::new();
     let words = [0u64, 1, 2, 4, 5, 6, 11, 12, 14, 15, 1 << 40];
     for fd in 0..8 {
@@ -185,7 +186,7 @@ fn a_function_that_switches_by_itself_gets_nowhere() {
 /// what its answer is, to both.
 #[test]
 fn what_is_left_where_nobody_looks_is_nothing() {
-    let folder = chain("switcher", "chain", ["2s"; 3]);
+    let folder = chain("switcher", "chain", &["2s"; 3]);
     assert_eq!(attempt(&folder, "forge").unwrap(), "fine");
     if !of_the_kernel() {
         return;
@@ -213,12 +214,12 @@ mod out_of_turn {
     /// What came of each input, in one chain of three: the answers, one after the
     /// other, and the failures.
     fn outcomes(isolation: &str, inputs: &[&str]) -> (String, Vec<(u64, String, String)>) {
-        outcomes_within(isolation, ["20s"; 3], inputs)
+        outcomes_within(isolation, &["20s"; 3], inputs)
     }
 
     fn outcomes_within(
         isolation: &str,
-        timeouts: [&str; 3],
+        timeouts: &[&str],
         inputs: &[&str],
     ) -> (String, Vec<(u64, String, String)>) {
         let folder = chain("runner", isolation, timeouts);
@@ -300,6 +301,30 @@ mod out_of_turn {
                 };
                 assert_eq!((*step, found.as_str()), (at, cause), "{input}: {message}");
             }
+        }
+    }
+
+    /// Two that do so in turns, each with the ticket that it has by then, come to an end.
+    #[test]
+    fn two_that_find_fault_in_turns_come_to_an_end() {
+        let input = "keep do take turns;do answer in turns;";
+        let (_, failures) = harmless(["20s"; 3], &[2, 3], &[input]);
+        let misbehaved = failures.iter().all(|f| f.1 == "misbehaved");
+        assert!(!failures.is_empty() && misbehaved, "{failures:?}");
+    }
+
+    /// One that does so when others are at work behind it, and is gone before the root can
+    /// tell it again, ends nobody's request: the one between them shows nothing, and the
+    /// last one, which is at work, stays.
+    #[test]
+    fn a_complaint_of_a_dead_one_ends_nothing_that_went_on() {
+        // On a busy machine the root may have ended it before it says anything.
+        for _ in 0..3 {
+            let input = "keep do complain late and die;do show nothing;watch 1500;";
+            let inputs = ["counts", input, "counts"];
+            let (answers, failures) = outcomes_within("chain", &["20s"; 4], &inputs);
+            assert_eq!(failures, [], "{answers}");
+            assert_eq!(answers, "counts 1 1 1 1samecounts 3 1 3 3");
         }
     }
 
@@ -493,7 +518,7 @@ mod out_of_turn {
             // has left nothing.
             let timeouts = ["20s", "20s", "2s"];
             let (answers, failures) = (0..10)
-                .map(|_| outcomes_within("chain", timeouts, &inputs))
+                .map(|_| outcomes_within("chain", &timeouts, &inputs))
                 .find(|(answers, failures)| {
                     !answers.contains("same") || failures.first().is_some_and(|f| f.0 != 3)
                 })
@@ -523,7 +548,7 @@ mod out_of_turn {
             (["20s", "1s", "20s"], "do junk;watch 900000", (2, "timeout")),
         ] {
             let inputs = ["counts", input, "counts"];
-            let (answers, failures) = outcomes_within("chain", timeouts, &inputs);
+            let (answers, failures) = outcomes_within("chain", &timeouts, &inputs);
             let all: Vec<(u64, &str)> = failures.iter().map(|(n, c, _)| (*n, c.as_str())).collect();
             assert_eq!(all, [says], "{input}: {answers}");
             assert!(answers.starts_with("counts 1 1 1counts 1 "), "{answers}");
@@ -612,7 +637,7 @@ mod out_of_turn {
                 let both = format!("do {how};keep do nap;");
                 // The first takes the processor from the others, who need long.
                 let inputs = ["counts", "counts", &both, "counts"];
-                let (answers, failures) = outcomes_within("chain", ["120s"; 3], &inputs);
+                let (answers, failures) = outcomes_within("chain", &["120s"; 3], &inputs);
                 assert_eq!(failures, [], "{how}: {answers}");
                 let same = [false, true, false];
                 assert_eq!(read(&answers), (String::new(), same), "{how}");
@@ -627,10 +652,10 @@ mod out_of_turn {
         let rounds = 8;
         // Those of the second, if the first one knows what it needs, which it does
         // from its second request on.
-        let failures_of = |timeouts, how: &str| {
+        let failures_of = |timeouts: [&str; 3], how: &str| {
             let claim = format!("claim early and {how};counts");
             let inputs = ["counts", "counts", claim.as_str()].repeat(rounds);
-            let (answers, failures) = outcomes_within("chain", timeouts, &inputs);
+            let (answers, failures) = outcomes_within("chain", &timeouts, &inputs);
             assert!(!answers.contains("unknown"), "{how}: {answers}");
             failures
                 .into_iter()
@@ -674,7 +699,7 @@ mod out_of_turn {
             .chain(inputs.iter().copied())
             .chain(["counts"; 2])
             .collect();
-        let (answers, failures) = outcomes_within("chain", timeouts, &all);
+        let (answers, failures) = outcomes_within("chain", &timeouts, &all);
         let told = format!("{inputs:?} by {hostile:?}: {answers:?} {failures:?}");
         assert!(failures.iter().all(|f| hostile.contains(&f.0)), "{told}");
         assert!(!answers.contains("forged"), "{told}");

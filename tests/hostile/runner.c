@@ -586,10 +586,74 @@ meet(void)
 	}
 }
 
+static struct half *
+other_half(const struct half *h)
+{
+
+	for (int i = 0; i < npairs; i++)
+		for (int k = 0; k < 2; k++)
+			if (&pairs[i]->half[k] == h)
+				return (&pairs[i]->half[1 - k]);
+	abort();
+}
+
+static void
+publish_complaint(struct half *to, uint64_t ticket)
+{
+
+	put(to, BATON, FAILED, EBADMSG);
+	to->words[2] = ticket;
+}
+
+/*
+ * Two that complain in turns of what they were told, each once the other has been
+ * told again.  They count for each other in a word of the pages between them.
+ */
+#define	COUNTED	0x636f756e74000000UL
+
+static void
+take_turns(volatile uint64_t *mine, const volatile uint64_t *theirs,
+    int begins)
+{
+	struct half *to = half_to_root();
+	const struct half *from = other_half(to);
+	uint64_t ticket = turn;
+
+	*at(TAKEN) = 0;
+	*at(HANDED) = 0;
+	*mine = COUNTED;
+	while (!begins && *theirs != COUNTED + 1)
+		(void)call(SYS_sched_yield, 0, 0, 0, 0);
+	for (uint64_t n = COUNTED + 1;; n++) {
+		publish_complaint(to, ticket);
+		for (int i = 0; i < nbells; i++)
+			wake(bells[i]);
+		while (from->words[0] != INVOKE || from->words[1] == ticket)
+			(void)call(SYS_sched_yield, 0, 0, 0, 0);
+		ticket = from->words[1];
+		*mine = n;
+		while (*theirs < n + !begins)
+			(void)call(SYS_sched_yield, 0, 0, 0, 0);
+	}
+}
+
 /* It has handed over, and would sleep now. */
 static void
 attack(void)
 {
+
+	if (says("take turns"))
+		take_turns(&out->words[12], &other_half(out)->words[12], 0);
+	if (says("complain late and die")) {
+		/*
+		 * Others are at work.  It is dead before the root is woken, by
+		 * its death, and reads that.
+		 */
+		nap_until(milliseconds() + 400);
+		publish_complaint(half_to_root(), turn);
+		for (;;)
+			(void)call(SYS_exit_group, 0, 0, 0, 0);
+	}
 
 	if (says("meet and "))
 		meet();
@@ -750,19 +814,14 @@ static void
 complain(void)
 {
 	struct half *to = half_to_root();
-	const struct half *from = to;
+	const struct half *from = other_half(to);
 	uint64_t ticket = turn;
 
-	for (int i = 0; i < npairs; i++)
-		for (int k = 0; k < 2; k++)
-			if (&pairs[i]->half[k] == to)
-				from = &pairs[i]->half[1 - k];
 	/* It hands over to nobody. */
 	out->seq--;
 	*at(HANDED) = 0;
 	for (;;) {
-		put(to, BATON, FAILED, EBADMSG);
-		to->words[2] = ticket;
+		publish_complaint(to, ticket);
 		for (int i = 0; i < nbells; i++)
 			if (bells[i] != next)
 				wake(bells[i]);
@@ -797,6 +856,12 @@ at_wake(struct bell *bell)
 	if (own == NULL)
 		abort();
 	next = bell;
+	if (says("show nothing")) {
+		/* It hands over all the same. */
+		*at(TAKEN) = 0;
+		*at(HANDED) = 0;
+		return;
+	}
 	if (says("claim")) {
 		/* It says that it hands over, and does not. */
 		out->seq--;
@@ -831,7 +896,11 @@ at_wake(struct bell *bell)
 		if (says("leave bytes everywhere"))
 			*at(REPLY + 8) = 1;
 	}
-	if (says("complain"))
+	if (says("answer in turns")) {
+		out->seq--;
+		take_turns(&line->words[12], &other_half(line)->words[12], 1);
+	}
+	if (says("complain") && !says("complain late"))
 		complain();
 	if (says("junk first ")) {
 		/* The root hears of it so long before the next does. */

@@ -71,8 +71,8 @@
 //! One that is told of a message that none can have says so. The root, which cannot
 //! read what is between functions, has the same from the author's control page, where
 //! each says what its answer is: what no honest one says there is its author's failure.
-//! Else the root says it in the author's place, with a new ticket; who finds fault with
-//! that lies.
+//! Else the root says it in the author's place, with a new ticket, to each step once in a
+//! request; who finds fault with that lies.
 //!
 //! What others say meanwhile is nothing for this request. One that says to the root
 //! what no honest copy says is replaced afterwards; so is one whose snapshot was
@@ -183,8 +183,9 @@ struct Turn<'a> {
     /// The step that finds its request on its control page. It is written once: the
     /// function may be reading it.
     told: Option<usize>,
-    /// The step that has a new ticket, which nobody but the root has said to it.
-    renewed: Option<usize>,
+    /// The steps that have a new ticket, which nobody but the root has said to them. No
+    /// step gets a second one: two that complain in turns would come to no end.
+    renewed: Vec<usize>,
 }
 
 impl Turn<'_> {
@@ -329,7 +330,7 @@ impl Relay {
                 seen: 0,
                 by_root: None,
                 told: None,
-                renewed: None,
+                renewed: Vec::new(),
             };
             contexts.run_through(turn, left, due)
         });
@@ -620,6 +621,15 @@ impl Contexts {
         loop {
             let (from, args) = match event {
                 Some(Ok(Event::Switched { from, args })) => (from, args),
+                // Whose end it is found to be is what contexts say, where they are
+                // processes.
+                Some(Ok(Event::Ended(_))) if self.apart => {
+                    event = match self.hear_of_an_end(&mut turn) {
+                        Heard::Failure(failure) => return Err(failure),
+                        _ => next_before(watch.until),
+                    };
+                    continue;
+                }
                 Some(Ok(Event::Ended(_))) => return Err(self.discarded()),
                 Some(Ok(_)) => return Err((0, Cause::Misbehaved(NOT_TRAPPED.into()))),
                 Some(Err(e)) if e.errno() != Errno::ETIMEDOUT => {
@@ -771,7 +781,7 @@ impl Contexts {
         let says = *args == [word::FAILED, libc::EBADMSG as u64, *ticket];
         let next = self.line().get(i + 1).zip(turn.tickets.get(i + 1));
         let handed = next.is_some_and(|(next, &ticket)| next.control.has_taken(ticket));
-        (says && !handed && turn.renewed != Some(i)).then_some(i)
+        (says && !handed && !turn.renewed.contains(&i)).then_some(i)
     }
 
     /// Tells a step its request in the place of the one before it, which has told it none,
@@ -785,7 +795,7 @@ impl Contexts {
         let next = turn.tickets.get(i + 1).copied();
         turn.tickets[i] = turn.source.draw();
         self.steps[i].control.put_turn(turn.tickets[i], next);
-        turn.renewed = Some(i);
+        turn.renewed.push(i);
         turn.by_root = None;
         self.hand_over_to(i, turn, watch)
     }
@@ -921,15 +931,15 @@ impl Contexts {
             return Ok(lwc::await_switch(until));
         }
         let ended = |s: &Step| s.copy.as_ref().and_then(|c| c.parked().err());
-        if let Some(e) = ended(&self.steps[before]) {
-            return Err((before, Cause::Ended(EndText::found_dead(&e))));
-        }
-        let cause = if before + 1 < self.line().len() {
-            "it stopped without handing over"
+        let cause = if let Some(e) = ended(&self.steps[before]) {
+            Cause::Ended(EndText::found_dead(&e))
+        } else if before + 1 < self.line().len() {
+            Cause::Misbehaved("it stopped without handing over".into())
         } else {
-            "it stopped without an answer"
+            Cause::Misbehaved("it stopped without an answer".into())
         };
-        Err((before, Cause::Misbehaved(cause.into())))
+        // It may have been woken since, and hand over now.
+        self.ends_unless_taken(turn, before + 1, (before, cause))
     }
 
     /// The turn is at a step that has not shown its ticket. It has no time yet, and no
@@ -958,7 +968,7 @@ impl Contexts {
             } else if starved {
                 // The time goes on of the one before, or its own, if it has begun.
                 let now = MonotonicTime::now();
-                let begun = turn.renewed == Some(i);
+                let begun = turn.renewed.contains(&i);
                 let at = if begun { i } else { i.saturating_sub(1) };
                 let timeout = self.steps[at].function.timeout;
                 let end = watch.end_of(AtWork::Copy(at), || now + timeout);
@@ -973,10 +983,7 @@ impl Contexts {
                 return Ok(lwc::await_switch(AT_ONCE));
             }
             if let Some(failure) = ends {
-                if self.has_taken_over(turn, i) {
-                    return Ok(lwc::await_switch(AT_ONCE));
-                }
-                return Err(failure);
+                return self.ends_unless_taken(turn, i, failure);
             }
         }
         self.hand_over_to(i, turn, watch)
@@ -998,10 +1005,7 @@ impl Contexts {
             // Whoever has handed over has said before what its answer is.
             let (len, mut meta) = match self.take_reply(i - 1) {
                 Ok(reply) => reply,
-                Err(_) if self.has_taken_over(turn, i) => {
-                    return Ok(lwc::await_switch(AT_ONCE));
-                }
-                Err(cause) => return Err((i - 1, cause)),
+                Err(cause) => return self.ends_unless_taken(turn, i, (i - 1, cause)),
             };
             meta.attributes = meta.attributes.for_the_next_step();
             self.put_request(i, len, &meta);
@@ -1012,13 +1016,31 @@ impl Contexts {
         watch.until = until;
         let Some(copy) = &self.steps[i].copy else {
             let cause = "its context ran out of turn and was ended";
-            return Err((i, Cause::Misbehaved(cause.into())));
+            let failure = (i, Cause::Misbehaved(cause.into()));
+            return self.ends_unless_taken(turn, i, failure);
         };
         self.counts.switches += 1;
         match copy.switch_until(&[word::INVOKE, turn.tickets[i], 0], until) {
-            Err(e) if e.errno() != Errno::ETIMEDOUT => Err((i, self.cannot_switch(i, e))),
+            Err(e) if e.errno() != Errno::ETIMEDOUT => {
+                let failure = (i, self.cannot_switch(i, e));
+                self.ends_unless_taken(turn, i, failure)
+            }
             event => Ok(event),
         }
+    }
+
+    /// The request ends with a failure, unless a step has taken over by now, this one or
+    /// one behind it: then it goes on there, and those before it are nobody's concern.
+    fn ends_unless_taken(
+        &self,
+        turn: &Turn<'_>,
+        from: usize,
+        failure: (usize, Cause),
+    ) -> Result<lwc::Result<Event>, (usize, Cause)> {
+        if self.has_taken_over(turn, from) {
+            return Ok(lwc::await_switch(AT_ONCE));
+        }
+        Err(failure)
     }
 
     /// Why the root cannot switch to a step's copy.
@@ -1159,9 +1181,12 @@ impl Contexts {
         i: usize,
         cause: Cause,
     ) -> Result<lwc::Result<Event>, (usize, Cause)> {
-        if self.apart && (turn.reached(self.line()) != i || self.went_on(turn, i)) {
+        if !self.apart {
+            return Err((i, cause));
+        }
+        if turn.reached(self.line()) != i {
             return Ok(lwc::await_switch(AT_ONCE));
         }
-        Err((i, cause))
+        self.ends_unless_taken(turn, i + 1, (i, cause))
     }
 }
