@@ -309,10 +309,8 @@ mod out_of_turn {
     fn two_that_find_fault_in_turns_come_to_an_end() {
         let input = "keep do take turns;do answer in turns;";
         let (_, failures) = harmless(["20s"; 3], &[2, 3], &[input]);
-        let [(_, cause, message)] = failures.as_slice() else {
-            panic!("{failures:?}")
-        };
-        assert_eq!(cause, "misbehaved", "{message}");
+        let misbehaved = failures.iter().all(|f| f.1 == "misbehaved");
+        assert!(!failures.is_empty() && misbehaved, "{failures:?}");
     }
 
     /// One that does so when others are at work behind it, and is gone before the root can

@@ -71,8 +71,8 @@
 //! One that is told of a message that none can have says so. The root, which cannot
 //! read what is between functions, has the same from the author's control page, where
 //! each says what its answer is: what no honest one says there is its author's failure.
-//! Else the root says it in the author's place, with a new ticket; who finds fault with
-//! that lies.
+//! Else the root says it in the author's place, with a new ticket, to each step once in a
+//! request; who finds fault with that lies.
 //!
 //! What others say meanwhile is nothing for this request. One that says to the root
 //! what no honest copy says is replaced afterwards; so is one whose snapshot was
@@ -517,6 +517,9 @@ impl Contexts {
                         return Ok(true);
                     }
                 }
+                // One before it was told twice, for its answer was late, and says it twice.
+                Ok(Event::Switched { from, args })
+                    if matches!(*args, [word::DONE, ..]) && self.is_in_line(from) => {}
                 Ok(Event::Switched { from, .. }) => self.end_unexpected(from),
                 Ok(Event::Ended(end)) => return Err(Cause::Ended(EndText::from(end))),
                 Ok(_) => return Err(Cause::Misbehaved(NOT_TRAPPED.into())),
@@ -528,6 +531,12 @@ impl Contexts {
                 None => return Ok(false),
             }
         }
+    }
+
+    /// Whether that is a step's copy.
+    fn is_in_line(&self, who: Option<Handle>) -> bool {
+        let copies = self.line().iter().filter_map(|s| s.copy.as_ref());
+        who.is_some_and(|who| copies.map(lwc::Context::handle).any(|copy| copy == who))
     }
 
     /// How one rests that has been switched to and rung, and was to do something: what
