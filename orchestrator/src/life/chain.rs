@@ -118,7 +118,7 @@ impl Output<'_> {
     ///
     /// # Errors
     /// As [`Region::write_after`].
-    pub(crate) fn write_after(&self, before: &[u8], len: usize, to: impl AsFd) -> lwc::Result<()> {
+    pub fn write_after(&self, before: &[u8], len: usize, to: impl AsFd) -> lwc::Result<()> {
         self.region.write_after(before, self.at, len, to)
     }
 }
