@@ -29,7 +29,8 @@
 //! * Reading what it was lent, if it was told of a line for that ([`super::files`]).
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::files::{CAUGHT, FLAGS, READING, RECEIVING};
+use super::faults::CAUGHT;
+use super::files::{FLAGS, READING, RECEIVING};
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;

@@ -1,7 +1,6 @@
 //! Code and address of a fault, noted down before it kills its context; and calls that
 //! a sandbox traps only to have them answered here.
 
-use super::files::CAUGHT;
 use super::registers::registers;
 use crate::backend::files;
 use crate::backend::output::{Write, take};
@@ -21,6 +20,30 @@ const SIGNALS: [i32; 6] = [
     libc::SIGILL,
     libc::SIGTRAP,
     libc::SIGSYS,
+];
+
+/// Calls that name a file, and are taken from a context instead of refused.
+pub(super) const CAUGHT: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
 ];
 
 /// The code of a SIGSYS that a filter sends.
