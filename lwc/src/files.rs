@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// [`lent_descriptors`] to *read*: read(2), pread(2), readv(2), preadv(2), lseek(2),
 /// fstat(2), getdents(2), mmap(2), close(2), and fcntl(2) of flags. That is all that
 /// the sandbox lets it do with them, whatever the descriptors would; it neither
-/// duplicates them nor sends them on. So whoever sends one need only see to it that it
+/// duplicates them nor sends them on, and has none at other numbers (RLIMIT_NOFILE). So whoever sends one need only see to it that it
 /// is for reading. A rollback closes what came, if it was no more than there are
 /// numbers: whoever has sent more has the context destroyed instead.
 ///
@@ -100,8 +100,8 @@ pub fn send_descriptor(line: impl AsFd, descriptor: impl AsFd) -> Result<()> {
 /// the lowest number that is free.
 ///
 /// # Errors
-/// What recvmsg(2) says; EPROTO: it was no descriptor; EMFILE: no number is free among
-/// [`lent_descriptors`].
+/// What recvmsg(2) says; EMFILE: no number is free among [`lent_descriptors`], or it was
+/// no descriptor.
 pub fn receive_descriptor(line: impl AsFd) -> Result<OwnedFd> {
     backend::receive_descriptor(line.as_fd())
 }

@@ -39,10 +39,10 @@ ${CC:-cc} -O2 -Wall -Wextra -Werror -o "$NUMBER" "$root/tests/vm/prebuilt_cc.c"
 all=
 for test; do all="$all --test $test"; done
 cd "$root"
-# shellcheck disable=SC2086
 # cargo sets CARGO for the tests that it runs: the last word is what runs them.
 host=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export "CARGO_TARGET_${host}_RUNNER=env CARGO=$root/tests/vm/record_cc.sh"
+# shellcheck disable=SC2086
 CC="$root/tests/vm/record_cc.sh cc" CXX="$root/tests/vm/record_cc.sh c++" \
     cargo test -p lwc-orchestrator --no-fail-fast $all >&2 ||
     echo 'orchestrator.sh: some fail here' >&2

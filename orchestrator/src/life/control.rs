@@ -70,7 +70,7 @@ struct Seldom {
     /// The root writes these two.
     failed: [u8; NAME_LEN],
     message: [u8; MESSAGE_LEN],
-    /// The function's context writes it.
+    /// The function's context writes it: a path. The root, in its place, what a link says.
     asked: [u8; ASKED_MOST],
     log: [u8; LOG_LEN],
 }
@@ -249,17 +249,18 @@ impl Control {
         self.0.write(ASKED, &path[..path.len().min(ASKED_MOST)]);
     }
 
-    /// Root: what a link says. One that is longer than any text here is cut.
+    /// Root: what a link says, in the place of its path, which has been read.
     pub(crate) fn put_link(&self, text: &[u8]) -> Answer {
-        let text = &text[..text.len().min(MESSAGE_LEN - 1)];
-        put_text(&self.0, MESSAGE, MESSAGE_LEN, text);
+        // No link is longer (PATH_MAX).
+        let text = &text[..text.len().min(ASKED_MOST - 1)];
+        put_text(&self.0, ASKED, ASKED_MOST, text);
         Answer::LINK
     }
 
     /// Function: the same.
     pub(crate) fn link(&self) -> Vec<u8> {
-        let mut text = [0; MESSAGE_LEN];
-        self.0.read(MESSAGE, &mut text);
+        let mut text = vec![0; ASKED_MOST];
+        self.0.read(ASKED, &mut text);
         until_nul(&text).to_vec()
     }
 

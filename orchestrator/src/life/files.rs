@@ -383,7 +383,9 @@ impl Asking<'_> {
         } else {
             ""
         };
-        let line = format!("{path:?} cannot be opened: {what}: files = [\"{path}{slash}\"]");
+        // Quoted, or a name could say that more is to be granted than itself.
+        let grant = format!("{path}{slash}");
+        let line = format!("{path:?} cannot be opened: {what}: files = [{grant:?}]");
         self.control.put_log(2, line.as_bytes());
     }
 

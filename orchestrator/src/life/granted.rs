@@ -134,13 +134,19 @@ fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
 }
 
 /// The file itself that has been looked at, to read. It waits for nobody: not for the
-/// end of a lease, as a file is no pipe.
+/// end of a lease, as a file is no pipe. When it was read last is not noted with it, where
+/// that may be left out (by its owner): a later invocation could look at that, and learn
+/// what an earlier one has read.
 fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let path = CString::new(format!("/proc/self/fd/{}", looked_at.as_raw_fd()));
     let path = path.map_err(|_| Errno::EINVAL)?;
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
     // SAFETY: the path ends in a NUL.
-    let fd = unsafe { libc::open(path.as_ptr(), flags) };
+    let open = |more| unsafe { libc::open(path.as_ptr(), flags | more) };
+    let mut fd = open(libc::O_NOATIME);
+    if fd < 0 && Errno::last() == Errno::EPERM {
+        fd = open(0);
+    }
     if fd < 0 {
         return Err(Errno::last());
     }
@@ -320,8 +326,10 @@ impl Granted {
             return Answer::failed(Errno::ENOENT);
         }
         let path = by_names(&self.base, Path::new(OsStr::from_bytes(asked)));
-        let found = self.all.iter().find_map(|g| Some((g, g.rest(&path)?)));
-        let Some((grant, rest)) = found else {
+        // The nearest of several: what is granted by itself inside a granted folder may be
+        // what that does not lead to, a link out of it or something that is mounted there.
+        let of = self.all.iter().filter_map(|g| Some((g, g.rest(&path)?)));
+        let Some((grant, rest)) = of.min_by_key(|(_, rest)| rest.as_os_str().len()) else {
             if how.is_of_link() && self.leads_to_one(&path) {
                 // So realpath(3) comes to what is granted.
                 return Answer::failed(Errno::EINVAL);

@@ -138,6 +138,68 @@ fn what_is_not_granted_is_refused_and_told() {
     }
 }
 
+/// The nearest grant says what a path means, in whichever order they are written: what
+/// leads out of a folder may be granted by itself.
+#[test]
+fn what_is_granted_inside_a_granted_folder_is_read() {
+    let orders = [
+        r#"files = ["data/", "data/link", "data/folder/"]"#,
+        r#"files = ["data/folder/", "data/link", "data/"]"#,
+    ];
+    for grants in orders {
+        let folder = folder(grants, "invocation");
+        let input = "read data/link\nread data/folder/secret\nread data/one\nread data/far";
+        let out = run(&folder, &[input]);
+        let expected = "[secret][secret][one][13]";
+        assert_eq!(answers(&out), expected, "{grants}: {}", text(&out.stderr));
+    }
+}
+
+/// Whole, or it would be another one.
+#[test]
+fn a_long_link_is_read_whole() {
+    let folder = folder(GRANTS, "invocation");
+    let long = "./".repeat(1000) + "inner/../one";
+    symlink(long, folder.path("data/long")).unwrap();
+    let out = run(&folder, &["realpath data/long\nread data/long"]);
+    let whole = std::fs::canonicalize(folder.path("data/one")).unwrap();
+    let expected = format!("[{}][one]", whole.display());
+    assert_eq!(answers(&out), expected, "{}", text(&out.stderr));
+}
+
+/// A later invocation could look at that, and have from it what an earlier one has read.
+#[test]
+fn that_a_file_was_read_is_not_noted_with_it() {
+    let folder = folder(GRANTS, "invocation");
+    let second = |n| std::time::UNIX_EPOCH + std::time::Duration::from_secs(n);
+    let times = std::fs::FileTimes::new()
+        .set_accessed(second(1_000_000_000))
+        .set_modified(second(1_500_000_000));
+    let all = ["rates.db", "data/one", "data/inner"].map(|name| folder.path(name));
+    for path in &all {
+        let file = std::fs::File::open(path).unwrap();
+        file.set_times(times).unwrap();
+    }
+    let out = run(&folder, &["read rates.db\nmmap data/one\nlist data/inner"]);
+    let expected = "[rates of today][one][two ]";
+    assert_eq!(answers(&out), expected, "{}", text(&out.stderr));
+    for path in &all {
+        let accessed = std::fs::metadata(path).unwrap().accessed().unwrap();
+        assert_eq!(accessed, second(1_000_000_000), "{}", path.display());
+    }
+}
+
+/// It says of one path that it is not granted, whatever that has in it.
+#[test]
+fn a_name_does_not_say_that_more_is_to_be_granted() {
+    let folder = folder(GRANTS, "invocation");
+    let out = run(&folder, &["read x\",\"/etc/"]);
+    assert_eq!(answers(&out), EACCES);
+    let stderr = text(&out.stderr);
+    assert!(!stderr.contains(r#"["x","/etc/"]"#), "{stderr}");
+    assert!(stderr.contains(r#"files = ["x\",\"/etc/"]"#), "{stderr}");
+}
+
 #[test]
 fn nothing_is_written_and_nothing_else_is_done() {
     for isolation in ["invocation", "chain"] {

@@ -151,7 +151,6 @@ const TRAPPED: &[i64] = &[
     libc::SYS_setresgid,
     libc::SYS_setgroups,
     libc::SYS_prlimit64,
-    libc::SYS_setrlimit,
     libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_mount,
@@ -422,6 +421,14 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_close, closing(rt)?);
     }
     let mut trapped = any(TRAPPED);
+    if creating && files::line().is_some() {
+        // For its copies, before they are in the strict sandbox: see `limit_what_is_lent`.
+        let number = |op| when(0, op, libc::RLIMIT_NOFILE as u64);
+        allowed.insert(libc::SYS_setrlimit, vec![number(SeccompCmpOp::Eq)?]);
+        trapped.insert(libc::SYS_setrlimit, vec![number(SeccompCmpOp::Ne)?]);
+    } else {
+        trapped.insert(libc::SYS_setrlimit, Vec::new());
+    }
     if is_caught() {
         // Of the two alone: others are refused.
         for call in [libc::SYS_write, libc::SYS_writev] {
@@ -499,6 +506,9 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     if let Some(line) = files::line() {
         // A copy is under the filter of who made it as well.
         use_what_is_lent(&mut allowed, line)?;
+        if !creating {
+            limit_what_is_lent()?;
+        }
     }
     let caught = if !creating && files::are_caught() {
         any(CAUGHT)
@@ -544,11 +554,12 @@ fn use_what_is_lent(allowed: &mut Rules, line: i32) -> Result<()> {
         all(vec![from, to, low(1, SeccompCmpOp::Eq, command as u64)?])
     });
     more(libc::SYS_fcntl, flags.collect::<Result<_>>()?);
-    // One that has got a number behind them is closed at once.
-    let own = fds::base() as u64;
-    more(libc::SYS_close, vec![when(0, SeccompCmpOp::Lt, own)?]);
-    // All of them, as the keeper does.
     let lent = fds::lent();
+    more(
+        libc::SYS_close,
+        vec![when(0, SeccompCmpOp::Lt, lent.end as u64)?],
+    );
+    // All of them, as the keeper does.
     let (first, last) = (lent.start as u64, lent.end as u64 - 1);
     let together = vec![
         low(0, SeccompCmpOp::Eq, first)?,
@@ -561,6 +572,25 @@ fn use_what_is_lent(allowed: &mut Rules, line: i32) -> Result<()> {
         low(2, SeccompCmpOp::Eq, RECEIVING as u64)?,
     ];
     more(libc::SYS_recvmsg, vec![all(received)?]);
+    Ok(())
+}
+
+/// From now on the current context gets descriptors at those numbers alone: what the
+/// kernel has open counts for the whole machine. Code that receives by itself would have
+/// as many as a process may have, each of them a file. The backend's own lie behind, and
+/// are all there.
+fn limit_what_is_lent() -> Result<()> {
+    let end = fds::lent().end as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: end,
+        rlim_max: end,
+    };
+    // Not the C library's, which makes it by another call.
+    // SAFETY: the call reads the struct.
+    let done = unsafe { libc::syscall(libc::SYS_setrlimit, libc::RLIMIT_NOFILE, &raw const limit) };
+    if done != 0 {
+        return Err(Error::last("confine", "a limit of descriptors"));
+    }
     Ok(())
 }
 

@@ -57,13 +57,17 @@ pub(crate) fn send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Resul
 pub(crate) fn receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd> {
     const CALL: &str = "receive_descriptor";
     let received = fds::receive_low::<1>(line, true);
-    let [fd] = received.map_err(|e| Error::new(CALL, e, "a descriptor"))?;
-    if !fds::lent().contains(&fd.as_raw_fd()) {
-        return Err(Error::new(
+    let full = || {
+        Error::new(
             CALL,
             Errno::EMFILE,
             "as many descriptors are open as a context may have",
-        ));
+        )
+    };
+    match received {
+        Ok([fd]) if fds::lent().contains(&fd.as_raw_fd()) => Ok(fd),
+        // A message without one: there is no number for it, by the sandbox's limit.
+        Ok(_) | Err(Errno::EPROTO) => Err(full()),
+        Err(e) => Err(Error::new(CALL, e, "a descriptor")),
     }
-    Ok(fd)
 }
