@@ -381,7 +381,7 @@ fn c9_2_who_is_lent_files_has_no_more_than_there_are_numbers() {
             [0] => {
                 // SAFETY: it is open as long as the context.
                 let line = unsafe { std::os::fd::BorrowedFd::borrow_raw(line) };
-                lwc::catch_files(Some(line), |_| Err(Errno::EACCES)).unwrap();
+                lwc::catch_files(Some(line), 0..0, |_| Err(Errno::EACCES)).unwrap();
                 if creator_first {
                     lwc::confine(lwc::Confinement::Creator).unwrap();
                 }
