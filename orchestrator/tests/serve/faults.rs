@@ -209,14 +209,15 @@ fn a_reload_loses_no_request_and_a_bad_file_is_refused() {
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
-#[test]
-fn a_compiler_that_never_ends_keeps_no_server_from_ending() {
+/// A server that reads its file again, with a compiler that hangs, and what can be read
+/// once that has ended with all that it started.
+pub(crate) fn server_whose_compiler_hangs() -> (Server, std::fs::File) {
     let folder = Folder::new(&chains(""));
     // Once there is a file `hang` the compiler and a process of its own wait for
     // ever; both hold the pipe open.
     let pipe = folder.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut held = std::fs::OpenOptions::new()
+    let held = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(pipe)
@@ -234,12 +235,18 @@ fn a_compiler_that_never_ends_keeps_no_server_from_ending() {
         .args(["-v", "serve"])
         .arg(folder.path("chain.toml"))
         .args(["--listen", "127.0.0.1:0", "--workers", "1", "--no-watch"]);
-    let mut server = Server::spawn(folder, command);
+    let server = Server::spawn(folder, command);
     server.folder.write("hang", "");
     server.signal(libc::SIGHUP);
     server.until("the compiler runs", || {
         server.folder.path("hanging").exists()
     });
+    (server, held)
+}
+
+#[test]
+fn a_compiler_that_never_ends_keeps_no_server_from_ending() {
+    let (mut server, mut held) = server_whose_compiler_hangs();
     assert_eq!(server.post("trial", b"ok").body, b"fine");
     server.signal(libc::SIGTERM);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());

@@ -1,8 +1,8 @@
 //! When the chain file is read again, and what a reading holds up.
 
 use crate::common::{Folder, orchestrator};
+use crate::faults::server_whose_compiler_hangs;
 use crate::server::{Server, chains};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -50,35 +50,7 @@ fn a_file_of_tomorrow_is_read_when_it_changes_and_not_again() {
 
 #[test]
 fn a_reading_that_hangs_is_given_up_for_the_next() {
-    let folder = Folder::new(&chains(""));
-    // Once there is a file `hang` the compiler and a process of its own wait for
-    // ever; both hold the pipe open.
-    let pipe = folder.path("pipe");
-    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let held = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(pipe)
-        .unwrap();
-    let compiler = folder.write(
-        "cc.sh",
-        "#!/bin/sh\ncd \"${0%/*}\" || exit\n\
-         test -e hang || exec cc \"$@\"\n\
-         exec 9>pipe\ntouch hanging\nsleep 3600 & sleep 3600\n",
-    );
-    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = orchestrator();
-    command
-        .env("CC", compiler)
-        .args(["-v", "serve"])
-        .arg(folder.path("chain.toml"))
-        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--no-watch"]);
-    let mut server = Server::spawn(folder, command);
-    server.folder.write("hang", "");
-    server.signal(libc::SIGHUP);
-    server.until("the compiler runs", || {
-        server.folder.path("hanging").exists()
-    });
+    let (mut server, held) = server_whose_compiler_hangs();
     std::fs::remove_file(server.folder.path("hang")).unwrap();
     let more = "[chains.more]\nsteps = [\"upper\"]\n";
     server.folder.write("chain.toml", chains(more));
