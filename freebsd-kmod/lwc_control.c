@@ -31,6 +31,8 @@
  * memory, files and credentials come with it.
  *
  * SNAPSHOT and ROLLBACK are lwc_snapshot.c's.
+ *
+ * ERASE zeroes what the current context shares with others, where it was used.
  */
 
 #include "lwc_allow.h"
@@ -39,6 +41,7 @@
 #include "lwc_snapshot.h"
 #include "lwc_switch.h"
 #include "lwc_trap.h"
+#include "lwc_vm.h"
 
 #include <sys/limits.h>
 
@@ -164,6 +167,27 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 	return (0);
 }
 
+/*
+ * Zeroes in the caller's own memory: nothing that it could not do by writing
+ * them.  The kernel is not gone for long, since no deadline ends it there.
+ */
+static int
+lwc_control_erase(struct thread *td, const void *user)
+{
+	struct lwc_erase range;
+	int error;
+
+	error = copyin(user, &range, sizeof(range));
+	if (error != 0)
+		return (error);
+	if (((range.start | range.end) & PAGE_MASK) != 0 ||
+	    range.start >= range.end || range.end > VM_MAXUSER_ADDRESS)
+		return (EINVAL);
+	if (range.end - range.start > LWC_ERASE_MAX)
+		return (E2BIG);
+	return (lwc_vm_erase(td->td_proc->p_vmspace, range.start, range.end));
+}
+
 /* Does a descriptor carry every right? */
 static bool
 lwc_rights_whole(const struct lwc_rights *rg)
@@ -237,6 +261,11 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
 		return (lwc_control_allow(td, lp,
+		    (const void *)(uintptr_t)uap->argument));
+	case LWC_CONTROL_ERASE:
+		if (uap->lwc != LWC_SELF)
+			return (EINVAL);
+		return (lwc_control_erase(td,
 		    (const void *)(uintptr_t)uap->argument));
 	case LWC_CONTROL_INTRODUCE:
 		return (lwc_control_introduce(td, uap->lwc, uap->argument));

@@ -67,6 +67,9 @@ int	lwc_vm_lock_alike(struct vmspace *vm, struct vmspace *like);
 int	lwc_vm_rollback(struct lwc_proc *lp, struct lwc_ctx *lc,
 	    struct vmspace *twin, struct lwc_seen *se, uint64_t *pagesp);
 
+/* lwc_vm_erase.c */
+int	lwc_vm_erase(struct vmspace *vm, vm_offset_t start, vm_offset_t end);
+
 /* lwc_vm_lazy.c */
 struct lwc_lazy *lwc_lazy_take(struct vm_map *map);
 int	lwc_lazy_give(struct vmspace *old, struct lwc_lazy *lz,

@@ -244,11 +244,18 @@ do_info(struct me *m, const struct op *o)
 void
 do_control(struct me *m, const struct op *o)
 {
+	struct lwc_erase er;
 	uint64_t c, v;
 
 	c = choice(&t_control, A(1));
 	v = c != LWC_CONTROL_INTRODUCE ? choice(&t_value, A(2)) :
 	    (u_int)desc(A(2)) | ((A(2) & 0x40) != 0 ? LWC_CLEAN_ONLY : 0);
+	if (c == LWC_CONTROL_ERASE && (A(2) & 1) != 0) {
+		er.start = (uint64_t)addr(A(2) >> 1);
+		er.end = er.start + (A(2) >> 3) % 9 * 4096;
+		CALL(m, lwControl(LWC_SELF, (int)c, (uint64_t)&er));
+		return;
+	}
 	CALL(m, lwControl(desc(A(0)), (int)c, v));
 }
 

@@ -181,18 +181,30 @@ struct lwc_info {
  *
  * ROLLBACK: a suspended context becomes what its snapshot is.  Returns the
  * number of pages that were undone.  Both want every right over it.
+ *
+ * ERASE, of LWC_SELF: zero a range of memory (the address of a struct
+ * lwc_erase) that the current context shares and may write.  What nobody has
+ * used stays without memory.
  */
 #define	LWC_CONTROL_DESTROY	1
 #define	LWC_CONTROL_ALLOW	2
 #define	LWC_CONTROL_INTRODUCE	3
 #define	LWC_CONTROL_SNAPSHOT	4
 #define	LWC_CONTROL_ROLLBACK	5
+#define	LWC_CONTROL_ERASE	6
 /* Beside the descriptor that is INTRODUCE's argument. */
 #define	LWC_CLEAN_ONLY		0x100000000
 /* System call number n is bit n % 64 of word n / 64. */
 #define	LWC_CALLS_MAX		1024
 struct lwc_calls {
 	uint64_t	calls[LWC_CALLS_MAX / 64];
+};
+
+/* Memory [start, end), page-aligned; ERASE takes so many bytes at once. */
+#define	LWC_ERASE_MAX		0x400000
+struct lwc_erase {
+	uint64_t	start;
+	uint64_t	end;
 };
 
 #ifndef _KERNEL
@@ -242,7 +254,7 @@ int	lwGetlwc(void);
 /* Facts about a context, for people and for tests (contract 8.1). */
 int	lwInfo(int lwc, struct lwc_info *info);
 
-/* End a context, introduce two, roll one back, give up calls: see above. */
+/* End a context, introduce two, roll one back, give up calls, erase: above. */
 int	lwControl(int lwc, int command, uint64_t argument);
 
 #ifdef __cplusplus

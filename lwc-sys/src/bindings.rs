@@ -46,8 +46,10 @@ pub const LWC_CONTROL_ALLOW: u32 = 2;
 pub const LWC_CONTROL_INTRODUCE: u32 = 3;
 pub const LWC_CONTROL_SNAPSHOT: u32 = 4;
 pub const LWC_CONTROL_ROLLBACK: u32 = 5;
+pub const LWC_CONTROL_ERASE: u32 = 6;
 pub const LWC_CLEAN_ONLY: u64 = 4294967296;
 pub const LWC_CALLS_MAX: u32 = 1024;
+pub const LWC_ERASE_MAX: u32 = 4194304;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct lwc_spec {
@@ -97,4 +99,10 @@ pub struct lwc_info {
 #[derive(Debug, Copy, Clone)]
 pub struct lwc_calls {
     pub calls: [u64; 16usize],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct lwc_erase {
+    pub start: u64,
+    pub end: u64,
 }

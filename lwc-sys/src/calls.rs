@@ -329,10 +329,12 @@ call! {
     lwInfo(lwc: c_int, info: *mut lwc_info) -> c_int
 }
 call! {
-    /// Ends a context, introduces two or gives up system calls (lwControl(2)).
+    /// Ends a context, introduces two, rolls one back, gives up system calls or erases
+    /// shared memory (lwControl(2)).
     ///
     /// # Safety
-    /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`.
+    /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`, with
+    /// `LWC_CONTROL_ERASE` of a `lwc_erase` whose range nothing refers to.
     lwControl(lwc: c_int, command: c_int, argument: u64) -> c_int
 }
 

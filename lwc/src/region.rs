@@ -141,6 +141,16 @@ impl Region {
     pub fn get<T: Plain>(&self, offset: usize) -> T {
         let from = self.at(offset, size_of::<T>());
         let mut value = MaybeUninit::<T>::zeroed();
+        if size_of::<T>() == size_of::<u64>() && from.addr().is_multiple_of(align_of::<u64>()) {
+            // SAFETY: one aligned word of the source, as in `read`; as many bytes of the
+            // value's, which are all initialised then, and any bytes are a value of a
+            // `Plain` type.
+            return unsafe {
+                let word = from.cast::<u64>().read_volatile();
+                value.as_mut_ptr().cast::<u64>().write_unaligned(word);
+                value.assume_init()
+            };
+        }
         // SAFETY: the source as in `read`. The destination is the value's own
         // bytes, all of them initialised, and any bytes are a value of a `Plain`
         // type.
@@ -160,6 +170,14 @@ impl Region {
     #[inline]
     pub fn set<T: Plain>(&self, offset: usize, value: T) {
         let to = self.at(offset, size_of::<T>());
+        if size_of::<T>() == size_of::<u64>() && to.addr().is_multiple_of(align_of::<u64>()) {
+            // SAFETY: one aligned word of the destination, as in `write`; as many bytes of
+            // a value without padding.
+            return unsafe {
+                let word = (&raw const value).cast::<u64>().read_unaligned();
+                to.cast::<u64>().write_volatile(word);
+            };
+        }
         // SAFETY: the destination as in `write`; the source is a value without
         // padding, as `Plain` types are.
         unsafe {

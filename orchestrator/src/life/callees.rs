@@ -26,7 +26,8 @@ use super::snapshot::word;
 use lwc::Handle;
 use lwc_function::abi::{Outcome, RawReply};
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::rc::Rc;
 
 /// Calls that one invocation may have started and not finished.
 const MOST_STARTED: usize = 1024;
@@ -35,6 +36,8 @@ const MOST_STARTED: usize = 1024;
 pub(super) struct Callees<'a> {
     root: Handle,
     parts: &'a Parts<'a>,
+    /// Their names, as replies have them.
+    names: Vec<Rc<CStr>>,
     /// Whether a handler runs: an initialiser calls nobody.
     open: Cell<bool>,
     /// The last reply of each, from the first call on.
@@ -67,20 +70,21 @@ struct Started {
 struct Kept {
     outcome: Outcome,
     code: i32,
-    function: CString,
-    message: CString,
+    function: Rc<CStr>,
+    /// Where there is one; none allocates nothing, as most have none.
+    message: Option<CString>,
     /// The bytes, if they were copied.
     bytes: Vec<u8>,
     /// Else where they are.
     place: Option<*const u8>,
     len: usize,
-    kind: CString,
+    kind: Option<CString>,
     attributes: Attributes,
 }
 
 impl Kept {
     /// Without bytes.
-    fn new(outcome: Outcome, code: i32, function: CString, message: CString) -> Box<Self> {
+    fn new(outcome: Outcome, code: i32, function: Rc<CStr>, message: Option<CString>) -> Box<Self> {
         Box::new(Self {
             outcome,
             code,
@@ -89,7 +93,7 @@ impl Kept {
             bytes: Vec::new(),
             place: None,
             len: 0,
-            kind: CString::default(),
+            kind: None,
             attributes: Attributes::default(),
         })
     }
@@ -100,27 +104,40 @@ impl Kept {
             outcome: self.outcome as i32,
             code: self.code,
             function: self.function.as_ptr(),
-            message: self.message.as_ptr(),
+            message: in_place(&self.message),
             data: self.place.unwrap_or(self.bytes.as_ptr()),
             len: self.len,
-            content_type: self.kind.as_ptr(),
+            content_type: in_place(&self.kind),
             attributes: (&raw const self.attributes).cast::<c_void>(),
             reserved: [0; 2],
         }
     }
 }
 
-/// A text without its NULs, if it had any.
-fn c_text(mut bytes: Vec<u8>) -> CString {
+/// A text without its NULs, if it had any; none of none.
+fn c_text(mut bytes: Vec<u8>) -> Option<CString> {
     bytes.retain(|&b| b != 0);
-    CString::new(bytes).unwrap_or_default()
+    match bytes.is_empty() {
+        true => None,
+        false => CString::new(bytes).ok(),
+    }
+}
+
+/// Where a function finds it.
+fn in_place(text: &Option<CString>) -> *const c_char {
+    text.as_deref().unwrap_or_default().as_ptr()
 }
 
 impl<'a> Callees<'a> {
     pub(super) fn new(root: Handle, parts: &'a Parts<'a>) -> Self {
+        let name = |callee: &Callee<'_>| {
+            let name = CString::new(callee.name).unwrap_or_default();
+            Rc::from(name)
+        };
         Self {
             root,
             parts,
+            names: parts.callees.iter().map(name).collect(),
             open: Cell::new(false),
             last: RefCell::new(Vec::new()),
             refused: RefCell::new(None),
@@ -243,12 +260,7 @@ impl<'a> Callees<'a> {
             code,
             text: message.clone(),
         }));
-        Kept::new(
-            outcome,
-            0,
-            function.to_owned(),
-            c_text(message.into_bytes()),
-        )
+        Kept::new(outcome, 0, function.into(), c_text(message.into_bytes()))
     }
 
     /// The reply of a started call, until the handler returns.
@@ -357,7 +369,9 @@ impl<'a> Callees<'a> {
         callee.arguments.clear(0, end);
         let (outcome, code) = control.outcome();
         if outcome == Outcome::Answered {
-            let mut kept = Kept::new(outcome, 0, name.to_owned(), CString::default());
+            let named = self.names.get(number).cloned();
+            let named = named.unwrap_or_else(|| name.into());
+            let mut kept = Kept::new(outcome, 0, named, None);
             return match self.take_reply(&mut kept, callee, keep) {
                 Ok(()) => kept,
                 Err(why) => self.refuse(Outcome::TooBig, name, why),
@@ -366,7 +380,8 @@ impl<'a> Callees<'a> {
         // The root knows of it.
         self.refused.take();
         let (function, message) = control.failed_call();
-        let mut kept = Kept::new(outcome, code, c_text(function), c_text(message));
+        let function = c_text(function).unwrap_or_default();
+        let mut kept = Kept::new(outcome, code, function.into(), c_text(message));
         if outcome == Outcome::Reported {
             // What it answered beside its error, if there is memory for it.
             let _ = self.take_reply(&mut kept, callee, keep);

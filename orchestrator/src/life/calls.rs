@@ -96,8 +96,8 @@ impl Frame {
 
 /// What became of the function at the top.
 enum Turn {
-    /// It calls one of its callees.
-    Calls(u64),
+    /// It calls one of its callees, and when the root heard it.
+    Calls(u64, MonotonicTime),
     /// It names a file: what it wants of it, and how long the name is.
     Asks(u64, u64),
     /// It is done, or has failed.
@@ -136,14 +136,14 @@ impl Contexts {
             let turn = self.turn_of_top(&mut stack, copy, event, due);
             // No host calls without a grant, or with arguments that none can have.
             let (turn, called) = match turn {
-                Turn::Calls(number) => match self.granted(&stack, number) {
+                Turn::Calls(number, _) => match self.granted(&stack, number) {
                     Ok(called) => (turn, called),
                     Err(cause) => (Turn::Done(Err(cause)), Default::default()),
                 },
                 turn => (turn, Default::default()),
             };
             event = match turn {
-                Turn::Calls(_) => {
+                Turn::Calls(_, at) => {
                     let (edge, arguments) = called;
                     self.calls[stack.last().map_or(0, |f| f.node)] += 1;
                     let made = self.calls.iter().sum::<u32>();
@@ -182,13 +182,16 @@ impl Contexts {
                             event = self.time_is_over(&mut stack, late, due, id)?;
                             continue;
                         }
-                        event = self.resume(&mut stack, &reply, result, due);
+                        let now = MonotonicTime::now();
+                        event = self.resume(&mut stack, &reply, result, now, due);
                         continue;
                     }
-                    match self.enter(&mut stack, edge, &arguments, due, id) {
+                    match self.enter(&mut stack, edge, &arguments, at, due, id) {
                         Ok(event) => event,
                         Err(failed) => {
-                            self.resume(&mut stack, &Header::default(), Err(failed), due)
+                            let nothing = Header::default();
+                            let now = MonotonicTime::now();
+                            self.resume(&mut stack, &nothing, Err(failed), now, due)
                         }
                     }
                 }
@@ -199,11 +202,13 @@ impl Contexts {
                 }
                 Turn::Done(done) => {
                     let begun = MonotonicTime::now();
+                    let mut now = begun;
                     let (mut frame, reply, result) = self.leave(&mut stack, done, id);
                     let failed = result.as_ref().err().map(|(_, cause)| cause.kind());
                     self.note_end(frame.call.take(), begun, failed);
                     if result.is_err() {
-                        self.give_back(&mut stack, begun.elapsed());
+                        now = MonotonicTime::now();
+                        self.give_back(&mut stack, now.since(begun));
                     }
                     if stack.is_empty() {
                         return match result {
@@ -219,7 +224,7 @@ impl Contexts {
                         path.insert(0, self.steps[frame.node].function.name.clone());
                         (path, cause)
                     });
-                    self.resume(&mut stack, &reply, result, due)
+                    self.resume(&mut stack, &reply, result, now, due)
                 }
                 Turn::Late(late) => self.time_is_over(&mut stack, late, due, id)?,
             };
@@ -279,9 +284,10 @@ impl Contexts {
             return Err(cause);
         }
         let path = vec![function.name.clone()];
-        self.give_back(stack, begun.elapsed());
+        let now = MonotonicTime::now();
+        self.give_back(stack, now.since(begun));
         let nothing = Header::default();
-        Ok(self.resume(stack, &nothing, Err((path, cause)), due))
+        Ok(self.resume(stack, &nothing, Err((path, cause)), now, due))
     }
 
     /// For an audit: has a step's context call what it has no grant for, by
@@ -294,13 +300,13 @@ impl Contexts {
         let mut event = copy.switch_until(&asked, deadline);
         loop {
             match self.turn_of_top(&mut stack, Some(copy), event, None) {
-                Turn::Calls(number) => {
+                Turn::Calls(number, at) => {
                     if self.edge(&stack, number).is_some() {
                         // One that would be made is a finding; nothing more comes of it.
                         return Ok(1);
                     }
                     let refused = Err((Vec::new(), Cause::NotGranted));
-                    event = self.resume(&mut stack, &Header::default(), refused, None);
+                    event = self.resume(&mut stack, &Header::default(), refused, at, None);
                 }
                 Turn::Asks(..) => {
                     event = self.resume_asked(&stack, Answer::NOT_GRANTED, None);
@@ -336,19 +342,27 @@ impl Contexts {
             )));
         };
         let node = top.node;
-        let answer = self.answer_of(node, copy, event, self.until(stack, due));
-        // It may have been heard late for that, once for each that is ended.
-        lengthen(stack, self.looked);
-        let until = self.until(stack, due);
+        let mut until = self.until(stack, due);
+        let answer = self.answer_of(node, copy, event, until);
+        if !self.looked.is_zero() {
+            // It may have been heard late for that, once for each that is ended.
+            lengthen(stack, self.looked);
+            until = self.until(stack, due);
+        }
         match answer {
             Ok(args) => match *args {
-                // Its time is over even if it always has a call to make.
-                [word::CALL | word::ASK, ..] if MonotonicTime::now() >= until => {
-                    let _ = copy.destroy();
-                    self.late(stack, until, due)
+                [word::CALL | word::ASK, first, second] => {
+                    let now = MonotonicTime::now();
+                    // Its time is over even if it always has a call to make.
+                    if now >= until {
+                        let _ = copy.destroy();
+                        return self.late(stack, until, due);
+                    }
+                    match args[0] {
+                        word::CALL => Turn::Calls(second, now),
+                        _ => Turn::Asks(first, second),
+                    }
                 }
-                [word::CALL, _, number] => Turn::Calls(number),
-                [word::ASK, how, len] => Turn::Asks(how, len),
                 [word::DONE, ..] => Turn::Done(Ok(args)),
                 // Of a step alone: who calls another decides what comes of its reply.
                 [word::END, ..] if stack.len() == 1 => Turn::Done(Ok(args)),
@@ -416,37 +430,42 @@ impl Contexts {
         }
     }
 
-    /// Begins a call, unless it cannot be; then why not.
+    /// Begins a call, of which the root has heard at `begun`, unless it cannot be; then
+    /// why not.
     fn enter(
         &mut self,
         stack: &mut Vec<Frame>,
         edge: usize,
         arguments: &Header,
+        begun: MonotonicTime,
         due: Option<MonotonicTime>,
         id: &str,
     ) -> Result<lwc::Result<Event>, Failed> {
         let caller = self.tree.edges[edge].caller;
         let node = self.tree.edges[edge].callee;
-        let path = vec![self.steps[node].function.name.clone()];
         let entrances = &self.tree.nodes[node].called_by;
         let way = entrances.iter().position(|&e| e == edge).unwrap_or(0);
-        let begun = MonotonicTime::now();
+        let mut waits = self.steps[node].dirty || self.steps[node].copy.is_none();
         let copy = match self.fresh(node) {
             Ok(copy) => copy,
             Err(cause) => {
                 let within = stack.last().and_then(|f| f.call.as_ref());
                 let call = self.recorder.enter(edge, within, begun, begun.elapsed());
                 self.recorder.leave(call, begun, Some(cause.kind()));
+                let path = vec![self.steps[node].function.name.clone()];
                 return Err((path, cause));
             }
         };
         self.steps[node].called_by = Some(caller);
-        self.undo_between(node);
-        self.erase_arguments_for(node, |other| stack.iter().any(|f| f.node == other));
+        waits |= self.undo_between(node);
+        waits |= self.erase_arguments_for(node, |other| stack.iter().any(|f| f.node == other));
         // One of those could not be rolled back.
-        self.erase_what_is_left_behind();
-        self.give_back(stack, begun.elapsed());
-        let now = MonotonicTime::now();
+        waits |= self.erase_what_is_left_behind();
+        let mut now = begun;
+        if waits {
+            now = MonotonicTime::now();
+            self.give_back(stack, now.since(begun));
+        }
         let end = now + self.steps[node].function.timeout;
         let within = stack.last().and_then(|f| f.call.as_ref());
         let call = self.recorder.enter(edge, within, now, now.since(begun));
@@ -628,9 +647,9 @@ impl Contexts {
         stack: &mut [Frame],
         (len, meta): &Header,
         result: Result<(), Failed>,
+        now: MonotonicTime,
         due: Option<MonotonicTime>,
     ) -> lwc::Result<Event> {
-        let now = MonotonicTime::now();
         if let Some(node) = stack.last().map(|f| f.node)
             && (self.undo_between(node) | self.erase_what_is_left_behind())
         {

@@ -11,6 +11,7 @@ use super::recorder::{CallSpan, EdgeCalls, Recorder};
 use super::relay::Relay;
 use super::rollback::{Mechanism, Rollback};
 use super::snapshot::word;
+use super::ticket::Tickets;
 use crate::chain_file::{CallTree, Chain, Function, FunctionName, Isolation};
 use lwc::{Args, Context, Errno, Event, Handle, MonotonicTime, Region};
 use lwc_function::abi::UNHANDLED;
@@ -218,6 +219,9 @@ pub(crate) struct Contexts {
     /// The same of each edge of the tree: arguments and reply.
     pub(crate) edge_addresses: Vec<[std::ops::Range<usize>; 2]>,
     pub(super) counts: Counts,
+    /// Where the numbers of what is asked of snapshots come from, once there are
+    /// invocations: all contexts that begin with a copy of the root's memory are made.
+    pub(super) numbers: Option<Tickets>,
     /// Whether contexts are processes, which can run whoever's turn it is.
     pub(super) apart: bool,
     /// Whether a copy has neighbours that may name it, so that its snapshot has
@@ -461,6 +465,7 @@ impl LiveChain {
         let contexts = &mut self.contexts;
         contexts.asked_by = asked_by;
         contexts.settled = false;
+        contexts.numbers.get_or_insert_with(Tickets::new);
         contexts.clear_away();
         contexts.steps.iter().for_each(|s| s.logged.set(0));
         let len = input_len.min(contexts.capacity());

@@ -178,14 +178,12 @@ impl Control {
 
     #[inline]
     fn put_u64(&self, at: usize, value: u64) {
-        self.0.write(at, &value.to_ne_bytes());
+        self.0.set(at, value);
     }
 
     #[inline]
     fn u64(&self, at: usize) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.read(at, &mut bytes);
-        u64::from_ne_bytes(bytes)
+        self.0.get(at)
     }
 
     /// Root: the next invocation, and when its time is over.

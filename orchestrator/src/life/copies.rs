@@ -168,7 +168,7 @@ impl Contexts {
         }
         self.steps[i].control.forget();
         self.forget_what_was_lent(i);
-        let number = nonce();
+        let number = self.nonce();
         let mut event = snapshot.switch_until(&[word::COPY, number], deadline);
         let mut wait = Wait::until(deadline);
         loop {
@@ -291,7 +291,7 @@ impl Contexts {
         let snapshot = self.steps[i].snapshot.handle();
         let deadline = MonotonicTime::now() + COPY_TIMEOUT;
         self.counts.switches += 1;
-        let number = nonce();
+        let number = self.nonce();
         let mut event = snapshot.switch_until(&[what, number], deadline);
         let mut wait = Wait::until(deadline);
         loop {
@@ -441,13 +441,19 @@ impl Contexts {
 
     /// Before a function is called: what others than those that wait have left for it
     /// is no more. (What one that waits has put there may be for a call that it is yet to
-    /// make.)
-    pub(super) fn erase_arguments_for(&mut self, node: usize, waits: impl Fn(usize) -> bool) {
+    /// make.) Whether there was any.
+    pub(super) fn erase_arguments_for(
+        &mut self,
+        node: usize,
+        waits: impl Fn(usize) -> bool,
+    ) -> bool {
+        let mut any = false;
         for i in 0..self.tree.nodes[node].called_by.len() {
             let caller = self.tree.edges[self.tree.nodes[node].called_by[i]].caller;
             if waits(caller) || !self.steps[caller].arguments_left {
                 continue;
             }
+            any = true;
             if self.apart {
                 // It may run on, and write: rolled back, or ended, it does not. (What it has
                 // answered others have copied.)
@@ -461,6 +467,17 @@ impl Contexts {
                     self.steps[caller].function.name
                 ),
             }
+        }
+        any
+    }
+
+    /// What is asked of a snapshot has a number, and so has its answer: one that comes
+    /// when the root has given up on it is not taken for the next. A copy finds the last
+    /// one on its snapshot's stack; it tells nothing of how often others were asked.
+    pub(super) fn nonce(&mut self) -> u64 {
+        match &mut self.numbers {
+            Some(numbers) => numbers.draw(),
+            None => random()[0],
         }
     }
 
@@ -512,14 +529,6 @@ impl LiveChain {
     pub(crate) fn retire_all(&mut self) {
         self.contexts.retire_all();
     }
-}
-
-/// What is asked of a snapshot has a number, and so has its answer: one that comes when
-/// the root has given up on it is not taken for the next. A copy finds the last one on
-/// its snapshot's stack; it tells nothing of how often others were asked.
-pub(super) fn nonce() -> u64 {
-    let [number, _] = random();
-    number
 }
 
 /// Whether what a snapshot says is the answer to what has this number.

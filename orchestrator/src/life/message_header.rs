@@ -82,14 +82,12 @@ impl<'a> MessageHeader<'a> {
 
     #[inline]
     fn put_u64(&self, at: usize, value: u64) {
-        self.region.write(self.fixed + at, &value.to_ne_bytes());
+        self.region.set(self.fixed + at, value);
     }
 
     #[inline]
     fn u64(&self, at: usize) -> u64 {
-        let mut bytes = [0; 8];
-        self.region.read(self.fixed + at, &mut bytes);
-        u64::from_ne_bytes(bytes)
+        self.region.get(self.fixed + at)
     }
 
     /// Writer: the bytes, their type (until its first NUL); attributes are as

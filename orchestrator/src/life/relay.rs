@@ -104,7 +104,6 @@
 
 use super::attributes::MessageMeta;
 use super::chain::{Contexts, Hop, NOT_TRAPPED, Step, Wait, next_before};
-use super::copies::nonce;
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
@@ -473,7 +472,7 @@ impl Contexts {
         copy: Handle,
         [before, after]: [u64; 2],
     ) -> Result<(), Cause> {
-        let number = nonce();
+        let number = self.nonce();
         let words = [word::LINK, before, after, number];
         let taken = |args: &[u64]| args.starts_with(&[word::DONE, number]);
         let refused = || Cause::Misbehaved("it does not take neighbours".into());

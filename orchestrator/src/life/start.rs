@@ -310,6 +310,7 @@ impl LiveChain {
             region_addresses,
             edge_addresses,
             counts: Counts::default(),
+            numbers: None,
             apart,
             named_by_neighbours: relay && !apart,
             linked: false,
