@@ -5,7 +5,11 @@ mod audit;
 mod bench;
 mod build;
 mod check;
+mod completions;
 mod logging;
+// They tell of all features.
+#[cfg(all(test, feature = "serve", feature = "bench"))]
+mod pages;
 mod progress;
 mod run;
 #[cfg(feature = "serve")]
@@ -77,6 +81,8 @@ enum Cmd {
     Audit(audit::AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
+    /// Write what a shell needs to complete this command line
+    Completions(completions::CompletionsArgs),
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
@@ -86,7 +92,10 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        !matches!(self, Self::Build(_) | Self::Check(_) | Self::New(_))
+        !matches!(
+            self,
+            Self::Build(_) | Self::Check(_) | Self::New(_) | Self::Completions(_)
+        )
     }
 }
 
@@ -128,6 +137,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),
+        Cmd::Completions(args) => completions::completions(args),
         Cmd::New(args) => {
             let kind = match args.workflow {
                 true => scaffold::Kind::Workflow,

@@ -182,6 +182,61 @@ fn the_leak_example_leaks_without_contexts_alone() {
     assert_eq!(out.status.code(), Some(0), "{shown} {}", text(&out.stderr));
 }
 
+/// The script that `completions` prints, asked as the shell asks it.
+#[test]
+fn bash_completes_commands_and_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = orchestrator()
+        .args(["completions", "bash"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let script = dir.path().join("script");
+    std::fs::write(&script, out.stdout).unwrap();
+    let ask = |words: &[&str]| {
+        let last = words.len() - 1;
+        let program = format!(
+            "source \"$0\"
+             f=$(complete -p lwc-orchestrator | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+             COMP_WORDS=(\"$@\") COMP_CWORD={last}
+             \"$f\" lwc-orchestrator {:?} {:?}
+             echo \"${{COMPREPLY[@]}}\"",
+            words[last],
+            words[last - 1],
+        );
+        let out = Command::new("bash")
+            .args(["--norc", "-c", &program])
+            .arg(&script)
+            .args(words)
+            .output();
+        let out = match out {
+            // FreeBSD has none of its own.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+            out => out.unwrap(),
+        };
+        assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+        Some(text(&out.stdout).trim_end().to_owned())
+    };
+    let Some(commands) = ask(&["lwc-orchestrator", ""]) else {
+        return;
+    };
+    let commands: Vec<&str> = commands.split(' ').collect();
+    for command in ["check", "run", "serve", "new", "completions"] {
+        assert!(commands.contains(&command), "{commands:?}");
+    }
+    assert!(!commands.contains(&"worker"), "it is nobody's to start");
+    for (words, completed) in [
+        (["lwc-orchestrator", "ser"], "serve"),
+        (["lwc-orchestrator", "--log"], "--log-format"),
+    ] {
+        assert_eq!(ask(&words).as_deref(), Some(completed));
+    }
+    let flag = ["lwc-orchestrator", "serve", "--address-c"];
+    assert_eq!(ask(&flag).as_deref(), Some("--address-connections"));
+    let hidden = ["lwc-orchestrator", "audit", "--gr"];
+    assert_eq!(ask(&hidden).as_deref(), Some(""));
+}
+
 #[test]
 fn usage_errors_are_told_from_failures() {
     let folder = Folder::new(&format!(

@@ -39,6 +39,8 @@ pub(crate) use files::{by_names, from_root, is_of_the_system};
 pub(crate) use headers::is_hop_by_hop;
 #[cfg(feature = "serve")]
 pub(crate) use tree::MAX_ALL_STEPS;
+#[cfg(all(test, feature = "serve", feature = "bench"))]
+pub(crate) use validate::{CHAIN_KEYS, FUNCTION_KEYS, WORKFLOW_KEYS};
 pub(crate) use values::is_name;
 
 use diagnostics::Findings;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 23] = [
+pub(crate) const FUNCTION_KEYS: [&str; 23] = [
     "source",
     "program",
     "crate",
@@ -46,7 +46,7 @@ const FUNCTION_KEYS: [&str; 23] = [
     "sources",
     "group",
 ];
-const CHAIN_KEYS: [&str; 6] = [
+pub(crate) const CHAIN_KEYS: [&str; 6] = [
     "steps",
     "on_error",
     "isolation",
@@ -54,7 +54,7 @@ const CHAIN_KEYS: [&str; 6] = [
     "headers",
     "concurrency",
 ];
-const WORKFLOW_KEYS: [&str; 6] = [
+pub(crate) const WORKFLOW_KEYS: [&str; 6] = [
     "entry",
     "on_error",
     "isolation",
