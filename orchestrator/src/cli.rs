@@ -12,6 +12,7 @@ mod logging;
 mod pages;
 mod progress;
 mod run;
+mod schema;
 #[cfg(feature = "serve")]
 mod serve;
 mod tree;
@@ -81,6 +82,8 @@ enum Cmd {
     Audit(audit::AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
+    /// Print the JSON schema of chain files, for editors
+    Schema,
     /// Write what a shell needs to complete this command line
     Completions(completions::CompletionsArgs),
     /// A process of `serve`, started by it alone
@@ -94,7 +97,7 @@ impl Cmd {
     fn has_something_to_protect(&self) -> bool {
         !matches!(
             self,
-            Self::Build(_) | Self::Check(_) | Self::New(_) | Self::Completions(_)
+            Self::Build(_) | Self::Check(_) | Self::New(_) | Self::Schema | Self::Completions(_)
         )
     }
 }
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),
+        Cmd::Schema => schema::print(),
         Cmd::Completions(args) => completions::completions(args),
         Cmd::New(args) => {
             let kind = match args.workflow {

@@ -40,6 +40,9 @@ complete bash usr/share/bash-completion/completions/$name
 complete zsh usr/share/zsh/vendor-completions/_$name
 complete fish usr/share/fish/vendor_completions.d/$name.fish
 
+"$program" schema >target/chain.schema.json
+put 644 target/chain.schema.json usr/share/$name/chain.schema.json
+
 # The program has its own copy for what it compiles; these are for editors and for unit
 # tests of functions.
 for header in lwc-function/include/*; do

@@ -1,7 +1,7 @@
 //! `new`: a folder with a function, a chain and an input, ready to run; or with a
 //! function that calls another, and a workflow.
 
-use crate::chain_file::is_name;
+use crate::chain_file::{is_name, schema};
 use std::path::Path;
 
 /// Languages of functions.
@@ -60,6 +60,9 @@ pub fn create(dir: &Path, name: &str, lang: Language, kind: Kind) -> Result<Stri
     let file = |path: &str, text: &str| (path.to_owned(), fill(text));
     let mut files: Vec<(String, String)> = vec![
         ("input.txt".into(), "world".into()),
+        // Beside the file that names it: of this program's version, and there without
+        // a network.
+        ("chain.schema.json".into(), format!("{:#}\n", schema())),
         file(
             "chain.toml",
             match kind {
