@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod check;
 mod completions;
+mod library;
 mod logging;
 // They tell of all features.
 #[cfg(all(test, feature = "serve", feature = "bench"))]
@@ -82,6 +83,8 @@ enum Cmd {
     Audit(audit::AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
+    /// Put headers and crate for functions into the cache, and print the folder
+    Library,
     /// Print the JSON schema of chain files, for editors
     Schema,
     /// Write what a shell needs to complete this command line
@@ -97,7 +100,12 @@ impl Cmd {
     fn has_something_to_protect(&self) -> bool {
         !matches!(
             self,
-            Self::Build(_) | Self::Check(_) | Self::New(_) | Self::Schema | Self::Completions(_)
+            Self::Build(_)
+                | Self::Check(_)
+                | Self::New(_)
+                | Self::Library
+                | Self::Schema
+                | Self::Completions(_)
         )
     }
 }
@@ -140,28 +148,32 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),
+        Cmd::Library => library::print(),
         Cmd::Schema => schema::print(),
         Cmd::Completions(args) => completions::completions(args),
-        Cmd::New(args) => {
-            let kind = match args.workflow {
-                true => scaffold::Kind::Workflow,
-                false => scaffold::Kind::Function,
-            };
-            match scaffold::create(&args.dir, &args.name, args.lang, kind) {
-                Ok(made) => {
-                    println!("{}", printable_lines(&made));
-                    Ok(())
-                }
-                Err(e) => {
-                    complain(&e);
-                    Err(exit::USAGE)
-                }
-            }
-        }
+        Cmd::New(args) => new(args),
     };
     match code {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => ExitCode::from(code),
+    }
+}
+
+fn new(args: &NewArgs) -> Result<(), u8> {
+    let kind = match args.workflow {
+        true => scaffold::Kind::Workflow,
+        false => scaffold::Kind::Function,
+    };
+    let library = library::folder()?;
+    match scaffold::create(&args.dir, &args.name, args.lang, kind, &library) {
+        Ok(made) => {
+            println!("{}", printable_lines(&made));
+            Ok(())
+        }
+        Err(e) => {
+            complain(&e);
+            Err(exit::USAGE)
+        }
     }
 }
 

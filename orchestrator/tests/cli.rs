@@ -35,6 +35,7 @@ fn a_new_function_runs_at_once_in_every_language() {
                 .unwrap();
             assert_eq!(text(&out.stdout), says, "{}", text(&out.stderr));
             assert_eq!(out.status.code(), Some(0));
+            its_unit_test_passes(&home, says);
         }
     }
     let again = orchestrator()
@@ -51,6 +52,73 @@ fn a_new_function_runs_at_once_in_every_language() {
             .unwrap();
         assert_eq!(out.status.code(), Some(2), "{bad:?}");
     }
+}
+
+/// The commands that the README of a new function has, as they stand there; and that its
+/// test fails when the function does something else.
+fn its_unit_test_passes(home: &std::path::Path, says: &str) {
+    let readme = std::fs::read_to_string(home.join("README.md")).unwrap();
+    assert!(
+        readme.contains(&format!("# {}\n", says.trim_end())),
+        "{readme}"
+    );
+    let lines = readme.lines().skip_while(|l| *l != "```sh").skip(1);
+    let lines: Vec<&str> = lines.take_while(|l| *l != "```").collect();
+    let rust = home.join("Cargo.toml").is_file();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_lwc-orchestrator"));
+    let path = std::env::var_os("PATH").unwrap();
+    let mut folders = vec![program.parent().unwrap().to_owned()];
+    folders.extend(std::env::split_paths(&path));
+    let run = |line: &str| {
+        let as_ever = orchestrator();
+        let cache = as_ever.get_envs().find(|(name, _)| *name == "LWC_CACHE");
+        Command::new("sh")
+            .args(["-ec", line])
+            .current_dir(home)
+            .env("PATH", std::env::join_paths(&folders).unwrap())
+            .env("LWC_CACHE", cache.unwrap().1.unwrap())
+            // Nothing is asked of a registry.
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", home.join("target"))
+            .output()
+            .unwrap()
+    };
+    let first = run(lines[0]);
+    assert_eq!(text(&first.stdout), says, "{}", text(&first.stderr));
+    let test = lines[1];
+    assert_eq!(test == "cargo test", rust, "{test}");
+    let out = run(test);
+    assert!(
+        out.status.success(),
+        "{test}: {} {}",
+        text(&out.stdout),
+        text(&out.stderr)
+    );
+    let file = ["function.c", "function.cpp", "src/lib.rs"];
+    let file = file.map(|f| home.join(f)).into_iter().find(|f| f.is_file());
+    let (file, code) = file
+        .map(|f| (f.clone(), std::fs::read_to_string(f).unwrap()))
+        .unwrap();
+    std::fs::write(&file, code.replacen("Hello, ", "Salut, ", 1)).unwrap();
+    let out = run(test);
+    assert!(
+        !out.status.success(),
+        "it has changed: {}",
+        text(&out.stdout)
+    );
+    // What is built or is of this machine git does not see.
+    let ignored = std::fs::read_to_string(home.join(".gitignore")).unwrap();
+    let built = if rust {
+        "/.cargo/config.toml"
+    } else {
+        "/function_test"
+    };
+    assert!(ignored.lines().any(|l| l == built), "{ignored}");
+    assert!(home.join(&built[1..]).is_file());
+    assert!(
+        !home.join("lwc-function").exists(),
+        "the library is elsewhere"
+    );
 }
 
 /// The main job on real input: both pictures, checked by another program's
