@@ -6,6 +6,8 @@ mod bench;
 mod build;
 mod check;
 mod completions;
+#[cfg(feature = "serve")]
+mod invoke;
 mod library;
 mod logging;
 // They tell of all features.
@@ -40,10 +42,10 @@ mod exit {
 const AFTER: &str = "\
 Exit codes:
   0  all went well
-  1  a function failed, or the audit found a breach
+  1  a function failed, a server refused, or the audit found a breach
   2  wrong usage, a chain file with errors, or a bundle that was changed
   3  a function cannot be built
-  4  a chain cannot be started, or the backend is missing
+  4  a chain cannot be started, or the backend or a server is missing
 
 Environment:
   LWC_BACKEND  kernel or process; default: kernel where lwc.ko is loaded
@@ -76,6 +78,9 @@ enum Cmd {
     /// Serve chains over HTTP
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
+    /// Send an input to a server that runs; show the answer, the path and the times
+    #[cfg(feature = "serve")]
+    Invoke(invoke::InvokeArgs),
     /// Measure what contexts cost on this machine, beside processes and threads
     #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
@@ -143,6 +148,8 @@ pub fn main() -> ExitCode {
         Cmd::Run(args) => run::run(args),
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
+        #[cfg(feature = "serve")]
+        Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
         #[cfg(feature = "bench")]

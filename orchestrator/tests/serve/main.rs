@@ -12,6 +12,7 @@ mod fair;
 mod faults;
 mod framework;
 mod groups;
+mod invoke;
 mod limits;
 mod messages;
 mod page;
