@@ -15,6 +15,7 @@ mod groups;
 mod invoke;
 mod limits;
 mod messages;
+mod operating;
 mod page;
 mod protocol;
 mod reading;
