@@ -7,6 +7,8 @@ mod build;
 mod check;
 mod completions;
 #[cfg(feature = "serve")]
+mod dev;
+#[cfg(feature = "serve")]
 mod invoke;
 mod library;
 mod logging;
@@ -78,6 +80,9 @@ enum Cmd {
     /// Serve chains over HTTP
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
+    /// Serve a file while it is written: built anew when it is saved, errors on the page
+    #[cfg(feature = "serve")]
+    Dev(dev::DevArgs),
     /// Send an input to a server that runs; show the answer, the path and the times
     #[cfg(feature = "serve")]
     Invoke(invoke::InvokeArgs),
@@ -135,7 +140,15 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Programs that make contexts have no environment later.
     colours();
-    logging::start(cli.verbose, cli.log_format);
+    #[cfg(feature = "serve")]
+    let verbose = match &cli.command {
+        // Whoever is at it wants to see each invocation.
+        Cmd::Dev(_) => cli.verbose.max(1),
+        _ => cli.verbose,
+    };
+    #[cfg(not(feature = "serve"))]
+    let verbose = cli.verbose;
+    logging::start(verbose, cli.log_format);
     if cli.command.has_something_to_protect()
         && let Err(e) = protect::this_process()
     {
@@ -148,6 +161,8 @@ pub fn main() -> ExitCode {
         Cmd::Run(args) => run::run(args),
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
+        #[cfg(feature = "serve")]
+        Cmd::Dev(args) => dev::dev(args),
         #[cfg(feature = "serve")]
         Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
@@ -234,11 +249,14 @@ fn prepare_by(
     };
     match built {
         Ok(built) => Ok((file, built)),
-        Err(errors) => {
-            errors.iter().for_each(|e| complain(e));
-            Err(exit::BUILD)
-        }
+        Err(errors) => Err(build_failed(&errors)),
     }
+}
+
+/// Tells of functions that cannot be built.
+fn build_failed(errors: &[BuildError]) -> u8 {
+    errors.iter().for_each(|e| complain(e));
+    exit::BUILD
 }
 
 /// Reads a chain file, or that of a bundle, once all of the bundle is what it was;

@@ -6,6 +6,7 @@ mod common;
 use common::server;
 
 mod answers;
+mod dev;
 mod elsewhere;
 mod ended;
 mod fair;
