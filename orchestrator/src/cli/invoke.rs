@@ -98,7 +98,7 @@ pub(super) fn invoke(args: &InvokeArgs) -> Result<(), u8> {
     } else {
         eprint!(
             "{}",
-            printable_lines(&in_words(&answer, failed, times.as_ref()))
+            printable_lines(in_words(&answer, failed, times.as_ref()))
         );
     }
     if failed { Err(exit::FAILED) } else { Ok(()) }
