@@ -42,7 +42,7 @@ pub(crate) use schema::schema;
 #[cfg(feature = "serve")]
 pub(crate) use tree::MAX_ALL_STEPS;
 #[cfg(all(test, feature = "serve", feature = "bench"))]
-pub(crate) use validate::{CHAIN_KEYS, FUNCTION_KEYS, WORKFLOW_KEYS};
+pub(crate) use validate::KEYS;
 pub(crate) use values::is_name;
 
 use diagnostics::Findings;

@@ -283,17 +283,13 @@ fn one_origin(schema: &mut Schema) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::validate::{CHAIN_KEYS, FUNCTION_KEYS, WORKFLOW_KEYS};
+    use super::super::validate::KEYS;
     use std::collections::BTreeSet;
 
     #[test]
     fn it_has_each_key_that_the_parser_knows_and_no_other() {
         let schema = super::schema();
-        for (of, known) in [
-            ("Function", &FUNCTION_KEYS[..]),
-            ("Chain", &CHAIN_KEYS),
-            ("Workflow", &WORKFLOW_KEYS),
-        ] {
+        for (of, known) in KEYS {
             let keys = schema["definitions"][of]["properties"].as_object().unwrap();
             let keys: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
             // One that people try; the answer names the right one.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub(crate) const FUNCTION_KEYS: [&str; 23] = [
+const FUNCTION_KEYS: [&str; 23] = [
     "source",
     "program",
     "crate",
@@ -46,7 +46,7 @@ pub(crate) const FUNCTION_KEYS: [&str; 23] = [
     "sources",
     "group",
 ];
-pub(crate) const CHAIN_KEYS: [&str; 6] = [
+const CHAIN_KEYS: [&str; 6] = [
     "steps",
     "on_error",
     "isolation",
@@ -54,13 +54,20 @@ pub(crate) const CHAIN_KEYS: [&str; 6] = [
     "headers",
     "concurrency",
 ];
-pub(crate) const WORKFLOW_KEYS: [&str; 6] = [
+const WORKFLOW_KEYS: [&str; 6] = [
     "entry",
     "on_error",
     "isolation",
     "region",
     "headers",
     "concurrency",
+];
+/// The keys of each kind of table.
+#[cfg(test)]
+pub(crate) const KEYS: [(&str, &[&str]); 3] = [
+    ("Function", &FUNCTION_KEYS),
+    ("Chain", &CHAIN_KEYS),
+    ("Workflow", &WORKFLOW_KEYS),
 ];
 /// Groups of functions in a file at most: each has worker processes of its own.
 const MAX_GROUPS: usize = 64;

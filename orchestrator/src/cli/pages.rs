@@ -2,7 +2,7 @@
 //! key that there is, and none that there is not.
 
 use super::{AFTER, Cli, completions::visible};
-use crate::chain_file::{CHAIN_KEYS, FUNCTION_KEYS, WORKFLOW_KEYS};
+use crate::chain_file::KEYS;
 use clap::CommandFactory;
 use std::collections::BTreeSet;
 
@@ -121,15 +121,12 @@ fn keys(lines: &[&str]) -> BTreeSet<String> {
 #[test]
 fn the_fifth_page_has_each_key_and_no_other() {
     let page = page("lwc-workflow.5");
-    for (heading, known) in [
-        (".Ss Functions", &FUNCTION_KEYS[..]),
-        (".Ss Chains", &CHAIN_KEYS),
-        (".Ss Workflows", &WORKFLOW_KEYS),
-    ] {
+    for (kind, known) in KEYS {
+        let heading = format!(".Ss {kind}s");
         // One that people try; the answer names the right one.
         let known = known.iter().filter(|k| **k != "sources");
         let known: BTreeSet<String> = known.map(|k| (*k).to_owned()).collect();
-        let lines = below(&page, heading);
+        let lines = below(&page, &heading);
         assert_eq!(keys(&lines), known, "{heading}");
         let examples = lines.iter().filter_map(|l| l.strip_prefix(".D1 "));
         for example in examples {
