@@ -5,9 +5,19 @@ mod audit;
 mod bench;
 mod build;
 mod check;
+mod completions;
+#[cfg(feature = "serve")]
+mod dev;
+#[cfg(feature = "serve")]
+mod invoke;
+mod library;
 mod logging;
+// They tell of all features.
+#[cfg(all(test, feature = "serve", feature = "bench"))]
+mod pages;
 mod progress;
 mod run;
+mod schema;
 #[cfg(feature = "serve")]
 mod serve;
 mod tree;
@@ -34,10 +44,10 @@ mod exit {
 const AFTER: &str = "\
 Exit codes:
   0  all went well
-  1  a function failed, or the audit found a breach
+  1  a function failed, a server refused, or the audit found a breach
   2  wrong usage, a chain file with errors, or a bundle that was changed
   3  a function cannot be built
-  4  a chain cannot be started, or the backend is missing
+  4  a chain cannot be started, or the backend or a server is missing
 
 Environment:
   LWC_BACKEND  kernel or process; default: kernel where lwc.ko is loaded
@@ -70,6 +80,12 @@ enum Cmd {
     /// Serve chains over HTTP
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
+    /// Serve a file while it is written: built anew when it is saved, errors on the page
+    #[cfg(feature = "serve")]
+    Dev(dev::DevArgs),
+    /// Send an input to a server that runs; show the answer, the path and the times
+    #[cfg(feature = "serve")]
+    Invoke(invoke::InvokeArgs),
     /// Measure what contexts cost on this machine, beside processes and threads
     #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
@@ -77,6 +93,12 @@ enum Cmd {
     Audit(audit::AuditArgs),
     /// Write a new function, ready to run
     New(NewArgs),
+    /// Put headers and crate for functions into the cache, and print the folder
+    Library,
+    /// Print the JSON schema of chain files, for editors
+    Schema,
+    /// Write what a shell needs to complete this command line
+    Completions(completions::CompletionsArgs),
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
@@ -86,7 +108,15 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        !matches!(self, Self::Build(_) | Self::Check(_) | Self::New(_))
+        !matches!(
+            self,
+            Self::Build(_)
+                | Self::Check(_)
+                | Self::New(_)
+                | Self::Library
+                | Self::Schema
+                | Self::Completions(_)
+        )
     }
 }
 
@@ -110,7 +140,15 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Programs that make contexts have no environment later.
     colours();
-    logging::start(cli.verbose, cli.log_format);
+    #[cfg(feature = "serve")]
+    let verbose = match &cli.command {
+        // Whoever is at it wants to see each invocation.
+        Cmd::Dev(_) => cli.verbose.max(1),
+        _ => cli.verbose,
+    };
+    #[cfg(not(feature = "serve"))]
+    let verbose = cli.verbose;
+    logging::start(verbose, cli.log_format);
     if cli.command.has_something_to_protect()
         && let Err(e) = protect::this_process()
     {
@@ -124,30 +162,40 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         #[cfg(feature = "serve")]
+        Cmd::Dev(args) => dev::dev(args),
+        #[cfg(feature = "serve")]
+        Cmd::Invoke(args) => invoke::invoke(args),
+        #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),
-        Cmd::New(args) => {
-            let kind = match args.workflow {
-                true => scaffold::Kind::Workflow,
-                false => scaffold::Kind::Function,
-            };
-            match scaffold::create(&args.dir, &args.name, args.lang, kind) {
-                Ok(made) => {
-                    println!("{}", printable_lines(&made));
-                    Ok(())
-                }
-                Err(e) => {
-                    complain(&e);
-                    Err(exit::USAGE)
-                }
-            }
-        }
+        Cmd::Library => library::print(),
+        Cmd::Schema => schema::print(),
+        Cmd::Completions(args) => completions::completions(args),
+        Cmd::New(args) => new(args),
     };
     match code {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => ExitCode::from(code),
+    }
+}
+
+fn new(args: &NewArgs) -> Result<(), u8> {
+    let kind = match args.workflow {
+        true => scaffold::Kind::Workflow,
+        false => scaffold::Kind::Function,
+    };
+    let library = library::folder()?;
+    match scaffold::create(&args.dir, &args.name, args.lang, kind, &library) {
+        Ok(made) => {
+            println!("{}", printable_lines(&made));
+            Ok(())
+        }
+        Err(e) => {
+            complain(&e);
+            Err(exit::USAGE)
+        }
     }
 }
 
@@ -201,11 +249,14 @@ fn prepare_by(
     };
     match built {
         Ok(built) => Ok((file, built)),
-        Err(errors) => {
-            errors.iter().for_each(|e| complain(e));
-            Err(exit::BUILD)
-        }
+        Err(errors) => Err(build_failed(&errors)),
     }
+}
+
+/// Tells of functions that cannot be built.
+fn build_failed(errors: &[BuildError]) -> u8 {
+    errors.iter().for_each(|e| complain(e));
+    exit::BUILD
 }
 
 /// Reads a chain file, or that of a bundle, once all of the bundle is what it was;

@@ -10,6 +10,8 @@ mod grants;
 mod groups;
 #[path = "chain_file/on_error.rs"]
 mod on_error;
+#[path = "chain_file/schema.rs"]
+mod schema;
 #[path = "chain_file/work.rs"]
 mod work;
 

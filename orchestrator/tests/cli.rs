@@ -35,6 +35,7 @@ fn a_new_function_runs_at_once_in_every_language() {
                 .unwrap();
             assert_eq!(text(&out.stdout), says, "{}", text(&out.stderr));
             assert_eq!(out.status.code(), Some(0));
+            its_unit_test_passes(&home, says);
         }
     }
     let again = orchestrator()
@@ -51,6 +52,73 @@ fn a_new_function_runs_at_once_in_every_language() {
             .unwrap();
         assert_eq!(out.status.code(), Some(2), "{bad:?}");
     }
+}
+
+/// The commands that the README of a new function has, as they stand there; and that its
+/// test fails when the function does something else.
+fn its_unit_test_passes(home: &std::path::Path, says: &str) {
+    let readme = std::fs::read_to_string(home.join("README.md")).unwrap();
+    assert!(
+        readme.contains(&format!("# {}\n", says.trim_end())),
+        "{readme}"
+    );
+    let lines = readme.lines().skip_while(|l| *l != "```sh").skip(1);
+    let lines: Vec<&str> = lines.take_while(|l| *l != "```").collect();
+    let rust = home.join("Cargo.toml").is_file();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_lwc-orchestrator"));
+    let path = std::env::var_os("PATH").unwrap();
+    let mut folders = vec![program.parent().unwrap().to_owned()];
+    folders.extend(std::env::split_paths(&path));
+    let run = |line: &str| {
+        let as_ever = orchestrator();
+        let cache = as_ever.get_envs().find(|(name, _)| *name == "LWC_CACHE");
+        Command::new("sh")
+            .args(["-ec", line])
+            .current_dir(home)
+            .env("PATH", std::env::join_paths(&folders).unwrap())
+            .env("LWC_CACHE", cache.unwrap().1.unwrap())
+            // Nothing is asked of a registry.
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", home.join("target"))
+            .output()
+            .unwrap()
+    };
+    let first = run(lines[0]);
+    assert_eq!(text(&first.stdout), says, "{}", text(&first.stderr));
+    let test = lines[1];
+    assert_eq!(test == "cargo test", rust, "{test}");
+    let out = run(test);
+    assert!(
+        out.status.success(),
+        "{test}: {} {}",
+        text(&out.stdout),
+        text(&out.stderr)
+    );
+    let file = ["function.c", "function.cpp", "src/lib.rs"];
+    let file = file.map(|f| home.join(f)).into_iter().find(|f| f.is_file());
+    let (file, code) = file
+        .map(|f| (f.clone(), std::fs::read_to_string(f).unwrap()))
+        .unwrap();
+    std::fs::write(&file, code.replacen("Hello, ", "Salut, ", 1)).unwrap();
+    let out = run(test);
+    assert!(
+        !out.status.success(),
+        "it has changed: {}",
+        text(&out.stdout)
+    );
+    // What is built or is of this machine git does not see.
+    let ignored = std::fs::read_to_string(home.join(".gitignore")).unwrap();
+    let built = if rust {
+        "/.cargo/config.toml"
+    } else {
+        "/function_test"
+    };
+    assert!(ignored.lines().any(|l| l == built), "{ignored}");
+    assert!(home.join(&built[1..]).is_file());
+    assert!(
+        !home.join("lwc-function").exists(),
+        "the library is elsewhere"
+    );
 }
 
 /// The main job on real input: both pictures, checked by another program's
@@ -180,6 +248,61 @@ fn the_leak_example_leaks_without_contexts_alone() {
         .unwrap();
     let shown = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0), "{shown} {}", text(&out.stderr));
+}
+
+/// The script that `completions` prints, asked as the shell asks it.
+#[test]
+fn bash_completes_commands_and_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = orchestrator()
+        .args(["completions", "bash"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let script = dir.path().join("script");
+    std::fs::write(&script, out.stdout).unwrap();
+    let ask = |words: &[&str]| {
+        let last = words.len() - 1;
+        let program = format!(
+            "source \"$0\"
+             f=$(complete -p lwc-orchestrator | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+             COMP_WORDS=(\"$@\") COMP_CWORD={last}
+             \"$f\" lwc-orchestrator {:?} {:?}
+             echo \"${{COMPREPLY[@]}}\"",
+            words[last],
+            words[last - 1],
+        );
+        let out = Command::new("bash")
+            .args(["--norc", "-c", &program])
+            .arg(&script)
+            .args(words)
+            .output();
+        let out = match out {
+            // FreeBSD has none of its own.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+            out => out.unwrap(),
+        };
+        assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+        Some(text(&out.stdout).trim_end().to_owned())
+    };
+    let Some(commands) = ask(&["lwc-orchestrator", ""]) else {
+        return;
+    };
+    let commands: Vec<&str> = commands.split(' ').collect();
+    for command in ["check", "run", "serve", "new", "completions"] {
+        assert!(commands.contains(&command), "{commands:?}");
+    }
+    assert!(!commands.contains(&"worker"), "it is nobody's to start");
+    for (words, completed) in [
+        (["lwc-orchestrator", "ser"], "serve"),
+        (["lwc-orchestrator", "--log"], "--log-format"),
+    ] {
+        assert_eq!(ask(&words).as_deref(), Some(completed));
+    }
+    let flag = ["lwc-orchestrator", "serve", "--address-c"];
+    assert_eq!(ask(&flag).as_deref(), Some("--address-connections"));
+    let hidden = ["lwc-orchestrator", "audit", "--gr"];
+    assert_eq!(ask(&hidden).as_deref(), Some(""));
 }
 
 #[test]

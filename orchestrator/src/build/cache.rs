@@ -77,19 +77,27 @@ impl Cache {
     /// A folder with these headers, and no other program's of these names: it is
     /// called by what they say.
     pub(super) fn include(&self, headers: &[(&str, &str)]) -> Result<PathBuf, BuildError> {
+        self.texts("include", headers)
+    }
+
+    /// A folder with these files, called by its kind and by what they say.
+    pub(super) fn texts(&self, kind: &str, files: &[(&str, &str)]) -> Result<PathBuf, BuildError> {
         let mut key = Sha256::new();
-        for (name, text) in headers {
+        for (name, text) in files {
             key.update(name);
             key.update([0]);
             key.update(text);
             key.update([0]);
         }
-        let name = format!("include-{}", hex(&key.finalize()[..8]));
+        let name = format!("{kind}-{}", hex(&key.finalize()[..8]));
         let dir = self.folder(&name)?;
-        for (header, text) in headers {
-            let whole = std::fs::read_to_string(dir.join(header)).is_ok_and(|old| old == *text);
+        for (file, text) in files {
+            let whole = std::fs::read_to_string(dir.join(file)).is_ok_and(|old| old == *text);
             if !whole {
-                self.put(&format!("{name}/{header}"), text.as_bytes())?;
+                if let Some((below, _)) = file.rsplit_once('/') {
+                    self.folder(&format!("{name}/{below}"))?;
+                }
+                self.put(&format!("{name}/{file}"), text.as_bytes())?;
             }
         }
         Ok(dir)

@@ -2,7 +2,7 @@
 
 use super::compiler::shown;
 use super::digest::hex;
-use super::{BuildError, Cache, Functions};
+use super::{BuildError, Cache, Functions, author_library};
 use crate::chain_file::Harden;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,31 @@ pub(super) fn cargo(
         // this process's memory, of which contexts are copies.)
         command.args(["--config", "profile.release.overflow-checks=true"]);
     }
+    if wants_the_library(folder) {
+        let library = author_library(cache)?;
+        // Debug writes what TOML reads: a path of ours has no control characters.
+        let patch = format!("patch.crates-io.lwc-function.path={library:?}");
+        command.args(["--config", &patch]);
+    }
     let shown = format!("{} in {}", shown(&command), folder.display());
     Ok(Cargo { command, shown })
+}
+
+/// Whether a crate has `lwc-function` from where crates are published. It is taken from
+/// this program, then: of its version, and without a network.
+fn wants_the_library(folder: &Path) -> bool {
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    // One that is broken cargo tells of.
+    let Ok(manifest) = manifest.parse::<toml::Table>() else {
+        return false;
+    };
+    let dependency = manifest
+        .get("dependencies")
+        .and_then(|d| d.get("lwc-function"));
+    dependency.is_some_and(|d| {
+        let elsewhere = ["path", "git", "registry", "workspace"];
+        d.is_str() || d.is_table() && elsewhere.iter().all(|key| d.get(key).is_none())
+    })
 }
 
 /// The library that cargo has made, by a name of its content: the next build of the

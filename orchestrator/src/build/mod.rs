@@ -210,6 +210,15 @@ fn build_all(
     }
 }
 
+/// The folder of what authors of functions need, put there if it is not: the headers in
+/// `include`, and all of it a crate, `lwc-function`.
+///
+/// # Errors
+/// There is no cache.
+pub(crate) fn author_library(cache: &Cache) -> Result<PathBuf, BuildError> {
+    cache.texts("lwc-function", &lwc_function::sources::CRATE)
+}
+
 /// Asks the system's loader for what is missing, where it says.
 fn unresolved(
     libraries: &[(Functions, PathBuf, Vec<PathBuf>)],

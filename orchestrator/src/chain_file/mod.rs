@@ -16,6 +16,7 @@ mod grants;
 mod headers;
 mod model;
 mod names;
+mod schema;
 mod tree;
 mod validate;
 mod values;
@@ -37,8 +38,11 @@ pub(crate) use exposure::{Exposure, exposure};
 pub(crate) use files::{by_names, from_root, is_of_the_system};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;
+pub(crate) use schema::schema;
 #[cfg(feature = "serve")]
 pub(crate) use tree::MAX_ALL_STEPS;
+#[cfg(all(test, feature = "serve", feature = "bench"))]
+pub(crate) use validate::KEYS;
 pub(crate) use values::is_name;
 
 use diagnostics::Findings;

@@ -62,6 +62,13 @@ const WORKFLOW_KEYS: [&str; 6] = [
     "headers",
     "concurrency",
 ];
+/// The keys of each kind of table.
+#[cfg(test)]
+pub(crate) const KEYS: [(&str, &[&str]); 3] = [
+    ("Function", &FUNCTION_KEYS),
+    ("Chain", &CHAIN_KEYS),
+    ("Workflow", &WORKFLOW_KEYS),
+];
 /// Groups of functions in a file at most: each has worker processes of its own.
 const MAX_GROUPS: usize = 64;
 /// Steps in a chain at most: each is a context, and regions cost memory.

@@ -417,6 +417,9 @@ pub(super) async fn invoke(
         },
     };
     report(&call, &result, reply.status(), took);
+    if let (Some(notes), Err(problem)) = (&gateway.notes, &result) {
+        notes.failed(call.chain, call.id, reply.status().as_u16(), problem);
+    }
     if let Some(spans) = &gateway.spans {
         spans.invoked(&call, &steps, &result, reply.status().as_u16());
     }

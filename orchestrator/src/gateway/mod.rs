@@ -32,6 +32,7 @@ mod nats;
 #[cfg(not(feature = "nats"))]
 #[path = "without_nats.rs"]
 mod nats;
+mod notes;
 mod order;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -52,7 +53,8 @@ mod upload;
 mod watch;
 mod worker_process;
 
-pub use server::serve;
+pub use notes::Notes;
+pub use server::{serve, serve_noting};
 
 use crate::build::{Built, Stop};
 use crate::chain_file::{Chain, ChainFile, ChainId, FunctionName, HeaderPattern, Isolation};
@@ -168,6 +170,8 @@ struct Gateway {
     nats: Option<nats::Client>,
     circuits: Arc<Circuits>,
     budgets: Arc<Budgets>,
+    /// Kept for a developer, and shown to whoever sees the page.
+    notes: Option<Arc<Notes>>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.

@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::metrics::EdgeFigures;
+use super::notes::Noted;
 use crate::chain_file::{CallTree, ChainId, FunctionName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -43,6 +44,9 @@ pub(super) struct Status {
     contexts: u64,
     private_bytes: u64,
     chains: Vec<ChainStatus>,
+    /// On a developer's machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev: Option<Noted>,
 }
 
 #[derive(Debug, Serialize)]
@@ -140,6 +144,7 @@ impl Status {
             in_flight: now.in_flight,
             contexts,
             private_bytes,
+            dev: gateway.notes.as_ref().map(|n| n.noted()),
         }
     }
 }

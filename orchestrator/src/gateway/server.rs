@@ -10,7 +10,7 @@ use super::otlp::Spans;
 use super::threads::Threads;
 use super::timed_stream::TimedStream;
 use super::watch::{Before, Watch};
-use super::{Gateway, Loader, Options, add_functions, http};
+use super::{Gateway, Loader, Notes, Options, add_functions, http};
 use crate::build::Stop;
 use crate::chain_file::{ChainFile, Origin};
 use hyper::service::service_fn;
@@ -48,6 +48,19 @@ pub async fn serve(
     options: Options,
     load: Arc<Loader>,
     ready: impl FnOnce(SocketAddr, Option<SocketAddr>),
+) -> Result<bool, String> {
+    serve_noting(options, load, ready, None).await
+}
+
+/// The same for a developer: the page shows what is noted, too.
+///
+/// # Errors
+/// As above.
+pub async fn serve_noting(
+    options: Options,
+    load: Arc<Loader>,
+    ready: impl FnOnce(SocketAddr, Option<SocketAddr>),
+    notes: Option<Arc<Notes>>,
 ) -> Result<bool, String> {
     let text = |e: io::Error| e.to_string();
     let (listener, address) = bind(options.listen).await?;
@@ -88,6 +101,7 @@ pub async fn serve(
     let gateway = Arc::new(Gateway {
         circuits: Arc::new(circuits),
         budgets,
+        notes,
         options,
         generation: RwLock::new(generation),
         metrics,
@@ -352,11 +366,17 @@ async fn reload(
             drop(current);
             old.queues.drain();
             gateway.metrics.reloaded("ok");
+            if let Some(notes) = &gateway.notes {
+                notes.taken();
+            }
             log::info!("the new chain file is served");
             Some((old, tasks, watch))
         }
         Err(why) => {
             gateway.metrics.reloaded("refused");
+            if let Some(notes) = &gateway.notes {
+                notes.refused(&why);
+            }
             log::error!("the new chain file is refused, the old one is served on: {why}");
             None
         }

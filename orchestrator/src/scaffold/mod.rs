@@ -1,7 +1,7 @@
 //! `new`: a folder with a function, a chain and an input, ready to run; or with a
 //! function that calls another, and a workflow.
 
-use crate::chain_file::is_name;
+use crate::chain_file::{is_name, schema};
 use std::path::Path;
 
 /// Languages of functions.
@@ -27,12 +27,33 @@ pub enum Kind {
 /// The other function of a workflow.
 const CALLEE: &str = "shout";
 
+/// The crate for functions in Rust.
+const CRATE: &str = "lwc-function";
+
+/// The version of the crate that this program has.
+fn version_of_the_crate() -> &'static str {
+    let manifest = lwc_function::sources::CRATE.iter();
+    let mut manifest = manifest.filter(|(path, _)| *path == "Cargo.toml");
+    let lines = manifest.next().map_or("", |(_, text)| text).lines();
+    let mut versions = lines.filter_map(|l| l.strip_prefix("version = \""));
+    versions.next().unwrap_or_default().trim_end_matches('"')
+}
+
 /// Writes a new function into `dir/name`, or a workflow that begins with it. Returns
 /// what to do next.
 ///
+/// A function in Rust is built against the crate that this program has, in `library`:
+/// the folder has its path in a file that git ignores, for cargo called by hand.
+///
 /// # Errors
 /// A bad name, a folder that is there already, or what the system says.
-pub fn create(dir: &Path, name: &str, lang: Language, kind: Kind) -> Result<String, String> {
+pub fn create(
+    dir: &Path,
+    name: &str,
+    lang: Language,
+    kind: Kind,
+    library: &Path,
+) -> Result<String, String> {
     if !is_name(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err(format!(
             "{name:?} is no name for a function: use 1 to 63 of a-z, 0-9, - and _, a letter first"
@@ -43,6 +64,11 @@ pub fn create(dir: &Path, name: &str, lang: Language, kind: Kind) -> Result<Stri
             "{name:?} is what the function is called that the new one calls; choose another name"
         ));
     }
+    if lang == Language::Rust && name == CRATE {
+        return Err(format!(
+            "{name:?} is what the crate is called that it needs; choose another name"
+        ));
+    }
     let home = dir.join(name);
     // A function must not be called what the language or the C library is.
     let symbol = format!("{}_handler", name.replace('-', "_"));
@@ -51,15 +77,64 @@ pub fn create(dir: &Path, name: &str, lang: Language, kind: Kind) -> Result<Stri
         Language::Cpp => ["source  = \"function.cpp\"", "source  = \"shout.cpp\""],
         Language::Rust => ["crate   = \".\""; 2],
     };
+    let [file, callee_file, compiler] = match lang {
+        Language::C => ["function.c", "shout.c", "cc"],
+        Language::Cpp => ["function.cpp", "shout.cpp", "c++"],
+        Language::Rust => ["src/lib.rs", "src/lib.rs", ""],
+    };
+    let called = kind == Kind::Workflow;
+    let ending = file.rsplit('.').next().unwrap_or_default();
+    let unit_test = match lang {
+        Language::Rust => "cargo test".to_owned(),
+        _ => format!(
+            "{compiler} -I\"$(lwc-orchestrator library)/include\" function_test.{ending} -o function_test && ./function_test"
+        ),
+    };
+    let sources = match (lang, called) {
+        (Language::Rust, _) => "`src/lib.rs`".to_owned(),
+        (_, false) => format!("`{file}`, `function_test.{ending}`"),
+        (_, true) => format!("`{file}`, `{callee_file}`, `function_test.{ending}`"),
+    };
+    let about_library = match lang {
+        Language::Rust => include_str!("templates/library_rust.in"),
+        _ => include_str!("templates/library_c.in"),
+    };
+    let version = version_of_the_crate();
+    // Cargo sorts them. With them it asks nobody.
+    let mut packages = [
+        format!(
+            "[[package]]\nname = \"{name}\"\nversion = \"0.1.0\"\ndependencies = [\n \"{CRATE}\",\n]\n"
+        ),
+        format!("[[package]]\nname = \"{CRATE}\"\nversion = \"{version}\"\n"),
+    ];
+    if name > CRATE {
+        packages.reverse();
+    }
+    let says = match kind {
+        Kind::Function => "Hello, world!",
+        Kind::Workflow => "Hello, WORLD!",
+    };
     let fill = |text: &str| {
-        text.replace("{origin}", origin)
+        text.replace("{library}", about_library.trim_end())
+            .replace("{origin}", origin)
             .replace("{callee}", callee)
+            .replace("{callee_file}", callee_file)
+            .replace("{file}", file)
+            .replace("{test}", &unit_test)
+            .replace("{sources}", &sources)
+            .replace("{packages}", &packages.join("\n"))
+            .replace("{version}", version)
+            .replace("{says}", says)
             .replace("{name}", name)
             .replace("{symbol}", &symbol)
     };
     let file = |path: &str, text: &str| (path.to_owned(), fill(text));
     let mut files: Vec<(String, String)> = vec![
         ("input.txt".into(), "world".into()),
+        // Beside the file that names it: of this program's version, and there without
+        // a network.
+        ("chain.schema.json".into(), format!("{:#}\n", schema())),
+        file("README.md", include_str!("templates/README.md.in")),
         file(
             "chain.toml",
             match kind {
@@ -76,25 +151,39 @@ pub fn create(dir: &Path, name: &str, lang: Language, kind: Kind) -> Result<Stri
         (Language::Rust, Kind::Function) => include_str!("templates/function.rs.in"),
         (Language::Rust, Kind::Workflow) => include_str!("templates/workflow.rs.in"),
     };
-    let called = kind == Kind::Workflow;
+    let test = match kind {
+        Kind::Function => include_str!("templates/function_test.in"),
+        Kind::Workflow => include_str!("templates/workflow_test.in"),
+    };
+    // Keys do not belong to the history of code, nor does what is built.
+    let ignored = |more: &str| {
+        (
+            ".gitignore".to_owned(),
+            format!("*.key\n/bundle/\n{more}\n"),
+        )
+    };
     match lang {
         Language::C => {
             files.push(file("function.c", function));
             files.extend(called.then(|| file("shout.c", include_str!("templates/shout.c"))));
+            files.push(file("function_test.c", test));
+            files.push(ignored("/function_test"));
         }
         Language::Cpp => {
             files.push(file("function.cpp", function));
             files.extend(called.then(|| file("shout.cpp", include_str!("templates/shout.cpp"))));
+            files.push(file("function_test.cpp", test));
+            files.push(ignored("/function_test"));
         }
         Language::Rust => {
             files.push(file("Cargo.toml", include_str!("templates/Cargo.toml.in")));
+            files.push(file("Cargo.lock", include_str!("templates/Cargo.lock.in")));
             files.push(file("src/lib.rs", function));
-            // The crate for functions in Rust lies next to them: the binary
-            // alone is enough.
-            let sources = lwc_function::sources::CRATE.iter();
-            files.extend(
-                sources.map(|&(path, text)| (format!("lwc-function/{path}"), text.to_owned())),
-            );
+            let patch = format!("[patch.crates-io]\n{CRATE}.path = {library:?}\n");
+            files.push((".cargo/config.toml".into(), patch));
+            files.push(ignored(
+                "/target/\n# A path of this machine.\n/.cargo/config.toml",
+            ));
         }
     }
     std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;

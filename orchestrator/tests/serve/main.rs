@@ -6,14 +6,17 @@ mod common;
 use common::server;
 
 mod answers;
+mod dev;
 mod elsewhere;
 mod ended;
 mod fair;
 mod faults;
 mod framework;
 mod groups;
+mod invoke;
 mod limits;
 mod messages;
+mod operating;
 mod page;
 mod protocol;
 mod reading;

@@ -204,7 +204,7 @@ impl StandIn {
 }
 
 /// What a browser makes of the page at an address.
-fn dom(browser: &str, server: &Server, options: &[&str], address: SocketAddr) -> String {
+pub(super) fn dom(browser: &str, server: &Server, options: &[&str], address: SocketAddr) -> String {
     let out = Command::new(browser)
         .args([
             "--headless",
@@ -231,7 +231,7 @@ fn dom(browser: &str, server: &Server, options: &[&str], address: SocketAddr) ->
 
 /// A browser of this machine. Without one the test is left out, loudly; CI has
 /// one and says so.
-fn browser() -> Option<String> {
+pub(super) fn browser() -> Option<String> {
     let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
     let there = |name: &str| {
         let version = Command::new(name).arg("--version").output();
