@@ -86,7 +86,11 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        !matches!(self, Self::Build(_) | Self::Check(_) | Self::New(_))
+        match self {
+            Self::Check(args) => args.makes_contexts(),
+            Self::Build(_) | Self::New(_) => false,
+            _ => true,
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod host;
 mod invocation;
 mod leftovers;
 mod limits;
+mod loading;
 mod message_header;
 #[cfg(not(target_os = "linux"))]
 mod not_lent;
@@ -64,6 +65,7 @@ pub(crate) mod start;
 mod syscalls;
 mod text;
 mod ticket;
+pub mod trial;
 pub(crate) mod untraced;
 
 #[cfg(feature = "serve")]

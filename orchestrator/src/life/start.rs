@@ -26,7 +26,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LiveChain {
     /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
@@ -357,7 +357,7 @@ pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
 }
 
 /// Descriptors that a context is not to have: all but some.
-fn all_but(some: [Option<RawFd>; 2]) -> Vec<Spec<'static>> {
+pub(super) fn all_but(some: [Option<RawFd>; 2]) -> Vec<Spec<'static>> {
     let mut some: Vec<RawFd> = some.into_iter().flatten().collect();
     some.sort_unstable();
     let mut specs = Vec::new();
@@ -401,17 +401,16 @@ fn start_step(
             return Err(parts.control.error());
         }
         Ok(Event::Ended(end)) => {
-            return Err(format!(
-                "its constructors or initialiser: {}",
-                EndText::from(end)
-            ));
+            let doing = parts.control.error();
+            let doing = match doing.as_str() {
+                "" => "its initialiser",
+                doing => doing,
+            };
+            return Err(format!("{doing}: {}", EndText::from(end)));
         }
         Err(e) if e.errno() == Errno::ETIMEDOUT => {
             let _ = snapshot.destroy();
-            return Err(format!(
-                "its constructors and initialiser took more than {}",
-                humantime::format_duration(timeout)
-            ));
+            return Err(super::trial::too_long(&parts.control.error(), timeout));
         }
         Ok(_) => return Err(NOT_TRAPPED.into()),
         Err(e) => return Err(text(e)),
