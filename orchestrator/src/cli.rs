@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod build;
 mod check;
+mod debug;
 mod logging;
 mod progress;
 mod run;
@@ -67,6 +68,8 @@ enum Cmd {
     Build(build::BuildArgs),
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
+    /// Run a function in this process, without a sandbox: for gdb, valgrind, sanitizers
+    Debug(debug::DebugArgs),
     /// Serve chains over HTTP
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
@@ -88,7 +91,7 @@ impl Cmd {
     fn has_something_to_protect(&self) -> bool {
         match self {
             Self::Check(args) => args.makes_contexts(),
-            Self::Build(_) | Self::New(_) => false,
+            Self::Build(_) | Self::Debug(_) | Self::New(_) => false,
             _ => true,
         }
     }
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Cmd::Check(args) => check::check(args),
         Cmd::Build(args) => build::build(args),
         Cmd::Run(args) => run::run(args),
+        Cmd::Debug(args) => debug::debug(args),
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         #[cfg(feature = "serve")]

@@ -53,7 +53,7 @@ const NOT_FLAGS: [(&str, &str); 16] = [
     ("-gsplit-dwarf", "debug information stays in the library"),
     (
         "-fsanitize",
-        "say harden = \"bounds\"; a sanitizer's own library cannot be loaded",
+        "say harden = \"bounds\", or try it by `debug --sanitize`; a sanitizer's own library cannot be loaded",
     ),
 ];
 

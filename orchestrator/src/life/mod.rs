@@ -49,7 +49,7 @@ mod message_header;
 mod not_lent;
 mod on_error;
 mod open_files;
-mod output;
+pub(crate) mod output;
 mod outside;
 mod own_code;
 mod parts;
