@@ -23,8 +23,15 @@ use tempfile::TempPath;
 /// can, and has phases where it cannot.
 const CRATES_AT_ONCE: usize = 2;
 
-/// What every source is compiled with.
-const USUAL: [&str; 5] = ["-O2", "-g", "-fPIC", "-Wall", "-Wextra"];
+/// What every source is compiled with. By its frames the log tells where it crashed.
+const USUAL: [&str; 6] = [
+    "-O2",
+    "-g",
+    "-fPIC",
+    "-fno-omit-frame-pointer",
+    "-Wall",
+    "-Wextra",
+];
 
 /// Symbols are bound when a function is loaded, and none is missing; what is linked
 /// is needed. (Functions of libm were always there: this program has it loaded.)

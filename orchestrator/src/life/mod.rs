@@ -33,6 +33,7 @@ mod calls;
 pub mod chain;
 pub(crate) mod control;
 mod copies;
+mod crash;
 pub(crate) mod environment;
 mod error;
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use super::output::{self, Streams};
 use super::parts::Parts;
 use super::rollback::Mechanism;
 use super::{
-    Probes, environment, invocation, leftovers, limits, loading, open_files, own_code, probe,
+    Probes, crash, environment, invocation, leftovers, limits, loading, open_files, own_code, probe,
 };
 use libloading::os::unix::Library;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
@@ -171,6 +171,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
         }
     }
     before.nothing_is_left()?;
+    crash::catch(parts.control, handler as *const libc::c_void);
     let streams = Streams::of(&library);
     output::flush(streams);
     output.end();

@@ -5,6 +5,7 @@ use super::chain::{
     AskedBy, Contexts, Counts, EarlyOutput, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way,
 };
 use super::control::Control;
+use super::crash;
 use super::error::{EndText, StartError};
 use super::granted::{Granted, asked_for};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
@@ -269,6 +270,7 @@ impl LiveChain {
             .into_iter()
             .zip(controls)
             .map(|((function, snapshot, setup, granted), control)| Step {
+                symbols: crash::Symbols::of(&built[&function.name].library),
                 function,
                 control,
                 granted,
