@@ -2,17 +2,21 @@
 //! machines which have nothing else of it.
 
 /// The headers for functions in C and C++: names and contents.
-pub const HEADERS: [(&str, &str); 2] = [
+pub const HEADERS: [(&str, &str); 3] = [
     ("lwc_function.h", include_str!("../include/lwc_function.h")),
     (
         "lwc_function.hpp",
         include_str!("../include/lwc_function.hpp"),
     ),
+    (
+        "lwc_function_testing.h",
+        include_str!("../include/lwc_function_testing.h"),
+    ),
 ];
 
 /// The crate itself, as far as cargo needs it to build functions in Rust: paths
 /// within its folder, and contents.
-pub const CRATE: [(&str, &str); 10] = [
+pub const CRATE: [(&str, &str); 11] = [
     ("Cargo.toml", include_str!("../Cargo.toml")),
     ("src/lib.rs", include_str!("lib.rs")),
     ("src/abi.rs", include_str!("abi.rs")),
@@ -23,4 +27,5 @@ pub const CRATE: [(&str, &str); 10] = [
     ("src/testing/callees.rs", include_str!("testing/callees.rs")),
     ("include/lwc_function.h", HEADERS[0].1),
     ("include/lwc_function.hpp", HEADERS[1].1),
+    ("include/lwc_function_testing.h", HEADERS[2].1),
 ];
