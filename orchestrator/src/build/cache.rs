@@ -89,6 +89,9 @@ impl Cache {
         for (header, text) in headers {
             let whole = std::fs::read_to_string(dir.join(header)).is_ok_and(|old| old == *text);
             if !whole {
+                if let Some((folder, _)) = header.rsplit_once('/') {
+                    std::fs::create_dir_all(dir.join(folder)).map_err(|e| self.error(e))?;
+                }
                 self.put(&format!("{name}/{header}"), text.as_bytes())?;
             }
         }
