@@ -84,7 +84,23 @@ pub struct TestHost {
     callees: Callees,
     caller: Option<CString>,
     ends_request: bool,
+    on_log: Listener,
     heard: RefCell<Heard>,
+}
+
+type Hear = Box<dyn Fn(i32, &str)>;
+
+/// Hears lines of the log.
+#[derive(Default)]
+struct Listener(Option<Hear>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "a listener",
+            None => "nobody",
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +196,24 @@ impl TestHost {
         body: impl FnMut(&Request<'_>) -> Response + 'static,
     ) -> Self {
         self.callees.add(name, body);
+        self
+    }
+
+    /// Hears each line of the log, with its level, when it is written: also of a function
+    /// that then crashes.
+    ///
+    /// ```
+    /// # use lwc_function::testing::TestHost;
+    /// # use std::{cell::Cell, rc::Rc};
+    /// let heard = Rc::new(Cell::new(0));
+    /// let hears = heard.clone();
+    /// let host = TestHost::new().on_log(move |level, _| hears.set(level));
+    /// host.call(|inv| Ok(inv.log(lwc_function::Level::Warn, "hot")), b"");
+    /// assert_eq!(heard.get(), 2);
+    /// ```
+    #[must_use]
+    pub fn on_log(mut self, hear: impl Fn(i32, &str) + 'static) -> Self {
+        self.on_log = Listener(Some(Box::new(hear)));
         self
     }
 
@@ -351,6 +385,9 @@ unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, l
         let host = &*host.cast::<TestHost>();
         let line = std::slice::from_raw_parts(text.cast::<u8>(), len);
         let line = String::from_utf8_lossy(line).into_owned();
+        if let Some(hear) = &host.on_log.0 {
+            hear(level, &line);
+        }
         host.heard.borrow_mut().log.push((level, line));
     }
 }

@@ -61,6 +61,7 @@ pub mod glossary {}
 mod backend;
 mod builder;
 mod context;
+mod crash;
 mod errno;
 mod error;
 mod event;
@@ -89,6 +90,7 @@ pub use context::{
     Context, Created, Info, State, await_switch, confine, create, getlwc, info, limit_memory,
     parked_together, restrict_self, spawn, unmap_self,
 };
+pub use crash::{Crash, on_crash};
 pub use errno::Errno;
 pub use error::{Error, Party, Result};
 pub use event::{Args, End, Event, TrappedCall};

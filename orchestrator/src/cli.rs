@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod check;
 mod completions;
+mod debug;
 #[cfg(feature = "serve")]
 mod dev;
 #[cfg(feature = "serve")]
@@ -77,6 +78,8 @@ enum Cmd {
     Build(build::BuildArgs),
     /// Run a chain on inputs; the answers, and nothing else, go to stdout
     Run(run::RunArgs),
+    /// Run a function in this process, without a sandbox: for gdb, valgrind, sanitizers
+    Debug(debug::DebugArgs),
     /// Serve chains over HTTP
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
@@ -108,15 +111,16 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            Self::Check(args) => args.makes_contexts(),
             Self::Build(_)
-                | Self::Check(_)
-                | Self::New(_)
-                | Self::Library
-                | Self::Schema
-                | Self::Completions(_)
-        )
+            | Self::Debug(_)
+            | Self::New(_)
+            | Self::Library
+            | Self::Schema
+            | Self::Completions(_) => false,
+            _ => true,
+        }
     }
 }
 
@@ -159,6 +163,7 @@ pub fn main() -> ExitCode {
         Cmd::Check(args) => check::check(args),
         Cmd::Build(args) => build::build(args),
         Cmd::Run(args) => run::run(args),
+        Cmd::Debug(args) => debug::debug(args),
         #[cfg(feature = "serve")]
         Cmd::Serve(args) => serve::serve(args, cli.verbose, cli.log_format),
         #[cfg(feature = "serve")]

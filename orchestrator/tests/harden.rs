@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 /// compiler and what lies where: where more than one thing is right, it is empty.)
 const FAULTS: [(&str, Option<&str>, Option<&str>); 23] = [
     ("none", Some("ran on"), Some("ran on")),
-    ("write behind a local array", Some("ran on"), None),
+    ("write behind a local array", None, None),
     ("read behind a local array", Some("ran on"), None),
     ("write behind a global array", Some("ran on"), None),
     ("write behind an array in a structure", Some("ran on"), None),

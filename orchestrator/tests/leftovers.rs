@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Folder, home, text};
+use common::{Folder, home, orchestrator, text};
 
 /// Whether the function ran, and what was said.
 fn start(handler: &str) -> (bool, String) {
@@ -72,4 +72,97 @@ fn a_timer_runs_no_code_in_the_snapshot() {
         assert_eq!(all.len(), 3, "{handler}: {ticks} {said}");
         assert!(all.iter().all(|t| *t == all[0]), "{handler}: {ticks}");
     }
+}
+
+/// Its library's name is told, by `check --load` too, which runs constructors and nothing
+/// else; without, no line of a library runs.
+#[test]
+fn constructors_that_leave_threads_are_refused_before_anything_is_served() {
+    const TEXT: &str = r#"
+#include <dlfcn.h>
+#include <lwc_function.hpp>
+#include <thread>
+#include <unistd.h>
+#if defined(STAYS)
+static std::thread stays([] { for (;;) pause(); });
+#elif defined(JOINED)
+struct Joined { Joined() { for (int i = 0; i < 50; i++) std::thread([] {}).join(); } } joined;
+#elif defined(DIES)
+struct Dies { Dies() { __builtin_trap(); } } dies;
+#endif
+LWC_FUNCTION(f, [](lwc::Invocation &inv) { inv.append("+"); })
+"#;
+    for (what, says) in [
+        ("STAYS", Some("left threads of their own (1) behind")),
+        ("DIES", Some("was killed by SIGILL")),
+        ("JOINED", None),
+    ] {
+        let folder = Folder::new(&format!(
+            "[functions.f]\nsource = 'threads.cpp'\ncflags = ['-D{what}', '-pthread']\n[chains.trial]\nsteps = ['f']\n",
+        ));
+        folder.write("threads.cpp", TEXT);
+        let check = orchestrator()
+            .args(["check", "--load"])
+            .arg(folder.path("chain.toml"))
+            .output()
+            .unwrap();
+        let run = folder.run(&[], &[""]);
+        for out in [&check, &run] {
+            let said = text(&out.stderr);
+            let Some(says) = says else {
+                assert!(out.status.success(), "{what}: {said}");
+                continue;
+            };
+            assert_eq!(out.status.code(), Some(4), "{what}: {said}");
+            for part in ["\"f\"", "the constructors of threads-", ".so", says] {
+                assert!(said.contains(part), "{what}: no {part:?} in {said}");
+            }
+        }
+        assert_eq!(text(&run.stdout) == "+", says.is_none());
+        let unread = orchestrator()
+            .arg("check")
+            .arg(folder.path("chain.toml"))
+            .output()
+            .unwrap();
+        assert!(unread.status.success(), "{}", text(&unread.stderr));
+    }
+}
+
+/// Nothing is built of a library, so nobody asks where.
+#[test]
+fn a_library_needs_no_home() {
+    let folder = Folder::new("[functions.f]\nsource = 'f.c'\n[chains.trial]\nsteps = ['f']\n");
+    folder.write(
+        "f.c",
+        "#include <lwc_function.h>\nLWC_HANDLER(f) { return (lwc_append(inv, \"+\", 1)); }\n",
+    );
+    let bundle = folder.path("bundle");
+    let built = orchestrator()
+        .arg("build")
+        .arg(folder.path("chain.toml"))
+        .arg("--out")
+        .arg(&bundle)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    let library = std::fs::read_dir(bundle.join("lib")).unwrap();
+    let library = library.flatten().find(|f| f.file_type().unwrap().is_file());
+    let library = library.unwrap().path();
+    folder.write(
+        "other.toml",
+        format!(
+            "[functions.f]\nlibrary = '{}'\n[chains.trial]\nsteps = ['f']\n",
+            library.display()
+        ),
+    );
+    let input = folder.write("input", "");
+    let out = orchestrator()
+        .env_clear()
+        .arg("run")
+        .arg(folder.path("other.toml"))
+        .arg("--input")
+        .arg(input)
+        .output()
+        .unwrap();
+    assert_eq!(text(&out.stdout), "+", "{}", text(&out.stderr));
 }

@@ -30,7 +30,7 @@ const FORMAT: u32 = 1;
 /// A manifest is not larger.
 const MAX_BYTES: u64 = 1 << 20;
 /// Keys of a function that say how it is built.
-const BUILDING: [&str; 10] = [
+const BUILDING: [&str; 12] = [
     "source",
     "program",
     "crate",
@@ -38,6 +38,8 @@ const BUILDING: [&str; 10] = [
     "include",
     "std",
     "cflags",
+    "target",
+    "signature",
     "link",
     "pkg_config",
     "harden",

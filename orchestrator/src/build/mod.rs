@@ -219,6 +219,19 @@ pub(crate) fn author_library(cache: &Cache) -> Result<PathBuf, BuildError> {
     cache.texts("lwc-function", &lwc_function::sources::CRATE)
 }
 
+/// The libraries that a library needs and that have to be in a process before all
+/// others: the sanitizers that watch each allocation.
+pub(crate) fn preloaded(library: &Path) -> Vec<String> {
+    let needed = library::needed(library).unwrap_or_default();
+    let is = |n: &&str| {
+        ["libasan.", "libtsan.", "liblsan.", "libclang_rt.asan"]
+            .iter()
+            .any(|s| n.starts_with(s))
+    };
+    let found = needed.iter().map(String::as_str).filter(is);
+    found.map(String::from).collect()
+}
+
 /// Asks the system's loader for what is missing, where it says.
 fn unresolved(
     libraries: &[(Functions, PathBuf, Vec<PathBuf>)],

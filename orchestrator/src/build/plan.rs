@@ -11,7 +11,7 @@ use super::compiler::{Compiler, Language, shown};
 use super::digest::key;
 use super::tool::{Pool, ToolError};
 use super::{BuildError, Cache, Doing, Functions, Options, crates, harden};
-use crate::chain_file::{ChainFile, Function, Harden, Link, Origin, Source};
+use crate::chain_file::{ChainFile, Function, Harden, Link, Origin, Source, Target};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,8 +23,15 @@ use tempfile::TempPath;
 /// can, and has phases where it cannot.
 const CRATES_AT_ONCE: usize = 2;
 
-/// What every source is compiled with.
-const USUAL: [&str; 5] = ["-O2", "-g", "-fPIC", "-Wall", "-Wextra"];
+/// What every source is compiled with. By its frames the log tells where it crashed.
+const USUAL: [&str; 6] = [
+    "-O2",
+    "-g",
+    "-fPIC",
+    "-fno-omit-frame-pointer",
+    "-Wall",
+    "-Wextra",
+];
 
 /// Symbols are bound when a function is loaded, and none is missing; what is linked
 /// is needed. (Functions of libm were always there: this program has it loaded.)
@@ -41,6 +48,10 @@ const PROGRAM: [(&str, &str); 3] = [
     ("lwc_program.c", include_str!("program/lwc_program.c")),
     ("lwc_program.cpp", include_str!("program/lwc_program.cpp")),
 ];
+
+/// What a function that is written to the Functions Framework for C++ is linked with: its
+/// handler.
+const TARGET: (&str, &str) = ("lwc_target.cpp", include_str!("target/lwc_target.cpp"));
 
 /// Its calls that are answered there; its own `main` is the one that is called.
 const PROGRAM_LINKED: [&str; 9] = [
@@ -402,6 +413,10 @@ impl Plan<'_, '_> {
         if source.program {
             headers.extend(PROGRAM);
         }
+        if source.target.is_some() {
+            headers.extend(lwc_function::sources::FUNCTIONS_FRAMEWORK);
+            headers.push(TARGET);
+        }
         let ours = self.cache.include(&headers)?;
         let mut include = vec![ours.clone()];
         for folder in &source.include {
@@ -433,6 +448,14 @@ impl Plan<'_, '_> {
                 let include = std::slice::from_ref(&ours);
                 units.push(self.unit(function, &shim, &shim.files[0], &[], include, &real)?);
             }
+        }
+        if let Some(target) = &source.target {
+            let mut shim = Source::of(ours.join(TARGET.0));
+            shim.cflags = handler_of(target);
+            // With the standard of the rest: both have the same classes.
+            shim.std.clone_from(&source.std);
+            let include = std::slice::from_ref(&ours);
+            units.push(self.unit(function, &shim, &shim.files[0], &[], include, &real)?);
         }
         let same = |l: &&mut Library| l.units == units && l.link == linked;
         match self.libraries.iter_mut().find(same) {
@@ -813,6 +836,25 @@ impl Plan<'_, '_> {
         self.done += 1;
         Ok(())
     }
+}
+
+/// What tells a target's handler which function it calls. The name is one of C++: the
+/// chain file's check has seen to it.
+fn handler_of(target: &Target) -> Vec<String> {
+    let (space, name) = match target.name.rsplit_once("::") {
+        Some((space, name)) => (Some(space), name),
+        None => (None, target.name.as_str()),
+    };
+    let open = space.map_or_else(String::new, |s| format!("namespace {s} {{"));
+    let close = space.map_or("", |_| "}");
+    let mut flags = vec![
+        format!("-DLWC_TARGET=::{}", target.name),
+        format!("-DLWC_TARGET_NAME={name}"),
+        format!("-DLWC_TARGET_OPEN={open}"),
+        format!("-DLWC_TARGET_CLOSE={close}"),
+    ];
+    flags.extend(target.event.then(|| "-DLWC_TARGET_EVENT".into()));
+    flags
 }
 
 /// Whether a function has sources of a language; the handler of a program is in C.

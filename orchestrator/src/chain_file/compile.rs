@@ -1,16 +1,28 @@
 //! The keys that say how sources are compiled.
 
-use super::model::{Chain, ChainFile, Harden, Isolation, Link, Origin};
+use super::model::{Chain, ChainFile, Harden, Isolation, Link, Origin, Source, Target};
 use super::validate::{Reader, Value};
+use super::values::is_identifier;
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::de::DeTable;
+
+/// The handler that every function gets which has a `target`.
+pub(super) const TARGET: &str = "lwc_target";
 
 /// The handler that every program gets.
 pub(super) const PROGRAM: &str = "lwc_program";
 
 /// Keys that mean something for `source` alone.
-const OF_SOURCES: [&str; 5] = ["include", "std", "cflags", "link", "pkg_config"];
+const OF_SOURCES: [&str; 7] = [
+    "include",
+    "std",
+    "cflags",
+    "link",
+    "pkg_config",
+    "target",
+    "signature",
+];
 
 /// Languages with their standards: of C, of C++.
 const STANDARDS: [&[&str]; 2] = [
@@ -53,7 +65,7 @@ const NOT_FLAGS: [(&str, &str); 16] = [
     ("-gsplit-dwarf", "debug information stays in the library"),
     (
         "-fsanitize",
-        "say harden = \"bounds\"; a sanitizer's own library cannot be loaded",
+        "say harden = \"bounds\", or try it by `debug --sanitize`; a sanitizer's own library cannot be loaded",
     ),
 ];
 
@@ -271,6 +283,72 @@ impl Reader {
                 self.findings.error(key.span(), "origin", problem, hint);
             }
         }
+    }
+
+    /// `target` and `signature`: a name of C++, as its compiler will read it.
+    pub(super) fn target(
+        &mut self,
+        source: &mut Source,
+        target: Option<&Value<'_>>,
+        signature: Option<&Value<'_>>,
+        handler: Option<Range<usize>>,
+    ) {
+        const HINT: &str =
+            "write target = \"NAME\" or \"SPACE::NAME\", as GOOGLE_FUNCTION_TARGET has it";
+        let Some(value) = target else {
+            if let Some(value) = signature {
+                let problem = "\"signature\" is of a `target`";
+                self.findings.error(value.span(), "origin", problem, HINT);
+            }
+            return;
+        };
+        let event = match signature.map(|v| (v, v.get_ref().as_str())) {
+            None | Some((_, Some("http"))) => false,
+            Some((_, Some("cloudevent"))) => true,
+            Some((value, _)) => {
+                self.findings.error(
+                    value.span(),
+                    "range",
+                    "no signature of a function",
+                    "say \"http\" or \"cloudevent\"",
+                );
+                return;
+            }
+        };
+        let Some(name) = self.string(value, HINT) else {
+            return;
+        };
+        let name = name.strip_prefix("::").unwrap_or(name);
+        if name.len() > 255 || !name.split("::").all(is_identifier) {
+            let problem = format!("{name:?} is no name of a function in C++");
+            self.findings.error(value.span(), "name", problem, HINT);
+            return;
+        }
+        if source.program
+            || !source
+                .files
+                .iter()
+                .any(|f| f.extension().is_none_or(|e| e != "c"))
+        {
+            self.findings.error(
+                value.span(),
+                "origin",
+                "a target is a function in files that `source` names, one of them in C++",
+                "leave it out; the function's own name, or `handler`, is that of a handler",
+            );
+        }
+        if let Some(span) = handler {
+            self.findings.error(
+                span,
+                "origin",
+                "a function with a `target` has its handler from that",
+                "leave it out",
+            );
+        }
+        source.target = Some(Target {
+            name: name.to_owned(),
+            event,
+        });
     }
 
     pub(super) fn no_handler_of_a_program(&mut self, table: &DeTable<'_>) {

@@ -25,7 +25,7 @@ pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{
     Chain, ChainFile, EnvSource, EnvVariable, FileGrant, Function, Harden, Isolation, Link, Origin,
-    SecretRef, SecretSource, Source,
+    SecretRef, SecretSource, Source, Target,
 };
 pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};

@@ -103,6 +103,18 @@ pub struct Source {
     /// Whether it is a program with a `main`, which reads standard input and writes
     /// standard output.
     pub program: bool,
+    /// The function that is called, if they are written to the Functions Framework for
+    /// C++.
+    pub target: Option<Target>,
+}
+
+/// A function that is written to the Functions Framework for C++.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Identifiers with `::` between them.
+    pub name: String,
+    /// Whether it takes CloudEvents.
+    pub event: bool,
 }
 
 impl Source {

@@ -1,6 +1,6 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
-use super::compile::PROGRAM;
+use super::compile::{PROGRAM, TARGET};
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
 use super::exposure::{Exposure, exposure};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 23] = [
+const FUNCTION_KEYS: [&str; 25] = [
     "source",
     "program",
     "crate",
@@ -42,6 +42,8 @@ const FUNCTION_KEYS: [&str; 23] = [
     "cflags",
     "link",
     "pkg_config",
+    "target",
+    "signature",
     "harden",
     "sources",
     "group",
@@ -420,6 +422,7 @@ impl Reader {
             group: GroupName::default(),
         };
         let mut source = Source::default();
+        let (mut target, mut signature) = (None, None);
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 which @ ("source" | "program") => {
@@ -434,6 +437,8 @@ impl Reader {
                 "cflags" => source.cflags = self.cflags(value),
                 "link" => source.link = self.link(value),
                 "pkg_config" => source.pkg_config = self.packages(value),
+                "target" => target = Some(value),
+                "signature" => signature = Some(value),
                 "harden" => f.harden = self.harden(value),
                 "sources" => self.findings.error(
                     key.span(),
@@ -541,6 +546,12 @@ impl Reader {
         f.origin = origins.pop()?.1?;
         self.only_for_sources(table, &f.origin);
         if let Origin::Source(whole) = &mut f.origin {
+            let mut keys = table.iter().map(|(key, _)| key);
+            let handler = keys.find(|k| k.get_ref() == "handler").map(Spanned::span);
+            self.target(&mut source, target, signature, handler);
+            if source.target.is_some() {
+                f.handler = TARGET.to_owned();
+            }
             *whole = source;
         }
         if f.origin.is_program() {

@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::NO_FILES;
+use crate::life::{NO_FILES, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -19,9 +19,18 @@ pub(super) struct CheckArgs {
     /// Do not build the functions
     #[arg(long)]
     no_build: bool,
+    /// Load each function's library on trial: its constructors run, outside of a sandbox
+    #[arg(long, conflicts_with = "no_build")]
+    load: bool,
     /// Diagnostics and plan as JSON on stdout
     #[arg(long)]
     json: bool,
+}
+
+impl CheckArgs {
+    pub(super) fn makes_contexts(&self) -> bool {
+        self.load
+    }
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
@@ -42,13 +51,19 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
     let Some(report) = report else {
         return Err(exit::USAGE); // Told of what was read, in any case.
     };
-    let mut errors = Vec::new();
-    if let Some(bundle) = &bundle {
-        errors = find_in(bundle, &file).err().unwrap_or_default();
-    } else if !args.no_build {
-        errors = build_and_show(&file).err().unwrap_or_default();
+    let built = match &bundle {
+        Some(bundle) => find_in(bundle, &file),
+        None if args.no_build => Ok(BTreeMap::new()),
+        None => build_and_show(&file),
+    };
+    let (built, errors) = match built {
+        Ok(built) => (built, Vec::new()),
+        Err(errors) => (BTreeMap::new(), errors),
+    };
+    let mut refused = refused_here(&file);
+    if args.load {
+        refused.extend(trial::load_all(&file, &built));
     }
-    let refused = refused_here(&file);
     if args.json {
         let v = json!({
             "ok": errors.is_empty() && refused.is_empty(),

@@ -3,6 +3,7 @@
 use super::attributes::{Attributes, MessageMeta};
 use super::calls::MOST_CALLS;
 use super::control::Control;
+use super::crash;
 use super::error::{Cause, EndText, ErrorAnswer, Failure};
 use super::granted::Granted;
 use super::on_error::{self, OnError};
@@ -135,6 +136,8 @@ pub(crate) struct EarlyOutput {
 /// One step of a live chain, or a function that is called, or that of `on_error`.
 pub(crate) struct Step {
     pub(crate) function: Function,
+    /// Its code, for what is told of its crashes.
+    pub(super) symbols: crash::Symbols,
     pub(crate) control: Control,
     /// What it may open, held by the root; none if that is nothing.
     pub(super) granted: Option<Granted>,
@@ -698,6 +701,7 @@ impl Contexts {
             return step.control.drop_log();
         }
         let mut lines = step.control.take_log().into_iter();
+        let mut crashed = false;
         while let Some((level, text)) = lines.next() {
             let logged = step.logged.get() + text.len() + LINE_COSTS + path.len();
             step.logged.set(logged);
@@ -708,8 +712,19 @@ impl Contexts {
                 );
                 break;
             }
+            let text = match level {
+                // Whoever sees it: it is told once in a request, and costs that function's
+                // time to be believed.
+                crash::MARK => {
+                    if std::mem::replace(&mut crashed, true) {
+                        continue;
+                    }
+                    step.symbols.told(&text)
+                }
+                _ => text,
+            };
             let level = match level {
-                1 => log::Level::Error,
+                1 | crash::MARK => log::Level::Error,
                 2 => log::Level::Warn,
                 3 => log::Level::Info,
                 4 => log::Level::Debug,

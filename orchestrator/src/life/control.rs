@@ -342,6 +342,13 @@ impl Control {
         }
     }
 
+    /// Function, before it is ready: what it is at, for whoever waits in vain. It is where
+    /// an error would be.
+    pub(crate) fn put_doing(&self, what: &str) {
+        self.put_u64(STATUS, 0);
+        put_text(&self.0, ERROR, ERROR_LEN, until_nul(what.as_bytes()));
+    }
+
     /// Root: the same.
     #[inline]
     pub(crate) fn status(&self) -> i32 {

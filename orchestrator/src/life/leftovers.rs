@@ -26,6 +26,7 @@ mod linux {
     use nix::sys::prctl::set_child_subreaper;
     use nix::unistd::Pid;
     use std::ops::Range;
+    use std::time::{Duration, Instant};
 
     /// Memory that is shared and can be written, before the function was loaded: it is
     /// its host's.
@@ -63,12 +64,10 @@ mod linux {
                     "it reads every message and is in no sandbox; end it, and wait for it, before the initialiser returns",
                 ));
             }
-            let threads = std::fs::read_dir("/proc/self/task")
-                .map_err(|e| format!("reading /proc/self/task: {e}"))?
-                .count();
-            if threads > 1 {
+            let threads = self.threads_left()?;
+            if threads > 0 {
                 return Err(left(
-                    &format!("threads of its own ({})", threads - 1),
+                    &format!("threads of its own ({threads})"),
                     "they are in no copy and in no sandbox; join them before the initialiser returns",
                 ));
             }
@@ -100,6 +99,31 @@ mod linux {
                 ));
             }
             set_child_subreaper(false).map_err(|e| format!("being a subreaper no more: {e}"))
+        }
+    }
+
+    /// For so long a thread may still be seen that was joined: whoever joins one is
+    /// told by the kernel before it is gone.
+    const GOING: Duration = Duration::from_millis(200);
+
+    impl Before {
+        /// How many threads there are beside this one. One that has come to its end is
+        /// waited for.
+        ///
+        /// # Errors
+        /// That /proc/self cannot be read.
+        #[allow(clippy::unused_self)] // the same shape everywhere
+        pub(crate) fn threads_left(&self) -> Result<usize, String> {
+            let begun = Instant::now();
+            loop {
+                let threads = std::fs::read_dir("/proc/self/task")
+                    .map_err(|e| format!("reading /proc/self/task: {e}"))?
+                    .count();
+                if threads <= 1 || begun.elapsed() > GOING {
+                    return Ok(threads.saturating_sub(1));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 
@@ -255,6 +279,10 @@ mod other {
 
         pub(crate) fn nothing_is_left(&self) -> Result<(), String> {
             Ok(())
+        }
+
+        pub(crate) fn threads_left(&self) -> Result<usize, String> {
+            Ok(0)
         }
     }
 }

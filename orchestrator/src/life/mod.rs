@@ -33,6 +33,7 @@ mod calls;
 pub mod chain;
 pub(crate) mod control;
 mod copies;
+mod crash;
 pub(crate) mod environment;
 mod error;
 #[cfg(target_os = "linux")]
@@ -43,12 +44,13 @@ mod host;
 mod invocation;
 mod leftovers;
 mod limits;
+mod loading;
 mod message_header;
 #[cfg(not(target_os = "linux"))]
 mod not_lent;
 mod on_error;
 mod open_files;
-mod output;
+pub(crate) mod output;
 mod outside;
 mod own_code;
 mod parts;
@@ -64,6 +66,7 @@ pub(crate) mod start;
 mod syscalls;
 mod text;
 mod ticket;
+pub mod trial;
 pub(crate) mod untraced;
 
 #[cfg(feature = "serve")]

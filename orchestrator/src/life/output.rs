@@ -46,7 +46,7 @@ unsafe extern "C" {
 }
 
 /// Has the C library hold back no line that is whole.
-pub(super) fn by_lines() {
+pub(crate) fn by_lines() {
     // SAFETY: the stream is the C library's and nobody has used it so far, which has
     // one thread.
     unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOLBF, 0) };

@@ -10,7 +10,9 @@ use super::host::{CALLS, HostState};
 use super::output::{self, Streams};
 use super::parts::Parts;
 use super::rollback::Mechanism;
-use super::{Probes, environment, invocation, leftovers, limits, open_files, own_code, probe};
+use super::{
+    Probes, crash, environment, invocation, leftovers, limits, loading, open_files, own_code, probe,
+};
 use libloading::os::unix::Library;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
 use lwc_function::abi::{ABI, Handler, Initialiser, RawSetup};
@@ -140,19 +142,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
     output::by_lines();
     let files = open_files::Before::note(&output.made)?;
     let signals = own_code::Before::note();
-    // Every symbol now: one that is missing would end an invocation, later.
-    let now = libc::RTLD_NOW | libc::RTLD_LOCAL;
-    for needed in parts.needs {
-        // The loader finds them by their names from now on, before the system's.
-        // SAFETY: as below; never unloaded, as the library that needs it.
-        let library = unsafe { Library::open(Some(needed), now) }
-            .map_err(|e| format!("cannot load {}: {e}", needed.display()))?;
-        std::mem::forget(library);
-    }
-    // SAFETY: the library's constructors are the function author's code; they
-    // run here, in the function's own context, with what it is granted.
-    let library = unsafe { Library::open(Some(parts.library), now) }
-        .map_err(|e| format!("cannot load {}: {e}", parts.library.display()))?;
+    let library = loading::open(parts.library, parts.needs, &before, parts.control)?;
     // SAFETY: lwc_function.h declares handlers so; a symbol that is something
     // else misbehaves in this context alone.
     let handler = unsafe { library.get::<Handler>(parts.handler.as_bytes()) }
@@ -181,6 +171,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
         }
     }
     before.nothing_is_left()?;
+    crash::catch(parts.control, handler as *const libc::c_void);
     let streams = Streams::of(&library);
     output::flush(streams);
     output.end();

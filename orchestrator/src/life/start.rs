@@ -5,6 +5,7 @@ use super::chain::{
     AskedBy, Contexts, Counts, EarlyOutput, LiveChain, NOT_TRAPPED, SetupTimings, Step, Way,
 };
 use super::control::Control;
+use super::crash;
 use super::error::{EndText, StartError};
 use super::granted::{Granted, asked_for};
 use super::message_header::{BYTES, HEADER_LEN, MessageHeader};
@@ -26,7 +27,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long loading and initialising a function may take at least.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LiveChain {
     /// Brings a chain to life: steps 2 and 3 for each function. Step 4,
@@ -269,6 +270,7 @@ impl LiveChain {
             .into_iter()
             .zip(controls)
             .map(|((function, snapshot, setup, granted), control)| Step {
+                symbols: crash::Symbols::of(&built[&function.name].library),
                 function,
                 control,
                 granted,
@@ -358,7 +360,7 @@ pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
 }
 
 /// Descriptors that a context is not to have: all but some.
-fn all_but(some: [Option<RawFd>; 2]) -> Vec<Spec<'static>> {
+pub(super) fn all_but(some: [Option<RawFd>; 2]) -> Vec<Spec<'static>> {
     let mut some: Vec<RawFd> = some.into_iter().flatten().collect();
     some.sort_unstable();
     let mut specs = Vec::new();
@@ -402,17 +404,16 @@ fn start_step(
             return Err(parts.control.error());
         }
         Ok(Event::Ended(end)) => {
-            return Err(format!(
-                "its constructors or initialiser: {}",
-                EndText::from(end)
-            ));
+            let doing = parts.control.error();
+            let doing = match doing.as_str() {
+                "" => "its initialiser",
+                doing => doing,
+            };
+            return Err(format!("{doing}: {}", EndText::from(end)));
         }
         Err(e) if e.errno() == Errno::ETIMEDOUT => {
             let _ = snapshot.destroy();
-            return Err(format!(
-                "its constructors and initialiser took more than {}",
-                humantime::format_duration(timeout)
-            ));
+            return Err(super::trial::too_long(&parts.control.error(), timeout));
         }
         Ok(_) => return Err(NOT_TRAPPED.into()),
         Err(e) => return Err(text(e)),

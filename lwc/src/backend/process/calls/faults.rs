@@ -2,12 +2,13 @@
 //! a sandbox traps only to have them answered here.
 
 use super::answered::is_answered;
-use super::registers::registers;
+use super::registers::{place, registers};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::gate;
 use crate::backend::process::wire::pair::Half;
+use crate::crash::{self, Crash};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -111,6 +112,15 @@ pub(crate) extern "C" fn on_fault(
             (*note).fault_code.store(what.1, Ordering::Relaxed);
             (*note).fault_address.store(what.2, Ordering::Relaxed);
             (*note).fault_signal.store(what.0 as u32, Ordering::Relaxed);
+        }
+        if mode::is_confined() {
+            let [instruction, stack, frame] = place(&*context.cast());
+            crash::tell(&Crash {
+                signal: what.0,
+                instruction,
+                stack,
+                frame,
+            });
         }
         if mode::is_trapped() || mode::is_confined() {
             // It may neither raise signals nor, where it is trapped, change

@@ -17,3 +17,18 @@ pub(crate) fn registers(context: &mut libc::ucontext_t) -> ([u64; 6], &mut u64) 
     let args = std::array::from_fn(|i| r[i]);
     (args, &mut r[0])
 }
+
+/// Instruction, stack and frame.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn place(context: &libc::ucontext_t) -> [u64; 3] {
+    use libc::{REG_RBP, REG_RIP, REG_RSP};
+    let g = &context.uc_mcontext.gregs;
+    [REG_RIP, REG_RSP, REG_RBP].map(|r| g[r as usize] as u64)
+}
+
+/// See the other one.
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn place(context: &libc::ucontext_t) -> [u64; 3] {
+    let c = &context.uc_mcontext;
+    [c.pc, c.sp, c.regs[29]]
+}
