@@ -98,6 +98,7 @@ impl Work {
                 secrets: Vec::new(),
                 env: Vec::new(),
                 files,
+                connect: Vec::new(),
                 scratch: 0,
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,

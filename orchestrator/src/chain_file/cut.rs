@@ -193,6 +193,7 @@ fn stand_in(function: &Function) -> Function {
         ends_request: false,
         env: Vec::new(),
         files: Vec::new(),
+        connect: Vec::new(),
         scratch: 0,
         harden: None,
         group: function.group.clone(),

@@ -51,6 +51,13 @@ pub(crate) mod granted {
             if function.scratch > 0 {
                 return Err(format!("scratch: {}", crate::life::NO_FILES));
             }
+            if let Some(grant) = function.connect.first() {
+                return Err(format!(
+                    "{:?} in `connect`: {}",
+                    grant.said,
+                    crate::life::NO_CONNECTIONS
+                ));
+            }
             match function.files.first() {
                 None => Ok(None),
                 Some(grant) => Err(format!(
@@ -66,6 +73,14 @@ pub(crate) mod granted {
         }
 
         pub(crate) fn line(&self) -> BorrowedFd<'_> {
+            match self.0 {}
+        }
+
+        pub(crate) fn has_names(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn served(&self) {
             match self.0 {}
         }
 

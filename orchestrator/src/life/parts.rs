@@ -21,8 +21,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
     /// All its environment.
     pub(crate) env: Vec<(&'a str, &'a [u8])>,
-    /// Where paths begin, and the line by which descriptors come, if files are granted.
+    /// Where paths begin, and the line by which descriptors come, if files or connections
+    /// are granted.
     pub(crate) files: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// Whether connections are granted, and whether any by a name.
+    pub(crate) connects: bool,
+    pub(crate) names: bool,
     /// Bytes of files of its own, beside `memory`.
     pub(crate) scratch: u64,
     /// What an audit has it try to open.

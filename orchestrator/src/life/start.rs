@@ -49,8 +49,11 @@ impl LiveChain {
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
         // is nothing beside. Calls go by the root.
-        // So do files that are asked for.
-        let asks = |n: &crate::chain_file::Node| !file.functions[&n.function].files.is_empty();
+        // So do files and connections that are asked for.
+        let asks = |n: &crate::chain_file::Node| {
+            let function = &file.functions[&n.function];
+            !function.files.is_empty() || !function.connect.is_empty()
+        };
         let relay = chain.isolation == Isolation::Chain
             && count > 1
             && tree.edges.is_empty()
@@ -211,6 +214,8 @@ impl LiveChain {
                 secrets: vault.of(&function.name).collect(),
                 env: vault.environment_of(function),
                 files: granted.as_ref().map(|g| (g.base(), g.line())),
+                connects: !function.connect.is_empty(),
+                names: granted.as_ref().is_some_and(Granted::has_names),
                 scratch: function.scratch,
                 tried: &tried,
                 entrances,
