@@ -4,7 +4,7 @@ use super::diagnostics::Findings;
 use super::model::{ConnectGrant, Place};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -144,9 +144,10 @@ fn unix(path: &str, dir: &Path) -> Result<Place, Wrong> {
             "abstract names are not granted: whoever is first has the name; write unix: and the path of the socket",
         ));
     }
-    let path: PathBuf = dir.join(path).components().collect();
-    match path.components().next_back() {
-        Some(Component::Normal(_)) => Ok(Place::Unix(path)),
+    match Path::new(path).components().next_back() {
+        Some(Component::Normal(_)) if !path.ends_with('/') => {
+            Ok(Place::Unix(dir.join(path).components().collect()))
+        }
         _ => Err(wrong(
             "has no path",
             "write unix: and the path of the socket",

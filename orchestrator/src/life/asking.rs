@@ -17,6 +17,7 @@ impl How {
     const FOLDER: u64 = 4;
     const LINK: u64 = 8;
 
+    /// Alone these mean something: with other bits a word is of a path.
     const CONNECT: u64 = 16;
     const HOSTS: u64 = 32;
     const SWITCH: u64 = 64;
@@ -33,15 +34,15 @@ impl How {
     }
 
     pub(super) fn connects(self) -> bool {
-        self.0 & Self::CONNECT != 0
+        self.0 == Self::CONNECT
     }
 
     pub(super) fn is_of_hosts(self) -> bool {
-        self.0 & Self::HOSTS != 0
+        self.0 == Self::HOSTS
     }
 
     pub(super) fn is_of_switch(self) -> bool {
-        self.0 & Self::SWITCH != 0
+        self.0 == Self::SWITCH
     }
 
     /// A descriptor to read from; else one that tells what the file is, and is good

@@ -6,11 +6,15 @@
 //! nothing.
 
 use super::asking::{self, Answer, How};
-use super::connections::Wanted;
+use super::connections::{Wanted, bytes_of, bytes_of_path};
 use super::files::Asking;
+use super::probe::{READ, WRITE};
 use super::snapshot::word;
+use crate::chain_file::{Place, from_root};
 use lwc::{Errno, FileCall};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// Options of a socket that its connection has as well. (Not the sizes of its buffers,
@@ -154,7 +158,8 @@ impl Asking<'_> {
                 libc::SYS_bind | libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 => {
                     self.refuse("to wait for connections, or to choose its own address")
                 }
-                libc::SYS_socketpair => self.refuse("a pair of sockets"),
+                // A wish of libraries that do without.
+                libc::SYS_socketpair => Err(Errno::EACCES),
                 libc::SYS_sendto if a[4] != 0 => self.refuse("to send to an address"),
                 libc::SYS_sendto | libc::SYS_recvfrom => Err(Errno::ENOTSUP),
                 libc::SYS_sendmsg => self.send_message(fd, a[1], a[2] as i32),
@@ -431,4 +436,95 @@ impl Pieces {
         }
         Ok(all)
     }
+}
+
+/// A socket, if there is one.
+fn made(family: i32, kind: i32, protocol: i32) -> Option<OwnedFd> {
+    // SAFETY: makes a descriptor, which is ours alone.
+    unsafe {
+        let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Whether these bytes of an address lead anywhere: by connect(2), as code of the
+/// function's would try it, and by asking the root past its host. That nobody is there is
+/// an answer as well.
+fn leads(address: &[u8]) -> bool {
+    let refused = [Errno::EACCES, Errno::EPERM];
+    let family = address.first().copied().unwrap_or(0);
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+    let tried = made(family.into(), kind, 0).is_some_and(|socket| {
+        let len = address.len() as libc::socklen_t;
+        // SAFETY: as many bytes as are told.
+        let done = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), len) };
+        let errno = Errno::last();
+        // EINVAL: a path that is too long for an address.
+        done == 0 || !refused.contains(&errno) && errno != Errno::EINVAL
+    });
+    let asked = super::files::current().is_some_and(|asking| {
+        asking.control.put_asked(address);
+        let words = [word::ASK, How::connect().word(), address.len() as u64];
+        let answer = asking::ask(asking.root, asking.apart, words);
+        if answer.result().is_ok() {
+            drop(asking.received());
+        }
+        answer != Answer::NOT_GRANTED
+    });
+    tried || asked
+}
+
+/// For an audit: READ and WRITE, if a place can be connected to.
+pub(crate) fn attempt(place: &Place) -> u64 {
+    let leads = match place {
+        Place::Address(address) => leads(&bytes_of(*address)),
+        Place::Name(name, port) => {
+            let all = (name.as_str(), *port).to_socket_addrs();
+            all.into_iter().flatten().any(|a| leads(&bytes_of(a)))
+        }
+        Place::Unix(path) => leads(&bytes_of_path(from_root(path).as_os_str().as_bytes())),
+    };
+    u64::from(leads) * (READ | WRITE)
+}
+
+/// For an audit: how much can be done that is granted to nobody.
+pub(crate) fn attempt_others() -> u64 {
+    let sockets = [
+        (libc::AF_INET, libc::SOCK_DGRAM, 0),
+        (libc::AF_INET6, libc::SOCK_DGRAM, 0),
+        (libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
+        (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+        (libc::AF_UNIX, libc::SOCK_DGRAM, 0),
+        (libc::AF_UNIX, libc::SOCK_SEQPACKET, 0),
+        (libc::AF_NETLINK, libc::SOCK_RAW, 0),
+        (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+        (libc::AF_PACKET, libc::SOCK_RAW, 0),
+        (libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+    ];
+    let sockets = sockets
+        .into_iter()
+        .filter(|&(f, k, p)| made(f, k, p).is_some());
+    let mut count = sockets.count();
+    // Itself, by the port of nobody, in each family and none; and names without a path.
+    let nobody: [SocketAddr; 2] = [
+        ([127, 0, 0, 1], 1).into(),
+        ([0, 0, 0, 0, 0, 0, 0, 1], 1).into(),
+    ];
+    let mapped: SocketAddr = ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], 1).into();
+    let mut addresses: Vec<Vec<u8>> = nobody.into_iter().chain([mapped]).map(bytes_of).collect();
+    addresses.push(bytes_of_path(b"\0lwc-audit"));
+    addresses.push(bytes_of_path(b"/run/systemd/private"));
+    addresses.push(vec![0; 16]);
+    count += addresses.iter().filter(|a| leads(a)).count();
+    if let Some(socket) = made(libc::AF_INET, libc::SOCK_STREAM, 0) {
+        let any = bytes_of(([127, 0, 0, 1], 0).into());
+        // SAFETY: as many bytes as are told; a descriptor of our own.
+        unsafe {
+            let len = any.len() as libc::socklen_t;
+            let fd = socket.as_raw_fd();
+            count += usize::from(libc::bind(fd, any.as_ptr().cast(), len) == 0);
+            count += usize::from(libc::listen(fd, 1) == 0);
+        }
+    }
+    count as u64
 }

@@ -91,6 +91,28 @@ impl Wanted {
     }
 }
 
+/// The bytes of a `sockaddr` that say so.
+pub(super) fn bytes_of(address: SocketAddr) -> Vec<u8> {
+    let port = address.port().to_be_bytes();
+    let (family, ip, before, after) = match address.ip() {
+        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec(), 0, 8),
+        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec(), 4, 4),
+    };
+    let mut all = (family as u16).to_ne_bytes().to_vec();
+    all.extend(port);
+    all.resize(all.len() + before, 0);
+    all.extend(ip);
+    all.resize(all.len() + after, 0);
+    all
+}
+
+/// The same of a path.
+pub(super) fn bytes_of_path(path: &[u8]) -> Vec<u8> {
+    let mut all = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    all.extend(path);
+    all
+}
+
 /// All that a function is granted.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -390,33 +412,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixListener;
-
-    fn bytes_of(address: SocketAddr) -> Vec<u8> {
-        let port = address.port().to_be_bytes();
-        match address.ip() {
-            IpAddr::V4(ip) => {
-                let mut all = (libc::AF_INET as u16).to_ne_bytes().to_vec();
-                all.extend(port);
-                all.extend(ip.octets());
-                all.extend([0; 8]);
-                all
-            }
-            IpAddr::V6(ip) => {
-                let mut all = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();
-                all.extend(port);
-                all.extend([0; 4]);
-                all.extend(ip.octets());
-                all.extend([0; 4]);
-                all
-            }
-        }
-    }
-
-    fn bytes_of_path(path: &[u8]) -> Vec<u8> {
-        let mut all = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
-        all.extend(path);
-        all
-    }
 
     fn connections(to: Vec<Place>, keep: bool) -> Connections {
         let grants: Vec<ConnectGrant> = to

@@ -28,6 +28,16 @@ pub(crate) mod files {
         0
     }
 
+    /// The same.
+    pub(crate) fn attempt_others() -> u64 {
+        0
+    }
+
+    /// The same.
+    pub(crate) fn attempt_connection(_: &crate::chain_file::Place) -> u64 {
+        0
+    }
+
     /// The system refuses all.
     pub(crate) fn attempt(_: &std::ffi::CStr) -> u64 {
         0

@@ -5,6 +5,7 @@ use super::Probes;
 use super::control::Control;
 use super::message_header::MessageHeader;
 use super::output::Before;
+use crate::chain_file::Place;
 use lwc::{Region, Secret};
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -31,6 +32,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) scratch: u64,
     /// What an audit has it try to open.
     pub(crate) tried: &'a [CString],
+    /// And to connect to.
+    pub(crate) places: &'a [Place],
     /// The ways in, of which each has at least one: a step's from the root or the
     /// step before it, a called function's from each that calls it.
     pub(crate) entrances: Vec<Entrance<'a>>,

@@ -17,7 +17,7 @@ use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
 use crate::build::Built;
-use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation};
+use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation, Place};
 use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -96,6 +96,10 @@ impl LiveChain {
         let callers = callers.map(|f| CString::new(f.as_str()).unwrap_or_default());
         let callers: Vec<CString> = callers.collect();
         let folder = file.path.parent().unwrap_or(Path::new(""));
+        let places = match probes {
+            Probes::Answered => places_of(file, &tree),
+            Probes::Refused => Vec::new(),
+        };
         let tried = match probes {
             Probes::Answered => files_of(file, &tree),
             Probes::Refused => Vec::new(),
@@ -218,6 +222,7 @@ impl LiveChain {
                 names: granted.as_ref().is_some_and(Granted::has_names),
                 scratch: function.scratch,
                 tried: &tried,
+                places: &places,
                 entrances,
                 callees,
                 capacity,
@@ -359,6 +364,14 @@ pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
     all.into_iter()
         .filter_map(|p| CString::new(p).ok())
         .collect()
+}
+
+/// Where any function of a tree may connect to, each once, for an audit.
+pub(crate) fn places_of(file: &ChainFile, tree: &CallTree) -> Vec<Place> {
+    let nodes = tree.nodes.iter();
+    let all = nodes.flat_map(|n| &file.functions[&n.function].connect);
+    let all: BTreeSet<&Place> = all.map(|grant| &grant.to).collect();
+    all.into_iter().cloned().collect()
 }
 
 /// Descriptors that a context is not to have: all but some.

@@ -2,7 +2,8 @@
 
 #![cfg(target_os = "linux")]
 
-use super::common::{Folder, home, text};
+use super::common::server::Server;
+use super::common::{Folder, home, orchestrator, text};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -486,4 +487,163 @@ fn who_is_not_there_refuses() {
         text(&out.stderr)
     );
     drop(held);
+}
+
+#[test]
+fn the_audit_tries_each_connection() {
+    let source = home().join("tests/hostile/connect.c");
+    let (at, _) = serve();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = gone.local_addr().unwrap().to_string();
+    drop(gone);
+    let port = at.rsplit(':').next().unwrap();
+    let grants = format!(
+        "connect = [\"{at}\", {{ to = \"{nobody}\", keep = true }}, \"unix:db.sock\", \"localhost:{port}\"]"
+    );
+    let folder = folder(&grants, "invocation");
+    serve_at(&folder.path("db.sock"));
+    let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
+    let other = format!(
+        "[functions.g]\nsource = \"{}\"\nhandler = \"connects\"\nconnect = [\"127.0.0.9:1\"]\n[functions.h]\nsource = \"{}\"\nhandler = \"connects\"\n",
+        source.display(),
+        source.display()
+    );
+    let chain = chain.replace("steps = [\"f\"]", "steps = [\"f\", \"g\", \"h\"]");
+    folder.write("chain.toml", other + &chain);
+    let run = |what: &str| {
+        let out = orchestrator()
+            .arg(what)
+            .arg(folder.path("chain.toml"))
+            .output();
+        let out = out.unwrap();
+        let said = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{said} {}", text(&out.stderr));
+        said
+    };
+    let said = run("audit");
+    let name = format!("localhost:{port}");
+    for row in [
+        ["connection", &at, "own", "rw", "-", "-"],
+        ["connection", &nobody, "own", "rw", "-", "-"],
+        ["connection", "unix:db.sock", "own", "rw", "-", "-"],
+        ["connection", &name, "own", "rw", "-", "-"],
+        ["connection", "127.0.0.9:1", "own", "-", "rw", "-"],
+    ] {
+        let is = |line: &str| line.split_whitespace().eq(row);
+        assert!(said.lines().any(is), "{row:?}: {said}");
+    }
+    let row = ["connections", "own", "0", "0", "0"];
+    assert!(said.lines().any(|l| l.split_whitespace().eq(row)), "{said}");
+    let said = run("check");
+    let expected = format!("connect {at}, {nobody} (kept), unix:db.sock, localhost:{port}");
+    assert!(said.contains(&expected), "{said}");
+}
+
+/// A server of the protocol of Redis, as far as the test needs it: where it is, and how
+/// many connections there were.
+fn serve_redis() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let all = Arc::clone(&begun);
+    let store = Arc::new(std::sync::Mutex::new(std::collections::BTreeMap::new()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            all.fetch_add(1, Ordering::SeqCst);
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream);
+                while let Some(words) = command(&mut stream) {
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                    let mut store = store.lock().unwrap();
+                    let answer = match *words {
+                        ["SET", key, value] => {
+                            store.insert(key.to_owned(), value.to_owned());
+                            "+OK\r\n".to_owned()
+                        }
+                        ["GET", key] => match store.get(key) {
+                            Some(v) => format!("${}\r\n{v}\r\n", v.len()),
+                            None => "$-1\r\n".to_owned(),
+                        },
+                        _ => "-ERR unknown\r\n".to_owned(),
+                    };
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (port, begun)
+}
+
+/// One command: an array of strings.
+fn command(from: &mut impl BufRead) -> Option<Vec<String>> {
+    let mut line = |from: &mut dyn BufRead| {
+        let mut text = String::new();
+        from.read_line(&mut text).ok().filter(|&n| n > 0)?;
+        Some(text.trim_end().to_owned())
+    };
+    let count: usize = line(from)?.strip_prefix('*')?.parse().ok()?;
+    let words = (0..count).map(|_| {
+        let _len = line(from)?;
+        line(from)
+    });
+    words.collect()
+}
+
+#[test]
+fn a_client_of_redis_behind_the_gateway() {
+    let source = home().join("orchestrator/tests/reach/redis.c");
+    for keep in [false, true] {
+        let (port, begun) = serve_redis();
+        let file = format!(
+            "[functions.redis]\nsource = \"{}\"\nenv = {{ REDIS_PORT = \"{port}\" }}\nconnect = [{{ to = \"localhost:{port}\", keep = {keep} }}]\ntimeout = \"60s\"\n[workflows.cache]\nentry = \"redis\"\n",
+            source.display()
+        );
+        let server = Server::with(&file, &["--workers", "1"]);
+        let ask = |text: &str| {
+            let answer = server.request("POST", "/workflows/cache", &[], text.as_bytes());
+            assert_eq!(answer.status, 200, "{answer:?} {}", server.log());
+            String::from_utf8(answer.body).unwrap()
+        };
+        assert_eq!(ask("GET a"), "$-1");
+        assert_eq!(ask("SET a one"), "+OK");
+        for n in 0..50 {
+            assert_eq!(ask("GET a"), "one");
+            let value = format!("v{n}");
+            assert_eq!(ask(&format!("SET b {value}")), "+OK");
+            assert_eq!(ask("GET b"), value);
+        }
+        let connections = begun.load(Ordering::SeqCst);
+        assert_eq!(connections, if keep { 1 } else { 152 });
+    }
+}
+
+/// Whoever waits has a worker; others are answered meanwhile by the next.
+#[test]
+fn who_waits_for_a_peer_does_not_stop_others() {
+    let source = home().join("tests/hostile/connect.c");
+    let late = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = late.local_addr().unwrap();
+    let of = |name: &str, grants: &str| {
+        format!(
+            "[functions.{name}]\nsource = \"{}\"\nhandler = \"connects\"\ntimeout = \"60s\"\n{grants}\n[chains.{name}]\nsteps = [\"{name}\"]\n",
+            source.display()
+        )
+    };
+    let file = of("waits", &format!("connect = [\"{at}\"]")) + &of("quick", "");
+    let server = Server::with(&file, &["--workers", "2"]);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.post("waits", format!("say {at} hello").as_bytes()));
+        let (mut peer, _) = late.accept().unwrap();
+        for _ in 0..20 {
+            let answer = server.post("quick", b"held");
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"[0]"[..]));
+        }
+        assert!(!waiting.is_finished());
+        peer.write_all(b"at last\n").unwrap();
+        let answer = waiting.join().unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"[at last]"[..]));
+    });
 }
