@@ -88,7 +88,8 @@ pub fn catch_files(
 /// control data (sendmsg(2), recvmsg(2)), other sockets, and options that are not on a
 /// short list, are calls that `answer` gets instead of the kernel. Whoever decides
 /// makes a connection, and sends it; dup3(2) puts it in the place of the socket. With it
-/// the context reads and writes, sends and receives, waits (poll(2), select(2)), asks
+/// the context reads and writes, sends and receives, waits (poll(2), select(2), and
+/// epoll(7) with a queue that it was sent; eventfd(2) it makes itself), asks
 /// whose it is, ends it (shutdown(2)), and duplicates it among the numbers
 /// [`lent_descriptors`].
 ///

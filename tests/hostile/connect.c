@@ -26,6 +26,8 @@
  *	own WHERE	connect(2) with a handler of SIGSYS of its own
  *	copy WHERE TEXT	by a second number for the connection
  *	select WHERE TEXT	waits by select(2)
+ *	epoll WHERE TEXT	waits by epoll(7), with an eventfd(2) beside; and how many
+ *			queues there are
  */
 
 #define _GNU_SOURCE
@@ -34,6 +36,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -405,7 +409,6 @@ abuse(const char *where, const char *other)
 	DO("dupfd_low", fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	DO("splice", syscall(SYS_splice, fd, NULL, 1, NULL, 1, 0));
 	DO("sendfile", syscall(SYS_sendfile, fd, fd, NULL, 1));
-	DO("epoll", syscall(SYS_epoll_create1, 0));
 	size = sizeof(from);
 	to.ss_family = AF_UNSPEC;
 	DO("dissolve", connect(fd, (struct sockaddr *)&to, len));
@@ -596,6 +599,39 @@ wait_by_select(const char *where, const char *text)
 	close(fd);
 }
 
+static void
+wait_by_epoll(const char *where, const char *text)
+{
+	int fd = reach(where), queue = epoll_create1(EPOLL_CLOEXEC);
+	int counter = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), n = 1, more[8];
+	struct epoll_event one = { .events = EPOLLIN | EPOLLET, .data = { .fd = fd } };
+	struct epoll_event other = { .events = EPOLLIN, .data = { .fd = counter } };
+	char line[512];
+
+	snprintf(line, sizeof(line), "%s\n", text);
+	if (fd < 0 || queue < 0 || counter < 0 ||
+	    epoll_ctl(queue, EPOLL_CTL_ADD, fd, &one) != 0 ||
+	    epoll_ctl(queue, EPOLL_CTL_ADD, counter, &other) != 0 ||
+	    write(fd, line, strlen(line)) < 0 ||
+	    epoll_wait(queue, &one, 1, 60000) != 1 || one.data.fd != fd) {
+		tell("epoll %d", errno);
+		return;
+	}
+	/* Not those of others. */
+	for (int other_fd = 0; other_fd < 4096; other_fd++) {
+		if (other_fd < 3 || other_fd > 255)
+			n += epoll_ctl(queue, EPOLL_CTL_ADD, other_fd, &other) == 0;
+	}
+	for (int i = 0; i < 8; i++)
+		n += (more[i] = epoll_create1(0)) >= 0;
+	tell("%d", n);
+	for (int i = 0; i < 8; i++)
+		close(more[i]);
+	close(fd);
+	close(queue);
+	close(counter);
+}
+
 #define	IS(name)	(strcmp(what, name) == 0)
 
 LWC_HANDLER(connects)
@@ -650,6 +686,8 @@ LWC_HANDLER(connects)
 			past_the_host(a, IS("own"));
 		else if (IS("select"))
 			wait_by_select(a, b);
+		else if (IS("epoll"))
+			wait_by_epoll(a, b);
 		else if (IS("copy")) {
 			int fd = reach(a), other;
 

@@ -21,6 +21,16 @@ impl How {
     const CONNECT: u64 = 16;
     const HOSTS: u64 = 32;
     const SWITCH: u64 = 64;
+    const QUEUE: u64 = 128;
+
+    /// A queue of epoll(7).
+    pub(crate) fn queue() -> Self {
+        Self(Self::QUEUE)
+    }
+
+    pub(super) fn is_of_queue(self) -> bool {
+        self.0 == Self::QUEUE
+    }
 
     /// A connection: the address is asked with, as the function gave it.
     pub(crate) fn connect() -> Self {

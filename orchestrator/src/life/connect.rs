@@ -13,7 +13,7 @@ use super::snapshot::word;
 use crate::chain_file::{Place, from_root};
 use lwc::{Errno, FileCall};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -285,6 +285,13 @@ impl Asking<'_> {
             0 => Err(Errno::EINPROGRESS),
             _ => error_of(made),
         }
+    }
+
+    /// A queue of epoll(7).
+    pub(super) fn queue(&self) -> Result<u64, Errno> {
+        let words = [word::ASK, How::queue().word(), 0];
+        asking::ask(self.root, self.apart, words).result()?;
+        Ok(self.received()?.into_raw_fd() as u64)
     }
 
     /// A descriptor that has been sent.

@@ -39,6 +39,9 @@ pub(super) const TRIED_AGAIN: Duration = Duration::from_secs(5);
 /// So long a name may take.
 pub(super) const WAITS_FOR: Duration = Duration::from_secs(10);
 
+/// Queues of epoll(7) that a context may have.
+const QUEUES: u32 = 4;
+
 /// What is known of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
@@ -118,6 +121,8 @@ pub(super) fn bytes_of_path(path: &[u8]) -> Vec<u8> {
 pub(super) struct Connections {
     all: Vec<Connection>,
     pub(super) names: Names,
+    /// Queues that the context has been given since its last rollback.
+    queues: Cell<u32>,
 }
 
 /// One that is granted.
@@ -324,7 +329,11 @@ impl Connections {
             _ => None,
         });
         let names = Names::new(names);
-        Ok(Self { all, names })
+        Ok(Self {
+            all,
+            names,
+            queues: Cell::new(0),
+        })
     }
 
     /// Connects to what the function's context asks for, and passes that to `lend`: once.
@@ -391,9 +400,34 @@ impl Connections {
         Err(if open { No::NotYet } else { No::NotGranted })
     }
 
+    /// A queue of epoll(7), for who has connections: a few. What waits in queues the
+    /// system counts for a user.
+    pub(super) fn queue(
+        &self,
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if self.all.is_empty() {
+            return Err(Errno::EACCES);
+        }
+        if self.queues.get() >= QUEUES {
+            return Err(Errno::EMFILE);
+        }
+        // SAFETY: makes a descriptor, which is ours alone.
+        let queue = unsafe {
+            match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
+                fd if fd >= 0 => OwnedFd::from_raw_fd(fd),
+                _ => return Err(Errno::last()),
+            }
+        };
+        lend(&queue)?;
+        self.queues.set(self.queues.get() + 1);
+        Ok(())
+    }
+
     /// The context has none of them any more. What is kept stays if it has served `well`:
     /// else nobody knows what its peer is yet to say.
     pub(super) fn forget(&self, well: bool) {
+        self.queues.set(0);
         for connection in &self.all {
             connection.given.set(false);
             if !well {

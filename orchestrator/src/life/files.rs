@@ -169,6 +169,9 @@ impl Asking<'_> {
                 | libc::SYS_recvmmsg
                 | libc::SYS_setsockopt
                 | libc::SYS_getsockopt => self.socket_call(call),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_epoll_create => self.queue(),
+                libc::SYS_epoll_create1 => self.queue(),
                 libc::SYS_fcntl if !scratch::NUMBERS.contains(&(a[0] as RawFd)) => {
                     self.socket_call(call)
                 }

@@ -365,6 +365,11 @@ impl Granted {
             let made = self.connections.connect(&self.base, asked, lend);
             return made.map_or_else(Answer::from, Answer::connected);
         }
+        if how.is_of_queue() {
+            let lend = |queue: &OwnedFd| self.send(queue);
+            let made = self.connections.queue(lend);
+            return made.map_or_else(Answer::failed, |()| Answer::lent(false));
+        }
         if how.is_of_hosts() || how.is_of_switch() {
             return self.names(how);
         }

@@ -118,6 +118,16 @@ fn what_is_granted_is_used_in_every_way() {
     }
 }
 
+/// A few queues, which are counted for a user, and nothing in them but what is lent.
+#[test]
+fn queues_are_lent_and_few() {
+    let (at, _) = serve();
+    let folder = folder(&format!("connect = [\"{at}\"]"), "invocation");
+    let input = format!("epoll {at} text\nheld");
+    let out = folder.run(&[], &[&input, &input]);
+    assert_eq!(answers(&out), "[4][0]".repeat(2), "{}", text(&out.stderr));
+}
+
 #[test]
 fn what_is_not_granted_is_refused_and_told() {
     let (at, seen) = serve();
@@ -579,7 +589,7 @@ fn serve_redis() -> (u16, Arc<AtomicUsize>) {
 
 /// One command: an array of strings.
 fn command(from: &mut impl BufRead) -> Option<Vec<String>> {
-    let mut line = |from: &mut dyn BufRead| {
+    let line = |from: &mut dyn BufRead| {
         let mut text = String::new();
         from.read_line(&mut text).ok().filter(|&n| n > 0)?;
         Some(text.trim_end().to_owned())
@@ -603,7 +613,7 @@ fn a_client_of_redis_behind_the_gateway() {
         );
         let server = Server::with(&file, &["--workers", "1"]);
         let ask = |text: &str| {
-            let answer = server.request("POST", "/workflows/cache", &[], text.as_bytes());
+            let answer = server.request("POST", "/chains/cache", &[], text.as_bytes());
             assert_eq!(answer.status, 200, "{answer:?} {}", server.log());
             String::from_utf8(answer.body).unwrap()
         };
@@ -628,17 +638,17 @@ fn who_waits_for_a_peer_does_not_stop_others() {
     let at = late.local_addr().unwrap();
     let of = |name: &str, grants: &str| {
         format!(
-            "[functions.{name}]\nsource = \"{}\"\nhandler = \"connects\"\ntimeout = \"60s\"\n{grants}\n[chains.{name}]\nsteps = [\"{name}\"]\n",
+            "[functions.{name}]\nsource = \"{}\"\nhandler = \"connects\"\ntimeout = \"60s\"\n{grants}\n[chains.to-{name}]\nsteps = [\"{name}\"]\n",
             source.display()
         )
     };
     let file = of("waits", &format!("connect = [\"{at}\"]")) + &of("quick", "");
     let server = Server::with(&file, &["--workers", "2"]);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| server.post("waits", format!("say {at} hello").as_bytes()));
+        let waiting = scope.spawn(|| server.post("to-waits", format!("say {at} hello").as_bytes()));
         let (mut peer, _) = late.accept().unwrap();
         for _ in 0..20 {
-            let answer = server.post("quick", b"held");
+            let answer = server.post("to-quick", b"held");
             assert_eq!((answer.status, &answer.body[..]), (200, &b"[0]"[..]));
         }
         assert!(!waiting.is_finished());

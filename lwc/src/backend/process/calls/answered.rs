@@ -80,6 +80,10 @@ pub(super) const SOCKETS: &[i64] = &[
     libc::SYS_recvmmsg,
     libc::SYS_setsockopt,
     libc::SYS_getsockopt,
+    // What the system counts for a user is whoever answers' to give.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_create1,
 ];
 
 /// Whether a call is one that is answered, if it comes here.
@@ -131,6 +135,14 @@ pub(super) const WAITING: &[i64] = &[
     libc::SYS_select,
     libc::SYS_ppoll,
     libc::SYS_pselect6,
+];
+
+/// The same for many, by a queue that was lent: its number is the first argument.
+pub(super) const QUEUES: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
 ];
 
 /// Sockets that a context makes itself: of these families, of streams, of this

@@ -32,8 +32,8 @@
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
 use super::answered::{
-    ABOUT_SOCKETS, CAUGHT, FAMILIES, FLAGS, ON_NUMBERS, OPTIONS, PROTOCOLS, READING, RECEIVING,
-    RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
+    ABOUT_SOCKETS, CAUGHT, FAMILIES, FLAGS, ON_NUMBERS, OPTIONS, PROTOCOLS, QUEUES, READING,
+    RECEIVING, RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
 };
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
 use crate::backend::files;
@@ -575,12 +575,21 @@ fn use_connections(allowed: &mut Rules) -> Result<()> {
     let is = |arg, value: i32| low(arg, SeccompCmpOp::Eq, value as u32 as u64);
     // No bit but these.
     let only = |arg, bits: i32| low(arg, SeccompCmpOp::MaskedEq(!bits as u32 as u64), 0);
-    for &call in WRITING.iter().chain(ABOUT_SOCKETS) {
+    for &call in WRITING.iter().chain(ABOUT_SOCKETS).chain(QUEUES) {
         allow(allowed, call, vec![lent(&[])?]);
     }
     for &call in WAITING {
         allowed.insert(call, Vec::new());
     }
+    // A counter: one more descriptor, and nothing else.
+    allowed.insert(libc::SYS_eventfd2, Vec::new());
+    let numbers = fds::lent();
+    let (first, last) = (numbers.start as u64, numbers.end as u64);
+    let member = [
+        low(2, SeccompCmpOp::Ge, first)?,
+        low(2, SeccompCmpOp::Lt, last)?,
+    ];
+    allow(allowed, libc::SYS_epoll_ctl, vec![lent(&member)?]);
     let nobody = whole(4, SeccompCmpOp::Eq, 0)?;
     let sends = lent(&[only(3, SENDING)?, nobody])?;
     allow(allowed, libc::SYS_sendto, vec![sends]);
@@ -615,8 +624,6 @@ fn use_connections(allowed: &mut Rules) -> Result<()> {
         }
     }
     // From one of those numbers to another: no descriptor is anywhere else.
-    let numbers = fds::lent();
-    let (first, last) = (numbers.start as u64, numbers.end as u64);
     let to = [
         low(1, SeccompCmpOp::Ge, first)?,
         low(1, SeccompCmpOp::Lt, last)?,

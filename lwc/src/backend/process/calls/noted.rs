@@ -1,6 +1,6 @@
 //! The filter of a context that is to be rolled back.
 
-use super::answered::{ABOUT_SOCKETS, READING, WAITING};
+use super::answered::{ABOUT_SOCKETS, QUEUES, READING, WAITING};
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, NUMBER, give, jump, load};
 use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::backend::files;
@@ -47,6 +47,8 @@ const ON_SOCKETS: &[i64] = &[
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_socket,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_ctl,
 ];
 
 /// Calls on what was lent, with which it does as it likes: a rollback closes the rest.
@@ -87,6 +89,7 @@ pub(crate) fn be_noted() -> Result<()> {
         (libc::SECCOMP_RET_ALLOW, sockets(ON_SOCKETS)),
         (libc::SECCOMP_RET_ALLOW, sockets(ABOUT_SOCKETS)),
         (libc::SECCOMP_RET_ALLOW, sockets(WAITING)),
+        (libc::SECCOMP_RET_ALLOW, sockets(QUEUES)),
         (refuse(libc::EINTR), &[libc::SYS_restart_syscall][..]),
         (libc::SECCOMP_RET_ALLOW, PLAIN),
         (libc::SECCOMP_RET_ALLOW, HARMLESS),
