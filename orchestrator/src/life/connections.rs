@@ -389,10 +389,10 @@ impl Connections {
                         Looked::Not => open = true,
                     }
                 }
-                (To::Unix(names, ..), Wanted::Path(path)) => {
-                    if names.contains(&by_names(base, path)) {
-                        return Ok((connection, None));
-                    }
+                (To::Unix(names, ..), Wanted::Path(path))
+                    if names.contains(&by_names(base, path)) =>
+                {
+                    return Ok((connection, None));
                 }
                 _ => {}
             }

@@ -391,10 +391,8 @@ fn who_waits_for_a_connection_is_late_by_its_own_timeout() {
     let folder = folder("connect = [\"unix:full.sock\"]", "invocation");
     let full = UnixListener::bind(folder.path("full.sock")).unwrap();
     // SAFETY: a listener is made one with the shortest queue.
-    assert_eq!(
-        unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&full), 0) },
-        0
-    );
+    let done = unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&full), 0) };
+    assert_eq!(done, 0);
     let path = folder.path("full.sock");
     let _first = UnixStream::connect(&path).unwrap();
     let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
@@ -422,7 +420,7 @@ fn there_are_as_many_as_there_are_numbers() {
         assert_eq!(why, "24", "{said} {stderr}");
         // One more is needed while a connection takes the place of its socket.
         let made: usize = made.parse().unwrap();
-        assert!(made >= 16 && made < 256, "{said} {stderr}");
+        assert!((16..256).contains(&made), "{said} {stderr}");
         let held: usize = held.trim_end_matches(']').parse().unwrap();
         assert!(held == made || held == made + 1, "{said} {stderr}");
         let out = folder.run(&[], &[&format!("closing {at} 600"), "held"]);
