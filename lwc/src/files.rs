@@ -1,4 +1,4 @@
-//! Files of a context in a sandbox: what it asks for, and what it is lent.
+//! Files and connections of a context in a sandbox: what it asks for, and what it is lent.
 
 use crate::backend::{self, FileCall};
 use crate::errno::Errno;
@@ -78,6 +78,29 @@ pub fn catch_files(
         ));
     }
     backend::catch_files(number, numbers, answer)
+}
+
+/// After [`catch_files`] with a line: the current context, and the copies that it makes,
+/// have sockets once they are in the strict sandbox, and are lent connections.
+///
+/// A context makes stream sockets itself (of TCP, and of Unix), and nothing comes of
+/// them: connect(2), bind(2), listen(2), accept(2), sending to an address, messages with
+/// control data (sendmsg(2), recvmsg(2)), other sockets, and options that are not on a
+/// short list, are calls that `answer` gets instead of the kernel. Whoever decides
+/// makes a connection, and sends it; dup3(2) puts it in the place of the socket. With it
+/// the context reads and writes, sends and receives, waits (poll(2), select(2), and
+/// epoll(7) with a queue that it was sent; eventfd(2) it makes itself), asks
+/// whose it is, ends it (shutdown(2)), and duplicates it among the numbers
+/// [`lent_descriptors`].
+///
+/// What was lent to read can be written to from then on as far as it was opened for that:
+/// whoever sends a file opens it to read. Where contexts are rolled back, those that have
+/// connections have to be in the strict sandbox.
+///
+/// # Errors
+/// EINVAL: no line. ENOTSUP on the kernel backend.
+pub fn catch_connections() -> Result<()> {
+    backend::catch_connections()
 }
 
 /// The numbers at which a context in the strict sandbox has what it was lent

@@ -19,7 +19,7 @@ use crate::chain_file::{ChainFile, GroupName};
 use crate::life::granted::asked_for;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
-use crate::life::start::files_of;
+use crate::life::start::{files_of, places_of};
 use crate::life::{Cause, Failure, Fingerprint, LiveChain};
 use lwc::MonotonicTime;
 use std::collections::BTreeSet;
@@ -140,7 +140,7 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 17] = [
+const KINDS: [(&str, &str); 19] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
@@ -157,6 +157,8 @@ const KINDS: [(&str, &str); 17] = [
     ("other processes", "signals to other processes"),
     ("file ", "files that are granted"),
     ("scratch", "files of their own"),
+    ("connection ", "connections that are granted"),
+    ("connections", "other connections"),
     ("files", "files"),
 ];
 
@@ -176,6 +178,8 @@ enum Resource {
     Others,
     /// A file that somebody is granted, by its number.
     File(usize),
+    /// Where somebody may connect to, by its number.
+    Connection(usize),
     /// Files of a step's own.
     Scratch,
     /// Calls of functions that a step's may not call, past its own host.
@@ -510,6 +514,21 @@ fn entries(
             steps: grant(&|i| u64::from(granted(i)) * READ),
         });
     }
+    for (number, place) in places_of(file, tree).iter().enumerate() {
+        let own = |i: usize| &live.contexts.steps[i].function.connect;
+        let granted = |i: usize| own(i).iter().any(|g| g.to == *place);
+        let said = tree
+            .nodes
+            .iter()
+            .flat_map(|n| &file.functions[&n.function].connect);
+        let mut said = said.filter(|g| g.to == *place).map(|g| g.said.as_str());
+        out.push(Entry {
+            name: format!("connection {}", said.next().unwrap_or("")),
+            resource: Resource::Connection(number),
+            root: u64::MAX,
+            steps: grant(&|i| u64::from(granted(i)) * (READ | WRITE)),
+        });
+    }
     let scratch = |i: usize| live.contexts.steps[i].function.scratch > 0;
     if (0..nodes).any(scratch) {
         out.push(Entry {
@@ -597,6 +616,7 @@ fn entries(
         ("environment", what::ENVIRONMENT, 0, true),
         ("other processes", what::SIGNALS, u64::MAX, process),
         ("files", what::FILES, u64::MAX, true),
+        ("connections", what::CONNECTIONS, u64::MAX, true),
     ];
     for (name, count, root, _) in counts.into_iter().filter(|c| c.3) {
         out.push(Entry {
@@ -663,6 +683,7 @@ fn words(resource: &Resource) -> Vec<u64> {
         Resource::Overlay(r) => vec![word::PROBE, what::OVERLAY, r.start as u64, r.len() as u64],
         Resource::Count(what) => vec![word::PROBE, *what],
         Resource::Scratch => vec![word::PROBE, what::SCRATCH],
+        Resource::Connection(number) => vec![word::PROBE, what::CONNECTION, *number as u64],
         Resource::File(number) => vec![word::PROBE, what::FILE, *number as u64],
         // Pages are found by marks; calls have a way of their own.
         Resource::Descriptors | Resource::Pages(_) | Resource::Others | Resource::Calls => {

@@ -106,11 +106,19 @@ enum Cmd {
     #[cfg(feature = "serve")]
     #[command(hide = true)]
     Worker,
+    /// A process that looks names of hosts up, started by contexts' roots alone
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Names,
 }
 
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if matches!(self, Self::Names) {
+            return false;
+        }
         match self {
             Self::Check(args) => args.makes_contexts(),
             Self::Build(_)
@@ -172,6 +180,8 @@ pub fn main() -> ExitCode {
         Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
         Cmd::Worker => serve::worker(),
+        #[cfg(target_os = "linux")]
+        Cmd::Names => crate::life::named::serve().map_err(|_| exit::FAILED),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),
         Cmd::Audit(args) => audit::run_audit(args, cli.verbose, cli.log_format),

@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "reach/connect.rs"]
+mod connect;
 #[path = "reach/environment.rs"]
 mod environment;
 #[path = "reach/files.rs"]

@@ -3,9 +3,9 @@
 use crate::errno::Errno;
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-/// A system call that names a file, which the sandbox of the current context has not
+/// A system call that names a file, or is about connections, which the sandbox of the current context has not
 /// made: its number, and its arguments as the code there gave them. Both mean what they
 /// mean to the kernel; an address may point to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,19 @@ static NUMBERS: [AtomicI32; 2] = [AtomicI32::new(0), AtomicI32::new(0)];
 
 /// The socket by which descriptors come, or -1.
 static LINE: AtomicI32 = AtomicI32::new(-1);
+
+/// Whether it has sockets.
+static CONNECTIONS: AtomicBool = AtomicBool::new(false);
+
+/// From now on the context has sockets, and whoever answers connects them.
+pub(crate) fn catch_connections() {
+    CONNECTIONS.store(true, Ordering::Relaxed);
+}
+
+/// Whether it has.
+pub(crate) fn connections() -> bool {
+    CONNECTIONS.load(Ordering::Relaxed)
+}
 
 pub(crate) fn catch(line: Option<RawFd>, numbers: Range<RawFd>, answer: Answer) {
     NUMBERS[0].store(numbers.start, Ordering::Relaxed);

@@ -182,6 +182,7 @@ dispatch! {
     confine(how: Confinement) -> Result<()>;
     catch_output(told: output::Told) -> Result<()>;
     catch_files(line: Option<RawFd>, numbers: Range<RawFd>, answer: files::Answer) -> Result<()>;
+    catch_connections() -> Result<()>;
     send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()>;
     receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd>;
     limit_memory(bytes: u64) -> Result<()>;

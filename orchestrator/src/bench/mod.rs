@@ -6,7 +6,7 @@
 //! * [`between`]: calls between functions.
 //! * [`calls`]: switches, making contexts, moving resources.
 //! * [`chains`]: hops, payload, length of a chain.
-//! * [`reach`]: files that are granted, beside bare ones.
+//! * [`reach`]: files and connections that are granted, beside bare ones.
 //! * [`rollback`]: beside new copies, by dirty pages, by what is resident.
 //! * [`memory`]: pages to be written.
 //! * [`work`]: the C function that all alternatives run.
@@ -44,7 +44,7 @@ pub struct Options {
 
 type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     ("hand-overs on one processor", calls::one_processor),
     ("hand-overs on two processors", calls::two_processors),
     ("making and ending", calls::making),
@@ -52,6 +52,7 @@ const GROUPS: [Group; 11] = [
     ("a chain", chains::hops),
     ("calls between functions", between::calls),
     ("files that are granted", reach::files),
+    ("connections that are granted", reach::connections),
     ("rollback of a chain", rollback::of_a_chain),
     ("rollback by pages and size", rollback::by),
     ("payload", chains::payload),

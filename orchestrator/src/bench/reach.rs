@@ -1,4 +1,5 @@
-//! Files that a function is granted, beside the same calls of a bare process.
+//! Files and connections that a function is granted, beside the same calls of a bare
+//! process.
 
 use super::bare::cpu;
 use super::calls::text;
@@ -9,11 +10,17 @@ use crate::chain_file::Isolation;
 use crate::life::LiveChain;
 use lwc::{Access, Confinement, Context, Flags, Spec};
 use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Two switches each, so 12 of them.
 const OPEN: f64 = 6.0;
+/// The same: 15 of them, beside what it takes without.
+const CONNECT: f64 = 7.5;
 /// A filter is passed.
 const READ: f64 = 1.3;
 
@@ -94,6 +101,81 @@ pub(super) fn files(plan: &Plan) -> Result<Section, String> {
                 Row::beside(kept, open, None),
                 Row::beside(kept, switch, Some(OPEN)),
                 Row::beside(back, switch, Some(OPEN)),
+                Row::of(read),
+                Row::beside(reading, read, Some(READ)),
+            ],
+        }],
+        ..Section::default()
+    })
+}
+
+/// Somebody who takes connections, and sends a byte on each.
+fn listen(at: &Path) -> Result<(), String> {
+    let listener = UnixListener::bind(at).map_err(text)?;
+    // It ends with the program.
+    std::thread::spawn(move || {
+        let mut last = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"x");
+            last.push(stream);
+            if last.len() > 16 {
+                last.remove(0);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// To connect where that is granted, and to use a connection.
+pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
+    let (work, other) = (Work::new()?, other()?);
+    let path = work.socket();
+    // Before the next line: it runs beside.
+    listen(&path)?;
+    cpu::pin(cpu::processors()[0]);
+    let mut live = work.start(&[
+        (What::Connect, 1, Isolation::Chain),
+        (What::Connect, 1, Isolation::Invocation),
+        (What::Connect, 1, Isolation::Invocation),
+    ])?;
+    let [kept, back, reading] = live.as_mut_slice() else {
+        return Err("a chain is missing".into());
+    };
+    let bare = UnixStream::connect(&path).map_err(text)?;
+    let mut byte = 0u8;
+    let samples = measure(
+        plan,
+        vec![
+            Case::fallible("a switch there and back", || other.switch(&[]).map(drop)),
+            Case::fallible("connect and close, bare", || {
+                UnixStream::connect(&path).map(drop)
+            }),
+            Case::timed("the same, granted", |n| inside(kept, n, false)),
+            Case::timed("the same, where it is rolled back", |n| {
+                inside(back, n, false)
+            }),
+            Case::fallible("recv of a byte that is there, bare", || {
+                // SAFETY: one byte, which is a local.
+                let got = unsafe {
+                    let to = (&raw mut byte).cast();
+                    libc::recv(bare.as_raw_fd(), to, 1, libc::MSG_PEEK)
+                };
+                (got == 1).then_some(()).ok_or("nothing came")
+            }),
+            Case::timed("the same, granted", |n| inside(reading, n, true)),
+        ],
+    )?;
+    let [switch, open, kept, back, read, reading] = samples.as_slice() else {
+        return Err("a figure is missing".into());
+    };
+    Ok(Section {
+        tables: vec![Table {
+            title: "Connections that a function is granted".into(),
+            rows: vec![
+                Row::of(switch),
+                Row::beside(open, switch, None),
+                Row::beside(kept, switch, Some(open.over(switch) + CONNECT)),
+                Row::beside(back, switch, Some(open.over(switch) + CONNECT)),
                 Row::of(read),
                 Row::beside(reading, read, Some(READ)),
             ],

@@ -4,6 +4,9 @@
 
 #include "lwc_function.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -90,6 +93,37 @@ LWC_HANDLER(files)
 		if ((fd = open("work.c", O_RDONLY)) < 0)
 			return (lwc_fail(inv, 500, "errno %d", errno));
 		close(fd);
+	}
+	if (inv->input[4] == 'r')
+		close(fd);
+	inv->output_len = inv->input_len;
+	return (0);
+}
+
+/*
+ * The same of the socket of this name, which it is granted: connects to it, or looks at
+ * the byte that whoever listens there sends.
+ */
+LWC_HANDLER(connects)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "work.sock" };
+	uint32_t count;
+	char byte;
+	int fd = -1;
+
+	memcpy(&count, inv->input, sizeof(count));
+	count += inv->input[4] == 'r';
+	while (count-- > 0) {
+		if (inv->input[4] == 'r' && fd >= 0) {
+			if (recv(fd, &byte, 1, MSG_PEEK) != 1)
+				return (lwc_fail(inv, 500, "recv: errno %d", errno));
+			continue;
+		}
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (connect(fd, (struct sockaddr *)&to, sizeof(to)) != 0)
+			return (lwc_fail(inv, 500, "connect: errno %d", errno));
+		if (inv->input[4] != 'r')
+			close(fd);
 	}
 	if (inv->input[4] == 'r')
 		close(fd);

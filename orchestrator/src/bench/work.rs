@@ -2,8 +2,8 @@
 
 use crate::build::{Built, build};
 use crate::chain_file::{
-    Chain, ChainFile, ChainId, FileGrant, Function, FunctionName, GroupName, Isolation, Origin,
-    Source,
+    Chain, ChainFile, ChainId, ConnectGrant, FileGrant, Function, FunctionName, GroupName,
+    Isolation, Origin, Place, Source,
 };
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ pub enum What {
     /// The same, and opens the file that it is granted, or reads from it, so often as
     /// its input says ([`files_input`]).
     Files,
+    /// The same of the socket that it is granted: connects, or looks at a byte that has come
+    /// by it ([`connect_input`]).
+    Connect,
 }
 
 /// Pages that [`What::Dirty`] writes.
@@ -41,6 +44,7 @@ impl What {
             Self::Dirty => "dirty",
             Self::Call => "call",
             Self::Files => "files",
+            Self::Connect => "connects",
         }
     }
 
@@ -77,12 +81,21 @@ impl Work {
             What::Dirty,
             What::Call,
             What::Files,
+            What::Connect,
         ] {
             let files = match what {
                 What::Files => vec![FileGrant {
                     said: "work.c".into(),
                     path: source.clone(),
                     folder: false,
+                }],
+                _ => Vec::new(),
+            };
+            let connect = match what {
+                What::Connect => vec![ConnectGrant {
+                    said: "unix:work.sock".into(),
+                    to: Place::Unix(folder.path().join("work.sock")),
+                    keep: false,
                 }],
                 _ => Vec::new(),
             };
@@ -98,6 +111,7 @@ impl Work {
                 secrets: Vec::new(),
                 env: Vec::new(),
                 files,
+                connect,
                 scratch: 0,
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
@@ -127,6 +141,11 @@ impl Work {
     /// The file that [`What::Files`] is granted.
     pub fn granted(&self) -> PathBuf {
         self.folder.path().join("work.c")
+    }
+
+    /// The socket that [`What::Connect`] is granted, where nobody listens yet.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("work.sock")
     }
 
     /// The library that a function is in.

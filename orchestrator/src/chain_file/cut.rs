@@ -22,7 +22,7 @@ pub(crate) enum Part {
     Elsewhere {
         step: usize,
         function: FunctionName,
-        place: Origin,
+        place: Box<Origin>,
         timeout: Duration,
     },
 }
@@ -93,7 +93,7 @@ fn pieces_of(file: &ChainFile, chain: &Chain) -> (Vec<Part>, Vec<(GroupName, Cha
                 parts.push(Part::Elsewhere {
                     step,
                     function: function.clone(),
-                    place: place.clone(),
+                    place: Box::new(place.clone()),
                     timeout: file.functions[function].timeout,
                 });
                 continue;
@@ -193,6 +193,7 @@ fn stand_in(function: &Function) -> Function {
         ends_request: false,
         env: Vec::new(),
         files: Vec::new(),
+        connect: Vec::new(),
         scratch: 0,
         harden: None,
         group: function.group.clone(),
@@ -248,7 +249,7 @@ away = { steps = ["far", "far"] }
         let far = |step| Part::Elsewhere {
             step,
             function: FunctionName::new("far").unwrap(),
-            place: Origin::Remote("lwc.functions.far".into()),
+            place: Box::new(Origin::Remote("lwc.functions.far".into())),
             timeout: Duration::from_secs(1),
         };
         assert_eq!(routes["near"], [here("near", 0)]);

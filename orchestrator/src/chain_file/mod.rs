@@ -6,6 +6,7 @@
 //! somebody may be writing just now.
 
 mod compile;
+mod connects;
 mod cut;
 mod diagnostics;
 mod excerpt;
@@ -24,8 +25,8 @@ mod values;
 pub use diagnostics::{Diagnostic, Report, Severity};
 pub use headers::HeaderPattern;
 pub use model::{
-    Chain, ChainFile, EnvSource, EnvVariable, FileGrant, Function, Harden, Isolation, Link, Origin,
-    SecretRef, SecretSource, Source, Target,
+    Chain, ChainFile, ConnectGrant, EnvSource, EnvVariable, FileGrant, Function, Harden, Isolation,
+    Link, Origin, Place, SecretRef, SecretSource, Source, Target,
 };
 pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};

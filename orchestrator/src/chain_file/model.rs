@@ -4,6 +4,7 @@ use super::headers::HeaderPattern;
 use super::names::{ChainId, FunctionName, GroupName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Function {
     pub env: Vec<EnvVariable>,
     /// Files and folders that its handler may read.
     pub files: Vec<FileGrant>,
+    /// Where its handler may connect to.
+    pub connect: Vec<ConnectGrant>,
     /// Bytes of files of its own, in `/tmp/`, until the end of an invocation; 0: none.
     pub scratch: u64,
     /// How long one invocation may take.
@@ -196,6 +199,28 @@ pub struct FileGrant {
     pub path: PathBuf,
     /// Whether it is a folder.
     pub folder: bool,
+}
+
+/// A connection that a function may make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectGrant {
+    /// As the chain file has it.
+    pub said: String,
+    /// Where it leads.
+    pub to: Place,
+    /// Whether it is kept for later invocations of the same context.
+    pub keep: bool,
+}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// An address of TCP.
+    Address(SocketAddr),
+    /// A host by its name, in lower case, and a port of TCP.
+    Name(String, u16),
+    /// A Unix socket, from the chain file's folder on.
+    Unix(PathBuf),
 }
 
 /// When a function's context is made anew.

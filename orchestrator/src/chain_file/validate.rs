@@ -1,6 +1,7 @@
 //! From TOML with places to a [`ChainFile`], or to everything wrong with it.
 
 use super::compile::{PROGRAM, TARGET};
+use super::connects;
 use super::diagnostics::{Findings, Report};
 use super::expand::{Length, Lengths, Step};
 use super::exposure::{Exposure, exposure};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 25] = [
+const FUNCTION_KEYS: [&str; 26] = [
     "source",
     "program",
     "crate",
@@ -32,6 +33,7 @@ const FUNCTION_KEYS: [&str; 25] = [
     "secrets",
     "env",
     "files",
+    "connect",
     "scratch",
     "timeout",
     "memory",
@@ -413,6 +415,7 @@ impl Reader {
             secrets: Vec::new(),
             env: Vec::new(),
             files: Vec::new(),
+            connect: Vec::new(),
             scratch: 0,
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
@@ -496,6 +499,9 @@ impl Reader {
                     f.files = files.iter().map(|(grant, _)| grant.clone()).collect();
                     self.files.insert(name.clone(), files);
                 }
+                "connect" => {
+                    f.connect = connects::connects(value, &self.dir, &mut self.findings);
+                }
                 "scratch" => {
                     if let Some(n) = self.size(value, 4096, 64 << 30) {
                         f.scratch = n;
@@ -566,6 +572,7 @@ impl Reader {
                         | "secrets"
                         | "env"
                         | "files"
+                        | "connect"
                         | "scratch"
                         | "memory"
                         | "calls"

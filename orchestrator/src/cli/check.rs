@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::{NO_FILES, trial};
+use crate::life::{NO_CONNECTIONS, NO_FILES, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -96,10 +96,14 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
     }
     let functions = file.functions.values();
     let grants = functions.flat_map(|f| {
-        [("files", !f.files.is_empty()), ("scratch", f.scratch > 0)]
-            .into_iter()
-            .filter(|(_, granted)| *granted)
-            .map(move |(what, _)| format!("function {}: {what}: {NO_FILES}", f.name))
+        [
+            ("files", !f.files.is_empty(), NO_FILES),
+            ("scratch", f.scratch > 0, NO_FILES),
+            ("connect", !f.connect.is_empty(), NO_CONNECTIONS),
+        ]
+        .into_iter()
+        .filter(|(_, granted, _)| *granted)
+        .map(move |(what, _, why)| format!("function {}: {what}: {why}", f.name))
     });
     grants.collect()
 }
@@ -166,7 +170,7 @@ fn plan(file: &ChainFile) -> String {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
@@ -181,6 +185,12 @@ fn plan(file: &ChainFile) -> String {
                 ", files "
             },
             files(f),
+            if f.connect.is_empty() {
+                ""
+            } else {
+                ", connect "
+            },
+            connections(f),
             if f.calls.is_empty() { "" } else { ", calls " },
             names(&f.calls, ", "),
             if f.ends_request {
@@ -211,6 +221,15 @@ fn files(function: &Function) -> String {
         format!("/tmp/ ({size} of its own)")
     });
     all.chain(scratch).collect::<Vec<_>>().join(", ")
+}
+
+/// Where it may connect to, as the file has it.
+fn connections(function: &Function) -> String {
+    let all = function.connect.iter().map(|g| {
+        let kept = if g.keep { " (kept)" } else { "" };
+        format!("{}{kept}", g.said)
+    });
+    all.collect::<Vec<_>>().join(", ")
 }
 
 /// The groups that have functions, by name, and which: each has workers of its own.

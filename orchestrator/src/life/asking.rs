@@ -17,6 +17,44 @@ impl How {
     const FOLDER: u64 = 4;
     const LINK: u64 = 8;
 
+    /// Alone these mean something: with other bits a word is of a path.
+    const CONNECT: u64 = 16;
+    const HOSTS: u64 = 32;
+    const SWITCH: u64 = 64;
+    const QUEUE: u64 = 128;
+
+    /// A queue of epoll(7).
+    pub(crate) fn queue() -> Self {
+        Self(Self::QUEUE)
+    }
+
+    pub(super) fn is_of_queue(self) -> bool {
+        self.0 == Self::QUEUE
+    }
+
+    /// A connection: the address is asked with, as the function gave it.
+    pub(crate) fn connect() -> Self {
+        Self(Self::CONNECT)
+    }
+
+    /// The file that tells names and addresses of what is granted, or the one that tells
+    /// the C library to look there and nowhere else.
+    pub(crate) fn of_names(hosts: bool) -> Self {
+        Self(if hosts { Self::HOSTS } else { Self::SWITCH })
+    }
+
+    pub(super) fn connects(self) -> bool {
+        self.0 == Self::CONNECT
+    }
+
+    pub(super) fn is_of_hosts(self) -> bool {
+        self.0 == Self::HOSTS
+    }
+
+    pub(super) fn is_of_switch(self) -> bool {
+        self.0 == Self::SWITCH
+    }
+
     /// A descriptor to read from; else one that tells what the file is, and is good
     /// for nothing else.
     pub(crate) fn new(open: bool, follow: bool, folder: bool) -> Self {
@@ -67,6 +105,18 @@ impl Answer {
     pub(crate) const NOT_GRANTED: Self = Self(1 << 33 | libc::EACCES as u64);
     /// It leads out of what is granted.
     pub(crate) const LEADS_OUT: Self = Self(1 << 34 | libc::EACCES as u64);
+
+    /// A name is being looked up: it may ask again.
+    pub(crate) const WAIT: Self = Self(1 << 37 | libc::EAGAIN as u64);
+
+    /// A connection was lent, which may still be being made.
+    pub(super) fn connected(connecting: bool) -> Self {
+        Self(if connecting { 1 << 36 } else { 0 })
+    }
+
+    pub(super) fn is_connecting(self) -> bool {
+        self.0 & 1 << 36 != 0
+    }
 
     pub(super) fn failed(errno: Errno) -> Self {
         Self(errno.raw().max(1) as u64)

@@ -323,6 +323,9 @@ impl Contexts {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
         step.dirty = true;
+        if let Some(granted) = &step.granted {
+            granted.served();
+        }
         step.arguments_left = !self.tree.nodes[i].calls.is_empty();
         if step.marked.is_none() {
             step.used = step.copy.take();

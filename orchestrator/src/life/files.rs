@@ -21,14 +21,18 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
 /// What a context needs to ask; it lives as long as the context.
 pub(super) struct Asking<'a> {
-    root: Handle,
-    apart: bool,
-    control: &'a Control,
+    pub(super) root: Handle,
+    pub(super) apart: bool,
+    pub(super) control: &'a Control,
     /// Where relative paths begin, and where descriptors come: if anything is granted.
-    granted: Option<(&'a Path, BorrowedFd<'a>)>,
+    pub(super) granted: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// Whether it may connect to anybody, and to any by a name.
+    pub(super) connects: bool,
+    names: bool,
     /// Its own files, if it has any.
     scratch: Option<RefCell<Scratch>>,
     /// What folders are open, by the paths that they were asked for by.
@@ -51,6 +55,8 @@ impl<'a> Asking<'a> {
             apart: parts.apart,
             control: parts.control,
             granted: parts.files,
+            connects: parts.connects,
+            names: parts.names,
             scratch,
             folders: RefCell::new(BTreeMap::new()),
             told: Cell::new([0; TOLD]),
@@ -72,7 +78,11 @@ impl<'a> Asking<'a> {
             Some(_) => scratch::NUMBERS,
             None => 0..0,
         };
-        lwc::catch_files(self.granted.map(|(_, line)| line), numbers, answer)
+        lwc::catch_files(self.granted.map(|(_, line)| line), numbers, answer)?;
+        match self.connects {
+            true => lwc::catch_connections(),
+            false => Ok(()),
+        }
     }
 }
 
@@ -89,6 +99,12 @@ fn take_standard_descriptors() {
             }
         }
     }
+}
+
+/// What the current context asks with, if it does.
+pub(super) fn current() -> Option<&'static Asking<'static>> {
+    // SAFETY: as in `answer`.
+    unsafe { ASKING.load(Ordering::Relaxed).as_ref() }
 }
 
 /// A call of the function's.
@@ -138,6 +154,27 @@ impl Asking<'_> {
                 libc::SYS_readlink => self.readlink(HERE, a[0], a[1], a[2] as usize),
                 libc::SYS_readlinkat => self.readlink(a[0], a[1], a[2], a[3] as usize),
                 libc::SYS_getcwd => self.current_folder(a[0], a[1] as usize),
+                libc::SYS_socket
+                | libc::SYS_socketpair
+                | libc::SYS_connect
+                | libc::SYS_bind
+                | libc::SYS_listen
+                | libc::SYS_accept
+                | libc::SYS_accept4
+                | libc::SYS_sendto
+                | libc::SYS_recvfrom
+                | libc::SYS_sendmsg
+                | libc::SYS_recvmsg
+                | libc::SYS_sendmmsg
+                | libc::SYS_recvmmsg
+                | libc::SYS_setsockopt
+                | libc::SYS_getsockopt => self.socket_call(call),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_epoll_create => self.queue(),
+                libc::SYS_epoll_create1 => self.queue(),
+                libc::SYS_fcntl if !scratch::NUMBERS.contains(&(a[0] as RawFd)) => {
+                    self.socket_call(call)
+                }
                 _ if self.scratch.is_some() => self.own_call(call),
                 _ => self.refuse_change(call),
             }
@@ -340,9 +377,32 @@ impl Asking<'_> {
         Err(Errno::EACCES)
     }
 
+    /// How a file is asked for that tells of names, where some are granted; or that it is
+    /// not there. `None`: it is a file as others are.
+    fn of_names(&self, path: &[u8]) -> Option<Result<How, Errno>> {
+        if !self.names {
+            return None;
+        }
+        match path {
+            b"/etc/hosts" => Some(Ok(How::of_names(true))),
+            b"/etc/nsswitch.conf" => Some(Ok(How::of_names(false))),
+            b"/etc/resolv.conf" | b"/etc/host.conf" | b"/etc/gai.conf" => Some(Err(Errno::ENOENT)),
+            // By which the C library learns whether its root is another one.
+            b"/" => Some(Err(Errno::EACCES)),
+            _ => None,
+        }
+    }
+
     /// A descriptor of what is granted.
     fn lent(&self, path: &[u8], how: How) -> Result<OwnedFd, Errno> {
-        let (answer, line) = self.ask(path, how);
+        let how = self.of_names(path).unwrap_or(Ok(how))?;
+        let (answer, line) = loop {
+            match self.ask(path, how) {
+                // A name is being looked up.
+                (Answer::WAIT, _) => std::thread::sleep(Duration::from_millis(1)),
+                answered => break answered,
+            }
+        };
         let folder = answer
             .result()
             .map_err(|_| self.refused(path, answer, how))?;
@@ -375,14 +435,7 @@ impl Asking<'_> {
 
     /// A line of the log, unless it has been told.
     fn tell(&self, path: &[u8], what: &str, folder: bool) {
-        let mark = super::probe::fingerprint(path) | 1;
-        let mut told = self.told.get();
-        if told.contains(&mark) {
-            return;
-        }
-        told.rotate_right(1);
-        told[0] = mark;
-        self.told.set(told);
+        let path_bytes = path;
         let path = String::from_utf8_lossy(path);
         let slash = if folder && !path.ends_with('/') {
             "/"
@@ -392,6 +445,24 @@ impl Asking<'_> {
         // Quoted, or a name could say that more is to be granted than itself.
         let grant = format!("{path}{slash}");
         let line = format!("{path:?} cannot be opened: {what}: files = [{grant:?}]");
+        self.tell_once(path_bytes, &line);
+    }
+
+    /// A line of the log, unless it has been told.
+    pub(super) fn tell_line(&self, line: &str) {
+        self.tell_once(line.as_bytes(), line);
+    }
+
+    /// The same, if nothing has been told of that.
+    fn tell_once(&self, about: &[u8], line: &str) {
+        let mark = super::probe::fingerprint(about) | 1;
+        let mut told = self.told.get();
+        if told.contains(&mark) {
+            return;
+        }
+        told.rotate_right(1);
+        told[0] = mark;
+        self.told.set(told);
         self.control.put_log(2, line.as_bytes());
     }
 
@@ -630,3 +701,5 @@ pub(crate) fn attempt(path: &std::ffi::CStr) -> u64 {
     }
     reached
 }
+
+pub(crate) use super::connect::{attempt as attempt_connection, attempt_others};

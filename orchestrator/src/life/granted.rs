@@ -19,6 +19,7 @@
 //! is, and what has been looked at is opened, and nothing that has come in its place.
 
 use super::asking::{ASKED_MOST, Answer, How};
+use super::connections::Connections;
 use super::control::Control;
 use crate::chain_file::{FileGrant, Function, by_names, from_root, is_of_the_system};
 use lwc::Errno;
@@ -37,9 +38,12 @@ pub(crate) struct Granted {
     /// Where relative paths begin.
     base: PathBuf,
     all: Vec<Grant>,
+    connections: Connections,
     line: Line,
     /// How many descriptors were sent since what came was last closed.
     sent: Cell<usize>,
+    /// Whether its context has served since then, as far as the root knows.
+    well: Cell<bool>,
 }
 
 /// A file or a folder.
@@ -92,7 +96,12 @@ const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_BENEATH: u64 = 0x08;
 
 /// Without a side effect: whatever is there is looked at, and not opened.
-fn look(at: BorrowedFd<'_>, path: &CString, flags: i32, resolve: u64) -> Result<OwnedFd, Errno> {
+pub(super) fn look(
+    at: BorrowedFd<'_>,
+    path: &CString,
+    flags: i32,
+    resolve: u64,
+) -> Result<OwnedFd, Errno> {
     let how = OpenHow {
         flags: (libc::O_PATH | libc::O_CLOEXEC | flags) as u64,
         mode: 0,
@@ -122,7 +131,7 @@ fn look(at: BorrowedFd<'_>, path: &CString, flags: i32, resolve: u64) -> Result<
 }
 
 /// What a file is (`S_IFMT`).
-fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SAFETY: of the struct, zeros are a value; the call fills it.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
@@ -152,6 +161,21 @@ fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     }
     // SAFETY: just made, for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A file with this text, to read.
+fn memory_file(text: &str) -> Result<OwnedFd, Errno> {
+    use std::io::Write;
+    // SAFETY: the name ends in a NUL; what is made is ours alone.
+    let mut file = unsafe {
+        let fd = libc::memfd_create(c"names".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(Errno::last());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.write_all(text.as_bytes()).map_err(|_| Errno::ENOMEM)?;
+    open_to_read(file.as_fd())
 }
 
 impl Grant {
@@ -249,7 +273,7 @@ impl Grant {
 }
 
 /// Whether a folder is of /proc or /sys.
-fn is_about_processes(at: BorrowedFd<'_>) -> bool {
+pub(super) fn is_about_processes(at: BorrowedFd<'_>) -> bool {
     // SAFETY: of the struct, zeros are a value; the call fills it.
     let kind = unsafe {
         let mut found: libc::statfs = std::mem::zeroed();
@@ -261,7 +285,7 @@ fn is_about_processes(at: BorrowedFd<'_>) -> bool {
     [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC].contains(&kind)
 }
 
-fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut how = File::options();
     how.read(true);
@@ -275,18 +299,21 @@ impl Granted {
     /// # Errors
     /// What cannot be had, by the name that the file gives it.
     pub(super) fn of(function: &Function, folder: &Path) -> Result<Option<Self>, String> {
-        if function.files.is_empty() {
+        if function.files.is_empty() && function.connect.is_empty() {
             return Ok(None);
         }
         let base = from_root(folder);
         let all = function.files.iter().map(Grant::of);
         let all = all.collect::<Result<Vec<_>, _>>()?;
+        let connections = Connections::of(&function.connect)?;
         let line = Line::new().map_err(|e| format!("a line for descriptors: {e}"))?;
         Ok(Some(Self {
             base,
             all,
+            connections,
             line,
             sent: Cell::new(0),
+            well: Cell::new(false),
         }))
     }
 
@@ -306,8 +333,19 @@ impl Granted {
         self.sent.get() > lwc::lent_descriptors().len()
     }
 
+    /// Whether connections are granted by names.
+    pub(super) fn has_names(&self) -> bool {
+        !self.connections.names.is_empty()
+    }
+
+    /// Its context has come to the end of an invocation by itself.
+    pub(super) fn served(&self) {
+        self.well.set(true);
+    }
+
     /// What was sent and not received is nobody's; the rest has been closed.
     pub(super) fn forget(&self) {
+        self.connections.forget(self.well.take());
         self.sent.set(0);
         let mut byte = 0u8;
         // SAFETY: receives into a local of the length that is told; without room for
@@ -322,6 +360,19 @@ impl Granted {
     /// Decides about what the function's context asks for, and lends it, or puts what a
     /// link says on its control page.
     pub(super) fn answer(&self, asked: &[u8], how: How, control: &Control) -> Answer {
+        if how.connects() {
+            let lend = |socket: &OwnedFd| self.send(socket);
+            let made = self.connections.connect(&self.base, asked, lend);
+            return made.map_or_else(Answer::from, Answer::connected);
+        }
+        if how.is_of_queue() {
+            let lend = |queue: &OwnedFd| self.send(queue);
+            let made = self.connections.queue(lend);
+            return made.map_or_else(Answer::failed, |()| Answer::lent(false));
+        }
+        if how.is_of_hosts() || how.is_of_switch() {
+            return self.names(how);
+        }
         if asked.is_empty() || asked.len() >= ASKED_MOST || asked.contains(&0) {
             return Answer::failed(Errno::ENOENT);
         }
@@ -370,15 +421,36 @@ impl Granted {
             // To open a pipe or a device does something, or waits.
             true => return Err(Errno::EACCES),
         };
-        match lwc::send_descriptor(&self.line.here, &lent) {
+        self.send(&lent).map(|()| Answer::lent(is_folder))
+    }
+
+    fn send(&self, lent: &OwnedFd) -> Result<(), Errno> {
+        match lwc::send_descriptor(&self.line.here, lent) {
             Ok(()) => {
                 self.sent.set(self.sent.get() + 1);
-                Ok(Answer::lent(is_folder))
+                Ok(())
             }
             // It has not received the one before.
             Err(e) if e.errno() == Errno::EBUSY => Err(Errno::EMFILE),
             Err(e) => Err(e.errno()),
         }
+    }
+
+    /// What a C library reads to find the address of a name: those that are granted.
+    fn names(&self, how: How) -> Answer {
+        if !self.has_names() {
+            return Answer::NOT_GRANTED;
+        }
+        self.connections.names.look_up();
+        let text = match how.is_of_switch() {
+            true => Some("hosts: files\n".to_owned()),
+            false => self.connections.names.hosts(),
+        };
+        let Some(text) = text else {
+            return Answer::WAIT;
+        };
+        let lent = memory_file(&text).and_then(|file| self.send(&file));
+        lent.map_or_else(Answer::failed, |()| Answer::lent(false))
     }
 }
 
@@ -411,8 +483,10 @@ mod tests {
         let granted = Granted {
             base: folder.path().to_owned(),
             all: grants.collect::<Result<_, _>>().unwrap(),
+            connections: Connections::of(&[]).unwrap(),
             line: Line::new().unwrap(),
             sent: Cell::new(0),
+            well: Cell::new(false),
         };
         (folder, granted, Control::new().unwrap())
     }

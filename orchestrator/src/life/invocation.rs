@@ -312,6 +312,15 @@ impl Serving<'_> {
                 let path = self.parts.tried.get(number);
                 [word::DONE, path.map_or(u64::MAX, |p| files::attempt(p)), 0]
             }
+            Some(&word::PROBE)
+                if self.parts.probes == Probes::Answered
+                    && asked.get(1) == Some(&probe::what::CONNECTION) =>
+            {
+                let number = asked.get(2).map_or(usize::MAX, |&n| n as usize);
+                let place = self.parts.places.get(number);
+                let reached = place.map_or(u64::MAX, files::attempt_connection);
+                [word::DONE, reached, 0]
+            }
             Some(&word::PROBE) if self.parts.probes == Probes::Answered => {
                 [word::DONE, probe::run(asked), 0]
             }
@@ -444,7 +453,10 @@ mod tests {
             env: Vec::new(),
             files: None,
             scratch: 0,
+            connects: false,
+            names: false,
             tried: &[],
+            places: &[],
             entrances: vec![Entrance {
                 caller: None,
                 input: &input,

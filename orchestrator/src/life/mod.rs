@@ -31,6 +31,10 @@ mod attributes;
 mod callees;
 mod calls;
 pub mod chain;
+#[cfg(target_os = "linux")]
+mod connect;
+#[cfg(target_os = "linux")]
+mod connections;
 pub(crate) mod control;
 mod copies;
 mod crash;
@@ -46,6 +50,8 @@ mod leftovers;
 mod limits;
 mod loading;
 mod message_header;
+#[cfg(target_os = "linux")]
+pub(crate) mod named;
 #[cfg(not(target_os = "linux"))]
 mod not_lent;
 mod on_error;
@@ -95,6 +101,9 @@ use std::time::{Duration, Instant};
 
 /// Why a function that is granted files is refused on the kernel backend.
 pub(crate) const NO_FILES: &str = "the kernel backend has no files for functions yet (capability mode refuses them all): read them in the initialiser, or use the process backend";
+
+/// Why a function that is granted connections is refused on the kernel backend.
+pub(crate) const NO_CONNECTIONS: &str = "the kernel backend has no connections for functions yet (capability mode refuses them all): use the process backend";
 
 /// Whether functions' contexts answer the probes of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,16 @@ pub(crate) mod files {
         0
     }
 
+    /// The same.
+    pub(crate) fn attempt_others() -> u64 {
+        0
+    }
+
+    /// The same.
+    pub(crate) fn attempt_connection(_: &crate::chain_file::Place) -> u64 {
+        0
+    }
+
     /// The system refuses all.
     pub(crate) fn attempt(_: &std::ffi::CStr) -> u64 {
         0
@@ -51,6 +61,13 @@ pub(crate) mod granted {
             if function.scratch > 0 {
                 return Err(format!("scratch: {}", crate::life::NO_FILES));
             }
+            if let Some(grant) = function.connect.first() {
+                return Err(format!(
+                    "{:?} in `connect`: {}",
+                    grant.said,
+                    crate::life::NO_CONNECTIONS
+                ));
+            }
             match function.files.first() {
                 None => Ok(None),
                 Some(grant) => Err(format!(
@@ -66,6 +83,14 @@ pub(crate) mod granted {
         }
 
         pub(crate) fn line(&self) -> BorrowedFd<'_> {
+            match self.0 {}
+        }
+
+        pub(crate) fn has_names(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn served(&self) {
             match self.0 {}
         }
 

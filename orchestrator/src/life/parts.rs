@@ -5,6 +5,7 @@ use super::Probes;
 use super::control::Control;
 use super::message_header::MessageHeader;
 use super::output::Before;
+use crate::chain_file::Place;
 use lwc::{Region, Secret};
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -21,12 +22,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) secrets: Vec<(&'a str, &'a Secret)>,
     /// All its environment.
     pub(crate) env: Vec<(&'a str, &'a [u8])>,
-    /// Where paths begin, and the line by which descriptors come, if files are granted.
+    /// Where paths begin, and the line by which descriptors come, if files or connections
+    /// are granted.
     pub(crate) files: Option<(&'a Path, BorrowedFd<'a>)>,
+    /// Whether connections are granted, and whether any by a name.
+    pub(crate) connects: bool,
+    pub(crate) names: bool,
     /// Bytes of files of its own, beside `memory`.
     pub(crate) scratch: u64,
     /// What an audit has it try to open.
     pub(crate) tried: &'a [CString],
+    /// And to connect to.
+    pub(crate) places: &'a [Place],
     /// The ways in, of which each has at least one: a step's from the root or the
     /// step before it, a called function's from each that calls it.
     pub(crate) entrances: Vec<Entrance<'a>>,

@@ -55,6 +55,11 @@ pub(crate) mod what {
     pub(crate) const FILE: u64 = 15;
     /// Answer: [`super::READ`] and so on for a file of its own in /tmp.
     pub(crate) const SCRATCH: u64 = 16;
+    /// The number of a place that somebody may connect to: answer is [`super::READ`] and so
+    /// on, if this context can.
+    pub(crate) const CONNECTION: u64 = 17;
+    /// Answer: how much of sockets and connections that nobody is granted was there.
+    pub(crate) const CONNECTIONS: u64 = 18;
 }
 
 /// The attempt to read succeeded.
@@ -191,6 +196,7 @@ pub(crate) fn run(args: &[u64]) -> u64 {
         what::SIGNALS => others::signals(),
         what::FILES => others::files(),
         what::SCRATCH => super::files::attempt_scratch(),
+        what::CONNECTIONS => super::files::attempt_others(),
         _ => 0,
     }
 }

@@ -18,7 +18,7 @@ use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
 use crate::build::Built;
-use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation};
+use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation, Place};
 use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -50,8 +50,11 @@ impl LiveChain {
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
         // is nothing beside. Calls go by the root.
-        // So do files that are asked for.
-        let asks = |n: &crate::chain_file::Node| !file.functions[&n.function].files.is_empty();
+        // So do files and connections that are asked for.
+        let asks = |n: &crate::chain_file::Node| {
+            let function = &file.functions[&n.function];
+            !function.files.is_empty() || !function.connect.is_empty()
+        };
         let relay = chain.isolation == Isolation::Chain
             && count > 1
             && tree.edges.is_empty()
@@ -94,6 +97,10 @@ impl LiveChain {
         let callers = callers.map(|f| CString::new(f.as_str()).unwrap_or_default());
         let callers: Vec<CString> = callers.collect();
         let folder = file.path.parent().unwrap_or(Path::new(""));
+        let places = match probes {
+            Probes::Answered => places_of(file, &tree),
+            Probes::Refused => Vec::new(),
+        };
         let tried = match probes {
             Probes::Answered => files_of(file, &tree),
             Probes::Refused => Vec::new(),
@@ -212,8 +219,11 @@ impl LiveChain {
                 secrets: vault.of(&function.name).collect(),
                 env: vault.environment_of(function),
                 files: granted.as_ref().map(|g| (g.base(), g.line())),
+                connects: !function.connect.is_empty(),
+                names: granted.as_ref().is_some_and(Granted::has_names),
                 scratch: function.scratch,
                 tried: &tried,
+                places: &places,
                 entrances,
                 callees,
                 capacity,
@@ -357,6 +367,14 @@ pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
     all.into_iter()
         .filter_map(|p| CString::new(p).ok())
         .collect()
+}
+
+/// Where any function of a tree may connect to, each once, for an audit.
+pub(crate) fn places_of(file: &ChainFile, tree: &CallTree) -> Vec<Place> {
+    let nodes = tree.nodes.iter();
+    let all = nodes.flat_map(|n| &file.functions[&n.function].connect);
+    let all: BTreeSet<&Place> = all.map(|grant| &grant.to).collect();
+    all.into_iter().cloned().collect()
 }
 
 /// Descriptors that a context is not to have: all but some.

@@ -23,6 +23,11 @@ pub(crate) fn catch_files(
     Err(not_here("catch_files"))
 }
 
+/// See [`catch_connections`](crate::catch_connections).
+pub(crate) fn catch_connections() -> Result<()> {
+    Err(not_here("catch_connections"))
+}
+
 /// None.
 pub(crate) fn lent_descriptors() -> Range<RawFd> {
     3..3

@@ -19,5 +19,7 @@ pub(crate) use calls::{
     roll_back, rollback_support, snapshot,
 };
 pub(crate) use confine::{confine, limit_memory};
-pub(crate) use files::{catch_files, lent_descriptors, receive_descriptor, send_descriptor};
+pub(crate) use files::{
+    catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
+};
 pub(crate) use output::catch_output;

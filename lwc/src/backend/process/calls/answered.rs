@@ -62,10 +62,38 @@ pub(super) const ON_NUMBERS: &[i64] = &[
     libc::SYS_close,
 ];
 
-/// Whether a call is one that is answered.
+/// Calls about sockets, as far as they are not let through: what they would do is for
+/// whoever answers to decide.
+pub(super) const SOCKETS: &[i64] = &[
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    // What the system counts for a user is whoever answers' to give.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_create1,
+];
+
+/// Whether a call is one that is answered, if it comes here.
 pub(super) fn is_answered(number: i64, args: &[u64; 6]) -> bool {
     let on_number = || ON_NUMBERS.contains(&number) && files::numbers().contains(&(args[0] as i32));
-    CAUGHT.contains(&number) || on_number()
+    let changes_flags = number == libc::SYS_fcntl && args[1] as i32 == libc::F_SETFL;
+    CAUGHT.contains(&number)
+        || SOCKETS.contains(&number)
+        || files::connections() && changes_flags
+        || on_number()
 }
 
 /// What may be done with a descriptor that was lent: its number is the first argument,
@@ -85,3 +113,90 @@ pub(super) const FLAGS: &[i32] = &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
 
 /// How a context receives.
 pub(super) const RECEIVING: i32 = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+
+/// What may be done with a connection beside that, as with any lent descriptor: one of a
+/// file was opened to read. Their first argument is its number, and nothing else of the
+/// arguments is a name or a descriptor.
+pub(super) const WRITING: &[i64] = &[libc::SYS_write, libc::SYS_writev];
+
+/// The same, whatever the arguments are. They tell of, or end, this connection.
+pub(super) const ABOUT_SOCKETS: &[i64] = &[
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_shutdown,
+];
+
+/// Waiting for descriptors, which are in memory, where no filter sees them: it tells
+/// that something is there to be read, of the context's own.
+pub(super) const WAITING: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+];
+
+/// The same for many, by a queue that was lent: its number is the first argument.
+pub(super) const QUEUES: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+];
+
+/// Sockets that a context makes itself: of these families, of streams, of this
+/// protocol or whichever there is. Without connect(2), bind(2) and an address nothing
+/// comes of them.
+pub(super) const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+pub(super) const PROTOCOLS: &[i32] = &[0, libc::IPPROTO_TCP];
+
+/// Flags with which it sends. (None that pins memory, or connects.)
+pub(super) const SENDING: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_MORE;
+
+/// Flags with which it receives from a connection.
+pub(super) const RECEIVING_FROM: i32 = libc::MSG_PEEK
+    | libc::MSG_DONTWAIT
+    | libc::MSG_WAITALL
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_CMSG_CLOEXEC;
+
+/// Options, by their levels, that it may look at and set. None of them concerns others,
+/// makes a descriptor, or lets close(2) wait.
+pub(super) const OPTIONS: &[(i32, &[i32])] = &[
+    (
+        libc::SOL_SOCKET,
+        &[
+            libc::SO_KEEPALIVE,
+            libc::SO_RCVBUF,
+            libc::SO_SNDBUF,
+            libc::SO_RCVTIMEO,
+            libc::SO_SNDTIMEO,
+            libc::SO_REUSEADDR,
+        ],
+    ),
+    (
+        libc::IPPROTO_TCP,
+        &[
+            libc::TCP_NODELAY,
+            libc::TCP_CORK,
+            libc::TCP_QUICKACK,
+            libc::TCP_KEEPIDLE,
+            libc::TCP_KEEPINTVL,
+            libc::TCP_KEEPCNT,
+            libc::TCP_USER_TIMEOUT,
+        ],
+    ),
+];
+
+/// Options of sockets that it may look at.
+pub(super) const TOLD: &[i32] = &[
+    libc::SO_ERROR,
+    libc::SO_TYPE,
+    libc::SO_DOMAIN,
+    libc::SO_PROTOCOL,
+    libc::SO_ACCEPTCONN,
+];
+
+/// What ioctl(2) does for a connection: whether it waits, and how much there is to read.
+pub(super) const REQUESTS: &[u64] = &[libc::FIONBIO, libc::FIONREAD];

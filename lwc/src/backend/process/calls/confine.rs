@@ -26,10 +26,15 @@
 //!   its address is to sleep on its own doorbell, not on another's that has been
 //!   mapped there.
 //! * What its root sends it down its line ([`super::introduce`]), and closing.
-//! * Reading what it was lent, if it was told of a line for that ([`super::files`]).
+//! * Reading what it was lent, if it was told of a line for that ([`super::files`]), and
+//!   using connections, if it has any: sockets that it makes are connected by nobody
+//!   but whoever lends it a connection in their place.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
-use super::answered::{CAUGHT, FLAGS, ON_NUMBERS, READING, RECEIVING};
+use super::answered::{
+    ABOUT_SOCKETS, CAUGHT, FAMILIES, FLAGS, ON_NUMBERS, OPTIONS, PROTOCOLS, QUEUES, READING,
+    RECEIVING, RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
+};
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;
@@ -506,22 +511,35 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     if let Some(line) = files::line() {
         // A copy is under the filter of who made it as well.
         use_what_is_lent(&mut allowed, line)?;
+        if files::connections() {
+            use_connections(&mut allowed)?;
+            // As far as it is not allowed it is caught.
+            trapped.remove(&libc::SYS_socket);
+        }
         if !creating {
             limit_what_is_lent()?;
         }
     }
-    let caught = if !creating && files::are_caught() {
+    let mut caught = if !creating && files::are_caught() {
         any(CAUGHT)
     } else {
         Rules::new()
     };
+    let connections = files::line().is_some() && files::connections();
+    if connections && !caught.is_empty() {
+        caught.extend(any(SOCKETS));
+        let sets = vec![when(1, SeccompCmpOp::Eq, libc::F_SETFL as u64)?];
+        caught.insert(libc::SYS_fcntl, sets);
+    }
     let sleeps = if creating { Vec::new() } else { sleep(rt) };
-    let reading = if files::line().is_some() {
-        READING
-    } else {
-        &[]
-    };
-    apply(&program(trapped, allowed, caught, &sleeps, reading)?)?;
+    let mut reading = Vec::new();
+    if files::line().is_some() {
+        reading.extend(READING);
+    }
+    if connections {
+        reading.extend(WRITING);
+    }
+    apply(&program(trapped, allowed, caught, &sleeps, &reading)?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
     mode::set_confined(!creating);
@@ -537,15 +555,95 @@ fn is_lent() -> Result<[SeccompCondition; 2]> {
     ])
 }
 
-/// What a context does with descriptors that it is lent, and how it gets them. Nothing
-/// else than reading, whatever they are for: who lends one may have been wrong. A call
-/// that is let through whatever its arguments are stays so.
-fn use_what_is_lent(allowed: &mut Rules, line: i32) -> Result<()> {
-    let mut more = |call, rules: Vec<SeccompRule>| match allowed.get_mut(&call) {
+/// Lets a call through in more cases. One that is let through whatever its arguments
+/// are stays so.
+fn allow(allowed: &mut Rules, call: i64, rules: Vec<SeccompRule>) {
+    match allowed.get_mut(&call) {
         Some(known) if known.is_empty() => {}
         Some(known) => known.extend(rules),
         None => drop(allowed.insert(call, rules)),
+    }
+}
+
+/// What a context does with connections, and with sockets that are none yet.
+fn use_connections(allowed: &mut Rules) -> Result<()> {
+    let lent = |more: &[SeccompCondition]| {
+        let mut conditions = is_lent()?.to_vec();
+        conditions.extend_from_slice(more);
+        all(conditions)
     };
+    let is = |arg, value: i32| low(arg, SeccompCmpOp::Eq, value as u32 as u64);
+    // No bit but these.
+    let only = |arg, bits: i32| low(arg, SeccompCmpOp::MaskedEq(!bits as u32 as u64), 0);
+    for &call in WRITING.iter().chain(ABOUT_SOCKETS).chain(QUEUES) {
+        allow(allowed, call, vec![lent(&[])?]);
+    }
+    for &call in WAITING {
+        allowed.insert(call, Vec::new());
+    }
+    // A counter: one more descriptor, and nothing else.
+    allowed.insert(libc::SYS_eventfd2, Vec::new());
+    let numbers = fds::lent();
+    let (first, last) = (numbers.start as u64, numbers.end as u64);
+    let member = [
+        low(2, SeccompCmpOp::Ge, first)?,
+        low(2, SeccompCmpOp::Lt, last)?,
+    ];
+    allow(allowed, libc::SYS_epoll_ctl, vec![lent(&member)?]);
+    let nobody = whole(4, SeccompCmpOp::Eq, 0)?;
+    let sends = lent(&[only(3, SENDING)?, nobody])?;
+    allow(allowed, libc::SYS_sendto, vec![sends]);
+    let receives = lent(&[only(3, RECEIVING_FROM)?])?;
+    allow(allowed, libc::SYS_recvfrom, vec![receives]);
+    for &(level, names) in OPTIONS {
+        for &name in names {
+            let option = [is(1, level)?, is(2, name)?];
+            for call in [libc::SYS_getsockopt, libc::SYS_setsockopt] {
+                allow(allowed, call, vec![lent(&option)?]);
+            }
+        }
+    }
+    for &name in TOLD {
+        let option = [is(1, libc::SOL_SOCKET)?, is(2, name)?];
+        allow(allowed, libc::SYS_getsockopt, vec![lent(&option)?]);
+    }
+    for &request in REQUESTS {
+        let request = low(1, SeccompCmpOp::Eq, request)?;
+        allow(allowed, libc::SYS_ioctl, vec![lent(&[request])?]);
+    }
+    for &family in FAMILIES {
+        for &protocol in PROTOCOLS {
+            let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32;
+            let stream = SeccompCmpOp::MaskedEq(u64::from(!flags));
+            let socket = all(vec![
+                is(0, family)?,
+                low(1, stream, libc::SOCK_STREAM as u64)?,
+                is(2, protocol)?,
+            ])?;
+            allow(allowed, libc::SYS_socket, vec![socket]);
+        }
+    }
+    // From one of those numbers to another: no descriptor is anywhere else.
+    let to = [
+        low(1, SeccompCmpOp::Ge, first)?,
+        low(1, SeccompCmpOp::Lt, last)?,
+        is(2, libc::O_CLOEXEC)?,
+    ];
+    allow(allowed, libc::SYS_dup3, vec![lent(&to)?]);
+    // The limit of numbers is their end.
+    let copies = [
+        is(1, libc::F_DUPFD_CLOEXEC)?,
+        whole(2, SeccompCmpOp::Ge, first)?,
+        whole(2, SeccompCmpOp::Lt, last)?,
+    ];
+    allow(allowed, libc::SYS_fcntl, vec![lent(&copies)?]);
+    Ok(())
+}
+
+/// What a context does with descriptors that it is lent, and how it gets them. Nothing
+/// else than reading, whatever they are for: who lends one may have been wrong.
+fn use_what_is_lent(allowed: &mut Rules, line: i32) -> Result<()> {
+    let mut more = |call, rules| allow(allowed, call, rules);
     for &call in READING {
         more(call, vec![all(is_lent()?.to_vec())?]);
     }

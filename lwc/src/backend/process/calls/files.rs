@@ -3,7 +3,7 @@
 //! them on; and how a descriptor comes to it.
 
 use super::faults;
-use crate::backend::files::{Answer, catch};
+use crate::backend::files::{self, Answer, catch};
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::fds;
 use crate::error::{Error, Result};
@@ -26,6 +26,19 @@ pub(crate) fn catch_files(
     }
     catch(line, numbers, answer);
     faults::handle_calls()
+}
+
+/// See [`catch_connections`](crate::catch_connections).
+pub(crate) fn catch_connections() -> Result<()> {
+    if files::line().is_none() {
+        return Err(Error::new(
+            "catch_connections",
+            Errno::EINVAL,
+            "there is no line by which connections come: catch_files with one comes first",
+        ));
+    }
+    files::catch_connections();
+    Ok(())
 }
 
 /// See [`lent_descriptors`](crate::lent_descriptors).

@@ -1,6 +1,6 @@
 //! The filter of a context that is to be rolled back.
 
-use super::answered::READING;
+use super::answered::{ABOUT_SOCKETS, QUEUES, READING, WAITING};
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, NUMBER, give, jump, load};
 use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::backend::files;
@@ -38,6 +38,22 @@ const HARMLESS: &[i64] = &[
     libc::SYS_rt_sigpending,
 ];
 
+/// Of a context that has connections, in the strict sandbox: that lets it make these on
+/// what it was lent alone, or where nothing comes of it but a number among those, which
+/// a rollback closes.
+const ON_SOCKETS: &[i64] = &[
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_socket,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_ctl,
+];
+
+/// Calls on what was lent, with which it does as it likes: a rollback closes the rest.
+const ON_LENT: &[i64] = &[libc::SYS_close, libc::SYS_dup3, libc::SYS_ioctl];
+
 /// Threads and processes, which would be nobody's to roll back (a ring of
 /// io_uring(7) has threads of the kernel's); pages that nobody brings, on which the
 /// keeper would wait; mincore(2), by which it could see which pages another has used
@@ -64,8 +80,16 @@ pub(crate) fn be_noted() -> Result<()> {
     } else {
         &[]
     };
+    let sockets = |calls: &'static [i64]| match files::connections() {
+        true => calls,
+        false => &[],
+    };
     let answers = [
         (libc::SECCOMP_RET_ALLOW, reading),
+        (libc::SECCOMP_RET_ALLOW, sockets(ON_SOCKETS)),
+        (libc::SECCOMP_RET_ALLOW, sockets(ABOUT_SOCKETS)),
+        (libc::SECCOMP_RET_ALLOW, sockets(WAITING)),
+        (libc::SECCOMP_RET_ALLOW, sockets(QUEUES)),
         (refuse(libc::EINTR), &[libc::SYS_restart_syscall][..]),
         (libc::SECCOMP_RET_ALLOW, PLAIN),
         (libc::SECCOMP_RET_ALLOW, HARMLESS),
@@ -85,18 +109,31 @@ pub(crate) fn be_noted() -> Result<()> {
         }
     }
     if let Some(line) = files::line() {
-        // What it is lent it receives and closes as it likes: a rollback closes the rest.
         let lent = fds::lent();
+        let on_lent = match files::connections() {
+            true => ON_LENT,
+            false => &ON_LENT[..1],
+        };
+        for &call in on_lent {
+            program.extend([
+                jump(libc::BPF_JEQ, call as u32, 0, 5),
+                load(ARGUMENTS),
+                jump(libc::BPF_JGE, lent.start as u32, 0, 2),
+                jump(libc::BPF_JGE, lent.end as u32, 1, 0),
+                give(libc::SECCOMP_RET_ALLOW),
+                load(NUMBER),
+            ]);
+        }
         program.extend([
-            jump(libc::BPF_JEQ, libc::SYS_close as u32, 0, 5),
-            load(ARGUMENTS),
-            jump(libc::BPF_JGE, lent.start as u32, 0, 2),
-            jump(libc::BPF_JGE, lent.end as u32, 1, 0),
-            give(libc::SECCOMP_RET_ALLOW),
-            load(NUMBER),
-            jump(libc::BPF_JEQ, libc::SYS_recvmsg as u32, 0, 3),
+            jump(libc::BPF_JEQ, libc::SYS_recvmsg as u32, 0, 4),
             load(ARGUMENTS),
             jump(libc::BPF_JEQ, line as u32, 0, 1),
+            give(libc::SECCOMP_RET_ALLOW),
+            load(NUMBER),
+            // What its flags are.
+            jump(libc::BPF_JEQ, libc::SYS_fcntl as u32, 0, 3),
+            load(ARGUMENTS + 8),
+            jump(libc::BPF_JEQ, libc::F_GETFL as u32, 0, 1),
             give(libc::SECCOMP_RET_ALLOW),
         ]);
     }

@@ -1533,7 +1533,8 @@ impl Often {
     }
 }
 
-/// Whether a call does nothing but look at, mark or close descriptors that were lent.
+/// Whether a call does nothing but look at, mark or close descriptors that were lent, or
+/// make one more of those, which a rollback closes.
 fn is_of_lent(r: &Registers) -> bool {
     let lent = fds::lent();
     if files::line().is_none() || !lent.contains(&(r.rdi as i32)) {
@@ -1541,6 +1542,9 @@ fn is_of_lent(r: &Registers) -> bool {
     }
     match r.orig_rax as i64 {
         libc::SYS_close_range => lent.contains(&(r.rsi as i32)) && r.rdx as u32 == 0,
+        _ if r.rsi as i32 == libc::F_DUPFD_CLOEXEC => {
+            files::connections() && lent.contains(&(r.rdx as i32))
+        }
         _ => [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL].contains(&(r.rsi as i32)),
     }
 }

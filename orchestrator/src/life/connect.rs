@@ -1,0 +1,537 @@
+//! The context's side of connections: a socket is the function's own, and to connect it
+//! is the root's ([`connections`](super::connections)). What is refused, and why, is a
+//! line of its log.
+//!
+//! As in [`files`](super::files), this runs in the function's context, and decides
+//! nothing.
+
+use super::asking::{self, Answer, How};
+use super::connections::{Wanted, bytes_of, bytes_of_path};
+use super::files::Asking;
+use super::probe::{READ, WRITE};
+use super::snapshot::word;
+use crate::chain_file::{Place, from_root};
+use lwc::{Errno, FileCall};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Options of a socket that its connection has as well. (Not the sizes of its buffers,
+/// which the system chooses as long as nobody does.)
+const OPTIONS: [(i32, i32); 9] = [
+    (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+    (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_CORK),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+];
+
+/// As long as anything that is asked again waits.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Where C libraries look for somebody who looks names up; without one they do it
+/// themselves.
+const LOOKING_UP: [&[u8]; 3] = [
+    b"/var/run/nscd/socket",
+    b"/run/systemd/resolve/io.systemd.Resolve",
+    b"/run/dbus/system_bus_socket",
+];
+
+/// Flags of sendmsg(2) and recvmsg(2) that are passed on.
+const SENT: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_MORE;
+const RECEIVED: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
+/// So many pieces of a message, as the kernel has it.
+const PIECES: u64 = 1024;
+
+/// An option of a socket, an int or a time.
+type Value = [u8; 16];
+
+fn option(fd: RawFd, (level, name): (i32, i32)) -> Result<(Value, libc::socklen_t), Errno> {
+    let mut value = Value::default();
+    let mut len = value.len() as libc::socklen_t;
+    // SAFETY: writes as many bytes as there are.
+    let done = unsafe {
+        let to = value.as_mut_ptr().cast();
+        libc::getsockopt(fd, level, name, to, &raw mut len)
+    };
+    match done {
+        0 => Ok((value, len)),
+        _ => Err(Errno::last()),
+    }
+}
+
+fn number(fd: RawFd, which: (i32, i32)) -> Result<i32, Errno> {
+    let (value, _) = option(fd, which)?;
+    Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+}
+
+fn error_of(fd: RawFd) -> Result<(), Errno> {
+    match number(fd, (libc::SOL_SOCKET, libc::SO_ERROR))? {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw(errno)),
+    }
+}
+
+/// What two sockets differ in.
+fn set_alike(from: RawFd, to: RawFd) {
+    for which in OPTIONS {
+        if let (Ok((value, len)), Ok(had)) = (option(from, which), option(to, which))
+            && (value, len) != had
+        {
+            // SAFETY: reads as many bytes as there are.
+            unsafe {
+                let value = value.as_ptr().cast();
+                libc::setsockopt(to, which.0, which.1, value, len);
+            }
+        }
+    }
+}
+
+/// Waits until a socket can be written to, or so many milliseconds. What it is ready for.
+fn ready(fd: RawFd, wait: i32) -> Result<i16, Errno> {
+    let mut one = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    loop {
+        // SAFETY: one structure, which is a local.
+        match unsafe { libc::poll(&raw mut one, 1, wait) } {
+            n if n >= 0 => return Ok(one.revents),
+            _ if Errno::last() == Errno::EINTR => {}
+            _ => return Err(Errno::last()),
+        }
+    }
+}
+
+fn set_waiting(fd: RawFd, waits: bool) -> Result<(), Errno> {
+    let mut not: libc::c_int = i32::from(!waits);
+    // SAFETY: reads an int.
+    match unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut not) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
+}
+
+/// Whether a socket has a peer.
+fn has_peer(fd: RawFd) -> Result<bool, Errno> {
+    let mut peer = [0u64; 16];
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: writes as many bytes as there are.
+    match unsafe { libc::getpeername(fd, peer.as_mut_ptr().cast(), &raw mut len) } {
+        0 => Ok(true),
+        _ => match Errno::last() {
+            Errno::ENOTCONN => Ok(false),
+            e => Err(e),
+        },
+    }
+}
+
+/// An address as a grant names it.
+fn said(address: &[u8]) -> Option<String> {
+    match Wanted::of(address) {
+        Wanted::Address(address) => Some(address.to_string()),
+        Wanted::Path(path) => Some(format!("unix:{}", path.display())),
+        Wanted::Other => None,
+    }
+}
+
+impl Asking<'_> {
+    /// A call about sockets, or about the flags of one.
+    ///
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    pub(super) unsafe fn socket_call(&self, call: &FileCall) -> Result<u64, Errno> {
+        let a = call.args;
+        let fd = a[0] as RawFd;
+        // SAFETY: each takes the arguments of its call, which the caller promises.
+        unsafe {
+            match call.number {
+                libc::SYS_socket => self.socket(a[0] as i32, a[1] as i32),
+                libc::SYS_connect => self.connect(fd, a[1], a[2] as u32),
+                libc::SYS_bind | libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 => {
+                    self.refuse("to wait for connections, or to choose its own address")
+                }
+                // A wish of libraries that do without.
+                libc::SYS_socketpair => Err(Errno::EACCES),
+                libc::SYS_sendto if a[4] != 0 => self.refuse("to send to an address"),
+                libc::SYS_sendto | libc::SYS_recvfrom => Err(Errno::ENOTSUP),
+                libc::SYS_sendmsg => self.send_message(fd, a[1], a[2] as i32),
+                libc::SYS_recvmsg => self.receive_message(fd, a[1], a[2] as i32),
+                libc::SYS_setsockopt | libc::SYS_getsockopt => Err(Errno::ENOPROTOOPT),
+                libc::SYS_fcntl => self.set_flags(fd, a[2] as i32),
+                _ => Err(Errno::ENOSYS),
+            }
+        }
+    }
+
+    /// Refuses what is granted to nobody.
+    fn refuse(&self, what: &str) -> Result<u64, Errno> {
+        let can = "only connections can: connect = [\"HOST:PORT\", \"unix:PATH\"]";
+        self.tell_line(&format!("{what} cannot be granted; {can}"));
+        Err(Errno::EACCES)
+    }
+
+    fn socket(&self, family: i32, kind: i32) -> Result<u64, Errno> {
+        let kind = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+        match (family, kind) {
+            // How the C library learns which addresses this machine has; it does without.
+            (libc::AF_NETLINK, _) => Err(Errno::EACCES),
+            (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, libc::SOCK_STREAM)
+                if !self.connects =>
+            {
+                let grant = "connect = [\"HOST:PORT\", \"unix:PATH\"]";
+                self.tell_line(&format!("no connection is granted: {grant}"));
+                Err(Errno::EACCES)
+            }
+            (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => self.refuse("a UDP socket"),
+            (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, libc::SOCK_STREAM) => {
+                // Of another protocol.
+                Err(Errno::EPROTONOSUPPORT)
+            }
+            _ => self.refuse(&format!("a socket of family {family} and kind {kind}")),
+        }
+    }
+
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    unsafe fn connect(&self, fd: RawFd, address: u64, len: u32) -> Result<u64, Errno> {
+        let mut bytes = [0u8; size_of::<libc::sockaddr_storage>()];
+        let Some(to) = bytes.get_mut(..len as usize) else {
+            return Err(Errno::EINVAL);
+        };
+        // SAFETY: the caller's promise.
+        unsafe { (address as *const u8).copy_to(to.as_mut_ptr(), to.len()) };
+        let asked: &[u8] = to;
+        if !self.connects {
+            return Err(self.not_granted(asked));
+        }
+        if !lwc::lent_descriptors().contains(&fd) {
+            return Err(Errno::EBADF);
+        }
+        if has_peer(fd)? {
+            return Err(Errno::EISCONN);
+        }
+        // What became of one that is being made; a socket that never was one says that
+        // its peer has hung up.
+        error_of(fd)?;
+        if ready(fd, 0)? == 0 {
+            return Err(Errno::EALREADY);
+        }
+        if let Some((family, _)) = asked.split_first_chunk::<2>() {
+            let family = i32::from(u16::from_ne_bytes(*family));
+            let own = number(fd, (libc::SOL_SOCKET, libc::SO_DOMAIN))?;
+            if family != own && family != libc::AF_UNSPEC {
+                return Err(match family {
+                    libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX => Errno::EAFNOSUPPORT,
+                    _ => self.not_granted(asked),
+                });
+            }
+        }
+        // SAFETY: asks for the flags.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+        let waits = flags & libc::O_NONBLOCK == 0;
+        let (made, connecting) = loop {
+            self.control.put_asked(asked);
+            let words = [word::ASK, How::connect().word(), asked.len() as u64];
+            let answer = asking::ask(self.root, self.apart, words);
+            match answer.result() {
+                Ok(_) => break (self.received()?, answer.is_connecting()),
+                _ if answer == Answer::WAIT => {}
+                _ if answer == Answer::NOT_GRANTED => return Err(self.not_granted(asked)),
+                // A Unix socket whose peer has others to see to.
+                Err(Errno::EAGAIN) if waits => {}
+                Err(e) => return Err(e),
+            }
+            std::thread::sleep(AGAIN);
+        };
+        set_alike(fd, made.as_raw_fd());
+        if waits && connecting {
+            self.await_connection(fd, made.as_raw_fd())?;
+        }
+        // One that was kept is as the one before has left it.
+        set_waiting(made.as_raw_fd(), waits)?;
+        // SAFETY: two descriptors; the first is closed by its owner, the second was a
+        // socket of the function's, which this is now.
+        match unsafe { libc::dup3(made.as_raw_fd(), fd, libc::O_CLOEXEC) } {
+            -1 => Err(Errno::last()),
+            _ if connecting && !waits => Err(Errno::EINPROGRESS),
+            _ => Ok(0),
+        }
+    }
+
+    /// What a connection that is being made comes to, in the time that its socket has for
+    /// that.
+    fn await_connection(&self, socket: RawFd, made: RawFd) -> Result<(), Errno> {
+        let (time, _) = option(socket, (libc::SOL_SOCKET, libc::SO_SNDTIMEO))?;
+        let half = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&time[at..at + 8]);
+            i64::from_ne_bytes(word)
+        };
+        let millis = half(0).saturating_mul(1000).saturating_add(half(8) / 1000);
+        let wait = match millis {
+            0 if half(8) == 0 => -1,
+            n => i32::try_from(n.max(1)).unwrap_or(i32::MAX),
+        };
+        match ready(made, wait)? {
+            // As the kernel has it of one that has a limit of time.
+            0 => Err(Errno::EINPROGRESS),
+            _ => error_of(made),
+        }
+    }
+
+    /// A queue of epoll(7).
+    pub(super) fn queue(&self) -> Result<u64, Errno> {
+        let words = [word::ASK, How::queue().word(), 0];
+        asking::ask(self.root, self.apart, words).result()?;
+        Ok(self.received()?.into_raw_fd() as u64)
+    }
+
+    /// A descriptor that has been sent.
+    fn received(&self) -> Result<OwnedFd, Errno> {
+        let (_, line) = self.granted.ok_or(Errno::EACCES)?;
+        lwc::receive_descriptor(line).map_err(|e| e.errno())
+    }
+
+    /// Says which grant is missing.
+    fn not_granted(&self, address: &[u8]) -> Errno {
+        let path = address.get(2..).unwrap_or_default();
+        if LOOKING_UP.iter().any(|p| path.starts_with(p)) {
+            return Errno::ENOENT;
+        }
+        match said(address) {
+            Some(to) => self.tell_line(&format!(
+                "a connection to {to:?} is refused: it is not granted: connect = [{to:?}]"
+            )),
+            None => {
+                let family = address.first().copied().unwrap_or(0);
+                self.tell_line(&format!(
+                    "a connection to an address of family {family} is refused: no grant is for that, nor for abstract names or IPv4 addresses that are written as IPv6: connect = [\"HOST:PORT\", \"unix:PATH\"]"
+                ));
+            }
+        }
+        Errno::EACCES
+    }
+
+    /// sendmsg(2), without control data: its pieces, one after another.
+    ///
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    unsafe fn send_message(&self, fd: RawFd, message: u64, flags: i32) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise, of the structure and of what it points to.
+        let message = unsafe { (message as *const libc::msghdr).read_unaligned() };
+        if message.msg_controllen != 0 {
+            return self.refuse("a message with control data, such as descriptors,");
+        }
+        if !message.msg_name.is_null() && message.msg_namelen != 0 {
+            return self.refuse("to send to an address");
+        }
+        if flags & !SENT != 0 {
+            return Err(Errno::ENOTSUP);
+        }
+        // SAFETY: as above.
+        let send = |piece: &libc::iovec, more| unsafe {
+            let flags = flags | if more { libc::MSG_MORE } else { 0 };
+            libc::send(fd, piece.iov_base, piece.iov_len, flags)
+        };
+        let pieces = Pieces::of(&message)?;
+        // SAFETY: as above.
+        unsafe { pieces.each(send) }
+    }
+
+    /// recvmsg(2): its pieces; what else comes with them goes.
+    ///
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    unsafe fn receive_message(&self, fd: RawFd, at: u64, flags: i32) -> Result<u64, Errno> {
+        let at = at as *mut libc::msghdr;
+        // SAFETY: the caller's promise, as above.
+        let mut message = unsafe { at.read_unaligned() };
+        let flags = flags & !libc::MSG_CMSG_CLOEXEC;
+        if flags & !RECEIVED != 0 {
+            return Err(Errno::ENOTSUP);
+        }
+        let mut first = true;
+        // SAFETY: as above.
+        let receive = |piece: &libc::iovec, _| unsafe {
+            // What follows is taken if it is there.
+            let begun = !std::mem::replace(&mut first, false);
+            let flags = flags | if begun { libc::MSG_DONTWAIT } else { 0 };
+            libc::recv(fd, piece.iov_base, piece.iov_len, flags)
+        };
+        let mut pieces = Pieces::of(&message)?;
+        if flags & libc::MSG_PEEK != 0 {
+            // A second look would be at the same bytes.
+            pieces.count = pieces.count.min(1);
+        }
+        // SAFETY: as above.
+        let done = unsafe { pieces.each(receive) }?;
+        (
+            message.msg_namelen,
+            message.msg_controllen,
+            message.msg_flags,
+        ) = (0, 0, 0);
+        // SAFETY: as above.
+        unsafe { at.write_unaligned(message) };
+        Ok(done)
+    }
+
+    /// F_SETFL: whether it waits, and nothing else.
+    fn set_flags(&self, fd: RawFd, flags: i32) -> Result<u64, Errno> {
+        if !lwc::lent_descriptors().contains(&fd) {
+            return Err(Errno::EPERM);
+        }
+        if flags & (libc::O_ASYNC | libc::O_DIRECT) != 0 {
+            return Err(Errno::EPERM);
+        }
+        set_waiting(fd, flags & libc::O_NONBLOCK == 0)?;
+        Ok(0)
+    }
+}
+
+/// The pieces of a message.
+struct Pieces {
+    first: *const libc::iovec,
+    count: u64,
+}
+
+impl Pieces {
+    fn of(message: &libc::msghdr) -> Result<Self, Errno> {
+        let count = message.msg_iovlen as u64;
+        if count > PIECES {
+            return Err(Errno::EMSGSIZE);
+        }
+        Ok(Self {
+            first: message.msg_iov,
+            count,
+        })
+    }
+
+    /// One after another, until one is not done wholly: as many bytes as were. The
+    /// function learns whether more follow.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn each(
+        &self,
+        mut transfer: impl FnMut(&libc::iovec, bool) -> isize,
+    ) -> Result<u64, Errno> {
+        let mut all = 0u64;
+        for i in 0..self.count {
+            // SAFETY: the caller's promise.
+            let piece = unsafe { self.first.add(i as usize).read_unaligned() };
+            if piece.iov_len == 0 && self.count > 1 {
+                continue;
+            }
+            match transfer(&piece, i + 1 < self.count) {
+                n if n >= 0 => {
+                    all += n as u64;
+                    if (n as usize) < piece.iov_len {
+                        break;
+                    }
+                }
+                _ if all == 0 => return Err(Errno::last()),
+                _ => break,
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A socket, if there is one.
+fn made(family: i32, kind: i32, protocol: i32) -> Option<OwnedFd> {
+    // SAFETY: makes a descriptor, which is ours alone.
+    unsafe {
+        let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Whether these bytes of an address lead anywhere: by connect(2), as code of the
+/// function's would try it, and by asking the root past its host. That nobody is there is
+/// an answer as well.
+fn leads(address: &[u8]) -> bool {
+    let refused = [Errno::EACCES, Errno::EPERM];
+    let family = address.first().copied().unwrap_or(0);
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+    let tried = made(family.into(), kind, 0).is_some_and(|socket| {
+        let len = address.len() as libc::socklen_t;
+        // SAFETY: as many bytes as are told.
+        let done = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), len) };
+        let errno = Errno::last();
+        // EINVAL: a path that is too long for an address.
+        done == 0 || !refused.contains(&errno) && errno != Errno::EINVAL
+    });
+    let asked = super::files::current().is_some_and(|asking| {
+        asking.control.put_asked(address);
+        let words = [word::ASK, How::connect().word(), address.len() as u64];
+        let answer = asking::ask(asking.root, asking.apart, words);
+        if answer.result().is_ok() {
+            drop(asking.received());
+        }
+        answer != Answer::NOT_GRANTED
+    });
+    tried || asked
+}
+
+/// For an audit: READ and WRITE, if a place can be connected to.
+pub(crate) fn attempt(place: &Place) -> u64 {
+    let leads = match place {
+        Place::Address(address) => leads(&bytes_of(*address)),
+        Place::Name(name, port) => {
+            let all = (name.as_str(), *port).to_socket_addrs();
+            all.into_iter().flatten().any(|a| leads(&bytes_of(a)))
+        }
+        Place::Unix(path) => leads(&bytes_of_path(from_root(path).as_os_str().as_bytes())),
+    };
+    u64::from(leads) * (READ | WRITE)
+}
+
+/// For an audit: how much can be done that is granted to nobody.
+pub(crate) fn attempt_others() -> u64 {
+    let sockets = [
+        (libc::AF_INET, libc::SOCK_DGRAM, 0),
+        (libc::AF_INET6, libc::SOCK_DGRAM, 0),
+        (libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
+        (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+        (libc::AF_UNIX, libc::SOCK_DGRAM, 0),
+        (libc::AF_UNIX, libc::SOCK_SEQPACKET, 0),
+        (libc::AF_NETLINK, libc::SOCK_RAW, 0),
+        (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+        (libc::AF_PACKET, libc::SOCK_RAW, 0),
+        (libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+    ];
+    let sockets = sockets
+        .into_iter()
+        .filter(|&(f, k, p)| made(f, k, p).is_some());
+    let mut count = sockets.count();
+    // Itself, by the port of nobody, in each family and none; and names without a path.
+    let nobody: [SocketAddr; 2] = [
+        ([127, 0, 0, 1], 1).into(),
+        ([0, 0, 0, 0, 0, 0, 0, 1], 1).into(),
+    ];
+    let mapped: SocketAddr = ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], 1).into();
+    let mut addresses: Vec<Vec<u8>> = nobody.into_iter().chain([mapped]).map(bytes_of).collect();
+    addresses.push(bytes_of_path(b"\0lwc-audit"));
+    addresses.push(bytes_of_path(b"/run/systemd/private"));
+    addresses.push(vec![0; 16]);
+    count += addresses.iter().filter(|a| leads(a)).count();
+    if let Some(socket) = made(libc::AF_INET, libc::SOCK_STREAM, 0) {
+        let any = bytes_of(([127, 0, 0, 1], 0).into());
+        // SAFETY: as many bytes as are told; a descriptor of our own.
+        unsafe {
+            let len = any.len() as libc::socklen_t;
+            let fd = socket.as_raw_fd();
+            count += usize::from(libc::bind(fd, any.as_ptr().cast(), len) == 0);
+            count += usize::from(libc::listen(fd, 1) == 0);
+        }
+    }
+    count as u64
+}

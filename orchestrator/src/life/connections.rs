@@ -1,0 +1,602 @@
+//! The root's side of connections: it decides, by the chain file, makes what is granted,
+//! and lends it.
+//!
+//! ```text
+//!   function: socket()                its own, of which nothing comes
+//!   function: connect(fd, address)    the sandbox does not make the call (SIGSYS)
+//!     └ handler: ASK ─────────▶ root: reads the address once; finds the grant;
+//!                                     makes a socket and connects it to *that* address,
+//!       recvmsg ◀── SCM_RIGHTS ──────  without waiting
+//!       options of its own, waits
+//!     └ dup3: the connection in the place of the socket
+//!   function: send, recv, poll        are not trapped
+//! ```
+//!
+//! The address that the function gives only chooses among the grants. What is connected
+//! is a socket that the function has never had, to the address that the chain file says,
+//! or to one that the root has found for a name itself. So nothing that is changed while
+//! it is looked at, and no family or option of the function's own socket, leads elsewhere.
+
+use super::asking::{ASKED_MOST, Answer};
+use super::granted::{is_about_processes, kind, look, open_folder};
+use super::named::Names;
+use crate::chain_file::{ConnectGrant, Place, by_names, from_root};
+use lwc::Errno;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CString, OsStr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A name is looked up again after this.
+pub(super) const NAMES_FOR: Duration = Duration::from_secs(30);
+/// Addresses that a name had so long ago may still be connected to.
+pub(super) const SEEN_FOR: Duration = Duration::from_secs(300);
+/// A name that was not found is looked up again after this.
+pub(super) const TRIED_AGAIN: Duration = Duration::from_secs(5);
+/// So long a name may take.
+pub(super) const WAITS_FOR: Duration = Duration::from_secs(10);
+
+/// Queues of epoll(7) that a context may have.
+const QUEUES: u32 = 4;
+
+/// What is known of a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// Its addresses; none: it has none.
+    Up(Vec<IpAddr>),
+    /// Nothing, yet.
+    Not,
+}
+
+/// Where a function wants to connect to: what its socket address says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Address(SocketAddr),
+    Path(PathBuf),
+    /// A family that is never granted, an abstract name, an address in the clothes of
+    /// another family, or too few bytes.
+    Other,
+}
+
+impl Wanted {
+    /// What these bytes of a `sockaddr` say.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let Some((family, rest)) = bytes.split_first_chunk::<2>() else {
+            return Self::Other;
+        };
+        let port = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
+        match i32::from(u16::from_ne_bytes(*family)) {
+            libc::AF_INET if rest.len() >= 14 => {
+                let ip: [u8; 4] = [rest[2], rest[3], rest[4], rest[5]];
+                Self::Address(SocketAddr::new(Ipv4Addr::from(ip).into(), port(rest)))
+            }
+            libc::AF_INET6 if rest.len() >= 22 => {
+                let mut ip = [0; 16];
+                ip.copy_from_slice(&rest[6..22]);
+                let ip = Ipv6Addr::from(ip);
+                match ip.to_ipv4_mapped() {
+                    Some(_) => Self::Other,
+                    None => Self::Address(SocketAddr::new(ip.into(), port(rest))),
+                }
+            }
+            libc::AF_UNIX => {
+                let path = rest.split(|&b| b == 0).next().unwrap_or_default();
+                match path.is_empty() {
+                    true => Self::Other,
+                    false => Self::Path(PathBuf::from(OsStr::from_bytes(path))),
+                }
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The bytes of a `sockaddr` that say so.
+pub(super) fn bytes_of(address: SocketAddr) -> Vec<u8> {
+    let port = address.port().to_be_bytes();
+    let (family, ip, before, after) = match address.ip() {
+        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec(), 0, 8),
+        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec(), 4, 4),
+    };
+    let mut all = (family as u16).to_ne_bytes().to_vec();
+    all.extend(port);
+    all.resize(all.len() + before, 0);
+    all.extend(ip);
+    all.resize(all.len() + after, 0);
+    all
+}
+
+/// The same of a path.
+pub(super) fn bytes_of_path(path: &[u8]) -> Vec<u8> {
+    let mut all = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    all.extend(path);
+    all
+}
+
+/// All that a function is granted.
+#[derive(Debug)]
+pub(super) struct Connections {
+    all: Vec<Connection>,
+    pub(super) names: Names,
+    /// Queues that the context has been given since its last rollback.
+    queues: Cell<u32>,
+}
+
+/// One that is granted.
+#[derive(Debug)]
+struct Connection {
+    to: To,
+    keep: bool,
+    /// The one that is kept.
+    kept: RefCell<Option<OwnedFd>>,
+    /// Whether the context has that one, since its last rollback.
+    given: Cell<bool>,
+}
+
+/// Where it leads.
+#[derive(Debug)]
+enum To {
+    Address(SocketAddr),
+    Name(String, u16),
+    /// By which names it is asked for, the folder that it is in, and its name there.
+    Unix(Vec<PathBuf>, OwnedFd, CString),
+}
+
+/// Why there is no connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum No {
+    NotGranted,
+    /// A name is being looked up.
+    NotYet,
+    Failed(Errno),
+}
+
+impl From<Errno> for No {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+impl From<No> for Answer {
+    fn from(no: No) -> Self {
+        match no {
+            No::NotGranted => Self::NOT_GRANTED,
+            No::NotYet => Self::WAIT,
+            No::Failed(errno) => Self::failed(errno),
+        }
+    }
+}
+
+impl To {
+    fn of(grant: &ConnectGrant) -> Result<Self, String> {
+        let path = match &grant.to {
+            Place::Address(address) => return Ok(Self::Address(*address)),
+            Place::Name(name, port) => return Ok(Self::Name(name.clone(), *port)),
+            Place::Unix(path) => path,
+        };
+        let failed = |e: std::io::Error| {
+            format!(
+                "{:?} in `connect`: the folder of the socket: {e}",
+                grant.said
+            )
+        };
+        let named = from_root(path);
+        let (Some(folder), Some(name)) = (named.parent(), named.file_name()) else {
+            return Err(format!("{:?} in `connect` is no path", grant.said));
+        };
+        // The folder is held, and the name in it: whoever serves there may start later,
+        // or anew.
+        let real = std::fs::canonicalize(folder).map_err(failed)?;
+        let at = open_folder(&real).map_err(failed)?;
+        if is_about_processes(at.as_fd()) {
+            let what = "it is of the system, and no socket";
+            return Err(format!("{:?} in `connect`: {what}", grant.said));
+        }
+        let mut names = vec![real.join(name)];
+        let name = CString::new(name.as_bytes()).map_err(|e| failed(e.into()))?;
+        if names[0] != named {
+            names.push(named);
+        }
+        Ok(Self::Unix(names, at, name))
+    }
+}
+
+/// A stream socket that waits for nothing.
+fn socket(family: i32) -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: makes a descriptor, which is ours alone.
+    unsafe {
+        match libc::socket(family, kind, 0) {
+            fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd)),
+            _ => Err(Errno::last()),
+        }
+    }
+}
+
+/// A connection, and whether it is still being made.
+fn connected<T>(family: i32, address: &T, len: usize) -> Result<(OwnedFd, bool), Errno> {
+    let socket = socket(family)?;
+    let address = std::ptr::from_ref(address).cast();
+    // SAFETY: an address of the family, and its length.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), address, len as libc::socklen_t) };
+    match done {
+        0 => Ok((socket, false)),
+        _ => match Errno::last() {
+            Errno::EINPROGRESS => Ok((socket, true)),
+            e => Err(e),
+        },
+    }
+}
+
+fn to_address(address: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
+    // SAFETY: of both structures, zeros are a value.
+    unsafe {
+        match address {
+            SocketAddr::V4(v4) => {
+                let mut to: libc::sockaddr_in = std::mem::zeroed();
+                to.sin_family = libc::AF_INET as libc::sa_family_t;
+                to.sin_port = v4.port().to_be();
+                to.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
+                connected(libc::AF_INET, &to, size_of_val(&to))
+            }
+            SocketAddr::V6(v6) => {
+                let mut to: libc::sockaddr_in6 = std::mem::zeroed();
+                to.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                to.sin6_port = v6.port().to_be();
+                to.sin6_addr.s6_addr = v6.ip().octets();
+                to.sin6_scope_id = v6.scope_id();
+                connected(libc::AF_INET6, &to, size_of_val(&to))
+            }
+        }
+    }
+}
+
+/// To the very socket that is there now, if it is one: not where a link leads that has
+/// come in its place.
+fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
+    let found = look(at.as_fd(), name, libc::O_NOFOLLOW, 0)?;
+    match kind(found.as_fd())? {
+        libc::S_IFSOCK => {}
+        libc::S_IFLNK => return Err(Errno::EACCES),
+        _ => return Err(Errno::ECONNREFUSED),
+    }
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    // SAFETY: zeros are a value; the path is shorter than there is room for.
+    let to = unsafe {
+        let mut to: libc::sockaddr_un = std::mem::zeroed();
+        to.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        for (to, from) in to.sun_path.iter_mut().zip(path.bytes()) {
+            *to = from as libc::c_char;
+        }
+        to
+    };
+    connected(libc::AF_UNIX, &to, size_of_val(&to))
+}
+
+/// Whether a connection that was used before can be used again: both sides have it, and
+/// nothing lies there that nobody has read.
+fn is_well(kept: &OwnedFd) -> bool {
+    let fd = kept.as_raw_fd();
+    let mut byte = 0u8;
+    // SAFETY: sends nothing, and looks at one byte, which is a local.
+    unsafe {
+        // EPIPE: it was shut down here, or broke. EAGAIN: nothing to read, and no end.
+        libc::send(
+            fd,
+            std::ptr::null(),
+            0,
+            libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+        ) == 0
+            && libc::recv(
+                fd,
+                (&raw mut byte).cast(),
+                1,
+                libc::MSG_PEEK | libc::MSG_DONTWAIT,
+            ) < 0
+            && Errno::last() == Errno::EAGAIN
+            && is_established(fd)
+    }
+}
+
+/// Whether a socket is not being connected still.
+fn is_established(fd: i32) -> bool {
+    // SAFETY: of the structure, zeros are a value; the call fills it as far as told.
+    unsafe {
+        let mut peer: libc::sockaddr_storage = std::mem::zeroed();
+        let mut len = size_of_val(&peer) as libc::socklen_t;
+        libc::getpeername(fd, (&raw mut peer).cast(), &raw mut len) == 0
+    }
+}
+
+impl Connections {
+    /// # Errors
+    /// What cannot be had, by the name that the file gives it.
+    pub(super) fn of(grants: &[ConnectGrant]) -> Result<Self, String> {
+        let all = grants.iter().map(|grant| {
+            Ok(Connection {
+                to: To::of(grant)?,
+                keep: grant.keep,
+                kept: RefCell::new(None),
+                given: Cell::new(false),
+            })
+        });
+        let all = all.collect::<Result<Vec<_>, String>>()?;
+        let names = all.iter().filter_map(|c| match &c.to {
+            To::Name(name, _) => Some(name.as_str()),
+            _ => None,
+        });
+        let names = Names::new(names);
+        Ok(Self {
+            all,
+            names,
+            queues: Cell::new(0),
+        })
+    }
+
+    /// Connects to what the function's context asks for, and passes that to `lend`: once.
+    /// Whether it is still being connected.
+    pub(super) fn connect(
+        &self,
+        base: &Path,
+        asked: &[u8],
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<bool, No> {
+        let (connection, address) = self.find(base, &Wanted::of(asked))?;
+        let mut kept = connection.kept.borrow_mut();
+        let is_free = connection.keep && !connection.given.get();
+        if is_free && let Some(kept) = kept.take_if(|k| !is_well(k)) {
+            log::debug!("a connection that was kept is not what it was: a new one");
+            drop(kept);
+        }
+        if is_free && let Some(kept) = kept.as_ref() {
+            lend(kept)?;
+            connection.given.set(true);
+            return Ok(false);
+        }
+        let (made, connecting) = match (&connection.to, address) {
+            (To::Unix(_, at, name), _) => to_path(at, name)?,
+            (To::Address(address), _) => to_address(*address)?,
+            (To::Name(..), Some(address)) => to_address(address)?,
+            (To::Name(..), None) => return Err(No::NotGranted),
+        };
+        lend(&made)?;
+        if is_free {
+            *kept = Some(made);
+            connection.given.set(true);
+        }
+        Ok(connecting)
+    }
+
+    /// The grant, and of a name the address that was found for it.
+    fn find(&self, base: &Path, wanted: &Wanted) -> Result<(&Connection, Option<SocketAddr>), No> {
+        let same = |a: SocketAddr, b: SocketAddr| a.ip() == b.ip() && a.port() == b.port();
+        let mut open = false;
+        for connection in &self.all {
+            match (&connection.to, wanted) {
+                (To::Address(to), Wanted::Address(wanted)) if same(*to, *wanted) => {
+                    return Ok((connection, None));
+                }
+                (To::Name(name, port), Wanted::Address(wanted)) if *port == wanted.port() => {
+                    self.names.look_up();
+                    match self.names.addresses(name, true) {
+                        Looked::Up(all) if all.contains(&wanted.ip()) => {
+                            return Ok((connection, Some(*wanted)));
+                        }
+                        Looked::Up(_) => {}
+                        Looked::Not => open = true,
+                    }
+                }
+                (To::Unix(names, ..), Wanted::Path(path))
+                    if names.contains(&by_names(base, path)) =>
+                {
+                    return Ok((connection, None));
+                }
+                _ => {}
+            }
+        }
+        Err(if open { No::NotYet } else { No::NotGranted })
+    }
+
+    /// A queue of epoll(7), for who has connections: a few. What waits in queues the
+    /// system counts for a user.
+    pub(super) fn queue(
+        &self,
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if self.all.is_empty() {
+            return Err(Errno::EACCES);
+        }
+        if self.queues.get() >= QUEUES {
+            return Err(Errno::EMFILE);
+        }
+        // SAFETY: makes a descriptor, which is ours alone.
+        let queue = unsafe {
+            match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
+                fd if fd >= 0 => OwnedFd::from_raw_fd(fd),
+                _ => return Err(Errno::last()),
+            }
+        };
+        lend(&queue)?;
+        self.queues.set(self.queues.get() + 1);
+        Ok(())
+    }
+
+    /// The context has none of them any more. What is kept stays if it has served `well`:
+    /// else nobody knows what its peer is yet to say.
+    pub(super) fn forget(&self, well: bool) {
+        self.queues.set(0);
+        for connection in &self.all {
+            connection.given.set(false);
+            if !well {
+                connection.kept.take();
+            }
+        }
+    }
+}
+
+/// Bytes of an address are fewer than those of a path.
+const _: () = assert!(size_of::<libc::sockaddr_storage>() < ASKED_MOST);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixListener;
+
+    fn connections(to: Vec<Place>, keep: bool) -> Connections {
+        let grants: Vec<ConnectGrant> = to
+            .into_iter()
+            .map(|to| ConnectGrant {
+                said: format!("{to:?}"),
+                to,
+                keep,
+            })
+            .collect();
+        Connections::of(&grants).unwrap()
+    }
+
+    /// What is lent, as a stream that waits.
+    fn ask(of: &Connections, asked: &[u8]) -> Result<TcpStream, No> {
+        let mut lent = None;
+        of.connect(Path::new("/"), asked, |fd| {
+            lent = Some(TcpStream::from(fd.try_clone().unwrap()));
+            Ok(())
+        })?;
+        let lent = lent.unwrap();
+        lent.set_nonblocking(false).unwrap();
+        Ok(lent)
+    }
+
+    #[test]
+    fn an_address_means_what_it_says_and_nothing_else() {
+        let of = |text: &str| bytes_of(text.parse().unwrap());
+        let address = |text: &str| Wanted::Address(text.parse().unwrap());
+        assert_eq!(Wanted::of(&of("1.2.3.4:80")), address("1.2.3.4:80"));
+        assert_eq!(Wanted::of(&of("[::1]:80")), address("[::1]:80"));
+        let path = Wanted::of(&bytes_of_path(b"/run/x\0rest"));
+        assert_eq!(path, Wanted::Path("/run/x".into()));
+        for bytes in [
+            &[][..],
+            &[2],
+            &of("1.2.3.4:80")[..15],
+            &of("[::1]:80")[..23],
+            &of("[::ffff:1.2.3.4]:80"),
+            &bytes_of_path(b""),
+            &bytes_of_path(b"\0abstract"),
+            &[0; 28],
+            &[40, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(Wanted::of(bytes), Wanted::Other, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_granted_is_connected_and_nothing_else() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let [at, beside] = [&server, &other].map(|s| s.local_addr().unwrap());
+        let granted = connections(vec![Place::Address(at)], false);
+        let mut client = ask(&granted, &bytes_of(at)).unwrap();
+        client.write_all(b"hello").unwrap();
+        drop(client);
+        let mut text = String::new();
+        server
+            .accept()
+            .unwrap()
+            .0
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "hello");
+        let mapped = format!("[::ffff:127.0.0.1]:{}", at.port());
+        let v6 = format!("[::1]:{}", at.port());
+        for refused in [beside, mapped.parse().unwrap(), v6.parse().unwrap()] {
+            let answer = ask(&granted, &bytes_of(refused)).map(drop);
+            assert_eq!(answer, Err(No::NotGranted), "{refused}");
+        }
+        drop(server);
+        let gone = ask(&granted, &bytes_of(at)).map(drop);
+        assert!(matches!(
+            gone,
+            Ok(()) | Err(No::Failed(Errno::ECONNREFUSED))
+        ));
+    }
+
+    #[test]
+    fn one_that_is_kept_is_used_again_if_nothing_is_left_in_it() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        let granted = connections(vec![Place::Address(at)], true);
+        let port = |s: &TcpStream| s.local_addr().unwrap().port();
+        let first = ask(&granted, &bytes_of(at)).unwrap();
+        let (mut peer, _) = server.accept().unwrap();
+        // One is given once: whoever wants two has two.
+        let second = ask(&granted, &bytes_of(at)).unwrap();
+        assert_ne!(port(&first), port(&second));
+        let (mut other, _) = server.accept().unwrap();
+        drop(second);
+        assert_eq!(other.read(&mut [0]).unwrap(), 0);
+        let kept = port(&first);
+        drop(first);
+        granted.forget(true);
+        let again = ask(&granted, &bytes_of(at)).unwrap();
+        assert_eq!(port(&again), kept);
+        drop(again);
+        granted.forget(true);
+        // Something was left unread.
+        peer.write_all(b"x").unwrap();
+        while ask(&granted, &bytes_of(at)).is_ok_and(|s| port(&s) == kept) {
+            granted.forget(true);
+            std::thread::yield_now();
+        }
+        // Its peer sees the end of the one before.
+        peer.set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)));
+        let (_peer, _) = server.accept().unwrap();
+        granted.forget(true);
+        let kept = ask(&granted, &bytes_of(at)).map(|s| port(&s)).unwrap();
+        // Its own side ended it.
+        granted.forget(true);
+        let ended = ask(&granted, &bytes_of(at)).unwrap();
+        assert_eq!(port(&ended), kept);
+        ended.shutdown(std::net::Shutdown::Write).unwrap();
+        granted.forget(true);
+        let kept = ask(&granted, &bytes_of(at)).map(|s| port(&s)).unwrap();
+        assert_ne!(port(&ended), kept);
+        // It has not served well.
+        granted.forget(false);
+        let fresh = ask(&granted, &bytes_of(at)).unwrap();
+        assert_ne!(port(&fresh), kept);
+    }
+
+    #[test]
+    fn a_path_is_the_socket_that_is_there_and_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = std::fs::canonicalize(folder.path()).unwrap();
+        let path = real.join("db.sock");
+        // Whoever serves may start later.
+        let granted = connections(vec![Place::Unix(path.clone())], false);
+        let asked = bytes_of_path(path.as_os_str().as_bytes());
+        let of = |granted: &Connections| ask(granted, &asked).map(drop);
+        assert_eq!(of(&granted), Err(No::Failed(Errno::ENOENT)));
+        let server = UnixListener::bind(&path).unwrap();
+        assert_eq!(of(&granted), Ok(()));
+        server.accept().unwrap();
+        let dotted = [real.as_os_str().as_bytes(), b"/./x/../db.sock"].concat();
+        assert_eq!(ask(&granted, &bytes_of_path(&dotted)).map(drop), Ok(()));
+        let beside = real.join("other.sock");
+        let _other = UnixListener::bind(&beside).unwrap();
+        let answer = ask(&granted, &bytes_of_path(beside.as_os_str().as_bytes()));
+        assert_eq!(answer.map(drop), Err(No::NotGranted));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&beside, &path).unwrap();
+        assert_eq!(of(&granted), Err(No::Failed(Errno::EACCES)));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(of(&granted), Err(No::Failed(Errno::ECONNREFUSED)));
+    }
+}
