@@ -220,6 +220,15 @@ echo "== stopped"
 in_it systemctl stop "$unit" || failed "stop"
 [ "$(in_it systemctl show -P Result "$unit")" = success ] || failed "it did not end well"
 
+if [ -e "$system/lib/systemd/system/lwc-orchestrator@.socket" ]; then
+    echo "== by a socket that was there before"
+    in_it systemd-analyze verify --man=no lwc-orchestrator@shop.socket
+    in_it systemctl start lwc-orchestrator@shop.socket
+    answer=$(ask --unix-socket /run/lwc-orchestrator/shop.sock --data-binary early http://shop/chains/main) || failed "no answer"
+    [ "$answer" = "early 8 Basel no rates" ] || failed "it answered $answer"
+    in_it systemctl stop lwc-orchestrator@shop.socket "$unit"
+fi
+
 echo "== another, with a user of its own, and a file that its function may read"
 in_it useradd --system --no-create-home rates 2>/dev/null || :
 configure rates '--workers 2 --listen 127.0.0.1:8081' DynamicUser=no User=rates RestrictSUIDSGID=no
@@ -229,7 +238,7 @@ answer=$(first --data-binary rates http://127.0.0.1:8081/chains/main) || failed 
 in_it systemctl stop lwc-orchestrator@rates.service
 
 echo "== what systemd says of it"
-in_it systemd-analyze verify --man=no "$unit" lwc-orchestrator@shop.socket
+in_it systemd-analyze verify --man=no "$unit"
 in_it systemd-analyze security --no-pager "$unit" | tee "$work/security" | tail -1
 
 echo "== purged"
