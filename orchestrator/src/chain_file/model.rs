@@ -58,6 +58,8 @@ pub enum Origin {
     Source(Source),
     /// A Rust crate's folder, built by cargo as a cdylib.
     Crate(PathBuf),
+    /// A Rust crate's folder, whose one program knows nothing of functions.
+    ProgramCrate(PathBuf),
     /// A shared library, taken as it is.
     Library(PathBuf),
     /// None here: another node answers this NATS subject.
@@ -72,7 +74,8 @@ pub enum Origin {
 impl Origin {
     /// Whether it is a program that knows nothing of functions.
     pub(super) fn is_program(&self) -> bool {
-        matches!(self, Self::Source(source) if source.program)
+        matches!(self, Self::ProgramCrate(_))
+            || matches!(self, Self::Source(source) if source.program)
     }
 
     /// Where a function runs that does not run here: a subject, a URL, or a group.
@@ -80,7 +83,7 @@ impl Origin {
         match self {
             Self::Remote(place) | Self::Url(place) => Some(place),
             Self::Group(group) => Some(group.as_str()),
-            Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
+            Self::Source(_) | Self::Crate(_) | Self::ProgramCrate(_) | Self::Library(_) => None,
         }
     }
 }
