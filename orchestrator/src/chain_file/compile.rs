@@ -345,10 +345,10 @@ impl Reader {
                 "leave it out",
             );
         }
-        source.target = Some(Target {
+        source.target = Some(Box::new(Target {
             name: name.to_owned(),
             event,
-        });
+        }));
     }
 
     pub(super) fn no_handler_of_a_program(&mut self, table: &DeTable<'_>) {

@@ -108,7 +108,7 @@ pub struct Source {
     pub program: bool,
     /// The function that is called, if they are written to the Functions Framework for
     /// C++.
-    pub target: Option<Target>,
+    pub target: Option<Box<Target>>,
 }
 
 /// A function that is written to the Functions Framework for C++.
