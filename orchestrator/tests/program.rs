@@ -193,3 +193,104 @@ fn what_cannot_be_a_program_is_refused() {
     let (code, said) = check();
     assert!(code == Some(3) && said.contains("main"), "{said}");
 }
+
+const RUST: &str = r#"
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char};
+use std::io::{BufRead, Read, Write};
+
+unsafe extern "C" {
+    fn make_rpc(function: *const c_char, text: *const c_char) -> *mut c_char;
+    fn lwc_rpc_error() -> *const c_char;
+}
+
+fn rpc(function: &str, text: &str) -> Result<String, String> {
+    let (function, text) = (CString::new(function).unwrap(), CString::new(text).unwrap());
+    // SAFETY: both are texts; the answer is one, or null, and is not freed.
+    unsafe {
+        let answer = make_rpc(function.as_ptr(), text.as_ptr());
+        let told = if answer.is_null() { lwc_rpc_error() } else { answer };
+        let told = CStr::from_ptr(told).to_string_lossy().into_owned();
+        if answer.is_null() { Err(told) } else { Ok(told) }
+    }
+}
+
+fn main() {
+    assert_eq!(std::env::args().count(), 1);
+    assert!(std::env::var_os("HOME").is_none());
+    let mut first = String::new();
+    let mut stdin = std::io::stdin().lock();
+    stdin.read_line(&mut first).unwrap();
+    match first.trim() {
+        "exit" => {
+            print!("not seen");
+            eprintln!("the reason");
+            std::process::exit(7);
+        }
+        "panic" => panic!("as asked"),
+        "thread" => drop(std::thread::spawn(|| {})),
+        "call" => print!("{:?} {:?}", rpc("shout", "one"), rpc("nobody", "").is_err()),
+        "much" => {
+            let mut all = vec![b'x'; 300_000];
+            all.push(b'\n');
+            std::io::stdout().write_all(&all).unwrap();
+        }
+        _ => {
+            let mut rest = String::new();
+            stdin.read_to_string(&mut rest).unwrap();
+            let mut counts: HashMap<&str, u32> = HashMap::new();
+            for word in first.split_whitespace().chain(rest.split_whitespace()) {
+                *counts.entry(word).or_default() += 1;
+            }
+            let mut counts: Vec<_> = counts.into_iter().collect();
+            counts.sort_unstable();
+            println!("{counts:?}");
+        }
+    }
+}
+"#;
+
+/// Its crate is as cargo makes one, and linked as what it is not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_in_rust_is_one_too() {
+    let folder = Folder::new(
+        "[functions.count]\nprogram = 'count'\ncalls = ['shout']\n[functions.shout]\nprogram = 'shout.c'\n[workflows.w]\nentry = 'count'\n",
+    );
+    std::fs::create_dir_all(folder.path("count/src")).unwrap();
+    folder.write(
+        "count/Cargo.toml",
+        "[package]\nname = \"count\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    folder.write("count/src/main.rs", RUST);
+    folder.write(
+        "shout.c",
+        "#include <stdio.h>\nint main(void) { int c; while ((c = getchar()) != EOF) putchar(c ^ 32); }\n",
+    );
+    let inputs = ["b a\nb\n", "call", "exit", "", "panic", "thread", "a"];
+    let (answers, failures, said) = folder.outcomes("w", &inputs);
+    assert_eq!(
+        answers, "[(\"a\", 1), (\"b\", 2)]\nOk(\"ONE\") true[]\n[(\"a\", 1)]\n",
+        "{said}"
+    );
+    let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{said}");
+    assert!(told[0].contains("status 7: the reason"), "{told:?}");
+    assert!(
+        told[1].contains("status 101") && said.contains("as asked"),
+        "{told:?}"
+    );
+    // Threads it has none.
+    assert!(told[2].contains("a thread or a process"), "{told:?}");
+    let (answers, failures, said) = folder.outcomes("w", &["much"]);
+    assert!(failures.is_empty(), "{said}");
+    assert_eq!(answers.len(), 300_001, "{said}");
+    // One without is told so.
+    std::fs::rename(
+        folder.path("count/src/main.rs"),
+        folder.path("count/src/lib.rs"),
+    )
+    .unwrap();
+    let out = folder.run(&["w"], &[""]);
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
+}

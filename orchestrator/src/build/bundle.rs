@@ -471,7 +471,7 @@ impl Bundle {
             let path = match &function.origin {
                 Origin::Library(path) => path,
                 Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => continue,
-                Origin::Source(_) | Origin::Crate(_) => {
+                Origin::Source(_) | Origin::Crate(_) | Origin::ProgramCrate(_) => {
                     let what = "a bundle has libraries alone";
                     return Err(BuildError::file(&functions, &self.chain_file(), what));
                 }

@@ -14,23 +14,51 @@ pub(super) struct Cargo {
     pub(super) shown: String,
 }
 
-/// How a crate in this folder is built, which is absolute.
+/// What makes a library of a program, whose `main` is called by what is linked with it:
+/// rustc calls the C compiler to link, and that compiles C. Calls that are answered there
+/// are as those of a program in C (`plan.rs`), and those of Rust's own runtime.
+const LINKED: [&str; 17] = [
+    "-shared",
+    "-nostartfiles",
+    "-std=gnu17",
+    "-O2",
+    "-fPIC",
+    "-Wl,--undefined=lwc_program",
+    "-Wl,--undefined=lwc_program_abi",
+    "-Wl,-Bsymbolic",
+    "-Wl,--wrap=read",
+    "-Wl,--wrap=write",
+    "-Wl,--wrap=readv",
+    "-Wl,--wrap=writev",
+    "-Wl,--wrap=exit",
+    "-Wl,--wrap=_exit",
+    "-Wl,--wrap=_Exit",
+    "-Wl,--wrap=poll",
+    "-Wl,--wrap=pthread_getattr_np",
+];
+
+/// How a crate in this folder is built, which is absolute; one that is a program, with what
+/// is in another folder.
 pub(super) fn cargo(
     folder: &Path,
     harden: Option<Harden>,
+    program: Option<&Path>,
     target: Option<&str>,
     cache: &Cache,
 ) -> Result<Cargo, BuildError> {
     let name = hex(&Sha256::digest(folder.as_os_str().as_encoded_bytes())[..12]);
     let hardened = if harden.is_some() { "-bounds" } else { "" };
-    let built = cache.folder(&format!("crate-{name}{hardened}"))?;
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let kind = if program.is_some() { "-program" } else { "" };
+    let built = cache.folder(&format!("crate-{name}{hardened}{kind}"))?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
     command
+        .args(match program {
+            Some(_) => ["rustc", "--bins"],
+            None => ["build", "--lib"],
+        })
         .args([
-            "build",
             "--release",
-            "--lib",
             "--message-format=json-render-diagnostics",
             "--color=never",
         ])
@@ -50,6 +78,19 @@ pub(super) fn cargo(
         // Debug writes what TOML reads: a path of ours has no control characters.
         let patch = format!("patch.crates-io.lwc-function.path={library:?}");
         command.args(["--config", &patch]);
+    }
+    if let Some(shim) = program {
+        command.args(["--", "-C", "relocation-model=pic"]);
+        let files = ["lwc_program.c", "lwc_program_rust.c"].map(|f| shim.join(f));
+        let mut include = std::ffi::OsString::from("-I");
+        include.push(shim);
+        let files = files.into_iter().map(PathBuf::into_os_string);
+        let words = LINKED.map(std::ffi::OsString::from);
+        for word in words.into_iter().chain([include]).chain(files) {
+            let mut arg = std::ffi::OsString::from("link-arg=");
+            arg.push(word);
+            command.arg("-C").arg(arg);
+        }
     }
     let shown = format!("{} in {}", shown(&command), folder.display());
     Ok(Cargo { command, shown })
@@ -76,6 +117,7 @@ fn wants_the_library(folder: &Path) -> bool {
 /// crate, whoever makes it, leaves this one as it is.
 pub(super) fn library(
     folder: &Path,
+    program: bool,
     said: &[u8],
     functions: &Functions,
     cache: &Cache,
@@ -87,11 +129,17 @@ pub(super) fn library(
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|m| m["reason"] == "compiler-artifact")
         .filter(|m| m["manifest_path"].as_str() == manifest.to_str())
-        .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
+        .flat_map(|m| match program {
+            true => vec![m["executable"].clone()],
+            false => m["filenames"].as_array().cloned().unwrap_or_default(),
+        })
         .filter_map(|f| f.as_str().map(PathBuf::from))
-        .find(|f| f.extension().is_some_and(|e| e == "so" || e == "dylib"))
+        .find(|f| program || f.extension().is_some_and(|e| e == "so" || e == "dylib"))
         .ok_or_else(|| {
-            let what = "the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml";
+            let what = match program {
+                true => "the crate has no program: it needs a src/main.rs, and no other",
+                false => "the crate builds no shared library; say crate-type = [\"cdylib\"] under [lib] in its Cargo.toml, or program = \"FOLDER\" if it has a main",
+            };
             BuildError::file(functions, folder, what)
         })?;
     let copy = cache.scratch(".so")?;

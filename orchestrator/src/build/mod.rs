@@ -159,7 +159,12 @@ fn build_all(
     };
     let mut errors = Vec::new();
     let mut made = Vec::new();
-    let compiled = |o: &Origin| matches!(o, Origin::Source(_) | Origin::Crate(_));
+    let compiled = |o: &Origin| {
+        matches!(
+            o,
+            Origin::Source(_) | Origin::Crate(_) | Origin::ProgramCrate(_)
+        )
+    };
     if file.functions.values().any(|f| compiled(&f.origin)) {
         let cache = Cache::open().map_err(|e| vec![e])?;
         let outcome = plan::build(file, &cache, options);

@@ -49,6 +49,12 @@ const PROGRAM: [(&str, &str); 3] = [
     ("lwc_program.cpp", include_str!("program/lwc_program.cpp")),
 ];
 
+/// And one in Rust beside.
+const PROGRAM_RUST: (&str, &str) = (
+    "lwc_program_rust.c",
+    include_str!("program/lwc_program_rust.c"),
+);
+
 /// What a function that is written to the Functions Framework for C++ is linked with: its
 /// handler.
 const TARGET: (&str, &str) = ("lwc_target.cpp", include_str!("target/lwc_target.cpp"));
@@ -114,6 +120,8 @@ struct Library {
 
 struct Crate {
     folder: PathBuf,
+    /// Whether it is a program, and no library.
+    program: bool,
     harden: Option<Harden>,
     functions: Functions,
 }
@@ -202,7 +210,8 @@ impl Plan<'_, '_> {
                     packages: [Vec::new(), Vec::new()],
                     failed: false,
                 }),
-                Origin::Crate(folder) => self.add_crate(function, folder),
+                Origin::Crate(folder) => self.add_crate(function, folder, false),
+                Origin::ProgramCrate(folder) => self.add_crate(function, folder, true),
                 Origin::Library(_) | Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => {}
             }
         }
@@ -220,7 +229,7 @@ impl Plan<'_, '_> {
         }
     }
 
-    fn add_crate(&mut self, function: &Function, folder: &Path) {
+    fn add_crate(&mut self, function: &Function, folder: &Path, program: bool) {
         let name = &function.name;
         let folder = match folder.canonicalize() {
             Ok(folder) => folder,
@@ -229,7 +238,9 @@ impl Plan<'_, '_> {
                 return self.errors.push(error);
             }
         };
-        let same = |c: &&mut Crate| c.folder == folder && c.harden == function.harden;
+        let same = |c: &&mut Crate| {
+            (&c.folder, c.program, c.harden) == (&folder, program, function.harden)
+        };
         match self.crates.iter_mut().find(same) {
             Some(there) => there.functions.add(name),
             None => {
@@ -237,6 +248,7 @@ impl Plan<'_, '_> {
                     .push_back(Task::Crate(self.crates.len()));
                 self.crates.push(Crate {
                     folder,
+                    program,
                     harden: function.harden,
                     functions: Functions::of(name),
                 });
@@ -394,6 +406,14 @@ impl Plan<'_, '_> {
                 }
             }
         }
+    }
+
+    /// The folder with what a program in Rust is linked with.
+    fn shim_of_rust(&self) -> Result<PathBuf, BuildError> {
+        let mut files = lwc_function::sources::HEADERS.to_vec();
+        files.extend(&PROGRAM[..2]);
+        files.push(PROGRAM_RUST);
+        self.cache.include(&files)
     }
 
     /// A library of sources, or one more function of one that is there.
@@ -586,14 +606,23 @@ impl Plan<'_, '_> {
             Task::Compile(n) => self.compile(n),
             Task::Link(n) => self.link(n),
             Task::Crate(n) => {
-                let Crate { folder, harden, .. } = &self.crates[n];
+                let Crate {
+                    folder,
+                    program,
+                    harden,
+                    ..
+                } = &self.crates[n];
                 log::info!(
                     "build: {}: cargo build in {}",
                     self.crates[n].functions,
                     folder.display()
                 );
                 let target = self.options.target;
-                crates::cargo(folder, *harden, target, self.cache)
+                let shim = match program {
+                    true => self.shim_of_rust().map(Some),
+                    false => Ok(None),
+                };
+                shim.and_then(|s| crates::cargo(folder, *harden, s.as_deref(), target, self.cache))
                     .map(|c| (c.command, "CARGO", c.shown))
             }
         };
@@ -614,9 +643,13 @@ impl Plan<'_, '_> {
             Task::Link(n) => self.linked(n, &output),
             Task::Crate(n) => {
                 let Crate {
-                    folder, functions, ..
+                    folder,
+                    program,
+                    functions,
+                    ..
                 } = &self.crates[n];
-                let library = crates::library(folder, &output.stdout, functions, self.cache)?;
+                let library =
+                    crates::library(folder, *program, &output.stdout, functions, self.cache)?;
                 self.made.push((functions.clone(), library));
                 self.done += 1;
                 Ok(())

@@ -264,8 +264,8 @@ impl Reader {
             let name = key.get_ref().as_ref();
             let (problem, hint) = match origin {
                 Origin::Source(_) => continue,
-                Origin::Crate(_) if name == "harden" => continue,
-                Origin::Crate(_) => (
+                Origin::Crate(_) | Origin::ProgramCrate(_) if name == "harden" => continue,
+                Origin::Crate(_) | Origin::ProgramCrate(_) => (
                     "is for C and C++",
                     "say it in the crate's Cargo.toml or build.rs",
                 ),
@@ -345,10 +345,10 @@ impl Reader {
                 "leave it out",
             );
         }
-        source.target = Some(Target {
+        source.target = Some(Box::new(Target {
             name: name.to_owned(),
             event,
-        });
+        }));
     }
 
     pub(super) fn no_handler_of_a_program(&mut self, table: &DeTable<'_>) {

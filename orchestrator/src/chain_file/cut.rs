@@ -22,7 +22,7 @@ pub(crate) enum Part {
     Elsewhere {
         step: usize,
         function: FunctionName,
-        place: Box<Origin>,
+        place: Origin,
         timeout: Duration,
     },
 }
@@ -93,7 +93,7 @@ fn pieces_of(file: &ChainFile, chain: &Chain) -> (Vec<Part>, Vec<(GroupName, Cha
                 parts.push(Part::Elsewhere {
                     step,
                     function: function.clone(),
-                    place: Box::new(place.clone()),
+                    place: place.clone(),
                     timeout: file.functions[function].timeout,
                 });
                 continue;
@@ -249,7 +249,7 @@ away = { steps = ["far", "far"] }
         let far = |step| Part::Elsewhere {
             step,
             function: FunctionName::new("far").unwrap(),
-            place: Box::new(Origin::Remote("lwc.functions.far".into())),
+            place: Origin::Remote("lwc.functions.far".into()),
             timeout: Duration::from_secs(1),
         };
         assert_eq!(routes["near"], [here("near", 0)]);

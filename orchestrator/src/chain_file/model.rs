@@ -61,6 +61,8 @@ pub enum Origin {
     Source(Source),
     /// A Rust crate's folder, built by cargo as a cdylib.
     Crate(PathBuf),
+    /// A Rust crate's folder, whose one program knows nothing of functions.
+    ProgramCrate(PathBuf),
     /// A shared library, taken as it is.
     Library(PathBuf),
     /// None here: another node answers this NATS subject.
@@ -75,7 +77,8 @@ pub enum Origin {
 impl Origin {
     /// Whether it is a program that knows nothing of functions.
     pub(super) fn is_program(&self) -> bool {
-        matches!(self, Self::Source(source) if source.program)
+        matches!(self, Self::ProgramCrate(_))
+            || matches!(self, Self::Source(source) if source.program)
     }
 
     /// Where a function runs that does not run here: a subject, a URL, or a group.
@@ -83,7 +86,7 @@ impl Origin {
         match self {
             Self::Remote(place) | Self::Url(place) => Some(place),
             Self::Group(group) => Some(group.as_str()),
-            Self::Source(_) | Self::Crate(_) | Self::Library(_) => None,
+            Self::Source(_) | Self::Crate(_) | Self::ProgramCrate(_) | Self::Library(_) => None,
         }
     }
 }
@@ -108,7 +111,7 @@ pub struct Source {
     pub program: bool,
     /// The function that is called, if they are written to the Functions Framework for
     /// C++.
-    pub target: Option<Target>,
+    pub target: Option<Box<Target>>,
 }
 
 /// A function that is written to the Functions Framework for C++.

@@ -373,6 +373,12 @@ impl Reader {
     }
 
     /// A path relative to the chain file, which must exist as what it is.
+    /// Whether it names the folder of a crate.
+    fn is_crate(&self, value: &Value<'_>) -> bool {
+        let text = value.get_ref().as_str();
+        text.is_some_and(|t| self.dir.join(t).join("Cargo.toml").is_file())
+    }
+
     pub(super) fn path(&mut self, value: &Value<'_>, want_dir: bool) -> Option<PathBuf> {
         let text = self.string(value, "give a path, relative to this file")?;
         let path = self.dir.join(text);
@@ -428,6 +434,10 @@ impl Reader {
         let (mut target, mut signature) = (None, None);
         for (key, value) in table {
             match key.get_ref().as_ref() {
+                "program" if self.is_crate(value) => {
+                    let path = self.path(value, true);
+                    origins.push((key.span(), path.map(Origin::ProgramCrate)));
+                }
                 which @ ("source" | "program") => {
                     source.program = which == "program";
                     source.files = self.sources(value);

@@ -41,9 +41,11 @@ pub(super) async fn ask(
             super::nats::ask(gateway, call, subject, meta, body, until).await
         }
         Origin::Url(url) => post(call, url, meta, body, until).await,
-        Origin::Source(_) | Origin::Crate(_) | Origin::Library(_) | Origin::Group(_) => {
-            Err(Problem::new(ProblemKind::Remote, "the function runs here"))
-        }
+        Origin::Source(_)
+        | Origin::Crate(_)
+        | Origin::ProgramCrate(_)
+        | Origin::Library(_)
+        | Origin::Group(_) => Err(Problem::new(ProblemKind::Remote, "the function runs here")),
     };
     answer.map_err(|problem| late(problem, until))
 }

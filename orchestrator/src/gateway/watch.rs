@@ -55,7 +55,7 @@ impl Watch {
                 }
                 Origin::Library(path) => watch.files.push(path.clone()),
                 Origin::Remote(_) | Origin::Url(_) | Origin::Group(_) => {}
-                Origin::Crate(folder) => {
+                Origin::Crate(folder) | Origin::ProgramCrate(folder) => {
                     watch.files.push(folder.join("Cargo.toml"));
                     watch.folders.push(folder.join("src"));
                 }
