@@ -160,6 +160,9 @@ struct Function {
     /// What its handler may read.
     #[schemars(length(max = 64))]
     files: Option<Vec<Readable>>,
+    /// Where its handler may connect to.
+    #[schemars(length(max = 64))]
+    connect: Option<Vec<Connection>>,
     /// Bytes of files of its own in /tmp/, gone after the invocation; default: none.
     scratch: Option<Size>,
     /// How long one invocation may take; default "1s".
@@ -213,6 +216,25 @@ struct Secret {
     file: Option<FilePath>,
     /// A variable of the orchestrator's environment.
     env: Option<Identifier>,
+}
+
+/// "ADDRESS:PORT", "HOST:PORT" or "unix:PATH"; or a table, by which it is kept.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Connection {
+    /// Where to.
+    To(String),
+    /// The same, kept between invocations if it says so.
+    Kept(Kept),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Kept {
+    /// Where to.
+    to: String,
+    /// Whether it outlives an invocation; default false.
+    keep: Option<bool>,
 }
 
 /// A variable's text, or where it comes from.

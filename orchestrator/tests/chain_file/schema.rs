@@ -108,6 +108,7 @@ fn each_kind_of_value_is_accepted_and_refused_alike() {
         "source = 'f.c'\nenv = { A = '', 'b.c' = { from = 'HOST' } }\nfiles = ['key', './']",
         "remote = 'lwc.functions.f'\ntimeout = '1h'",
         "url = 'http://[::1]:80/x?y'",
+        "source = 'f.c'\nconnect = ['127.0.0.1:6379', { to = '[::1]:1', keep = true }]",
         "source = 'g.cpp'\ntarget = '::a::b_1'\nsignature = 'cloudevent'",
     ] {
         let good = with(good);
@@ -153,6 +154,8 @@ fn each_kind_of_value_is_accepted_and_refused_alike() {
         ("source = 'f.c'\nenv = ['A']", "type"),
         ("source = 'f.c'\nfiles = 'key'", "type"),
         ("source = 'f.c'\nfiles = ['']", "name"),
+        ("source = 'f.c'\nconnect = '127.0.0.1:1'", "type"),
+        ("source = 'f.c'\nconnect = [1]", "type"),
         ("source = 'f.c'\nscratch = 100", "range"),
         ("source = 'f.c'\nscratch = '1 apple'", "range"),
         ("source = 'f.c'\nscratch = true", "type"),
