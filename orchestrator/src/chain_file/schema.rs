@@ -139,9 +139,9 @@ struct File {
 struct Function {
     /// C and C++ files, compiled into one library.
     source: Option<OneOrMore<SourceFile>>,
-    /// C and C++ files of a program with a `main`, which reads standard input and writes
-    /// standard output.
-    program: Option<OneOrMore<SourceFile>>,
+    /// C and C++ files of a program with a `main`, or the folder of a Rust crate with one:
+    /// it reads standard input and writes standard output.
+    program: Option<OneOrMore<FilePath>>,
     /// The folder of a Rust crate with crate-type cdylib.
     #[schemars(rename = "crate")]
     crate_: Option<FilePath>,
