@@ -44,8 +44,8 @@ complete fish usr/share/fish/vendor_completions.d/$name.fish
 put 644 target/chain.schema.json usr/share/$name/chain.schema.json
 
 # The program has its own copy for what it compiles; these are for editors and for unit
-# tests of functions.
-for header in lwc-function/include/*; do
+# tests of functions. (Those of Google's framework would be in that one's place.)
+for header in lwc-function/include/lwc_*; do
     put 644 "$header" "usr/include/${header##*/}"
 done
 

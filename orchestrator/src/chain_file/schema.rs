@@ -76,6 +76,8 @@ texts! {
     Identifier: { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,254}$" }
     /// The name of a variable.
     Variable: { "type": "string", "pattern": "^[^=\\u0000]+$" }
+    /// A name of C++: "NAME" or "SPACE::NAME".
+    Cpp: { "type": "string", "pattern": "^(::)?[A-Za-z_][A-Za-z0-9_]*(::[A-Za-z_][A-Za-z0-9_]*)*$" }
     /// A path, relative to this file.
     FilePath: { "type": "string" }
     /// A file, or a folder, which ends in a slash; relative to this file.
@@ -137,9 +139,9 @@ struct File {
 struct Function {
     /// C and C++ files, compiled into one library.
     source: Option<OneOrMore<SourceFile>>,
-    /// C and C++ files of a program with a `main`, which reads standard input and writes
-    /// standard output.
-    program: Option<OneOrMore<SourceFile>>,
+    /// C and C++ files of a program with a `main`, or the folder of a Rust crate with one:
+    /// it reads standard input and writes standard output.
+    program: Option<OneOrMore<FilePath>>,
     /// The folder of a Rust crate with crate-type cdylib.
     #[schemars(rename = "crate")]
     crate_: Option<FilePath>,
@@ -158,6 +160,9 @@ struct Function {
     /// What its handler may read.
     #[schemars(length(max = 64))]
     files: Option<Vec<Readable>>,
+    /// Where its handler may connect to.
+    #[schemars(length(max = 64))]
+    connect: Option<Vec<Connection>>,
     /// Bytes of files of its own in /tmp/, gone after the invocation; default: none.
     scratch: Option<Size>,
     /// How long one invocation may take; default "1s".
@@ -179,10 +184,21 @@ struct Function {
     link: Option<OneOrMore<Library>>,
     /// Packages that pkg-config knows.
     pkg_config: Option<OneOrMore<Package>>,
+    /// A function in C++ written to Google's framework, as GOOGLE_FUNCTION_TARGET has it.
+    target: Option<Cpp>,
+    /// What the target takes; default "http".
+    signature: Option<Signature>,
     /// Checks that its code is compiled with.
     harden: Option<Harden>,
     /// With which others it is merged into one worker; default "default".
     group: Option<Name>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Signature {
+    Http,
+    Cloudevent,
 }
 
 /// Of bounds and integers, as far as the compiler can.
@@ -200,6 +216,25 @@ struct Secret {
     file: Option<FilePath>,
     /// A variable of the orchestrator's environment.
     env: Option<Identifier>,
+}
+
+/// "ADDRESS:PORT", "HOST:PORT" or "unix:PATH"; or a table, by which it is kept.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Connection {
+    /// Where to.
+    To(String),
+    /// The same, kept between invocations if it says so.
+    Kept(Kept),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Kept {
+    /// Where to.
+    to: String,
+    /// Whether it outlives an invocation; default false.
+    keep: Option<bool>,
 }
 
 /// A variable's text, or where it comes from.
@@ -268,7 +303,15 @@ fn one_origin(schema: &mut Schema) {
     let required = |key: &&str| json!({ "required": [key] });
     let any = |keys: &[&str]| json!({ "anyOf": keys.iter().map(required).collect::<Vec<_>>() });
     let without = |keys: &[&str]| json!({ "not": any(keys) });
-    let of_sources = ["include", "std", "cflags", "link", "pkg_config"];
+    let of_sources = [
+        "include",
+        "std",
+        "cflags",
+        "link",
+        "pkg_config",
+        "target",
+        "signature",
+    ];
     let one = origins.iter().map(required).collect::<Vec<_>>();
     schema.insert("oneOf".into(), one.into());
     let rules = json!([
@@ -276,7 +319,9 @@ fn one_origin(schema: &mut Schema) {
           "then": { "propertyNames": { "enum": ["remote", "url", "timeout"] } } },
         { "if": any(&["crate", "library"]), "then": without(&of_sources) },
         { "if": any(&["library"]), "then": without(&["harden"]) },
-        { "if": any(&["program"]), "then": without(&["handler"]) },
+        { "if": any(&["program"]), "then": without(&["handler", "target"]) },
+        { "if": any(&["target"]), "then": without(&["handler"]) },
+        { "if": any(&["signature"]), "then": { "required": ["target"] } },
     ]);
     schema.insert("allOf".into(), rules);
 }

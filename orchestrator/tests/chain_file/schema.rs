@@ -108,6 +108,8 @@ fn each_kind_of_value_is_accepted_and_refused_alike() {
         "source = 'f.c'\nenv = { A = '', 'b.c' = { from = 'HOST' } }\nfiles = ['key', './']",
         "remote = 'lwc.functions.f'\ntimeout = '1h'",
         "url = 'http://[::1]:80/x?y'",
+        "source = 'f.c'\nconnect = ['127.0.0.1:6379', { to = '[::1]:1', keep = true }]",
+        "source = 'g.cpp'\ntarget = '::a::b_1'\nsignature = 'cloudevent'",
     ] {
         let good = with(good);
         assert_eq!(codes(&path, &good), [""; 0], "{good}");
@@ -152,6 +154,8 @@ fn each_kind_of_value_is_accepted_and_refused_alike() {
         ("source = 'f.c'\nenv = ['A']", "type"),
         ("source = 'f.c'\nfiles = 'key'", "type"),
         ("source = 'f.c'\nfiles = ['']", "name"),
+        ("source = 'f.c'\nconnect = '127.0.0.1:1'", "type"),
+        ("source = 'f.c'\nconnect = [1]", "type"),
         ("source = 'f.c'\nscratch = 100", "range"),
         ("source = 'f.c'\nscratch = '1 apple'", "range"),
         ("source = 'f.c'\nscratch = true", "type"),
@@ -170,6 +174,14 @@ fn each_kind_of_value_is_accepted_and_refused_alike() {
         ("library = 'f.c'\nharden = 'bounds'", "origin"),
         ("library = 'f.c'\ncflags = '-w'", "origin"),
         ("program = 'f.c'\nhandler = 'main'", "origin"),
+        ("source = 'f.c'\nsignature = 'http'", "origin"),
+        ("source = 'g.cpp'\ntarget = 'a-b'", "name"),
+        (
+            "source = 'g.cpp'\ntarget = 'a'\nsignature = 'typed'",
+            "range",
+        ),
+        ("source = 'g.cpp'\ntarget = 'a'\nhandler = 'b'", "origin"),
+        ("library = 'f.c'\ntarget = 'a'", "origin"),
         ("remote = 'a.*'", "name"),
         ("remote = 'a'\nmemory = '1MiB'", "remote"),
         ("url = 'https://x/'", "url"),
@@ -248,6 +260,9 @@ fn the_examples_of_the_manual_page_are_accepted() {
         let key = example.split(' ').next().unwrap();
         let file = match section {
             "Functions" if origin.contains(&key) => with(example),
+            "Functions" if key == "signature" => {
+                with(&format!("source = 'f.cc'\ntarget = 'f'\n{example}"))
+            }
             "Functions" => with(&format!("source = 'f.c'\n{example}")),
             "Chains" if key == "steps" => chain(example),
             "Chains" => chain(&format!("steps = ['f']\n{example}")),
