@@ -173,14 +173,15 @@ pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
     let [switch, open, kept, back, read, reading] = samples.as_slice() else {
         return Err("a figure is missing".into());
     };
+    let aim = Some(((open.over(switch) + CONNECT) * 10.0).round() / 10.0);
     Ok(Section {
         tables: vec![Table {
             title: "Connections that a function is granted".into(),
             rows: vec![
                 Row::of(switch),
                 Row::beside(open, switch, None),
-                Row::beside(kept, switch, Some(open.over(switch) + CONNECT)),
-                Row::beside(back, switch, Some(open.over(switch) + CONNECT)),
+                Row::beside(kept, switch, aim),
+                Row::beside(back, switch, aim),
                 Row::of(read),
                 Row::beside(reading, read, Some(READ)),
             ],
