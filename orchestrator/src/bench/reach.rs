@@ -1,7 +1,7 @@
 //! Files and connections that a function is granted, beside the same calls of a bare
 //! process.
 
-use super::bare::cpu;
+use super::bare::{Child, cpu};
 use super::calls::text;
 use super::measure::{Case, Plan, measure};
 use super::report::{Row, Section, Table};
@@ -9,6 +9,7 @@ use super::work::{What, Work, files_input, invoke};
 use crate::chain_file::Isolation;
 use crate::life::LiveChain;
 use lwc::{Access, Confinement, Context, Flags, Spec};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -109,21 +110,25 @@ pub(super) fn files(plan: &Plan) -> Result<Section, String> {
     })
 }
 
-/// Somebody who takes connections, and sends a byte on each.
-fn listen(at: &Path) -> Result<(), String> {
+/// A process that takes connections, and sends a byte on each. (Whoever has contexts has
+/// one thread.)
+fn listen(at: &Path) -> Result<Child, String> {
     let listener = UnixListener::bind(at).map_err(text)?;
-    // It ends with the program.
-    std::thread::spawn(move || {
-        let mut last = Vec::new();
-        for mut stream in listener.incoming().flatten() {
+    let child = Child::fork(|| {
+        let mut last = VecDeque::new();
+        loop {
+            let Ok((mut stream, _)) = listener.accept() else {
+                std::process::exit(1)
+            };
             let _ = stream.write_all(b"x");
-            last.push(stream);
+            // The byte can be read for a while.
+            last.push_back(stream);
             if last.len() > 16 {
-                last.remove(0);
+                last.pop_front();
             }
         }
     });
-    Ok(())
+    child.map_err(text)
 }
 
 /// To connect where that is granted, and to use a connection.
@@ -131,7 +136,7 @@ pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
     let (work, other) = (Work::new()?, other()?);
     let path = work.socket();
     // Before the next line: it runs beside.
-    listen(&path)?;
+    let _listener = listen(&path)?;
     cpu::pin(cpu::processors()[0]);
     let mut live = work.start(&[
         (What::Connect, 1, Isolation::Chain),
@@ -168,14 +173,15 @@ pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
     let [switch, open, kept, back, read, reading] = samples.as_slice() else {
         return Err("a figure is missing".into());
     };
+    let aim = Some(((open.over(switch) + CONNECT) * 10.0).round() / 10.0);
     Ok(Section {
         tables: vec![Table {
             title: "Connections that a function is granted".into(),
             rows: vec![
                 Row::of(switch),
                 Row::beside(open, switch, None),
-                Row::beside(kept, switch, Some(open.over(switch) + CONNECT)),
-                Row::beside(back, switch, Some(open.over(switch) + CONNECT)),
+                Row::beside(kept, switch, aim),
+                Row::beside(back, switch, aim),
                 Row::of(read),
                 Row::beside(reading, read, Some(READ)),
             ],

@@ -114,6 +114,13 @@ impl Answer {
         Self(if connecting { 1 << 36 } else { 0 })
     }
 
+    /// One was lent that was used before.
+    pub(super) const KEPT: Self = Self(1 << 38);
+
+    pub(super) fn is_kept(self) -> bool {
+        self.0 & Self::KEPT.0 != 0
+    }
+
     pub(super) fn is_connecting(self) -> bool {
         self.0 & 1 << 36 != 0
     }

@@ -78,12 +78,28 @@ fn error_of(fd: RawFd) -> Result<(), Errno> {
     }
 }
 
-/// What two sockets differ in.
-fn set_alike(from: RawFd, to: RawFd) {
+/// Gives a connection of this family the options of the socket that it takes the place of.
+/// A new one has none yet: what is zero of the socket need not be looked at there.
+fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
+    let mut keeps_alive = false;
     for which in OPTIONS {
-        if let (Ok((value, len)), Ok(had)) = (option(from, which), option(to, which))
-            && (value, len) != had
-        {
+        let of_tcp = which.0 == libc::IPPROTO_TCP;
+        // These mean nothing without, and are not zero.
+        let is_of_that = [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT];
+        let idle = is_new && !keeps_alive && of_tcp && is_of_that.contains(&which.1);
+        if of_tcp && family == libc::AF_UNIX || idle {
+            continue;
+        }
+        let Ok((value, len)) = option(from, which) else {
+            continue;
+        };
+        let is_set = value != Value::default();
+        keeps_alive |= which == (libc::SOL_SOCKET, libc::SO_KEEPALIVE) && is_set;
+        let differs = match is_new {
+            true => is_set,
+            false => option(to, which) != Ok((value, len)),
+        };
+        if differs {
             // SAFETY: reads as many bytes as there are.
             unsafe {
                 let value = value.as_ptr().cast();
@@ -224,9 +240,9 @@ impl Asking<'_> {
         if ready(fd, 0)? == 0 {
             return Err(Errno::EALREADY);
         }
+        let own = number(fd, (libc::SOL_SOCKET, libc::SO_DOMAIN))?;
         if let Some((family, _)) = asked.split_first_chunk::<2>() {
             let family = i32::from(u16::from_ne_bytes(*family));
-            let own = number(fd, (libc::SOL_SOCKET, libc::SO_DOMAIN))?;
             if family != own && family != libc::AF_UNSPEC {
                 return Err(match family {
                     libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX => Errno::EAFNOSUPPORT,
@@ -237,12 +253,12 @@ impl Asking<'_> {
         // SAFETY: asks for the flags.
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
         let waits = flags & libc::O_NONBLOCK == 0;
-        let (made, connecting) = loop {
+        let (made, connecting, kept) = loop {
             self.control.put_asked(asked);
             let words = [word::ASK, How::connect().word(), asked.len() as u64];
             let answer = asking::ask(self.root, self.apart, words);
             match answer.result() {
-                Ok(_) => break (self.received()?, answer.is_connecting()),
+                Ok(_) => break (self.received()?, answer.is_connecting(), answer.is_kept()),
                 _ if answer == Answer::WAIT => {}
                 _ if answer == Answer::NOT_GRANTED => return Err(self.not_granted(asked)),
                 // A Unix socket whose peer has others to see to.
@@ -251,7 +267,7 @@ impl Asking<'_> {
             }
             std::thread::sleep(AGAIN);
         };
-        set_alike(fd, made.as_raw_fd());
+        set_alike(fd, made.as_raw_fd(), own, !kept);
         if waits && connecting {
             self.await_connection(fd, made.as_raw_fd())?;
         }

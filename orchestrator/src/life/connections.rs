@@ -337,13 +337,12 @@ impl Connections {
     }
 
     /// Connects to what the function's context asks for, and passes that to `lend`: once.
-    /// Whether it is still being connected.
     pub(super) fn connect(
         &self,
         base: &Path,
         asked: &[u8],
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
-    ) -> Result<bool, No> {
+    ) -> Result<Answer, No> {
         let (connection, address) = self.find(base, &Wanted::of(asked))?;
         let mut kept = connection.kept.borrow_mut();
         let is_free = connection.keep && !connection.given.get();
@@ -354,7 +353,7 @@ impl Connections {
         if is_free && let Some(kept) = kept.as_ref() {
             lend(kept)?;
             connection.given.set(true);
-            return Ok(false);
+            return Ok(Answer::KEPT);
         }
         let (made, connecting) = match (&connection.to, address) {
             (To::Unix(_, at, name), _) => to_path(at, name)?,
@@ -367,7 +366,7 @@ impl Connections {
             *kept = Some(made);
             connection.given.set(true);
         }
-        Ok(connecting)
+        Ok(Answer::connected(connecting))
     }
 
     /// The grant, and of a name the address that was found for it.

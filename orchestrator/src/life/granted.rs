@@ -363,7 +363,7 @@ impl Granted {
         if how.connects() {
             let lend = |socket: &OwnedFd| self.send(socket);
             let made = self.connections.connect(&self.base, asked, lend);
-            return made.map_or_else(Answer::from, Answer::connected);
+            return made.unwrap_or_else(Answer::from);
         }
         if how.is_of_queue() {
             let lend = |queue: &OwnedFd| self.send(queue);
