@@ -5,11 +5,11 @@
 
 use super::Gateway;
 use super::http::Call;
-use super::message::{is_of_the_connection, joined};
+use super::message::joined;
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
 use super::told::Calls;
-use crate::chain_file::Origin;
+use crate::chain_file::{Origin, is_hop_by_hop};
 use crate::life::{AttributeError, Attributes, MessageMeta};
 use crate::printable::printable_line;
 use crate::worker::frame::HopTiming;
@@ -191,7 +191,7 @@ fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
 
 /// Headers that are about a message's way, not about the message.
 fn is_of_the_transport(name: &str) -> bool {
-    is_of_the_connection(name)
+    is_hop_by_hop(name)
         || matches!(
             name,
             "content-type"

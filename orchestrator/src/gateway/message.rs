@@ -142,7 +142,7 @@ fn http(
             || short == CONTENT_ENCODING
             || selected.iter().any(|p| p.matches(short));
         let meant = meant && ours.iter().all(|(n, _)| *n != short);
-        if !meant || is_of_the_connection(short) || short == "content-type" {
+        if !meant || is_hop_by_hop(short) || short == "content-type" {
             continue;
         }
         match joined(&parts.headers, name) {
@@ -178,12 +178,6 @@ fn put(
         )
         .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
     }
-}
-
-/// Whether a header (in lower case) is between gateway and peer alone. How a body is
-/// packed is not: nobody on the way unpacks it (RFC 9110, 8.4).
-pub(super) fn is_of_the_connection(name: &str) -> bool {
-    is_hop_by_hop(name) && name != CONTENT_ENCODING
 }
 
 /// All lines of a header as one text (RFC 9110, 5.3; RFC 6265, 5.4), those of an event's
@@ -276,7 +270,7 @@ pub(super) fn respond(
         let value = HeaderValue::from_bytes(text.as_bytes()).ok();
         // The body is the event's, which is not packed.
         let unpacked = structured && name == CONTENT_ENCODING;
-        let ours = is_of_the_connection(name) || GATEWAYS.contains(&name) || unpacked;
+        let ours = is_hop_by_hop(name) || GATEWAYS.contains(&name) || unpacked;
         match (header, value) {
             (Some(header), Some(value)) if !ours => {
                 reply.headers_mut().append(header, value);

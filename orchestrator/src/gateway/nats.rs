@@ -12,11 +12,11 @@
 use super::elsewhere::status_of;
 use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
-use super::message::{AttributesFromStep, is_of_the_connection};
+use super::message::AttributesFromStep;
 use super::problem::{OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
 use super::{Gateway, NatsOptions};
-use crate::chain_file::{ChainId, ChainKind};
+use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
 use crate::printable::printable_line;
 use crate::worker::frame::MOST_SAID;
@@ -341,7 +341,7 @@ pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &ChainId) -> Parts
         let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
             continue;
         };
-        if is_of_the_connection(name.as_str()) {
+        if is_hop_by_hop(name.as_str()) {
             continue;
         }
         for value in values {
