@@ -72,7 +72,7 @@ unsafe extern "C" fn look(
         unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
     let base = object.dlpi_addr;
     let loaded = segments.iter().filter(|s| s.p_type == libc::PT_LOAD);
-    let mut run = loaded.filter(|s| s.p_flags & libc::PF_X != 0);
+    let mut run = loaded.filter(|s| s.p_flags & object::elf::PF_X != 0);
     let end = |s: &libc::Elf64_Phdr| base.saturating_add(s.p_vaddr).saturating_add(s.p_memsz);
     match run.find(|s| (base.saturating_add(s.p_vaddr)..end(s)).contains(&code.inside)) {
         Some(segment) => {
