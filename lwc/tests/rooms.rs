@@ -15,6 +15,7 @@ const CRATE: Rooms<'_> = &[
     ("time", &[]),
     ("flags", &[]),
     ("volatile", &[]),
+    ("crash", &[]),
     ("error", &["errno"]),
     ("handle", &["error"]),
     ("event", &["handle"]),
@@ -22,7 +23,9 @@ const CRATE: Rooms<'_> = &[
     ("rights", &["spec"]),
     (
         "backend",
-        &["errno", "error", "event", "flags", "page", "spec", "time"],
+        &[
+            "crash", "errno", "error", "event", "flags", "page", "spec", "time", "volatile",
+        ],
     ),
     ("region", &["backend", "error", "page", "spec", "volatile"]),
     ("secret", &["error", "page", "spec"]),

@@ -458,7 +458,7 @@ pub(crate) fn region_erase(addr: usize, len: usize) -> Result<()> {
 /// read one takes half as long as to write it, and makes nothing dirty.
 #[cold]
 fn erase_pages(start: usize, end: usize) {
-    let page = crate::page_size();
+    let page = crate::page::page_size();
     for at in (start..end).step_by(page) {
         let at = at as *mut u8;
         // SAFETY: a page of a region's own bytes, which nobody has a reference to.
