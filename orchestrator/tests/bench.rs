@@ -73,7 +73,7 @@ fn a_quick_run_measures_everything_and_writes_json_and_plots() {
         "scaling-chains",
         "scaling-processors",
     ];
-    check(&report, 9, &series);
+    check(&report, 10, &series);
     let found = report["series"].as_array().unwrap().iter();
     for name in found.map(|s| s["name"].as_str().unwrap()) {
         let svg = std::fs::read_to_string(plots.join(format!("{name}.svg"))).unwrap();

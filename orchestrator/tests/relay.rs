@@ -65,7 +65,7 @@ fn the_step_that_failed_is_named() {
             ("error", (1, "error", "(code 42)")),
             ("keep claim too much", (2, "too-big", "65537")),
             ("keep exit", (2, "crash", "exited with status 7")),
-            ("keep keep socket", (3, "crash", "forbidden system call")),
+            ("keep keep exec", (3, "crash", "forbidden system call")),
             ("keep handler that lies", (2, "", "")),
         ] {
             let (step, cause, message) = attempt(&folder, input).unwrap_err();
