@@ -169,7 +169,8 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
 
 /*
  * Zeroes in the caller's own memory: nothing that it could not do by writing
- * them.  The kernel is not gone for long, since no deadline ends it there.
+ * them.  No deadline ends it there, so it is not for long: 256 pages at most,
+ * each with as many mappings as there are contexts that have it.
  */
 static int
 lwc_control_erase(struct thread *td, const void *user)

@@ -201,7 +201,7 @@ struct lwc_calls {
 };
 
 /* Memory [start, end), page-aligned; ERASE takes so many bytes at once. */
-#define	LWC_ERASE_MAX		0x400000
+#define	LWC_ERASE_MAX		0x100000
 struct lwc_erase {
 	uint64_t	start;
 	uint64_t	end;

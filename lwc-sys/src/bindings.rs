@@ -49,7 +49,7 @@ pub const LWC_CONTROL_ROLLBACK: u32 = 5;
 pub const LWC_CONTROL_ERASE: u32 = 6;
 pub const LWC_CLEAN_ONLY: u64 = 4294967296;
 pub const LWC_CALLS_MAX: u32 = 1024;
-pub const LWC_ERASE_MAX: u32 = 4194304;
+pub const LWC_ERASE_MAX: u32 = 1048576;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct lwc_spec {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Headers about a connection or a message's framing; no function sees or sets
 /// them (RFC 9110, 7.6.1). How a body is packed is not among them: nobody on the way
-/// unpacks it (8.4).
+/// unpacks it (RFC 9110, 8.4).
 const NOT_PASSED_ON: [&str; 11] = [
     "connection",
     "content-length",
