@@ -28,7 +28,7 @@ pub enum What {
     /// its input says ([`files_input`]).
     Files,
     /// The same of the socket that it is granted: connects, or looks at a byte that has come
-    /// by it ([`connect_input`]).
+    /// by it, so often as its input says ([`files_input`]).
     Connect,
 }
 
