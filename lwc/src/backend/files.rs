@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-/// A system call that names a file, or is about connections, which the sandbox of the current context has not
-/// made: its number, and its arguments as the code there gave them. Both mean what they
-/// mean to the kernel; an address may point to nothing.
+/// A system call that names a file, or is about connections, which the sandbox of the
+/// current context has not made: its number, and its arguments as the code there gave
+/// them. Both mean what they mean to the kernel; an address may point to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileCall {

@@ -14,7 +14,7 @@ pub(super) const TARGET: &str = "lwc_target";
 pub(super) const PROGRAM: &str = "lwc_program";
 
 /// Keys that mean something for `source` alone.
-const OF_SOURCES: [&str; 7] = [
+pub(super) const OF_SOURCES: [&str; 7] = [
     "include",
     "std",
     "cflags",

@@ -10,6 +10,7 @@
 // Nothing but the schema is made of them.
 #![expect(dead_code, reason = "what is derived reads types, not values")]
 
+use super::compile::OF_SOURCES;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -303,21 +304,12 @@ fn one_origin(schema: &mut Schema) {
     let required = |key: &&str| json!({ "required": [key] });
     let any = |keys: &[&str]| json!({ "anyOf": keys.iter().map(required).collect::<Vec<_>>() });
     let without = |keys: &[&str]| json!({ "not": any(keys) });
-    let of_sources = [
-        "include",
-        "std",
-        "cflags",
-        "link",
-        "pkg_config",
-        "target",
-        "signature",
-    ];
     let one = origins.iter().map(required).collect::<Vec<_>>();
     schema.insert("oneOf".into(), one.into());
     let rules = json!([
         { "if": any(&["remote", "url"]),
           "then": { "propertyNames": { "enum": ["remote", "url", "timeout"] } } },
-        { "if": any(&["crate", "library"]), "then": without(&of_sources) },
+        { "if": any(&["crate", "library"]), "then": without(&OF_SOURCES) },
         { "if": any(&["library"]), "then": without(&["harden"]) },
         { "if": any(&["program"]), "then": without(&["handler", "target"]) },
         { "if": any(&["target"]), "then": without(&["handler"]) },
