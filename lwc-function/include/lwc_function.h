@@ -110,10 +110,19 @@ typedef struct lwc_reply {
 	uint64_t reserved[2];
 } lwc_reply;
 
+/*
+ * Of `features' below: where the chain file grants `threads', any thread of the
+ * function's may log, call others and ask for secrets; they take turns.  What
+ * lwc_call() gives holds until any of them calls the same function: threads use
+ * lwc_call_start() and lwc_call_finish().  The answer, and what is looked up of
+ * the request, are the one thread's that the handler was called on.
+ */
+#define LWC_HOST_THREADS 1
+
 /* What the host does for a function.  Use the helpers below instead. */
 struct lwc_host_calls {
 	uint32_t abi;
-	uint32_t reserved;
+	uint32_t features;		/* LWC_HOST_THREADS, or 0 */
 	/* The bytes of a secret and their number, or NULL if not granted. */
 	const void *(*secret)(const struct lwc_host *host, const char *name,
 	    size_t *len);

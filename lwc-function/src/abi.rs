@@ -128,13 +128,17 @@ impl RawReply {
     }
 }
 
+/// Of [`HostCalls::features`]: any thread of the function's makes calls, and they take
+/// turns (`LWC_HOST_THREADS`).
+pub const FEATURE_THREADS: u32 = 1;
+
 /// What the host does for a function.
 #[repr(C)]
 pub struct HostCalls {
     /// [`ABI`].
     pub abi: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`FEATURE_THREADS`], or zero.
+    pub features: u32,
     /// The bytes of a secret and their number, or null.
     pub secret: unsafe extern "C" fn(
         host: *const Host,
@@ -353,7 +357,7 @@ pub(crate) const NOTHING: HostCalls = {
     }
     HostCalls {
         abi: ABI,
-        reserved: 0,
+        features: 0,
         secret,
         log,
         now,

@@ -1,6 +1,6 @@
 //! Calls to other functions.
 
-use crate::abi::{Host, HostCalls, Outcome, RawReply};
+use crate::abi::{FEATURE_THREADS, Host, HostCalls, Outcome, RawReply};
 use crate::error::{Error, Unhandled};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
@@ -214,6 +214,62 @@ impl<'a> Calls<'a> {
             reply: reply.to_owned(),
             told: true,
         })))
+    }
+}
+
+/// Calls that any thread of a function makes: see
+/// [`Invocation::calls_from_threads`](crate::Invocation::calls_from_threads).
+#[derive(Debug, Clone, Copy)]
+pub struct CallsFromThreads<'a> {
+    calls: *const HostCalls,
+    host: *const Host,
+    lent: PhantomData<&'a Held>,
+}
+
+// SAFETY: the host says that its calls may be made by any thread, and takes them one by one
+// (FEATURE_THREADS, looked at when this is made). All that is used here of a reply is what
+// `call_finish` gives, which stays until the handler returns, and `'a` ends before.
+unsafe impl Send for CallsFromThreads<'_> {}
+// SAFETY: as above; nothing here changes.
+unsafe impl Sync for CallsFromThreads<'_> {}
+
+impl CallsFromThreads<'_> {
+    /// As [`Invocation::call`](crate::Invocation::call). (The reply takes memory until the
+    /// handler returns, and so do at most 1,024 in an invocation.)
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call(&self, function: &str, args: &[u8]) -> Result<Reply, CallError> {
+        // Nothing is lent: `from_threads` has looked, and nobody else calls meanwhile.
+        let held = Held::default();
+        let calls = Calls {
+            calls: self.calls,
+            host: self.host,
+            held: &held,
+        };
+        Ok(calls.start(function, args, None).finish()?.to_owned())
+    }
+}
+
+impl<'a> Calls<'a> {
+    pub(crate) fn from_threads(self) -> Result<CallsFromThreads<'a>, CallError> {
+        if !self.held.0.borrow().is_empty() {
+            return Err(CallError::refused(
+                "",
+                "there is a `Callee`: drop it before threads call",
+            ));
+        }
+        if self.table().features & FEATURE_THREADS == 0 {
+            return Err(CallError::refused(
+                "",
+                "this host takes no calls from threads",
+            ));
+        }
+        Ok(CallsFromThreads {
+            calls: self.calls,
+            host: self.host,
+            lent: PhantomData,
+        })
     }
 }
 

@@ -29,7 +29,9 @@ pub mod sources;
 pub mod testing;
 
 pub use abi::Outcome;
-pub use call::{BorrowedReply, CallError, Callee, Pending, Reply, TypedCallError};
+pub use call::{
+    BorrowedReply, CallError, Callee, CallsFromThreads, Pending, Reply, TypedCallError,
+};
 pub use error::{Error, Result};
 
 use abi::{RawInvocation, RawSetup, put};
@@ -307,6 +309,32 @@ impl<'a> Invocation<'a> {
         let args = format(args).map_err(|e| TypedCallError::format(function, e))?;
         let reply = self.calls().call(function, &args, Some(content_type))?;
         parse(&reply.bytes).map_err(|e| TypedCallError::parse(function, e))
+    }
+
+    /// Calls from any thread, where the chain file grants `threads`: they take turns.
+    /// Until it is dropped nothing is called but by this.
+    ///
+    /// ```
+    /// # use lwc_function::{Invocation, Result};
+    /// # use std::io::Write;
+    /// fn handler(inv: &mut Invocation<'_>) -> Result<()> {
+    ///     let input = inv.input();
+    ///     let calls = inv.calls_from_threads()?;
+    ///     let (near, rates) = std::thread::scope(|s| {
+    ///         let near = s.spawn(|| calls.call("nearby", input));
+    ///         (near.join().expect("no panic"), calls.call("rates", input))
+    ///     });
+    ///     inv.write_all(&near?.bytes)?;
+    ///     Ok(inv.write_all(&rates?.bytes)?)
+    /// }
+    /// # let _ = handler;
+    /// ```
+    ///
+    /// # Errors
+    /// [`Outcome::Refused`](abi::Outcome::Refused): a [`Callee`] is there, or the host takes no calls from
+    /// threads ([`testing`] does not).
+    pub fn calls_from_threads(&mut self) -> std::result::Result<CallsFromThreads<'_>, CallError> {
+        self.calls().from_threads()
     }
 
     /// Starts a call and goes on; what comes of it is learnt from what this

@@ -75,6 +75,7 @@ mod rights;
 mod rollback;
 mod secret;
 mod spec;
+mod threads;
 mod time;
 mod trapped;
 mod volatile;
@@ -106,5 +107,8 @@ pub use rights::Rights;
 pub use rollback::rollback_support;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
+#[doc(hidden)]
+pub use threads::THREADS_LEFT;
+pub use threads::allow_threads;
 pub use time::MonotonicTime;
 pub use trapped::Resources;

@@ -12,6 +12,8 @@ mod files;
 mod output;
 #[path = "reach/scratch.rs"]
 mod scratch;
+#[path = "reach/threads.rs"]
+mod threads;
 
 use common::home;
 

@@ -361,7 +361,7 @@ fn field(chars: &[c_char]) -> String {
 
 static CALLS: HostCalls = HostCalls {
     abi: ABI,
-    reserved: 0,
+    features: 0,
     secret,
     log,
     now,

@@ -33,6 +33,8 @@ pub(crate) enum Returned {
 pub enum Rest {
     /// It waits to be switched to.
     Parked,
+    /// It does, and threads of its own are still there beside.
+    Threads,
     /// It sleeps, but elsewhere, so that nobody keeps it awake; or it is dead.
     Elsewhere,
     /// It runs. Where it was waited for that is not because another one of those that

@@ -183,6 +183,8 @@ dispatch! {
     catch_output(told: output::Told) -> Result<()>;
     catch_files(line: Option<RawFd>, numbers: Range<RawFd>, answer: files::Answer) -> Result<()>;
     catch_connections() -> Result<()>;
+    allow_threads(most: u32) -> Result<()>;
+    expect_threads(fd: RawFd) -> Result<()>;
     send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()>;
     receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd>;
     limit_memory(bytes: u64) -> Result<()>;

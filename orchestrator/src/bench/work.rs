@@ -113,6 +113,7 @@ impl Work {
                 files,
                 connect,
                 scratch: 0,
+                threads: 0,
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,

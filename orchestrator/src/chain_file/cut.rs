@@ -195,6 +195,7 @@ fn stand_in(function: &Function) -> Function {
         files: Vec::new(),
         connect: Vec::new(),
         scratch: 0,
+        threads: 0,
         harden: None,
         group: function.group.clone(),
     }

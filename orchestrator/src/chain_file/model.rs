@@ -38,6 +38,8 @@ pub struct Function {
     pub connect: Vec<ConnectGrant>,
     /// Bytes of files of its own, in `/tmp/`, until the end of an invocation; 0: none.
     pub scratch: u64,
+    /// Threads that it may have at once beside the one that its handler is called on.
+    pub threads: u16,
     /// How long one invocation may take.
     pub timeout: Duration,
     /// Bytes its context may add to its address space.

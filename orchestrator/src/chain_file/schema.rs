@@ -166,6 +166,10 @@ struct Function {
     connect: Option<Vec<Connection>>,
     /// Bytes of files of its own in /tmp/, gone after the invocation; default: none.
     scratch: Option<Size>,
+    /// Threads that it may have at once beside the one that its handler is called on;
+    /// default: none.
+    #[schemars(range(min = 1, max = 64))]
+    threads: Option<u16>,
     /// How long one invocation may take; default "1s".
     timeout: Option<Time>,
     /// What its context may add to its address space; default "64MiB".

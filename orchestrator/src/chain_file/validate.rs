@@ -22,7 +22,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const FUNCTION_KEYS: [&str; 26] = [
+const FUNCTION_KEYS: [&str; 27] = [
     "source",
     "program",
     "crate",
@@ -35,6 +35,7 @@ const FUNCTION_KEYS: [&str; 26] = [
     "files",
     "connect",
     "scratch",
+    "threads",
     "timeout",
     "memory",
     "calls",
@@ -75,6 +76,8 @@ pub(crate) const KEYS: [(&str, &[&str]); 3] = [
 ];
 /// Groups of functions in a file at most: each has worker processes of its own.
 const MAX_GROUPS: usize = 64;
+/// Threads of a function at most.
+const MAX_THREADS: u16 = 64;
 /// Steps in a chain at most: each is a context, and regions cost memory.
 const MAX_STEPS: u64 = 256;
 /// How deep the parser lets keys and values lie in each other.
@@ -82,6 +85,12 @@ const MAX_DEPTH: usize = 80;
 /// Chains named in a message about one that has no end, or functions in one
 /// about a function that calls itself.
 const MAX_PATH: usize = 8;
+
+/// A whole number in that range.
+fn number(value: &Value<'_>, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
+    let number = value.get_ref().as_integer()?.as_str().parse().ok();
+    number.filter(|n| range.contains(n))
+}
 
 /// Texts, each with its place in their order.
 fn numbered<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
@@ -423,6 +432,7 @@ impl Reader {
             files: Vec::new(),
             connect: Vec::new(),
             scratch: 0,
+            threads: 0,
             timeout: Duration::from_secs(1),
             memory: 64 << 20,
             calls: Vec::new(),
@@ -517,6 +527,15 @@ impl Reader {
                         f.scratch = n;
                     }
                 }
+                "threads" => match number(value, 1..=MAX_THREADS) {
+                    Some(n) => f.threads = n,
+                    None => self.findings.error(
+                        value.span(),
+                        "range",
+                        format!("threads are a number from 1 to {MAX_THREADS}"),
+                        "say how many it has at once at most, beside the one that its handler is called on; leave it out for none",
+                    ),
+                },
                 "timeout" => {
                     if let Some(d) = self.duration(value) {
                         f.timeout = d;
@@ -584,6 +603,7 @@ impl Reader {
                         | "files"
                         | "connect"
                         | "scratch"
+                        | "threads"
                         | "memory"
                         | "calls"
                         | "ends_request"
@@ -846,10 +866,8 @@ impl Reader {
                 }
                 "headers" => draft.headers = self.headers(value),
                 "concurrency" => {
-                    let number = value.get_ref().as_integer().map(|n| n.as_str());
-                    let number = number.and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-                    draft.concurrency = number;
-                    if number.is_none() {
+                    draft.concurrency = number(value, 1..=u16::MAX);
+                    if draft.concurrency.is_none() {
                         self.findings.error(
                             value.span(),
                             "range",

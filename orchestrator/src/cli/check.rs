@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::{NO_CONNECTIONS, NO_FILES, trial};
+use crate::life::{NO_CONNECTIONS, NO_FILES, NO_THREADS, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -100,6 +100,7 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
             ("files", !f.files.is_empty(), NO_FILES),
             ("scratch", f.scratch > 0, NO_FILES),
             ("connect", !f.connect.is_empty(), NO_CONNECTIONS),
+            ("threads", f.threads > 0, NO_THREADS),
         ]
         .into_iter()
         .filter(|(_, granted, _)| *granted)
@@ -170,7 +171,7 @@ fn plan(file: &ChainFile) -> String {
         let secrets: Vec<&str> = f.secrets.iter().map(|s| s.name.as_str()).collect();
         let _ = writeln!(
             out,
-            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}{}{}{}{}",
+            "function {}: handler {}, timeout {}, memory {}{}{}{}{}{}{}{}{}{}{}{}{}",
             f.name,
             f.handler,
             humantime::format_duration(f.timeout),
@@ -191,6 +192,7 @@ fn plan(file: &ChainFile) -> String {
                 ", connect "
             },
             connections(f),
+            threads(f),
             if f.calls.is_empty() { "" } else { ", calls " },
             names(&f.calls, ", "),
             if f.ends_request {
@@ -211,6 +213,14 @@ fn environment(function: &Function) -> String {
         EnvSource::Host(host) => format!("{} (this program's {host})", v.name),
     });
     all.collect::<Vec<_>>().join(", ")
+}
+
+/// How many threads it may have.
+fn threads(function: &Function) -> String {
+    match function.threads {
+        0 => String::new(),
+        n => format!(", threads {n}"),
+    }
 }
 
 /// What it may read, as the file has it, and what it may write.

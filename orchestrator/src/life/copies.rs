@@ -106,8 +106,20 @@ impl Contexts {
             .unwrap_or_else(|_| vec![Rest::Elsewhere; copies.len()]);
         let rests = steps.into_iter().zip(rests);
         rests
+            .inspect(|(i, rest)| self.tell_of_threads(*i, *rest))
             .filter_map(|(i, rest)| (rest != Rest::Parked).then_some(i))
             .collect()
+    }
+
+    /// Threads that a function has left behind end with its context.
+    fn tell_of_threads(&self, i: usize, rest: Rest) {
+        if rest == Rest::Threads {
+            log::warn!(
+                target: "function",
+                "{}: threads of its own were still there when it had answered: they end with its context, and a new one is made; join them",
+                self.steps[i].function.name
+            );
+        }
     }
 
     /// One has been at work for some time: the others wait, or they end here. They
@@ -123,6 +135,7 @@ impl Contexts {
         let rests = lwc::come_to_rest(&copies, MonotonicTime::now())
             .unwrap_or_else(|_| vec![Rest::Elsewhere; copies.len()]);
         for (i, rest) in numbers.into_iter().zip(rests) {
+            self.tell_of_threads(i, rest);
             if rest != Rest::Parked {
                 self.end_out_of_turn(i);
             }
@@ -199,6 +212,9 @@ impl Contexts {
                         // sandbox: the first time is the dearest, and nobody
                         // waits yet.
                         self.call(i, from, &[word::WARM_UP], deadline)?;
+                        if self.steps[i].function.threads > 0 {
+                            from.expect_threads().map_err(Cause::Backend)?;
+                        }
                         self.steps[i].copy = Some(copy);
                         self.mark(i);
                         if self.steps[i].dirty {
@@ -380,6 +396,9 @@ impl Contexts {
             }
             Err(why) => {
                 let name = &self.steps[i].function.name;
+                if why.contains(lwc::THREADS_LEFT) {
+                    self.tell_of_threads(i, Rest::Threads);
+                }
                 log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
                 self.retire(i);
             }

@@ -190,9 +190,14 @@ impl From<lwc::End> for EndText {
         let hint = match end.signal {
             Some(libc::SIGSYS) => {
                 let name = super::syscalls::name(end.address);
+                let grant = if super::syscalls::may_be_of_thread(end.address) {
+                    "; if it was to make a thread: threads = 4 grants four"
+                } else {
+                    ""
+                };
                 return Self {
                     text: format!(
-                        "made a forbidden system call ({name}) and was killed by SIGSYS; functions may compute, allocate and use lwc_function.h"
+                        "made a forbidden system call ({name}) and was killed by SIGSYS; functions may compute, allocate and use lwc_function.h{grant}"
                     ),
                     fault: None,
                 };

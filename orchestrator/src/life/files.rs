@@ -12,6 +12,7 @@ use super::control::Control;
 use super::parts::Parts;
 use super::scratch::{self, Scratch};
 use super::snapshot::word;
+use super::turns;
 use crate::chain_file::by_names;
 use lwc::{Errno, FileCall, Handle};
 use std::cell::{Cell, RefCell};
@@ -109,8 +110,10 @@ pub(super) fn current() -> Option<&'static Asking<'static>> {
 
 /// A call of the function's.
 fn answer(call: &FileCall) -> Result<u64, Errno> {
-    // SAFETY: `catch` has put there what lives as long as the context, which has one
-    // thread; nothing here is interrupted by itself, as SIGSYS is blocked meanwhile.
+    let _turn = turns::ASKING.take();
+    // SAFETY: `catch` has put there what lives as long as the context, of which one thread
+    // is here at a time; nothing here is interrupted by itself, as SIGSYS is blocked
+    // meanwhile.
     let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
     // SAFETY: the arguments are those of a call of this context's.
     asking.map_or(Err(Errno::EACCES), |asking| unsafe { asking.call(call) })

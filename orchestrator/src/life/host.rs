@@ -3,8 +3,9 @@
 use super::attributes;
 use super::callees::Callees;
 use super::parts::{Entrance, Parts};
+use super::turns;
 use lwc::{Handle, Secret};
-use lwc_function::abi::{ABI, Host, HostCalls, RawReply};
+use lwc_function::abi::{ABI, FEATURE_THREADS, Host, HostCalls, RawReply};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -63,6 +64,7 @@ impl<'a> HostState<'a> {
     /// It has returned: replies are kept no longer. Whether it has ended the request.
     #[inline]
     pub(super) fn finish(&self) -> bool {
+        let _turn = turns::ASKING.take();
         self.callees.close();
         self.ends.take() == Some(true)
     }
@@ -84,7 +86,7 @@ impl<'a> HostState<'a> {
 /// hostile one passes can hurt itself alone.
 pub(super) static CALLS: HostCalls = HostCalls {
     abi: ABI,
-    reserved: 0,
+    features: FEATURE_THREADS,
     secret,
     log,
     now,
@@ -128,6 +130,7 @@ unsafe extern "C" fn secret(
 }
 
 unsafe extern "C" fn log(host: *const Host, level: c_int, text: *const c_char, len: usize) {
+    let _turn = turns::LOG.take();
     // SAFETY: as above.
     unsafe {
         let text = std::slice::from_raw_parts(text.cast::<u8>(), len);
@@ -173,6 +176,7 @@ unsafe extern "C" fn reply_attribute(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
+    let _turn = turns::ASKING.take();
     // SAFETY: as above; both texts are the function's promise.
     unsafe {
         let (name, value) = (CStr::from_ptr(name), CStr::from_ptr(value));
@@ -212,6 +216,7 @@ unsafe extern "C" fn call_attribute(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
+    let _turn = turns::ASKING.take();
     // SAFETY: as above; all texts are the function's promise.
     unsafe {
         let (name, value) = (CStr::from_ptr(name), CStr::from_ptr(value));
@@ -228,6 +233,7 @@ unsafe extern "C" fn call(
     kind: *const c_char,
     reply: *mut RawReply,
 ) {
+    let _turn = turns::ASKING.take();
     // SAFETY: as above; `len` bytes of data, the type if there is one, and the
     // place for the reply are the function's promise.
     unsafe {
@@ -243,6 +249,7 @@ unsafe extern "C" fn call_start(
     len: usize,
     kind: *const c_char,
 ) -> u64 {
+    let _turn = turns::ASKING.take();
     // SAFETY: as of `call`.
     unsafe {
         let (function, kind) = (CStr::from_ptr(function), text(kind));
@@ -251,6 +258,7 @@ unsafe extern "C" fn call_start(
 }
 
 unsafe extern "C" fn call_finish(host: *const Host, ticket: u64, reply: *mut RawReply) {
+    let _turn = turns::ASKING.take();
     // SAFETY: `host` is what `as_host` gave; the place for the reply is the
     // function's promise.
     unsafe { *reply = state(host).callees.finish(ticket) };
@@ -279,6 +287,7 @@ unsafe extern "C" fn caller(host: *const Host) -> *const c_char {
 }
 
 unsafe extern "C" fn end_request(host: *const Host) -> c_int {
+    let _turn = turns::ASKING.take();
     // SAFETY: `host` is what `as_host` gave.
     if unsafe { state(host) }.end_request() {
         0

@@ -453,6 +453,7 @@ mod tests {
             env: Vec::new(),
             files: None,
             scratch: 0,
+            threads: 0,
             connects: false,
             names: false,
             tried: &[],

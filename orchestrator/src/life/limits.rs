@@ -43,6 +43,22 @@ pub(super) fn before_the_sandbox(locked: usize) -> Result<(), String> {
     most(Resource::RLIMIT_MEMLOCK, locked)
 }
 
+/// Threads of a function have the processors that there are, though its worker may have
+/// one. (The kernel leaves out those that this process has none of.)
+#[cfg(target_os = "linux")]
+pub(super) fn on_any_processor() {
+    let mut all = nix::sched::CpuSet::new();
+    for processor in 0..nix::sched::CpuSet::count() {
+        let _ = all.set(processor);
+    }
+    // Where it may not, they share what it has.
+    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all);
+}
+
+/// There are none elsewhere.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn on_any_processor() {}
+
 #[cfg(target_os = "linux")]
 fn most(limit: Resource, value: usize) -> Result<(), String> {
     setrlimit(limit, value as u64, value as u64)

@@ -73,6 +73,7 @@ mod syscalls;
 mod text;
 mod ticket;
 pub mod trial;
+mod turns;
 pub(crate) mod untraced;
 
 #[cfg(feature = "serve")]
@@ -104,6 +105,9 @@ pub(crate) const NO_FILES: &str = "the kernel backend has no files for functions
 
 /// Why a function that is granted connections is refused on the kernel backend.
 pub(crate) const NO_CONNECTIONS: &str = "the kernel backend has no connections for functions yet (capability mode refuses them all): use the process backend";
+
+/// Why a function that is granted threads is refused on the kernel backend.
+pub(crate) const NO_THREADS: &str = "the kernel backend has functions with one thread (a stock kernel gives all threads of a process one address space): use the process backend";
 
 /// Whether functions' contexts answer the probes of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

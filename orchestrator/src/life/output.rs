@@ -10,6 +10,7 @@
 
 use super::control::{Control, Stream};
 use super::open_files;
+use super::turns;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -32,6 +33,7 @@ pub(super) fn catch(control: &Control) -> lwc::Result<()> {
         // SAFETY: `catch` has put a reference there that outlives the context; all
         // that is done with it is to copy bytes.
         if let Some(control) = unsafe { CONTROL.load(Ordering::Relaxed).as_ref() } {
+            let _turn = turns::LOG.take();
             control.put_output(if fd == 1 { Stream::Out } else { Stream::Error }, bytes);
         }
     })

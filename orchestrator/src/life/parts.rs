@@ -30,6 +30,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) names: bool,
     /// Bytes of files of its own, beside `memory`.
     pub(crate) scratch: u64,
+    /// So many threads may it have at once beside the one that its handler is called on.
+    pub(crate) threads: u16,
     /// What an audit has it try to open.
     pub(crate) tried: &'a [CString],
     /// And to connect to.

@@ -549,7 +549,7 @@ impl Contexts {
         }
         let rest = rest.ok().and_then(|rests| rests.first().copied());
         match rest {
-            Some(Rest::Parked | Rest::Awake) => (1, false),
+            Some(Rest::Parked | Rest::Threads | Rest::Awake) => (1, false),
             // It may wait for the root's answer, once.
             Some(Rest::Elsewhere) | None => (2, false),
         }

@@ -11,7 +11,8 @@ use super::output::{self, Streams};
 use super::parts::Parts;
 use super::rollback::Mechanism;
 use super::{
-    Probes, crash, environment, invocation, leftovers, limits, loading, open_files, own_code, probe,
+    Probes, crash, environment, invocation, leftovers, limits, loading, open_files, own_code,
+    probe, turns,
 };
 use libloading::os::unix::Library;
 use lwc::{Confinement, Context, Created, End, Event, Flags, Handle};
@@ -184,6 +185,13 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
         probe::note_areas();
     }
     asking.catch().map_err(text)?;
+    if parts.threads > 0 {
+        let refused = |e: lwc::Error| format!("threads = {}: {e}", parts.threads);
+        lwc::allow_threads(parts.threads.into()).map_err(refused)?;
+        lwc::rollback_support().map_err(refused)?;
+        limits::on_any_processor();
+        turns::begin();
+    }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
     limits::before_the_sandbox(locked)?;
     if parts.rolled_back
@@ -318,7 +326,8 @@ fn copy_self(
     loaded: &Loaded,
 ) -> lwc::Result<Context> {
     let mut flags = Flags::TRAP_FAULT | Flags::TRAP_EXIT;
-    if parts.rolled_back && lwc::rollback_support().is_ok() {
+    // Threads are counted by who rolls back, whether that is wanted or not.
+    if (parts.rolled_back || parts.threads > 0) && lwc::rollback_support().is_ok() {
         flags |= Flags::ROLLBACK;
     }
     // SAFETY: the copy runs `serve` and never returns here.

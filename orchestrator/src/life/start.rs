@@ -50,10 +50,11 @@ impl LiveChain {
         let count = chain.steps.len();
         // A fresh copy of each function costs hundreds of switches; one less
         // is nothing beside. Calls go by the root.
-        // So do files and connections that are asked for.
+        // So do files and connections that are asked for; and threads that are left are to
+        // be gone before others are at work for long.
         let asks = |n: &crate::chain_file::Node| {
             let function = &file.functions[&n.function];
-            !function.files.is_empty() || !function.connect.is_empty()
+            !function.files.is_empty() || !function.connect.is_empty() || function.threads > 0
         };
         let relay = chain.isolation == Isolation::Chain
             && count > 1
@@ -222,6 +223,7 @@ impl LiveChain {
                 connects: !function.connect.is_empty(),
                 names: granted.as_ref().is_some_and(Granted::has_names),
                 scratch: function.scratch,
+                threads: function.threads,
                 tried: &tried,
                 places: &places,
                 entrances,

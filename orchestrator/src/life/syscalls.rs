@@ -76,3 +76,13 @@ pub(crate) fn name(number: u64) -> String {
         |(_, name)| (*name).to_owned(),
     )
 }
+
+/// Whether it may be the call by which a thread is made: clone(2), or one that is not
+/// known ([`name`]).
+pub(crate) fn may_be_of_thread(number: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    let clone = [libc::SYS_clone, libc::SYS_clone3];
+    #[cfg(not(target_os = "linux"))]
+    let clone = [libc::SYS_thr_new];
+    number == 0 || clone.iter().any(|&n| n as u64 == number)
+}

@@ -10,6 +10,7 @@ mod confine;
 mod files;
 mod names;
 mod output;
+mod threads;
 
 pub(crate) use act::{lw_syscall, read_memory, write_memory};
 pub(crate) use calls::{
@@ -23,3 +24,4 @@ pub(crate) use files::{
     catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };
 pub(crate) use output::catch_output;
+pub(crate) use threads::{allow_threads, expect_threads};

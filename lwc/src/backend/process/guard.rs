@@ -2,6 +2,7 @@
 //! do with it.
 
 use super::root;
+use super::state::mode;
 use super::state::runtime::Runtime;
 use super::state::signals;
 use crate::error::{Error, Result};
@@ -36,7 +37,9 @@ impl Guard {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                if single_threaded() {
+                // (Where there may be threads nobody makes a call in the middle of one: the
+                // backend's own are none of those that are answered by a handler.)
+                if !mode::has_threads() && single_threaded() {
                     return Err(Error::new(
                         call,
                         Errno::EBUSY,
@@ -55,9 +58,10 @@ impl Guard {
         Ok(Self(guard))
     }
 
-    /// For calls that a process with several threads is refused (1.5).
+    /// For calls that a process with several threads is refused (1.5), unless it was
+    /// allowed some: then whoever calls has the context for itself until it is back.
     pub(crate) fn alone(call: &'static str) -> Result<Self> {
-        if !single_threaded() {
+        if !mode::has_threads() && !single_threaded() {
             return Err(Error::new(
                 call,
                 Errno::EBUSY,

@@ -29,6 +29,11 @@
 //! * Reading what it was lent, if it was told of a line for that ([`super::files`]), and
 //!   using connections, if it has any: sockets that it makes are connected by nobody
 //!   but whoever lends it a connection in their place.
+//! * Threads, if it may have any ([`super::threads`]) and a keeper counts them: the one
+//!   clone(2) of the C library's, and no clone3(2), whose flags no filter sees. Who waits
+//!   for a thread's end sleeps on shared memory, as the kernel tells of that, so it may
+//!   sleep anywhere but on doorbells, others' and its own, which stay where they are: such
+//!   a context moves no memory, has no descriptor of one, and is introduced to nobody.
 //! * Its peers serve it nothing from then on ([`Request::Seal`]).
 
 use super::answered::{
@@ -36,6 +41,7 @@ use super::answered::{
     RECEIVING, RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
 };
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
+use super::threads::THREAD;
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
@@ -221,6 +227,49 @@ fn futexes(rt: &Runtime) -> Result<Vec<SeccompRule>> {
     Ok(rules)
 }
 
+/// The futex(2) by which the C library waits for the end of a thread.
+const JOINS: [i32; 3] = [
+    libc::FUTEX_WAIT,
+    libc::FUTEX_WAIT_BITSET,
+    libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME,
+];
+
+/// Where a context that may have threads waits for their ends: wherever it maps memory,
+/// but for the doorbells of others, which it can map nowhere else.
+fn joins(rt: &Runtime, layout: &Layout) -> Result<Vec<SeccompRule>> {
+    let page = crate::page::page_size() as u64;
+    let of_peers = rt.channels.iter().flatten().map(|c| &c.peer_bell);
+    let all_bells = of_peers.chain(&rt.root_bell).chain([&rt.bell_of_creator]);
+    let mut bells: Vec<u64> = all_bells.map(|b| b.ptr().as_ptr() as u64).collect();
+    bells.sort_unstable();
+    bells.dedup();
+    let mut rules = Vec::new();
+    let mut from = layout.low;
+    for to in bells.into_iter().chain([layout.high]) {
+        let to = to.clamp(from, layout.high);
+        if from < to {
+            for op in JOINS {
+                rules.push(all(vec![
+                    low(1, SeccompCmpOp::Eq, op as u64)?,
+                    whole(0, SeccompCmpOp::Ge, from)?,
+                    whole(0, SeccompCmpOp::Lt, to)?,
+                ])?);
+            }
+        }
+        from = from.max(to.saturating_add(page));
+    }
+    Ok(rules)
+}
+
+/// clone(2) with flags of [`THREAD`], or with these.
+fn clones(others: &[u64]) -> Result<[Vec<SeccompRule>; 2]> {
+    let known = || others.iter().chain(&THREAD);
+    let each = known().map(|&flags| all(vec![whole(0, SeccompCmpOp::Eq, flags)?]));
+    let none = known().map(|&flags| whole(0, SeccompCmpOp::Ne, flags));
+    let none = all(none.collect::<Result<_>>()?)?;
+    Ok([each.collect::<Result<_>>()?, vec![none]])
+}
+
 /// Where a context in the strict sandbox maps what it likes, and where not.
 ///
 /// ```text
@@ -350,6 +399,8 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         ));
     }
     let creating = how == Confinement::Creator;
+    // Nobody counts those of a context without a keeper.
+    let threads = mode::threads() > 0 && mode::is_kept() && !creating;
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
@@ -411,13 +462,22 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             whole(4, SeccompCmpOp::Ge, layout.low)?,
             whole(4, SeccompCmpOp::Lt, layout.high)?,
         ];
-        let moves = vec![layout.takes_away(&[fixed])?, layout.takes_away(&to)?];
-        allowed.insert(libc::SYS_mremap, moves);
+        if !threads {
+            let moves = vec![layout.takes_away(&[fixed])?, layout.takes_away(&to)?];
+            allowed.insert(libc::SYS_mremap, moves);
+        }
         allowed.insert(libc::SYS_munmap, vec![layout.takes_away(&[])?]);
-        allowed.insert(libc::SYS_futex, futexes(rt)?);
-        let rt_is_root = rt.is_root();
+        let mut sleeps = futexes(rt)?;
+        if threads {
+            // By which it could map its doorbell at another address, and sleep there with
+            // a limit of time.
+            drop(rt.bell_fd.take());
+            sleeps.extend(joins(rt, &layout)?);
+        }
+        allowed.insert(libc::SYS_futex, sleeps);
+        let keeps_to_itself = rt.is_root() || threads;
         let line = rt.channel(0).and_then(|c| c.sock.as_ref());
-        if let Some(line) = line.map(AsRawFd::as_raw_fd).filter(|_| !rt_is_root) {
+        if let Some(line) = line.map(AsRawFd::as_raw_fd).filter(|_| !keeps_to_itself) {
             allowed.insert(
                 libc::SYS_recvmsg,
                 vec![when(0, SeccompCmpOp::Eq, line as u64)?],
@@ -487,7 +547,16 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             }
             allowed.insert(libc::SYS_openat, files);
         }
-        trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
+        if mode::threads() > 0 {
+            // Its copies are under this filter as well; in itself, which runs no code of
+            // others any more, nobody makes a thread.
+            let [each, none] = clones(&[fork])?;
+            allowed.insert(libc::SYS_clone, each);
+            trapped.insert(libc::SYS_clone, none);
+            trapped.remove(&libc::SYS_clone3);
+        } else {
+            trapped.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Ne, fork)?]);
+        }
         let options = [
             libc::PR_GET_TID_ADDRESS,
             libc::PR_SET_NO_NEW_PRIVS,
@@ -505,6 +574,13 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             low(1, SeccompCmpOp::Eq, libc::SIGKILL as u64)?,
         ])?);
         allowed.insert(libc::SYS_prctl, rules);
+    } else if threads {
+        let [each, none] = clones(&[])?;
+        allowed.insert(libc::SYS_clone, each);
+        trapped.insert(libc::SYS_clone, none);
+        // ENOSYS, says the filter below.
+        trapped.remove(&libc::SYS_clone3);
+        allowed.insert(libc::SYS_clone3, Vec::new());
     } else {
         trapped.insert(libc::SYS_clone, Vec::new());
     }

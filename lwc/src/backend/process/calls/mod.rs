@@ -37,4 +37,5 @@ mod seccomp;
 mod supervisor;
 pub(crate) mod switch;
 pub(crate) mod syscall;
+pub(crate) mod threads;
 pub(crate) mod trap;

@@ -4,6 +4,7 @@ use super::answered::{ABOUT_SOCKETS, QUEUES, READING, WAITING};
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, NUMBER, give, jump, load};
 use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::backend::files;
+use crate::backend::process::state::mode;
 use crate::backend::process::wire::fds;
 use crate::error::Result;
 
@@ -54,13 +55,11 @@ const ON_SOCKETS: &[i64] = &[
 /// Calls on what was lent, with which it does as it likes: a rollback closes the rest.
 const ON_LENT: &[i64] = &[libc::SYS_close, libc::SYS_dup3, libc::SYS_ioctl];
 
-/// Threads and processes, which would be nobody's to roll back (a ring of
-/// io_uring(7) has threads of the kernel's); pages that nobody brings, on which the
+/// Threads of the kernel's (io_uring(7)), and processes, which would be nobody's to roll
+/// back; pages that nobody brings, on which the
 /// keeper would wait; mincore(2), by which it could see which pages another has used
 /// that are zeros again.
 const REFUSED: &[i64] = &[
-    libc::SYS_clone,
-    libc::SYS_clone3,
     libc::SYS_io_uring_setup,
     libc::SYS_userfaultfd,
     libc::SYS_mincore,
@@ -80,6 +79,7 @@ pub(crate) fn be_noted() -> Result<()> {
     } else {
         &[]
     };
+    let threads = mode::threads() > 0;
     let sockets = |calls: &'static [i64]| match files::connections() {
         true => calls,
         false => &[],
@@ -95,7 +95,15 @@ pub(crate) fn be_noted() -> Result<()> {
         (libc::SECCOMP_RET_ALLOW, HARMLESS),
         (refuse(libc::EPERM), REFUSED),
         (refuse(libc::EPERM), FORKS),
+        // The C library then makes a thread by clone(2), of which the keeper is told.
+        (
+            refuse(if threads { libc::ENOSYS } else { libc::EPERM }),
+            &[libc::SYS_clone3][..],
+        ),
     ];
+    let clone = [libc::SYS_clone];
+    let answers = answers.into_iter();
+    let answers = answers.chain((!threads).then_some((refuse(libc::EPERM), &clone[..])));
     let mut program = vec![
         load(ARCHITECTURE),
         jump(libc::BPF_JEQ, ARCH, 1, 0),

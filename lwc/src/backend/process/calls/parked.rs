@@ -10,6 +10,9 @@
 //! from its root. Once the last one has been asked about, all that are held have
 //! been asleep together; then they are moved back.
 //!
+//! One that may have threads is asked about them while it is held, and is not parked if
+//! there is one.
+//!
 //! One that has just handed over is on its way to sleep, and on a busy machine
 //! it may be some time before it gets there. How much of the processor's time it
 //! uses meanwhile tells it from one that goes on running, and that it sleeps, but
@@ -63,12 +66,75 @@ struct Asked {
     /// Where it is held.
     place: AtomicU32,
     held: bool,
+    /// It may have threads, and those beside the one that is held were seen so.
+    threads: Threads,
     /// What it has used of the processor.
     running: Running,
     /// How long it was somewhere else.
     dawdling: Dawdling,
     /// It does not mean to sleep, or is dead.
     given_up: Option<Rest>,
+}
+
+/// Threads of a context beside the one that may be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// It may have none, so it has none.
+    Never,
+    /// There is none.
+    None,
+    /// All of them wait for something.
+    Wait,
+    /// One runs, or may be about to end.
+    Run,
+}
+
+impl Threads {
+    /// What the kernel says, where it may have some. While the one that sleeps is held
+    /// nobody wakes it: so if there is no other there will be none.
+    fn look(self, pid: i32) -> Self {
+        if self == Self::Never {
+            return self;
+        }
+        let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return Self::Run;
+        };
+        let mut seen = Self::None;
+        for thread in all {
+            let Ok(thread) = thread else {
+                return Self::Run;
+            };
+            if thread.file_name().as_encoded_bytes() == pid.to_string().as_bytes() {
+                continue;
+            }
+            // One that has ended meanwhile says nothing.
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            // "pid (comm) state …"; comm may hold anything.
+            let state = stat.as_deref().ok().and_then(|s| s.rsplit_once(") "));
+            match state.and_then(|(_, rest)| rest.chars().next()) {
+                None if stat.is_err() => {}
+                // It has ended, and is yet to be collected.
+                Some('Z' | 'X') => {}
+                Some('S') if seen != Self::Run => seen = Self::Wait,
+                _ => seen = Self::Run,
+            }
+        }
+        seen
+    }
+
+    fn are_there(self) -> bool {
+        matches!(self, Self::Wait | Self::Run)
+    }
+
+    /// Whether they are there to stay, after so long. One that has been joined has done
+    /// all but the end of its last system call.
+    fn stay(self, waited: Duration) -> bool {
+        match self {
+            Self::Wait => waited > Duration::from_millis(2),
+            Self::Run => waited > Duration::from_millis(100),
+            _ => false,
+        }
+    }
 }
 
 /// Whether each of these contexts is parked. Each is asked once unless `wait`.
@@ -104,6 +170,10 @@ fn rests(of: &[RawFd], wait: bool, apart: bool, begun: MonotonicTime) -> Result<
             pid: rt.book.as_ref().and_then(|b| b.pid(peer)).unwrap_or(0),
             place: AtomicU32::new(0),
             held: false,
+            threads: match rt.channel(channel).is_some_and(|c| c.threads) {
+                true => Threads::None,
+                false => Threads::Never,
+            },
             running: Running::default(),
             dawdling: Dawdling::default(),
             given_up: dead.then_some(Rest::Elsewhere),
@@ -238,7 +308,10 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
     rt.bell.look();
     for a in &mut *all {
         a.held = a.bell(rt).is_some_and(|bell| bell.hold(&a.place));
-        if a.held {
+    }
+    for a in all.iter_mut().filter(|a| a.held) {
+        a.threads = a.threads.look(a.pid);
+        if !a.threads.are_there() {
             a.running.pause();
             a.dawdling.pause();
         }
@@ -247,6 +320,9 @@ fn look_at_all(rt: &Runtime, all: &mut [Asked]) {
         if let Some(bell) = a.bell(rt) {
             bell.release(&a.place);
         }
+    }
+    for a in all.iter_mut() {
+        a.held &= !a.threads.are_there();
     }
     rt.bell.look();
 }
@@ -284,6 +360,10 @@ impl Asked {
             return Some(Rest::Elsewhere);
         };
         let runs = self.running.is_clear(used);
+        if self.threads.are_there() {
+            let stay = runs || self.threads.stay(waited);
+            return stay.then_some(Rest::Threads);
+        }
         if self.dawdling.is_clear(&c.peer_bell, self.pid) {
             return Some(Rest::Elsewhere);
         }

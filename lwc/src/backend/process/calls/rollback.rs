@@ -17,6 +17,7 @@ use crate::backend::process::wire::bell::PeerBell;
 use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
+use crate::threads::THREADS_LEFT;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -273,6 +274,7 @@ fn describe(told: &Told) -> String {
             "its address space has changed at {:#x} in a way that the process backend cannot undo",
             told.value
         ),
+        why::THREADS => format!("{} {THREADS_LEFT}", told.value),
         why::SIGNALS => format!(
             "signals wait for it (bits {:#x}) as they did not at its snapshot",
             told.value

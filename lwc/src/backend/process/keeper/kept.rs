@@ -7,9 +7,11 @@ use super::shared::Shared;
 use super::signals::{self, Place, Signals};
 use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
+use super::threads::{Clone as Cloning, Threads};
 use super::trace::{self, Registers, Stop};
 use super::watch::Watch;
 use crate::backend::files;
+use crate::backend::process::state::mode;
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::{FILES, Means, Told, why};
 
@@ -193,6 +195,7 @@ pub(crate) struct Kept {
     often: Often,
     shared: Shared,
     signals: Signals,
+    pub(crate) threads: Threads,
 }
 
 /// What a call can do beyond registers and memory.
@@ -280,6 +283,7 @@ impl Kept {
             often: Often::new(),
             shared: Shared::new(),
             signals: Signals::new(),
+            threads: Threads::new(mode::threads()),
         }
     }
 
@@ -327,18 +331,25 @@ impl Kept {
     }
 
     fn place<'a>(&self, at: u64, registers: &'a Registers) -> Place<'a> {
+        self.place_of(self.pid, at, registers)
+    }
+
+    fn place_of<'a>(&self, thread: i32, at: u64, registers: &'a Registers) -> Place<'a> {
         Place {
-            pid: self.pid,
+            pid: thread,
             memory: self.memory,
             registers,
             at,
         }
     }
 
-    /// It has stopped, at a call or for another reason, and goes on after this.
-    /// ESRCH: it has ended, and is collected.
-    pub(crate) fn note(&mut self, stop: Stop) -> Result<(), Errno> {
-        let called = trace::called(self.pid, stop);
+    /// It has stopped, or a thread of its own has, at a call or for another reason, and
+    /// goes on after this. ESRCH: it has ended, and is collected.
+    pub(crate) fn note(&mut self, thread: i32, stop: Stop) -> Result<(), Errno> {
+        let called = trace::called(thread, stop);
+        if self.threads.are_allowed() && self.note_thread(thread, stop, called.as_ref())? {
+            return Ok(());
+        }
         if let Stop::Signal(signal) = stop
             && FAULT_SIGNALS.contains(&signal)
         {
@@ -372,7 +383,7 @@ impl Kept {
             }
             Effect::Signal(n) => {
                 if let Some(own) = called.filter(|_| self.marked && !self.signals.knows(n)) {
-                    return self.first_change(&own, n);
+                    return self.first_change(thread, &own, n);
                 }
                 self.signals.note(n);
             }
@@ -387,10 +398,84 @@ impl Kept {
         Ok(())
     }
 
+    /// What a stop says of threads. True: it says nothing else.
+    fn note_thread(
+        &mut self,
+        thread: i32,
+        stop: Stop,
+        called: Option<&Registers>,
+    ) -> Result<bool, Errno> {
+        match (stop, called) {
+            (Stop::Cloned, _) => {
+                let made = trace::made(thread)?;
+                if self.threads.made(thread, made) {
+                    trace::pass(made, Stop::Interrupted);
+                }
+                return Ok(true);
+            }
+            (Stop::Dead, _) => {
+                self.threads.gone(thread);
+                return Ok(true);
+            }
+            (Stop::Called, Some(own)) if own.orig_rax == libc::SYS_clone as u64 => {
+                return match self.threads.clones(thread, own) {
+                    Cloning::Made => Ok(true),
+                    Cloning::Fails(errno) => trace::fail(thread, own, errno).map(|()| true),
+                };
+            }
+            _ => {}
+        }
+        self.threads.seen(thread);
+        // What a thread has for its own goes with it: its alternate stack, and what it has
+        // in common with the kernel.
+        let own = [
+            libc::SYS_sigaltstack,
+            libc::SYS_rseq,
+            libc::SYS_rt_sigreturn,
+        ];
+        let goes = called.is_some_and(|r| own.contains(&(r.orig_rax as i64)));
+        Ok(thread != self.pid && goes)
+    }
+
+    /// It is the only one, stopped as it is, so that nobody makes another one. Those that
+    /// are about to end do.
+    fn alone(&mut self) -> Done<()> {
+        const TRIES: u32 = 40;
+        for tries in 0..TRIES {
+            let all = self.threads;
+            for &thread in all.as_slice() {
+                match trace::wait(Some(thread), true) {
+                    Ok(Some((_, stop))) => {
+                        // One that has ended meanwhile says so the next time.
+                        let _ = self.note(thread, stop);
+                        trace::pass(thread, stop);
+                    }
+                    Err(libc::ECHILD) => drop(self.threads.gone(thread)),
+                    _ => {}
+                }
+            }
+            if self.threads.as_slice().is_empty() {
+                return Ok(());
+            }
+            match tries {
+                0..10 => give_way(),
+                10..30 => pause(20),
+                _ => pause(200),
+            }
+        }
+        let count = self.threads.as_slice().len() as u64;
+        Err(Failure::new(libc::ENOTSUP, why::THREADS, count))
+    }
+
     /// It is about to set an action that nobody has asked for: it does once it is
     /// known what it was. (The call is noted when it stops there again.)
-    fn first_change(&mut self, own: &Registers, signal: u64) -> Result<(), Errno> {
-        let place = self.place(self.shared.spare(), own);
+    fn first_change(&mut self, thread: i32, own: &Registers, signal: u64) -> Result<(), Errno> {
+        if !self.threads.as_slice().is_empty() {
+            // Another thread could write what the kernel says of it.
+            self.did.get_or_insert(own.orig_rax);
+            return Ok(());
+        }
+        let place = self.place_of(thread, self.shared.spare(), own);
         match self.signals.remember_first(place, signal) {
             Err(libc::ESRCH) => Err(libc::ESRCH),
             Err(_) => {
@@ -514,15 +599,27 @@ impl Kept {
     }
 
     fn stop(&mut self) -> Done<()> {
+        self.stop_it()?;
+        if self.threads.are_allowed() {
+            self.alone()?;
+        }
+        Ok(())
+    }
+
+    fn stop_it(&mut self) -> Done<()> {
         let pid = self.pid;
-        Ok(trace::stop(pid, |stop| self.note(stop))?)
+        Ok(trace::stop(pid, |stop| self.note(pid, stop))?)
     }
 
     /// Its present state is its snapshot. It runs on in any case.
     pub(crate) fn snapshot(&mut self, base: &mut Base<'_>) -> Done<()> {
         self.marked = false;
-        self.stop()?;
-        let done = self.take(base);
+        self.stop_it()?;
+        let done = match self.threads.are_allowed() {
+            true => self.alone(),
+            false => Ok(()),
+        };
+        let done = done.and_then(|()| self.take(base));
         self.marked = done.is_ok();
         let end = trace::go_on(self.pid, 0);
         done.and(end.map_err(Failure::from))

@@ -43,5 +43,6 @@ pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod sys;
 pub(crate) mod table;
+pub(crate) mod threads;
 pub(crate) mod trace;
 pub(crate) mod watch;

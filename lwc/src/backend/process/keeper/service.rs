@@ -8,6 +8,7 @@ use super::sys::{Errno, call, close};
 use super::table::Table;
 use super::trace::{self, Stop};
 use super::watch::Watch;
+use crate::backend::process::state::mode;
 use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, lacks, op, receive, send, why};
 
 /// What a keeper begins with.
@@ -100,6 +101,8 @@ struct Service {
     keeping: Keeping,
     /// The creator may ask.
     open: bool,
+    /// More may have stopped than were looked at.
+    more: bool,
     base: Table<Area>,
     /// Which pages of that are its own.
     own: Table<Run>,
@@ -116,6 +119,7 @@ pub(crate) extern "C" fn main(keeping: *const Keeping) -> ! {
         // SAFETY: made by whoever calls this, in memory that stays.
         keeping: unsafe { *keeping },
         open: true,
+        more: false,
         base: Table::new(),
         own: Table::new(),
         runs: Table::new(),
@@ -136,10 +140,9 @@ pub(crate) extern "C" fn main(keeping: *const Keeping) -> ! {
     };
     let _ = send(service.keeping.sock, &told, &[]);
     while service.open || !service.all.as_slice().is_empty() {
-        if service.wait() {
-            service.look();
-            service.serve();
-        }
+        service.wait();
+        service.look();
+        service.serve();
     }
     end()
 }
@@ -153,6 +156,9 @@ pub(crate) fn end() -> ! {
 
 /// Areas of an address space, as many as most have.
 const AREAS: usize = 4096;
+
+/// How many stops are looked at before the creator is served again.
+const LOOKS: usize = 256;
 
 /// How many runs of pages are asked for at once.
 const RUNS: usize = 1024;
@@ -224,41 +230,70 @@ impl Service {
         }
     }
 
-    /// Waits for the creator to ask, or for a copy to stop. False: once more.
-    fn wait(&mut self) -> bool {
+    /// Waits for the creator to ask, or for a copy to stop.
+    fn wait(&mut self) {
         let sock = if self.open { self.keeping.sock } else { -1 };
         let mut polled = libc::pollfd {
             fd: sock,
             events: libc::POLLIN,
             revents: 0,
         };
+        let none = [0i64; 2];
+        // Those that have stopped and were not looked at have told so before.
+        let limit = if self.more { none.as_ptr() as u64 } else { 0 };
         // SIGCHLD alone comes while it waits.
         let mask = !(1u64 << (libc::SIGCHLD - 1));
         // SAFETY: reads and writes the locals, of the sizes given.
         let _ = unsafe {
             call(
                 libc::SYS_ppoll,
-                [&raw mut polled as u64, 1, 0, &raw const mask as u64, 8, 0],
+                [
+                    &raw mut polled as u64,
+                    1,
+                    limit,
+                    &raw const mask as u64,
+                    8,
+                    0,
+                ],
             )
         };
-        true
     }
 
     /// Copies that have stopped go on; those that have ended are collected, and
     /// the root hears of them.
+    ///
+    /// Not more at once than this: threads of one could stop for ever, and the creator's
+    /// question would wait.
     fn look(&mut self) {
-        while let Ok(Some((pid, stop))) = trace::wait(None, true) {
-            if stop == Stop::Dead {
-                self.forget(pid);
-                continue;
+        for _ in 0..LOOKS {
+            let Ok(Some((thread, stop))) = trace::wait(None, true) else {
+                self.more = false;
+                return;
+            };
+            let mut all = self.all.as_mut_slice().iter_mut();
+            match all.find(|k| k.pid == thread || k.threads.has(thread)) {
+                Some(kept) if kept.pid == thread && stop == Stop::Dead => self.forget(thread),
+                Some(kept) => {
+                    let pid = kept.pid;
+                    match kept.note(thread, stop) {
+                        Err(libc::ESRCH) if pid == thread => self.forget(pid),
+                        _ => trace::pass(thread, stop),
+                    }
+                }
+                None => self.strays(thread, stop),
             }
-            let i = self.all.as_slice().iter().position(|k| k.pid == pid);
-            let noted = i.map(|i| self.all.as_mut_slice()[i].note(stop));
-            if noted == Some(Err(libc::ESRCH)) {
-                self.forget(pid);
-                continue;
+        }
+        self.more = true;
+    }
+
+    /// A thread that nobody has made yet, as far as is known, has stopped, or ended: its
+    /// maker will tell. It waits until then.
+    fn strays(&mut self, thread: i32, stop: Stop) {
+        for kept in self.all.as_mut_slice() {
+            match stop {
+                Stop::Dead => drop(kept.threads.gone(thread)),
+                _ => kept.threads.strays(thread),
             }
-            trace::pass(pid, stop);
         }
     }
 
@@ -327,7 +362,7 @@ impl Service {
         };
         let seized = agreed.and_then(|()| {
             let pid = pid.ok_or(libc::EPERM)?;
-            trace::seize(pid, memory)?;
+            trace::seize(pid, memory, mode::threads() > 0)?;
             Ok(pid)
         });
         match seized {

@@ -17,6 +17,7 @@ const GET_RSEQ: u64 = 0x420f;
 const PEEKDATA: u64 = 2;
 const POKEDATA: u64 = 5;
 const DETACH: u64 = 17;
+const GETEVENTMSG: u64 = 0x4201;
 const SETOPTIONS: u64 = 0x4200;
 const CONT: u64 = 7;
 const TO_CALL: u64 = 24;
@@ -27,6 +28,9 @@ const VECTOR: u64 = 0x202;
 /// Stops at calls that a filter says so of; those before and after a call are told
 /// from signals; the tracer's end is the tracee's.
 const OPTIONS: u64 = 0x80 | 0x1 | 0x10_0000;
+/// As [`OPTIONS`], and threads that it makes are traced as it is.
+const WITH_THREADS: u64 = OPTIONS | 0x8;
+const EVENT_CLONE: i32 = 3;
 const EVENT_SECCOMP: i32 = 7;
 const EVENT_STOP: i32 = 128;
 const AT_CALL: i32 = libc::SIGTRAP | 0x80;
@@ -51,11 +55,20 @@ fn ptrace(request: u64, pid: i32, address: u64, data: u64) -> Result<u64, Errno>
 /// Nobody has the memory file of a stranger. So a word is changed in the process
 /// that was named, below its stack, and looked for in the file; until then its end
 /// is not ours.
-pub(crate) fn seize(pid: i32, memory: i32) -> Result<(), Errno> {
+///
+/// `threads`: it may make some, which are traced as well.
+pub(crate) fn seize(pid: i32, memory: i32, threads: bool) -> Result<(), Errno> {
     ptrace(SEIZE, pid, 0, 0)?;
     let proved = stop(pid, |_| Ok(())).and_then(|()| is_of(pid, memory));
     let done = proved
-        .and_then(|()| ptrace(SETOPTIONS, pid, 0, OPTIONS))
+        .and_then(|()| {
+            ptrace(
+                SETOPTIONS,
+                pid,
+                0,
+                if threads { WITH_THREADS } else { OPTIONS },
+            )
+        })
         .and_then(|_| go_on(pid, 0));
     if done.is_err() {
         // One that has ended is collected; nothing is to be done about it.
@@ -107,6 +120,8 @@ pub(crate) enum Stop {
     Called,
     /// Before or after one, where it was let go on to that.
     AtCall,
+    /// It has made a thread.
+    Cloned,
     /// With its group, by a signal for that.
     Group,
     /// A signal comes.
@@ -188,6 +203,7 @@ pub(crate) fn wait(pid: Option<i32>, now: bool) -> Result<Option<(i32, Stop)>, E
     let stop = if libc::WIFSTOPPED(status) {
         match (status >> 16, libc::WSTOPSIG(status)) {
             (EVENT_SECCOMP, _) => Stop::Called,
+            (EVENT_CLONE, _) => Stop::Cloned,
             (EVENT_STOP, libc::SIGTRAP) => Stop::Interrupted,
             (EVENT_STOP, _) => Stop::Group,
             (_, AT_CALL) => Stop::AtCall,
@@ -205,13 +221,27 @@ pub(crate) fn called(pid: i32, stop: Stop) -> Option<Registers> {
     (stop == Stop::Called).then(|| registers(pid).ok())?
 }
 
+/// The thread that one has made which has stopped for that.
+pub(crate) fn made(pid: i32) -> Result<i32, Errno> {
+    let mut thread = 0u64;
+    ptrace(GETEVENTMSG, pid, 0, &raw mut thread as u64)?;
+    Ok(thread as i32)
+}
+
+/// The call that one is about to make fails with an error in its place.
+pub(crate) fn fail(pid: i32, own: &Registers, errno: Errno) -> Result<(), Errno> {
+    let mut r = *own;
+    (r.orig_rax, r.rax) = (u64::MAX, -i64::from(errno) as u64);
+    set_registers(pid, &r)
+}
+
 /// What to do about a stop that is none of ours: the context goes on as it would
 /// without us.
 pub(crate) fn pass(pid: i32, stop: Stop) {
     // As above.
     let _ = match stop {
         Stop::Dead => Ok(()),
-        Stop::Interrupted | Stop::AtCall | Stop::Called => go_on(pid, 0),
+        Stop::Interrupted | Stop::AtCall | Stop::Called | Stop::Cloned => go_on(pid, 0),
         Stop::Group => ptrace(LISTEN, pid, 0, 0).map(drop),
         Stop::Signal(signal) => go_on(pid, signal),
     };
@@ -515,12 +545,12 @@ mod tests {
         }
         let [one, other] = [Child::new(|| {}), Child::new(|| {})];
         let memory = one.memory();
-        assert_eq!(seize(other.0, memory.as_raw_fd()), Err(libc::EPERM));
+        assert_eq!(seize(other.0, memory.as_raw_fd(), false), Err(libc::EPERM));
         assert_eq!(other.tracer(), 0);
         let nothing = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(seize(other.0, nothing.as_raw_fd()), Err(libc::EPERM));
+        assert_eq!(seize(other.0, nothing.as_raw_fd(), false), Err(libc::EPERM));
         assert_eq!(other.tracer(), 0);
-        assert_eq!(seize(one.0, memory.as_raw_fd()), Ok(()));
+        assert_eq!(seize(one.0, memory.as_raw_fd(), false), Ok(()));
         assert_ne!(one.tracer(), 0);
     }
 
@@ -571,7 +601,7 @@ mod tests {
         });
         let memory = child.memory();
         let wanted = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGUSR2 - 1);
-        seize(child.0, memory.as_raw_fd()).unwrap();
+        seize(child.0, memory.as_raw_fd(), false).unwrap();
         // It takes its time to come so far.
         loop {
             stop(child.0, |_| Ok(())).unwrap();

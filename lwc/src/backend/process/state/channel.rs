@@ -46,6 +46,8 @@ pub(crate) struct Channel {
     pub(crate) booked: bool,
     /// By which channel the baton came when it had last gone to this one.
     pub(crate) answered_by: Option<usize>,
+    /// The peer may have threads beside the one that waits.
+    pub(crate) threads: bool,
     /// The peer was on its way to sleep when it was rung, all the time.
     pub(crate) unrung: bool,
     /// What the peer may get of me by this channel.
@@ -86,6 +88,7 @@ impl Channel {
             introduced: false,
             booked: false,
             answered_by: None,
+            threads: false,
             unrung: false,
             granted: Rights::none(),
             mine: Rights::none(),

@@ -71,6 +71,8 @@ pub(crate) mod why {
     pub(crate) const LACKS: u64 = 7;
     /// Signals wait for it, one bit each in the value, as they did not then.
     pub(crate) const SIGNALS: u64 = 8;
+    /// Threads of its own are there beside it; how many is the value.
+    pub(crate) const THREADS: u64 = 11;
     /// It has survived a fault of the processor, whose signal is the value.
     pub(crate) const FAULT: u64 = 10;
     /// Flags of the processor are others, which can be set by its own code alone.

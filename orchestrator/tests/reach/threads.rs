@@ -1,0 +1,220 @@
+//! Threads of a function: as many as its file grants, and none after its answer.
+
+#![cfg(target_os = "linux")]
+
+use super::common::{Folder, home, orchestrator, text};
+use std::process::Output;
+
+fn folder_of(functions: &str, isolation: &str) -> Folder {
+    Folder::new(&format!(
+        "{functions}\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"{isolation}\"\n"
+    ))
+}
+
+fn function(name: &str, handler: &str, grants: &str) -> String {
+    let source = home().join("tests/hostile/threads.c");
+    format!(
+        "[functions.{name}]\nsource = \"{}\"\nlink = [\"pthread\"]\nhandler = \"{handler}\"\ntimeout = \"60s\"\n{grants}\n",
+        source.display()
+    )
+}
+
+fn folder(grants: &str, isolation: &str) -> Folder {
+    folder_of(&function("f", "threads", grants), isolation)
+}
+
+/// Whether this kernel lets a function have any: what counts them also rolls back.
+fn are_there() -> bool {
+    let out = folder("threads = 1", "invocation").run(&[], &["sum 1"]);
+    let said = text(&out.stderr);
+    assert!(
+        out.status.success() || said.contains("rollback in place needs"),
+        "{said}"
+    );
+    out.status.success()
+}
+
+#[track_caller]
+fn answers(out: &Output) -> String {
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+const ISOLATIONS: [&str; 2] = ["invocation", "chain"];
+
+#[test]
+fn as_many_as_are_granted_and_no_more() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        let folder = folder("threads = 4", isolation);
+        let input = "make 4\nmake 5\nsum 4\nagain 200\nmake 4\ndetach\nmake 4";
+        let out = folder.run(&[], &[input, input, input]);
+        let said = "[4 0][4 11][2002000][200][4 0][1][4 0]".repeat(3);
+        assert_eq!(answers(&out), said, "{}", text(&out.stderr));
+        // All that there were ended before the answer.
+        assert!(
+            !text(&out.stderr).contains("threads of its own"),
+            "{}",
+            text(&out.stderr)
+        );
+    }
+}
+
+#[test]
+fn all_of_them_together_hold_the_number_and_the_memory() {
+    if !are_there() {
+        return;
+    }
+    let folder = folder("threads = 8\nmemory = \"80MiB\"", "invocation");
+    // Their stacks of 8 MiB are of its memory, too.
+    let out = folder.run(&[], &["twice\nmake 8\nmake 9", "memory 8", "twice"]);
+    assert_eq!(
+        answers(&out),
+        "[held][8 0][8 11][8][held]",
+        "{}",
+        text(&out.stderr)
+    );
+    let folder = self::folder("threads = 64\nmemory = \"20MiB\"", "invocation");
+    let out = folder.run(&[], &["make 64"]);
+    let said = answers(&out);
+    assert!(["[1 11]", "[2 11]"].contains(&said.as_str()), "{said}");
+}
+
+#[test]
+fn whatever_one_thread_does_the_others_do() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        // (The folder may lie in /tmp, which is a function's own with scratch.)
+        let f = |reach: &str| {
+            let grants = format!("threads = 4\nmemory = \"128MiB\"\n{reach}\ncalls = [\"echo\"]");
+            let functions = function("f", "threads", &grants) + &function("echo", "echo", "");
+            folder_of(&functions, isolation)
+        };
+        let folder = f("scratch = \"1MiB\"");
+        let out = folder.run(&[], &["scratch 4", "scratch 4\ncall 4"]);
+        assert_eq!(answers(&out), "[80][80][200]", "{}", text(&out.stderr));
+        let folder = f("files = [\"x\"]");
+        folder.write("x", "x\n");
+        let input = "call 4\nread 4 x\nlog 4";
+        let out = folder.run(&[], &[input, input]);
+        let said = "[200][400][4]".repeat(2);
+        assert_eq!(answers(&out), said, "{}", text(&out.stderr));
+        let log = text(&out.stderr);
+        for thread in 0..4 {
+            let line = format!("thread {thread} says this and nothing else");
+            assert_eq!(
+                log.lines().filter(|l| l.ends_with(&line)).count(),
+                2,
+                "{log}"
+            );
+        }
+        assert_eq!(log.matches("logged").count(), 8, "{log}");
+    }
+}
+
+#[test]
+fn none_outlives_its_invocation() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        let folder = folder("threads = 3", isolation);
+        for way in ["leave", "spin", "haunt"] {
+            let first = format!("write mine\n{way}");
+            let out = folder.run(&[], &[&first, "note\nmake 3\nnote", &first, "make 3\nnote"]);
+            let said = "[left][none][3 0][none][left][3 0][none]";
+            assert_eq!(
+                answers(&out),
+                said,
+                "{isolation} {way}: {}",
+                text(&out.stderr)
+            );
+            let log = text(&out.stderr);
+            let told = log.lines().filter(|l| l.contains("f: threads of its own"));
+            assert_eq!(told.count(), 2, "{log}");
+        }
+        // What it writes stays with it, where nothing else is said.
+        let out = folder.run(&[], &["write mine\nmake 2", "note"]);
+        let kept = if isolation == "chain" { "mine" } else { "none" };
+        assert_eq!(answers(&out), format!("[2 0][{kept}]"));
+    }
+}
+
+#[test]
+fn a_thread_is_the_functions_whatever_it_does() {
+    if !are_there() {
+        return;
+    }
+    let folder = folder("threads = 2", "invocation");
+    for (input, why) in [
+        ("exit", "exit"),
+        ("fault", "SIGSEGV"),
+        // A process; threads that share less; as little as vfork(2).
+        ("flags 17", "SIGSYS"),
+        ("flags 4001280", "SIGSYS"),
+        ("flags 16657", "SIGSYS"),
+    ] {
+        let out = folder.run(&[], &[input]);
+        assert!(!out.status.success(), "{input}");
+        assert!(
+            text(&out.stderr).contains(why),
+            "{input}: {}",
+            text(&out.stderr)
+        );
+    }
+    let late = self::folder("threads = 2\ntimeout = \"300ms\"", "invocation");
+    let out = late.run(&[], &["late"]);
+    assert!(
+        text(&out.stderr).contains("300 ms") || text(&out.stderr).contains("300ms"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(!out.status.success());
+    let out = folder.run(
+        &[],
+        &[
+            "clone3\nmremap\nrobust\naction",
+            "action\nmake 2",
+            "make 2\nmake 3",
+        ],
+    );
+    assert_eq!(
+        answers(&out),
+        "[38][1][1][0][0][2 0][2 0][2 11]",
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+#[test]
+fn without_the_grant_there_are_none() {
+    let folder = folder("", "invocation");
+    let out = folder.run(&[], &["make 1"]);
+    assert!(!out.status.success());
+    let stderr = text(&out.stderr);
+    assert!(stderr.contains("SIGSYS"), "{stderr}");
+    assert!(stderr.contains("threads = "), "how to have one: {stderr}");
+}
+
+#[test]
+fn a_number_that_makes_no_sense_is_refused() {
+    for number in ["0", "65", "-1", "\"4\"", "2.5"] {
+        let folder = folder(&format!("threads = {number}"), "invocation");
+        let mut command = orchestrator();
+        let out = command
+            .arg("check")
+            .arg(folder.path("chain.toml"))
+            .output()
+            .unwrap();
+        assert!(!out.status.success());
+        let stderr = text(&out.stderr);
+        assert!(
+            stderr.contains("threads are a number from 1 to 64"),
+            "{stderr}"
+        );
+    }
+}
