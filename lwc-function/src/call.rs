@@ -240,7 +240,7 @@ impl CallsFromThreads<'_> {
     /// # Errors
     /// As there.
     pub fn call(&self, function: &str, args: &[u8]) -> Result<Reply, CallError> {
-        // Nothing is lent: `from_threads` has looked, and nobody else calls meanwhile.
+        // Nothing is lent: `threads` has looked, and nobody else calls meanwhile.
         let held = Held::default();
         let calls = Calls {
             calls: self.calls,
@@ -252,7 +252,7 @@ impl CallsFromThreads<'_> {
 }
 
 impl<'a> Calls<'a> {
-    pub(crate) fn from_threads(self) -> Result<CallsFromThreads<'a>, CallError> {
+    pub(crate) fn threads(self) -> Result<CallsFromThreads<'a>, CallError> {
         if !self.held.0.borrow().is_empty() {
             return Err(CallError::refused(
                 "",

@@ -334,7 +334,7 @@ impl<'a> Invocation<'a> {
     /// [`Outcome::Refused`](abi::Outcome::Refused): a [`Callee`] is there, or the host takes no calls from
     /// threads ([`testing`] does not).
     pub fn calls_from_threads(&mut self) -> std::result::Result<CallsFromThreads<'_>, CallError> {
-        self.calls().from_threads()
+        self.calls().threads()
     }
 
     /// Starts a call and goes on; what comes of it is learnt from what this

@@ -83,7 +83,7 @@ mod volatile;
 pub use backend::{Backend, backend};
 pub use backend::{FileCall, RollbackMeans};
 #[doc(hidden)]
-pub use backend::{Rest, requests_served};
+pub use backend::{Rest, THREADS_LEFT, requests_served};
 pub use builder::Builder;
 #[doc(hidden)]
 pub use context::come_to_rest;
@@ -107,8 +107,6 @@ pub use rights::Rights;
 pub use rollback::rollback_support;
 pub use secret::Secret;
 pub use spec::{Access, Spec};
-#[doc(hidden)]
-pub use threads::THREADS_LEFT;
 pub use threads::allow_threads;
 pub use time::MonotonicTime;
 pub use trapped::Resources;

@@ -71,10 +71,6 @@ pub fn allow_threads(most: u32) -> Result<()> {
     backend::allow_threads(most)
 }
 
-/// What a rollback is refused for that finds threads is said with these words.
-#[doc(hidden)]
-pub const THREADS_LEFT: &str = "threads of its own are still there";
-
 impl Handle {
     /// In the root: this context may have threads ([`allow_threads`]). So whether it is
     /// parked is the kernel's word about all of them: it is once it waits, and none but

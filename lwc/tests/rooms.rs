@@ -44,6 +44,7 @@ const CRATE: Rooms<'_> = &[
     ("rollback", &["backend", "error", "handle"]),
     ("output", &["backend", "error"]),
     ("files", &["backend", "errno", "error"]),
+    ("threads", &["backend", "error", "handle"]),
     (
         "builder",
         &[

@@ -140,7 +140,7 @@ impl Matrix {
 }
 
 /// Beginnings of resources' names, and what trying such is called.
-const KINDS: [(&str, &str); 19] = [
+const KINDS: [(&str, &str); 20] = [
     ("region", "regions"),
     ("arguments", "regions of arguments"),
     ("reply", "regions of replies"),
@@ -159,6 +159,7 @@ const KINDS: [(&str, &str); 19] = [
     ("scratch", "files of their own"),
     ("connection ", "connections that are granted"),
     ("connections", "other connections"),
+    ("threads", "threads"),
     ("files", "files"),
 ];
 
@@ -617,7 +618,9 @@ fn entries(
         ("other processes", what::SIGNALS, u64::MAX, process),
         ("files", what::FILES, u64::MAX, true),
         ("connections", what::CONNECTIONS, u64::MAX, true),
+        ("threads", what::THREADS, u64::MAX, process),
     ];
+    let threads = |i: usize| live.contexts.steps[i].function.threads;
     for (name, count, root, _) in counts.into_iter().filter(|c| c.3) {
         out.push(Entry {
             name: name.into(),
@@ -625,6 +628,7 @@ fn entries(
             root,
             steps: grant(&|i| match count {
                 what::ENVIRONMENT => env(i).len() as u64,
+                what::THREADS => threads(i).into(),
                 _ => 0,
             }),
         });

@@ -5,6 +5,10 @@ use std::os::fd::RawFd;
 
 pub(crate) const NO_MODULE: &str = "the kernel backend needs FreeBSD 15 with lwc.ko loaded (kldload lwc); without it unset LWC_BACKEND or set it to \"process\"";
 
+/// What a rollback is refused for that finds threads is said with these words.
+#[doc(hidden)]
+pub const THREADS_LEFT: &str = "threads of its own are still there";
+
 /// By what means contexts are rolled back in place
 /// ([`rollback_support`](crate::rollback_support)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use kernel as process;
 #[cfg(not(target_os = "freebsd"))]
 use process as kernel;
 
-#[doc(hidden)]
-pub use answers::Rest;
 pub use answers::RollbackMeans;
 pub(crate) use answers::{Facts, Returned};
+#[doc(hidden)]
+pub use answers::{Rest, THREADS_LEFT};
 pub use files::FileCall;
 
 use crate::error::{Error, Result};

@@ -60,6 +60,8 @@ pub(crate) mod what {
     pub(crate) const CONNECTION: u64 = 17;
     /// Answer: how much of sockets and connections that nobody is granted was there.
     pub(crate) const CONNECTIONS: u64 = 18;
+    /// Answer: how many threads could be made, to be there at the same time.
+    pub(crate) const THREADS: u64 = 19;
 }
 
 /// The attempt to read succeeded.
@@ -197,6 +199,7 @@ pub(crate) fn run(args: &[u64]) -> u64 {
         what::FILES => others::files(),
         what::SCRATCH => super::files::attempt_scratch(),
         what::CONNECTIONS => super::files::attempt_others(),
+        what::THREADS => others::threads(super::turns::are_taken()),
         _ => 0,
     }
 }

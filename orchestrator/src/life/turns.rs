@@ -17,6 +17,11 @@ pub(super) fn begin() {
     THREADS.store(true, Ordering::Relaxed);
 }
 
+/// Whether they are: there may be threads.
+pub(super) fn are_taken() -> bool {
+    THREADS.load(Ordering::Relaxed)
+}
+
 /// Something that one thread at a time uses.
 pub(super) struct Turns {
     lock: Mutex<()>,

@@ -218,3 +218,79 @@ fn a_number_that_makes_no_sense_is_refused() {
         );
     }
 }
+
+#[test]
+fn the_audit_tries_how_many_there_can_be() {
+    if !are_there() {
+        return;
+    }
+    let functions = function("f", "threads", "threads = 3") + &function("g", "threads", "");
+    let folder = Folder::new(&format!(
+        "{functions}\n[chains.trial]\nsteps = [\"f\", \"g\"]\n"
+    ));
+    let mut command = orchestrator();
+    let out = command
+        .arg("audit")
+        .arg(folder.path("chain.toml"))
+        .output()
+        .unwrap();
+    let said = answers(&out);
+    let row = said.lines().find(|l| l.starts_with("threads"));
+    let cells: Vec<&str> = row.unwrap().split_ascii_whitespace().collect();
+    assert_eq!(cells, ["threads", "own", "3", "0"], "{said}");
+}
+
+#[test]
+fn threads_of_rust_call_other_functions() {
+    if !are_there() {
+        return;
+    }
+    let library = home().join("lwc-function");
+    let folder = folder_of(
+        &("[functions.f]\ncrate = \"f\"\nthreads = 4\ncalls = [\"echo\"]\n".to_owned()
+            + &function("echo", "echo", "")),
+        "invocation",
+    );
+    std::fs::create_dir_all(folder.path("f/src")).unwrap();
+    folder.write(
+        "f/Cargo.toml",
+        format!(
+            "[package]\nname = \"f\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nlwc-function = {{ path = {library:?} }}\n[workspace]\n"
+        ),
+    );
+    folder.write(
+        "f/src/lib.rs",
+        r#"
+use std::io::Write;
+fn f(inv: &mut lwc_function::Invocation<'_>) -> lwc_function::Result<()> {
+    let calls = inv.calls_from_threads()?;
+    let all = std::thread::scope(|s| {
+        let each = |n: u64| s.spawn(move || {
+            let mut text = String::new();
+            for i in 0..20 {
+                let sent = format!("{n}-{i};");
+                let reply = calls.call("echo", sent.as_bytes());
+                assert_eq!(reply.unwrap().bytes, sent.as_bytes());
+                text = sent;
+            }
+            text
+        });
+        let all = [1, 2, 3, 4].map(each);
+        all.map(|t| t.join().unwrap()).concat()
+    });
+    // One that is refused is told as ever.
+    let refused = inv.call("nobody", b"").unwrap_err();
+    write!(inv, "{all} {}", refused.to_string().contains("nobody"))?;
+    Ok(())
+}
+lwc_function::handler!(f, f);
+"#,
+    );
+    let out = folder.run(&[], &["", ""]);
+    assert_eq!(
+        answers(&out),
+        "1-19;2-19;3-19;4-19; true".repeat(2),
+        "{}",
+        text(&out.stderr)
+    );
+}

@@ -116,6 +116,61 @@ pub(super) fn signals() -> u64 {
     })
 }
 
+/// How many threads can be made, to be there at the same time. Of one that is granted
+/// none it is tried whether the sandbox lets the call through; nothing would come of it
+/// then, for it is given an address that is none.
+#[cfg(target_os = "linux")]
+pub(super) fn threads(granted: bool) -> u64 {
+    if !granted {
+        return attempting(|| {
+            let flags = libc::CLONE_VM
+                | libc::CLONE_FS
+                | libc::CLONE_FILES
+                | libc::CLONE_SIGHAND
+                | libc::CLONE_THREAD
+                | libc::CLONE_SYSVSEM
+                | libc::CLONE_SETTLS
+                | libc::CLONE_PARENT_SETTID
+                | libc::CLONE_CHILD_CLEARTID;
+            let mut id = 0u32;
+            let at = &raw mut id;
+            TRAPPED.store(false, Ordering::Relaxed);
+            // SAFETY: the base of thread-local storage is no address of a process's, for
+            // which the kernel refuses the call (EPERM): there is no new thread, which
+            // would have no stack.
+            unsafe { libc::syscall(libc::SYS_clone, flags, 0, at, at, u64::MAX) };
+            u64::from(!TRAPPED.load(Ordering::Relaxed))
+        });
+    }
+    let end = std::sync::Arc::new(AtomicBool::new(false));
+    let mut all = Vec::new();
+    for _ in 0..=64 {
+        let end = std::sync::Arc::clone(&end);
+        let small = std::thread::Builder::new().stack_size(64 << 10);
+        let made = small.spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        });
+        match made {
+            Ok(thread) => all.push(thread),
+            Err(_) => break,
+        }
+    }
+    end.store(true, Ordering::Relaxed);
+    let count = all.len() as u64;
+    for thread in all {
+        let _ = thread.join();
+    }
+    count
+}
+
+/// There are none.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn threads(_granted: bool) -> u64 {
+    0
+}
+
 /// How many files can be opened, to read or to write: of the system, and what
 /// /proc has of this and other processes.
 pub(super) fn files() -> u64 {

@@ -41,7 +41,6 @@ use super::answered::{
     RECEIVING, RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
 };
 use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
-use super::threads::THREAD;
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
@@ -55,6 +54,7 @@ use crate::backend::process::state::signals::{self, death_signal, keep_informed}
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::Means;
 use crate::backend::process::wire::message::Request;
+use crate::backend::process::wire::threads::{self, THREAD};
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
 use nix::errno::Errno;
@@ -400,7 +400,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     }
     let creating = how == Confinement::Creator;
     // Nobody counts those of a context without a keeper.
-    let threads = mode::threads() > 0 && mode::is_kept() && !creating;
+    let threaded = threads::allowed() > 0 && mode::is_kept() && !creating;
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
@@ -462,20 +462,20 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             whole(4, SeccompCmpOp::Ge, layout.low)?,
             whole(4, SeccompCmpOp::Lt, layout.high)?,
         ];
-        if !threads {
+        if !threaded {
             let moves = vec![layout.takes_away(&[fixed])?, layout.takes_away(&to)?];
             allowed.insert(libc::SYS_mremap, moves);
         }
         allowed.insert(libc::SYS_munmap, vec![layout.takes_away(&[])?]);
         let mut sleeps = futexes(rt)?;
-        if threads {
+        if threaded {
             // By which it could map its doorbell at another address, and sleep there with
             // a limit of time.
             drop(rt.bell_fd.take());
             sleeps.extend(joins(rt, &layout)?);
         }
         allowed.insert(libc::SYS_futex, sleeps);
-        let keeps_to_itself = rt.is_root() || threads;
+        let keeps_to_itself = rt.is_root() || threaded;
         let line = rt.channel(0).and_then(|c| c.sock.as_ref());
         if let Some(line) = line.map(AsRawFd::as_raw_fd).filter(|_| !keeps_to_itself) {
             allowed.insert(
@@ -547,7 +547,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             }
             allowed.insert(libc::SYS_openat, files);
         }
-        if mode::threads() > 0 {
+        if threads::allowed() > 0 {
             // Its copies are under this filter as well; in itself, which runs no code of
             // others any more, nobody makes a thread.
             let [each, none] = clones(&[fork])?;
@@ -574,7 +574,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
             low(1, SeccompCmpOp::Eq, libc::SIGKILL as u64)?,
         ])?);
         allowed.insert(libc::SYS_prctl, rules);
-    } else if threads {
+    } else if threaded {
         let [each, none] = clones(&[])?;
         allowed.insert(libc::SYS_clone, each);
         trapped.insert(libc::SYS_clone, none);

@@ -4,8 +4,7 @@ use super::answered::{ABOUT_SOCKETS, QUEUES, READING, WAITING};
 use super::bpf::{ARCH, ARCHITECTURE, ARGUMENTS, NUMBER, give, jump, load};
 use super::seccomp::{FORKS, PLAIN, apply, convert};
 use crate::backend::files;
-use crate::backend::process::state::mode;
-use crate::backend::process::wire::fds;
+use crate::backend::process::wire::{fds, threads};
 use crate::error::Result;
 
 /// Calls of a context that is to be rolled back which, beside [`PLAIN`], change nothing but its
@@ -79,7 +78,7 @@ pub(crate) fn be_noted() -> Result<()> {
     } else {
         &[]
     };
-    let threads = mode::threads() > 0;
+    let threaded = threads::allowed() > 0;
     let sockets = |calls: &'static [i64]| match files::connections() {
         true => calls,
         false => &[],
@@ -97,13 +96,13 @@ pub(crate) fn be_noted() -> Result<()> {
         (refuse(libc::EPERM), FORKS),
         // The C library then makes a thread by clone(2), of which the keeper is told.
         (
-            refuse(if threads { libc::ENOSYS } else { libc::EPERM }),
+            refuse(if threaded { libc::ENOSYS } else { libc::EPERM }),
             &[libc::SYS_clone3][..],
         ),
     ];
     let clone = [libc::SYS_clone];
     let answers = answers.into_iter();
-    let answers = answers.chain((!threads).then_some((refuse(libc::EPERM), &clone[..])));
+    let answers = answers.chain((!threaded).then_some((refuse(libc::EPERM), &clone[..])));
     let mut program = vec![
         load(ARCHITECTURE),
         jump(libc::BPF_JEQ, ARCH, 1, 0),

@@ -4,7 +4,7 @@
 //! The work is the keeper's ([`keeper`](crate::backend::process::keeper)).
 
 use super::noted::be_noted;
-use crate::backend::answers::RollbackMeans;
+use crate::backend::answers::{RollbackMeans, THREADS_LEFT};
 use crate::backend::process::ask::{alive, destroy};
 use crate::backend::process::guard::Guard;
 use crate::backend::process::keeper::service::FAULTS;
@@ -17,7 +17,6 @@ use crate::backend::process::wire::bell::PeerBell;
 use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, op, receive, send, why};
 use crate::error::{Error, Result};
 use crate::flags::PREPARE;
-use crate::threads::THREADS_LEFT;
 use lwc_sys::{LWC_CREDENTIALS, LWC_FILES, LWC_MEMORY};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;

@@ -4,6 +4,7 @@
 
 use crate::backend::process::guard::Guard;
 use crate::backend::process::state::mode;
+use crate::backend::process::wire::threads;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -26,7 +27,7 @@ pub(crate) fn allow_threads(most: u32) -> Result<()> {
             "it comes before rollback_support, and before a sandbox",
         );
     }
-    mode::set_threads(most);
+    threads::allow(most);
     Ok(())
 }
 
@@ -40,24 +41,4 @@ pub(crate) fn expect_threads(fd: RawFd) -> Result<()> {
         c.threads = true;
     }
     Ok(())
-}
-
-/// The flags by which the C library makes a thread: of glibc, and of musl, which adds one
-/// that means nothing.
-pub(crate) const THREAD: [u64; 2] = {
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM
-        | libc::CLONE_SETTLS
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_CLEARTID;
-    [flags as u64, (flags | libc::CLONE_DETACHED) as u64]
-};
-
-/// Whether clone(2) with these makes a thread.
-pub(crate) fn is_of_thread(flags: u64) -> bool {
-    THREAD.contains(&flags)
 }

@@ -11,9 +11,8 @@ use super::threads::{Clone as Cloning, Threads};
 use super::trace::{self, Registers, Stop};
 use super::watch::Watch;
 use crate::backend::files;
-use crate::backend::process::state::mode;
-use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::{FILES, Means, Told, why};
+use crate::backend::process::wire::{fds, threads};
 
 /// What the keeper has of its own: the creator's memory as it was.
 pub(crate) struct Base<'a> {
@@ -283,7 +282,7 @@ impl Kept {
             often: Often::new(),
             shared: Shared::new(),
             signals: Signals::new(),
-            threads: Threads::new(mode::threads()),
+            threads: Threads::new(threads::allowed()),
         }
     }
 

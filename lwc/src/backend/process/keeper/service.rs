@@ -8,8 +8,8 @@ use super::sys::{Errno, call, close};
 use super::table::Table;
 use super::trace::{self, Stop};
 use super::watch::Watch;
-use crate::backend::process::state::mode;
 use crate::backend::process::wire::keep::{Ask, FILES, Means, Told, lacks, op, receive, send, why};
+use crate::backend::process::wire::threads;
 
 /// What a keeper begins with.
 #[derive(Clone, Copy)]
@@ -362,7 +362,7 @@ impl Service {
         };
         let seized = agreed.and_then(|()| {
             let pid = pid.ok_or(libc::EPERM)?;
-            trace::seize(pid, memory, mode::threads() > 0)?;
+            trace::seize(pid, memory, threads::allowed() > 0)?;
             Ok(pid)
         });
         match seized {

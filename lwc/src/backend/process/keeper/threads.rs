@@ -6,7 +6,7 @@
 //! is told of twice, by its maker and by itself, in either order; and so is each end.
 
 use super::trace::Registers;
-use crate::backend::process::calls::threads::is_of_thread;
+use crate::backend::process::wire::threads::is_of_thread;
 
 /// So many may be allowed at most ([`allow_threads`](crate::allow_threads)).
 const MOST: usize = 64;
@@ -140,7 +140,7 @@ impl Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::process::calls::threads::THREAD;
+    use crate::backend::process::wire::threads::THREAD;
 
     fn with(flags: u64) -> Registers {
         // SAFETY: integers, which may all be zero.

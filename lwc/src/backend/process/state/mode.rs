@@ -1,14 +1,14 @@
 //! What the current context is under, for ever: a trap, a sandbox. Handlers of
 //! signals ask, too, so these are atomics.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::backend::process::wire::threads::allowed;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static TRAPPED: AtomicBool = AtomicBool::new(false);
 static CONFINED: AtomicBool = AtomicBool::new(false);
 static STRICT: AtomicBool = AtomicBool::new(false);
 static KEPT: AtomicBool = AtomicBool::new(false);
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
-static THREADS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether its system calls are trapped.
 pub(crate) fn is_trapped() -> bool {
@@ -54,18 +54,8 @@ pub(crate) fn set_unlimited() {
     UNLIMITED.store(true, Ordering::Relaxed);
 }
 
-/// How many threads of its own its copies may have beside the one that a context is.
-/// (A keeper knows it, too: it is forked later.)
-pub(crate) fn threads() -> u32 {
-    THREADS.load(Ordering::Relaxed)
-}
-
-pub(crate) fn set_threads(most: u32) {
-    THREADS.store(most, Ordering::Relaxed);
-}
-
 /// Whether it may have any now: a keeper counts them, and the sandbox lets it make
 /// these and nothing else.
 pub(crate) fn has_threads() -> bool {
-    threads() > 0 && is_kept() && is_strict()
+    allowed() > 0 && is_kept() && is_strict()
 }

@@ -9,6 +9,7 @@
 //! * [`message`], [`parts`]: requests and answers, encoded and decoded;
 //! * [`keep`]: what a keeper of snapshots is told;
 //! * [`fds`]: the backend's own descriptors, and passing them;
+//! * [`threads`]: how many threads a context may have, and how they are made;
 //! * [`gate`]: the two places from which a trapped context calls the system.
 
 pub(crate) mod bell;
@@ -20,3 +21,4 @@ pub(crate) mod message;
 pub(crate) mod noise;
 pub(crate) mod pair;
 pub(crate) mod parts;
+pub(crate) mod threads;
