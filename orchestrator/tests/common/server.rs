@@ -309,7 +309,16 @@ pub(crate) fn holds(pid: u32, needle: &[u8]) -> Option<bool> {
         mem.seek(SeekFrom::Start(start)).ok()?;
         // Holes in files beyond their end cannot be read; what can, counts.
         let _ = (&mut mem).take(end - start).read_to_end(&mut bytes);
-        found |= bytes.windows(needle.len()).any(|w| w == needle);
+        // SAFETY: both are there as long as they say, and nothing writes to them.
+        let at = unsafe {
+            libc::memmem(
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                needle.as_ptr().cast(),
+                needle.len(),
+            )
+        };
+        found |= !at.is_null();
     }
     Some(found)
 }
