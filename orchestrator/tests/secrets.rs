@@ -174,31 +174,9 @@ fn a_secret_that_is_not_there_is_named() {
 mod from_outside {
     use super::{MARK, folder};
     use crate::common::orchestrator;
-    use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+    use crate::common::server::holds;
+    use std::io::{BufRead, BufReader, Write};
     use std::process::Stdio;
-
-    /// Whether a process's readable memory holds some bytes. `None`: it may not be
-    /// read by us (contexts cannot be traced by their own user).
-    fn holds(pid: u32, needle: &[u8]) -> Option<bool> {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-        let mut mem = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
-        let mut found = false;
-        for line in maps.lines().filter(|l| !l.contains("[v")) {
-            let mut words = line.split_ascii_whitespace();
-            let (start, end) = words.next()?.split_once('-')?;
-            if !words.next()?.starts_with('r') {
-                continue;
-            }
-            let start = u64::from_str_radix(start, 16).ok()?;
-            let end = u64::from_str_radix(end, 16).ok()?;
-            let mut bytes = Vec::new();
-            mem.seek(SeekFrom::Start(start)).ok()?;
-            // Holes in files beyond their end cannot be read; what can, counts.
-            let _ = (&mut mem).take(end - start).read_to_end(&mut bytes);
-            found |= bytes.windows(needle.len()).any(|w| w == needle);
-        }
-        Some(found)
-    }
 
     fn children(pid: u32) -> Vec<u32> {
         std::fs::read_dir("/proc")

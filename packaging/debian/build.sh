@@ -72,6 +72,9 @@ git ls-files examples/upload examples/leak ':!*.gitignore' | while read -r file;
     put $mode "$file" "$doc/$file"
 done
 
+put 644 packaging/proxy/nginx.conf "$doc/examples/proxy/nginx.conf"
+put 644 packaging/proxy/Caddyfile "$doc/examples/proxy/Caddyfile"
+
 put 644 packaging/debian/lintian-overrides usr/share/lintian/overrides/$name
 
 # What the program is linked with, by those who know which package that is.

@@ -115,6 +115,7 @@ fn options(args: &DevArgs) -> Options {
     Options {
         file: args.file.clone(),
         listen: args.listen,
+        tls: None,
         admin: None,
         admin_hosts: Vec::new(),
         target: None,

@@ -4,7 +4,7 @@ use super::logging::Format;
 use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
-use crate::gateway::{self, NatsOptions, Options, Target};
+use crate::gateway::{self, NatsOptions, Options, Target, TlsOptions};
 use clap::{Args, ValueEnum};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use std::time::Duration;
 const AFTER: &str = "\
 Signals:
   SIGTERM, SIGINT  finish what was taken, refuse the rest, end; twice: at once
-  SIGHUP           read the chain file again, as when it has changed; a bad one
-                   is refused
+  SIGHUP           read the chain file and the certificate again, as when they have
+                   changed; a bad one is refused
 
 Paths:
   POST /chains/NAME, /functions/NAME; GET /healthz, /readyz, /metrics
@@ -40,6 +40,13 @@ pub(super) struct ServeArgs {
     /// A port on all addresses, as --listen 0.0.0.0:PORT
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// Speak TLS by this certificate, and those that lead to its authority, in PEM. Read
+    /// again on SIGHUP and when it has changed
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// A listener of its own for metrics and whatever is not for callers
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     admin: Option<SocketAddr>,
@@ -104,8 +111,8 @@ pub(super) struct ServeArgs {
     /// How long it is left alone before one request may try again
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     circuit_pause: Duration,
-    /// Read the chain file again on SIGHUP alone, not when it, a source, a
-    /// library or a secret it names has changed
+    /// Read the chain file, and the certificate, again on SIGHUP alone, not when it, a
+    /// source, a library or a secret it names has changed
     #[arg(long)]
     no_watch: bool,
     /// Send spans to an OpenTelemetry collector, by OTLP over HTTP
@@ -304,9 +311,13 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     if format == Format::Json {
         worker_options.push("--log-format=json".into());
     }
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    let tls = tls.map(|(cert, key)| TlsOptions { cert, key });
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let options = Options {
         file: args.file.clone(),
         listen,
+        tls,
         admin: args.admin,
         admin_hosts: args
             .admin_host
@@ -348,7 +359,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         .map_err(|e| failed(&e))?;
     let ready = |address, admin| {
         // A closed stdout is no reason not to serve.
-        let _ = write_out(format!("listening on http://{address}\n").as_bytes());
+        let _ = write_out(format!("listening on {scheme}://{address}\n").as_bytes());
         if let Some(admin) = admin {
             let _ = write_out(format!("for operators: http://{admin}\n").as_bytes());
         }

@@ -162,6 +162,12 @@ pub(super) struct Figures {
     held: BTreeMap<u32, (u64, u64)>,
     restarts: u64,
     reloads: BTreeMap<&'static str, u64>,
+    /// TLS handshakes, by what became of them.
+    handshakes: BTreeMap<&'static str, u64>,
+    /// Readings of the certificate after the first.
+    certificates: BTreeMap<&'static str, u64>,
+    /// When the one that is served ends, in seconds after 1970.
+    certificate_ends: Option<u64>,
     /// Messages of a stream, by what became of them.
     work: BTreeMap<&'static str, u64>,
 }
@@ -275,6 +281,9 @@ impl Metrics {
         f.rollbacks
             .extend(RollbackWay::ALL.map(|way| (way, none.clone())));
         f.reloads.extend(["ok", "refused"].map(|r| (r, 0)));
+        f.handshakes
+            .extend(["done", "failed", "gone", "plain", "slow"].map(|r| (r, 0)));
+        f.certificates.extend(["ok", "refused"].map(|r| (r, 0)));
         f.work
             .extend(["answered", "failed", "again", "poison"].map(|r| (r, 0)));
         Self(Mutex::new(f))
@@ -437,6 +446,22 @@ impl Metrics {
         *self.lock().reloads.entry(result).or_default() += 1;
     }
 
+    /// A TLS handshake is over: "done", "failed" (by what one of both said), "gone" (the
+    /// client hung up), "plain" (what came was no TLS) or "slow".
+    pub(super) fn shook_hands(&self, result: &'static str) {
+        *self.lock().handshakes.entry(result).or_default() += 1;
+    }
+
+    /// The certificate was read again: "ok" or "refused".
+    pub(super) fn certificate_read(&self, result: &'static str) {
+        *self.lock().certificates.entry(result).or_default() += 1;
+    }
+
+    /// The certificate that is served ends then, in seconds after 1970.
+    pub(super) fn certificate(&self, ends: Option<u64>) {
+        self.lock().certificate_ends = ends;
+    }
+
     /// One delivery of a stream's message has come to an end.
     pub(super) fn worked(&self, result: &'static str) {
         *self.lock().work.entry(result).or_default() += 1;
@@ -569,6 +594,21 @@ impl Metrics {
             "lwc_reloads_total",
             "Readings of the chain file after the first.",
             f.reloads.iter().map(|(what, n)| (result(what), *n)),
+        );
+        out.counters(
+            "lwc_tls_handshakes_total",
+            "TLS handshakes of callers by what became of them.",
+            f.handshakes.iter().map(|(what, n)| (result(what), *n)),
+        );
+        out.counters(
+            "lwc_tls_reloads_total",
+            "Readings of the certificate and its key after the first.",
+            f.certificates.iter().map(|(what, n)| (result(what), *n)),
+        );
+        out.gauges(
+            "lwc_tls_certificate_end_timestamp_seconds",
+            "When the certificate that is served ends.",
+            f.certificate_ends.map(|end| ("", end)),
         );
         out.counters(
             "lwc_nats_work_total",

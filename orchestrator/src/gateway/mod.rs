@@ -12,9 +12,12 @@
 //! A generation (`generation.rs`) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
 
-// What NATS and OpenTelemetry alone use is dead without them. With all features,
+// What NATS, OpenTelemetry and TLS alone use is dead without them. With all features,
 // nothing may be.
-#![cfg_attr(not(all(feature = "nats", feature = "otlp")), allow(dead_code))]
+#![cfg_attr(
+    not(all(feature = "nats", feature = "otlp", feature = "tls")),
+    allow(dead_code)
+)]
 
 mod budget;
 mod circuit;
@@ -47,6 +50,11 @@ mod route;
 mod server;
 mod threads;
 mod timed_stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
 mod told;
 mod trace;
 mod upload;
@@ -80,6 +88,8 @@ pub struct Options {
     pub file: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Callers speak TLS.
+    pub tls: Option<TlsOptions>,
     /// Where what is for operators is served instead, if not there too.
     pub admin: Option<SocketAddr>,
     /// By which names else operators call this machine, in lower case; `*`: by any.
@@ -125,6 +135,15 @@ pub struct Options {
     pub nats: Option<NatsOptions>,
     /// Options before `worker` on a worker's command line.
     pub worker_options: Vec<String>,
+}
+
+/// By whose name to speak TLS.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// The server's certificate and those that lead to its authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
 }
 
 /// Where and as whom to join.

@@ -9,6 +9,7 @@ use super::nats::Endpoints;
 use super::otlp::Spans;
 use super::threads::Threads;
 use super::timed_stream::TimedStream;
+use super::tls::{self, Agreed, Tls};
 use super::watch::{Before, Watch};
 use super::{Gateway, Loader, Notes, Options, add_functions, http};
 use crate::build::Stop;
@@ -87,6 +88,11 @@ pub async fn serve_noting(
     };
     let threads = Threads::start(options.pin).map_err(|e| format!("starting threads: {e}"))?;
     let metrics = Arc::new(Metrics::new());
+    let tls = tokio::select! {
+        tls = Tls::start(options.tls.as_ref(), &metrics) => tls?,
+        _ = term.recv() => return Ok(true),
+        _ = int.recv() => return Ok(true),
+    };
     let (generation, mut tasks, mut watch) = tokio::select! {
         launched = generation(&options, Arc::clone(&load), &threads, Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
@@ -117,6 +123,7 @@ pub async fn serve_noting(
         Arc::clone(&gateway),
         ListenerKind::Public,
         listener,
+        tls.as_ref(),
         &threads,
         &ending,
     );
@@ -127,6 +134,7 @@ pub async fn serve_noting(
                     Arc::clone(&gateway),
                     ListenerKind::Admin,
                     l,
+                    None,
                     &threads,
                     &ending,
                 )
@@ -135,7 +143,13 @@ pub async fn serve_noting(
             None => std::future::pending().await,
         }
     };
-    let mut listening = Box::pin(async { tokio::join!(public, operators) });
+    let renewing = async {
+        match &tls {
+            Some(tls) => tls.renew(gateway.options.watch).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut listening = Box::pin(async { tokio::join!(public, operators, renewing) });
     let mut endpoints = Endpoints::start(&gateway).await?;
     ready(address, admin_address);
     // Old generations that still serve what they took.
@@ -388,6 +402,7 @@ async fn listen(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     listener: TcpListener,
+    tls: Option<&Arc<Tls>>,
     threads: &Threads,
     ending: &watch::Sender<bool>,
 ) {
@@ -413,6 +428,7 @@ async fn listen(
                     Arc::clone(&gateway),
                     kind,
                     stream,
+                    tls.cloned(),
                     peer,
                     ending.subscribe(),
                     permit,
@@ -432,6 +448,7 @@ async fn serve_connection(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     peer: Option<Connected>,
     mut ending: watch::Receiver<bool>,
     _room: OwnedSemaphorePermit,
@@ -444,6 +461,28 @@ async fn serve_connection(
     // Answers are written whole; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    let stream = match tls {
+        None => tls::plain(stream),
+        Some(tls) => {
+            let from = stream
+                .peer_addr()
+                .map_or_else(|e| e.to_string(), |a| a.to_string());
+            let accepted = tokio::select! {
+                accepted = tls.accept(stream, Instant::now() + limit, &from) => accepted,
+                // It has asked for nothing yet.
+                _ = ending.wait_for(|e| *e) => None,
+            };
+            let Some((stream, agreed)) = accepted else {
+                return;
+            };
+            builder = match agreed {
+                Some(Agreed::One) => builder.http1_only(),
+                Some(Agreed::Two) => builder.http2_only(),
+                None => builder,
+            };
+            stream
+        }
+    };
     builder
         .http1()
         .timer(TokioTimer::new())

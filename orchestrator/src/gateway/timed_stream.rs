@@ -9,15 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A TCP stream with limits on both waits.
-pub(super) struct TimedStream {
-    stream: TcpStream,
+/// A stream with limits on both waits.
+pub(super) struct TimedStream<S> {
+    stream: S,
     limit: Duration,
     /// Runs until the protocol is known, then while a write is stuck.
     clock: Pin<Box<Sleep>>,
@@ -26,8 +25,8 @@ pub(super) struct TimedStream {
     stuck: bool,
 }
 
-impl TimedStream {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+impl<S> TimedStream<S> {
+    pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
             limit,
@@ -61,7 +60,7 @@ impl TimedStream {
     }
 }
 
-impl AsyncRead for TimedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +83,7 @@ impl AsyncRead for TimedStream {
     }
 }
 
-impl AsyncWrite for TimedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -113,6 +112,9 @@ impl AsyncWrite for TimedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        // TLS takes leave by a record, for which there may be no room.
+        self.seen = None;
+        self.watch(cx, shut)
     }
 }

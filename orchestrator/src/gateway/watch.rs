@@ -75,6 +75,16 @@ impl Watch {
         watch
     }
 
+    /// Watches files alone, from now on.
+    #[cfg(feature = "tls")]
+    pub(super) fn of(files: Vec<PathBuf>) -> Self {
+        Self {
+            seen: marks(files.clone(), &[]),
+            files,
+            folders: Vec::new(),
+        }
+    }
+
     /// Takes what is there now for known: it is about to be read.
     pub(super) async fn note(&mut self) {
         self.seen = self.look().await;
