@@ -120,6 +120,8 @@ fn options(args: &DevArgs) -> Options {
         admin_hosts: Vec::new(),
         target: None,
         workers: args.workers.into(),
+        workers_max: args.workers.into(),
+        workers_idle: Duration::from_secs(60),
         pin: true,
         queue: 64,
         timeout: Duration::from_secs(30),

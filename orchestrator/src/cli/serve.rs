@@ -66,6 +66,14 @@ pub(super) struct ServeArgs {
     /// Worker processes, in each group of functions; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Start more workers, up to so many in each group of functions, while requests have
+    /// waited for 10 ms and none is free; default: none. For functions that wait, for
+    /// connections or for each other
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers_max: Option<u16>,
+    /// How long one of those may have nothing to do before it ends
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
+    workers_idle: Duration,
     /// Let gateway and workers run on any processor. Otherwise each thread of the gateway
     /// has one, in turn, for itself, its workers and all their contexts: that takes half
     /// the time or less (Linux)
@@ -307,6 +315,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = args.workers.map_or(cores, usize::from);
+    if let Some(most) = args.workers_max.filter(|&n| usize::from(n) < workers) {
+        return Err(usage(format!(
+            "--workers-max {most} is less than the {workers} that there are from the start; say --workers {most}, too, or more"
+        )));
+    }
     let mut worker_options = vec!["-v".to_owned(); verbose.into()];
     if format == Format::Json {
         worker_options.push("--log-format=json".into());
@@ -325,7 +339,9 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
             .map(|h| h.to_ascii_lowercase())
             .collect(),
         target: given.target,
-        workers: args.workers.map_or(cores, usize::from),
+        workers,
+        workers_max: args.workers_max.map_or(workers, usize::from),
+        workers_idle: args.workers_idle,
         pin: !args.no_pin,
         queue: args.queue,
         timeout: args.timeout,

@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -29,6 +30,8 @@ use zeroize::Zeroizing;
 /// The first pause before a worker is started again; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A request that has waited for so long, while no worker was free, has one more started.
+const STARVED: Duration = Duration::from_millis(10);
 /// A worker that lived this long owes nothing to those before it.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,10 @@ pub(super) struct Plan {
     pub(super) built: BTreeMap<FunctionName, Built>,
     /// In each group.
     pub(super) workers: usize,
+    /// So many there may be while requests wait, and how long one of those that were added
+    /// may have nothing to do.
+    pub(super) most: usize,
+    pub(super) idle: Duration,
     pub(super) queue: usize,
     /// Options before `worker` on its command line.
     pub(super) options: Vec<String>,
@@ -57,6 +64,8 @@ pub(super) struct Generation {
     pools: Vec<Pool>,
     order: Order,
     options: Vec<String>,
+    /// How long a worker that was added may have nothing to do.
+    idle: Duration,
     /// Workers that are at work.
     busy: AtomicUsize,
     /// True once jobs at work are to be given up.
@@ -73,6 +82,8 @@ struct Pool {
     start: Zeroizing<Vec<u8>>,
     start_timeout: Duration,
     workers: usize,
+    /// How many more may be there while requests wait.
+    more: usize,
     /// Those that are ready or at work.
     alive: AtomicUsize,
     /// Why the last one to start did not, if none is alive.
@@ -86,6 +97,7 @@ impl Pool {
         file: ChainFile,
         built: &BTreeMap<FunctionName, Built>,
         workers: usize,
+        most: usize,
         trees: &BTreeMap<ChainId, Shape>,
     ) -> Result<Self, String> {
         // A worker bounds each start itself; this is for one that hangs.
@@ -119,6 +131,7 @@ impl Pool {
             start: text,
             start_timeout,
             workers,
+            more: most.saturating_sub(workers),
             alive: AtomicUsize::new(0),
             down: watch::Sender::new(None),
         })
@@ -200,7 +213,7 @@ impl Generation {
             } else if several {
                 log::info!("group {group:?}: {workers} workers");
             }
-            Pool::of(group, file, &plan.built, workers, &shapes)
+            Pool::of(group, file, &plan.built, workers, plan.most, &shapes)
         });
         let pools = pools.collect::<Result<Vec<Pool>, String>>()?;
         let places = order.places.iter().map(|(c, place)| (c.clone(), *place));
@@ -217,6 +230,7 @@ impl Generation {
                 .filter_map(|(name, b)| b.takes_events.then_some(name))
                 .collect(),
             options: plan.options,
+            idle: plan.idle,
             busy: AtomicUsize::new(0),
             abort: watch::Sender::new(false),
             metrics,
@@ -250,6 +264,11 @@ impl Generation {
             };
             tasks.shutdown().await;
             return Err(why);
+        }
+        let adding = generation.pools.iter().enumerate();
+        for (n, _) in adding.filter(|(_, pool)| pool.more > 0) {
+            let task = Arc::clone(&generation).add_workers(n, threads.all());
+            tasks.spawn_on(task, threads.get(n));
         }
         // Those of a file that is refused are never heard of.
         for (name, chain) in &generation.file.chains {
@@ -319,25 +338,14 @@ impl Generation {
             let begun = Instant::now();
             match Worker::start(&self.options, &pool.start, pool.start_timeout).await {
                 Ok(worker) => {
-                    log::info!("worker {} is ready", worker.pid);
-                    if self.pools.len() > 1 {
-                        log::info!("group {:?} has worker {}", pool.group, worker.pid);
-                    }
-                    self.metrics.started(worker.took);
-                    self.metrics.worker_reported(worker.pid, &worker.figures);
-                    if let Some(mechanism) = worker.mechanism {
-                        self.metrics.rolls_back_by(mechanism);
-                    }
-                    pool.down.send_replace(None);
-                    pool.alive.fetch_add(1, Ordering::AcqRel);
+                    self.is_there(pool, &worker);
                     // The log and the metrics have told of the error already.
                     if let Some(tell) = tell.take() {
                         let _ = tell.try_send(Ok(()));
                     }
                     let pid = worker.pid;
-                    let why = self.work(group, worker, &mut abort).await;
-                    pool.alive.fetch_sub(1, Ordering::AcqRel);
-                    self.metrics.gone(pid);
+                    let why = self.work(group, worker, &mut abort, None).await;
+                    self.is_gone(pool, pid);
                     let Some(why) = why else { return };
                     log::warn!("worker {pid}: {why}; it is replaced");
                 }
@@ -366,18 +374,110 @@ impl Generation {
         }
     }
 
-    /// Serves jobs; `None` when there are no more, else why the worker is lost.
+    /// A worker is ready.
+    fn is_there(&self, pool: &Pool, worker: &Worker) {
+        log::info!("worker {} is ready", worker.pid);
+        if self.pools.len() > 1 {
+            log::info!("group {:?} has worker {}", pool.group, worker.pid);
+        }
+        self.metrics.started(worker.took);
+        self.metrics.worker_reported(worker.pid, &worker.figures);
+        if let Some(mechanism) = worker.mechanism {
+            self.metrics.rolls_back_by(mechanism);
+        }
+        pool.down.send_replace(None);
+        pool.alive.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn is_gone(&self, pool: &Pool, pid: u32) {
+        pool.alive.fetch_sub(1, Ordering::AcqRel);
+        self.metrics.gone(pid);
+    }
+
+    /// Workers of a group beside those that it always has, one after the other while
+    /// requests wait and none is free, until there is no more work.
+    async fn add_workers(self: Arc<Self>, group: usize, threads: Vec<Handle>) {
+        let pool = &self.pools[group];
+        let mut abort = self.abort.subscribe();
+        let mut added = WorkerTasks::new();
+        let mut threads = threads.into_iter().cycle().skip(pool.workers);
+        loop {
+            tokio::select! {
+                _ = abort.wait_for(|a| *a) => return,
+                more = self.queues.starved(group, STARVED) => if !more { break },
+            }
+            while added.try_join_next().is_some() {}
+            let Some(thread) = threads.next().filter(|_| added.len() < pool.more) else {
+                // The next look is soon enough once one of them has ended, or is free.
+                tokio::select! {
+                    _ = abort.wait_for(|a| *a) => return,
+                    _ = added.join_next() => {}
+                    () = sleep(PAUSE) => {}
+                }
+                continue;
+            };
+            let (tell, told) = oneshot::channel();
+            added.spawn_on(Arc::clone(&self).added(group, tell), &thread);
+            // One at a time: the queue may be served by then.
+            let started = tokio::select! {
+                _ = abort.wait_for(|a| *a) => return,
+                started = told => started == Ok(true),
+            };
+            if !started {
+                tokio::select! {
+                    _ = abort.wait_for(|a| *a) => return,
+                    () = sleep(LONGEST_PAUSE) => {}
+                }
+            }
+        }
+        while added.join_next().await.is_some() {}
+    }
+
+    /// One of them: it is not replaced. Tells whether it could start.
+    async fn added(self: Arc<Self>, group: usize, tell: oneshot::Sender<bool>) {
+        let pool = &self.pools[group];
+        let mut abort = self.abort.subscribe();
+        match Worker::start(&self.options, &pool.start, pool.start_timeout).await {
+            Ok(worker) => {
+                let pid = worker.pid;
+                log::info!("worker {pid} is added: requests have waited and no worker was free");
+                self.is_there(pool, &worker);
+                let _ = tell.send(true);
+                let why = self.work(group, worker, &mut abort, Some(self.idle)).await;
+                self.is_gone(pool, pid);
+                if let Some(why) = why {
+                    log::warn!("worker {pid}: {why}; it was one that had been added");
+                    self.metrics.restarted();
+                }
+            }
+            Err(why) => {
+                log::error!("no worker can be added: {why}");
+                let _ = tell.send(false);
+            }
+        }
+    }
+
+    /// Serves jobs; `None` when there are no more, or there were none for as long as that
+    /// may be; else why the worker is lost.
     async fn work(
         &self,
         group: usize,
         mut worker: Worker,
         abort: &mut watch::Receiver<bool>,
+        idle: Option<Duration>,
     ) -> Option<String> {
         loop {
+            let enough = async {
+                match idle {
+                    Some(idle) => sleep(idle).await,
+                    None => std::future::pending().await,
+                }
+            };
             let job = tokio::select! {
                 biased;
                 why = worker.broken() => return Some(why),
                 job = self.queues.next(group) => job,
+                () = enough => None,
             };
             let Some(job) = job else {
                 let pid = worker.pid;

@@ -98,6 +98,10 @@ pub struct Options {
     pub target: Option<Target>,
     /// How many worker processes in each group of functions.
     pub workers: usize,
+    /// So many may there be, in each group, while requests wait and none is free.
+    pub workers_max: usize,
+    /// How long one of those that were added may have nothing to do.
+    pub workers_idle: Duration,
     /// Whether each thread runs on one processor, and the workers that it has with it,
     /// where contexts are processes.
     pub pin: bool,

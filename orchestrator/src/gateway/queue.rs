@@ -270,12 +270,28 @@ struct Waiting {
     groups: Vec<Turns>,
 }
 
+impl Waiting {
+    /// Since when the job of a group waits that has done so longest, of those that one
+    /// more worker would take.
+    fn oldest(&self, group: usize) -> Option<Instant> {
+        let lines = self.by_chain.values().filter(|l| l.place.group == group);
+        let lines = lines.filter(|l| l.most.is_none_or(|most| l.running < most));
+        let waits = |l: &Line| {
+            let mut asked_for = l.jobs.iter().filter(|j| !j.answer.is_closed());
+            asked_for.next().map(|j| j.since)
+        };
+        lines.filter_map(waits).min()
+    }
+}
+
 /// The queues of one generation of workers.
 #[derive(Debug)]
 pub(super) struct Queues {
     waiting: Mutex<Waiting>,
     /// Of each group and thread: somebody has work or the phase has changed.
     bells: Vec<Vec<Notify>>,
+    /// Of each group: there is a job and no worker for it, or the phase has changed.
+    hungry: Vec<Notify>,
     limit: usize,
 }
 
@@ -319,6 +335,7 @@ impl Queues {
                 groups: (0..groups).map(|_| Turns::new()).collect(),
             }),
             bells: (0..groups).map(|_| bells()).collect(),
+            hungry: (0..groups).map(|_| Notify::new()).collect(),
             limit,
         }
     }
@@ -378,7 +395,7 @@ impl Queues {
 
     fn ring_all(&self) {
         let bells = self.bells.iter().flatten();
-        bells.for_each(Notify::notify_waiters);
+        bells.chain(&self.hungry).for_each(Notify::notify_waiters);
     }
 
     /// Wakes a worker of a group, if it has jobs and one waits: of this thread, before
@@ -386,6 +403,11 @@ impl Queues {
     fn ring(&self, w: MutexGuard<'_, Waiting>, group: usize) {
         let turns = &w.groups[group];
         if !turns.has_jobs() {
+            return;
+        }
+        if turns.idle == 0 {
+            drop(w);
+            self.hungry[group].notify_one();
             return;
         }
         let here = threads::here();
@@ -491,6 +513,31 @@ impl Queues {
                 }
             }
             bell.await;
+        }
+    }
+
+    /// Returns once a job of a group has waited for so long, and no worker of the group
+    /// waits for one; false when there will be no jobs any more.
+    pub(super) async fn starved(&self, group: usize, after: Duration) -> bool {
+        loop {
+            let rung = self.hungry[group].notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            let oldest = {
+                let w = self.lock();
+                if w.phase == Phase::Closed || w.phase == Phase::Draining && w.leases == 0 {
+                    return false;
+                }
+                match w.groups[group].idle {
+                    0 => w.oldest(group),
+                    _ => None,
+                }
+            };
+            match oldest.map(|since| after.saturating_sub(since.elapsed())) {
+                Some(Duration::ZERO) => return true,
+                Some(left) => tokio::time::sleep(left).await,
+                None => rung.await,
+            }
         }
     }
 

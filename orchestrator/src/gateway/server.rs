@@ -340,6 +340,8 @@ async fn generation(
         file,
         built,
         workers: options.workers,
+        most: options.workers_max,
+        idle: options.workers_idle,
         queue: options.queue,
         options: options.worker_options.clone(),
     };

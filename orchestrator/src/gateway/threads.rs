@@ -75,6 +75,11 @@ impl Threads {
         &self.runtimes[number % self.runtimes.len()].handle
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Handle> {
+        self.runtimes.iter().map(|r| r.handle.clone()).collect()
+    }
+
     /// Each in turn, so that all have as many connections.
     pub(super) fn next(&self) -> &Handle {
         self.get(self.next.fetch_add(1, Ordering::Relaxed))

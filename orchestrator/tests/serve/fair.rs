@@ -93,3 +93,50 @@ fn a_concurrency_is_a_number() {
         assert!(said.contains("a number from 1 to 65535"), "{bad}: {said}");
     }
 }
+
+#[test]
+fn workers_are_added_while_requests_wait_and_go_when_none_do() {
+    let server = Server::with(
+        &file("concurrency = 2"),
+        &[
+            "--workers",
+            "1",
+            "--workers-max",
+            "3",
+            "--workers-idle",
+            "200ms",
+        ],
+    );
+    let ask = || {
+        let mut stream = server.connect();
+        let request = b"POST /chains/held HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nloop";
+        stream.write_all(request).unwrap();
+        stream
+    };
+    let workers = || server.metric("lwc_workers");
+    assert_eq!(workers(), Some(1.0));
+    let held = [ask(), ask()];
+    server.until("one more is at work", || {
+        server.metric("lwc_workers_busy") == Some(2.0)
+    });
+    // More of that chain would not help one that has as many as it may have.
+    let waits = ask();
+    server.until("it waits", || {
+        server.metric("lwc_queue_length{chain=\"held\"}") == Some(1.0)
+    });
+    // Another one has a third, which goes when it has nothing to do.
+    for _ in 0..2 {
+        assert_eq!(server.post("pair", b"ab").body, b"BA");
+        server.until("the third has gone", || workers() == Some(2.0));
+    }
+    // There are never more than that.
+    let third: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    std::thread::scope(|scope| {
+        for _ in &third {
+            scope.spawn(|| assert_eq!(server.post("pair", b"ab").body, b"BA"));
+        }
+    });
+    assert!(workers() <= Some(3.0), "{:?}", workers());
+    assert!(!server.log().contains("it is replaced"), "{}", server.log());
+    drop((held, waits, third));
+}

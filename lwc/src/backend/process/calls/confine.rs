@@ -40,7 +40,7 @@ use super::answered::{
     ABOUT_SOCKETS, CAUGHT, FAMILIES, FLAGS, ON_NUMBERS, OPTIONS, PROTOCOLS, QUEUES, READING,
     RECEIVING, RECEIVING_FROM, REQUESTS, SENDING, SOCKETS, TOLD, WAITING, WRITING,
 };
-use super::seccomp::{FORKS, PLAIN, Rules, any, apply, invalid, program};
+use super::seccomp::{FORKS, PLAIN, Passing, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
@@ -615,12 +615,32 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     if connections {
         reading.extend(WRITING);
     }
-    apply(&program(trapped, allowed, caught, &sleeps, &reading)?)?;
+    let passing = match connections {
+        true => &PASSING[..],
+        false => &[],
+    };
+    apply(&program(
+        trapped, allowed, caught, &sleeps, &reading, passing,
+    )?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
     mode::set_confined(!creating);
     Ok(())
 }
+
+/// What clients of connections call most: [`use_connections`] allows the same.
+const PASSING: [Passing; 2] = [
+    Passing {
+        call: libc::SYS_recvfrom,
+        flags: RECEIVING_FROM,
+        nobody: false,
+    },
+    Passing {
+        call: libc::SYS_sendto,
+        flags: SENDING,
+        nobody: true,
+    },
+];
 
 /// That the first argument is the number of a descriptor that was lent.
 fn is_lent() -> Result<[SeccompCondition; 2]> {

@@ -93,6 +93,7 @@ fn followed(mut list: BpfProgram) -> BpfProgram {
 /// ```text
 /// futex(2) with these arguments   run it
 /// `reading` of what was lent       run it: the lists say so, too, later
+/// `passing` on what was lent       the same, with flags of these alone and no address
 /// on the list `trapped`           SIGSYS: never tried by an honest function
 /// on the list `allowed`           run it
 /// on the list `caught`            SIGSYS: somebody answers it instead
@@ -104,6 +105,7 @@ pub(super) fn program(
     caught: Rules,
     futex: &[(u32, u64)],
     reading: &[i64],
+    passing: &[Passing],
 ) -> Result<BpfProgram> {
     let go_on = SeccompAction::Trace(GO_ON.into());
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
@@ -120,6 +122,7 @@ pub(super) fn program(
     if !reading.is_empty() {
         first.extend(reading_next(reading));
     }
+    passing.iter().for_each(|p| first.extend(p.program()));
     let mut all: BpfProgram = first.into_iter().map(convert).collect();
     all.extend(traps);
     all.extend(allows);
@@ -172,6 +175,48 @@ fn reading_next(calls: &[i64]) -> Vec<libc::sock_filter> {
     next
 }
 
+/// A call on a connection: its first argument is the descriptor, its fourth are flags, its
+/// fifth an address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passing {
+    pub(super) call: i64,
+    /// No flags but these.
+    pub(super) flags: i32,
+    /// Without an address.
+    pub(super) nobody: bool,
+}
+
+impl Passing {
+    /// Lets it through; goes on with what follows for all else.
+    fn program(self) -> Vec<libc::sock_filter> {
+        let lent = fds::lent();
+        let mut tests = vec![
+            (ARCHITECTURE, libc::BPF_JEQ, ARCH, true),
+            (NUMBER, libc::BPF_JEQ, self.call as u32, true),
+            (ARGUMENTS, libc::BPF_JGE, lent.start as u32, true),
+            (ARGUMENTS, libc::BPF_JGE, lent.end as u32, false),
+            (ARGUMENTS + 24, libc::BPF_JSET, !self.flags as u32, false),
+        ];
+        if self.nobody {
+            let address = ARGUMENTS + 32;
+            tests.push((address, libc::BPF_JEQ, 0, true));
+            tests.push((address + HIGH, libc::BPF_JEQ, 0, true));
+        }
+        let len = 2 * tests.len() + 1;
+        let mut all = Vec::with_capacity(len);
+        for (at, test, value, wanted) in tests {
+            all.push(load(at));
+            let past = (len - all.len() - 1) as u8;
+            all.push(match wanted {
+                true => jump(test, value, 0, past),
+                false => jump(test, value, past, 0),
+            });
+        }
+        all.push(give(libc::SECCOMP_RET_ALLOW));
+        all
+    }
+}
+
 pub(super) fn convert(i: libc::sock_filter) -> sock_filter {
     sock_filter {
         code: i.code,
@@ -219,6 +264,7 @@ mod tests {
                         libc::BPF_JEQ => skip(a == i.k),
                         libc::BPF_JGT => skip(a > i.k),
                         libc::BPF_JGE => skip(a >= i.k),
+                        libc::BPF_JSET => skip(a & i.k != 0),
                         other => panic!("test {other:#x}"),
                     };
                 }
@@ -239,7 +285,7 @@ mod tests {
         let bell = 0x7f00_1234_5678;
         let sleep = [(1, 0), (0, bell), (3, 0)];
         let caught = any(&[libc::SYS_openat, libc::SYS_getpid]);
-        let all = program(trapped.clone(), allowed.clone(), caught, &sleep, &[]).unwrap();
+        let all = program(trapped.clone(), allowed.clone(), caught, &sleep, &[], &[]).unwrap();
         let allow = libc::SECCOMP_RET_ALLOW;
         let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         for (number, arguments, answer) in [
@@ -266,7 +312,26 @@ mod tests {
         }
         // Where nothing is caught it is refused.
         let reads = [libc::SYS_read, libc::SYS_lseek];
-        let none = program(trapped, allowed, Rules::new(), &sleep, &reads).unwrap();
+        let none = program(
+            trapped,
+            allowed,
+            Rules::new(),
+            &sleep,
+            &reads,
+            &[
+                Passing {
+                    call: libc::SYS_recvfrom,
+                    flags: 3,
+                    nobody: false,
+                },
+                Passing {
+                    call: libc::SYS_sendto,
+                    flags: 4,
+                    nobody: true,
+                },
+            ],
+        )
+        .unwrap();
         let lent = fds::lent();
         for (number, fd, answer) in [
             (libc::SYS_read, lent.start, allow),
@@ -278,6 +343,26 @@ mod tests {
         ] {
             let arguments = [fd as u32 as u64 | 1 << 40, 0, 0, 0, 0, 0];
             assert_eq!(run(&none, number, arguments), answer, "{number} {fd}");
+        }
+        let (fd, past) = (lent.start as u64 | 1 << 40, lent.end as u64);
+        for (number, arguments, answer) in [
+            (libc::SYS_recvfrom, [fd, 9, 9, 3, 9, 9], allow),
+            (libc::SYS_recvfrom, [fd, 9, 9, 4, 9, 9], eperm),
+            (libc::SYS_recvfrom, [fd, 9, 9, 1 << 31, 9, 9], eperm),
+            (libc::SYS_recvfrom, [past, 9, 9, 3, 9, 9], eperm),
+            (libc::SYS_sendto, [fd, 9, 9, 4, 0, 9], allow),
+            (libc::SYS_sendto, [fd, 9, 9, 0, 0, 9], allow),
+            (libc::SYS_sendto, [fd, 9, 9, 1, 0, 9], eperm),
+            (libc::SYS_sendto, [fd, 9, 9, 4, 1, 9], eperm),
+            (libc::SYS_sendto, [fd, 9, 9, 4, 1 << 32, 9], eperm),
+            (libc::SYS_sendto, [past, 9, 9, 4, 0, 9], eperm),
+            (libc::SYS_recvmsg, [fd, 9, 9, 0, 0, 9], eperm),
+        ] {
+            assert_eq!(
+                run(&none, number, arguments),
+                answer,
+                "{number} {arguments:x?}"
+            );
         }
         assert_eq!(run(&none, libc::SYS_futex, [bell, 0, 1, 0, 7, 7]), allow);
         assert_eq!(run(&none, libc::SYS_openat, [0; 6]), eperm);
