@@ -9,9 +9,11 @@
 //! for all of them. The servers of one function have no isolation from their
 //! function, no queue, no deadline and no metrics; they are what hyper can do.
 
+mod client;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use client::Connection;
 use common::server::{Server, send};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -19,8 +21,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use lwc_function::abi::{Handler, RawInvocation};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -199,39 +201,6 @@ fn load(route: &[(SocketAddr, String)], size: usize, clients: usize) -> Vec<Dura
             .flat_map(|c| c.join().unwrap())
             .collect()
     })
-}
-
-/// A connection that is kept.
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    fn post(&mut self, path: &str, body: &[u8]) -> Vec<u8> {
-        let len = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len}\r\n\r\n");
-        let request = [head.as_bytes(), body].concat();
-        self.0.get_mut().write_all(&request).unwrap();
-        let (mut line, mut len) = (String::new(), 0);
-        loop {
-            line.clear();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "hung up");
-            if line == "\r\n" {
-                break;
-            }
-            let header = line.to_ascii_lowercase();
-            if let Some(n) = header.strip_prefix("content-length: ") {
-                len = n.trim().parse().unwrap();
-            }
-        }
-        let mut answer = vec![0; len];
-        self.0.read_exact(&mut answer).unwrap();
-        answer
-    }
 }
 
 fn compile(library: &Path) {

@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 14] = [
@@ -160,6 +160,8 @@ pub(super) struct Figures {
     mechanism: Option<Mechanism>,
     /// Contexts and their bytes, by the worker's process id.
     held: BTreeMap<u32, (u64, u64)>,
+    /// Since when there is something to measure.
+    begun: Option<Instant>,
     restarts: u64,
     reloads: BTreeMap<&'static str, u64>,
     /// TLS handshakes, by what became of them.
@@ -206,6 +208,11 @@ impl Figures {
                     bytes.saturating_add(held.1),
                 )
             })
+    }
+
+    /// For how long it has been served.
+    pub(super) fn uptime(&self) -> Duration {
+        self.begun.map(|b| b.elapsed()).unwrap_or_default()
     }
 
     /// Answers of a chain, and how many of them are failures.
@@ -280,6 +287,7 @@ impl Metrics {
         let none = Histogram::with(&ROLLBACK_BOUNDS);
         f.rollbacks
             .extend(RollbackWay::ALL.map(|way| (way, none.clone())));
+        f.begun = Some(Instant::now());
         f.reloads.extend(["ok", "refused"].map(|r| (r, 0)));
         f.handshakes
             .extend(["done", "failed", "gone", "plain", "slow"].map(|r| (r, 0)));

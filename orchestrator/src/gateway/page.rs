@@ -36,6 +36,8 @@ pub(super) fn policy() -> &'static str {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    /// Seconds since the start.
+    uptime: u64,
     backend: String,
     draining: bool,
     workers: usize,
@@ -136,6 +138,7 @@ impl Status {
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            uptime: figures.uptime().as_secs(),
             chains: chains.collect(),
             backend: now.backend.clone(),
             draining: now.draining,

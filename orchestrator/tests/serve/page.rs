@@ -4,7 +4,7 @@ use crate::server::{LIMIT, Server, chains, with_tree};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// In a real browser: the graph is drawn and its figures follow the requests.
@@ -38,6 +38,34 @@ fn the_page_shows_the_chains_in_a_browser() {
     let pair = of_pair(&seen());
     assert!(pair.contains("<dt>answered</dt><dd>3</dd>"), "{pair}");
     assert!(!pair.contains("<dt>p50</dt><dd>–</dd>"), "{pair}");
+}
+
+/// The one that is asked for comes before those that are not, wherever the file has it.
+#[test]
+fn the_page_has_busy_chains_first_in_a_browser() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start(&["--workers", "1"]);
+    let stop = AtomicBool::new(false);
+    let page = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                server.post("pair", b"ab");
+            }
+        });
+        let options = ["--virtual-time-budget=8000"];
+        let page = dom(&browser, &server, &options, server.address);
+        stop.store(true, Ordering::Relaxed);
+        page
+    });
+    let at = |chain: &str| {
+        page.find(&format!("<section data-chain=\"{chain}\">"))
+            .expect(&page)
+    };
+    assert!(
+        at("pair") < at("hasty") && at("hasty") < at("trial"),
+        "{page}"
+    );
+    assert!(page.contains("<dt>up</dt>"), "{page}");
 }
 
 /// Each call of the tree is drawn once, below its caller, with its figures.
