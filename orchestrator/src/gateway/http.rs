@@ -227,7 +227,7 @@ async fn answer(
     }
     // Probes are answered here too; the rest may have a listener of its own.
     let probe = matches!(path, "/healthz" | "/readyz");
-    if (probe || gateway.options.admin.is_none())
+    if (probe || gateway.options.admin.is_empty())
         && let Some(reply) = admin(gateway, &head.method, path)
     {
         return reply;
