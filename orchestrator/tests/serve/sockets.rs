@@ -35,8 +35,9 @@ fn answer(stream: &mut impl Read) -> Response {
 }
 
 /// A server that finds descriptors 3 and 4 when it starts, and what environment it has
-/// beside.
+/// beside; and where its log is.
 fn handed(
+    by: &[&str],
     folder: &Folder,
     sockets: [OwnedFd; 2],
     environment: &str,
@@ -45,12 +46,13 @@ fn handed(
     let [third, fourth] = sockets;
     let log = folder.path("log");
     let ours = orchestrator();
-    let mut command = Command::new("sh");
+    let mut command = Command::new(by[0]);
     // A shell opens descriptors by one digit alone.
     let script = r#"exec 3<&0 4<&2 0</dev/null 2>"$1"; shift; "#.to_owned()
         + &environment.replace("SELF", "$$")
         + r#" exec "$@""#;
     command
+        .args(&by[1..])
         .args(["-c", &script, "sh"])
         .arg(&log)
         .arg(ours.get_program())
@@ -95,7 +97,7 @@ fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
         tcp.try_clone().unwrap().into(),
         unix.try_clone().unwrap().into(),
     ];
-    let (mut command, _) = handed(&folder, both, TWO, &[]);
+    let (mut command, _) = handed(&["sh"], &folder, both, TWO, &[]);
     command
         .env("CC", &cc)
         .env("LWC_CACHE", folder.path("cache"));
@@ -124,6 +126,30 @@ fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
     // They are whose they were.
     assert!(path.exists());
     TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+}
+
+/// A container that was started for a connection hands it to its first process, which
+/// leaves serving to a child.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_process_leaves_them_to_the_server() {
+    let Some(own) = crate::reading::own_process_ids() else {
+        return;
+    };
+    let folder = Folder::new(&chains(""));
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = UnixListener::bind(folder.path("admin.sock")).unwrap();
+    let both = [tcp.try_clone().unwrap().into(), admin.into()];
+    let by = [own, &["sh"]].concat();
+    let (command, _) = handed(&by, &folder, both, TWO, &[]);
+    let mut server = Server::spawn_as_it_is(folder, command);
+    assert_eq!(server.post("pair", b"ab").body, pair(b"ab"));
+    let [first] = crate::server::children(server.pid() as i32)[..] else {
+        panic!("one child of unshare");
+    };
+    drop(tcp);
+    crate::server::send(first, libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
 /// The gateway has them, and no process that it has made; where root asks, whom alone the
@@ -159,7 +185,7 @@ fn what_cannot_be_listened_on_is_refused_and_what_is_anothers_left_alone() {
     let folder = Folder::new(&chains(""));
     let tcp = || -> OwnedFd { TcpListener::bind("127.0.0.1:0").unwrap().into() };
     let run = |sockets, environment: &str| -> (Output, String) {
-        let (mut command, log) = handed(&folder, sockets, environment, &[]);
+        let (mut command, log) = handed(&["sh"], &folder, sockets, environment, &[]);
         let out = command.output().unwrap();
         (out, std::fs::read_to_string(log).unwrap())
     };
@@ -193,7 +219,7 @@ fn what_cannot_be_listened_on_is_refused_and_what_is_anothers_left_alone() {
     let both = [others.try_clone().unwrap().into(), tcp()];
     let environment = TWO.replace("SELF", "1");
     let options = ["--listen", "127.0.0.1:0"];
-    let (command, _) = handed(&folder, both, &environment, &options);
+    let (command, _) = handed(&["sh"], &folder, both, &environment, &options);
     let server = Server::spawn_as_it_is(folder, command);
     assert_ne!(server.address, others.local_addr().unwrap());
     assert_eq!(server.post("pair", b"ab").body, pair(b"ab"));
