@@ -1,7 +1,7 @@
 //! `dev`: a server for whoever writes its functions.
 
 use super::serve::{At, address, tell_where};
-use super::{build_failed, complain, exit, read};
+use super::{build_failed, complain, exit, logging, read};
 use crate::build::{BuildError, Built, Stop, build_until, find_in};
 use crate::chain_file::{ChainFile, FunctionName};
 use crate::gateway::{self, Notes, Options};
@@ -50,7 +50,7 @@ fn load(
 ) -> Result<Loaded, u8> {
     notes.begin();
     let (file, bundle) = read(path, |report| {
-        eprint!("{}", report.render(super::colours()));
+        super::tell(report);
         notes.say(&report.render(false));
     })?;
     seen(&file);
@@ -74,10 +74,12 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
     // Somebody is at it: it is waited for until it can be served once.
     let mut at = marks(&args.file);
     while load(&args.file, &notes, &mut |_| (), super::build_and_show).is_err() {
-        eprintln!(
-            "waiting until {} or a file beside it changes",
-            args.file.display()
-        );
+        let file = args.file.display();
+        let waiting = format!("waiting until {file} or a file beside it changes");
+        match logging::is_json() {
+            true => logging::say(log::Level::Warn, waiting, serde_json::Map::new()),
+            false => eprintln!("{waiting}"),
+        }
         let before = std::mem::take(&mut at);
         while at.is_empty() || at == before {
             std::thread::sleep(EVERY);

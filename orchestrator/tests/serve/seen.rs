@@ -249,6 +249,105 @@ fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
     );
 }
 
+/// All of a log, each line an object.
+fn objects(log: &str) -> Vec<serde_json::Value> {
+    let line = |l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"));
+    log.lines().map(line).collect()
+}
+
+#[test]
+fn what_is_wrong_at_a_start_and_a_reload_is_json_too() {
+    let good = "[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n";
+    let bad = good.replace("[chains", "memry = \"1MiB\"\n[chains") + "isolation = \"no\"\n";
+    let source = "#include \"lwc_function.h\"\nLWC_HANDLER(f)\n{\n\treturn (0);\n}\n";
+    let folder = Folder::new(&bad);
+    folder.write("f.c", source);
+    let serve = |folder: &Folder| {
+        let mut command = orchestrator();
+        command
+            .args(["-v", "--log-format", "json", "serve", "--workers", "1"])
+            .arg(folder.path("chain.toml"))
+            .args(["--listen", "127.0.0.1:0"]);
+        command
+    };
+    let wrong = |lines: &[serde_json::Value], folder: &Folder| {
+        let of = |message: &str| {
+            let found = lines
+                .iter()
+                .filter(|l| l["message"].as_str().unwrap().contains(message));
+            let found: Vec<_> = found.collect();
+            assert_eq!(found.len(), 1, "{message}: {lines:#?}");
+            found[0].clone()
+        };
+        let key = of("memry");
+        assert_eq!(key["level"], "ERROR");
+        assert_eq!(key["file"], folder.path("chain.toml").to_str().unwrap());
+        assert_eq!((&key["line"], &key["column"]), (&3.into(), &1.into()));
+        assert_eq!(key["help"], "did you mean \"memory\"?");
+        assert!(key["timestamp"].as_str().unwrap().ends_with('Z') && key["code"].is_string());
+        assert_eq!(of("isolation")["line"], 6);
+    };
+    let out = serve(&folder).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let lines = objects(std::str::from_utf8(&out.stderr).unwrap());
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    wrong(&lines, &folder);
+    // So do the others that read one.
+    let mut check = orchestrator();
+    check.args(["--log-format", "json", "check"]);
+    let out = check.arg(folder.path("chain.toml")).output().unwrap();
+    wrong(&objects(std::str::from_utf8(&out.stderr).unwrap()), &folder);
+
+    folder.write("chain.toml", good);
+    let command = serve(&folder);
+    let server = Server::spawn(folder, command);
+    // What cannot be had is told in the same way.
+    let mut second = serve(&server.folder);
+    second.args(["--listen", &server.address.to_string()]);
+    let out = second.output().unwrap();
+    assert_eq!(out.status.code(), Some(4));
+    let lines = objects(std::str::from_utf8(&out.stderr).unwrap());
+    let last = lines.last().unwrap();
+    assert!(
+        last["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("listening on http://")
+    );
+
+    // By rename: half a file would be refused, too.
+    let write = |text: &str| {
+        let new = server.folder.write("new", text);
+        std::fs::rename(new, server.folder.path("chain.toml")).unwrap();
+    };
+    let refused = |why: &str| {
+        server.until("it is refused", || {
+            let log = server.log();
+            let told = log.find(why).map(|at| &log[at..]);
+            told.is_some_and(|t| t.contains("is refused") && t.ends_with('\n'))
+        });
+        objects(&server.log())
+    };
+    write(&bad);
+    let lines = refused("memry");
+    wrong(&lines, &server.folder);
+    // One that does not build, by its compiler's words.
+    server.folder.write("f.c", source.replace("0", "nothing"));
+    write(good);
+    let lines = refused("error: ");
+    let of_compiler = lines.iter().filter(|l| {
+        let text = l["message"].as_str().unwrap();
+        text.contains("nothing") && l["level"] == "ERROR"
+    });
+    let of_compiler: Vec<_> = of_compiler.collect();
+    let [line] = of_compiler[..] else {
+        panic!("one line an error: {lines:#?}");
+    };
+    assert_eq!(line["file"], server.folder.path("f.c").to_str().unwrap());
+    assert_eq!(line["line"], 4);
+    assert!(line["column"].is_null());
+}
+
 #[test]
 fn the_status_names_chains_steps_and_figures() {
     let server = Server::start(&["--workers", "1"]);
