@@ -199,6 +199,10 @@ best=$(SHOP_PLACE=Basel LWC_CACHE=$work/cache "$program" run "$work/shop/chain.t
 metrics=$(ask $shop/metrics)
 grep -q "lwc_rollback_info{mechanism=\"$best\"} 1" <<<"$metrics" ||
     failed "not by $best: $(grep lwc_rollback_info <<<"$metrics")"
+# What it may see of /proc is enough for all that programs tell of themselves.
+for name in cpu_seconds_total resident_memory_bytes virtual_memory_bytes open_fds max_fds start_time_seconds; do
+    grep -q "^process_$name [0-9]" <<<"$metrics" || failed "no process_$name"
+done
 pid=$(in_it systemctl show -P MainPID "$unit")
 echo "answered; rolled back by $best; as user $(in_it stat -c %u "/proc/$pid")"
 

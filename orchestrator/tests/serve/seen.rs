@@ -249,6 +249,34 @@ fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
     );
 }
 
+#[test]
+fn the_gateway_tells_what_it_takes_itself() {
+    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let server = Server::start(&["--workers", "1"]);
+    let metric = |name: &str| server.metric(name).unwrap_or_else(|| panic!("{name}"));
+    // The system counts from its own start, in whole seconds.
+    let start = metric("process_start_time_seconds");
+    let begun = begun.unwrap().as_secs_f64();
+    assert!(
+        (start - begun).abs() < 60.0 && begun - start < 5.0,
+        "{start} {begun}"
+    );
+    let resident = metric("process_resident_memory_bytes");
+    assert!(resident > 1e6 && metric("process_virtual_memory_bytes") >= resident);
+    let before = metric("process_open_fds");
+    let held: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    server.until("a descriptor each", || {
+        metric("process_open_fds") >= before + 49.0
+    });
+    drop(held);
+    assert!(metric("process_max_fds") > before);
+    // It takes some to answer.
+    let before = metric("process_cpu_seconds_total");
+    server.until("processor time", || {
+        metric("process_cpu_seconds_total") > before
+    });
+}
+
 /// All of a log, each line an object.
 fn objects(log: &str) -> Vec<serde_json::Value> {
     let line = |l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"));
