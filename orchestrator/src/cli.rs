@@ -106,7 +106,7 @@ enum Cmd {
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
-    Worker,
+    Worker(serve::WorkerArgs),
     /// A process that looks names of hosts up, started by contexts' roots alone
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
@@ -180,7 +180,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
-        Cmd::Worker => serve::worker(),
+        Cmd::Worker(args) => serve::worker(args),
         #[cfg(target_os = "linux")]
         Cmd::Names => crate::life::named::serve().map_err(|_| exit::FAILED),
         #[cfg(feature = "bench")]

@@ -70,6 +70,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         exit::START
     };
     lwc::backend().map_err(|e| failed(&e))?;
+    crate::title::set("lwc:gateway");
     let notes = Arc::new(Notes::default());
     // Somebody is at it: it is waited for until it can be served once.
     let mut at = marks(&args.file);

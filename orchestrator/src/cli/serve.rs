@@ -6,6 +6,7 @@ use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
 use crate::gateway::{self, Given, Listen, NatsOptions, Options, Place, Target, TlsOptions};
 use crate::printable::printable_lines;
+use crate::title;
 use clap::{Args, ValueEnum};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -379,6 +380,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
+    title::set("lwc:gateway");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut worker_options = vec!["-v".to_owned(); verbose.into()];
     if format == Format::Json {
@@ -511,9 +513,16 @@ fn be_the_first(sockets: Vec<Given>) -> Result<Vec<Given>, u8> {
     }
 }
 
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// Which of the workers it is
+    #[arg(default_value_t = 0)]
+    number: usize,
+}
+
 /// The hidden subcommand that `serve` starts its processes with.
-pub(super) fn worker() -> Result<(), u8> {
-    crate::worker::run().map_err(|e| {
+pub(super) fn worker(args: &WorkerArgs) -> Result<(), u8> {
+    crate::worker::run(args.number).map_err(|e| {
         complain(&format!("worker: {e}"));
         exit::FAILED
     })

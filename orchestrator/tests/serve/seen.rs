@@ -277,6 +277,85 @@ fn the_gateway_tells_what_it_takes_itself() {
     });
 }
 
+/// Whatever a function calls itself, before its sandbox or in it.
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_have_names_that_no_function_chooses() {
+    use crate::server::children;
+    let folder = Folder::new(
+        "[functions.a-liar-of-a-function]\nsource = \"f.c\"\nhandler = \"f\"\n[chains.c]\nsteps = [\"a-liar-of-a-function\"]\n",
+    );
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <stdio.h>
+#include <sys/prctl.h>
+
+static int
+lie(void)
+{
+	return (prctl(PR_SET_NAME, "lwc:gateway"));
+}
+
+__attribute__((constructor)) static void
+early(void)
+{
+	lie();
+}
+
+LWC_INIT(f)
+{
+	return (lie());
+}
+
+LWC_HANDLER(f)
+{
+	FILE *comm;
+
+	lie();
+	comm = fopen("/proc/self/comm", "w");
+	if (comm != NULL && fputs("lwc:gateway", comm) >= 0)
+		fclose(comm);
+	return (0);
+}
+"#,
+    );
+    let mut command = orchestrator();
+    command
+        .args(["-v", "serve", "--workers", "2", "--listen", "127.0.0.1:0"])
+        .arg(folder.path("chain.toml"));
+    let server = Server::spawn(folder, command);
+    let name = |pid: i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.unwrap().trim_end().to_owned()
+    };
+    let look = || {
+        assert_eq!(name(server.pid() as i32), "lwc:gateway");
+        let mut workers: Vec<String> = server.workers().into_iter().map(name).collect();
+        workers.sort();
+        assert_eq!(workers, ["lwc:w0", "lwc:w1"]);
+        let mut below: Vec<i32> = server.workers().into_iter().flat_map(children).collect();
+        let mut functions = 0;
+        while let Some(pid) = below.pop() {
+            match name(pid).as_str() {
+                "f:a-liar-of-a-f" => functions += 1,
+                "lwc-keeper" => {}
+                other => panic!("{other}"),
+            }
+            below.extend(children(pid));
+        }
+        assert!(functions >= 4, "a snapshot and a copy in each: {functions}");
+    };
+    look();
+    // Whether a call that it may not make ends it is not the question.
+    server.post("c", b"");
+    server.until("the copies are there again", || {
+        server.metric("lwc_contexts") == Some(4.0) && server.metric("lwc_workers_busy") == Some(0.0)
+    });
+    look();
+}
+
 /// All of a log, each line an object.
 fn objects(log: &str) -> Vec<serde_json::Value> {
     let line = |l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"));
