@@ -179,6 +179,11 @@ impl Server {
         let mut next = |what: &str| {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
+            while line.starts_with("listening on unix:") {
+                // The test has named it.
+                line.clear();
+                said.read_line(&mut line).unwrap();
+            }
             let (said, address) = line.trim().split_once("://")?;
             let speaks = what.split_once("://").unwrap().0;
             // By TLS or not: the test knows.
