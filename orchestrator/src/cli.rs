@@ -24,10 +24,11 @@ mod serve;
 mod tree;
 
 use crate::build::{BuildError, Built, Bundle, build_with_progress, find_in};
-use crate::chain_file::{ChainFile, FunctionName, Report, load};
+use crate::chain_file::{ChainFile, FunctionName, Report, Severity, load};
 use crate::printable::{printable_json, printable_lines};
 use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ enum Cmd {
     /// A process of `serve`, started by it alone
     #[cfg(feature = "serve")]
     #[command(hide = true)]
-    Worker,
+    Worker(serve::WorkerArgs),
     /// A process that looks names of hosts up, started by contexts' roots alone
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
@@ -179,7 +180,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
-        Cmd::Worker => serve::worker(),
+        Cmd::Worker(args) => serve::worker(args),
         #[cfg(target_os = "linux")]
         Cmd::Names => crate::life::named::serve().map_err(|_| exit::FAILED),
         #[cfg(feature = "bench")]
@@ -217,6 +218,14 @@ fn new(args: &NewArgs) -> Result<(), u8> {
 /// An error for people, on stderr. It may quote names, paths and lines of source
 /// that somebody else wrote: nothing in them changes the terminal.
 fn complain(e: &dyn std::fmt::Display) {
+    complain_of(e, Map::new());
+}
+
+/// The same, with what programs are told beside.
+fn complain_of(e: &dyn std::fmt::Display, more: Map<String, Value>) {
+    if logging::is_json() {
+        return logging::say(log::Level::Error, e.to_string(), more);
+    }
     let e = printable_lines(e.to_string());
     let mut err = std::io::stderr().lock();
     let (on, off) = if colours() {
@@ -226,6 +235,32 @@ fn complain(e: &dyn std::fmt::Display) {
     };
     // Nowhere is left to report a broken stderr.
     let _ = writeln!(err, "{on}error{off}: {e}");
+}
+
+/// Tells on stderr what is wrong or odd in a chain file.
+fn tell(report: &Report) {
+    if !logging::is_json() {
+        eprint!("{}", report.render(colours()));
+        return;
+    }
+    for d in report.diagnostics() {
+        let level = match d.severity {
+            Severity::Error => log::Level::Error,
+            Severity::Warning => log::Level::Warn,
+        };
+        let mut more = Map::new();
+        more.insert("code".into(), d.code.into());
+        more.insert("file".into(), report.path().display().to_string().into());
+        // Of one that cannot be read there is no place.
+        if !report.text().is_empty() {
+            more.insert("line".into(), d.line.into());
+            more.insert("column".into(), d.column.into());
+        }
+        if !d.hint.is_empty() {
+            more.insert("help".into(), d.hint.clone().into());
+        }
+        logging::say(level, d.message.clone(), more);
+    }
 }
 
 /// Whether stderr shows colours (no-color.org).
@@ -255,9 +290,7 @@ fn prepare_by(
     path: &Path,
     build: impl FnOnce(&ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>>,
 ) -> Result<Prepared, u8> {
-    let (file, bundle) = read(path, |report| {
-        eprint!("{}", report.render(colours()));
-    })?;
+    let (file, bundle) = read(path, tell)?;
     let built = match &bundle {
         Some(bundle) => find_in(bundle, &file),
         None => build(&file),
@@ -270,7 +303,14 @@ fn prepare_by(
 
 /// Tells of functions that cannot be built.
 fn build_failed(errors: &[BuildError]) -> u8 {
-    errors.iter().for_each(|e| complain(e));
+    for e in errors {
+        let mut more = Map::new();
+        if let Some((file, line)) = e.place() {
+            more.insert("file".into(), file.into());
+            more.insert("line".into(), line.into());
+        }
+        complain_of(e, more);
+    }
     exit::BUILD
 }
 

@@ -32,5 +32,6 @@ pub mod life;
 mod printable;
 mod protect;
 pub mod scaffold;
+mod title;
 #[cfg(feature = "serve")]
 pub mod worker;

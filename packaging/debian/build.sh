@@ -50,11 +50,6 @@ for header in lwc-function/include/lwc_*; do
 done
 
 for unit in packaging/systemd/*; do
-    # For a program that takes its listeners from systemd, and no other: callers of one
-    # that does not would wait for ever.
-    case $unit in
-    *.socket) "$program" serve --help | grep -q LISTEN_FDS || continue ;;
-    esac
     put 644 "$unit" "lib/systemd/system/${unit##*/}"
 done
 mkdir -p "$root/etc/lwc"

@@ -199,6 +199,10 @@ best=$(SHOP_PLACE=Basel LWC_CACHE=$work/cache "$program" run "$work/shop/chain.t
 metrics=$(ask $shop/metrics)
 grep -q "lwc_rollback_info{mechanism=\"$best\"} 1" <<<"$metrics" ||
     failed "not by $best: $(grep lwc_rollback_info <<<"$metrics")"
+# What it may see of /proc is enough for all that programs tell of themselves.
+for name in cpu_seconds_total resident_memory_bytes virtual_memory_bytes open_fds max_fds start_time_seconds; do
+    grep -q "^process_$name [0-9]" <<<"$metrics" || failed "no process_$name"
+done
 pid=$(in_it systemctl show -P MainPID "$unit")
 echo "answered; rolled back by $best; as user $(in_it stat -c %u "/proc/$pid")"
 
@@ -220,14 +224,20 @@ echo "== stopped"
 in_it systemctl stop "$unit" || failed "stop"
 [ "$(in_it systemctl show -P Result "$unit")" = success ] || failed "it did not end well"
 
-if [ -e "$system/lib/systemd/system/lwc-orchestrator@.socket" ]; then
-    echo "== by a socket that was there before"
-    in_it systemd-analyze verify --man=no lwc-orchestrator@shop.socket
-    in_it systemctl start lwc-orchestrator@shop.socket
-    answer=$(ask --unix-socket /run/lwc-orchestrator/shop.sock --data-binary early http://shop/chains/main) || failed "no answer"
-    [ "$answer" = "early 8 Basel no rates" ] || failed "it answered $answer"
-    in_it systemctl stop lwc-orchestrator@shop.socket "$unit"
-fi
+echo "== by a socket that was there before"
+in_it systemd-analyze verify --man=no lwc-orchestrator@shop.socket
+in_it systemctl start lwc-orchestrator@shop.socket
+by_socket() { ask --unix-socket /run/lwc-orchestrator/shop.sock "$@"; }
+answer=$(by_socket --data-binary early http://shop/chains/main) || failed "no answer"
+[ "$answer" = "early 8 Basel no rates" ] || failed "it answered $answer"
+[ "$(in_it systemctl show -P ActiveState "$unit")" = active ] || failed "somebody else answered"
+ask $shop/healthz 2>>"$work/console" && failed "it listens on a port, too"
+# Whoever asks meanwhile is answered by the next one.
+in_it systemctl kill --kill-whom=main -s KILL "$unit"
+answer=$(by_socket --data-binary between http://shop/chains/main) || failed "no answer"
+[ "$answer" = "between 8 Basel no rates" ] || failed "it answered $answer"
+in_it systemctl stop lwc-orchestrator@shop.socket "$unit"
+in_it test ! -e /run/lwc-orchestrator/shop.sock || failed "the socket is left behind"
 
 echo "== another, with a user of its own, and a file that its function may read"
 in_it useradd --system --no-create-home rates 2>/dev/null || :

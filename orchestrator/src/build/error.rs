@@ -149,6 +149,15 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The file and the line that the first error is in, as far as the compiler tells. (Its
+    /// columns are of preprocessed text.)
+    pub fn place(&self) -> Option<(&str, usize)> {
+        match self {
+            Self::Compiler { output, .. } => place(output),
+            _ => None,
+        }
+    }
+
     pub(super) fn file(functions: &Functions, path: &Path, what: impl fmt::Display) -> Self {
         Self::File {
             functions: functions.clone(),
@@ -182,6 +191,70 @@ impl BuildError {
                 output,
             },
             ToolError::Stopped => Self::Stopped { functions },
+        }
+    }
+}
+
+/// Where the first error of a compiler's output is: `FILE:LINE:COLUMN: error: …` of those
+/// for C and C++, `error…` and then `--> FILE:LINE:COLUMN` of the one for Rust.
+fn place(output: &str) -> Option<(&str, usize)> {
+    let numbered = |place: &str| -> Option<usize> {
+        let number = place.parse().ok()?;
+        (number > 0).then_some(number)
+    };
+    let mut is_rust = false;
+    for line in output.lines() {
+        if line.starts_with("error") {
+            is_rust = true;
+        }
+        let found = if let Some(place) = line.trim_start().strip_prefix("--> ") {
+            Some(place).filter(|_| is_rust)
+        } else {
+            let errors = [": error: ", ": fatal error: "];
+            errors.iter().find_map(|e| Some(line.split_once(e)?.0))
+        };
+        let Some((place, column)) = found.and_then(|p| p.rsplit_once(':')) else {
+            continue;
+        };
+        let (file, number) = match place.rsplit_once(':') {
+            Some((file, number)) if numbered(number).is_some() => (file, number),
+            // Without a column.
+            _ => (place, column),
+        };
+        if let Some(number) = numbered(number)
+            && !file.is_empty()
+        {
+            return Some((file, number));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_has_a_place_where_the_compiler_says_it() {
+        for (output, is) in [
+            (
+                "f.c: In function 'f':\nf.c:2:9: warning: odd\na:b/f.c:3:7: error: no x\nf.c:9:1: error: no y",
+                Some(("a:b/f.c", 3)),
+            ),
+            ("f.c:4:10: fatal error: x.h: No such file", Some(("f.c", 4))),
+            ("f.cpp:7: error: no", Some(("f.cpp", 7))),
+            (
+                "warning: unused\n --> src/lib.rs:1:2\nerror[E0425]: no value\n  --> src/lib.rs:9:5\n",
+                Some(("src/lib.rs", 9)),
+            ),
+            ("ld: f.o: undefined reference to x", None),
+            (
+                "cc: error: nothing to do\n:: error: x\n:0:0: error: y",
+                None,
+            ),
+            ("f.c:x:y: error: z\nerror\n --> f", None),
+        ] {
+            assert_eq!(place(output), is, "{output}");
         }
     }
 }

@@ -211,6 +211,11 @@ impl Report {
         self.found.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file's text.
     pub fn text(&self) -> &str {
         &self.text

@@ -1,7 +1,7 @@
 //! `build`: functions, and bundles of them.
 
 use super::progress::Progress;
-use super::{colours, complain, exit, read, write_json, write_out};
+use super::{build_failed, complain, exit, read, tell, write_json, write_out};
 use crate::build::{Doing, build_for, build_with_progress, is_target, write_bundle};
 use crate::printable::printable_lines;
 use clap::Args;
@@ -44,7 +44,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), u8> {
     }
     let mut text = String::new();
     let (file, bundle) = read(&args.file, |report| {
-        eprint!("{}", report.render(colours()));
+        tell(report);
         text = report.text().to_owned();
     })?;
     if bundle.is_some() {
@@ -61,10 +61,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), u8> {
         None => build_with_progress(&file, tell),
     };
     drop(progress);
-    let built = built.map_err(|errors| {
-        errors.iter().for_each(|e| complain(e));
-        exit::BUILD
-    })?;
+    let built = built.map_err(|errors| build_failed(&errors))?;
     let Some(out) = &args.out else {
         if args.json {
             let libraries = built

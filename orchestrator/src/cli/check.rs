@@ -1,7 +1,7 @@
 //! `check`: diagnostics, builds, the plan.
 
 use super::tree::{Drawing, Line};
-use super::{build_and_show, colours, complain, exit, read, write_json, write_out};
+use super::{build_and_show, build_failed, complain, exit, read, tell, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
 use crate::life::{NO_CONNECTIONS, NO_FILES, NO_THREADS, trial};
@@ -43,7 +43,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
                 let v = json!({ "ok": false, "diagnostics": diagnostics });
                 write_json(&v)?;
             } else if let Some(report) = report {
-                eprint!("{}", report.render(colours()));
+                tell(&report);
             }
             return Err(code);
         }
@@ -74,8 +74,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), u8> {
         });
         write_json(&v)?;
     } else {
-        eprint!("{}", report.render(colours()));
-        errors.iter().for_each(|e| complain(e));
+        tell(&report);
+        build_failed(&errors);
         refused.iter().for_each(|e| complain(e));
         write_out(printable_lines(plan(&file)).as_bytes())?;
     }

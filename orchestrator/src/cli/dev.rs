@@ -1,12 +1,12 @@
 //! `dev`: a server for whoever writes its functions.
 
-use super::{build_failed, complain, exit, read, write_out};
+use super::serve::{At, address, tell_where};
+use super::{build_failed, complain, exit, logging, read};
 use crate::build::{BuildError, Built, Stop, build_until, find_in};
 use crate::chain_file::{ChainFile, FunctionName};
 use crate::gateway::{self, Notes, Options};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,9 +30,10 @@ pub(super) struct DevArgs {
     /// The chain file
     #[arg(default_value = "chain.toml")]
     file: PathBuf,
-    /// Address and port; port 0 takes a free one, which stdout tells
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Address and port, as of `serve`, or unix:PATH; port 0 takes a free one, which stdout
+    /// tells
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
+    listen: At,
     /// Worker processes, in each group of functions
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
@@ -49,7 +50,7 @@ fn load(
 ) -> Result<Loaded, u8> {
     notes.begin();
     let (file, bundle) = read(path, |report| {
-        eprint!("{}", report.render(super::colours()));
+        super::tell(report);
         notes.say(&report.render(false));
     })?;
     seen(&file);
@@ -69,14 +70,17 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         exit::START
     };
     lwc::backend().map_err(|e| failed(&e))?;
+    crate::title::set("lwc:gateway");
     let notes = Arc::new(Notes::default());
     // Somebody is at it: it is waited for until it can be served once.
     let mut at = marks(&args.file);
     while load(&args.file, &notes, &mut |_| (), super::build_and_show).is_err() {
-        eprintln!(
-            "waiting until {} or a file beside it changes",
-            args.file.display()
-        );
+        let file = args.file.display();
+        let waiting = format!("waiting until {file} or a file beside it changes");
+        match logging::is_json() {
+            true => logging::say(log::Level::Warn, waiting, serde_json::Map::new()),
+            false => eprintln!("{waiting}"),
+        }
         let before = std::mem::take(&mut at);
         while at.is_empty() || at == before {
             std::thread::sleep(EVERY);
@@ -94,11 +98,12 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         .enable_all()
         .build()
         .map_err(|e| failed(&e))?;
-    let ready = |address, _| {
-        // A closed stdout is no reason not to serve.
-        let _ = write_out(format!("listening on http://{address}\n").as_bytes());
-    };
-    let serving = gateway::serve_noting(options(args), load, ready, Some(notes));
+    let serving = gateway::serve_noting(
+        options(args),
+        load,
+        |callers, operators| tell_where("http", callers, operators),
+        Some(notes),
+    );
     let served = runtime.block_on(serving);
     // As `serve`: nobody waits for a reading that is under way.
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -114,9 +119,9 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
 fn options(args: &DevArgs) -> Options {
     Options {
         file: args.file.clone(),
-        listen: args.listen,
+        listen: vec![args.listen.listen(0o600)],
         tls: None,
-        admin: None,
+        admin: Vec::new(),
         admin_hosts: Vec::new(),
         target: None,
         workers: args.workers.into(),

@@ -14,7 +14,8 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 const AFTER: &str = "\
 The answer, and nothing else, goes to stdout. On stderr: status and times; of a failure
@@ -34,12 +35,12 @@ pub(super) struct InvokeArgs {
     /// The input: a file, or - for stdin
     #[arg(long, short, value_name = "FILE|-")]
     input: PathBuf,
-    /// Where it is served
+    /// Where it is served; unix:PATH is a socket file
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = url)]
-    url: Uri,
+    url: Server,
     /// Where its metrics are, if not there (serve --admin)
     #[arg(long, value_name = "URL", value_parser = url)]
-    admin: Option<Uri>,
+    admin: Option<Server>,
     /// The input's content type
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
@@ -51,13 +52,59 @@ pub(super) struct InvokeArgs {
     json: bool,
 }
 
-fn url(text: &str) -> Result<Uri, String> {
+/// A server, as it is written.
+#[derive(Debug, Clone)]
+enum Server {
+    Http(Uri),
+    /// A socket file.
+    File(PathBuf),
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(uri) => uri.fmt(f),
+            Self::File(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What a connection is read from and written to by.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Server {
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Http(uri) => {
+                let host = uri.host().unwrap_or_default();
+                let bare = host.trim_start_matches('[').trim_end_matches(']');
+                let port = uri.port_u16().unwrap_or(80);
+                Ok(Box::new(TcpStream::connect((bare, port)).await?))
+            }
+            Self::File(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// What it is called in requests.
+    fn authority(&self) -> &str {
+        match self {
+            Self::Http(uri) => uri.authority().map_or("", |a| a.as_str()),
+            Self::File(_) => "localhost",
+        }
+    }
+}
+
+fn url(text: &str) -> Result<Server, String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|p| !p.is_empty()) {
+        return Ok(Server::File(path.into()));
+    }
     let uri: Uri = text.parse().map_err(|e| format!("{e}"))?;
     let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
     if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || !bare {
-        return Err("write http://HOST:PORT".into());
+        return Err("write http://HOST:PORT or unix:PATH".into());
     }
-    Ok(uri)
+    Ok(Server::Http(uri))
 }
 
 fn line(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -145,7 +192,7 @@ async fn asked(args: &InvokeArgs, input: Bytes) -> Result<(Answer, Option<Times>
     }
 }
 
-async fn metrics(url: &Uri) -> Result<String, String> {
+async fn metrics(url: &Server) -> Result<String, String> {
     let answer = request(url, Method::GET, "/metrics", HeaderMap::new(), Bytes::new()).await?;
     let sound = answer.head.status.is_success() && answer.body.len() <= METRICS;
     let text = String::from_utf8(answer.body.into()).map_err(|e| e.to_string())?;
@@ -154,28 +201,24 @@ async fn metrics(url: &Uri) -> Result<String, String> {
 
 /// One request on a connection of its own.
 async fn request(
-    url: &Uri,
+    server: &Server,
     method: Method,
     path: &str,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Answer, String> {
-    let failed = |e: &dyn std::fmt::Display| format!("{url}: {e}");
-    let host = url.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let failed = |e: &dyn std::fmt::Display| format!("{server}: {e}");
     let begin = Instant::now();
-    let stream = TcpStream::connect((bare, url.port_u16().unwrap_or(80))).await;
-    let stream = stream.map_err(|e| failed(&e))?;
+    let stream = server.connect().await.map_err(|e| failed(&e))?;
     let connected = begin.elapsed();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| failed(&e))?;
     tokio::spawn(connection);
-    let authority = url.authority().map_or(host, |a| a.as_str());
     let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, authority)
+        .header(header::HOST, server.authority())
         .header(header::CONNECTION, "close")
         .body(Full::new(body))
         .map_err(|e| format!("{path}: {e}"))?;
@@ -446,6 +489,7 @@ mod tests {
             "http://127.0.0.1:8080",
             "http://[::1]:80/",
             "http://localhost",
+            "unix:/run/x.sock",
         ] {
             assert!(url(good).is_ok(), "{good}");
         }
@@ -455,7 +499,7 @@ mod tests {
             "http://",
             "http://x/chains/a",
             "http://x/?a",
-            "unix:/x",
+            "unix:",
         ] {
             assert!(url(bad).is_err(), "{bad}");
         }

@@ -24,7 +24,7 @@ impl Progress {
         Self {
             begun: Instant::now(),
             shown: Cell::new(None),
-            terminal: std::io::stderr().is_terminal(),
+            terminal: std::io::stderr().is_terminal() && !super::logging::is_json(),
         }
     }
 
@@ -44,6 +44,9 @@ impl Progress {
         let colon = if line.is_empty() { "" } else { ": " };
         let took = took.as_secs();
         let text = format!("building, {done} of {all} done ({took} s): {what}{colon}{line}");
+        if super::logging::is_json() {
+            return super::logging::say(log::Level::Info, text, serde_json::Map::new());
+        }
         let text: String = printable_lines(text).chars().take(78).collect();
         let mut err = std::io::stderr().lock();
         // Nowhere is left to report a broken stderr.

@@ -4,7 +4,9 @@ use super::logging::Format;
 use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
-use crate::gateway::{self, NatsOptions, Options, Target, TlsOptions};
+use crate::gateway::{self, Given, Listen, NatsOptions, Options, Place, Target, TlsOptions};
+use crate::printable::printable_lines;
+use crate::title;
 use clap::{Args, ValueEnum};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -16,6 +18,11 @@ Signals:
   SIGTERM, SIGINT  finish what was taken, refuse the rest, end; twice: at once
   SIGHUP           read the chain file and the certificate again, as when they have
                    changed; a bad one is refused
+
+Sockets:
+  Those that systemd hands over (LISTEN_FDS) are listened on in the place of the
+  default address, and beside --listen and --port; one with the name `admin`
+  (FileDescriptorName=admin) is for operators, as --admin
 
 Paths:
   POST /chains/NAME, /functions/NAME; GET /healthz, /readyz, /metrics
@@ -33,10 +40,11 @@ pub(super) struct ServeArgs {
     #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// Address, or a name such as localhost, and port; :PORT is one on all addresses of
-    /// IPv4, as --port; port 0 takes a free one, which stdout tells
+    /// IPv4, as --port; port 0 takes a free one, which stdout tells. Or unix:PATH, a socket
+    /// file, which is made at the start and goes at the end. May be given several times
     /// [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "port", value_parser = address)]
-    listen: Option<SocketAddr>,
+    listen: Vec<At>,
     /// A port on all addresses, as --listen 0.0.0.0:PORT
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
@@ -47,9 +55,12 @@ pub(super) struct ServeArgs {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A listener of its own for metrics and whatever is not for callers
+    /// Who may connect to socket files of --listen and --admin: their permissions, in octal
+    #[arg(long, default_value = "0600", value_name = "MODE", value_parser = mode)]
+    socket_mode: u32,
+    /// A listener of its own for metrics and whatever is not for callers: as --listen
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    admin: Option<SocketAddr>,
+    admin: Option<At>,
     /// A name by which operators call this machine there, beside localhost, addresses
     /// and names without a dot; `*` for any. A page of the web that has its own name
     /// lead here is refused (421)
@@ -234,42 +245,98 @@ impl FromEnvironment {
 }
 
 impl ServeArgs {
-    /// Where to listen: what is said, else as the contract has it for a target,
-    /// else nowhere that others reach.
-    fn address(&self, has_target: bool) -> Result<SocketAddr, String> {
+    /// Where to listen: what is said, and what was handed over; else as the contract has
+    /// it for a target, else nowhere that others reach.
+    fn places(
+        &self,
+        given: Vec<Given>,
+        has_target: bool,
+    ) -> Result<(Vec<Listen>, Vec<Listen>), String> {
         let all = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        if let Some(address) = self.listen.or(self.port.map(all)) {
-            return Ok(address);
+        let said = self
+            .listen
+            .iter()
+            .chain(&self.admin)
+            .map(|at| at.listen(self.socket_mode));
+        let mut listen: Vec<Listen> = said.collect();
+        let mut admin = listen.split_off(self.listen.len());
+        listen.extend(self.port.map(|port| Listen::Address(all(port))));
+        for given in given {
+            match given.is_admin {
+                true => admin.push(Listen::Given(given)),
+                false => listen.push(Listen::Given(given)),
+            }
         }
-        if !has_target {
-            return Ok(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        if listen.is_empty() {
+            listen.push(Listen::Address(
+                match variable("PORT")?.filter(|_| has_target) {
+                    Some(port) => port
+                        .parse()
+                        .map(all)
+                        .map_err(|_| format!("PORT={port:?} is no port; give 0 to 65535"))?,
+                    None if has_target => all(8080),
+                    None => SocketAddr::from(([127, 0, 0, 1], 8080)),
+                },
+            ));
         }
-        match variable("PORT")? {
-            Some(port) => port
-                .parse()
-                .map(all)
-                .map_err(|_| format!("PORT={port:?} is no port; give 0 to 65535")),
-            None => Ok(all(8080)),
+        Ok((listen, admin))
+    }
+}
+
+/// Where to listen, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum At {
+    Address(SocketAddr),
+    /// A socket file.
+    File(PathBuf),
+}
+
+impl At {
+    pub(super) fn listen(&self, mode: u32) -> Listen {
+        match self {
+            Self::Address(address) => Listen::Address(*address),
+            Self::File(path) => Listen::File {
+                path: path.clone(),
+                mode,
+            },
         }
     }
 }
 
-/// What to listen on, by its number, its name or its port alone. Of a name with several
-/// addresses the first of IPv4 counts, else the first.
-fn address(text: &str) -> Result<SocketAddr, String> {
+/// What to listen on, by its number, its name, its port alone, or a socket file's path. Of
+/// a name with several addresses the first of IPv4 counts, else the first.
+pub(super) fn address(text: &str) -> Result<At, String> {
+    match text.strip_prefix("unix:") {
+        Some("" | "/") => return Err("write unix: and the path of the socket".into()),
+        Some(name) if name.starts_with('@') => {
+            return Err("everybody may connect to an abstract name; write unix: and a path".into());
+        }
+        Some(path) => return Ok(At::File(path.into())),
+        None => {}
+    }
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(At::Address(address));
     }
     if let Some(port) = text.strip_prefix(':').and_then(|p| p.parse::<u16>().ok()) {
-        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+        return Ok(At::Address(SocketAddr::from(([0, 0, 0, 0], port))));
     }
     let found = text.to_socket_addrs();
     let found: Vec<SocketAddr> = found
-        .map_err(|e| format!("{e}; write 127.0.0.1:8080, localhost:8080 or :8080"))?
+        .map_err(|e| format!("{e}; write 127.0.0.1:8080, localhost:8080, :8080 or unix:PATH"))?
         .collect();
     let v4 = found.iter().find(|a| a.is_ipv4());
     let first = v4.or(found.first()).copied();
-    first.ok_or_else(|| "this name has no address".into())
+    first
+        .map(At::Address)
+        .ok_or_else(|| "this name has no address".into())
+}
+
+/// Permissions by which at least its owner can connect.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let mode = mode.filter(|m| digits && *m <= 0o777 && m & 0o200 != 0);
+    mode.ok_or_else(|| "write 0600, 0660 or 0666; who may write may connect".into())
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -298,8 +365,14 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(), u8> {
+    // SAFETY: no thread has been started, and nothing opened that stays open.
+    let handed_over = unsafe { Given::take() };
+    let mut handed_over = handed_over.map_err(|e| {
+        complain(&e);
+        exit::USAGE
+    })?;
     if std::process::id() == 1 {
-        be_the_first()?;
+        handed_over = be_the_first(handed_over)?;
     }
     let failed = |e: &dyn std::fmt::Display| {
         complain(e);
@@ -310,10 +383,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         exit::USAGE
     };
     let given = FromEnvironment::of(args).map_err(usage)?;
-    let listen = args.address(given.target.is_some()).map_err(usage)?;
+    let has_target = given.target.is_some();
+    let (listen, admin) = args.places(handed_over, has_target).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
     lwc::backend().map_err(|e| failed(&e))?;
+    title::set("lwc:gateway");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = args.workers.map_or(cores, usize::from);
     if let Some(most) = args.workers_max.filter(|&n| usize::from(n) < workers) {
@@ -332,7 +407,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         file: args.file.clone(),
         listen,
         tls,
-        admin: args.admin,
+        admin,
         admin_hosts: args
             .admin_host
             .iter()
@@ -373,13 +448,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         .enable_all()
         .build()
         .map_err(|e| failed(&e))?;
-    let ready = |address, admin| {
-        // A closed stdout is no reason not to serve.
-        let _ = write_out(format!("listening on {scheme}://{address}\n").as_bytes());
-        if let Some(admin) = admin {
-            let _ = write_out(format!("for operators: http://{admin}\n").as_bytes());
-        }
-    };
+    let ready = |callers: &[Place], operators: &[Place]| tell_where(scheme, callers, operators);
     let served = runtime.block_on(gateway::serve(options, load, ready));
     // A reload may have been under way. Nobody waits for it: its compilers ended with
     // the gateway, and a file system that does not answer keeps no process.
@@ -391,12 +460,25 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     }
 }
 
+/// Says on stdout where it is served, a line each; at addresses by this scheme, to
+/// operators without TLS.
+pub(super) fn tell_where(scheme: &str, callers: &[Place], operators: &[Place]) {
+    let callers = callers.iter().map(|p| p.url(scheme));
+    let callers = callers.map(|url| format!("listening on {url}\n"));
+    let operators = operators.iter().map(|p| p.url("http"));
+    let operators = operators.map(|url| format!("for operators: {url}\n"));
+    let lines: String = callers.chain(operators).collect();
+    // A closed stdout is no reason not to serve.
+    let _ = write_out(printable_lines(lines).as_bytes());
+}
+
 /// The first process of a container has to wait for all whose parents have died, such as
 /// the contexts of a dead worker. A server that waits for its own children alone leaves
 /// them there for ever; one that waits for any takes their ends away from those who
 /// started them. So the server is a child, and this process waits for all, hands signals
-/// on and ends as the child does, which ends whatever is left. Returns in the child.
-fn be_the_first() -> Result<(), u8> {
+/// on and ends as the child does, which ends whatever is left. Returns in the child, which
+/// alone has the sockets from then on.
+fn be_the_first(sockets: Vec<Given>) -> Result<Vec<Given>, u8> {
     use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::{ForkResult, Pid, fork};
@@ -422,9 +504,11 @@ fn be_the_first() -> Result<(), u8> {
     let child = match unsafe { fork() }.map_err(failed)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            return sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed);
+            let unblocked = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+            return unblocked.map(|()| sockets).map_err(failed);
         }
     };
+    drop(sockets);
     loop {
         let signal = ours.wait().map_err(failed)?;
         if signal != Signal::SIGCHLD {
@@ -445,9 +529,16 @@ fn be_the_first() -> Result<(), u8> {
     }
 }
 
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// Which of the workers it is
+    #[arg(default_value_t = 0)]
+    number: usize,
+}
+
 /// The hidden subcommand that `serve` starts its processes with.
-pub(super) fn worker() -> Result<(), u8> {
-    crate::worker::run().map_err(|e| {
+pub(super) fn worker(args: &WorkerArgs) -> Result<(), u8> {
+    crate::worker::run(args.number).map_err(|e| {
         complain(&format!("worker: {e}"));
         exit::FAILED
     })
@@ -464,11 +555,40 @@ mod tests {
             ("[::1]:80", "[::1]:80"),
             (":8080", "0.0.0.0:8080"),
         ] {
-            assert_eq!(address(text).unwrap(), means.parse().unwrap(), "{text}");
+            let means = At::Address(means.parse().unwrap());
+            assert_eq!(address(text).unwrap(), means, "{text}");
         }
-        assert!(address("localhost:8080").unwrap().ip().is_loopback());
-        for bad in ["", "nowhere", ":", ":x", ":65536", "8080", "127.0.0.1"] {
+        let localhost = address("localhost:8080").unwrap();
+        assert!(matches!(localhost, At::Address(a) if a.ip().is_loopback()));
+        for path in ["/run/x.sock", "x.sock"] {
+            assert_eq!(
+                address(&format!("unix:{path}")).unwrap(),
+                At::File(path.into())
+            );
+        }
+        for bad in [
+            "",
+            "nowhere",
+            ":",
+            ":x",
+            ":65536",
+            "8080",
+            "127.0.0.1",
+            "unix:",
+            "unix:/",
+            "unix:@name",
+        ] {
             assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal_and_the_owners_too() {
+        for (text, means) in [("0600", 0o600), ("660", 0o660), ("0777", 0o777)] {
+            assert_eq!(mode(text), Ok(means), "{text}");
+        }
+        for bad in ["", "0800", "1777", "0066", "+600", "-1", "rw", "0o600"] {
+            assert!(mode(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What callers may hold at once: bytes of bodies, all together; connections and
 //! requests, of one address. Each has a limit and a count of what was refused for it.
 
+use super::listener::Caller;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
@@ -58,7 +59,7 @@ pub(super) struct Budgets {
     limits: Limits,
     body_bytes: AtomicU64,
     /// Those with connections.
-    peers: Mutex<HashMap<IpAddr, Peer>>,
+    peers: Mutex<HashMap<Holder, Peer>>,
     refused: [AtomicU64; Budget::ALL.len()],
 }
 
@@ -108,11 +109,10 @@ impl Budgets {
         }
     }
 
-    /// A connection from an address; `None` if it has as many as it may.
-    pub(super) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Connected> {
-        let address = holder(address);
+    /// A connection of somebody's; `None` if he has as many as he may.
+    pub(super) fn connect(self: &Arc<Self>, holder: Holder) -> Option<Connected> {
         let mut peers = self.lock();
-        let peer = peers.entry(address).or_default();
+        let peer = peers.entry(holder).or_default();
         if peer.connections >= self.limits.connections {
             drop(peers);
             self.refused(Budget::Connections);
@@ -121,25 +121,47 @@ impl Budgets {
         peer.connections += 1;
         Some(Connected {
             budgets: Arc::clone(self),
-            address,
+            holder,
             requests: Arc::clone(&peer.requests),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Peer>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Holder, Peer>> {
         // Nothing that can panic runs under the lock.
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whose an address is: a machine has 2^64 of IPv6, and may use another each time.
-fn holder(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+/// Whose connections are counted together: an address's, or where there is none, those of
+/// a user of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Holder {
+    /// An address of IPv4, or the first half of one of IPv6: a machine has 2^64 of these,
+    /// and may use another each time.
+    Network(IpAddr),
+    /// Whoever has connected to a socket file, as the kernel has it.
+    User(u32),
+    /// All of whom it does not tell.
+    Unknown,
+}
+
+impl Holder {
+    pub(super) fn of(caller: Caller) -> Self {
+        match caller {
+            Caller::Address(address) => Self::at(address.ip()),
+            Caller::User(user) => Self::User(user),
+            Caller::Unknown => Self::Unknown,
         }
-        v4 @ IpAddr::V4(_) => v4,
+    }
+
+    fn at(address: IpAddr) -> Self {
+        Self::Network(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
     }
 }
 
@@ -176,11 +198,11 @@ impl Drop for Room {
     }
 }
 
-/// One connection of an address, until it is dropped.
+/// One connection of somebody's, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Connected {
     budgets: Arc<Budgets>,
-    address: IpAddr,
+    holder: Holder,
     requests: Arc<AtomicUsize>,
 }
 
@@ -202,7 +224,7 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut peer) = self.budgets.lock().entry(self.address) {
+        if let Entry::Occupied(mut peer) = self.budgets.lock().entry(self.holder) {
             peer.get_mut().connections -= 1;
             // A request may be there a little longer; it counts by itself.
             if peer.get().connections == 0 {
@@ -256,22 +278,25 @@ mod tests {
     #[test]
     fn an_address_has_so_many_and_others_have_theirs() {
         let all = budgets();
-        let of = |address: &str| all.connect(address.parse().unwrap());
+        let of = |address: &str| all.connect(Holder::at(address.parse().unwrap()));
         let (one, two) = (of("192.0.2.1").unwrap(), of("::ffff:192.0.2.1").unwrap());
         assert!(of("192.0.2.1").is_none());
         let other = of("192.0.2.2").unwrap();
         let v6 = (of("2001:db8::1").unwrap(), of("2001:db8::2:1").unwrap());
         assert!(of("2001:db8::3").is_none() && of("2001:db8:0:1::1").is_some());
+        // Users of this machine are no addresses, and each is another.
+        let users = [1, 1, 2].map(|u| all.connect(Holder::User(u)).unwrap());
+        assert!(all.connect(Holder::User(1)).is_none() && all.connect(Holder::Unknown).is_some());
         // Both connections' requests are the address's.
         let asked = one.request().unwrap();
         assert!(two.request().is_none());
         assert!(other.request().is_some());
         drop(asked);
         assert!(two.request().is_some());
-        assert_eq!(all.connections(), 5);
-        drop((one, two, other, v6));
+        assert_eq!(all.connections(), 8);
+        drop((one, two, other, v6, users));
         assert_eq!(all.connections(), 0);
-        assert_eq!(refused(&all, "connections"), 2);
+        assert_eq!(refused(&all, "connections"), 3);
         assert_eq!(refused(&all, "requests"), 1);
     }
 }

@@ -251,7 +251,7 @@ impl Generation {
         let (tell, mut told) = mpsc::channel(all.len());
         let mut tasks = JoinSet::new();
         for (i, &pool) in all.iter().enumerate() {
-            let task = Arc::clone(&generation).supervise(pool, tell.clone());
+            let task = Arc::clone(&generation).supervise(i, pool, tell.clone());
             tasks.spawn_on(task, threads.get(i));
         }
         drop(tell);
@@ -327,8 +327,13 @@ impl Generation {
         self.abort.send_replace(true);
     }
 
-    /// One worker after the other, until there is no more work for its group.
-    async fn supervise(self: Arc<Self>, group: usize, tell: mpsc::Sender<Result<(), String>>) {
+    /// One worker of this number after the other, until there is no more work for its group.
+    async fn supervise(
+        self: Arc<Self>,
+        number: usize,
+        group: usize,
+        tell: mpsc::Sender<Result<(), String>>,
+    ) {
         // The first start alone is waited for.
         let mut tell = Some(tell);
         let mut pause = Duration::ZERO;
@@ -336,7 +341,7 @@ impl Generation {
         let pool = &self.pools[group];
         loop {
             let begun = Instant::now();
-            match Worker::start(&self.options, &pool.start, pool.start_timeout).await {
+            match Worker::start(number, &self.options, &pool.start, pool.start_timeout).await {
                 Ok(worker) => {
                     self.is_there(pool, &worker);
                     // The log and the metrics have told of the error already.

@@ -4,6 +4,7 @@ use super::Gateway;
 use super::budget::Connected;
 use super::circuit::Outcome;
 use super::message::{self, ChainInput};
+use super::metrics::ProcessFigures;
 use super::page::{self, Status};
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Answer, queue_full};
@@ -213,7 +214,7 @@ async fn answer(
                 .with_status(StatusCode::MISDIRECTED_REQUEST)
                 .respond(None, None);
         }
-        let reply = admin(gateway, &head.method, path);
+        let reply = admin(gateway, &head.method, path).await;
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
     }
     if let Some((chain, input)) = gateway.target() {
@@ -227,8 +228,8 @@ async fn answer(
     }
     // Probes are answered here too; the rest may have a listener of its own.
     let probe = matches!(path, "/healthz" | "/readyz");
-    if (probe || gateway.options.admin.is_none())
-        && let Some(reply) = admin(gateway, &head.method, path)
+    if (probe || gateway.options.admin.is_empty())
+        && let Some(reply) = admin(gateway, &head.method, path).await
     {
         return reply;
     }
@@ -250,7 +251,7 @@ async fn answer(
 }
 
 /// What is for operators, not for callers.
-fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
+async fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
     let looks = matches!(*method, Method::GET | Method::HEAD);
     Some(match path {
         "/" | "/status.json" | "/healthz" | "/readyz" | "/metrics" if !looks => {
@@ -262,7 +263,9 @@ fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> {
         "/readyz" => text(StatusCode::OK, "ready\n"),
         "/metrics" => typed(
             "text/plain; version=0.0.4; charset=utf-8",
-            gateway.metrics.render(&gateway.now()),
+            gateway
+                .metrics
+                .render(&gateway.now(), &ProcessFigures::now().await),
         ),
         "/status.json" => match serde_json::to_vec(&Status::of(gateway)) {
             Ok(status) => typed("application/json", status),

@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 14] = [
@@ -254,7 +254,10 @@ impl Figures {
 /// All that is counted. Chains and functions have names of `[a-z0-9_-]`, so no
 /// label needs escaping.
 #[derive(Debug)]
-pub(super) struct Metrics(Mutex<Figures>);
+pub(super) struct Metrics {
+    figures: Mutex<Figures>,
+    since: SystemTime,
+}
 
 /// What is measured when asked for.
 pub(super) struct Now {
@@ -271,6 +274,19 @@ pub(super) struct Now {
     pub(super) refused: Vec<(&'static str, u64)>,
     /// "kernel" or "process".
     pub(super) backend: String,
+}
+
+/// What the system tells of this process, as all programs that Prometheus asks tell it.
+#[derive(Debug, Default)]
+pub(super) struct ProcessFigures(metrics_process::collector::Metrics);
+
+impl ProcessFigures {
+    /// As it is now. The system counts descriptors one by one, so another thread asks,
+    /// which has no connections to serve.
+    pub(super) async fn now() -> Self {
+        let asked = tokio::task::spawn_blocking(metrics_process::collector::collect);
+        Self(asked.await.unwrap_or_default())
+    }
 }
 
 /// Statuses that the gateway itself gives.
@@ -294,7 +310,10 @@ impl Metrics {
         f.certificates.extend(["ok", "refused"].map(|r| (r, 0)));
         f.work
             .extend(["answered", "failed", "again", "poison"].map(|r| (r, 0)));
-        Self(Mutex::new(f))
+        Self {
+            figures: Mutex::new(f),
+            since: SystemTime::now(),
+        }
     }
 
     /// Begins to count a chain; `remote` if some of its steps run elsewhere. One
@@ -336,7 +355,7 @@ impl Metrics {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Figures> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An answered request for a chain; `cause` of its failure, if it failed.
@@ -475,7 +494,7 @@ impl Metrics {
         *self.lock().work.entry(result).or_default() += 1;
     }
 
-    pub(super) fn render(&self, now: &Now) -> String {
+    pub(super) fn render(&self, now: &Now, process: &ProcessFigures) -> String {
         let f = self.lock();
         let mut out = Text::default();
         out.counters(
@@ -682,7 +701,61 @@ impl Metrics {
             "1 while shutting down.",
             [("", u64::from(now.draining))],
         );
+        self.render_process(&mut out, &process.0);
         out.0
+    }
+
+    /// What the system does not tell is left out.
+    fn render_process(&self, out: &mut Text, process: &metrics_process::collector::Metrics) {
+        // A service may see nothing of /proc but processes: when the machine was started
+        // is not there, by which their start is counted.
+        let ours = || self.since.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let start = process.start_time_seconds.or(ours().map(|s| s.as_secs()));
+        let whole = |n: Option<u64>| n.map(|n| n as f64);
+        // 0 means that there is no limit.
+        let most = whole(process.max_fds).map(|n| if n == 0.0 { f64::INFINITY } else { n });
+        for (name, kind, help, value) in [
+            (
+                "process_cpu_seconds_total",
+                "counter",
+                "Processor time of the gateway, without its workers.",
+                process.cpu_seconds_total,
+            ),
+            (
+                "process_resident_memory_bytes",
+                "gauge",
+                "Memory of the gateway, without its workers.",
+                whole(process.resident_memory_bytes),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "gauge",
+                "Addresses that the gateway uses.",
+                whole(process.virtual_memory_bytes),
+            ),
+            (
+                "process_open_fds",
+                "gauge",
+                "Descriptors of the gateway.",
+                whole(process.open_fds),
+            ),
+            ("process_max_fds", "gauge", "How many it may have.", most),
+            (
+                "process_start_time_seconds",
+                "gauge",
+                "When the gateway was started, in seconds since 1970.",
+                whole(start),
+            ),
+        ] {
+            if let Some(value) = value {
+                out.head(name, kind, help);
+                // As Prometheus writes it.
+                match value.is_finite() {
+                    true => out.line(name, "", value),
+                    false => out.line(name, "", "+Inf"),
+                }
+            }
+        }
     }
 }
 
@@ -842,18 +915,31 @@ mod tests {
         m.worker_reported(2, &figures(9, Some(1)));
         m.worker_reported(1, &figures(7, None));
         m.gone(2);
-        let text = m.render(&Now {
-            queues: vec![(id("c"), 2)],
-            in_flight: 0,
-            workers: 1,
-            busy: 0,
-            circuits: [(id("c"), false), (id("d"), true)].into(),
-            body_bytes: 7,
-            connections: 2,
-            refused: vec![("idle", 3)],
-            draining: false,
-            backend: "process".into(),
-        });
+        let text = m.render(
+            &Now {
+                queues: vec![(id("c"), 2)],
+                in_flight: 0,
+                workers: 1,
+                busy: 0,
+                circuits: [(id("c"), false), (id("d"), true)].into(),
+                body_bytes: 7,
+                connections: 2,
+                refused: vec![("idle", 3)],
+                draining: false,
+                backend: "process".into(),
+            },
+            &ProcessFigures(metrics_process::collector::Metrics {
+                cpu_seconds_total: Some(1.25),
+                max_fds: Some(0),
+                open_fds: Some(7),
+                ..Default::default()
+            }),
+        );
+        assert!(
+            !text.contains("process_resident"),
+            "what is not known is not 0"
+        );
+        assert!(text.contains("\nprocess_start_time_seconds 1"), "{text}");
         for line in [
             "faas_invocations_total{chain=\"c\"} 2",
             "faas_errors_total{chain=\"c\",cause=\"crash\"} 1",
@@ -890,6 +976,9 @@ mod tests {
             "lwc_rollback_pages_count{chain=\"c\",step=\"1\",function=\"f\"} 2",
             "lwc_rollback_info{mechanism=\"userfaultfd\"} 1",
             "lwc_contexts 7",
+            "process_cpu_seconds_total 1.25",
+            "process_max_fds +Inf",
+            "process_open_fds 7",
             "lwc_contexts_private_bytes 4096",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

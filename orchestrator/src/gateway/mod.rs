@@ -28,6 +28,7 @@ mod http;
 #[cfg(feature = "nats")]
 mod jetstream;
 mod job;
+mod listener;
 mod message;
 mod metrics;
 #[cfg(feature = "nats")]
@@ -61,6 +62,7 @@ mod upload;
 mod watch;
 mod worker_process;
 
+pub use listener::{Given, Listen, Place};
 pub use notes::Notes;
 pub use server::{serve, serve_noting};
 
@@ -74,7 +76,6 @@ use metrics::{Metrics, Now};
 use otlp::Spans;
 use problem::{Problem, ProblemKind};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -87,11 +88,11 @@ pub struct Options {
     /// The chain file, or the folder of a bundle.
     pub file: PathBuf,
     /// Where to listen.
-    pub listen: SocketAddr,
-    /// Callers speak TLS.
+    pub listen: Vec<Listen>,
+    /// Callers speak TLS at addresses; not at socket files, which nobody overhears.
     pub tls: Option<TlsOptions>,
-    /// Where what is for operators is served instead, if not there too.
-    pub admin: Option<SocketAddr>,
+    /// Where what is for operators is served instead; nowhere: there too.
+    pub admin: Vec<Listen>,
     /// By which names else operators call this machine, in lower case; `*`: by any.
     pub admin_hosts: Vec<String>,
     /// The chain or function that all paths lead to; `None`: each has its own.

@@ -1,9 +1,10 @@
 //! The gateway's own life: listening, SIGHUP, SIGTERM.
 
-use super::budget::{Budget, Budgets, Connected, Limits};
+use super::budget::{Budget, Budgets, Connected, Holder, Limits};
 use super::circuit::Circuits;
 use super::generation::{Generation, Plan, WorkerTasks};
 use super::http::ListenerKind;
+use super::listener::{Caller, Listeners, Place, Stream};
 use super::metrics::Metrics;
 use super::nats::Endpoints;
 use super::otlp::Spans;
@@ -18,11 +19,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
@@ -40,15 +39,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until SIGTERM or SIGINT. `ready` is told the address once requests
-/// are welcome. True when every request was served before the end.
+/// Serves until SIGTERM or SIGINT. `ready` is told where callers, and where operators,
+/// find it once requests are welcome. True when every request was served before the end.
 ///
 /// # Errors
 /// What keeps it from starting, for people.
 pub async fn serve(
     options: Options,
     load: Arc<Loader>,
-    ready: impl FnOnce(SocketAddr, Option<SocketAddr>),
+    ready: impl FnOnce(&[Place], &[Place]),
 ) -> Result<bool, String> {
     serve_noting(options, load, ready, None).await
 }
@@ -60,16 +59,14 @@ pub async fn serve(
 pub async fn serve_noting(
     options: Options,
     load: Arc<Loader>,
-    ready: impl FnOnce(SocketAddr, Option<SocketAddr>),
+    ready: impl FnOnce(&[Place], &[Place]),
     notes: Option<Arc<Notes>>,
 ) -> Result<bool, String> {
     let text = |e: io::Error| e.to_string();
-    let (listener, address) = bind(options.listen).await?;
-    let admin = match options.admin {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
-    let admin_address = admin.as_ref().map(|a| a.1);
+    // No task and no thread of ours makes files by now.
+    let callers = Listeners::bind(&options.listen)?;
+    let admin = Listeners::bind(&options.admin)?;
+    let places = (callers.places(), admin.places());
     let mut hup = signal(SignalKind::hangup()).map_err(text)?;
     let mut term = signal(SignalKind::terminate()).map_err(text)?;
     let mut int = signal(SignalKind::interrupt()).map_err(text)?;
@@ -122,27 +119,19 @@ pub async fn serve_noting(
     let public = listen(
         Arc::clone(&gateway),
         ListenerKind::Public,
-        listener,
+        callers,
         tls.as_ref(),
         &threads,
         &ending,
     );
-    let operators = async {
-        match admin {
-            Some((l, _)) => {
-                listen(
-                    Arc::clone(&gateway),
-                    ListenerKind::Admin,
-                    l,
-                    None,
-                    &threads,
-                    &ending,
-                )
-                .await
-            }
-            None => std::future::pending().await,
-        }
-    };
+    let operators = listen(
+        Arc::clone(&gateway),
+        ListenerKind::Admin,
+        admin,
+        None,
+        &threads,
+        &ending,
+    );
     let renewing = async {
         match &tls {
             Some(tls) => tls.renew(gateway.options.watch).await,
@@ -151,7 +140,7 @@ pub async fn serve_noting(
     };
     let mut listening = Box::pin(async { tokio::join!(public, operators, renewing) });
     let mut endpoints = Endpoints::start(&gateway).await?;
-    ready(address, admin_address);
+    ready(&places.0, &places.1);
     // Old generations that still serve what they took.
     let mut old: Vec<(Arc<Generation>, WorkerTasks)> = Vec::new();
     loop {
@@ -270,18 +259,6 @@ pub async fn serve_noting(
     }
     let _ = spawn_blocking(move || gateway.spans.as_deref().map(Spans::close)).await;
     Ok(served)
-}
-
-/// Listens, and says on which address: port 0 is any.
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok::<_, io::Error>((listener, address))
-    };
-    bound
-        .await
-        .map_err(|e| format!("listening on {address}: {e}"))
 }
 
 /// Returns when no request is in flight.
@@ -403,7 +380,7 @@ async fn reload(
 async fn listen(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
-    listener: TcpListener,
+    mut listeners: Listeners,
     tls: Option<&Arc<Tls>>,
     threads: &Threads,
     ending: &watch::Sender<bool>,
@@ -413,15 +390,15 @@ async fn listen(
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((stream, address)) => {
+        match listeners.accept().await {
+            Ok((stream, caller)) => {
                 // Operators are not counted: they have to get through.
                 let peer = match kind {
                     ListenerKind::Admin => None,
-                    ListenerKind::Public => match gateway.budgets.connect(address.ip()) {
+                    ListenerKind::Public => match gateway.budgets.connect(Holder::of(caller)) {
                         Some(connected) => Some(connected),
                         None => {
-                            log::debug!("{address} has too many connections");
+                            log::debug!("{caller} has too many connections");
                             continue;
                         }
                     },
@@ -430,7 +407,9 @@ async fn listen(
                     Arc::clone(&gateway),
                     kind,
                     stream,
-                    tls.cloned(),
+                    // Of what is no address the file system says who hears.
+                    tls.filter(|_| matches!(caller, Caller::Address(_)))
+                        .map(|tls| (Arc::clone(tls), caller)),
                     peer,
                     ending.subscribe(),
                     permit,
@@ -449,26 +428,22 @@ async fn listen(
 async fn serve_connection(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
-    stream: TcpStream,
-    tls: Option<Arc<Tls>>,
+    stream: Stream,
+    tls: Option<(Arc<Tls>, Caller)>,
     peer: Option<Connected>,
     mut ending: watch::Receiver<bool>,
     _room: OwnedSemaphorePermit,
 ) {
     let limit = gateway.options.header_timeout;
     // It was accepted by another runtime.
-    let Ok(stream) = stream.into_std().and_then(TcpStream::from_std) else {
+    let Ok(stream) = stream.moved() else {
         return;
     };
-    // Answers are written whole; waiting for more to send only delays them.
-    let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let stream = match tls {
         None => tls::plain(stream),
-        Some(tls) => {
-            let from = stream
-                .peer_addr()
-                .map_or_else(|e| e.to_string(), |a| a.to_string());
+        Some((tls, caller)) => {
+            let from = caller.to_string();
             let accepted = tokio::select! {
                 accepted = tls.accept(stream, Instant::now() + limit, &from) => accepted,
                 // It has asked for nothing yet.

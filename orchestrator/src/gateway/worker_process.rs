@@ -60,11 +60,13 @@ pub(super) enum Handed {
 }
 
 impl Worker {
-    /// Starts a process and waits until its chains live.
+    /// Starts a process, which has this number in its name, and waits until its chains
+    /// live.
     ///
     /// # Errors
     /// Why they do not; the process is gone again.
     pub(super) async fn start(
+        number: usize,
         options: &[String],
         start: &[u8],
         start_timeout: Duration,
@@ -77,6 +79,7 @@ impl Worker {
             .map_err(text)?
             .args(options)
             .arg("worker")
+            .arg(number.to_string())
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // What is in a process's environment is in reach of its functions.

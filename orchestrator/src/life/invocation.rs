@@ -444,6 +444,7 @@ mod tests {
         let control = Control::new().unwrap();
         let printed = output::Before::new().unwrap();
         test(&Parts {
+            function: "",
             needs: &[],
             library: Path::new(""),
             handler: "",

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// What a function's context is made for.
 pub(crate) struct Parts<'a> {
+    pub(crate) function: &'a str,
     pub(crate) library: &'a Path,
     /// Loaded before it, in this order.
     pub(crate) needs: &'a [PathBuf],

@@ -201,6 +201,11 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
             .control
             .put_log(4, format!("a new copy for each invocation: {e}").as_bytes());
     }
+    if parts.apart {
+        // The function has run by now, alone, and what it has called itself is over: from
+        // here on none of its code runs before the sandbox, which lets nobody change it.
+        crate::title::set(&format!("f:{}", parts.function));
+    }
     lwc::confine(Confinement::Creator).map_err(text)?;
     Ok(Loaded {
         handler,

@@ -212,6 +212,7 @@ impl LiveChain {
                 })
                 .collect();
             let parts = Parts {
+                function: function.name.as_str(),
                 library: &built[&function.name].library,
                 needs: &built[&function.name].needs,
                 handler: &function.handler,

@@ -34,18 +34,13 @@ const MEMORY_EVERY: Duration = Duration::from_secs(2);
 /// may be the machine's passing want of memory or descriptors.
 const BACKEND_FAILURES: u32 = 2;
 
-/// Serves the gateway until it hangs up.
+/// Serves the gateway until it hangs up, as its worker of this number.
 ///
 /// # Errors
 /// When descriptor 0 is no socket of a gateway's, or the gateway breaks the
 /// protocol.
-pub fn run() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the name is NUL-terminated and read before the call returns.
-    // Without it ps(1) shows the path that the gateway started us by.
-    unsafe {
-        libc::prctl(libc::PR_SET_NAME, c"lwc-worker".as_ptr());
-    }
+pub fn run(number: usize) -> io::Result<()> {
+    crate::title::set(&format!("lwc:w{number}"));
     // A signal that ends the gateway often goes to its whole process group, or to
     // every process of a service. The gateway drains first; then it hangs up.
     for s in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {

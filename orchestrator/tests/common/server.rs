@@ -168,11 +168,22 @@ impl Server {
     /// A server by a command of the test's own.
     pub(crate) fn spawn(folder: Folder, mut command: Command) -> Self {
         let log = std::fs::File::create(folder.path("log")).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        command.stderr(log);
+        Self::spawn_as_it_is(folder, command)
+    }
+
+    /// The same where the command sees to its log itself.
+    pub(crate) fn spawn_as_it_is(folder: Folder, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut next = |what: &str| {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
+            while line.starts_with("listening on unix:") {
+                // The test has named it.
+                line.clear();
+                said.read_line(&mut line).unwrap();
+            }
             let (said, address) = line.trim().split_once("://")?;
             let speaks = what.split_once("://").unwrap().0;
             // By TLS or not: the test knows.

@@ -21,5 +21,6 @@ mod page;
 mod protocol;
 mod reading;
 mod seen;
+mod sockets;
 mod spans;
 mod undone;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// Names of metrics in a text.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let ours = ["faas_", "lwc_", "http_requests"];
+    let ours = ["faas_", "lwc_", "http_requests", "process_"];
     words
         .filter(|w| ours.iter().any(|o| w.starts_with(o)))
         .collect()

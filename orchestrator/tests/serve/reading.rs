@@ -63,6 +63,28 @@ fn a_reading_that_hangs_is_given_up_for_the_next() {
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
+/// What runs a command as the first process of its own, where the system allows it.
+#[cfg(target_os = "linux")]
+pub(crate) fn own_process_ids() -> Option<&'static [&'static str]> {
+    const UNSHARE: &[&str] = &[
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let works = std::process::Command::new(UNSHARE[0])
+        .args(&UNSHARE[1..])
+        .arg("true")
+        .output();
+    if !works.is_ok_and(|out| out.status.success()) {
+        eprintln!("no process of this user may have a namespace of process ids; not tried");
+        return None;
+    }
+    Some(UNSHARE)
+}
+
 /// As the first process of a container has it: orphans are its children, and nobody
 /// else waits for them.
 #[cfg(target_os = "linux")]
@@ -70,22 +92,11 @@ fn a_reading_that_hangs_is_given_up_for_the_next() {
 fn the_first_process_waits_for_orphans() {
     use crate::server::{children, send};
     let folder = Folder::new(&chains(""));
-    let mut unshare = std::process::Command::new("unshare");
-    unshare.args([
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-    ]);
-    let works = std::process::Command::new(unshare.get_program())
-        .args(unshare.get_args())
-        .arg("true")
-        .output();
-    if !works.is_ok_and(|out| out.status.success()) {
-        eprintln!("no process of this user may have a namespace of process ids; not tried");
+    let Some([program, arguments @ ..]) = own_process_ids() else {
         return;
-    }
+    };
+    let mut unshare = std::process::Command::new(program);
+    unshare.args(arguments);
     let ours = orchestrator();
     unshare
         .arg(ours.get_program())

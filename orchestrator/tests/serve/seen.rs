@@ -250,6 +250,208 @@ fn the_log_is_json_on_demand_workers_and_functions_lines_too() {
 }
 
 #[test]
+fn the_gateway_tells_what_it_takes_itself() {
+    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let server = Server::start(&["--workers", "1"]);
+    let metric = |name: &str| server.metric(name).unwrap_or_else(|| panic!("{name}"));
+    // The system counts from its own start, in whole seconds.
+    let start = metric("process_start_time_seconds");
+    let begun = begun.unwrap().as_secs_f64();
+    assert!(
+        (start - begun).abs() < 60.0 && begun - start < 5.0,
+        "{start} {begun}"
+    );
+    let resident = metric("process_resident_memory_bytes");
+    assert!(resident > 1e6 && metric("process_virtual_memory_bytes") >= resident);
+    let before = metric("process_open_fds");
+    let held: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    server.until("a descriptor each", || {
+        metric("process_open_fds") >= before + 49.0
+    });
+    drop(held);
+    assert!(metric("process_max_fds") > before);
+    // It takes some to answer.
+    let before = metric("process_cpu_seconds_total");
+    server.until("processor time", || {
+        metric("process_cpu_seconds_total") > before
+    });
+}
+
+/// Whatever a function calls itself, before its sandbox or in it.
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_have_names_that_no_function_chooses() {
+    use crate::server::children;
+    let folder = Folder::new(
+        "[functions.a-liar-of-a-function]\nsource = \"f.c\"\nhandler = \"f\"\n[chains.c]\nsteps = [\"a-liar-of-a-function\"]\n",
+    );
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <stdio.h>
+#include <sys/prctl.h>
+
+static int
+lie(void)
+{
+	return (prctl(PR_SET_NAME, "lwc:gateway"));
+}
+
+__attribute__((constructor)) static void
+early(void)
+{
+	lie();
+}
+
+LWC_INIT(f)
+{
+	return (lie());
+}
+
+LWC_HANDLER(f)
+{
+	FILE *comm;
+
+	lie();
+	comm = fopen("/proc/self/comm", "w");
+	if (comm != NULL && fputs("lwc:gateway", comm) >= 0)
+		fclose(comm);
+	return (0);
+}
+"#,
+    );
+    let mut command = orchestrator();
+    command
+        .args(["-v", "serve", "--workers", "2", "--listen", "127.0.0.1:0"])
+        .arg(folder.path("chain.toml"));
+    let server = Server::spawn(folder, command);
+    let name = |pid: i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.unwrap().trim_end().to_owned()
+    };
+    let look = || {
+        assert_eq!(name(server.pid() as i32), "lwc:gateway");
+        let mut workers: Vec<String> = server.workers().into_iter().map(name).collect();
+        workers.sort();
+        assert_eq!(workers, ["lwc:w0", "lwc:w1"]);
+        let mut below: Vec<i32> = server.workers().into_iter().flat_map(children).collect();
+        let mut functions = 0;
+        while let Some(pid) = below.pop() {
+            match name(pid).as_str() {
+                "f:a-liar-of-a-f" => functions += 1,
+                "lwc-keeper" => {}
+                other => panic!("{other}"),
+            }
+            below.extend(children(pid));
+        }
+        assert!(functions >= 4, "a snapshot and a copy in each: {functions}");
+    };
+    look();
+    // Whether a call that it may not make ends it is not the question.
+    server.post("c", b"");
+    server.until("the copies are there again", || {
+        server.metric("lwc_contexts") == Some(4.0) && server.metric("lwc_workers_busy") == Some(0.0)
+    });
+    look();
+}
+
+/// All of a log, each line an object.
+fn objects(log: &str) -> Vec<serde_json::Value> {
+    let line = |l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"));
+    log.lines().map(line).collect()
+}
+
+#[test]
+fn what_is_wrong_at_a_start_and_a_reload_is_json_too() {
+    let good = "[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n";
+    let bad = good.replace("[chains", "memry = \"1MiB\"\n[chains") + "isolation = \"no\"\n";
+    let source = "#include \"lwc_function.h\"\nLWC_HANDLER(f)\n{\n\treturn (0);\n}\n";
+    let folder = Folder::new(&bad);
+    folder.write("f.c", source);
+    let serve = |folder: &Folder| {
+        let mut command = orchestrator();
+        command
+            .args(["-v", "--log-format", "json", "serve", "--workers", "1"])
+            .arg(folder.path("chain.toml"))
+            .args(["--listen", "127.0.0.1:0"]);
+        command
+    };
+    let wrong = |lines: &[serde_json::Value], folder: &Folder| {
+        let of = |message: &str| {
+            let found = lines
+                .iter()
+                .filter(|l| l["message"].as_str().unwrap().contains(message));
+            let found: Vec<_> = found.collect();
+            assert_eq!(found.len(), 1, "{message}: {lines:#?}");
+            found[0].clone()
+        };
+        let key = of("memry");
+        assert_eq!(key["level"], "ERROR");
+        assert_eq!(key["file"], folder.path("chain.toml").to_str().unwrap());
+        assert_eq!((&key["line"], &key["column"]), (&3.into(), &1.into()));
+        assert_eq!(key["help"], "did you mean \"memory\"?");
+        assert!(key["timestamp"].as_str().unwrap().ends_with('Z') && key["code"].is_string());
+        assert_eq!(of("isolation")["line"], 6);
+    };
+    let out = serve(&folder).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let lines = objects(std::str::from_utf8(&out.stderr).unwrap());
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    wrong(&lines, &folder);
+    // So do the others that read one.
+    let mut check = orchestrator();
+    check.args(["--log-format", "json", "check"]);
+    let out = check.arg(folder.path("chain.toml")).output().unwrap();
+    wrong(&objects(std::str::from_utf8(&out.stderr).unwrap()), &folder);
+
+    folder.write("chain.toml", good);
+    let command = serve(&folder);
+    let server = Server::spawn(folder, command);
+    // What cannot be had is told in the same way.
+    let mut second = serve(&server.folder);
+    second.args(["--listen", &server.address.to_string()]);
+    let out = second.output().unwrap();
+    assert_eq!(out.status.code(), Some(4));
+    let lines = objects(std::str::from_utf8(&out.stderr).unwrap());
+    let last = lines.last().unwrap();
+    let message = last["message"].as_str().unwrap();
+    assert!(message.starts_with("listening on 127."), "{message}");
+
+    // By rename: half a file would be refused, too.
+    let write = |text: &str| {
+        let new = server.folder.write("new", text);
+        std::fs::rename(new, server.folder.path("chain.toml")).unwrap();
+    };
+    let refused = |why: &str| {
+        server.until("it is refused", || {
+            let log = server.log();
+            let told = log.find(why).map(|at| &log[at..]);
+            told.is_some_and(|t| t.contains("is refused") && t.ends_with('\n'))
+        });
+        objects(&server.log())
+    };
+    write(&bad);
+    let lines = refused("memry");
+    wrong(&lines, &server.folder);
+    // One that does not build, by its compiler's words.
+    server.folder.write("f.c", source.replace("0", "nothing"));
+    write(good);
+    let lines = refused("error: ");
+    let of_compiler = lines.iter().filter(|l| {
+        let text = l["message"].as_str().unwrap();
+        text.contains("nothing") && l["level"] == "ERROR"
+    });
+    let of_compiler: Vec<_> = of_compiler.collect();
+    let [line] = of_compiler[..] else {
+        panic!("one line an error: {lines:#?}");
+    };
+    assert_eq!(line["file"], server.folder.path("f.c").to_str().unwrap());
+    assert_eq!(line["line"], 4);
+    assert!(line["column"].is_null());
+}
+
+#[test]
 fn the_status_names_chains_steps_and_figures() {
     let server = Server::start(&["--workers", "1"]);
     server.post("pair", b"ab");

@@ -568,6 +568,29 @@ fn who_speaks_plainly_is_told_so() {
     assert_eq!(answer(&mut stream).body, b"CBA");
 }
 
+/// Who is overheard by nobody need not be.
+#[test]
+fn a_socket_file_is_a_plain_one_beside_it() {
+    let authority = Authority::new();
+    let config = authority.client(&BOTH, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.sock");
+    let at = format!("unix:{}", path.display());
+    let server = serve(&authority.own(1), &["--listen", &at]);
+    let mut file = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    file.set_read_timeout(Some(LIMIT)).unwrap();
+    let head =
+        "POST /chains/pair HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\n";
+    file.write_all(format!("{head}abc").as_bytes()).unwrap();
+    let mut all = Vec::new();
+    file.read_to_end(&mut all).unwrap();
+    assert_eq!(Response::parse(&all).unwrap().0.body, b"CBA");
+    let mut stream = connect(&server, &config).unwrap();
+    ask(&mut stream, b"abc", "Connection: close\r\n");
+    assert_eq!(answer(&mut stream).body, b"CBA");
+    assert_eq!(server.post("pair", b"abc").status, 400);
+}
+
 /// Handshakes that will not end keep no server from ending.
 #[test]
 fn the_end_waits_for_no_handshake() {
