@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Options of a socket that its connection has as well. (Not the sizes of its buffers,
 /// which the system chooses as long as nobody does.)
-const OPTIONS: [(i32, i32); 9] = [
+pub(super) const OPTIONS: [(i32, i32); 9] = [
     (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
     (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -50,9 +50,12 @@ const RECEIVED: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 const PIECES: u64 = 1024;
 
 /// An option of a socket, an int or a time.
-type Value = [u8; 16];
+pub(super) type Value = [u8; 16];
 
-fn option(fd: RawFd, (level, name): (i32, i32)) -> Result<(Value, libc::socklen_t), Errno> {
+pub(super) fn option(
+    fd: RawFd,
+    (level, name): (i32, i32),
+) -> Result<(Value, libc::socklen_t), Errno> {
     let mut value = Value::default();
     let mut len = value.len() as libc::socklen_t;
     // SAFETY: writes as many bytes as there are.

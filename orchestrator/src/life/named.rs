@@ -223,6 +223,19 @@ impl Known {
     }
 }
 
+#[cfg(test)]
+impl Names {
+    /// A name that has been found, just now.
+    pub(super) fn of_one(name: &str, addresses: &[IpAddr]) -> Self {
+        let mut known = Known::default();
+        known.found(addresses, Instant::now());
+        Self {
+            known: RefCell::new([(name.to_owned(), known)].into()),
+            helper: RefCell::new(None),
+        }
+    }
+}
+
 /// What an answer says of this name.
 fn addresses(line: &str, name: &str) -> Vec<IpAddr> {
     let mut words = line.split_ascii_whitespace();
