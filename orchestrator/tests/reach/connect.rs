@@ -365,6 +365,25 @@ fn none_is_kept_of_an_invocation_that_failed() {
     assert_eq!(failures[0]["cause"], "timeout", "{stderr}");
 }
 
+/// It would be there without a number, and so would as many as there is memory for.
+#[test]
+fn a_connection_is_not_mapped_and_a_file_is() {
+    let (at, seen) = serve();
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(
+            &format!("connect = [\"{at}\"]\nfiles = [\"data\"]"),
+            isolation,
+        );
+        folder.write("data", "all of it");
+        let input = format!("map {at}\nfile data\nfile data");
+        let out = folder.run(&[], &[&input, &format!("say {at} x")]);
+        let said = without_numbers(&answers(&out));
+        let expected = "[0][0 all all][0 all all][X]";
+        assert_eq!(said, expected, "{}", text(&out.stderr));
+    }
+    until(|| seen.ended.load(Ordering::SeqCst) == seen.begun.load(Ordering::SeqCst));
+}
+
 #[test]
 fn who_waits_for_a_peer_is_late_by_its_own_timeout() {
     // It takes connections, and says nothing.
