@@ -365,6 +365,26 @@ fn none_is_kept_of_an_invocation_that_failed() {
     assert_eq!(failures[0]["cause"], "timeout", "{stderr}");
 }
 
+/// It may have given up on an answer, which the next one would read.
+#[test]
+fn none_is_kept_of_an_invocation_that_reported_an_error() {
+    for rolls_back in [true, false] {
+        let (at, _) = serve();
+        let grants = format!("connect = [{{ to = \"{at}\", keep = true }}]");
+        let mut folder = folder(&grants, "invocation");
+        if !rolls_back {
+            folder = folder.without_rollback();
+        }
+        let say = format!("say {at} text");
+        let fails = format!("say {at} text\nfail 7");
+        let (said, failures, stderr) = folder.outcomes("trial", &[&say, &fails, &say]);
+        let last = said.rsplit('[').next().unwrap();
+        assert_eq!(last, "TEXT 2]", "{said} {stderr}");
+        assert_eq!(failures[0]["cause"], "error", "{stderr}");
+        assert_eq!(failures[0]["code"], 7, "{stderr}");
+    }
+}
+
 /// It would be there without a number, and so would as many as there is memory for.
 #[test]
 fn a_connection_is_not_mapped_and_a_file_is() {
