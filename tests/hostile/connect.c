@@ -26,6 +26,7 @@
  *	own WHERE	connect(2) with a handler of SIGSYS of its own
  *	copy WHERE TEXT	by a second number for the connection
  *	select WHERE TEXT	waits by select(2)
+ *	nowhere		calls on numbers of no connection: how many are EBADF
  *	fail CODE	an error of its own, in the end
  *	map WHERE	mmap(2) of a connection, in every way: how many succeeded
  *	file PATH	mmap(2) of a file, to write and to run: how many succeeded; and
@@ -679,6 +680,32 @@ map_file(const char *path)
 		tell("%d %.3s %.3s", n, shared, own);
 }
 
+static void
+nowhere(void)
+{
+	static const int numbers[] = { -1, 0, 1, 2, 200, 256, 300, 1 << 20, 1 << 30 };
+	char byte = 'x', text[512] = "";
+	struct iovec piece = { &byte, 1 };
+	int n = 0;
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(int); i++) {
+		struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+		struct sockaddr_storage to;
+		socklen_t len = address("127.0.0.1:1", &to);
+
+		n += sendmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
+		n += recvmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
+		n += connect(numbers[i], (struct sockaddr *)&to, len) == -1 &&
+		    errno == EBADF;
+		DO("send", send(numbers[i], &byte, 1, MSG_NOSIGNAL));
+		DO("recv", recv(numbers[i], &byte, 1, MSG_DONTWAIT));
+		DO("flags", fcntl(numbers[i], F_SETFL, O_NONBLOCK));
+		DO("map", mmap(NULL, 4096, PROT_READ, MAP_SHARED, numbers[i], 0) !=
+		    MAP_FAILED ? 0 : -1);
+	}
+	tell("%d %s", n, text);
+}
+
 #define	IS(name)	(strcmp(what, name) == 0)
 
 LWC_HANDLER(connects)
@@ -734,6 +761,8 @@ LWC_HANDLER(connects)
 			past_the_host(a, IS("own"));
 		else if (IS("fail"))
 			code = atoi(a);
+		else if (IS("nowhere"))
+			nowhere();
 		else if (IS("map"))
 			tell("%d", maps_of(reach(a)));
 		else if (IS("file"))

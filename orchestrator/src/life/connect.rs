@@ -112,6 +112,15 @@ fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
     }
 }
 
+/// That a number may be one of a connection. A call here on any other would be trapped,
+/// while that is blocked, and end the context.
+fn is_lent(fd: RawFd) -> Result<(), Errno> {
+    match lwc::lent_descriptors().contains(&fd) {
+        true => Ok(()),
+        false => Err(Errno::EBADF),
+    }
+}
+
 /// Waits until a socket can be written to, or so many milliseconds. What it is ready for.
 fn ready(fd: RawFd, wait: i32) -> Result<i16, Errno> {
     let mut one = libc::pollfd {
@@ -231,9 +240,7 @@ impl Asking<'_> {
         if !self.connects {
             return Err(self.not_granted(asked));
         }
-        if !lwc::lent_descriptors().contains(&fd) {
-            return Err(Errno::EBADF);
-        }
+        is_lent(fd)?;
         if has_peer(fd)? {
             return Err(Errno::EISCONN);
         }
@@ -346,6 +353,7 @@ impl Asking<'_> {
     unsafe fn send_message(&self, fd: RawFd, message: u64, flags: i32) -> Result<u64, Errno> {
         // SAFETY: the caller's promise, of the structure and of what it points to.
         let message = unsafe { (message as *const libc::msghdr).read_unaligned() };
+        is_lent(fd)?;
         if message.msg_controllen != 0 {
             return self.refuse("a message with control data, such as descriptors,");
         }
@@ -373,6 +381,7 @@ impl Asking<'_> {
         let at = at as *mut libc::msghdr;
         // SAFETY: the caller's promise, as above.
         let mut message = unsafe { at.read_unaligned() };
+        is_lent(fd)?;
         let flags = flags & !libc::MSG_CMSG_CLOEXEC;
         if flags & !RECEIVED != 0 {
             return Err(Errno::ENOTSUP);

@@ -176,7 +176,9 @@ impl Asking<'_> {
                 libc::SYS_epoll_create => self.queue(),
                 libc::SYS_epoll_create1 => self.queue(),
                 libc::SYS_mmap => map_to_read(a),
-                libc::SYS_fcntl if !scratch::NUMBERS.contains(&(a[0] as RawFd)) => {
+                libc::SYS_fcntl
+                    if self.scratch.is_none() || !scratch::NUMBERS.contains(&(a[0] as RawFd)) =>
+                {
                     self.socket_call(call)
                 }
                 _ if self.scratch.is_some() => self.own_call(call),

@@ -194,6 +194,18 @@ fn a_connection_is_good_for_nothing_else() {
     assert_eq!(beside.begun.load(Ordering::SeqCst), 0);
 }
 
+/// As the kernel has it: an error, and no end.
+#[test]
+fn calls_on_other_numbers_are_errors() {
+    let (at, _) = serve();
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(&format!("connect = [\"{at}\"]"), isolation);
+        let out = folder.run(&[], &[&format!("nowhere\nsay {at} x")]);
+        let said = without_numbers(&answers(&out));
+        assert_eq!(said, "[27 ][X]", "{}", text(&out.stderr));
+    }
+}
+
 #[test]
 fn names_that_are_granted_are_looked_up_and_no_others() {
     let (at, _) = serve();
