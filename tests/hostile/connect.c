@@ -26,6 +26,11 @@
  *	own WHERE	connect(2) with a handler of SIGSYS of its own
  *	copy WHERE TEXT	by a second number for the connection
  *	select WHERE TEXT	waits by select(2)
+ *	nowhere		calls on numbers of no connection: how many are EBADF
+ *	fail CODE	an error of its own, in the end
+ *	map WHERE	mmap(2) of a connection, in every way: how many succeeded
+ *	file PATH	mmap(2) of a file, to write and to run: how many succeeded; and
+ *			to read, shared and private: its first bytes
  *	epoll WHERE TEXT	waits by epoll(7), with an eventfd(2) beside; and how many
  *			queues there are
  */
@@ -39,6 +44,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -632,11 +638,80 @@ wait_by_epoll(const char *where, const char *text)
 	close(counter);
 }
 
+static const int protections[] = { PROT_NONE, PROT_READ, PROT_WRITE,
+    PROT_READ | PROT_WRITE, PROT_EXEC, PROT_READ | PROT_EXEC,
+    PROT_READ | PROT_WRITE | PROT_EXEC };
+static const int kinds[] = { MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE,
+    MAP_PRIVATE | MAP_NORESERVE, MAP_SHARED | MAP_POPULATE };
+
+/* By the C library and without it. */
+static int
+maps_of(int fd)
+{
+	int n = 0;
+
+	for (size_t p = 0; p < sizeof(protections) / sizeof(int); p++) {
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(int); k++) {
+			n += mmap(NULL, 4096, protections[p], kinds[k], fd, 0) !=
+			    MAP_FAILED;
+			n += syscall(SYS_mmap, NULL, 4096, protections[p] | 1L << 40,
+			    kinds[k] | 1L << 40, fd | 1L << 40, 0) != -1;
+		}
+	}
+	return (n);
+}
+
+static void
+map_file(const char *path)
+{
+	int fd = open(path, O_RDONLY), n = 0;
+	char *shared, *own;
+
+	shared = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	own = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+	n += mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) !=
+	    MAP_FAILED;
+	n += mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) !=
+	    MAP_FAILED;
+	close(fd);
+	if (shared == MAP_FAILED || own == MAP_FAILED)
+		tell("%d", errno);
+	else
+		tell("%d %.3s %.3s", n, shared, own);
+}
+
+static void
+nowhere(void)
+{
+	static const int numbers[] = { -1, 0, 1, 2, 200, 256, 300, 1 << 20, 1 << 30 };
+	char byte = 'x', text[512] = "";
+	struct iovec piece = { &byte, 1 };
+	int n = 0;
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(int); i++) {
+		struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+		struct sockaddr_storage to;
+		socklen_t len = address("127.0.0.1:1", &to);
+
+		n += sendmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
+		n += recvmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
+		n += connect(numbers[i], (struct sockaddr *)&to, len) == -1 &&
+		    errno == EBADF;
+		DO("send", send(numbers[i], &byte, 1, MSG_NOSIGNAL));
+		DO("recv", recv(numbers[i], &byte, 1, MSG_DONTWAIT));
+		DO("flags", fcntl(numbers[i], F_SETFL, O_NONBLOCK));
+		DO("map", mmap(NULL, 4096, PROT_READ, MAP_SHARED, numbers[i], 0) !=
+		    MAP_FAILED ? 0 : -1);
+	}
+	tell("%d %s", n, text);
+}
+
 #define	IS(name)	(strcmp(what, name) == 0)
 
 LWC_HANDLER(connects)
 {
 	char input[8192], *rest = input, *line;
+	int code = 0;
 
 	now = inv;
 	snprintf(input, sizeof(input), "%.*s", (int)inv->input_len,
@@ -684,6 +759,14 @@ LWC_HANDLER(connects)
 			many(a, atoi(b), IS("closing"));
 		else if (IS("deaf") || IS("own"))
 			past_the_host(a, IS("own"));
+		else if (IS("fail"))
+			code = atoi(a);
+		else if (IS("nowhere"))
+			nowhere();
+		else if (IS("map"))
+			tell("%d", maps_of(reach(a)));
+		else if (IS("file"))
+			map_file(a);
 		else if (IS("select"))
 			wait_by_select(a, b);
 		else if (IS("epoll"))
@@ -697,5 +780,7 @@ LWC_HANDLER(connects)
 			tell_line(other, b, 0);
 		}
 	}
+	if (code != 0)
+		return (lwc_fail(inv, code, "as it was told"));
 	return (0);
 }

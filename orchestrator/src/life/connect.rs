@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Options of a socket that its connection has as well. (Not the sizes of its buffers,
 /// which the system chooses as long as nobody does.)
-const OPTIONS: [(i32, i32); 9] = [
+pub(super) const OPTIONS: [(i32, i32); 9] = [
     (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
     (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -50,9 +50,12 @@ const RECEIVED: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 const PIECES: u64 = 1024;
 
 /// An option of a socket, an int or a time.
-type Value = [u8; 16];
+pub(super) type Value = [u8; 16];
 
-fn option(fd: RawFd, (level, name): (i32, i32)) -> Result<(Value, libc::socklen_t), Errno> {
+pub(super) fn option(
+    fd: RawFd,
+    (level, name): (i32, i32),
+) -> Result<(Value, libc::socklen_t), Errno> {
     let mut value = Value::default();
     let mut len = value.len() as libc::socklen_t;
     // SAFETY: writes as many bytes as there are.
@@ -106,6 +109,15 @@ fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
                 libc::setsockopt(to, which.0, which.1, value, len);
             }
         }
+    }
+}
+
+/// That a number may be one of a connection. A call here on any other would be trapped,
+/// while that is blocked, and end the context.
+fn is_lent(fd: RawFd) -> Result<(), Errno> {
+    match lwc::lent_descriptors().contains(&fd) {
+        true => Ok(()),
+        false => Err(Errno::EBADF),
     }
 }
 
@@ -228,9 +240,7 @@ impl Asking<'_> {
         if !self.connects {
             return Err(self.not_granted(asked));
         }
-        if !lwc::lent_descriptors().contains(&fd) {
-            return Err(Errno::EBADF);
-        }
+        is_lent(fd)?;
         if has_peer(fd)? {
             return Err(Errno::EISCONN);
         }
@@ -343,6 +353,7 @@ impl Asking<'_> {
     unsafe fn send_message(&self, fd: RawFd, message: u64, flags: i32) -> Result<u64, Errno> {
         // SAFETY: the caller's promise, of the structure and of what it points to.
         let message = unsafe { (message as *const libc::msghdr).read_unaligned() };
+        is_lent(fd)?;
         if message.msg_controllen != 0 {
             return self.refuse("a message with control data, such as descriptors,");
         }
@@ -370,6 +381,7 @@ impl Asking<'_> {
         let at = at as *mut libc::msghdr;
         // SAFETY: the caller's promise, as above.
         let mut message = unsafe { at.read_unaligned() };
+        is_lent(fd)?;
         let flags = flags & !libc::MSG_CMSG_CLOEXEC;
         if flags & !RECEIVED != 0 {
             return Err(Errno::ENOTSUP);

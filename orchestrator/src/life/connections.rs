@@ -18,6 +18,7 @@
 //! it is looked at, and no family or option of the function's own socket, leads elsewhere.
 
 use super::asking::{ASKED_MOST, Answer};
+use super::connect::{OPTIONS, Value, option};
 use super::granted::{is_about_processes, kind, look, open_folder};
 use super::named::Names;
 use crate::chain_file::{ConnectGrant, Place, by_names, from_root};
@@ -130,11 +131,23 @@ pub(super) struct Connections {
 struct Connection {
     to: To,
     keep: bool,
-    /// The one that is kept.
-    kept: RefCell<Option<OwnedFd>>,
+    kept: RefCell<Option<Kept>>,
     /// Whether the context has that one, since its last rollback.
     given: Cell<bool>,
 }
+
+/// A connection that is kept.
+#[derive(Debug)]
+struct Kept {
+    socket: OwnedFd,
+    /// Of one by a name: which of its addresses it leads to.
+    address: Option<SocketAddr>,
+    /// Its options, as it had them when it was made.
+    born: Vec<Setting>,
+}
+
+/// An option, and what it is set to.
+type Setting = ((i32, i32), (Value, libc::socklen_t));
 
 /// Where it leads.
 #[derive(Debug)]
@@ -233,7 +246,7 @@ fn connected<T>(family: i32, address: &T, len: usize) -> Result<(OwnedFd, bool),
 
 fn to_address(address: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
     // SAFETY: of both structures, zeros are a value.
-    unsafe {
+    let made = unsafe {
         match address {
             SocketAddr::V4(v4) => {
                 let mut to: libc::sockaddr_in = std::mem::zeroed();
@@ -250,6 +263,35 @@ fn to_address(address: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
                 to.sin6_scope_id = v6.scope_id();
                 connected(libc::AF_INET6, &to, size_of_val(&to))
             }
+        }
+    }?;
+    // Of this machine, where nobody listens, the system may have chosen the very port for
+    // the connection's own end: then it is one with itself, and holds the port that
+    // whoever is meant is to have.
+    match own_end(&made.0) {
+        Wanted::Address(own) if is_same(own, address) => Err(Errno::ECONNREFUSED),
+        _ => Ok(made),
+    }
+}
+
+/// Whether two addresses are one, whatever else the system knows of them.
+fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() && a.port() == b.port()
+}
+
+/// The address of a socket's own end.
+fn own_end(socket: &OwnedFd) -> Wanted {
+    let mut own = [0u64; size_of::<libc::sockaddr_storage>() / 8];
+    let mut len = size_of_val(&own) as libc::socklen_t;
+    // SAFETY: as much room as is told; any bytes are words, and words are bytes.
+    unsafe {
+        let to = own.as_mut_ptr();
+        match libc::getsockname(socket.as_raw_fd(), to.cast(), &raw mut len) {
+            0 => Wanted::of(std::slice::from_raw_parts(
+                to.cast(),
+                (len as usize).min(size_of_val(&own)),
+            )),
+            _ => Wanted::Other,
         }
     }
 }
@@ -276,29 +318,72 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
     connected(libc::AF_UNIX, &to, size_of_val(&to))
 }
 
-/// Whether a connection that was used before can be used again: both sides have it, and
-/// nothing lies there that nobody has read.
-fn is_well(kept: &OwnedFd) -> bool {
-    let fd = kept.as_raw_fd();
-    let mut byte = 0u8;
-    // SAFETY: sends nothing, and looks at one byte, which is a local.
-    unsafe {
-        // EPIPE: it was shut down here, or broke. EAGAIN: nothing to read, and no end.
-        libc::send(
-            fd,
-            std::ptr::null(),
-            0,
-            libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-        ) == 0
-            && libc::recv(
-                fd,
-                (&raw mut byte).cast(),
-                1,
-                libc::MSG_PEEK | libc::MSG_DONTWAIT,
-            ) < 0
-            && Errno::last() == Errno::EAGAIN
-            && is_established(fd)
+impl Kept {
+    fn new(socket: OwnedFd, address: Option<SocketAddr>) -> Self {
+        let fd = socket.as_raw_fd();
+        // TCP_QUICKACK is not among them: the system changes it as data come and go.
+        let all = OPTIONS
+            .iter()
+            .chain(&[(libc::SOL_SOCKET, libc::SO_REUSEADDR)]);
+        let born = all.filter_map(|&which| Some((which, option(fd, which).ok()?)));
+        Self {
+            born: born.collect(),
+            socket,
+            address,
+        }
     }
+
+    /// Whether it can be used again: both sides have it, nothing lies there that either
+    /// has not taken, and it is as if nobody had had it.
+    fn is_well(&self) -> bool {
+        let fd = self.socket.as_raw_fd();
+        let mut byte = 0u8;
+        // SAFETY: sends nothing, and looks at one byte, which is a local.
+        let nothing_lies_there = unsafe {
+            // EPIPE: it was shut down here, or broke. EAGAIN: nothing to read, and no end.
+            libc::send(
+                fd,
+                std::ptr::null(),
+                0,
+                libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            ) == 0
+                && libc::recv(
+                    fd,
+                    (&raw mut byte).cast(),
+                    1,
+                    libc::MSG_PEEK | libc::MSG_DONTWAIT,
+                ) < 0
+                && Errno::last() == Errno::EAGAIN
+        };
+        nothing_lies_there && is_established(fd) && all_is_sent(fd) && self.is_as_born()
+    }
+
+    /// Sets its options to what they were. The sizes of its buffers cannot be given back
+    /// to the system: one of which they were set is not used again.
+    fn is_as_born(&self) -> bool {
+        let fd = self.socket.as_raw_fd();
+        let sizes = option(fd, (libc::SOL_SOCKET, libc::SO_BUF_LOCK));
+        // (Linux before 5.14 does not tell.)
+        let chosen = sizes.is_ok_and(|(value, _)| value != Value::default());
+        !chosen
+            && self.born.iter().all(|&(which, born)| {
+                let (value, len) = born;
+                // SAFETY: reads as many bytes as there are.
+                option(fd, which) == Ok(born)
+                    || unsafe {
+                        let value = value.as_ptr().cast();
+                        libc::setsockopt(fd, which.0, which.1, value, len) == 0
+                    }
+            })
+    }
+}
+
+/// Whether its peer has all that was sent: half a request that lies here yet (MSG_MORE,
+/// TCP_CORK) would be the beginning of the next one's.
+fn all_is_sent(fd: i32) -> bool {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the request writes an int.
+    unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut unsent) == 0 && unsent == 0 }
 }
 
 /// Whether a socket is not being connected still.
@@ -346,12 +431,14 @@ impl Connections {
         let (connection, address) = self.find(base, &Wanted::of(asked))?;
         let mut kept = connection.kept.borrow_mut();
         let is_free = connection.keep && !connection.given.get();
-        if is_free && let Some(kept) = kept.take_if(|k| !is_well(k)) {
+        // One that leads to another address of its name may lead to where that was once.
+        let is_good = |kept: &Kept| kept.address == address && kept.is_well();
+        if is_free && let Some(kept) = kept.take_if(|k| !is_good(k)) {
             log::debug!("a connection that was kept is not what it was: a new one");
             drop(kept);
         }
         if is_free && let Some(kept) = kept.as_ref() {
-            lend(kept)?;
+            lend(&kept.socket)?;
             connection.given.set(true);
             return Ok(Answer::KEPT);
         }
@@ -361,21 +448,24 @@ impl Connections {
             (To::Name(..), Some(address)) => to_address(address)?,
             (To::Name(..), None) => return Err(No::NotGranted),
         };
-        lend(&made)?;
-        if is_free {
-            *kept = Some(made);
-            connection.given.set(true);
+        if !is_free {
+            lend(&made)?;
+            return Ok(Answer::connected(connecting));
         }
+        // Before the function has it.
+        let new = Kept::new(made, address);
+        lend(&new.socket)?;
+        *kept = Some(new);
+        connection.given.set(true);
         Ok(Answer::connected(connecting))
     }
 
     /// The grant, and of a name the address that was found for it.
     fn find(&self, base: &Path, wanted: &Wanted) -> Result<(&Connection, Option<SocketAddr>), No> {
-        let same = |a: SocketAddr, b: SocketAddr| a.ip() == b.ip() && a.port() == b.port();
         let mut open = false;
         for connection in &self.all {
             match (&connection.to, wanted) {
-                (To::Address(to), Wanted::Address(wanted)) if same(*to, *wanted) => {
+                (To::Address(to), Wanted::Address(wanted)) if is_same(*to, *wanted) => {
                     return Ok((connection, None));
                 }
                 (To::Name(name, port), Wanted::Address(wanted)) if *port == wanted.port() => {
@@ -570,6 +660,161 @@ mod tests {
         granted.forget(false);
         let fresh = ask(&granted, &bytes_of(at)).unwrap();
         assert_ne!(port(&fresh), kept);
+    }
+
+    fn set(on: &TcpStream, (level, name): (i32, i32), value: i32) {
+        // SAFETY: reads an int.
+        let done = unsafe {
+            let at = (&raw const value).cast();
+            libc::setsockopt(on.as_raw_fd(), level, name, at, 4)
+        };
+        assert_eq!(done, 0, "{level} {name}");
+    }
+
+    #[test]
+    fn one_that_is_kept_is_as_it_was_made() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        let granted = connections(vec![Place::Address(at)], true);
+        let again = || {
+            granted.forget(true);
+            ask(&granted, &bytes_of(at)).unwrap()
+        };
+        let port = |s: &TcpStream| s.local_addr().unwrap().port();
+        let told = |s: &TcpStream| {
+            let names = [libc::SO_REUSEADDR].map(|name| (libc::SOL_SOCKET, name));
+            let all = OPTIONS.into_iter().chain(names);
+            all.map(|which| option(s.as_raw_fd(), which).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let first = again();
+        let born = told(&first);
+        for which in [
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+            (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+            (libc::IPPROTO_TCP, libc::TCP_CORK),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+        ] {
+            set(&first, which, 1);
+        }
+        first
+            .set_read_timeout(Some(Duration::from_secs(9)))
+            .unwrap();
+        first
+            .set_write_timeout(Some(Duration::from_secs(9)))
+            .unwrap();
+        let second = again();
+        assert_eq!(port(&second), port(&first));
+        assert_eq!(told(&second), born);
+        // What is not sent yet would be the beginning of what the next one sends.
+        set(&second, (libc::IPPROTO_TCP, libc::TCP_CORK), 1);
+        (&second).write_all(b"half a request").unwrap();
+        let third = again();
+        assert_ne!(port(&third), port(&second));
+        // The size of a buffer is the system's no more, where it tells that.
+        let size = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+        set(&third, size, 5000);
+        if option(third.as_raw_fd(), (libc::SOL_SOCKET, libc::SO_BUF_LOCK)).is_ok() {
+            let fourth = again();
+            assert_ne!(port(&fourth), port(&third));
+            assert_ne!(
+                option(fourth.as_raw_fd(), size),
+                option(third.as_raw_fd(), size)
+            );
+        }
+    }
+
+    #[test]
+    fn one_that_is_kept_leads_to_the_address_that_is_asked_for() {
+        let server = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut granted = connections(vec![], true);
+        let ips: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        granted.names = Names::of_one("db", &ips);
+        granted.all.push(Connection {
+            to: To::Name("db".into(), port),
+            keep: true,
+            kept: RefCell::new(None),
+            given: Cell::new(false),
+        });
+        let ask = |ip: IpAddr| {
+            granted.forget(true);
+            let lent = ask(&granted, &bytes_of(SocketAddr::new(ip, port))).unwrap();
+            assert_eq!(lent.peer_addr().unwrap().ip(), ip);
+            lent.local_addr().unwrap().port()
+        };
+        let first = ask(ips[0]);
+        assert_eq!(ask(ips[0]), first);
+        ask(ips[1]);
+        assert_ne!(ask(ips[0]), first);
+    }
+
+    /// The system chooses ports for connections one after another; where nobody listens
+    /// it comes to the very one that is asked for.
+    #[test]
+    fn no_connection_is_one_with_itself() {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let mut range = range.split_whitespace().map(|n| n.parse::<u16>().unwrap());
+        let (low, high) = (range.next().unwrap(), range.next().unwrap());
+        // It begins with those that are as even as the first.
+        let mut ports = (low.saturating_add(100)..high).step_by(2);
+        let port = ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+        let at = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
+        let granted = connections(vec![Place::Address(at)], false);
+        for _ in 0..u32::from(high - low) {
+            if let Ok(made) = ask(&granted, &bytes_of(at)) {
+                // (One that was refused has no address any more.)
+                assert_ne!(made.local_addr().ok(), Some(at));
+            }
+        }
+    }
+
+    /// What a hostile function may put in the place of an address.
+    #[test]
+    fn whatever_is_asked_for_leads_where_is_granted() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let six = TcpListener::bind("[::1]:0").ok();
+        let mut places = vec![server.local_addr().unwrap()];
+        places.extend(six.as_ref().map(|s| s.local_addr().unwrap()));
+        let all = places.iter().copied().map(Place::Address).collect();
+        let granted = connections(all, false);
+        // (xorshift)
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut draw = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let mut lent = 0;
+        for _ in 0..5_000 {
+            let mut asked = bytes_of(places[draw(places.len())]);
+            for _ in 0..draw(3) {
+                let at = draw(asked.len());
+                asked[at] = draw(256) as u8;
+            }
+            match draw(4) {
+                0 => asked.truncate(draw(asked.len() + 1)),
+                1 => asked.resize(asked.len() + draw(ASKED_MOST - 64), draw(256) as u8),
+                _ => {}
+            }
+            match ask(&granted, &asked) {
+                Ok(made) => {
+                    assert!(places.contains(&made.peer_addr().unwrap()), "{asked:?}");
+                    lent += 1;
+                }
+                Err(e) => assert_eq!(e, No::NotGranted, "{asked:?}"),
+            }
+            while server.set_nonblocking(true).is_ok() && server.accept().is_ok() {}
+            if let Some(six) = &six {
+                while six.set_nonblocking(true).is_ok() && six.accept().is_ok() {}
+            }
+        }
+        assert!(lent > 100, "{lent}");
     }
 
     #[test]

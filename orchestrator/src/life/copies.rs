@@ -339,7 +339,10 @@ impl Contexts {
         let step = &mut self.steps[i];
         log::debug!("roll back: {}", step.function.name);
         step.dirty = true;
-        if let Some(granted) = &step.granted {
+        // Of an error of its own nobody knows whether it has read all that was to come.
+        if let Some(granted) = &step.granted
+            && step.control.status() == 0
+        {
             granted.served();
         }
         step.arguments_left = !self.tree.nodes[i].calls.is_empty();

@@ -223,6 +223,19 @@ impl Known {
     }
 }
 
+#[cfg(test)]
+impl Names {
+    /// A name that has been found, just now.
+    pub(super) fn of_one(name: &str, addresses: &[IpAddr]) -> Self {
+        let mut known = Known::default();
+        known.found(addresses, Instant::now());
+        Self {
+            known: RefCell::new([(name.to_owned(), known)].into()),
+            helper: RefCell::new(None),
+        }
+    }
+}
+
 /// What an answer says of this name.
 fn addresses(line: &str, name: &str) -> Vec<IpAddr> {
     let mut words = line.split_ascii_whitespace();
@@ -241,8 +254,10 @@ fn addresses(line: &str, name: &str) -> Vec<IpAddr> {
     all
 }
 
-/// The process that looks names up: each line of its input is one.
+/// The process that looks names up: each line of its input is one. What it says decides
+/// where functions may connect to, so nobody else may say it in its place.
 pub(crate) fn serve() -> std::io::Result<()> {
+    crate::protect::this_process()?;
     let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     for name in input.lines() {
         let name = name?;

@@ -194,6 +194,18 @@ fn a_connection_is_good_for_nothing_else() {
     assert_eq!(beside.begun.load(Ordering::SeqCst), 0);
 }
 
+/// As the kernel has it: an error, and no end.
+#[test]
+fn calls_on_other_numbers_are_errors() {
+    let (at, _) = serve();
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(&format!("connect = [\"{at}\"]"), isolation);
+        let out = folder.run(&[], &[&format!("nowhere\nsay {at} x")]);
+        let said = without_numbers(&answers(&out));
+        assert_eq!(said, "[27 ][X]", "{}", text(&out.stderr));
+    }
+}
+
 #[test]
 fn names_that_are_granted_are_looked_up_and_no_others() {
     let (at, _) = serve();
@@ -363,6 +375,45 @@ fn none_is_kept_of_an_invocation_that_failed() {
     let (said, failures, stderr) = folder.outcomes("trial", &[&say, &late, &say]);
     assert_eq!(said, "[TEXT 1][TEXT 2]", "{stderr}");
     assert_eq!(failures[0]["cause"], "timeout", "{stderr}");
+}
+
+/// It may have given up on an answer, which the next one would read.
+#[test]
+fn none_is_kept_of_an_invocation_that_reported_an_error() {
+    for rolls_back in [true, false] {
+        let (at, _) = serve();
+        let grants = format!("connect = [{{ to = \"{at}\", keep = true }}]");
+        let mut folder = folder(&grants, "invocation");
+        if !rolls_back {
+            folder = folder.without_rollback();
+        }
+        let say = format!("say {at} text");
+        let fails = format!("say {at} text\nfail 7");
+        let (said, failures, stderr) = folder.outcomes("trial", &[&say, &fails, &say]);
+        let last = said.rsplit('[').next().unwrap();
+        assert_eq!(last, "TEXT 2]", "{said} {stderr}");
+        assert_eq!(failures[0]["cause"], "error", "{stderr}");
+        assert_eq!(failures[0]["code"], 7, "{stderr}");
+    }
+}
+
+/// It would be there without a number, and so would as many as there is memory for.
+#[test]
+fn a_connection_is_not_mapped_and_a_file_is() {
+    let (at, seen) = serve();
+    for isolation in ["invocation", "chain"] {
+        let folder = folder(
+            &format!("connect = [\"{at}\"]\nfiles = [\"data\"]"),
+            isolation,
+        );
+        folder.write("data", "all of it");
+        let input = format!("map {at}\nfile data\nfile data");
+        let out = folder.run(&[], &[&input, &format!("say {at} x")]);
+        let said = without_numbers(&answers(&out));
+        let expected = "[0][0 all all][0 all all][X]";
+        assert_eq!(said, expected, "{}", text(&out.stderr));
+    }
+    until(|| seen.ended.load(Ordering::SeqCst) == seen.begun.load(Ordering::SeqCst));
 }
 
 #[test]

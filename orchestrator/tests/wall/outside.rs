@@ -4,6 +4,7 @@ use super::common::server::{Server, send};
 use super::common::{Folder, orchestrator};
 use super::{file, here, restarts, text};
 use std::ffi::CString;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -171,6 +172,30 @@ fn another_process_of_the_same_user_opens_nothing() {
     server.until("it is replaced", || restarts(&server) == 1.0);
     assert_eq!(text(&server.post("good", b"x")), "200 1 bytes, 0 changes");
     assert_eq!(peek(&folder, &processes(&server)), "");
+}
+
+/// What it says decides where functions may connect to.
+#[test]
+fn who_looks_names_up_is_opened_by_nobody() {
+    let folder = Folder::new("");
+    let mut command = orchestrator();
+    command
+        .arg("names")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    as_user(&mut command, &folder);
+    let mut process = command.spawn().unwrap();
+    // Once it has answered it has seen to that.
+    let (mut input, output) = (process.stdin.take().unwrap(), process.stdout.take());
+    input.write_all(b"localhost\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(output.unwrap())
+        .read_line(&mut answer)
+        .unwrap();
+    assert!(answer.starts_with("localhost"), "{answer}");
+    assert_eq!(peek(&folder, &[process.id()]), "");
+    drop(input);
+    assert!(process.wait().unwrap().success());
 }
 
 /// What the kernel sends as a notice of something ends and stops nobody.

@@ -90,9 +90,10 @@ pub(super) const SOCKETS: &[i64] = &[
 pub(super) fn is_answered(number: i64, args: &[u64; 6]) -> bool {
     let on_number = || ON_NUMBERS.contains(&number) && files::numbers().contains(&(args[0] as i32));
     let changes_flags = number == libc::SYS_fcntl && args[1] as i32 == libc::F_SETFL;
+    let maps = number == libc::SYS_mmap;
     CAUGHT.contains(&number)
         || SOCKETS.contains(&number)
-        || files::connections() && changes_flags
+        || files::connections() && (changes_flags || maps)
         || on_number()
 }
 

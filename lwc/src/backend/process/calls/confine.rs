@@ -452,9 +452,15 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         // still mapped: shared and of no file. Limits count what is mapped.
         let mut maps = Vec::new();
         for kind in [libc::MAP_SHARED, libc::MAP_ANONYMOUS] {
-            let chosen = vec![no_exec.clone(), without(kind | fixed)?, anywhere.clone()];
-            maps.push(all(chosen)?);
-            maps.push(layout.maps(0, &[no_exec.clone(), without(kind)?])?);
+            for what in mapped(kind)? {
+                let with = |more: &[SeccompCondition]| [&what, more].concat();
+                maps.push(all(with(&[
+                    no_exec.clone(),
+                    without(kind | fixed)?,
+                    anywhere.clone(),
+                ]))?);
+                maps.push(layout.maps(0, &with(&[no_exec.clone(), without(kind)?]))?);
+            }
         }
         allowed.insert(libc::SYS_mmap, maps);
         let fixed = low(3, SeccompCmpOp::MaskedEq(libc::MREMAP_FIXED as u64), 0)?;
@@ -606,6 +612,13 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         caught.extend(any(SOCKETS));
         let sets = vec![when(1, SeccompCmpOp::Eq, libc::F_SETFL as u64)?];
         caught.insert(libc::SYS_fcntl, sets);
+        // To read a file: see `mapped`. With PROT_WRITE it is refused or let through.
+        let kinds = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
+        let reads = vec![
+            low(2, SeccompCmpOp::MaskedEq(kinds), 0)?,
+            low(3, SeccompCmpOp::MaskedEq(libc::MAP_ANONYMOUS as u64), 0)?,
+        ];
+        caught.insert(libc::SYS_mmap, vec![all(reads)?]);
     }
     let sleeps = if creating { Vec::new() } else { sleep(rt) };
     let mut reading = Vec::new();
@@ -641,6 +654,26 @@ const PASSING: [Passing; 2] = [
         nobody: true,
     },
 ];
+
+/// Of maps without the flag `kind` (shared, or anonymous) those that a context may make,
+/// whatever else they are: all, as long as it has no connections.
+///
+/// What is mapped is there when it has no number any more, and a connection that can be
+/// received from by a map (tcp(7)) would be: as many of them as there is room for, and in
+/// queues of epoll(7) each as often as there are numbers. Numbers do not tell them from
+/// files. But the kernel maps no connection to be written. So whoever has connections maps
+/// files with PROT_WRITE alone, as copies of its own.
+fn mapped(kind: libc::c_int) -> Result<Vec<Vec<SeccompCondition>>> {
+    if files::line().is_none() || !files::connections() {
+        return Ok(vec![Vec::new()]);
+    }
+    let has = |arg, bit: libc::c_int| low(arg, SeccompCmpOp::MaskedEq(bit as u64), bit as u64);
+    let mut either = vec![vec![has(2, libc::PROT_WRITE)?]];
+    if kind != libc::MAP_ANONYMOUS {
+        either.push(vec![has(3, libc::MAP_ANONYMOUS)?]);
+    }
+    Ok(either)
+}
 
 /// That the first argument is the number of a descriptor that was lent.
 fn is_lent() -> Result<[SeccompCondition; 2]> {
