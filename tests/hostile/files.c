@@ -29,7 +29,7 @@
  *	put PATH TEXT	open(2) to write, write(2), and what a second open(2) reads
  *	stdio PATH	the same by fopen(3), in two pieces, and append a third
  *	temp		tmpfile(3) and mkstemp(3): what is read from them
- *	fill PATH	write(2) 1 KiB again and again: how many went, and errno
+ *	fill PATH	write(2) 1 KiB again and again: how many KiB went, and errno
  *	mkdir, rm, rmdir PATH, mv PATH PATH	0 or the errno
  *	wild		calls on numbers that stand for nothing: how many did
  *	unasked		receive what nobody has asked for: how many came
@@ -521,11 +521,13 @@ fill(const char *path)
 {
 	static char piece[1024];
 	int fd = open(path, O_RDWR | O_CREAT, 0600), n = 0;
+	long all = 0;
+	ssize_t did;
 
-	while (n < 100000 && write(fd, piece, sizeof(piece)) ==
-	    (ssize_t)sizeof(piece))
-		n++;
-	say("%d %d", n, errno);
+	while (fd >= 0 && n++ < 100000 &&
+	    (did = write(fd, piece, sizeof(piece))) > 0)
+		all += did;
+	say("%ld %d", all / 1024, errno);
 }
 
 static void
