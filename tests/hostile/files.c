@@ -30,6 +30,7 @@
  *	stdio PATH	the same by fopen(3), in two pieces, and append a third
  *	temp		tmpfile(3) and mkstemp(3): what is read from them
  *	fill PATH	write(2) 1 KiB again and again: how many KiB went, and errno
+ *	starve DIR	make files there when no memory is left: errno
  *	mkdir, rm, rmdir PATH, mv PATH PATH	0 or the errno
  *	wild		calls on numbers that stand for nothing: how many did
  *	unasked		receive what nobody has asked for: how many came
@@ -531,6 +532,39 @@ fill(const char *path)
 }
 
 static void
+starve(const char *path)
+{
+	static void *last;
+	char name[64];
+	size_t size = 1 << 24;
+	void *more;
+	int n, fd = 0, why = 0;
+
+	while (size >= sizeof(more)) {
+		more = malloc(size);
+		if (more == NULL) {
+			size /= 2;
+			continue;
+		}
+		*(void **)more = last;
+		last = more;
+	}
+	for (n = 0; n < 3000 && fd >= 0; n++) {
+		snprintf(name, sizeof(name), "%s/%d", path, n);
+		fd = open(name, O_RDWR | O_CREAT, 0600);
+		why = errno;
+		if (fd >= 0)
+			close(fd);
+	}
+	while (last != NULL) {
+		more = *(void **)last;
+		free(last);
+		last = more;
+	}
+	say("%d", fd < 0 ? why : 0);
+}
+
+static void
 wild(void)
 {
 	char byte;
@@ -621,6 +655,8 @@ LWC_HANDLER(files)
 			temporary();
 		else if (IS("fill"))
 			fill(a);
+		else if (IS("starve"))
+			starve(a);
 		else if (IS("mkdir"))
 			say("%d", mkdir(a, 0700) != 0 ? errno : 0);
 		else if (IS("rm"))

@@ -127,6 +127,20 @@ const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 #[cfg(target_arch = "x86_64")]
 const CREAT: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC) as u64;
 
+/// So much memory is free when a call that names something is answered. An allocation
+/// that fails ends the function, and most of them are behind this one; kernels say ENOMEM.
+/// Small enough to be in the heap, where the allocator of Rust programs has it next.
+const SPARE: usize = 32 << 10;
+
+/// That there is so much.
+fn has_spare_memory() -> Result<(), Errno> {
+    let mut spare: Vec<u8> = Vec::new();
+    let reserved = spare.try_reserve_exact(SPARE);
+    // Or it need not be there at all.
+    std::hint::black_box(spare.as_ptr());
+    reserved.map_err(|_| Errno::ENOMEM)
+}
+
 /// Flags that F_SETFL changes.
 const CHANGED: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
 
@@ -146,6 +160,10 @@ impl Asking<'_> {
     /// point to nothing it faults, as it would by a load of its own.
     unsafe fn call(&self, call: &FileCall) -> Result<u64, Errno> {
         let a = call.args;
+        let is_number = scratch::NUMBERS.contains(&(a[0] as RawFd));
+        if !(is_number && scratch::IN_PLACE.contains(&call.number)) {
+            has_spare_memory()?;
+        }
         // SAFETY: each takes the arguments of its call, which the caller promises.
         unsafe {
             match call.number {
@@ -188,9 +206,7 @@ impl Asking<'_> {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_epoll_create => self.queue(),
                 libc::SYS_epoll_create1 => self.queue(),
-                libc::SYS_fcntl if !scratch::NUMBERS.contains(&(a[0] as RawFd)) => {
-                    self.socket_call(call)
-                }
+                libc::SYS_fcntl if !is_number => self.socket_call(call),
                 _ if self.scratch.is_some() => self.own_call(call),
                 _ => self.refuse_change(call),
             }

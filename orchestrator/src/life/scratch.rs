@@ -21,6 +21,25 @@ pub(crate) const PLACE: &[u8] = b"/tmp";
 /// the system on them are lower where a function is in its sandbox.
 pub(crate) const NUMBERS: Range<RawFd> = 1 << 20..(1 << 20) + 64;
 
+/// Calls on them that do without memory, or say that there is none.
+pub(super) const IN_PLACE: &[i64] = &[
+    libc::SYS_close,
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_readv,
+    libc::SYS_preadv,
+    libc::SYS_write,
+    libc::SYS_pwrite64,
+    libc::SYS_writev,
+    libc::SYS_pwritev,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_getdents64,
+    libc::SYS_fcntl,
+];
+
 /// What a file takes beside its bytes, and its name: about what the two maps below have
 /// of it.
 const EACH: usize = 256;
@@ -898,42 +917,42 @@ impl Scratch {
         if !self.get(folder)?.named {
             return Err(Errno::ENOENT);
         }
+        let room = usize::try_from(len).unwrap_or(usize::MAX);
         // (Names have later places: `made` begins behind them.)
-        let dots = [(b".".as_slice(), folder, 0), (b"..", parent, 1)].into_iter();
-        let mut all: Vec<(&[u8], u64, u64)> = dots
-            .chain(self.names_in(folder).map(|(n, e)| (n, e.inode, e.place)))
-            .filter(|&(_, _, place)| place >= at)
-            .collect();
+        let dots = [(b".".as_slice(), folder, 0), (b"..", parent, 1)];
+        let named = || self.names_in(folder).map(|(n, e)| (n, e.inode, e.place));
+        let mut all: Vec<(&[u8], u64, u64)> = Vec::new();
+        let reserved = all.try_reserve_exact(dots.len() + named().count());
+        reserved.map_err(|_| Errno::ENOMEM)?;
+        let rest = dots.into_iter().chain(named());
+        all.extend(rest.filter(|&(_, _, place)| place >= at));
         all.sort_unstable_by_key(|&(_, _, place)| place);
-        let mut bytes = Vec::new();
-        let mut next = at;
-        let mut full = false;
+        let (mut done, mut next) = (0, at);
         for (name, inode, place) in all {
             let size = (HEAD + name.len() + 1).next_multiple_of(8);
-            full = bytes.len() + size > usize::try_from(len).unwrap_or(usize::MAX);
-            if full {
+            if size > room.saturating_sub(done) {
+                if done == 0 {
+                    return Err(Errno::EINVAL);
+                }
                 break;
             }
             next = place + 1;
-            let end = bytes.len() + size;
             let kind = match self.get(inode).is_ok_and(Inode::is_folder) {
                 true => libc::DT_DIR,
                 false => libc::DT_REG,
             };
-            bytes.extend(inode.to_ne_bytes());
-            bytes.extend(next.to_ne_bytes());
-            bytes.extend((size as u16).to_ne_bytes());
-            bytes.push(kind);
-            bytes.extend(name);
-            bytes.resize(end, 0);
+            let mut entry = [0; (HEAD + NAME_MOST + 1).next_multiple_of(8)];
+            entry[..8].copy_from_slice(&inode.to_ne_bytes());
+            entry[8..16].copy_from_slice(&next.to_ne_bytes());
+            entry[16..18].copy_from_slice(&(size as u16).to_ne_bytes());
+            entry[18] = kind;
+            entry[HEAD..HEAD + name.len()].copy_from_slice(name);
+            // SAFETY: the caller's promise: it fits behind those before it.
+            unsafe { (to as *mut u8).add(done).copy_from(entry.as_ptr(), size) };
+            done += size;
         }
-        if full && bytes.is_empty() {
-            return Err(Errno::EINVAL);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { (to as *mut u8).copy_from(bytes.as_ptr(), bytes.len()) };
         self.opened_mut(fd)?.at = next;
-        Ok(bytes.len() as u64)
+        Ok(done as u64)
     }
 }
 

@@ -90,6 +90,19 @@ fn there_is_as_much_room_as_is_granted() {
     }
 }
 
+/// The function goes on, as it would with a kernel that has none.
+#[test]
+fn without_memory_a_call_fails_and_nothing_else() {
+    for isolation in ["invocation", "chain"] {
+        let folder = folder("scratch = \"1MiB\"\nmemory = \"8MiB\"", isolation);
+        let input = "put /tmp/a x\nstarve /tmp\nread /tmp/a\nput /tmp/b y";
+        let out = folder.run(&[], &[input, input]);
+        let said = answers(&out);
+        let expected = format!("[x][][{}][x][y][]", libc::ENOMEM);
+        assert_eq!(said, expected.repeat(2), "{}", text(&out.stderr));
+    }
+}
+
 #[test]
 fn without_the_grant_there_is_none() {
     let folder = folder("", "invocation");
