@@ -871,6 +871,11 @@ all(unsigned seed, int steps)
 	for (step = 0; step < steps; step++) {
 		say("%d ", step);
 		one();
+#ifdef PLAIN
+		/* What the function has done has been done here as well. */
+		if (step % 16 == 15 && used() > room)
+			say("[more than there is room for: %ld]\n", used());
+#endif
 	}
 	dump(place, "/");
 	for (i = 0; i < SLOTS; i++) {

@@ -256,9 +256,9 @@ fn difference(ours: &str, systems: &str) -> Option<String> {
 /// system's: what comes of each is the same, but where there is no room.
 #[test]
 fn calls_at_random_do_what_they_do_on_a_file_system() {
-    const SEEDS: u32 = 48;
+    const SEEDS: u32 = 32;
     const CALLS: u32 = 400;
-    const ROOM: u32 = 256 << 10;
+    const ROOM: u32 = 48 << 10;
     let source = home().join("tests/hostile/scratch.c");
     // (In memory, if that is there; else on whatever there is.)
     let shm = Path::new("/dev/shm");
