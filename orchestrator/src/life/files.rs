@@ -13,6 +13,7 @@ use super::parts::Parts;
 use super::scratch::{self, Scratch, Way};
 use super::snapshot::word;
 use super::turns;
+use crate::chain_file::is_of_the_system;
 use lwc::{Errno, FileCall, Handle};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -471,7 +472,13 @@ impl Asking<'_> {
         };
         // Quoted, or a name could say that more is to be granted than itself.
         let grant = format!("{path}{slash}");
-        let line = format!("{path:?} cannot be opened: {what}: files = [{grant:?}]");
+        let line = match is_of_the_system(Path::new(path.as_ref())) {
+            // No grant that would be refused.
+            true => format!(
+                "{path:?} cannot be opened: what is of the system cannot be granted (getrandom(2) works without)"
+            ),
+            false => format!("{path:?} cannot be opened: {what}: files = [{grant:?}]"),
+        };
         self.tell_once(path_bytes, &line);
     }
 
