@@ -266,7 +266,9 @@ fn calls_at_random_do_what_they_do_on_a_file_system() {
         Ok(place) => place,
         Err(_) => tempfile::tempdir().unwrap(),
     };
-    let plain = place.path().join("plain");
+    // (Not there: nothing may be run in it, perhaps.)
+    let built = tempfile::tempdir().unwrap();
+    let plain = built.path().join("plain");
     let done = Command::new("cc")
         .args([
             "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-DPLAIN", "-o",
