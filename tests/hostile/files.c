@@ -29,7 +29,8 @@
  *	put PATH TEXT	open(2) to write, write(2), and what a second open(2) reads
  *	stdio PATH	the same by fopen(3), in two pieces, and append a third
  *	temp		tmpfile(3) and mkstemp(3): what is read from them
- *	fill PATH	write(2) 1 KiB again and again: how many went, and errno
+ *	fill PATH	write(2) 1 KiB again and again: how many KiB went, and errno
+ *	starve DIR	make files there when no memory is left: errno
  *	mkdir, rm, rmdir PATH, mv PATH PATH	0 or the errno
  *	wild		calls on numbers that stand for nothing: how many did
  *	unasked		receive what nobody has asked for: how many came
@@ -521,11 +522,46 @@ fill(const char *path)
 {
 	static char piece[1024];
 	int fd = open(path, O_RDWR | O_CREAT, 0600), n = 0;
+	long all = 0;
+	ssize_t did;
 
-	while (n < 100000 && write(fd, piece, sizeof(piece)) ==
-	    (ssize_t)sizeof(piece))
-		n++;
-	say("%d %d", n, errno);
+	while (fd >= 0 && n++ < 100000 &&
+	    (did = write(fd, piece, sizeof(piece))) > 0)
+		all += did;
+	say("%ld %d", all / 1024, errno);
+}
+
+static void
+starve(const char *path)
+{
+	static void *last;
+	char name[64];
+	size_t size = 1 << 24;
+	void *more;
+	int n, fd = 0, why = 0;
+
+	while (size >= sizeof(more)) {
+		more = malloc(size);
+		if (more == NULL) {
+			size /= 2;
+			continue;
+		}
+		*(void **)more = last;
+		last = more;
+	}
+	for (n = 0; n < 3000 && fd >= 0; n++) {
+		snprintf(name, sizeof(name), "%s/%d", path, n);
+		fd = open(name, O_RDWR | O_CREAT, 0600);
+		why = errno;
+		if (fd >= 0)
+			close(fd);
+	}
+	while (last != NULL) {
+		more = *(void **)last;
+		free(last);
+		last = more;
+	}
+	say("%d", fd < 0 ? why : 0);
 }
 
 static void
@@ -619,6 +655,8 @@ LWC_HANDLER(files)
 			temporary();
 		else if (IS("fill"))
 			fill(a);
+		else if (IS("starve"))
+			starve(a);
 		else if (IS("mkdir"))
 			say("%d", mkdir(a, 0700) != 0 ? errno : 0);
 		else if (IS("rm"))

@@ -405,6 +405,14 @@ impl Generation {
         let pool = &self.pools[group];
         let mut abort = self.abort.subscribe();
         let mut added = WorkerTasks::new();
+        // Behind those that are always there, and those of the groups before.
+        let before = self.pools[..group].iter().map(|p| p.more);
+        let numbers = self
+            .pools
+            .iter()
+            .map(|p| p.workers)
+            .chain(before)
+            .sum::<usize>();
         let mut threads = threads.into_iter().cycle().skip(pool.workers);
         loop {
             tokio::select! {
@@ -422,7 +430,10 @@ impl Generation {
                 continue;
             };
             let (tell, told) = oneshot::channel();
-            added.spawn_on(Arc::clone(&self).added(group, tell), &thread);
+            added.spawn_on(
+                Arc::clone(&self).added(numbers + added.len(), group, tell),
+                &thread,
+            );
             // One at a time: the queue may be served by then.
             let started = tokio::select! {
                 _ = abort.wait_for(|a| *a) => return,
@@ -439,10 +450,10 @@ impl Generation {
     }
 
     /// One of them: it is not replaced. Tells whether it could start.
-    async fn added(self: Arc<Self>, group: usize, tell: oneshot::Sender<bool>) {
+    async fn added(self: Arc<Self>, number: usize, group: usize, tell: oneshot::Sender<bool>) {
         let pool = &self.pools[group];
         let mut abort = self.abort.subscribe();
-        match Worker::start(&self.options, &pool.start, pool.start_timeout).await {
+        match Worker::start(number, &self.options, &pool.start, pool.start_timeout).await {
             Ok(worker) => {
                 let pid = worker.pid;
                 log::info!("worker {pid} is added: requests have waited and no worker was free");

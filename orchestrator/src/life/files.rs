@@ -10,14 +10,13 @@
 use super::asking::{self, ASKED_MOST, Answer, How};
 use super::control::Control;
 use super::parts::Parts;
-use super::scratch::{self, Scratch};
+use super::scratch::{self, Scratch, Way};
 use super::snapshot::word;
 use super::turns;
-use crate::chain_file::by_names;
+use crate::chain_file::is_of_the_system;
 use lwc::{Errno, FileCall, Handle};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -125,6 +124,35 @@ const CHANGE: &str =
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 
+/// The flags of creat(2).
+#[cfg(target_arch = "x86_64")]
+const CREAT: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC) as u64;
+
+/// So much memory is free when a call that names something is answered. An allocation
+/// that fails ends the function, and most of them are behind this one; kernels say ENOMEM.
+/// Small enough to be in the heap, where the allocator of Rust programs has it next.
+const SPARE: usize = 32 << 10;
+
+/// That there is so much.
+fn has_spare_memory() -> Result<(), Errno> {
+    let mut spare: Vec<u8> = Vec::new();
+    let reserved = spare.try_reserve_exact(SPARE);
+    // Or it need not be there at all.
+    std::hint::black_box(spare.as_ptr());
+    reserved.map_err(|_| Errno::ENOMEM)
+}
+
+/// Flags that F_SETFL changes.
+const CHANGED: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
+
+/// What a path stands for.
+enum Named<'a> {
+    /// One of the function's own files.
+    Own(&'a RefCell<Scratch>, scratch::Name),
+    /// Something else, by the path to ask for it with.
+    Other(Vec<u8>),
+}
+
 impl Asking<'_> {
     /// What a call comes to.
     ///
@@ -133,13 +161,17 @@ impl Asking<'_> {
     /// point to nothing it faults, as it would by a load of its own.
     unsafe fn call(&self, call: &FileCall) -> Result<u64, Errno> {
         let a = call.args;
+        let is_number = scratch::NUMBERS.contains(&(a[0] as RawFd));
+        if !(is_number && scratch::IN_PLACE.contains(&call.number)) {
+            has_spare_memory()?;
+        }
         // SAFETY: each takes the arguments of its call, which the caller promises.
         unsafe {
             match call.number {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_open => self.open(HERE, a[0], a[1]),
                 #[cfg(target_arch = "x86_64")]
-                libc::SYS_creat => self.open(HERE, a[0], libc::O_WRONLY as u64),
+                libc::SYS_creat => self.open(HERE, a[0], CREAT),
                 libc::SYS_openat => self.open(a[0], a[1], a[2]),
                 // Those who use it know that a kernel may not have it.
                 libc::SYS_openat2 => Err(Errno::ENOSYS),
@@ -176,22 +208,18 @@ impl Asking<'_> {
                 libc::SYS_epoll_create => self.queue(),
                 libc::SYS_epoll_create1 => self.queue(),
                 libc::SYS_mmap => map_to_read(a),
-                libc::SYS_fcntl
-                    if self.scratch.is_none() || !scratch::NUMBERS.contains(&(a[0] as RawFd)) =>
-                {
-                    self.socket_call(call)
-                }
+                libc::SYS_fcntl if self.scratch.is_none() || !is_number => self.socket_call(call),
                 _ if self.scratch.is_some() => self.own_call(call),
                 _ => self.refuse_change(call),
             }
         }
     }
 
-    /// A path, from where it begins.
+    /// What a path stands for, from where it begins.
     ///
     /// # Safety
     /// As of [`call`](Self::call).
-    unsafe fn path(&self, at: u64, path: u64) -> Result<Vec<u8>, Errno> {
+    unsafe fn named(&self, at: u64, path: u64) -> Result<Named<'_>, Errno> {
         let mut text = Vec::new();
         // SAFETY: the caller's promise.
         while let byte @ 1.. = unsafe { (path as *const u8).add(text.len()).read() } {
@@ -203,24 +231,48 @@ impl Asking<'_> {
         if text.is_empty() {
             return Err(Errno::ENOENT);
         }
-        if text[0] == b'/' || at as i32 == libc::AT_FDCWD {
-            return Ok(text);
-        }
-        let mut whole = match &self.scratch {
-            Some(own) if scratch::NUMBERS.contains(&(at as i32)) => {
-                own.borrow_mut().path_of(at as i32)?
-            }
-            _ => {
-                let folders = self.folders.borrow();
-                folders.get(&(at as i32)).ok_or(Errno::EBADF)?.clone()
-            }
+        let at = at as i32;
+        let absolute = text[0] == b'/';
+        let folders = self.folders.borrow();
+        let Some(own) = &self.scratch else {
+            return match absolute || at == libc::AT_FDCWD {
+                true => Ok(Named::Other(text)),
+                false => joined(folders.get(&at).ok_or(Errno::EBADF)?, &text),
+            };
         };
-        whole.push(b'/');
-        whole.extend(text);
-        if whole.len() >= ASKED_MOST {
-            return Err(Errno::ENAMETOOLONG);
+        let is_own = scratch::NUMBERS.contains(&at);
+        if is_own && !absolute {
+            let way = own.borrow().way(&scratch::From::Number(at), &text)?;
+            return Ok(match way {
+                Way::Here(name) => Named::Own(own, name),
+                Way::Out(path) => Named::Other(path),
+            });
         }
-        Ok(whole)
+        let folder = match at {
+            _ if absolute || at == libc::AT_FDCWD => None,
+            _ => Some(folders.get(&at).ok_or(Errno::EBADF)?),
+        };
+        // (As it was asked for: perhaps relative, too.)
+        let below = folder.map_or(&[][..], Vec::as_slice);
+        let below = match absolute || below.starts_with(b"/") {
+            true => below.to_vec(),
+            false => [self.base(), b"/", below].concat(),
+        };
+        // Whoever is asked for something else has a way of its own.
+        match (
+            own.borrow().way(&scratch::From::Path(&below), &text)?,
+            folder,
+        ) {
+            (Way::Here(name), _) => Ok(Named::Own(own, name)),
+            (Way::Out(_), Some(folder)) => joined(folder, &text),
+            (Way::Out(_), None) => Ok(Named::Other(text)),
+        }
+    }
+
+    /// Where relative paths begin.
+    fn base(&self) -> &[u8] {
+        let base = self.granted.map_or(Path::new("/"), |(base, _)| base);
+        base.as_os_str().as_bytes()
     }
 
     /// What the root says to a path, and where it lends.
@@ -233,15 +285,6 @@ impl Asking<'_> {
         (asking::ask(self.root, self.apart, asked), Some(line))
     }
 
-    /// The name that a path is, if it is one of its own files.
-    fn own(&self, path: &[u8]) -> Option<(&RefCell<Scratch>, Vec<u8>)> {
-        let own = self.scratch.as_ref()?;
-        let base = self.granted.map_or(Path::new("/"), |(base, _)| base);
-        let path = by_names(base, Path::new(OsStr::from_bytes(path)));
-        let name = scratch::name(path.as_os_str().as_bytes())?.to_vec();
-        Some((own, name))
-    }
-
     /// A call that changes what there is, or one on a number of its own.
     ///
     /// # Safety
@@ -250,16 +293,16 @@ impl Asking<'_> {
         let a = call.args;
         // SAFETY: the caller's promise, each time.
         let named = |at, path| unsafe {
-            let path = self.path(at, path)?;
-            match self.own(&path) {
-                Some((own, name)) => Ok((own, name)),
-                None => {
+            match self.named(at, path)? {
+                Named::Own(own, name) => Ok((own, name)),
+                Named::Other(path) => {
                     self.tell(&path, CHANGE, false);
                     Err(Errno::EACCES)
                 }
             }
         };
         let renamed = |from: (u64, u64), to: (u64, u64), flags: u64| {
+            scratch::check_rename(flags as u32)?;
             let (own, from) = named(from.0, from.1)?;
             let (_, to) = named(to.0, to.1)?;
             own.borrow_mut().rename(&from, &to, flags as u32)
@@ -280,12 +323,19 @@ impl Asking<'_> {
             libc::SYS_unlink => removed(HERE, a[0], false),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_rmdir => removed(HERE, a[0], true),
-            libc::SYS_unlinkat => removed(a[0], a[1], a[2] as i32 & libc::AT_REMOVEDIR != 0),
+            libc::SYS_unlinkat => match a[2] as i32 {
+                0 => removed(a[0], a[1], false),
+                libc::AT_REMOVEDIR => removed(a[0], a[1], true),
+                _ => Err(Errno::EINVAL),
+            },
             #[cfg(target_arch = "x86_64")]
             libc::SYS_rename => renamed((HERE, a[0]), (HERE, a[1]), 0),
             libc::SYS_renameat => renamed((a[0], a[1]), (a[2], a[3]), 0),
             libc::SYS_renameat2 => renamed((a[0], a[1]), (a[2], a[3]), a[4]),
             libc::SYS_truncate => {
+                if (a[1] as i64) < 0 {
+                    return Err(Errno::EINVAL);
+                }
                 let (own, name) = named(HERE, a[0])?;
                 own.borrow_mut().truncate(&name, a[1])
             }
@@ -308,55 +358,27 @@ impl Asking<'_> {
                 libc::SYS_pread64 => own.read(fd, a[1], a[2], Some(a[3])),
                 libc::SYS_write => own.write(fd, a[1], a[2], None),
                 libc::SYS_pwrite64 => own.write(fd, a[1], a[2], Some(a[3])),
-                libc::SYS_readv | libc::SYS_writev => {
-                    let mut all = 0;
-                    for i in 0..a[2].min(1024) as usize {
-                        let piece = (a[1] as *const libc::iovec).add(i).read();
-                        let (at, len) = (piece.iov_base as u64, piece.iov_len as u64);
-                        let done = match call.number {
-                            libc::SYS_readv => own.read(fd, at, len, None),
-                            _ => own.write(fd, at, len, None),
-                        };
-                        match done {
-                            Ok(n) => all += n,
-                            Err(e) if all == 0 => return Err(e),
-                            Err(_) => break,
-                        }
-                        if done != Ok(len) {
-                            break;
-                        }
-                    }
-                    Ok(all)
-                }
+                libc::SYS_readv => own.in_pieces(fd, (a[1], a[2]), None, false),
+                libc::SYS_writev => own.in_pieces(fd, (a[1], a[2]), None, true),
+                libc::SYS_preadv => own.in_pieces(fd, (a[1], a[2]), Some(a[3]), false),
+                libc::SYS_pwritev => own.in_pieces(fd, (a[1], a[2]), Some(a[3]), true),
+                // Those who use them know that a kernel may not have them.
+                libc::SYS_preadv2 | libc::SYS_pwritev2 => Err(Errno::ENOSYS),
                 libc::SYS_lseek => own.seek(fd, a[1] as i64, a[2] as i32),
                 libc::SYS_fstat => {
                     (a[1] as *mut libc::stat).write_unaligned(own.stat_open(fd)?);
                     Ok(0)
                 }
-                libc::SYS_ftruncate => own.set_open_len(fd, a[1], false),
-                // Whole, and no holes.
-                libc::SYS_fallocate if a[1] as i32 == 0 => {
-                    let end = a[2].checked_add(a[3]).ok_or(Errno::EFBIG)?;
-                    own.set_open_len(fd, end, true)
-                }
-                libc::SYS_fallocate => Err(Errno::ENOTSUP),
+                libc::SYS_ftruncate => own.truncate_open(fd, a[1]),
+                libc::SYS_fallocate => own.allocate(fd, a[1] as i32, a[2], a[3]),
                 libc::SYS_getdents64 => own.entries(fd, a[1], a[2]),
                 libc::SYS_close => own.close(fd),
                 // Nobody else has it, or asks whose it is.
-                libc::SYS_fsync
-                | libc::SYS_fdatasync
-                | libc::SYS_flock
-                | libc::SYS_fchmod
-                | libc::SYS_fchown => own.flags(fd).map(|_| 0),
-                libc::SYS_fcntl => {
-                    let flags = own.flags(fd)?;
-                    match a[1] as i32 {
-                        libc::F_GETFL => Ok((flags & (libc::O_ACCMODE | libc::O_APPEND)) as u64),
-                        libc::F_GETFD => Ok(libc::FD_CLOEXEC as u64),
-                        libc::F_SETFD | libc::F_SETLK | libc::F_SETLKW => Ok(0),
-                        _ => Err(Errno::EINVAL),
-                    }
+                libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_fchmod | libc::SYS_fchown => {
+                    own.in_use(fd).map(|()| 0)
                 }
+                libc::SYS_flock => own.lock(fd, a[1] as i32),
+                libc::SYS_fcntl => control(&mut own, fd, a[1] as i32, a[2]),
                 _ => Err(Errno::EBADF),
             }
         }
@@ -378,8 +400,9 @@ impl Asking<'_> {
             false => (HERE, call.args[0]),
         };
         // SAFETY: the caller's promise.
-        let path = unsafe { self.path(at, path)? };
-        self.tell(&path, CHANGE, false);
+        if let Named::Other(path) = unsafe { self.named(at, path)? } {
+            self.tell(&path, CHANGE, false);
+        }
         Err(Errno::EACCES)
     }
 
@@ -450,7 +473,13 @@ impl Asking<'_> {
         };
         // Quoted, or a name could say that more is to be granted than itself.
         let grant = format!("{path}{slash}");
-        let line = format!("{path:?} cannot be opened: {what}: files = [{grant:?}]");
+        let line = match is_of_the_system(Path::new(path.as_ref())) {
+            // No grant that would be refused.
+            true => format!(
+                "{path:?} cannot be opened: what is of the system cannot be granted (getrandom(2) works without)"
+            ),
+            false => format!("{path:?} cannot be opened: {what}: files = [{grant:?}]"),
+        };
         self.tell_once(path_bytes, &line);
     }
 
@@ -476,14 +505,17 @@ impl Asking<'_> {
     /// As of [`call`](Self::call).
     unsafe fn open(&self, at: u64, path: u64, flags: u64) -> Result<u64, Errno> {
         let flags = flags as i32;
+        if self.scratch.is_some() {
+            scratch::check_flags(flags)?;
+        }
         // SAFETY: the caller's promise.
-        let path = unsafe { self.path(at, path)? };
+        let path = match unsafe { self.named(at, path)? } {
+            Named::Own(own, name) => return own.borrow_mut().open(&name, flags),
+            Named::Other(path) => path,
+        };
         let folder = flags & libc::O_DIRECTORY != 0;
         let follow = flags & libc::O_NOFOLLOW == 0;
         let changes = libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
-        if let Some((own, name)) = self.own(&path) {
-            return own.borrow_mut().open(&name, flags);
-        }
         if flags & libc::O_PATH != 0 {
             return self.keep(self.lent(&path, How::new(false, follow, folder))?);
         }
@@ -498,11 +530,11 @@ impl Asking<'_> {
         Ok(fd.into_raw_fd() as u64)
     }
 
-    /// What a descriptor is of, or a path.
+    /// What a descriptor is of, or a path, and whether it is its own.
     ///
     /// # Safety
     /// As of [`call`](Self::call).
-    unsafe fn look(&self, at: u64, path: u64, flags: i32) -> Result<libc::stat, Errno> {
+    unsafe fn look(&self, at: u64, path: u64, flags: i32) -> Result<(libc::stat, bool), Errno> {
         // SAFETY: of the struct, zeros are a value; each call fills it. The caller's
         // promise for the path.
         unsafe {
@@ -519,22 +551,22 @@ impl Asking<'_> {
                 if let Some(own) = &self.scratch
                     && scratch::NUMBERS.contains(&(at as i32))
                 {
-                    return own.borrow_mut().stat_open(at as i32);
+                    return Ok((own.borrow().stat_open(at as i32)?, true));
                 }
                 of(at as i32, &mut stat)?;
-                return Ok(stat);
+                return Ok((stat, false));
             }
             if path == 0 {
                 return Err(Errno::EFAULT);
             }
-            let path = self.path(at, path)?;
-            if let Some((own, name)) = self.own(&path) {
-                return own.borrow().stat(&name);
-            }
+            let path = match self.named(at, path)? {
+                Named::Own(own, name) => return Ok((own.borrow().stat(&name)?, true)),
+                Named::Other(path) => path,
+            };
             let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
             let fd = self.lent(&path, How::new(false, follow, false))?;
             of(fd.as_raw_fd(), &mut stat)?;
-            Ok(stat)
+            Ok((stat, false))
         }
     }
 
@@ -543,7 +575,7 @@ impl Asking<'_> {
     unsafe fn stat(&self, at: u64, path: u64, to: u64, flags: i32) -> Result<u64, Errno> {
         // SAFETY: the caller's promise.
         unsafe {
-            let stat = self.look(at, path, flags)?;
+            let (stat, _) = self.look(at, path, flags)?;
             (to as *mut libc::stat).write_unaligned(stat);
         }
         Ok(0)
@@ -554,7 +586,7 @@ impl Asking<'_> {
     unsafe fn statx(&self, at: u64, path: u64, flags: i32, to: u64) -> Result<u64, Errno> {
         // SAFETY: the caller's promise; integers, which may be zero.
         unsafe {
-            let stat = self.look(at, path, flags)?;
+            let (stat, _) = self.look(at, path, flags)?;
             let mut all: libc::statx = std::mem::zeroed();
             all.stx_mask = libc::STATX_BASIC_STATS;
             all.stx_blksize = stat.st_blksize as u32;
@@ -582,11 +614,12 @@ impl Asking<'_> {
     /// # Safety
     /// As of [`call`](Self::call).
     unsafe fn access(&self, at: u64, path: u64, mode: i32, flags: i32) -> Result<u64, Errno> {
+        if mode & !(libc::R_OK | libc::W_OK | libc::X_OK) != 0 {
+            return Err(Errno::EINVAL);
+        }
         // SAFETY: the caller's promise.
-        let stat = unsafe { self.look(at, path, flags)? };
+        let (stat, own) = unsafe { self.look(at, path, flags)? };
         let folder = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        // SAFETY: as above.
-        let own = unsafe { self.path(at, path) }.is_ok_and(|p| self.own(&p).is_some());
         if mode & libc::W_OK != 0 && !own || mode & libc::X_OK != 0 && !folder {
             return Err(Errno::EACCES);
         }
@@ -596,12 +629,15 @@ impl Asking<'_> {
     /// # Safety
     /// As of [`call`](Self::call).
     unsafe fn readlink(&self, at: u64, path: u64, to: u64, len: usize) -> Result<u64, Errno> {
-        // SAFETY: the caller's promise.
-        let path = unsafe { self.path(at, path)? };
-        if let Some((own, name)) = self.own(&path) {
-            // There are no links.
-            return own.borrow().stat(&name).and(Err(Errno::EINVAL));
+        if len as i32 <= 0 {
+            return Err(Errno::EINVAL);
         }
+        // SAFETY: the caller's promise.
+        let path = match unsafe { self.named(at, path)? } {
+            // There are no links.
+            Named::Own(own, name) => return own.borrow().stat(&name).and(Err(Errno::EINVAL)),
+            Named::Other(path) => path,
+        };
         let (answer, _) = self.ask(&path, How::link());
         answer
             .result()
@@ -663,6 +699,52 @@ unsafe fn map_to_read(a: [u64; 6]) -> Result<u64, Errno> {
             return Err(e);
         }
         Ok(at as u64)
+    }
+}
+
+/// A path from a folder on.
+fn joined<'a>(folder: &[u8], path: &[u8]) -> Result<Named<'a>, Errno> {
+    let whole = [folder, b"/", path].concat();
+    match whole.len() < ASKED_MOST {
+        true => Ok(Named::Other(whole)),
+        false => Err(Errno::ENAMETOOLONG),
+    }
+}
+
+/// fcntl(2) of a number of its own.
+///
+/// # Safety
+/// As of [`Asking::call`].
+unsafe fn control(own: &mut Scratch, fd: RawFd, command: i32, to: u64) -> Result<u64, Errno> {
+    let flags = own.flags(fd)?;
+    let bit = |set, bit: i32| if set { bit } else { 0 };
+    match command {
+        libc::F_GETFD => {
+            let closes = flags & libc::O_CLOEXEC != 0;
+            return Ok(bit(closes, libc::FD_CLOEXEC) as u64);
+        }
+        libc::F_SETFD => {
+            let closes = to as i32 & libc::FD_CLOEXEC != 0;
+            return own.set_flags(fd, libc::O_CLOEXEC, bit(closes, libc::O_CLOEXEC));
+        }
+        libc::F_GETFL => return Ok((flags & !libc::O_CLOEXEC) as u64),
+        _ => own.in_use(fd)?,
+    }
+    match command {
+        libc::F_SETFL => own.set_flags(fd, CHANGED, to as i32),
+        // Nobody else is there to lock anything.
+        libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+            // SAFETY: the caller's promise: it is of a struct of the call.
+            let kind = unsafe { (&raw const (*(to as *const libc::flock)).l_type).read() };
+            own.lock_part(fd, kind.into())
+        }
+        libc::F_GETLK | libc::F_OFD_GETLK => {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*(to as *mut libc::flock)).l_type).write(libc::F_UNLCK as i16) };
+            Ok(0)
+        }
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
     }
 }
 

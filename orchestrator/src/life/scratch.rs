@@ -5,13 +5,14 @@
 //! the context itself. So nobody else can see it, a rollback undoes it with the rest of
 //! the memory, and what a hostile function does to it is done to its own memory, of
 //! which it has what `memory` and `scratch` say together.
+//!
+//! What calls do, and which error they end with where more than one would do, is what
+//! Linux does on a tmpfs: a test makes the same calls in both.
 
 use lwc::Errno;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 
 /// Where it is.
 pub(crate) const PLACE: &[u8] = b"/tmp";
@@ -20,57 +21,119 @@ pub(crate) const PLACE: &[u8] = b"/tmp";
 /// the system on them are lower where a function is in its sandbox.
 pub(crate) const NUMBERS: Range<RawFd> = 1 << 20..(1 << 20) + 64;
 
-/// What a file takes beside its bytes, and its name.
+/// Calls on them that do without memory, or say that there is none.
+pub(super) const IN_PLACE: &[i64] = &[
+    libc::SYS_close,
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_readv,
+    libc::SYS_preadv,
+    libc::SYS_write,
+    libc::SYS_pwrite64,
+    libc::SYS_writev,
+    libc::SYS_pwritev,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_getdents64,
+    libc::SYS_fcntl,
+];
+
+/// What a file takes beside its bytes, and its name: about what the two maps below have
+/// of it.
 const EACH: usize = 256;
 
-/// A file or a folder.
+/// Bytes of a name.
+const NAME_MOST: usize = 255;
+
+/// Pieces of one readv(2).
+const PIECES_MOST: u64 = 1024;
+
+/// The number of the folder itself.
+const TOP: u64 = 1;
+
+/// A file or a folder, which is there while it has a name, or is open.
 struct Inode {
-    number: u64,
     bytes: Vec<u8>,
-    folder: bool,
+    /// Of a folder: the one that it is in, or was. (What was removed may be gone.)
+    parent: Option<u64>,
+    named: bool,
+    open: u32,
     changed: libc::timespec,
 }
 
-type Shared = Rc<RefCell<Inode>>;
+impl Inode {
+    fn is_folder(&self) -> bool {
+        self.parent.is_some()
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+struct Entry {
+    inode: u64,
+    /// Where it comes among the names of its folder: later ones behind it, so that who
+    /// reads a folder piece by piece, and removes what it has read, reads all.
+    place: u64,
+}
 
 struct Open {
-    what: Shared,
-    /// Of a folder: where it is.
-    path: Vec<u8>,
+    inode: u64,
     flags: i32,
     at: u64,
 }
 
-/// All of it. Names lie below [`PLACE`], without a slash at either end; the folder
-/// itself has an empty one.
+/// All of it.
 pub(super) struct Scratch {
     most: usize,
+    /// What is taken, also by what has no name any more and is open.
+    used: usize,
+    /// The last number, of an inode or a place.
     made: u64,
-    all: BTreeMap<Vec<u8>, Shared>,
+    inodes: BTreeMap<u64, Inode>,
+    /// By folder and name. (One map for all: one for each folder would take more than
+    /// [`EACH`].)
+    names: BTreeMap<(u64, Vec<u8>), Entry>,
     open: Vec<Option<Open>>,
 }
 
-/// Below it: what a path without `.` and `..` means here.
-pub(super) fn name(path: &[u8]) -> Option<&[u8]> {
-    let rest = path.strip_prefix(PLACE)?;
-    if rest.is_empty() {
-        return Some(rest);
-    }
-    rest.strip_prefix(b"/")
+/// Where a path begins.
+pub(super) enum From<'a> {
+    /// In the folder of this path, which is absolute.
+    Path(&'a [u8]),
+    /// In the open one of this number.
+    Number(RawFd),
 }
 
-fn parent(name: &[u8]) -> &[u8] {
-    let slash = name.iter().rposition(|&b| b == b'/');
-    &name[..slash.unwrap_or(0)]
+/// Where a path leads, up to the last of its names.
+pub(super) enum Way {
+    /// To something else: the path without `.` and `..`.
+    Out(Vec<u8>),
+    Here(Name),
 }
 
-/// Whether a name is in a folder, however deep.
-fn is_in(name: &[u8], folder: &[u8]) -> bool {
-    if folder.is_empty() {
-        return !name.is_empty();
-    }
-    let rest = name.strip_prefix(folder);
-    rest.is_some_and(|rest| rest.starts_with(b"/"))
+/// The last name of a path, and the folder that it is in. Nothing is said of what there
+/// is.
+#[derive(Clone)]
+pub(super) struct Name {
+    folder: u64,
+    last: Last,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Last {
+    Name {
+        name: Vec<u8>,
+        /// It is said to be a folder.
+        slash: bool,
+    },
+    /// `.`: the folder.
+    Dot,
+    /// `..`: the one that it is in.
+    DotDot,
+    /// `/tmp`, as a name in what is no part of it.
+    Top,
 }
 
 fn now() -> libc::timespec {
@@ -83,12 +146,44 @@ fn now() -> libc::timespec {
     now
 }
 
+/// An offset of a file, as a call has it.
+fn offset(at: u64) -> Result<usize, Errno> {
+    let at = i64::try_from(at).map_err(|_| Errno::EINVAL)?;
+    usize::try_from(at).map_err(|_| Errno::EINVAL)
+}
+
+/// That flags go together, whatever the path is.
+pub(super) fn check_flags(flags: i32) -> Result<(), Errno> {
+    let has = |flag| flags & flag == flag;
+    if has(libc::O_PATH) {
+        return Ok(());
+    }
+    let nameless = has(libc::O_TMPFILE);
+    if has(libc::O_CREAT | libc::O_DIRECTORY)
+        || nameless && flags & libc::O_ACCMODE == libc::O_RDONLY
+        || !nameless && has(libc::O_TMPFILE & !libc::O_DIRECTORY)
+    {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// The same of renameat2(2).
+pub(super) fn check_rename(flags: u32) -> Result<(), Errno> {
+    match flags {
+        0 | libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 impl Scratch {
     pub(super) fn new(most: u64) -> Self {
         let mut scratch = Self {
             most: usize::try_from(most).unwrap_or(usize::MAX),
-            made: 0,
-            all: BTreeMap::new(),
+            used: 0,
+            made: TOP,
+            inodes: BTreeMap::new(),
+            names: BTreeMap::new(),
             open: Vec::new(),
         };
         scratch.forget();
@@ -97,127 +192,331 @@ impl Scratch {
 
     /// It is empty, as at the beginning.
     pub(super) fn forget(&mut self) {
-        if self.all.len() == 1 && self.open.is_empty() {
+        if self.inodes.len() == 1 && self.open.is_empty() {
             return; // What a rollback undoes is not touched for nothing.
         }
-        self.all.clear();
+        self.inodes.clear();
+        self.names.clear();
         self.open.clear();
-        let top = self.inode(true);
-        self.all.insert(Vec::new(), top);
+        self.used = EACH;
+        self.inodes.insert(TOP, Self::inode(Some(TOP), true));
     }
 
-    fn inode(&mut self, folder: bool) -> Shared {
-        self.made += 1;
-        Rc::new(RefCell::new(Inode {
-            number: self.made,
+    fn inode(parent: Option<u64>, named: bool) -> Inode {
+        Inode {
             bytes: Vec::new(),
-            folder,
+            parent,
+            named,
+            open: 0,
             changed: now(),
-        }))
+        }
     }
 
-    /// Room that is taken: also by what has no name any more and is open.
-    fn used(&self) -> usize {
-        let named = self.all.iter();
-        let named = named.map(|(n, i)| EACH + n.len() + i.borrow().bytes.len());
-        let nameless = self.open.iter().flatten();
-        let nameless = nameless.filter(|o| Rc::strong_count(&o.what) == 1);
-        let nameless = nameless.map(|o| EACH + o.what.borrow().bytes.len());
-        named.chain(nameless).sum()
+    fn number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
     }
 
     fn has_room(&self, more: usize) -> Result<(), Errno> {
-        match self.used().checked_add(more) {
+        match self.used.checked_add(more) {
             Some(all) if all <= self.most => Ok(()),
             _ => Err(Errno::ENOSPC),
         }
     }
 
-    fn find(&self, name: &[u8]) -> Result<&Shared, Errno> {
-        match self.all.get(name) {
-            Some(found) => Ok(found),
-            None => self.folder(parent(name)).and(Err(Errno::ENOENT)),
+    fn get(&self, inode: u64) -> Result<&Inode, Errno> {
+        self.inodes.get(&inode).ok_or(Errno::ENOENT)
+    }
+
+    fn get_mut(&mut self, inode: u64) -> Result<&mut Inode, Errno> {
+        self.inodes.get_mut(&inode).ok_or(Errno::ENOENT)
+    }
+
+    fn parent(&self, folder: u64) -> Result<u64, Errno> {
+        self.get(folder)?.parent.ok_or(Errno::ENOTDIR)
+    }
+
+    fn entry(&self, folder: u64, name: &[u8]) -> Result<Entry, Errno> {
+        if name.len() > NAME_MOST {
+            return Err(Errno::ENAMETOOLONG);
         }
+        let found = self.names.get(&(folder, name.to_vec()));
+        found.copied().ok_or(Errno::ENOENT)
     }
 
-    /// That there is a folder of this name.
-    fn folder(&self, name: &[u8]) -> Result<(), Errno> {
-        let found = self.all.get(name).ok_or(Errno::ENOENT)?;
-        match found.borrow().folder {
-            true => Ok(()),
-            false => Err(Errno::ENOTDIR),
-        }
+    /// All names in a folder.
+    fn names_in(&self, folder: u64) -> impl Iterator<Item = (&[u8], Entry)> {
+        let all = self.names.range((folder, Vec::new())..);
+        let all = all.take_while(move |((f, _), _)| *f == folder);
+        all.map(|((_, name), entry)| (name.as_slice(), *entry))
     }
 
-    fn make(&mut self, name: &[u8], folder: bool) -> Result<Shared, Errno> {
-        self.folder(parent(name))?;
-        self.has_room(EACH + name.len())?;
-        let made = self.inode(folder);
-        self.all.insert(name.to_vec(), Rc::clone(&made));
-        Ok(made)
-    }
-
-    pub(super) fn open(&mut self, name: &[u8], flags: i32) -> Result<u64, Errno> {
-        let has = |flag| flags & flag == flag;
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
-        let what = if has(libc::O_TMPFILE) {
-            self.folder(name)?;
-            self.has_room(EACH)?;
-            self.inode(false)
-        } else {
-            match self.find(name).cloned() {
-                Ok(_) if has(libc::O_CREAT | libc::O_EXCL) => return Err(Errno::EEXIST),
-                Ok(found) => found,
-                Err(Errno::ENOENT) if has(libc::O_CREAT) => self.make(name, false)?,
-                Err(e) => return Err(e),
+    /// Whether a folder is in another one, however deep, or is it.
+    fn is_in(&self, mut folder: u64, other: u64) -> bool {
+        while folder != other && folder != TOP {
+            match self.parent(folder) {
+                Ok(parent) => folder = parent,
+                Err(_) => return false,
             }
-        };
-        let folder = what.borrow().folder;
-        if folder && (writes || has(libc::O_CREAT)) {
-            return Err(Errno::EISDIR);
         }
-        if !folder && has(libc::O_DIRECTORY) && !has(libc::O_TMPFILE) {
-            return Err(Errno::ENOTDIR);
+        folder == other
+    }
+
+    /// Goes along a path. What is in the way has to be there, and be a folder.
+    pub(super) fn way(&self, from: &From<'_>, path: &[u8]) -> Result<Way, Errno> {
+        // Outside it is names that are gone along.
+        let mut out: Vec<&[u8]> = Vec::new();
+        let mut here: Option<u64> = None;
+        match from {
+            From::Number(fd) => {
+                let open = self.opened(*fd)?;
+                if !self.get(open.inode)?.is_folder() {
+                    return Err(Errno::ENOTDIR);
+                }
+                here = Some(open.inode);
+            }
+            From::Path(base) => {
+                // (No folder that is granted is in here.)
+                for part in base.split(|&b| b == b'/') {
+                    match part {
+                        b"" | b"." => {}
+                        b".." => drop(out.pop()),
+                        part => out.push(part),
+                    }
+                }
+            }
         }
-        if writes && has(libc::O_TRUNC) {
-            let mut inode = what.borrow_mut();
-            (inode.bytes, inode.changed) = (Vec::new(), now());
+        let slash = path.ends_with(b"/");
+        let mut parts = path.split(|&b| b == b'/').filter(|n| !n.is_empty());
+        let mut next = parts.next();
+        while let Some(part) = next {
+            next = parts.next();
+            let Some(folder) = here else {
+                match part {
+                    b"." => {}
+                    b".." => drop(out.pop()),
+                    part => out.push(part),
+                }
+                if out == [&PLACE[1..]] {
+                    here = Some(TOP);
+                    if next.is_none() {
+                        return Ok(Way::Here(Name {
+                            folder: TOP,
+                            last: Last::Top,
+                        }));
+                    }
+                }
+                continue;
+            };
+            let last = match part {
+                b"." => Last::Dot,
+                b".." if folder == TOP => {
+                    (here, out) = (None, Vec::new());
+                    continue;
+                }
+                b".." => Last::DotDot,
+                name => Last::Name {
+                    name: name.to_vec(),
+                    slash,
+                },
+            };
+            let name = Name { folder, last };
+            if next.is_none() {
+                return Ok(Way::Here(name));
+            }
+            let inode = self.find(&name)?;
+            if !self.get(inode)?.is_folder() {
+                return Err(Errno::ENOTDIR);
+            }
+            here = Some(inode);
         }
+        let mut whole = Vec::new();
+        for name in out {
+            whole.push(b'/');
+            whole.extend(name);
+        }
+        if whole.is_empty() || slash {
+            whole.push(b'/');
+        }
+        Ok(Way::Out(whole))
+    }
+
+    /// What a name stands for.
+    fn find(&self, name: &Name) -> Result<u64, Errno> {
+        match &name.last {
+            Last::Top => Ok(TOP),
+            Last::Dot => Ok(name.folder),
+            Last::DotDot => {
+                let parent = self.parent(name.folder)?;
+                self.get(parent).map(|_| parent)
+            }
+            Last::Name { name: last, slash } => {
+                let inode = self.entry(name.folder, last)?.inode;
+                match *slash && !self.get(inode)?.is_folder() {
+                    true => Err(Errno::ENOTDIR),
+                    false => Ok(inode),
+                }
+            }
+        }
+    }
+
+    /// A new inode of this name.
+    fn make(&mut self, folder: u64, name: &[u8], is_folder: bool) -> Result<u64, Errno> {
+        if !self.get(folder)?.named {
+            return Err(Errno::ENOENT);
+        }
+        self.has_room(EACH + name.len())?;
+        let inode = self.number();
+        let new = Self::inode(is_folder.then_some(folder), false);
+        self.inodes.insert(inode, new);
+        self.used += EACH;
+        self.put(folder, name, inode);
+        Ok(inode)
+    }
+
+    /// Gives an inode a name that there is not.
+    fn put(&mut self, folder: u64, name: &[u8], inode: u64) {
+        let place = self.number();
+        let entry = Entry { inode, place };
+        self.names.insert((folder, name.to_vec()), entry);
+        self.used += name.len();
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.named = true;
+            inode.parent = inode.parent.map(|_| folder);
+        }
+        self.touch(folder);
+    }
+
+    /// Takes a name away that there is.
+    fn take(&mut self, folder: u64, name: &[u8]) {
+        if let Some(entry) = self.names.remove(&(folder, name.to_vec())) {
+            self.used -= name.len();
+            if let Some(inode) = self.inodes.get_mut(&entry.inode) {
+                inode.named = false;
+            }
+        }
+        self.touch(folder);
+    }
+
+    fn touch(&mut self, inode: u64) {
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.changed = now();
+        }
+    }
+
+    /// An inode that may have neither a name nor a number any more.
+    fn release(&mut self, number: u64) {
+        let gone = |i: &Inode| !i.named && i.open == 0;
+        if self.inodes.get(&number).is_some_and(gone)
+            && let Some(inode) = self.inodes.remove(&number)
+        {
+            self.used -= EACH + inode.bytes.len();
+        }
+    }
+
+    /// Flags are such as [`check_flags`] lets pass.
+    pub(super) fn open(&mut self, name: &Name, flags: i32) -> Result<u64, Errno> {
+        let mut flags = flags;
+        if flags & libc::O_PATH != 0 {
+            flags &= libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        }
+        let has = |flag| flags & flag == flag;
         let free = self.open.iter().position(Option::is_none);
         let free = free.unwrap_or(self.open.len());
         if free >= NUMBERS.len() {
             return Err(Errno::EMFILE);
         }
+        let inode = if has(libc::O_TMPFILE) {
+            let folder = self.find(name)?;
+            if !self.get(folder)?.is_folder() {
+                return Err(Errno::ENOTDIR);
+            }
+            self.has_room(EACH)?;
+            let inode = self.number();
+            self.inodes.insert(inode, Self::inode(None, false));
+            self.used += EACH;
+            inode
+        } else {
+            self.open_named(name, flags)?
+        };
+        self.get_mut(inode)?.open += 1;
         if free == self.open.len() {
             self.open.push(None);
         }
         self.open[free] = Some(Open {
-            what,
-            path: name.to_vec(),
-            flags,
+            inode,
+            flags: flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC),
             at: 0,
         });
         Ok((NUMBERS.start as usize + free) as u64)
     }
 
-    fn opened(&mut self, fd: RawFd) -> Result<&mut Open, Errno> {
-        let place = usize::try_from(fd.wrapping_sub(NUMBERS.start)).unwrap_or(usize::MAX);
-        let open = self.open.get_mut(place).and_then(Option::as_mut);
-        open.ok_or(Errno::EBADF)
+    /// What is opened by a name, which is made if it is to be.
+    fn open_named(&mut self, name: &Name, flags: i32) -> Result<u64, Errno> {
+        let has = |flag| flags & flag == flag;
+        let creates = has(libc::O_CREAT);
+        if creates && matches!(name.last, Last::Name { slash: true, .. }) {
+            return Err(Errno::EISDIR);
+        }
+        let inode = match (self.find(name), &name.last) {
+            (Ok(_), _) if creates && has(libc::O_EXCL) => return Err(Errno::EEXIST),
+            (Ok(inode), _) => inode,
+            (Err(Errno::ENOENT), Last::Name { name: last, .. }) if creates => {
+                return self.make(name.folder, last, false);
+            }
+            (Err(e), _) => return Err(e),
+        };
+        let found = self.get_mut(inode)?;
+        let changes = flags & libc::O_ACCMODE != libc::O_RDONLY || has(libc::O_TRUNC);
+        match found.is_folder() {
+            true if creates || changes => return Err(Errno::EISDIR),
+            false if has(libc::O_DIRECTORY) => return Err(Errno::ENOTDIR),
+            _ => {}
+        }
+        if has(libc::O_TRUNC) {
+            self.resize(inode, 0)?;
+        }
+        Ok(inode)
     }
 
-    /// The folder that a number stands for.
-    pub(super) fn path_of(&mut self, fd: RawFd) -> Result<Vec<u8>, Errno> {
+    fn place_of(fd: RawFd) -> usize {
+        usize::try_from(fd.wrapping_sub(NUMBERS.start)).unwrap_or(usize::MAX)
+    }
+
+    /// An open one, whatever it is open for.
+    fn opened(&self, fd: RawFd) -> Result<&Open, Errno> {
+        let open = self.open.get(Self::place_of(fd));
+        open.and_then(Option::as_ref).ok_or(Errno::EBADF)
+    }
+
+    fn opened_mut(&mut self, fd: RawFd) -> Result<&mut Open, Errno> {
+        let open = self.open.get_mut(Self::place_of(fd));
+        open.and_then(Option::as_mut).ok_or(Errno::EBADF)
+    }
+
+    /// One that stands for more than a path.
+    pub(super) fn in_use(&self, fd: RawFd) -> Result<(), Errno> {
+        match self.opened(fd)?.flags & libc::O_PATH {
+            0 => Ok(()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// One that may be read from, or written to: its inode.
+    fn accessible(&self, fd: RawFd, to_write: bool) -> Result<u64, Errno> {
+        self.in_use(fd)?;
         let open = self.opened(fd)?;
-        match open.what.borrow().folder {
-            true => Ok([PLACE, b"/", &open.path].concat()),
-            false => Err(Errno::ENOTDIR),
+        match (open.flags & libc::O_ACCMODE, to_write) {
+            (libc::O_RDWR, _) | (libc::O_RDONLY, false) | (libc::O_WRONLY, true) => Ok(open.inode),
+            _ => Err(Errno::EBADF),
         }
     }
 
     pub(super) fn close(&mut self, fd: RawFd) -> Result<u64, Errno> {
-        self.opened(fd)?;
-        self.open[(fd - NUMBERS.start) as usize] = None;
+        let inode = self.opened(fd)?.inode;
+        self.open[Self::place_of(fd)] = None;
+        self.get_mut(inode)?.open -= 1;
+        self.release(inode);
         Ok(0)
     }
 
@@ -232,28 +531,24 @@ impl Scratch {
         len: u64,
         at: Option<u64>,
     ) -> Result<u64, Errno> {
-        let open = self.opened(fd)?;
-        if open.flags & libc::O_ACCMODE == libc::O_WRONLY {
-            return Err(Errno::EBADF);
-        }
-        let inode = open.what.borrow();
-        if inode.folder {
+        let at = at.map(offset).transpose()?;
+        let inode = self.get(self.accessible(fd, false)?)?;
+        if inode.is_folder() {
             return Err(Errno::EISDIR);
         }
-        let from = usize::try_from(at.unwrap_or(open.at)).map_err(|_| Errno::EINVAL)?;
+        let from = at.map_or_else(|| offset(self.opened(fd)?.at), Ok)?;
         let bytes = inode.bytes.get(from..).unwrap_or_default();
         let bytes = &bytes[..bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX))];
         // SAFETY: the caller's promise.
         unsafe { (to as *mut u8).copy_from(bytes.as_ptr(), bytes.len()) };
         let done = bytes.len() as u64;
-        drop(inode);
         if at.is_none() {
-            open.at += done;
+            self.opened_mut(fd)?.at += done;
         }
         Ok(done)
     }
 
-    /// The same, the other way.
+    /// The same, the other way: as many as there is room for.
     ///
     /// # Safety
     /// There are so many bytes at `from`.
@@ -264,115 +559,237 @@ impl Scratch {
         len: u64,
         at: Option<u64>,
     ) -> Result<u64, Errno> {
+        let at = at.map(offset).transpose()?;
+        let number = self.accessible(fd, true)?;
         let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
-        let open = self.opened(fd)?;
-        if open.flags & libc::O_ACCMODE == libc::O_RDONLY {
-            return Err(Errno::EBADF);
+        if len == 0 {
+            return Ok(0);
         }
-        let has = open.what.borrow().bytes.len();
+        let open = self.opened(fd)?;
+        let has = self.get(number)?.bytes.len();
         let begin = match at {
             _ if open.flags & libc::O_APPEND != 0 => has,
-            Some(at) => usize::try_from(at).map_err(|_| Errno::EINVAL)?,
-            None => usize::try_from(open.at).map_err(|_| Errno::EINVAL)?,
+            Some(at) => at,
+            None => offset(open.at)?,
         };
-        let end = begin.checked_add(len).ok_or(Errno::EFBIG)?;
-        let what = Rc::clone(&open.what);
-        self.grow(&what, end)?;
-        // SAFETY: the caller's promise; there is room, as it has just grown.
+        // Up to where there is room.
+        let most = has.saturating_add(self.most.saturating_sub(self.used));
+        let len = len.min(most.saturating_sub(begin));
+        if len == 0 {
+            return Err(Errno::ENOSPC);
+        }
+        let end = begin + len;
+        if end > has {
+            self.resize(number, end)?;
+        }
+        let inode = self.get_mut(number)?;
+        inode.changed = now();
+        // SAFETY: the caller's promise; there is room, as it has just grown. (Not by a
+        // slice: the bytes may be anywhere in the memory of this context.)
         unsafe {
-            let to = what.borrow_mut().bytes.as_mut_ptr().add(begin);
+            let to = inode.bytes.as_mut_ptr().add(begin);
             to.copy_from(from as *const u8, len);
         }
-        what.borrow_mut().changed = now();
         if at.is_none() {
-            self.opened(fd)?.at = end as u64;
+            self.opened_mut(fd)?.at = end as u64;
         }
         Ok(len as u64)
     }
 
-    /// It has so many bytes at least.
-    fn grow(&mut self, what: &Shared, end: usize) -> Result<(), Errno> {
-        let more = end.saturating_sub(what.borrow().bytes.len());
-        if more == 0 {
-            return Ok(());
+    /// Reads to pieces, or writes from them.
+    ///
+    /// # Safety
+    /// As of [`read`](Self::read) and [`write`](Self::write), of each; there are so many
+    /// at `pieces`.
+    pub(super) unsafe fn in_pieces(
+        &mut self,
+        fd: RawFd,
+        (pieces, count): (u64, u64),
+        at: Option<u64>,
+        writes: bool,
+    ) -> Result<u64, Errno> {
+        at.map(offset).transpose()?;
+        self.accessible(fd, writes)?;
+        if count > PIECES_MOST {
+            return Err(Errno::EINVAL);
         }
-        self.has_room(more)?;
-        let bytes = &mut what.borrow_mut().bytes;
-        // Ahead of what is asked for, but little: it is the function's memory.
-        let ahead = more.max(bytes.len() / 8);
-        let reserved = bytes.try_reserve_exact(ahead);
-        let reserved = reserved.or_else(|_| bytes.try_reserve_exact(more));
-        reserved.map_err(|_| Errno::ENOSPC)?;
-        bytes.resize(end, 0);
+        // SAFETY: the caller's promise.
+        let piece = |i| unsafe { (pieces as *const libc::iovec).add(i).read_unaligned() };
+        let count = count as usize;
+        if (0..count).any(|i| isize::try_from(piece(i).iov_len).is_err()) {
+            return Err(Errno::EINVAL);
+        }
+        let mut all = 0;
+        for piece in (0..count).map(piece).filter(|p| p.iov_len != 0) {
+            let (bytes, len) = (piece.iov_base as u64, piece.iov_len as u64);
+            let at = at.map(|at| at + all);
+            // SAFETY: the caller's promise.
+            let done = unsafe {
+                match writes {
+                    true => self.write(fd, bytes, len, at),
+                    false => self.read(fd, bytes, len, at),
+                }
+            };
+            match done {
+                Ok(n) => all += n,
+                Err(e) if all == 0 => return Err(e),
+                Err(_) => break,
+            }
+            if done != Ok(len) {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// A file has so many bytes from now on.
+    fn resize(&mut self, number: u64, len: usize) -> Result<(), Errno> {
+        let has = self.get(number)?.bytes.len();
+        self.has_room(len.saturating_sub(has))?;
+        let inode = self.get_mut(number)?;
+        if len > has {
+            let more = len - has;
+            let bytes = &mut inode.bytes;
+            // Ahead of what is asked for, but little: it is the function's memory.
+            let reserved = bytes.try_reserve_exact(more.max(has / 8));
+            let reserved = reserved.or_else(|_| bytes.try_reserve_exact(more));
+            reserved.map_err(|_| Errno::ENOSPC)?;
+            bytes.resize(len, 0);
+        } else {
+            inode.bytes.truncate(len);
+            // What it does not take any more is another's.
+            inode.bytes.shrink_to_fit();
+        }
+        inode.changed = now();
+        self.used = self.used - has + len;
         Ok(())
     }
 
-    fn set_len(&mut self, what: &Shared, len: u64) -> Result<u64, Errno> {
-        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
-        if what.borrow().folder {
-            return Err(Errno::EISDIR);
+    fn set_len(&mut self, inode: u64, len: usize) -> Result<u64, Errno> {
+        self.resize(inode, len).map(|()| 0)
+    }
+
+    pub(super) fn truncate(&mut self, name: &Name, len: u64) -> Result<u64, Errno> {
+        let inode = self.find(name)?;
+        match self.get(inode)?.is_folder() {
+            true => Err(Errno::EISDIR),
+            false => self.set_len(inode, offset(len)?),
         }
-        self.grow(what, len)?;
-        let mut inode = what.borrow_mut();
-        inode.bytes.truncate(len);
-        inode.changed = now();
-        Ok(0)
     }
 
-    pub(super) fn truncate(&mut self, name: &[u8], len: u64) -> Result<u64, Errno> {
-        let what = Rc::clone(self.find(name)?);
-        self.set_len(&what, len)
+    pub(super) fn truncate_open(&mut self, fd: RawFd, len: u64) -> Result<u64, Errno> {
+        let len = offset(len)?;
+        self.in_use(fd)?;
+        let inode = self.accessible(fd, true).map_err(|_| Errno::EINVAL)?;
+        self.set_len(inode, len)
     }
 
-    pub(super) fn set_open_len(&mut self, fd: RawFd, len: u64, grow: bool) -> Result<u64, Errno> {
-        let open = self.opened(fd)?;
-        if open.flags & libc::O_ACCMODE == libc::O_RDONLY {
+    /// It is as long as that at least. Whole, and no holes: that is the only mode.
+    pub(super) fn allocate(
+        &mut self,
+        fd: RawFd,
+        mode: i32,
+        at: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        self.in_use(fd)?;
+        let (at, len) = (offset(at)?, offset(len)?);
+        if len == 0 {
             return Err(Errno::EINVAL);
         }
-        let what = Rc::clone(&open.what);
-        let len = match grow {
-            true => len.max(what.borrow().bytes.len() as u64),
-            false => len,
-        };
-        self.set_len(&what, len)
+        if mode != 0 {
+            return Err(Errno::ENOTSUP);
+        }
+        let inode = self.accessible(fd, true)?;
+        let end = at.checked_add(len).filter(|&e| i64::try_from(e).is_ok());
+        let end = end.ok_or(Errno::EFBIG)?;
+        let has = self.get(inode)?.bytes.len();
+        self.set_len(inode, end.max(has))
     }
 
     pub(super) fn seek(&mut self, fd: RawFd, by: i64, whence: i32) -> Result<u64, Errno> {
+        self.in_use(fd)?;
         let open = self.opened(fd)?;
-        let from = match whence {
-            libc::SEEK_SET => 0,
-            libc::SEEK_CUR => open.at as i64,
-            libc::SEEK_END => open.what.borrow().bytes.len() as i64,
-            _ => return Err(Errno::EINVAL),
+        let inode = self.get(open.inode)?;
+        let size = inode.bytes.len() as i64;
+        let at = match whence {
+            libc::SEEK_SET => Some(by),
+            libc::SEEK_CUR => by.checked_add_unsigned(open.at),
+            _ if inode.is_folder() => None,
+            libc::SEEK_END => size.checked_add(by),
+            // All that there is are bytes, and behind them is a hole.
+            libc::SEEK_DATA | libc::SEEK_HOLE if by < 0 || by >= size => {
+                return Err(Errno::ENXIO);
+            }
+            libc::SEEK_DATA => Some(by),
+            libc::SEEK_HOLE => Some(size),
+            _ => None,
         };
-        let at = from.checked_add(by).ok_or(Errno::EOVERFLOW)?;
-        open.at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
-        Ok(open.at)
+        let at = at.and_then(|at| u64::try_from(at).ok());
+        let at = at.ok_or(Errno::EINVAL)?;
+        self.opened_mut(fd)?.at = at;
+        Ok(at)
     }
 
-    pub(super) fn flags(&mut self, fd: RawFd) -> Result<i32, Errno> {
+    /// flock(2): nobody else is there.
+    pub(super) fn lock(&self, fd: RawFd, how: i32) -> Result<u64, Errno> {
+        self.in_use(fd)?;
+        let neither = self.opened(fd)?.flags & libc::O_ACCMODE == libc::O_ACCMODE;
+        match how & !libc::LOCK_NB {
+            libc::LOCK_UN => Ok(0),
+            libc::LOCK_SH | libc::LOCK_EX if neither => Err(Errno::EBADF),
+            libc::LOCK_SH | libc::LOCK_EX => Ok(0),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The same by fcntl(2).
+    pub(super) fn lock_part(&self, fd: RawFd, kind: i32) -> Result<u64, Errno> {
+        match kind {
+            libc::F_UNLCK => self.in_use(fd)?,
+            libc::F_RDLCK | libc::F_WRLCK => {
+                self.accessible(fd, kind == libc::F_WRLCK)?;
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(0)
+    }
+
+    /// With which it was opened.
+    pub(super) fn flags(&self, fd: RawFd) -> Result<i32, Errno> {
         Ok(self.opened(fd)?.flags)
     }
 
-    pub(super) fn stat(&self, name: &[u8]) -> Result<libc::stat, Errno> {
-        Ok(Self::stat_of(&self.find(name)?.borrow()))
+    /// Those of these that another value is given.
+    pub(super) fn set_flags(&mut self, fd: RawFd, which: i32, to: i32) -> Result<u64, Errno> {
+        let open = self.opened_mut(fd)?;
+        open.flags = open.flags & !which | to & which;
+        Ok(0)
     }
 
-    pub(super) fn stat_open(&mut self, fd: RawFd) -> Result<libc::stat, Errno> {
-        Ok(Self::stat_of(&self.opened(fd)?.what.borrow()))
+    pub(super) fn stat(&self, name: &Name) -> Result<libc::stat, Errno> {
+        self.stat_of(self.find(name)?)
     }
 
-    fn stat_of(inode: &Inode) -> libc::stat {
+    pub(super) fn stat_open(&self, fd: RawFd) -> Result<libc::stat, Errno> {
+        self.stat_of(self.opened(fd)?.inode)
+    }
+
+    fn stat_of(&self, number: u64) -> Result<libc::stat, Errno> {
+        let inode = self.get(number)?;
         // SAFETY: of the struct, zeros are a value; the calls have no preconditions.
         let (mut stat, user, group): (libc::stat, _, _) =
             unsafe { (std::mem::zeroed(), libc::getuid(), libc::getgid()) };
         (stat.st_uid, stat.st_gid) = (user, group);
-        stat.st_ino = inode.number;
-        stat.st_nlink = 1;
-        stat.st_mode = match inode.folder {
+        stat.st_ino = number;
+        stat.st_nlink = u8::from(inode.named).into();
+        stat.st_mode = match inode.is_folder() {
             true => libc::S_IFDIR | 0o700,
             false => libc::S_IFREG | 0o600,
         };
+        if inode.is_folder() {
+            stat.st_nlink *= 2;
+        }
         stat.st_size = inode.bytes.len() as i64;
         stat.st_blksize = 4096;
         stat.st_blocks = inode.bytes.len().div_ceil(512) as i64;
@@ -383,60 +800,106 @@ impl Scratch {
         ] {
             (*seconds, *nanos) = (inode.changed.tv_sec, inode.changed.tv_nsec);
         }
-        stat
+        Ok(stat)
     }
 
-    pub(super) fn make_folder(&mut self, name: &[u8]) -> Result<u64, Errno> {
-        if self.all.contains_key(name) {
+    pub(super) fn make_folder(&mut self, name: &Name) -> Result<u64, Errno> {
+        let Last::Name { name: last, .. } = &name.last else {
             return Err(Errno::EEXIST);
+        };
+        match self.entry(name.folder, last) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(Errno::ENOENT) => self.make(name.folder, last, true).map(|_| 0),
+            Err(e) => Err(e),
         }
-        self.make(name, true).map(|_| 0)
     }
 
-    pub(super) fn remove(&mut self, name: &[u8], folder: bool) -> Result<u64, Errno> {
-        let is = self.find(name)?.borrow().folder;
-        match (is, folder) {
+    pub(super) fn remove(&mut self, name: &Name, folder: bool) -> Result<u64, Errno> {
+        let (last, slash) = match &name.last {
+            Last::Name { name, slash } => (name, *slash),
+            _ if !folder => return Err(Errno::EISDIR),
+            Last::Dot => return Err(Errno::EINVAL),
+            Last::DotDot => return Err(Errno::from_raw(libc::ENOTEMPTY)),
+            Last::Top => return Err(Errno::EBUSY),
+        };
+        let inode = self.entry(name.folder, last)?.inode;
+        match (self.get(inode)?.is_folder(), folder) {
             (true, false) => return Err(Errno::EISDIR),
             (false, true) => return Err(Errno::ENOTDIR),
-            _ if name.is_empty() => return Err(Errno::EBUSY),
+            (false, false) if slash => return Err(Errno::ENOTDIR),
+            (true, true) if self.names_in(inode).next().is_some() => {
+                return Err(Errno::from_raw(libc::ENOTEMPTY));
+            }
             _ => {}
         }
-        if folder && self.all.keys().any(|n| is_in(n, name)) {
-            return Err(Errno::from_raw(libc::ENOTEMPTY));
-        }
-        self.all.remove(name);
+        self.take(name.folder, last);
+        self.release(inode);
         Ok(0)
     }
 
-    pub(super) fn rename(&mut self, from: &[u8], to: &[u8], flags: u32) -> Result<u64, Errno> {
-        if flags & !libc::RENAME_NOREPLACE != 0 || from.is_empty() || to.is_empty() {
-            return Err(Errno::EINVAL);
+    /// Flags are such as [`check_rename`] lets pass.
+    pub(super) fn rename(&mut self, from: &Name, to: &Name, flags: u32) -> Result<u64, Errno> {
+        let not_empty = Errno::from_raw(libc::ENOTEMPTY);
+        let (exchange, keep) = (
+            flags == libc::RENAME_EXCHANGE,
+            flags == libc::RENAME_NOREPLACE,
+        );
+        let Last::Name { name, slash } = &from.last else {
+            return Err(Errno::EBUSY);
+        };
+        let Last::Name {
+            name: new,
+            slash: new_slash,
+        } = &to.last
+        else {
+            return Err(if keep { Errno::EEXIST } else { Errno::EBUSY });
+        };
+        let moved = self.entry(from.folder, name)?.inode;
+        let is_folder = self.get(moved)?.is_folder();
+        let there = match self.entry(to.folder, new) {
+            Ok(there) => Some((there.inode, self.get(there.inode)?.is_folder())),
+            Err(Errno::ENOENT) => None,
+            Err(e) => return Err(e),
+        };
+        match there {
+            Some(_) if keep => return Err(Errno::EEXIST),
+            None if exchange => return Err(Errno::ENOENT),
+            Some((_, false)) if exchange && *new_slash => return Err(Errno::ENOTDIR),
+            _ => {}
         }
-        let moved = Rc::clone(self.find(from)?);
-        self.folder(parent(to))?;
-        if from == to {
-            return Ok(0);
+        if !is_folder && (*slash || !exchange && *new_slash) {
+            return Err(Errno::ENOTDIR);
         }
-        if is_in(to, from) {
-            return Err(Errno::EINVAL);
-        }
-        if self.all.contains_key(to) {
-            if flags & libc::RENAME_NOREPLACE != 0 {
-                return Err(Errno::EEXIST);
+        if from.folder != to.folder {
+            if self.is_in(to.folder, moved) {
+                return Err(Errno::EINVAL);
             }
-            self.remove(to, moved.borrow().folder)?;
-        }
-        let below: Vec<Vec<u8>> = self
-            .all
-            .keys()
-            .filter(|n| is_in(n, from))
-            .cloned()
-            .collect();
-        for name in std::iter::once(from.to_vec()).chain(below) {
-            if let Some(inode) = self.all.remove(&name) {
-                self.all.insert([to, &name[from.len()..]].concat(), inode);
+            if there.is_some_and(|(inode, _)| self.is_in(from.folder, inode)) {
+                return Err(if exchange { Errno::EINVAL } else { not_empty });
             }
         }
+        match there {
+            Some((inode, _)) if inode == moved => return Ok(0),
+            Some((inode, _)) if exchange => {
+                self.take(from.folder, name);
+                self.take(to.folder, new);
+                self.put(from.folder, name, inode);
+                self.put(to.folder, new, moved);
+                return Ok(0);
+            }
+            Some((_, false)) if is_folder => return Err(Errno::ENOTDIR),
+            Some((_, true)) if !is_folder => return Err(Errno::EISDIR),
+            Some((inode, _)) if self.names_in(inode).next().is_some() => return Err(not_empty),
+            Some(_) => {}
+            None if !self.get(to.folder)?.named => return Err(Errno::ENOENT),
+            None => self.has_room(new.len().saturating_sub(name.len()))?,
+        }
+        self.take(from.folder, name);
+        if let Some((inode, _)) = there {
+            self.take(to.folder, new);
+            self.release(inode);
+        }
+        self.put(to.folder, new, moved);
         Ok(0)
     }
 
@@ -447,48 +910,49 @@ impl Scratch {
     pub(super) unsafe fn entries(&mut self, fd: RawFd, to: u64, len: u64) -> Result<u64, Errno> {
         /// Number, place of the next, length, kind.
         const HEAD: usize = 8 + 8 + 2 + 1;
-        let (path, at) = {
-            let open = self.opened(fd)?;
-            if !open.what.borrow().folder {
-                return Err(Errno::ENOTDIR);
-            }
-            (open.path.clone(), open.at as usize)
-        };
-        let dots = [(b".".as_slice(), 1, true), (b"..", 1, true)];
-        let here = self
-            .all
-            .iter()
-            .filter(|(n, _)| !n.is_empty() && parent(n) == path);
-        let here = here.map(|(n, i)| {
-            let inode = i.borrow();
-            let skip = if path.is_empty() { 0 } else { path.len() + 1 };
-            (&n[skip..], inode.number, inode.folder)
-        });
-        let mut bytes = Vec::new();
-        let mut next = at;
-        let mut full = false;
-        for (name, number, folder) in dots.into_iter().chain(here).skip(at) {
+        self.in_use(fd)?;
+        let open = self.opened(fd)?;
+        let (folder, at) = (open.inode, open.at);
+        let parent = self.parent(folder)?;
+        if !self.get(folder)?.named {
+            return Err(Errno::ENOENT);
+        }
+        let room = usize::try_from(len).unwrap_or(usize::MAX);
+        // (Names have later places: `made` begins behind them.)
+        let dots = [(b".".as_slice(), folder, 0), (b"..", parent, 1)];
+        let named = || self.names_in(folder).map(|(n, e)| (n, e.inode, e.place));
+        let mut all: Vec<(&[u8], u64, u64)> = Vec::new();
+        let reserved = all.try_reserve_exact(dots.len() + named().count());
+        reserved.map_err(|_| Errno::ENOMEM)?;
+        let rest = dots.into_iter().chain(named());
+        all.extend(rest.filter(|&(_, _, place)| place >= at));
+        all.sort_unstable_by_key(|&(_, _, place)| place);
+        let (mut done, mut next) = (0, at);
+        for (name, inode, place) in all {
             let size = (HEAD + name.len() + 1).next_multiple_of(8);
-            full = bytes.len() + size > usize::try_from(len).unwrap_or(usize::MAX);
-            if full {
+            if size > room.saturating_sub(done) {
+                if done == 0 {
+                    return Err(Errno::EINVAL);
+                }
                 break;
             }
-            next += 1;
-            let end = bytes.len() + size;
-            bytes.extend(number.to_ne_bytes());
-            bytes.extend((next as u64).to_ne_bytes());
-            bytes.extend((size as u16).to_ne_bytes());
-            bytes.push(if folder { libc::DT_DIR } else { libc::DT_REG });
-            bytes.extend(name);
-            bytes.resize(end, 0);
+            next = place + 1;
+            let kind = match self.get(inode).is_ok_and(Inode::is_folder) {
+                true => libc::DT_DIR,
+                false => libc::DT_REG,
+            };
+            let mut entry = [0; (HEAD + NAME_MOST + 1).next_multiple_of(8)];
+            entry[..8].copy_from_slice(&inode.to_ne_bytes());
+            entry[8..16].copy_from_slice(&next.to_ne_bytes());
+            entry[16..18].copy_from_slice(&(size as u16).to_ne_bytes());
+            entry[18] = kind;
+            entry[HEAD..HEAD + name.len()].copy_from_slice(name);
+            // SAFETY: the caller's promise: it fits behind those before it.
+            unsafe { (to as *mut u8).add(done).copy_from(entry.as_ptr(), size) };
+            done += size;
         }
-        if full && bytes.is_empty() {
-            return Err(Errno::EINVAL);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { (to as *mut u8).copy_from(bytes.as_ptr(), bytes.len()) };
-        self.opened(fd)?.at = next as u64;
-        Ok(bytes.len() as u64)
+        self.opened_mut(fd)?.at = next;
+        Ok(done as u64)
     }
 }
 
@@ -510,61 +974,106 @@ mod tests {
 
     const NEW: i32 = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
 
+    /// What a path below stands for.
+    fn at(s: &Scratch, path: &str) -> Result<Name, Errno> {
+        match s.way(&From::Path(b"/"), format!("/tmp/{path}").as_bytes())? {
+            Way::Here(name) => Ok(name),
+            Way::Out(path) => panic!("{path:?}"),
+        }
+    }
+
+    fn open(s: &mut Scratch, path: &str, flags: i32) -> Result<u64, Errno> {
+        at(s, path).and_then(|name| s.open(&name, flags))
+    }
+
+    fn folder(s: &mut Scratch, path: &str) -> Result<u64, Errno> {
+        at(s, path).and_then(|name| s.make_folder(&name))
+    }
+
+    fn remove(s: &mut Scratch, path: &str, folder: bool) -> Result<u64, Errno> {
+        at(s, path).and_then(|name| s.remove(&name, folder))
+    }
+
+    fn rename(s: &mut Scratch, from: &str, to: &str) -> Result<u64, Errno> {
+        let (from, to) = (at(s, from)?, at(s, to)?);
+        s.rename(&from, &to, 0)
+    }
+
     #[test]
     fn files_are_written_read_moved_and_removed() {
-        let mut s = Scratch::new(1 << 20);
-        let fd = s.open(b"a", NEW).unwrap();
+        let s = &mut Scratch::new(1 << 20);
+        let fd = open(s, "a", NEW).unwrap();
         assert!(NUMBERS.contains(&(fd as RawFd)));
-        assert_eq!(s.open(b"a", NEW), Err(Errno::EEXIST));
-        assert_eq!(put(&mut s, fd, b"hello"), Ok(5));
+        assert_eq!(open(s, "a", NEW), Err(Errno::EEXIST));
+        assert_eq!(put(s, fd, b"hello"), Ok(5));
         assert_eq!(s.seek(fd as RawFd, -3, libc::SEEK_END), Ok(2));
-        assert_eq!(get(&mut s, fd, None), b"llo");
+        assert_eq!(get(s, fd, None), b"llo");
         assert_eq!(s.seek(fd as RawFd, 8, libc::SEEK_SET), Ok(8));
-        assert_eq!(put(&mut s, fd, b"!"), Ok(1));
-        assert_eq!(get(&mut s, fd, Some(0)), b"hello\0\0\0!");
-        assert_eq!(s.make_folder(b"d"), Ok(0));
-        assert_eq!(s.make_folder(b"x/y"), Err(Errno::ENOENT));
-        assert_eq!(s.open(b"a/b", NEW), Err(Errno::ENOTDIR));
-        assert_eq!(s.rename(b"a", b"d/b", 0), Ok(0));
-        assert_eq!(s.rename(b"d", b"d/e", 0), Err(Errno::EINVAL));
-        assert_eq!(s.rename(b"d", b"e", 0), Ok(0));
-        assert_eq!(s.stat(b"a").err(), Some(Errno::ENOENT));
-        assert_eq!(s.stat(b"e/b").unwrap().st_size, 9);
-        assert_eq!(s.remove(b"e", true).unwrap_err().raw(), libc::ENOTEMPTY);
-        assert_eq!(s.remove(b"e/b", false), Ok(0));
+        assert_eq!(put(s, fd, b"!"), Ok(1));
+        assert_eq!(get(s, fd, Some(0)), b"hello\0\0\0!");
+        assert_eq!(folder(s, "d"), Ok(0));
+        assert_eq!(folder(s, "x/y"), Err(Errno::ENOENT));
+        assert_eq!(open(s, "a/b", NEW), Err(Errno::ENOTDIR));
+        assert_eq!(rename(s, "a", "d/b"), Ok(0));
+        assert_eq!(rename(s, "d", "d/e"), Err(Errno::EINVAL));
+        assert_eq!(rename(s, "d", "e"), Ok(0));
+        assert_eq!(open(s, "a", libc::O_RDONLY), Err(Errno::ENOENT));
+        let size = at(s, "e/b").and_then(|n| s.stat(&n)).unwrap().st_size;
+        assert_eq!(size, 9);
+        assert_eq!(remove(s, "e", true).unwrap_err().raw(), libc::ENOTEMPTY);
+        assert_eq!(remove(s, "e/b", false), Ok(0));
         // It is open still.
-        assert_eq!(get(&mut s, fd, Some(0)), b"hello\0\0\0!");
+        assert_eq!(get(s, fd, Some(0)), b"hello\0\0\0!");
         assert_eq!(s.close(fd as RawFd), Ok(0));
         assert_eq!(s.close(fd as RawFd), Err(Errno::EBADF));
-        assert_eq!(s.remove(b"e", true), Ok(0));
-        assert_eq!(s.remove(b"", true), Err(Errno::EBUSY));
+        assert_eq!(remove(s, "e", true), Ok(0));
+        assert_eq!(remove(s, "../tmp", true), Err(Errno::EBUSY));
     }
 
     #[test]
     fn there_is_no_more_room_than_there_is() {
-        let mut s = Scratch::new(10_000);
-        let fd = s.open(b"a", NEW).unwrap();
+        let s = &mut Scratch::new(10_000);
+        let fd = open(s, "a", NEW).unwrap();
         let piece = [7u8; 4096];
-        assert_eq!(put(&mut s, fd, &piece), Ok(4096));
-        assert_eq!(put(&mut s, fd, &piece), Ok(4096));
-        assert_eq!(put(&mut s, fd, &piece), Err(Errno::ENOSPC));
-        assert_eq!(
-            s.set_open_len(fd as RawFd, u64::MAX, false),
-            Err(Errno::ENOSPC)
-        );
+        assert_eq!(put(s, fd, &piece), Ok(4096));
+        assert_eq!(put(s, fd, &piece), Ok(4096));
+        let rest = 10_000 - 2 * 4096 - 2 * EACH - 1;
+        assert_eq!(put(s, fd, &piece), Ok(rest as u64));
+        assert_eq!(put(s, fd, &piece), Err(Errno::ENOSPC));
+        let most = i64::MAX as u64;
+        assert_eq!(s.truncate_open(fd as RawFd, most), Err(Errno::ENOSPC));
+        assert_eq!(s.truncate_open(fd as RawFd, most + 1), Err(Errno::EINVAL));
+        // A longer name takes more, and what is written over does not.
+        assert_eq!(rename(s, "a", "b"), Ok(0));
+        assert_eq!(rename(s, "b", "bb"), Err(Errno::ENOSPC));
+        assert_eq!(s.seek(fd as RawFd, 0, libc::SEEK_SET), Ok(0));
+        assert_eq!(put(s, fd, &piece), Ok(4096));
         // One without a name counts, as long as it is open.
-        assert_eq!(s.remove(b"a", false), Ok(0));
-        let other = s.open(b"b", NEW).unwrap();
-        assert_eq!(put(&mut s, other, &piece), Err(Errno::ENOSPC));
+        assert_eq!(remove(s, "b", false), Ok(0));
+        assert_eq!(open(s, "b", NEW), Err(Errno::ENOSPC));
         assert_eq!(s.close(fd as RawFd), Ok(0));
-        assert_eq!(put(&mut s, other, &piece), Ok(4096));
+        assert_eq!(s.used, EACH);
         // Names take room, too, and numbers have an end.
-        let made = (0..100).take_while(|n| s.make_folder(format!("d{n}").as_bytes()) == Ok(0));
-        assert!((5..40).contains(&made.count()));
+        let made = (0..100).take_while(|n| folder(s, &format!("d{n}")) == Ok(0));
+        assert_eq!(made.count(), (10_000 - EACH) / (EACH + 2));
         s.forget();
-        let opened = (0..100).take_while(|_| s.open(b"", libc::O_RDONLY).is_ok());
+        assert_eq!(s.used, EACH);
+        let opened = (0..100).take_while(|_| open(s, ".", libc::O_RDONLY).is_ok());
         assert_eq!(opened.count(), NUMBERS.len());
-        assert_eq!(s.open(b"", libc::O_RDONLY), Err(Errno::EMFILE));
+        assert_eq!(open(s, ".", libc::O_RDONLY), Err(Errno::EMFILE));
+    }
+
+    /// What a file had and has no more is there for others, and not only by the count.
+    #[test]
+    fn what_is_cut_off_is_given_back() {
+        let s = &mut Scratch::new(1 << 20);
+        for n in 0..32 {
+            let fd = open(s, &format!("f{n}"), NEW).unwrap() as RawFd;
+            assert_eq!(s.truncate_open(fd, 1 << 19), Ok(0));
+            assert_eq!(s.truncate_open(fd, 5), Ok(0));
+        }
+        let has: usize = s.inodes.values().map(|i| i.bytes.capacity()).sum();
+        assert!(has < 1 << 16, "{has}");
     }
 
     #[test]

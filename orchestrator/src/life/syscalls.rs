@@ -67,9 +67,10 @@ const KNOWN: &[(i64, &str)] = &[
 /// A system call's name, for those that functions are likely to try.
 pub(crate) fn name(number: u64) -> String {
     if number == 0 {
-        // SIGSYS killed it with signals blocked, as libc has them while it
-        // makes a thread or a process: nothing could note the number.
-        return "unknown: a thread or a process, likely".into();
+        // SIGSYS killed it with signals blocked, as libc has them while it makes a
+        // thread or a process, and as they are while a call of its on a file is
+        // answered: nothing could note the number.
+        return "unknown: a thread or a process, likely, or abort(3) in a call on files".into();
     }
     KNOWN.iter().find(|(n, _)| *n as u64 == number).map_or_else(
         || format!("number {number}"),

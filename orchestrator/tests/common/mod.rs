@@ -39,6 +39,16 @@ impl Folder {
         folder.write("chain.toml", chain);
         folder
     }
+    /// The same, where the tests are built: not in the folder of temporary files, mostly.
+    pub fn built(chain: &str) -> Self {
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new()
+            .permissions(own)
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        let folder = Self(folder.unwrap(), true);
+        folder.write("chain.toml", chain);
+        folder
+    }
     /// On Linux, from now on: where the system refuses what it takes to roll back in
     /// place, as some containers do; and it says whether it does so all the same.
     pub fn without_rollback(mut self) -> Self {

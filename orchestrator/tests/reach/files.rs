@@ -100,7 +100,8 @@ fn what_is_not_granted_is_refused_and_told() {
     let inside = [
         ("secret", "it is not granted"),
         ("/etc/passwd", "it is not granted"),
-        ("/proc/self/environ", "it is not granted"),
+        ("/proc/self/environ", "cannot be granted"),
+        ("/dev/urandom", "cannot be granted"),
         ("data/../secret", "it is not granted"),
         ("missing", "it is not granted"),
         ("data/link", "it leads out"),
@@ -116,12 +117,17 @@ fn what_is_not_granted_is_refused_and_told() {
         let out = run(&folder, &[&commands.join("\n")]);
         let stderr = text(&out.stderr);
         for (path, why) in inside {
-            let grant = format!("files = [\"{path}\"]");
+            // What cannot be granted is not proposed.
+            let system = why == "cannot be granted";
+            let grant = match system {
+                true => format!("\"{path}\" cannot be opened: what is of the system"),
+                false => format!("files = [\"{path}\"]"),
+            };
             let line = stderr.lines().filter(|l| l.contains(&grant));
             let lines: Vec<&str> = line.collect();
             // Once, whatever calls there were. (A folder's has a slash.)
             assert_eq!(lines.len(), 1, "{path}: {stderr}");
-            let expected = if grants.is_empty() {
+            let expected = if grants.is_empty() && !system {
                 "it is not granted"
             } else {
                 why

@@ -3,7 +3,10 @@
 #![cfg(target_os = "linux")]
 
 use super::common::{Folder, home, orchestrator, text};
-use std::process::Output;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 fn folder(grants: &str, isolation: &str) -> Folder {
     let source = home().join("tests/hostile/files.c");
@@ -87,6 +90,19 @@ fn there_is_as_much_room_as_is_granted() {
     }
 }
 
+/// The function goes on, as it would with a kernel that has none.
+#[test]
+fn without_memory_a_call_fails_and_nothing_else() {
+    for isolation in ["invocation", "chain"] {
+        let folder = folder("scratch = \"1MiB\"\nmemory = \"8MiB\"", isolation);
+        let input = "put /tmp/a x\nstarve /tmp\nread /tmp/a\nput /tmp/b y";
+        let out = folder.run(&[], &[input, input]);
+        let said = answers(&out);
+        let expected = format!("[x][][{}][x][y][]", libc::ENOMEM);
+        assert_eq!(said, expected.repeat(2), "{}", text(&out.stderr));
+    }
+}
+
 #[test]
 fn without_the_grant_there_is_none() {
     let folder = folder("", "invocation");
@@ -101,11 +117,47 @@ fn without_the_grant_there_is_none() {
 
 #[test]
 fn beside_files_that_are_granted() {
-    let folder = folder("scratch = \"1MiB\"\nfiles = [\"a\"]", "invocation");
-    // (The folder itself may lie in /tmp, so the file is asked for as it is granted.)
-    folder.write("a", "granted\n");
-    let out = folder.run(&[], &["put /tmp/a own\nread /tmp/a"]);
-    if std::env::temp_dir().starts_with("/tmp") {
+    let source = home().join("tests/hostile/files.c");
+    let folder = Folder::built(&format!(
+        "[functions.f]\nsource = \"{}\"\nhandler = \"files\"\nscratch = \"1MiB\"\nfiles = [\"a\", \"d/\", \"tmp/\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+        source.display()
+    ));
+    std::fs::create_dir(folder.path("d")).unwrap();
+    std::fs::create_dir(folder.path("tmp")).unwrap();
+    for name in ["a", "d/b", "tmp/a"] {
+        folder.write(name, format!("granted {name}\n"));
+    }
+    let there = folder.path("");
+    let commands = [
+        ("put /tmp/a own".to_owned(), "[own][wn]"),
+        ("mkdir /tmp/d".to_owned(), "[0]"),
+        ("read a".to_owned(), "[granted a]"),
+        // Each means what it means from where it begins.
+        ("at d b".to_owned(), "[granted d/b]"),
+        ("at d ../tmp/a".to_owned(), "[granted tmp/a]"),
+        ("at tmp a".to_owned(), "[granted tmp/a]"),
+        ("at d /tmp/a".to_owned(), "[own]"),
+        ("at /tmp a".to_owned(), "[own]"),
+        ("at /tmp/d ../a".to_owned(), "[own]"),
+        (
+            format!("at /tmp ..{}", there.join("a").display()),
+            "[granted a]",
+        ),
+        (
+            format!("at {} ../../etc/passwd", there.join("d").display()),
+            "[13]",
+        ),
+        ("at /tmp ../etc/passwd".to_owned(), "[13]"),
+        ("put tmp/a x".to_owned(), "[13]"),
+        ("put d/../tmp/a x".to_owned(), "[13]"),
+        ("mv /tmp/a tmp/a".to_owned(), "[13]"),
+        ("read /tmp/a".to_owned(), "[own]"),
+    ];
+    let input: Vec<&str> = commands.iter().map(|c| c.0.as_str()).collect();
+    let expected: String = commands.iter().map(|c| c.1).collect();
+    let out = folder.run(&[], &[&input.join("\n")]);
+    // (The tests may be built in /tmp themselves.)
+    if there.starts_with("/tmp") {
         assert!(!out.status.success());
         assert!(
             text(&out.stderr).contains("lies in /tmp"),
@@ -113,7 +165,7 @@ fn beside_files_that_are_granted() {
             text(&out.stderr)
         );
     } else {
-        assert_eq!(answers(&out), "[own][wn][own]");
+        assert_eq!(answers(&out), expected, "{}", text(&out.stderr));
     }
 }
 
@@ -182,4 +234,81 @@ lwc_function::handler!(f, f);
     let out = folder.run(&[], &["", ""]);
     let expected = "written more 3 0 1";
     assert_eq!(answers(&out), expected.repeat(2), "{}", text(&out.stderr));
+}
+
+/// What differs first, with what comes before it.
+fn difference(ours: &str, systems: &str) -> Option<String> {
+    let (a, b): (Vec<_>, Vec<_>) = (ours.lines().collect(), systems.lines().collect());
+    let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    if same == a.len() && same == b.len() {
+        return None;
+    }
+    let mut text = String::new();
+    for line in &a[same.saturating_sub(12)..same] {
+        let _ = writeln!(text, "      {line}");
+    }
+    let line = |of: &[&str]| of.get(same).map_or("(nothing)".into(), |l| (*l).to_owned());
+    let _ = writeln!(text, "  own {}\n  sys {}", line(&a), line(&b));
+    Some(text)
+}
+
+/// The same calls, at random, in a function's own files and in a folder of the
+/// system's: what comes of each is the same, but where there is no room.
+#[test]
+fn calls_at_random_do_what_they_do_on_a_file_system() {
+    const SEEDS: u32 = 32;
+    const CALLS: u32 = 400;
+    const ROOM: u32 = 48 << 10;
+    let source = home().join("tests/hostile/scratch.c");
+    // (In memory, if that is there; else on whatever there is.)
+    let shm = Path::new("/dev/shm");
+    let place = match tempfile::tempdir_in(shm) {
+        Ok(place) => place,
+        Err(_) => tempfile::tempdir().unwrap(),
+    };
+    // (Not there: nothing may be run in it, perhaps.)
+    let built = tempfile::tempdir().unwrap();
+    let plain = built.path().join("plain");
+    let done = Command::new("cc")
+        .args([
+            "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-DPLAIN", "-o",
+        ])
+        .args([&plain, &source])
+        .status();
+    assert!(done.unwrap().success());
+    let inputs: Vec<String> = (0..SEEDS).map(|seed| format!("{seed} {CALLS}")).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    for isolation in ["invocation", "chain"] {
+        let folder = Folder::new(&format!(
+            "[functions.f]\nsource = \"{}\"\nhandler = \"scratch\"\ntimeout = \"60s\"\nscratch = {ROOM}\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"{isolation}\"\nregion = \"1MiB\"\n",
+            source.display()
+        ));
+        let out = folder.run(&[], &inputs);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let said = text(&out.stdout);
+        let said: Vec<&str> = said.split("seed ").skip(1).collect();
+        assert_eq!(said.len(), inputs.len(), "{}", text(&out.stderr));
+        for (seed, said) in said.into_iter().enumerate() {
+            let said = format!("seed {said}");
+            let below = place.path().join(format!("{isolation}{seed}")).join("tmp");
+            std::fs::create_dir_all(&below).unwrap();
+            let mut child = Command::new(&plain)
+                .args([&seed.to_string(), &CALLS.to_string()])
+                .arg(&below)
+                .arg(ROOM.to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // (It reads all before it writes.)
+            let mut input = child.stdin.take().unwrap();
+            input.write_all(said.as_bytes()).unwrap();
+            drop(input);
+            let done = child.wait_with_output().unwrap();
+            assert!(done.status.success(), "seed {seed}");
+            if let Some(difference) = difference(&said, &text(&done.stdout)) {
+                panic!("isolation = {isolation:?}, seed {seed}:\n{difference}");
+            }
+        }
+    }
 }
