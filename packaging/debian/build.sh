@@ -19,6 +19,10 @@ root=$out/$name
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date -d "$(sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -1)" +%s)}
 export SOURCE_DATE_EPOCH
 
+if ! "$program" serve --help >/dev/null 2>&1; then
+    echo "$program has no \`serve\`: build it with its default features" >&2
+    exit 1
+fi
 if ! head -1 packaging/debian/changelog | grep -qF "($version)"; then
     echo "packaging/debian/changelog is not about $version, which $program is" >&2
     exit 1

@@ -7,14 +7,17 @@
 //! or was added is refused by name.
 
 use super::digest::hex;
-use super::library::{Machine, needed};
+use super::library::{Linked, MAX_BYTES as MOST_OF_FILE, Machine};
 use super::{BuildError, Built, loader};
 use crate::chain_file::{ChainFile, FunctionName, Origin, SecretSource};
+use crate::printable::printable;
 use lwc_function::abi::ABI;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// What a bundle is known by.
@@ -109,9 +112,10 @@ pub struct Bundle {
 
 /// The errors of one folder.
 fn error(folder: &Path, what: impl std::fmt::Display) -> BundleError {
+    // What a stranger's manifest says is one line, whatever its names are.
     BundleError {
-        path: folder.display().to_string(),
-        what: what.to_string(),
+        path: printable(folder.as_os_str().as_encoded_bytes()),
+        what: printable(what.to_string()),
     }
 }
 
@@ -181,6 +185,7 @@ pub fn write(
         };
         let hash = hex(&Sha256::digest(&bytes)[..8]);
         let name = format!("{LIBRARIES}/{stem}-{hash}.so");
+        by_names(library, None).map_err(|e| fail(&e))?;
         put(&mut manifest.files, &name, &bytes)?;
         let mut needs = Vec::new();
         // What another machine has its own loader would have to tell.
@@ -291,20 +296,21 @@ fn needs_of(library: &Path, known: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     if !known.is_empty() {
         return Ok(known.to_vec());
     }
-    let Some(mut command) = loader::ask(library, &[]) else {
+    let Some(command) = loader::ask(library, &[]) else {
         return Ok(Vec::new());
     };
-    let out = command.output().map_err(|e| e.to_string())?;
-    let [stdout, stderr] = [&out.stdout, &out.stderr].map(|o| String::from_utf8_lossy(o));
-    let all =
-        loader::told(&stdout, &stderr).map_err(|what| format!("{}: {what}", library.display()))?;
+    let all = loader::hear(command).map_err(|what| format!("{}: {what}", library.display()))?;
     let others = all
         .into_iter()
         .filter(|n| !OF_THE_SYSTEM.iter().any(|s| n.name.starts_with(s)));
     let mut waiting: BTreeMap<String, (PathBuf, Vec<String>)> = BTreeMap::new();
     // What this program needs is preloaded, and is not the library's.
-    let wanted = |path: &Path| needed(path).map_err(|e| format!("{}: {e}", path.display()));
+    let wanted = |path: &Path| match Linked::of(path) {
+        Ok(linked) => Ok(linked.needs),
+        Err(e) => Err(format!("{}: {e}", path.display())),
+    };
     for need in others {
+        by_names(&need.path, Some(&need.name))?;
         let needs = wanted(&need.path)?;
         waiting.insert(need.name, (need.path, needs));
     }
@@ -336,6 +342,67 @@ fn needs_of(library: &Path, known: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     Ok(order)
 }
 
+/// Refuses a library that a bundle cannot bring, or that others in it would not find
+/// there: one of theirs by its path is looked for at that path of another machine.
+fn by_names(library: &Path, name: Option<&str>) -> Result<(), String> {
+    let told = |what: &str| {
+        format!(
+            "{} {what}; link that with a name of its own (-Wl,-soname,NAME), or as an archive (.a)",
+            library.display()
+        )
+    };
+    let linked = Linked::of(library).map_err(|e| told(&e))?;
+    if let Some(path) = linked.needs.iter().find(|n| n.contains('/')) {
+        return Err(told(&format!(
+            "needs {path:?} by its path, which no bundle has"
+        )));
+    }
+    match name {
+        Some(name) if !is_name(name) => Err(told("has no name that can stand in a bundle")),
+        Some(name) if linked.soname.as_deref() != Some(name) => Err(told(&format!(
+            "is needed as {name:?} and does not say so itself"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a library can be named so to the system's loader, whose lists have spaces and
+/// colons between them, and variables in names.
+fn is_name(name: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || matches!(c, ':' | '$' | '/');
+    !name.is_empty() && !name.contains(odd) && printable(name) == name
+}
+
+/// Opens one of a bundle's files: where its name says, without a link on the way,
+/// without waiting for anybody, and none that is too large to be one.
+fn open_regular(folder: &Path, name: &str) -> Result<File, String> {
+    let mut path = folder.to_owned();
+    let mut parts = name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        let is = std::fs::symlink_metadata(&path)
+            .map_err(|e| format!("{name}: {e}; copy the bundle again"))?;
+        let last = parts.peek().is_none();
+        if !(last && is.is_file() || !last && is.is_dir()) {
+            return Err(format!(
+                "{name} is not a regular file, or a link is on the way"
+            ));
+        }
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(flags).open(&path);
+    let is = file.and_then(|file| Ok((file.metadata()?, file)));
+    let (is, file) = is.map_err(|e| format!("{name}: {e}"))?;
+    if !is.is_file() {
+        return Err(format!("{name} is not a regular file"));
+    }
+    if is.len() > MOST_OF_FILE {
+        return Err(format!("{name} is larger than {MOST_OF_FILE} bytes"));
+    }
+    Ok(file)
+}
+
 impl Bundle {
     /// The bundle that a path means: its folder, or the chain file in it. Nothing where
     /// it is no bundle.
@@ -347,7 +414,9 @@ impl Bundle {
             },
             _ => path,
         };
-        let is_one = folder.join(MANIFEST).is_file();
+        // Whatever they are: opening it tells what is wrong with them.
+        let is_one = |name: &&str| folder.join(name).symlink_metadata().is_ok();
+        let is_one = [MANIFEST, DIGEST].iter().any(is_one);
         is_one.then(|| folder.to_owned())
     }
 
@@ -359,8 +428,8 @@ impl Bundle {
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
         let fail = |what: &dyn std::fmt::Display| error(folder, what);
         let mut text = Vec::new();
-        let read = std::fs::File::open(folder.join(MANIFEST))
-            .and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut text));
+        let file = open_regular(folder, MANIFEST).map_err(|e| fail(&e))?;
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut text);
         read.map_err(|e| fail(&format_args!("{MANIFEST}: {e}")))?;
         if text.len() as u64 > MAX_BYTES {
             return Err(fail(&format_args!(
@@ -368,8 +437,8 @@ impl Bundle {
             )));
         }
         let mut digest = Vec::new();
-        let read = std::fs::File::open(folder.join(DIGEST))
-            .and_then(|f| f.take(MAX_BYTES).read_to_end(&mut digest));
+        let file = open_regular(folder, DIGEST).map_err(|e| fail(&e))?;
+        let read = file.take(MAX_BYTES).read_to_end(&mut digest);
         read.map_err(|e| fail(&format_args!("{DIGEST}: {e}")))?;
         if digest != digest_line(&text).as_bytes() {
             return Err(fail(&format_args!(
@@ -418,19 +487,14 @@ impl Bundle {
             }
         }
         for (name, hash) in files {
-            let mut parts = Path::new(name).components();
-            if !parts.all(|p| matches!(p, Component::Normal(_))) {
+            // The one spelling of a path below this folder, which is a line.
+            let mut parts = name.split('/');
+            if !parts.all(|p| !matches!(p, "" | "." | "..")) || printable(name) != *name {
                 return Err(fail(&format_args!("{name:?} is no path in a bundle")));
             }
-            let path = self.folder.join(name);
-            let is = std::fs::symlink_metadata(&path)
-                .map_err(|e| fail(&format_args!("{name}: {e}; copy the bundle again")))?;
+            let file = open_regular(&self.folder, name).map_err(|e| fail(&e))?;
             let mut digest = Sha256::new();
-            if !is.is_file() {
-                return Err(fail(&format_args!("{name} is not a regular file")));
-            }
-            std::fs::File::open(&path)
-                .and_then(|mut f| std::io::copy(&mut f, &mut digest))
+            std::io::copy(&mut file.take(MOST_OF_FILE), &mut digest)
                 .map_err(|e| fail(&format_args!("{name}: {e}")))?;
             if hex(&digest.finalize()) != *hash {
                 return Err(fail(&format_args!(
@@ -441,26 +505,36 @@ impl Bundle {
         // One that was added could be found before one of the system's.
         let mut folders = vec![PathBuf::from(LIBRARIES)];
         while let Some(folder) = folders.pop() {
-            let entries = std::fs::read_dir(self.folder.join(&folder));
-            for entry in entries.into_iter().flatten().flatten() {
+            let path = self.folder.join(&folder);
+            let fail = |e: std::io::Error| fail(&format_args!("{}: {e}", folder.display()));
+            let entries = match std::fs::read_dir(path) {
+                // Nothing is in it, and not every copy keeps such a folder.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(fail)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(fail)?;
                 let name = folder.join(entry.file_name());
-                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_type().map_err(fail)?.is_dir() {
                     folders.push(name);
                 } else if !name.to_str().is_some_and(|n| files.contains_key(n)) {
-                    return Err(fail(&format_args!(
-                        "{} does not belong to it; take it out",
-                        name.display()
-                    )));
+                    return Err(error(
+                        &self.folder,
+                        format_args!("{} does not belong to it; take it out", name.display()),
+                    ));
                 }
             }
         }
         Ok(())
     }
 
-    /// What the libraries of its chain file need, by their real paths.
+    /// What the libraries of its chain file need, in the order in which it is loaded: by
+    /// its name what the system has, by its real path what the bundle has. With that no
+    /// library of the bundle has the loader look where it says itself: on the machine
+    /// where it was built that was a folder, and here it may be anybody's.
     ///
     /// # Errors
-    /// A function's library is none of the bundle's.
+    /// A function's library is none of the bundle's, or needs one by its path.
     pub(super) fn needs(
         &self,
         file: &ChainFile,
@@ -486,10 +560,29 @@ impl Bundle {
                 let what = "not one of the bundle's files";
                 return Err(BuildError::file(&functions, path, what));
             };
+            let path = real(path)?;
             let needs = self.manifest.needs.get(own).into_iter().flatten();
             let needs: Result<Vec<PathBuf>, _> =
                 needs.map(|n| real(&self.folder.join(n))).collect();
-            all.insert(real(path)?, needs?);
+            let mut needs = needs?;
+            let (mut names, mut here) = (BTreeSet::new(), BTreeSet::new());
+            for library in needs.iter().chain([&path]) {
+                let linked =
+                    Linked::of(library).map_err(|e| BuildError::file(&functions, library, e))?;
+                here.extend(linked.soname);
+                names.extend(linked.needs);
+            }
+            let files = needs.iter().filter_map(|n| n.file_name()?.to_str());
+            if let Some(odd) = files
+                .chain(names.iter().map(String::as_str))
+                .find(|n| !is_name(n))
+            {
+                let what = format!("{odd:?} is no name of a library that a bundle can need");
+                return Err(BuildError::file(&functions, &path, what));
+            }
+            let of_system = names.difference(&here).map(PathBuf::from);
+            needs.splice(0..0, of_system);
+            all.insert(path, needs);
         }
         Ok(all)
     }

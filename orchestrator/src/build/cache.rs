@@ -60,7 +60,7 @@ impl Cache {
         let me = nix::unistd::geteuid().as_raw();
         if meta.uid() != me || meta.mode() & 0o022 != 0 {
             return Err(self.error(format!(
-                "{} belongs to another user or can be written by others; use a folder of yours (LWC_CACHE), mode 0700",
+                "{} belongs to another user or can be written by others; remove it, with what others may have put there, or use a folder of yours (LWC_CACHE), mode 0700",
                 dir.display()
             )));
         }

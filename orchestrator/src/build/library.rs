@@ -5,10 +5,12 @@ use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// A function's library is not larger.
-const MAX_BYTES: u64 = 1 << 30;
+/// A library is not larger.
+pub(super) const MAX_BYTES: u64 = 1 << 30;
 
 /// Places in the first bytes of a file: of its class, its order of bytes, its system.
 const CLASS: usize = 4;
@@ -91,6 +93,73 @@ fn processor(machine: u16) -> String {
     }
 }
 
+/// All of a library, wherever its path is from: no other kind of file is waited for.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is too large.
+pub(super) fn contents(library: &Path) -> Result<Vec<u8>, String> {
+    let mut options = std::fs::OpenOptions::new();
+    // A pipe without a writer is opened at once, and no terminal becomes ours.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(library);
+    let file = file.map_err(|e| e.to_string())?;
+    let meta = file.metadata().map_err(|e| e.to_string())?;
+    if !meta.is_file() {
+        return Err("not a regular file".into());
+    }
+    let mut bytes = Vec::new();
+    if meta.len() <= MAX_BYTES {
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| e.to_string())?;
+    }
+    if meta.len() > MAX_BYTES || bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("larger than {MAX_BYTES} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// How much names may take that a library gives. They may overlap, so that a small
+/// file has any number of long ones.
+struct Room(usize);
+
+impl Room {
+    /// What a symbol takes beside its name: not more than its entry in the file.
+    const ENTRY: usize = 16;
+    /// Some names are another's end, or there several times, with versions.
+    const SHARED: usize = 4;
+    const MOST: usize = 256 << 20;
+
+    fn of(library: &[u8]) -> Self {
+        Self(library.len().saturating_mul(Self::SHARED).min(Self::MOST))
+    }
+
+    fn take(&mut self, name: &[u8]) -> Result<(), String> {
+        let left = self.0.checked_sub(name.len() + Self::ENTRY);
+        self.0 = left.ok_or("its names are longer than all of it: build or copy it again")?;
+        Ok(())
+    }
+}
+
+/// A library's dynamic symbols that are `meant`, each with its name.
+pub(super) fn symbols<'a>(
+    file: &object::File<'a>,
+    bytes: &[u8],
+    meant: impl Fn(&object::Symbol<'a, '_>) -> bool,
+    mut each: impl FnMut(&object::Symbol<'a, '_>, &'a str),
+) -> Result<(), String> {
+    let mut room = Room::of(bytes);
+    for symbol in file.dynamic_symbols().filter(|s| meant(s)) {
+        let Ok(name) = symbol.name_bytes() else {
+            continue;
+        };
+        room.take(name)?;
+        if let Ok(name) = std::str::from_utf8(name) {
+            each(&symbol, name);
+        }
+    }
+    Ok(())
+}
+
 /// What a library defines for others.
 pub(super) struct Exported {
     pub(super) names: BTreeSet<String>,
@@ -100,32 +169,36 @@ pub(super) struct Exported {
 
 /// Reads a library, which must be one for `machine`.
 pub(super) fn exported(library: &Path, machine: Machine) -> Result<Exported, String> {
-    let meta = std::fs::metadata(library).map_err(|e| e.to_string())?;
-    if meta.len() > MAX_BYTES {
-        return Err(format!("larger than {MAX_BYTES} bytes"));
-    }
-    let bytes = std::fs::read(library).map_err(|e| e.to_string())?;
-    is_for(&bytes, machine)?;
+    exported_in(&contents(library)?, machine)
+}
+
+/// The same of its bytes.
+fn exported_in(bytes: &[u8], machine: Machine) -> Result<Exported, String> {
+    is_for(bytes, machine)?;
     let broken = |e| format!("not a whole shared library: {e}; build or copy it again");
-    let file = object::File::parse(&*bytes).map_err(broken)?;
+    let file = object::File::parse(bytes).map_err(broken)?;
     let mut found = Exported {
         names: BTreeSet::new(),
         numbers: BTreeMap::new(),
     };
-    for symbol in file.dynamic_symbols().filter(ObjectSymbol::is_definition) {
-        let Ok(name) = symbol.name() else { continue };
-        if symbol.size() == 4
-            && let Some(index) = symbol.section_index()
-            && let Ok(section) = file.section_by_index(index)
-            && let Ok(Some(bytes)) = section.data_range(symbol.address(), 4)
-            && let Ok(bytes) = bytes.try_into()
-        {
-            found
-                .numbers
-                .insert(name.to_owned(), u32::from_ne_bytes(bytes));
-        }
-        found.names.insert(name.to_owned());
-    }
+    symbols(
+        &file,
+        bytes,
+        |s| s.is_definition(),
+        |symbol, name| {
+            if symbol.size() == 4
+                && let Some(index) = symbol.section_index()
+                && let Ok(section) = file.section_by_index(index)
+                && let Ok(Some(bytes)) = section.data_range(symbol.address(), 4)
+                && let Ok(bytes) = bytes.try_into()
+            {
+                found
+                    .numbers
+                    .insert(name.to_owned(), u32::from_ne_bytes(bytes));
+            }
+            found.names.insert(name.to_owned());
+        },
+    )?;
     Ok(found)
 }
 
@@ -189,8 +262,8 @@ fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
     };
     // Those of many compilers do not say; their C library does.
     let system = system.or_else(|| {
-        let needs = needs_in(bytes).unwrap_or_default();
-        needs.iter().find_map(|name| match name.as_str() {
+        let linked = Linked::in_bytes(bytes).unwrap_or_default();
+        linked.needs.iter().find_map(|name| match name.as_str() {
             "libc.so.6" => Some(System::Linux),
             "libc.so.7" => Some(System::FreeBsd),
             name => name.starts_with("libc.musl").then_some(System::Linux),
@@ -214,30 +287,49 @@ fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
     Ok(())
 }
 
-/// The names of the libraries that a library needs itself.
-pub(super) fn needed(library: &Path) -> Result<Vec<String>, String> {
-    let bytes = std::fs::read(library).map_err(|e| e.to_string())?;
-    needs_in(&bytes).map_err(|e| e.to_string())
+/// What a library says to the loader.
+#[derive(Debug, Default)]
+pub(super) struct Linked {
+    /// The names of the libraries that it needs itself.
+    pub(super) needs: Vec<String>,
+    /// The name by which others need it.
+    pub(super) soname: Option<String>,
 }
 
-/// The same of its bytes.
-pub(super) fn needs_in(bytes: &[u8]) -> object::Result<Vec<String>> {
-    let header = elf::FileHeader64::<Endianness>::parse(bytes)?;
-    let endian = header.endian()?;
-    let sections = header.sections(endian, bytes)?;
-    let Some((all, strings)) = sections.dynamic(endian, bytes)? else {
-        return Ok(Vec::new());
-    };
-    let strings = sections.strings(endian, bytes, strings)?;
-    let needed = all
-        .iter()
-        .filter(|d| d.tag32(endian) == Some(elf::DT_NEEDED));
-    needed
-        .map(|d| {
-            d.string(endian, strings)
-                .map(|name| String::from_utf8_lossy(name).into_owned())
-        })
-        .collect()
+impl Linked {
+    /// # Errors
+    /// It cannot be read, or is broken.
+    pub(super) fn of(library: &Path) -> Result<Self, String> {
+        Self::in_bytes(&contents(library)?)
+    }
+
+    /// The same of its bytes.
+    pub(super) fn in_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let broken = |e: object::Error| e.to_string();
+        let header = elf::FileHeader64::<Endianness>::parse(bytes).map_err(broken)?;
+        let endian = header.endian().map_err(broken)?;
+        let sections = header.sections(endian, bytes).map_err(broken)?;
+        let mut found = Self::default();
+        let Some((all, strings)) = sections.dynamic(endian, bytes).map_err(broken)? else {
+            return Ok(found);
+        };
+        let strings = sections.strings(endian, bytes, strings).map_err(broken)?;
+        let mut room = Room::of(bytes);
+        for entry in all {
+            let tag = entry.tag32(endian);
+            if !matches!(tag, Some(elf::DT_NEEDED | elf::DT_SONAME)) {
+                continue;
+            }
+            let name = entry.string(endian, strings).map_err(broken)?;
+            room.take(name)?;
+            let name = String::from_utf8_lossy(name).into_owned();
+            match tag {
+                Some(elf::DT_NEEDED) => found.needs.push(name),
+                _ => found.soname = Some(name),
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -284,6 +376,112 @@ mod tests {
             let refused = refused.expect_err(says);
             assert!(refused.contains(says), "{refused}");
         }
+    }
+
+    /// A library with these dynamic symbols, each by where its name begins in `strings`,
+    /// and one that it needs.
+    fn library(strings: &[u8], symbols: &[u32]) -> Vec<u8> {
+        let mut bytes = elf_file(2, 0, elf::ET_DYN, elf::EM_X86_64);
+        let mut dynsym = vec![0; 24];
+        for name in symbols {
+            dynsym.extend(name.to_le_bytes());
+            dynsym.extend([0x11, 0, 3, 0]); // GLOBAL, OBJECT, in the third section
+            dynsym.extend(64u64.to_le_bytes());
+            dynsym.extend(4u64.to_le_bytes());
+        }
+        let dynamic: Vec<u8> = [(elf::DT_NEEDED, 1), (elf::DT_SONAME, 1), (elf::DT_NULL, 0)]
+            .iter()
+            .flat_map(|(tag, at)| [u64::from(*tag), *at])
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        let parts = [
+            (elf::SHT_DYNSYM, dynsym, 2, 24),
+            (elf::SHT_STRTAB, strings.to_vec(), 0, 0),
+            (elf::SHT_PROGBITS, vec![3, 0, 0, 0], 0, 0),
+            (elf::SHT_DYNAMIC, dynamic, 2, 16),
+        ];
+        let mut headers = vec![0; 64];
+        for (kind, part, link, entry) in &parts {
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            let address = if *kind == elf::SHT_PROGBITS { 64u64 } else { 0 };
+            headers.extend([0u32, *kind].map(u32::to_le_bytes).concat());
+            let words = [2, address, bytes.len() as u64, part.len() as u64];
+            headers.extend(words.map(u64::to_le_bytes).concat());
+            headers.extend([*link, 1u32].map(u32::to_le_bytes).concat());
+            headers.extend([8u64, *entry].map(u64::to_le_bytes).concat());
+            bytes.extend(part);
+        }
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        let table = bytes.len() as u64;
+        bytes[40..48].copy_from_slice(&table.to_le_bytes());
+        bytes[58] = 64;
+        (bytes[60], bytes[62]) = (5, 2);
+        bytes.extend(headers);
+        bytes
+    }
+
+    const X86: Machine = Machine {
+        processor: elf::EM_X86_64,
+        system: System::Linux,
+    };
+
+    #[test]
+    fn names_that_lie_over_each_other_take_no_more_than_the_file() {
+        let whole = library(b"\0f\0f_abi\0", &[1, 3]);
+        let found = exported_in(&whole, X86).unwrap();
+        assert_eq!(found.names.len(), 2);
+        assert_eq!(found.numbers.get("f_abi"), Some(&3));
+        let linked = Linked::in_bytes(&whole).unwrap();
+        assert_eq!(
+            (linked.needs, linked.soname),
+            (vec!["f".into()], Some("f".into()))
+        );
+        // Ten thousand names of up to a hundred thousand bytes, in 340 kB: a gigabyte.
+        for letter in [b'a', 0xff] {
+            let mut strings = vec![letter; 100_000];
+            (strings[0], strings[99_999]) = (0, 0);
+            let names: Vec<u32> = (1..10_001).collect();
+            let found = exported_in(&library(&strings, &names), X86);
+            let found = found.map(|e| e.names.len());
+            assert!(
+                found.as_ref().is_err_and(|e| e.contains("longer than all")),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_library_any_more_is_read_without_harm() {
+        let whole = library(b"\0f\0f_abi\0libother.so\0", &[1, 3]);
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let mut taken = 0;
+        for _ in 0..50_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + next(3) {
+                // A byte, or a word that is an offset, a size or a count: behind the end,
+                // at it, or so large that a sum with it is small.
+                let at = next(bytes.len() - 8);
+                let words = [0, 1, bytes.len() as u64, u64::MAX, u64::MAX - 63, 1 << 63];
+                match next(3) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => bytes[at & !7..][..8].copy_from_slice(&words[next(6)].to_le_bytes()),
+                    _ => bytes[at & !3..][..4].copy_from_slice(&words[next(6)].to_le_bytes()[..4]),
+                }
+            }
+            if next(8) == 0 {
+                bytes.truncate(next(bytes.len()));
+            }
+            taken += usize::from(exported_in(&bytes, X86).is_ok());
+            let _ = Linked::in_bytes(&bytes);
+        }
+        // Some are still read to their end, and many are not.
+        assert!((1_000..49_000).contains(&taken), "{taken}");
     }
 
     #[test]

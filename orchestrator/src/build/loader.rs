@@ -6,7 +6,10 @@
 //! The C library of GNU alone tells it so. Elsewhere what is missing is found when
 //! the function is loaded, in its own context, with every symbol bound at once.
 
-use object::{Object, ObjectSymbol};
+use super::library::{contents, symbols};
+use super::tool::{Pool, ToolError};
+use crate::printable::{printable, printable_line};
+use object::ObjectSymbol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,14 +21,22 @@ pub(super) struct Needed {
 }
 
 /// The loader as a program, with what this process has loaded and every function
-/// finds: it is to tell what it would load. Nothing where it cannot.
-pub(super) fn ask(library: &Path, before: &[PathBuf]) -> Option<Command> {
+/// finds: it is to tell what it would load. Nothing where it cannot. What is loaded
+/// `before` are files of one folder, whose own names have no space and no colon, and
+/// names that the loader looks for.
+pub(super) fn ask<'a>(library: &Path, before: &'a [PathBuf]) -> Option<Command> {
     let (interpreter, own) = interpreter()?;
     let mut command = Command::new(interpreter);
-    let preloaded: Vec<String> = own
-        .into_iter()
-        .chain(before.iter().map(|p| p.display().to_string()))
-        .collect();
+    // Its list ends a name at each space and colon, and the folder's may have some.
+    let folder_of = |path: &'a PathBuf| path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = before.iter().find_map(folder_of);
+    let before = before.iter().map(|path| match folder_of(path) {
+        Some(own) if Some(own) == folder => {
+            format!("./{}", path.file_name().unwrap_or_default().display())
+        }
+        _ => path.display().to_string(),
+    });
+    let preloaded: Vec<String> = own.into_iter().chain(before).collect();
     // With nothing of our environment but this: a command that changes one variable
     // copies all of them into this process's memory, of which contexts are copies.
     command
@@ -35,16 +46,20 @@ pub(super) fn ask(library: &Path, before: &[PathBuf]) -> Option<Command> {
         .env("LD_PRELOAD", preloaded.join(" "))
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
     if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
         command.env("LD_LIBRARY_PATH", path);
     }
+    only_reads(&mut command)?;
     Some(command)
 }
 
 /// The loader that this program names, and the libraries that it needs itself.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn interpreter() -> Option<(PathBuf, Vec<String>)> {
-    use super::library::needs_in;
+    use super::library::Linked;
     use object::read::elf::{FileHeader, ProgramHeader};
     use object::{Endianness, elf};
 
@@ -61,7 +76,7 @@ fn interpreter() -> Option<(PathBuf, Vec<String>)> {
         let path = PathBuf::from(std::str::from_utf8(path).ok()?);
         let is_gnu = path.file_name()?.to_str()?.starts_with("ld-linux")
             || path.to_str()?.contains("/ld64.so");
-        let needed = needs_in(bytes).ok()?;
+        let needed = Linked::in_bytes(bytes).ok()?.needs;
         let needed = needed
             .into_iter()
             .filter(|n| !n.starts_with("ld-"))
@@ -71,16 +86,36 @@ fn interpreter() -> Option<(PathBuf, Vec<String>)> {
     FOUND.get_or_init(find).clone()
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use super::confine::only_reads;
+
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn interpreter() -> Option<(PathBuf, Vec<String>)> {
     None
 }
 
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn only_reads(_: &mut Command) -> Option<()> {
+    None
+}
+
 /// What the loader said on both outputs: the libraries that it found, or what is
 /// missing.
-pub(super) fn told(stdout: &str, stderr: &str) -> Result<Vec<Needed>, String> {
+pub(super) fn told(stdout: &[u8], stderr: &[u8]) -> Result<Vec<Needed>, String> {
+    let [stdout, stderr] = [stdout, stderr].map(String::from_utf8_lossy);
+    let not_there = |name: &str| {
+        format!("the library {name} is not there: install it, or put it where the loader looks")
+    };
     let mut needed = Vec::new();
     let mut missing = Vec::new();
+    // It goes on without, and may find another of the name.
+    for line in stderr
+        .lines()
+        .filter(|l| l.contains("from LD_PRELOAD cannot be"))
+    {
+        let name = line.split('\'').nth(1).unwrap_or(line);
+        missing.push(not_there(name));
+    }
     for line in stdout.lines() {
         let (name, found) = match line.trim().split_once(" => ") {
             Some(both) => both,
@@ -94,9 +129,7 @@ pub(super) fn told(stdout: &str, stderr: &str) -> Result<Vec<Needed>, String> {
         let path = found.rsplit_once(" (0x").map_or(found, |(path, _)| path);
         let name = name.rsplit_once(" (0x").map_or(name, |(name, _)| name);
         match path.trim() {
-            "not found" => missing.push(format!(
-                "the library {name} is not there: install it, or put it where the loader looks"
-            )),
+            "not found" => missing.push(not_there(name)),
             path => needed.push(Needed {
                 name: name.to_owned(),
                 path: path.into(),
@@ -112,22 +145,63 @@ pub(super) fn told(stdout: &str, stderr: &str) -> Result<Vec<Needed>, String> {
     }
 }
 
+/// Asks a loader, and waits for what it tells.
+pub(super) fn hear(mut command: Command) -> Result<Vec<Needed>, String> {
+    let mut pool = Pool::new(None);
+    let started = pool.start((), &mut command, "PATH", String::new());
+    let answer = started.map_or_else(
+        |e| Some(Err(e)),
+        |()| pool.next(&mut |_| {}).map(|(_, a)| a),
+    );
+    match answer {
+        Some(Ok(out)) => told(&out.stdout, &out.stderr),
+        Some(Err(ToolError::Failed {
+            status,
+            output,
+            stdout,
+            ..
+        })) => Err(refused(&status, &stdout, &output)),
+        Some(Err(ToolError::Missing { command, error, .. })) => Err(format!("{command}: {error}")),
+        Some(Err(ToolError::Stopped)) | None => Err("it was not asked".into()),
+    }
+}
+
+/// Why the loader failed: what is missing, or what it said last.
+pub(super) fn refused(status: &str, stdout: &[u8], stderr: &str) -> String {
+    if let Err(missing) = told(stdout, stderr.as_bytes()) {
+        return missing;
+    }
+    let last = stderr.lines().rfind(|line| !line.trim().is_empty());
+    let last = last.map_or_else(String::new, |line| {
+        format!(": {}", printable_line(line, 400))
+    });
+    format!("the system's loader fails ({status}){last}")
+}
+
 /// What libraries define, each read once.
 #[derive(Default)]
 pub(super) struct Symbols(BTreeMap<PathBuf, BTreeSet<String>>);
 
 impl Symbols {
-    /// The symbols that a library wants and that nothing defines of what it needs.
-    pub(super) fn undefined(&mut self, library: &Path, needed: &[Needed]) -> Result<(), String> {
+    /// The symbols that a library wants and that nothing defines of what it needs, which
+    /// the loader has told of but for the files that it was given `before`.
+    pub(super) fn undefined(
+        &mut self,
+        library: &Path,
+        before: &[PathBuf],
+        needed: &[Needed],
+    ) -> Result<(), String> {
         const SHOWN: usize = 8;
-        for Needed { path, .. } in needed {
-            if !self.0.contains_key(path) {
+        let files = before.iter().filter(|path| path.is_absolute());
+        let needed: Vec<&PathBuf> = files.chain(needed.iter().map(|n| &n.path)).collect();
+        for path in &needed {
+            if !self.0.contains_key(*path) {
                 let found = dynamic(path, |s| !s.is_undefined());
                 let found = found.map_err(|e| format!("{}: {e}", path.display()))?;
-                self.0.insert(path.clone(), found);
+                self.0.insert((*path).clone(), found);
             }
         }
-        let defined = |name: &str| needed.iter().any(|n| self.0[&n.path].contains(name));
+        let defined = |name: &str| needed.iter().any(|path| self.0[*path].contains(name));
         let wanted = dynamic(library, |s| s.is_undefined() && !s.is_weak())?;
         let missing: Vec<&str> = wanted
             .iter()
@@ -139,7 +213,8 @@ impl Symbols {
         }
         let more = missing.len().saturating_sub(SHOWN);
         let plural = if missing.len() > 1 { "s" } else { "" };
-        let mut text = missing[..missing.len() - more].join(", ");
+        // A name may have several lines.
+        let mut text = printable(missing[..missing.len() - more].join(", "));
         if more > 0 {
             text += &format!(" and {more} more");
         }
@@ -154,11 +229,13 @@ fn dynamic(
     library: &Path,
     meant: impl Fn(&object::Symbol<'_, '_>) -> bool,
 ) -> Result<BTreeSet<String>, String> {
-    let bytes = std::fs::read(library).map_err(|e| e.to_string())?;
+    let bytes = contents(library)?;
     let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
-    let symbols = file.dynamic_symbols().filter(meant);
-    let names = symbols.filter_map(|s| s.name().ok().map(String::from));
-    Ok(names.collect())
+    let mut names = BTreeSet::new();
+    symbols(&file, &bytes, meant, |_, name| {
+        names.insert(name.to_owned());
+    })?;
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -168,8 +245,8 @@ mod tests {
     #[test]
     fn what_the_loader_says_is_understood() {
         let found = told(
-            "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibz.so.1 => /lib/x86_64/libz.so.1 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n",
-            "",
+            b"\tlinux-vdso.so.1 (0x00007ffd)\n\tlibz.so.1 => /lib/x86_64/libz.so.1 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n",
+            b"",
         )
         .unwrap();
         let found: Vec<_> = found
@@ -180,8 +257,8 @@ mod tests {
         let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
         assert_eq!(found, [libz, ("ld-linux-x86-64.so.2", loader)]);
         let missing = told(
-            "\tlibnope.so.3 => not found\n",
-            "./f.so: /lib/libc.so.6: version `GLIBC_9.9' not found (required by ./f.so)\n",
+            b"\tlibnope.so.3 => not found\n",
+            b"./f.so: /lib/libc.so.6: version `GLIBC_9.9' not found (required by ./f.so)\n",
         );
         let missing = missing.map(|_| ()).unwrap_err();
         for part in ["library libnope.so.3 is not there", "version `GLIBC_9.9'"] {

@@ -8,6 +8,8 @@
 mod bundle;
 mod cache;
 mod compiler;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod confine;
 mod crates;
 mod digest;
 mod error;
@@ -227,7 +229,7 @@ pub(crate) fn author_library(cache: &Cache) -> Result<PathBuf, BuildError> {
 /// The libraries that a library needs and that have to be in a process before all
 /// others: the sanitizers that watch each allocation.
 pub(crate) fn preloaded(library: &Path) -> Vec<String> {
-    let needed = library::needed(library).unwrap_or_default();
+    let needed = library::Linked::of(library).unwrap_or_default().needs;
     let is = |n: &&str| {
         ["libasan.", "libtsan.", "liblsan.", "libclang_rt.asan"]
             .iter()
@@ -255,26 +257,28 @@ fn unresolved(
                 return errors;
             };
             let called = compiler::shown(&command);
-            if let Err(e) = pool.start((functions, library), &mut command, "PATH", called) {
+            let on = (functions, library, needs);
+            if let Err(e) = pool.start(on, &mut command, "PATH", called) {
                 errors.push(BuildError::tool(functions, e));
             }
         }
-        let Some(((functions, library), answer)) = pool.next(&mut |_| {}) else {
+        let Some(((functions, library, needs), answer)) = pool.next(&mut |_| {}) else {
             return errors;
         };
-        let (stdout, stderr) = match answer {
-            Ok(out) => (
-                out.stdout,
-                String::from_utf8_lossy(&out.stderr).into_owned(),
-            ),
-            Err(ToolError::Failed { stdout, output, .. }) => (stdout, output),
+        let missing = match answer {
+            Ok(out) => loader::told(&out.stdout, &out.stderr)
+                .and_then(|needed| symbols.undefined(library, needs, &needed)),
+            Err(ToolError::Failed {
+                status,
+                output,
+                stdout,
+                ..
+            }) => Err(loader::refused(&status, &stdout, &output)),
             Err(e) => {
                 errors.push(BuildError::tool(functions, e));
                 continue;
             }
         };
-        let told = loader::told(&String::from_utf8_lossy(&stdout), &stderr);
-        let missing = told.and_then(|needed| symbols.undefined(library, &needed));
         if let Err(what) = missing {
             errors.push(BuildError::Unresolved {
                 functions: functions.clone(),

@@ -64,6 +64,10 @@ impl Stop {
     }
 }
 
+/// A tool that says more than this, on either output, is ended.
+const MOST: usize = 256 << 20;
+const TOO_MUCH: &str = "it said more than 256 MiB, and was ended\n";
+
 /// How often progress is told.
 const TICK: u16 = 1000;
 
@@ -203,6 +207,13 @@ impl<'a, T> Pool<'a, T> {
 
     /// Reads what there is on the pipes, and waits for something, but not long.
     fn read(&mut self) -> io::Result<()> {
+        let too_much = |r: &Running| r.texts.iter().any(|t| t.len() > MOST);
+        if let Some((_, running)) = self.running.iter_mut().find(|(_, r)| too_much(r)) {
+            let ended = running.child.kill();
+            running.pipes = [None, None];
+            running.texts = [Vec::new(), TOO_MUCH.into()];
+            return ended;
+        }
         let mut pipes: Vec<(&mut Option<OwnedFd>, &mut Vec<u8>)> = self
             .running
             .iter_mut()
@@ -307,6 +318,16 @@ mod tests {
         };
         let all = [command.as_str(), &status, &output];
         assert_eq!(all, ["sh", "exit status: 3", "no\n"]);
+    }
+
+    #[test]
+    fn one_that_never_ends_to_speak_is_ended() {
+        let failed = run(&Stop::default(), sh("exec cat /dev/zero")).unwrap_err();
+        let ToolError::Failed { status, output, .. } = failed else {
+            panic!("{failed:?}")
+        };
+        assert!(status.contains("SIGKILL"), "{status}");
+        assert!(output.contains("more than 256 MiB"), "{output}");
     }
 
     #[test]
