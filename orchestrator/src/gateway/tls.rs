@@ -438,7 +438,7 @@ fn read(options: &TlsOptions) -> Result<Pair, String> {
                     "give the two that were made together"
                 }
             ),
-            e => format!("--tls-cert {certificates}: this is no certificate: {e}"),
+            _ => format!("--tls-cert {certificates}: the first in it is no certificate"),
         });
     }
     let certified = CertifiedKey::new(chain, signing);
