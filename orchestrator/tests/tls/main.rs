@@ -5,7 +5,7 @@
 mod common;
 
 use common::server::{self, LIMIT, Response, Server, chains, pair};
-use common::{Folder, orchestrator, text};
+use common::{Folder, home, orchestrator, text};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -124,7 +124,10 @@ fn command(folder: &Folder, options: &[&str]) -> std::process::Command {
 }
 
 fn serve(own: &Own, options: &[&str]) -> Server {
-    let folder = Folder::new(&chains(""));
+    let ours = home().join("orchestrator/tests/serve/functions.c");
+    // Answers after 300 ms.
+    let late = format!("[functions.slow]\nsource = {ours:?}\n[chains.late]\nsteps = [\"slow\"]\n");
+    let folder = Folder::new(&chains(&late));
     own.put(&folder);
     let command = command(&folder, options);
     Server::spawn(folder, command)
@@ -567,13 +570,15 @@ fn who_closes_its_half_is_answered() {
         // By the rules; and without a word, as many clients do.
         for says_so in [true, false] {
             let mut stream = connect(&server, &config).unwrap();
-            ask(&mut stream, b"abc", "");
+            stream
+                .write_all(b"POST /chains/late HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
             if says_so {
                 stream.conn.send_close_notify();
                 stream.flush().unwrap();
             }
             stream.sock.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(answer(&mut stream).body, b"CBA");
+            assert_eq!(answer(&mut stream).body, b"late");
             // It takes leave by TLS, so that nobody can have cut off what came.
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         }
