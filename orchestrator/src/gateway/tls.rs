@@ -322,12 +322,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => match ready!(Pin::new(stream).poll_read(cx, buf)) {
-                // It has closed its half and has not said so by TLS. Requests tell their
-                // length, so one that was cut off is found out all the same (RFC 9112, 9.8).
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                read => Poll::Ready(read),
-            },
+            // Who closes its half and has not said so by TLS is an error after all that came
+            // before, and so no request that looks whole and is not; hyper reads on only once
+            // it has answered.
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -438,7 +436,7 @@ fn read(options: &TlsOptions) -> Result<Pair, String> {
                     "give the two that were made together"
                 }
             ),
-            e => format!("--tls-cert {certificates}: this is no certificate: {e}"),
+            _ => format!("--tls-cert {certificates}: the first in it is no certificate"),
         });
     }
     let certified = CertifiedKey::new(chain, signing);

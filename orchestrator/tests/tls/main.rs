@@ -5,7 +5,7 @@
 mod common;
 
 use common::server::{self, LIMIT, Response, Server, chains, pair};
-use common::{Folder, orchestrator, text};
+use common::{Folder, home, orchestrator, text};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -124,7 +124,10 @@ fn command(folder: &Folder, options: &[&str]) -> std::process::Command {
 }
 
 fn serve(own: &Own, options: &[&str]) -> Server {
-    let folder = Folder::new(&chains(""));
+    let ours = home().join("orchestrator/tests/serve/functions.c");
+    // Answers after 300 ms.
+    let late = format!("[functions.slow]\nsource = {ours:?}\n[chains.late]\nsteps = [\"slow\"]\n");
+    let folder = Folder::new(&chains(&late));
     own.put(&folder);
     let command = command(&folder, options);
     Server::spawn(folder, command)
@@ -505,6 +508,59 @@ fn a_handshake_has_as_long_as_a_head() {
     });
 }
 
+/// The limits that hold for plain connections do for these.
+#[test]
+fn who_says_or_takes_nothing_after_its_handshake_is_hung_up_on() {
+    let authority = Authority::new();
+    let server = serve(&authority.own(1), &["--header-timeout", "1s"]);
+    // A machine that is busy may need longer for the handshake.
+    let connected = |alpn: &[&str]| {
+        let config = authority.client(&BOTH, alpn);
+        let mut stream = None;
+        server.until("a handshake", || {
+            stream = connect(&server, &config).ok();
+            stream.is_some()
+        });
+        stream.unwrap()
+    };
+    for alpn in ["h2", "http/1.1"] {
+        let mut silent = connected(&[alpn]);
+        // Of HTTP/2 its own first words come.
+        let mut said = Vec::new();
+        let end = silent.read_to_end(&mut said);
+        let over = end.map_err(|e| e.kind());
+        assert_ne!(
+            over,
+            Err(std::io::ErrorKind::WouldBlock),
+            "it is still there"
+        );
+    }
+    // More answers than the system keeps for who takes none.
+    let mut deaf = connected(&["http/1.1"]);
+    deaf.conn.set_buffer_limit(None);
+    let body = [b'a'; 200_000];
+    let head = format!(
+        "POST /chains/pair HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    for _ in 0..100 {
+        let mut to = deaf.conn.writer();
+        to.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    }
+    let (mut socket, mut conn) = (deaf.sock, deaf.conn);
+    socket.set_nonblocking(true).unwrap();
+    server.until("it is hung up on", || match conn.write_tls(&mut socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => true,
+        _ => {
+            assert!(conn.wants_write(), "the server takes all, and is not stuck");
+            false
+        }
+    });
+    server.until("it is gone", || {
+        server.admin().metric("lwc_connections") == Some(0.0)
+    });
+}
+
 #[test]
 fn who_closes_its_half_is_answered() {
     let authority = Authority::new();
@@ -514,13 +570,15 @@ fn who_closes_its_half_is_answered() {
         // By the rules; and without a word, as many clients do.
         for says_so in [true, false] {
             let mut stream = connect(&server, &config).unwrap();
-            ask(&mut stream, b"abc", "");
+            stream
+                .write_all(b"POST /chains/late HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
             if says_so {
                 stream.conn.send_close_notify();
                 stream.flush().unwrap();
             }
             stream.sock.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(answer(&mut stream).body, b"CBA");
+            assert_eq!(answer(&mut stream).body, b"late");
             // It takes leave by TLS, so that nobody can have cut off what came.
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         }
