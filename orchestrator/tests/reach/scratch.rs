@@ -252,6 +252,30 @@ fn difference(ours: &str, systems: &str) -> Option<String> {
     Some(text)
 }
 
+/// A folder on a tmpfs. Other file systems differ in some errors.
+fn on_tmpfs() -> Option<tempfile::TempDir> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+    let places = [
+        Path::new("/dev/shm"),
+        Path::new(&runtime),
+        Path::new("/run"),
+    ];
+    let temporary = std::env::temp_dir();
+    places
+        .into_iter()
+        .chain([temporary.as_path()])
+        .find_map(|place| {
+            let folder = tempfile::tempdir_in(place).ok()?;
+            let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).ok()?;
+            // SAFETY: of the struct, zeros are a value; the path ends in a NUL.
+            let kind = unsafe {
+                let mut all: libc::statfs = std::mem::zeroed();
+                (libc::statfs(path.as_ptr(), &raw mut all) == 0).then_some(all.f_type)
+            };
+            (kind? == libc::TMPFS_MAGIC).then_some(folder)
+        })
+}
+
 /// The same calls, at random, in a function's own files and in a folder of the
 /// system's: what comes of each is the same, but where there is no room.
 #[test]
@@ -260,19 +284,15 @@ fn calls_at_random_do_what_they_do_on_a_file_system() {
     const CALLS: u32 = 400;
     const ROOM: u32 = 48 << 10;
     let source = home().join("tests/hostile/scratch.c");
-    // (In memory, if that is there; else on whatever there is.)
-    let shm = Path::new("/dev/shm");
-    let place = match tempfile::tempdir_in(shm) {
-        Ok(place) => place,
-        Err(_) => tempfile::tempdir().unwrap(),
+    let Some(place) = on_tmpfs() else {
+        eprintln!("not tried: there is no tmpfs to write to, at /dev/shm or elsewhere");
+        return;
     };
     // (Not there: nothing may be run in it, perhaps.)
     let built = tempfile::tempdir().unwrap();
     let plain = built.path().join("plain");
     let done = Command::new("cc")
-        .args([
-            "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-DPLAIN", "-o",
-        ])
+        .args(["-std=c11", "-O1", "-DPLAIN", "-o"])
         .args([&plain, &source])
         .status();
     assert!(done.unwrap().success());
