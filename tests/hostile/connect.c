@@ -26,6 +26,7 @@
  *	own WHERE	connect(2) with a handler of SIGSYS of its own
  *	copy WHERE TEXT	by a second number for the connection
  *	select WHERE TEXT	waits by select(2)
+ *	thread		leaves a thread behind, which waits for ever: whether there is one
  *	nowhere		calls on numbers of no connection: how many are EBADF
  *	fail CODE	an error of its own, in the end
  *	map WHERE	mmap(2) of a connection, in every way: how many succeeded
@@ -56,6 +57,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -706,6 +708,23 @@ nowhere(void)
 	tell("%d %s", n, text);
 }
 
+static void *
+wait_for_ever(void *arg)
+{
+
+	for (;;)
+		poll(NULL, 0, -1);
+	return (arg);
+}
+
+static void
+leave_a_thread(void)
+{
+	pthread_t thread;
+
+	tell("%d", pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
+}
+
 #define	IS(name)	(strcmp(what, name) == 0)
 
 LWC_HANDLER(connects)
@@ -761,6 +780,8 @@ LWC_HANDLER(connects)
 			past_the_host(a, IS("own"));
 		else if (IS("fail"))
 			code = atoi(a);
+		else if (IS("thread"))
+			leave_a_thread();
 		else if (IS("nowhere"))
 			nowhere();
 		else if (IS("map"))

@@ -43,6 +43,7 @@ impl Contexts {
     /// A copy that runs, or acts, when it should not: it ends, and is told of
     /// nowhere but in the log. The request may be served well all the same.
     pub(super) fn end_out_of_turn(&mut self, i: usize) {
+        self.does_not_rest(i);
         let place = if i < self.chain.steps.len() {
             format!("step {}", i + 1)
         } else if self.tree.on_error == Some(i) {
@@ -398,6 +399,7 @@ impl Contexts {
                 self.rolled_back(i, RollbackWay::InPlace, begin, Some(pages));
             }
             Err(why) => {
+                self.does_not_rest(i);
                 let name = &self.steps[i].function.name;
                 if why.contains(lwc::THREADS_LEFT) {
                     self.tell_of_threads(i, Rest::Threads);
@@ -405,6 +407,14 @@ impl Contexts {
                 log::debug!("{name}: a new copy, for it cannot be rolled back: {why}");
                 self.retire(i);
             }
+        }
+    }
+
+    /// A copy that has answered goes on, or may: what it keeps is no more what it was when
+    /// it answered.
+    fn does_not_rest(&self, i: usize) {
+        if let Some(granted) = &self.steps[i].granted {
+            granted.did_not_rest();
         }
     }
 

@@ -343,6 +343,11 @@ impl Granted {
         self.well.set(true);
     }
 
+    /// It was not at its end: a thread of its own was there still, or it ran on.
+    pub(super) fn did_not_rest(&self) {
+        self.well.set(false);
+    }
+
     /// What was sent and not received is nobody's; the rest has been closed.
     pub(super) fn forget(&self) {
         self.connections.forget(self.well.take());

@@ -397,6 +397,27 @@ fn none_is_kept_of_an_invocation_that_reported_an_error() {
     }
 }
 
+/// It may be in the middle of something with it.
+#[test]
+fn none_is_kept_of_one_that_leaves_a_thread() {
+    let (at, _) = serve();
+    let grants =
+        format!("link = [\"pthread\"]\nthreads = 1\nconnect = [{{ to = \"{at}\", keep = true }}]");
+    let folder = folder(&grants, "invocation");
+    let say = format!("say {at} text");
+    let leaves = format!("say {at} text\nthread");
+    let out = folder.run(&[], &[&say, &leaves, &say, &say]);
+    let stderr = text(&out.stderr);
+    if !out.status.success() && stderr.contains("rollback in place needs") {
+        return;
+    }
+    assert_eq!(
+        answers(&out),
+        "[TEXT 1][TEXT 1][1][TEXT 2][TEXT 2]",
+        "{stderr}"
+    );
+}
+
 /// It would be there without a number, and so would as many as there is memory for.
 #[test]
 fn a_connection_is_not_mapped_and_a_file_is() {
