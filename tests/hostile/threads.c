@@ -37,6 +37,7 @@
 
 #define _GNU_SOURCE
 #include "lwc_function.h"
+#include "row.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -277,42 +278,11 @@ tree(void *arg)
 	return (NULL);
 }
 
-/* Once there is one, there is always one, and none for long. */
 static void
-relay(void)
-{
-	static unsigned char stacks[16][8192] __attribute__((aligned(64)));
-	static unsigned char own[4096] __attribute__((aligned(64)));
-	static atomic_uint last;
-	static int number;
-
-	for (;;) {
-		unsigned char *top = stacks[atomic_fetch_add(&last, 1) % 16 + 1] - 64;
-		register long cleared __asm__("r10") = (long)&number;
-		register long base __asm__("r8") = (long)own;
-		long made;
-
-		memcpy(note, "boo", 4);
-		/* As the C library does it (CLONE_THREAD and so on). */
-		__asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\t"
-		    "xor %%ebp, %%ebp\n\tcall *%[next]\n\thlt\n1:"
-		    : "=a"(made)
-		    : "a"(SYS_clone), "D"(0x3d0f00L), "S"(top), "d"(&number),
-		      "r"(cleared), "r"(base), [next] "r"(relay)
-		    : "rcx", "r11", "memory");
-		if (made > 0)
-			__asm__ volatile("syscall" :: "a"(SYS_exit), "D"(0L)
-			    : "rcx", "r11", "memory");
-	}
-}
-
-static void *
-begin_relay(void *arg)
+haunt_once(void)
 {
 
-	(void)arg;
-	relay();
-	return (NULL);
+	memcpy(note, "boo", 4);
 }
 
 static void *
@@ -484,7 +454,9 @@ command(const char *line)
 		run(2, tree);
 		say("[%s]", atomic_load(&most) <= 8 ? "held" : "more");
 	} else if (strcmp(word, "relay") == 0) {
-		one(begin_relay, NULL, false);
+		each_of_row = haunt_once;
+		if (next_of_row() < 0)
+			abort();
 		while (strcmp(note, "boo") != 0)
 			sched_yield();
 		say("[left]");
