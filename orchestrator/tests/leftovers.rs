@@ -45,6 +45,17 @@ fn a_function_that_leaves_something_behind_is_not_started() {
     }
 }
 
+/// A list of threads ends where one of them does while it is made; the row that the
+/// initialiser leaves goes on, in no sandbox.
+#[test]
+fn a_row_of_threads_is_something_left_behind() {
+    for _ in 0..12 {
+        let (ran, said) = start("row_of_threads");
+        assert!(!ran, "{said}");
+        assert!(said.contains("threads of its own"), "{said}");
+    }
+}
+
 #[test]
 fn one_that_has_put_everything_away_is() {
     let (ran, said) = start("nothing");

@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include "lwc_function.h"
+#include "row.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -40,6 +41,13 @@ LWC_INIT(thread)
 
 	(void)setup;
 	return (pthread_create(&it, NULL, forever, NULL));
+}
+
+LWC_INIT(row_of_threads)
+{
+
+	(void)setup;
+	return (next_of_row() < 0);
 }
 
 LWC_INIT(child)
@@ -147,6 +155,7 @@ LWC_HANDLER(name)							\
 }
 
 HANDLER(thread)
+HANDLER(row_of_threads)
 HANDLER(child)
 HANDLER(grandchild)
 HANDLER(shared)

@@ -27,10 +27,17 @@
  *	robust		set_robust_list(2): the errno
  *	twice		two threads that make others, again and again: whether there were ever
  *			more than eight
+ *	relay		a thread is left behind that makes another one and ends, as that does
+ *	slow N		N threads that call the function "slow", each twice: how many were
+ *			answered
+ *	beside		calls "slow" while a thread works
+ *	storm N		N threads are left behind that make system calls and nothing else
+ *	alone		a thread is left behind by one that exits alone
  */
 
 #define _GNU_SOURCE
 #include "lwc_function.h"
+#include "row.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -271,6 +278,46 @@ tree(void *arg)
 	return (NULL);
 }
 
+static void
+haunt_once(void)
+{
+
+	memcpy(note, "boo", 4);
+}
+
+static void *
+call_slow(void *arg)
+{
+	lwc_reply reply;
+
+	(void)arg;
+	for (int i = 0; i < 2; i++) {
+		uint64_t ticket = lwc_call_start(now, "slow", "x", 1, NULL);
+		if (lwc_call_finish(now, ticket, &reply) == 0 && reply.len == 1)
+			atomic_fetch_add(&counted, 1);
+	}
+	return (NULL);
+}
+
+static void *
+work(void *arg)
+{
+
+	(void)arg;
+	while (!atomic_load(&go))
+		atomic_fetch_add(&counted, 1);
+	return (NULL);
+}
+
+static void *
+storm(void *arg)
+{
+
+	for (;;)
+		(void)mprotect(arg, 4096, PROT_READ | PROT_WRITE);
+	return (NULL);
+}
+
 /* So many threads, each with its number: how many there were. */
 static int
 run(long n, void *(*body)(void *))
@@ -406,6 +453,38 @@ command(const char *line)
 		atomic_store(&there, 0);
 		run(2, tree);
 		say("[%s]", atomic_load(&most) <= 8 ? "held" : "more");
+	} else if (strcmp(word, "relay") == 0) {
+		each_of_row = haunt_once;
+		if (next_of_row() < 0)
+			abort();
+		while (strcmp(note, "boo") != 0)
+			sched_yield();
+		say("[left]");
+	} else if (strcmp(word, "slow") == 0) {
+		run(n, call_slow);
+		say("[%d]", atomic_load(&counted));
+	} else if (strcmp(word, "beside") == 0) {
+		pthread_t thread;
+		atomic_store(&go, false);
+		if (pthread_create(&thread, NULL, work, NULL) != 0)
+			abort();
+		atomic_store(&counted, 0);
+		(void)call_slow(NULL);
+		atomic_store(&go, true);
+		pthread_join(thread, NULL);
+		say("[%s]", atomic_load(&counted) > 2 ? "worked" : "rested");
+	} else if (strcmp(word, "storm") == 0) {
+		void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		for (long i = 0; i < n; i++)
+			one(storm, at, false);
+		say("[left]");
+	} else if (strcmp(word, "alone") == 0) {
+		static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+		pthread_mutex_lock(&held);
+		one(wait_for_ever, &held, false);
+		for (;;)
+			syscall(SYS_exit, 7);
 	} else {
 		say("[what?]");
 	}
@@ -440,5 +519,16 @@ int
 echo(lwc_invocation *inv)
 {
 
+	return (lwc_append(inv, inv->input, inv->input_len));
+}
+
+/* A callee that takes longer than a look at who else runs. */
+LWC_HANDLER(slow);
+
+int
+slow(lwc_invocation *inv)
+{
+
+	usleep(150000);
 	return (lwc_append(inv, inv->input, inv->input_len));
 }

@@ -128,8 +128,13 @@ impl Contexts {
     ///
     /// Once is enough: whoever waits then is woken by nobody, for in its sandbox
     /// it has no timer, and no copy here can ring another.
+    ///
+    /// Who waits for the one at work, because it has called it or one that has, and may
+    /// have threads, is not asked: it is its time as well, and others of its threads
+    /// compute, or wait for their turn to call.
     pub(super) fn end_those_who_run_on(&mut self, at_work: usize) {
-        let others = |&(i, _): &(usize, &Step)| i != at_work;
+        let callers: Vec<usize> = self.callers_with_threads(at_work).collect();
+        let others = |&(i, _): &(usize, &Step)| i != at_work && !callers.contains(&i);
         let there = |(i, s): (usize, &Step)| Some((i, s.copy.as_ref()?.handle()));
         let steps = self.steps.iter().enumerate().filter(others);
         let (numbers, copies): (Vec<usize>, Vec<Handle>) = steps.filter_map(there).unzip();
@@ -141,6 +146,14 @@ impl Contexts {
                 self.end_out_of_turn(i);
             }
         }
+    }
+
+    /// Those who wait for the reply of one at work, or for that of another who does, and
+    /// may have threads. (Nobody calls one that waits for it: `check` refuses that.)
+    fn callers_with_threads(&self, at_work: usize) -> impl Iterator<Item = usize> {
+        let caller = |&i: &usize| self.steps.get(i)?.called_by;
+        std::iter::successors(caller(&at_work), caller)
+            .filter(|&i| self.steps[i].function.threads > 0)
     }
 
     /// A copy of the step's snapshot that waits for an invocation. That there

@@ -144,6 +144,83 @@ fn none_outlives_its_invocation() {
     }
 }
 
+/// A list of threads is at its end where one of them ends while it is made: of a row of
+/// threads, each of which makes the next and ends, none may be on it.
+#[test]
+fn a_row_of_threads_is_seen() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        let folder = folder("threads = 3", isolation);
+        let inputs = ["relay", "note"].repeat(40);
+        let out = folder.run(&[], &inputs);
+        assert_eq!(
+            answers(&out),
+            "[left][none]".repeat(40),
+            "{isolation}: {}",
+            text(&out.stderr)
+        );
+    }
+}
+
+/// Others of a function's threads work, or wait for their turn to call, while one it has
+/// called has its own.
+#[test]
+fn threads_stay_while_one_that_they_have_called_takes_its_time() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        let f = function("f", "threads", "threads = 4\ncalls = [\"slow\"]");
+        let folder = folder_of(&(f + &function("slow", "slow", "")), isolation);
+        let out = folder.run(&[], &["slow 3", "beside\nslow 2"]);
+        assert_eq!(answers(&out), "[6][worked][4]", "{}", text(&out.stderr));
+        // None of them runs on when that one is at work for somebody else.
+        let chain = format!(
+            "{}{}\n[chains.trial]\nsteps = [\"f\", \"slow\"]\nisolation = \"{isolation}\"\n",
+            function("f", "threads", "threads = 3"),
+            function("slow", "slow", "")
+        );
+        let out = Folder::new(&chain).run(&[], &["spin", "make 3"]);
+        assert_eq!(answers(&out), "[left][3 0]", "{}", text(&out.stderr));
+        let log = text(&out.stderr);
+        let told = log.lines().filter(|l| l.contains("f: threads of its own"));
+        assert_eq!(told.count(), 1, "{log}");
+    }
+}
+
+/// The kernel tells of those first that came last.
+#[test]
+fn many_that_call_the_system_keep_no_other_from_it() {
+    if !are_there() {
+        return;
+    }
+    let folder = folder("threads = 48\nmemory = \"600MiB\"", "invocation");
+    let out = folder.run(&[], &["storm 40\naction\nsum 4", "note"]);
+    assert_eq!(
+        answers(&out),
+        "[left][0][2002000][none]",
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+/// Nobody can tell of one that has exited alone, nor stop it, as long as others are there.
+#[test]
+fn whoever_exits_takes_all_along() {
+    if !are_there() {
+        return;
+    }
+    for isolation in ISOLATIONS {
+        let folder = folder("threads = 2", isolation);
+        let out = folder.run(&[], &["alone", "make 2"]);
+        let stderr = text(&out.stderr);
+        assert!(stderr.contains("exited with status 7"), "{stderr}");
+        assert_eq!(text(&out.stdout), "[2 0]", "{stderr}");
+    }
+}
+
 #[test]
 fn a_thread_is_the_functions_whatever_it_does() {
     if !are_there() {

@@ -31,6 +31,7 @@ pub(crate) const PROCESS_CASES: &[Case] = cases![
     c10_3_one_that_leaves_is_destroyed,
     c10_6_what_cannot_be_undone_is_told,
     c10_6_no_processes_and_no_threads,
+    c10_6_one_whose_threads_stay_is_not_parked,
     c10_1_pages_of_a_file_that_went_are_back,
     c10_1_signals_come_and_ends_are_told,
     c10_1_actions_and_the_alternate_stack_are_what_they_were,
@@ -575,6 +576,44 @@ fn c10_6_no_processes_and_no_threads() {
         vec![errno.raw() as u64, thread.into()]
     });
     assert_eq!(call(c.handle(), &[1]), [libc::EPERM as u64, 0]);
+}
+
+/// Who may have threads is parked when none but the one that waits is left.
+#[cfg(target_os = "linux")]
+fn c10_6_one_whose_threads_stay_is_not_parked() {
+    if lwc::backend() != Ok(lwc::Backend::Process) {
+        return;
+    }
+    lwc::allow_threads(2).unwrap();
+    if !possible() {
+        return;
+    }
+    let c = strict_with_snapshot(&[], |words| {
+        let stays = match words[0] {
+            1 => std::thread::spawn(|| 7),
+            2 => std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            }),
+            _ => return vec![],
+        };
+        match words[0] {
+            1 => vec![stays.join().unwrap()],
+            _ => vec![],
+        }
+    });
+    c.expect_threads().unwrap();
+    assert_eq!(call(c.handle(), &[1]), [7]);
+    assert!(c.parked().unwrap());
+    c.roll_back().unwrap();
+    assert!(c.parked().unwrap());
+    call(c.handle(), &[2]);
+    assert!(!c.parked().unwrap());
+    assert!(!c.parked().unwrap());
+    let e = c.roll_back().unwrap_err();
+    assert_eq!(e.errno(), Errno::ENOTSUP, "{e}");
+    assert!(e.to_string().contains("threads"), "{e}");
 }
 
 /// Signals and ends are the context's, as if nobody traced it.

@@ -1,5 +1,6 @@
 //! What is done with the descriptor of a context, but for switching to it.
 
+use super::parked::parked_together;
 use super::{create, overlay, parking};
 use crate::backend::answers::Facts;
 use crate::backend::process::ask::{self, alive, ask_with, facts, hold, reap};
@@ -237,5 +238,10 @@ pub(crate) fn parked(of: RawFd) -> Result<bool> {
     let rt = guard.rt();
     let index = rt.find(CALL, of)?;
     alive(rt, CALL, index)?;
+    if rt.channel(index).is_some_and(|c| c.threads) {
+        // One sleeps there, and others run.
+        drop(guard);
+        return parked_together(&[of], true).map(|all| all == [true]);
+    }
     Ok(parking::parks(rt, index))
 }

@@ -84,6 +84,12 @@ pub(crate) fn be_noted() -> Result<()> {
         false => &[],
     };
     let answers = [
+        // The one that a context is does not exit alone, where there may be others: that
+        // is for the keeper to see to.
+        (
+            libc::SECCOMP_RET_TRACE,
+            if threaded { &[libc::SYS_exit][..] } else { &[] },
+        ),
         (libc::SECCOMP_RET_ALLOW, reading),
         (libc::SECCOMP_RET_ALLOW, sockets(ON_SOCKETS)),
         (libc::SECCOMP_RET_ALLOW, sockets(ABOUT_SOCKETS)),

@@ -31,7 +31,7 @@ use crate::backend::answers::Rest;
 use crate::backend::process::ask::alive;
 use crate::backend::process::guard::Guard;
 use crate::backend::process::root::baton::baton;
-use crate::backend::process::state::processor::{Dawdling, Running, time_of};
+use crate::backend::process::state::processor::{Dawdling, Running, threads_of, time_of};
 use crate::backend::process::state::runtime::Runtime;
 use crate::backend::process::state::signals;
 use crate::backend::process::wire::bell::PeerBell;
@@ -85,7 +85,7 @@ enum Threads {
     None,
     /// All of them wait for something.
     Wait,
-    /// One runs, or may be about to end.
+    /// One runs, or is about to end, or has and is yet to be collected.
     Run,
 }
 
@@ -96,30 +96,14 @@ impl Threads {
         if self == Self::Never {
             return self;
         }
-        let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            return Self::Run;
-        };
-        let mut seen = Self::None;
-        for thread in all {
-            let Ok(thread) = thread else {
-                return Self::Run;
-            };
-            if thread.file_name().as_encoded_bytes() == pid.to_string().as_bytes() {
-                continue;
-            }
-            // One that has ended meanwhile says nothing.
-            let stat = std::fs::read_to_string(thread.path().join("stat"));
-            // "pid (comm) state …"; comm may hold anything.
-            let state = stat.as_deref().ok().and_then(|s| s.rsplit_once(") "));
-            match state.and_then(|(_, rest)| rest.chars().next()) {
-                None if stat.is_err() => {}
-                // It has ended, and is yet to be collected.
-                Some('Z' | 'X') => {}
-                Some('S') if seen != Self::Run => seen = Self::Wait,
-                _ => seen = Self::Run,
-            }
+        // That there is none is said by one number alone. A list is made of one after the
+        // other, and is at its end where one of them ends meanwhile: threads of which each
+        // makes the next would be on none.
+        match threads_of(pid) {
+            Some(1) => Self::None,
+            Some(_) if all_wait(pid) => Self::Wait,
+            _ => Self::Run,
         }
-        seen
     }
 
     fn are_there(self) -> bool {
@@ -135,6 +119,31 @@ impl Threads {
             _ => false,
         }
     }
+}
+
+/// Whether all threads of a process but its first are seen to wait for something; at
+/// least one is.
+fn all_wait(pid: i32) -> bool {
+    let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut seen = false;
+    for thread in all {
+        let Ok(thread) = thread else {
+            return false;
+        };
+        if thread.file_name().as_encoded_bytes() == pid.to_string().as_bytes() {
+            continue;
+        }
+        // "pid (comm) state …"; comm may hold anything.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        if !state.is_some_and(|s| s.starts_with('S')) {
+            return false;
+        }
+        seen = true;
+    }
+    seen
 }
 
 /// Whether each of these contexts is parked. Each is asked once unless `wait`.

@@ -407,9 +407,10 @@ impl Kept {
         match (stop, called) {
             (Stop::Cloned, _) => {
                 let made = trace::made(thread)?;
-                if self.threads.made(thread, made) {
-                    trace::pass(made, Stop::Interrupted);
-                }
+                self.threads.made(thread, made);
+                // If it has stopped already it has waited for this. Otherwise nothing
+                // comes of it, and it goes on when it has: it is known now.
+                trace::pass(made, Stop::Interrupted);
                 return Ok(true);
             }
             (Stop::Dead, _) => {
@@ -421,6 +422,14 @@ impl Kept {
                     Cloning::Made => Ok(true),
                     Cloning::Fails(errno) => trace::fail(thread, own, errno).map(|()| true),
                 };
+            }
+            // The one that it is would be neither there nor gone as long as others are: it
+            // could not be stopped, and who waits for it would wait in vain.
+            (Stop::Called, Some(own)) if own.orig_rax == libc::SYS_exit as u64 => {
+                if thread == self.pid {
+                    trace::replace(thread, own, libc::SYS_exit_group)?;
+                }
+                return Ok(true);
             }
             _ => {}
         }
@@ -438,29 +447,44 @@ impl Kept {
 
     /// It is the only one, stopped as it is, so that nobody makes another one. Those that
     /// are about to end do.
+    ///
+    /// Who has been waited for (pthread_join(3)) has done all but the end of its last
+    /// system call, and stops no more: that takes no time but that for which others have
+    /// the processor. Any other says by stopping that it is there to stay.
     fn alone(&mut self) -> Done<()> {
-        const TRIES: u32 = 40;
-        for tries in 0..TRIES {
+        /// Milliseconds for one that ends by itself, and for one that has done so.
+        const GRACE: u32 = 2;
+        const LONGEST: u32 = 1000;
+        /// Stops and ends that are looked at. (They are 64 at most, and end once.)
+        const EVENTS: u32 = 256;
+        let (mut waited, mut asked) = (0, false);
+        for _ in 0..EVENTS {
+            let mut stays = false;
             let all = self.threads;
             for &thread in all.as_slice() {
                 match trace::wait(Some(thread), true) {
                     Ok(Some((_, stop))) => {
+                        stays |= asked && stop == Stop::Interrupted;
                         // One that has ended meanwhile says so the next time.
                         let _ = self.note(thread, stop);
                         trace::pass(thread, stop);
                     }
-                    Err(libc::ECHILD) => drop(self.threads.gone(thread)),
+                    Err(libc::ECHILD) => self.threads.gone(thread),
                     _ => {}
                 }
             }
-            if self.threads.as_slice().is_empty() {
+            let left = self.threads;
+            if left.as_slice().is_empty() {
                 return Ok(());
             }
-            match tries {
-                0..10 => give_way(),
-                10..30 => pause(20),
-                _ => pause(200),
+            if stays || waited > LONGEST {
+                break;
             }
+            if waited >= GRACE && !asked {
+                asked = true;
+                left.as_slice().iter().for_each(|&t| trace::interrupt(t));
+            }
+            waited += u32::from(!trace::await_any());
         }
         let count = self.threads.as_slice().len() as u64;
         Err(Failure::new(libc::ENOTSUP, why::THREADS, count))

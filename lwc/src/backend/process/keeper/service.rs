@@ -157,8 +157,10 @@ pub(crate) fn end() -> ! {
 /// Areas of an address space, as many as most have.
 const AREAS: usize = 4096;
 
-/// How many stops are looked at before the creator is served again.
+/// How many stops are looked at before the creator is served again, and how many of
+/// those are found before any of them is let go on.
 const LOOKS: usize = 256;
+const TOGETHER: usize = 64;
 
 /// How many runs of pages are asked for at once.
 const RUNS: usize = 1024;
@@ -264,37 +266,57 @@ impl Service {
     ///
     /// Not more at once than this: threads of one could stop for ever, and the creator's
     /// question would wait.
+    ///
+    /// All that have stopped are found before any of them goes on. The kernel tells of
+    /// those first that came last, and again as soon as they stop again: the others would
+    /// never be heard.
     fn look(&mut self) {
-        for _ in 0..LOOKS {
-            let Ok(Some((thread, stop))) = trace::wait(None, true) else {
-                self.more = false;
-                return;
-            };
-            let mut all = self.all.as_mut_slice().iter_mut();
-            match all.find(|k| k.pid == thread || k.threads.has(thread)) {
-                Some(kept) if kept.pid == thread && stop == Stop::Dead => self.forget(thread),
-                Some(kept) => {
-                    let pid = kept.pid;
-                    match kept.note(thread, stop) {
-                        Err(libc::ESRCH) if pid == thread => self.forget(pid),
-                        _ => trace::pass(thread, stop),
-                    }
+        let mut stopped = [(0, Stop::Dead); TOGETHER];
+        for _ in 0..LOOKS / TOGETHER {
+            let mut count = 0;
+            for place in &mut stopped {
+                let Ok(Some(found)) = trace::wait(None, true) else {
+                    break;
+                };
+                *place = found;
+                count += 1;
+            }
+            // One that its maker has not told of yet waits until then, and goes on at
+            // once: what is found of it here says nothing afterwards.
+            for (thread, _) in &mut stopped[..count] {
+                if !self.knows(*thread) {
+                    *thread = 0;
                 }
-                None => self.strays(thread, stop),
+            }
+            for &(thread, stop) in stopped[..count].iter().filter(|(thread, _)| *thread != 0) {
+                self.has_stopped(thread, stop);
+            }
+            if count < TOGETHER {
+                self.more = count > 0;
+                return;
             }
         }
         self.more = true;
     }
 
-    /// A thread that nobody has made yet, as far as is known, has stopped, or ended: its
-    /// maker will tell. It waits until then.
-    fn strays(&mut self, thread: i32, stop: Stop) {
-        for kept in self.all.as_mut_slice() {
-            match stop {
-                Stop::Dead => drop(kept.threads.gone(thread)),
-                _ => kept.threads.strays(thread),
+    fn has_stopped(&mut self, thread: i32, stop: Stop) {
+        let mut all = self.all.as_mut_slice().iter_mut();
+        match all.find(|k| k.pid == thread || k.threads.has(thread)) {
+            Some(kept) if kept.pid == thread && stop == Stop::Dead => self.forget(thread),
+            Some(kept) => {
+                let pid = kept.pid;
+                match kept.note(thread, stop) {
+                    Err(libc::ESRCH) if pid == thread => self.forget(pid),
+                    _ => trace::pass(thread, stop),
+                }
             }
+            None => {}
         }
+    }
+
+    fn knows(&self, thread: i32) -> bool {
+        let mut all = self.all.as_slice().iter();
+        all.any(|k| k.pid == thread || k.threads.has(thread))
     }
 
     /// Answers what is asked, if anything is.
@@ -346,7 +368,8 @@ impl Service {
                 [&raw const set as u64, 0, &raw const none as u64, 8, 0, 0],
             )
         };
-        if came.is_ok() {
+        // Where threads have been waited for it was taken then.
+        if came.is_ok() || threads::allowed() > 0 {
             self.look();
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A thread of one that is traced is traced from its first moment on. So each clone(2)
 //! stops for the keeper, which lets it be made or says EAGAIN; each thread that was made
-//! is told of twice, by its maker and by itself, in either order; and so is each end.
+//! is told of twice, by its maker and by itself, in either order, and goes on after both;
+//! and each end is told of.
 
 use super::trace::Registers;
 use crate::backend::process::wire::threads::is_of_thread;
@@ -40,14 +41,12 @@ impl Few {
         room
     }
 
-    /// Whether it was there.
-    fn remove(&mut self, number: i32) -> bool {
+    fn remove(&mut self, number: i32) {
         let at = self.as_slice().iter().position(|&n| n == number);
         if let Some(at) = at {
             self.count -= 1;
             self.all[at] = self.all[self.count];
         }
-        at.is_some()
     }
 }
 
@@ -59,9 +58,6 @@ pub(crate) struct Threads {
     there: Few,
     /// Who makes one.
     makers: Few,
-    /// Those that have stopped before anybody has said that he has made them. (It may be
-    /// another context that has.)
-    strays: Few,
 }
 
 /// What is to be done about a clone(2).
@@ -79,7 +75,6 @@ impl Threads {
             most: (most as usize).min(MOST),
             there: Few::new(),
             makers: Few::new(),
-            strays: Few::new(),
         }
     }
 
@@ -115,25 +110,16 @@ impl Threads {
         self.makers.remove(thread);
     }
 
-    /// A thread has made another one. Whether that has stopped before, and waits.
-    pub(crate) fn made(&mut self, maker: i32, thread: i32) -> bool {
+    /// A thread has made another one.
+    pub(crate) fn made(&mut self, maker: i32, thread: i32) {
         self.makers.remove(maker);
         self.there.add(thread);
-        self.strays.remove(thread)
     }
 
-    /// One that nobody knows has stopped: it is one of these, perhaps.
-    pub(crate) fn strays(&mut self, thread: i32) {
-        if self.makers.count > 0 {
-            self.strays.add(thread);
-        }
-    }
-
-    /// One is no more, whosever it was. Whether it was one of these.
-    pub(crate) fn gone(&mut self, thread: i32) -> bool {
-        self.strays.remove(thread);
+    /// One is no more.
+    pub(crate) fn gone(&mut self, thread: i32) {
         self.makers.remove(thread);
-        self.there.remove(thread)
+        self.there.remove(thread);
     }
 }
 
@@ -159,15 +145,14 @@ mod tests {
         assert_eq!(all.clones(8, &thread), Clone::Fails(libc::EAGAIN));
         // One has failed, for want of memory: its maker goes on.
         all.seen(7);
-        all.strays(20);
-        assert!(all.made(1, 20));
+        all.made(1, 20);
         assert_eq!(all.clones(20, &thread), Clone::Made);
         assert_eq!(all.clones(1, &thread), Clone::Fails(libc::EAGAIN));
-        assert!(!all.made(20, 21));
+        all.made(20, 21);
         assert_eq!(all.clones(1, &thread), Clone::Fails(libc::EAGAIN));
         assert!(all.has(20) && all.has(21) && !all.has(1));
-        assert!(all.gone(20));
-        assert!(!all.gone(20));
+        all.gone(20);
+        all.gone(20);
         assert_eq!(all.clones(1, &thread), Clone::Made);
         // A maker that asks again counts once.
         assert_eq!(all.clones(1, &thread), Clone::Made);
@@ -191,8 +176,7 @@ mod tests {
         );
         // Room is bounded, whoever stops.
         all.clones(1, &with(THREAD[0]));
-        (100..400).for_each(|thread| all.strays(thread));
-        assert!(!all.made(1, 500));
-        assert!(all.as_slice().len() <= MOST);
+        (100..400).for_each(|thread| all.made(1, thread));
+        assert!(all.as_slice().len() <= MOST + 1);
     }
 }

@@ -235,6 +235,14 @@ pub(crate) fn fail(pid: i32, own: &Registers, errno: Errno) -> Result<(), Errno>
     set_registers(pid, &r)
 }
 
+/// The call that one is about to make is another one, with the same arguments. (Filters
+/// are asked about that as well.)
+pub(crate) fn replace(pid: i32, own: &Registers, number: i64) -> Result<(), Errno> {
+    let mut r = *own;
+    r.orig_rax = number as u64;
+    set_registers(pid, &r)
+}
+
 /// What to do about a stop that is none of ours: the context goes on as it would
 /// without us.
 pub(crate) fn pass(pid: i32, stop: Stop) {
@@ -245,6 +253,23 @@ pub(crate) fn pass(pid: i32, stop: Stop) {
         Stop::Group => ptrace(LISTEN, pid, 0, 0).map(drop),
         Stop::Signal(signal) => go_on(pid, signal),
     };
+}
+
+/// Has one stop, soon, unless it is about to end.
+pub(crate) fn interrupt(pid: i32) {
+    // As above.
+    let _ = ptrace(INTERRUPT, pid, 0, 0);
+}
+
+/// Waits until somebody may have stopped or ended, for a millisecond at most: whether it
+/// was for that. (SIGCHLD, which is taken by this, is blocked otherwise. Not by giving way
+/// to others: on a busy machine it takes milliseconds each time until all have had theirs.)
+pub(crate) fn await_any() -> bool {
+    let mut limit = [0i64, 1_000_000];
+    let mask = !(1u64 << (libc::SIGCHLD - 1));
+    let (limit, mask) = (&raw mut limit as u64, &raw const mask as u64);
+    // SAFETY: reads the locals, of the sizes given, and writes to the first what is left.
+    unsafe { call(libc::SYS_ppoll, [0, 0, limit, mask, 8, 0]) == Err(libc::EINTR) }
 }
 
 /// Stops it, wherever it is. What happens on the way is noted, while it is stopped

@@ -19,15 +19,25 @@ pub(crate) fn time_of(pid: i32) -> Option<Duration> {
     ok.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// A word of /proc/PID/stat: 0 is the first behind the name.
+fn word_of(pid: i32, number: usize) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // "pid (comm) state …"; comm may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(number).map(str::to_owned)
+}
+
+/// How many threads a process has, those among them that have ended and are yet to be
+/// collected: one number, so that none is made or ends while it is read.
+pub(crate) fn threads_of(pid: i32) -> Option<u32> {
+    const THREADS: usize = 17;
+    word_of(pid, THREADS)?.parse().ok()
+}
+
 /// Whether a process waits for something, and not for a processor.
 fn waits(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // "pid (comm) state …"; comm may hold anything.
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().next());
     // In the kernel for a page, say, it waits as well ("D"), and goes on.
-    matches!(state, Some("S" | "T" | "t"))
+    matches!(word_of(pid, 0).as_deref(), Some("S" | "T" | "t"))
 }
 
 /// How much of the processor one in the sandbox may use where it is to go to sleep, or
@@ -221,6 +231,7 @@ mod tests {
         }
         // Past every process that Linux numbers.
         assert_eq!(time_of(1 << 22), None);
+        assert_eq!(threads_of(1 << 22), None);
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
@@ -229,6 +240,7 @@ mod tests {
         while !waits(pid) {
             std::thread::yield_now();
         }
+        assert_eq!(threads_of(pid), Some(1));
         child.kill().unwrap();
         child.wait().unwrap();
     }
