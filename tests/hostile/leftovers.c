@@ -47,7 +47,7 @@ LWC_INIT(row_of_threads)
 {
 
 	(void)setup;
-	return (next_of_row() < 0);
+	return (next_of_row(0) < 0);
 }
 
 LWC_INIT(child)

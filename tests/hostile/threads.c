@@ -455,7 +455,7 @@ command(const char *line)
 		say("[%s]", atomic_load(&most) <= 8 ? "held" : "more");
 	} else if (strcmp(word, "relay") == 0) {
 		each_of_row = haunt_once;
-		if (next_of_row() < 0)
+		if (next_of_row(0) < 0)
 			abort();
 		while (strcmp(note, "boo") != 0)
 			sched_yield();
