@@ -58,6 +58,9 @@ pub(crate) mod granted {
 
     impl Granted {
         pub(crate) fn of(function: &Function, _: &Path) -> Result<Option<Self>, String> {
+            if function.threads > 0 {
+                return Err(format!("threads: {}", crate::life::NO_THREADS));
+            }
             if function.scratch > 0 {
                 return Err(format!("scratch: {}", crate::life::NO_FILES));
             }
@@ -91,6 +94,10 @@ pub(crate) mod granted {
         }
 
         pub(crate) fn served(&self) {
+            match self.0 {}
+        }
+
+        pub(crate) fn did_not_rest(&self) {
             match self.0 {}
         }
 
