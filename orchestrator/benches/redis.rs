@@ -48,11 +48,18 @@ fn main() {
     let redis = Redis::start();
     println!("GET is answered by {}", redis.what);
     let plain = Process::start(&["--plain", library.to_str().unwrap()], Some(redis.port));
-    let [kept, once] = [true, false].map(|keep| lwc_server(redis.port, keep));
+    let kept = lwc_server(redis.port, true, "invocation");
+    let once = lwc_server(redis.port, false, "invocation");
+    let reused = lwc_server(redis.port, false, "chain");
     let alternatives = [
         ("plain HTTP server, connections kept", plain.address, "/"),
         ("lwc, `keep = true`", kept.address, "/chains/get"),
         ("lwc, a connection each time", once.address, "/chains/get"),
+        (
+            "lwc, contexts and connections reused",
+            reused.address,
+            "/chains/get",
+        ),
     ];
     println!("\n| clients | alternative | GETs/s | ratio | p50 | p99 |\n|--:|:--|--:|--:|--:|--:|");
     for clients in [1, 4, 16] {
@@ -110,11 +117,15 @@ fn load(address: SocketAddr, path: &str, clients: usize) -> Vec<Duration> {
     })
 }
 
-fn lwc_server(port: u16, keep: bool) -> Server {
+fn lwc_server(port: u16, keep: bool, isolation: &str) -> Server {
     let source = common::home().join("orchestrator/benches/redis.c");
-    let once = if keep { "" } else { ", REDIS_ONCE = \"1\"" };
+    let once = if keep || isolation == "chain" {
+        ""
+    } else {
+        ", REDIS_ONCE = \"1\""
+    };
     let file = format!(
-        "[functions.get]\nsource = {source:?}\nenv = {{ REDIS_PORT = \"{port}\"{once} }}\nconnect = [{{ to = \"127.0.0.1:{port}\", keep = {keep} }}]\n[chains.get]\nsteps = [\"get\"]\nregion = \"64KiB\"\n"
+        "[functions.key]\nhandler = \"get\"\nsource = {source:?}\nenv = {{ REDIS_PORT = \"{port}\"{once} }}\nconnect = [{{ to = \"127.0.0.1:{port}\", keep = {keep} }}]\n[chains.get]\nsteps = [\"key\"]\nregion = \"64KiB\"\nisolation = \"{isolation}\"\n"
     );
     // As many as there are clients: they wait for Redis.
     Server::with(&file, &["--no-watch", "--workers-max", "16"])
