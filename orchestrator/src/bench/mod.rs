@@ -44,7 +44,7 @@ pub struct Options {
 
 type Group = (&'static str, fn(&Plan) -> Result<Section, String>);
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     ("hand-overs on one processor", calls::one_processor),
     ("hand-overs on two processors", calls::two_processors),
     ("making and ending", calls::making),
@@ -53,6 +53,7 @@ const GROUPS: [Group; 12] = [
     ("calls between functions", between::calls),
     ("files that are granted", reach::files),
     ("connections that are granted", reach::connections),
+    ("threads that are granted", reach::threads),
     ("rollback of a chain", rollback::of_a_chain),
     ("rollback by pages and size", rollback::by),
     ("payload", chains::payload),

@@ -1,6 +1,7 @@
 //! Files and connections that a function is granted, beside the same calls of a bare
 //! process.
 
+use super::alternatives::Direct;
 use super::bare::{Child, cpu};
 use super::calls::text;
 use super::measure::{Case, Plan, measure};
@@ -11,7 +12,7 @@ use crate::life::LiveChain;
 use lwc::{Access, Confinement, Context, Flags, Spec};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -184,6 +185,88 @@ pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
                 Row::beside(back, switch, aim),
                 Row::of(read),
                 Row::beside(reading, read, Some(READ)),
+            ],
+        }],
+        ..Section::default()
+    })
+}
+
+/// Makes threads in a process of its own, as often as it is asked: what that took.
+/// (Whoever has contexts has one thread.)
+struct Threads {
+    line: UnixStream,
+    _child: Child,
+}
+
+impl Threads {
+    fn new(work: &Work) -> Result<Self, String> {
+        let direct = Direct::new(work, What::Threads)?;
+        let (line, mut there) = UnixStream::pair().map_err(text)?;
+        let child = Child::fork(|| {
+            loop {
+                let mut count = [0; 4];
+                if there.read_exact(&mut count).is_err() {
+                    std::process::exit(0)
+                }
+                let input = files_input(u32::from_ne_bytes(count), false);
+                let begun = Instant::now();
+                let done = direct.call(&input, &mut [0; 8]).is_ok();
+                let nanos = begun.elapsed().as_nanos() as u64;
+                if !done || there.write_all(&nanos.to_ne_bytes()).is_err() {
+                    std::process::exit(1)
+                }
+            }
+        });
+        let child = child.map_err(text)?;
+        Ok(Self {
+            line,
+            _child: child,
+        })
+    }
+
+    fn make(&mut self, n: u32) -> Result<Duration, String> {
+        let mut nanos = [0; 8];
+        let asked = self.line.write_all(&n.to_ne_bytes());
+        asked
+            .and_then(|()| self.line.read_exact(&mut nanos))
+            .map_err(text)?;
+        Ok(Duration::from_nanos(u64::from_ne_bytes(nanos)))
+    }
+}
+
+/// To make a thread where that is granted, and to wait for its end.
+pub(super) fn threads(plan: &Plan) -> Result<Section, String> {
+    let (work, other) = (Work::new()?, other()?);
+    let mut bare = Threads::new(&work)?;
+    let mut live = work.start(&[
+        (What::Threads, 1, Isolation::Chain),
+        (What::Threads, 1, Isolation::Invocation),
+    ])?;
+    let [kept, back] = live.as_mut_slice() else {
+        return Err("a chain is missing".into());
+    };
+    let samples = measure(
+        plan,
+        vec![
+            Case::fallible("a switch there and back", || other.switch(&[]).map(drop)),
+            Case::timed("a thread, made and waited for, bare", |n| bare.make(n)),
+            Case::timed("the same, granted", |n| inside(kept, n, false)),
+            Case::timed("the same, where it is rolled back", |n| {
+                inside(back, n, false)
+            }),
+        ],
+    )?;
+    let [switch, bare, kept, back] = samples.as_slice() else {
+        return Err("a figure is missing".into());
+    };
+    Ok(Section {
+        tables: vec![Table {
+            title: "Threads that a function is granted".into(),
+            rows: vec![
+                Row::of(switch),
+                Row::of(bare),
+                Row::beside(kept, bare, None),
+                Row::beside(back, bare, None),
             ],
         }],
         ..Section::default()

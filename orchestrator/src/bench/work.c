@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 /* Answers with its input: reads and writes every byte. */
@@ -127,6 +128,30 @@ LWC_HANDLER(connects)
 	}
 	if (inv->input[4] == 'r')
 		close(fd);
+	inv->output_len = inv->input_len;
+	return (0);
+}
+
+static void *
+nothing(void *arg)
+{
+
+	return (arg);
+}
+
+/* Makes a thread and waits for its end, so often as the first four bytes say. */
+LWC_HANDLER(threads)
+{
+	pthread_t thread;
+	uint32_t count;
+	int error;
+
+	memcpy(&count, inv->input, sizeof(count));
+	while (count-- > 0) {
+		if ((error = pthread_create(&thread, NULL, nothing, NULL)) != 0)
+			return (lwc_fail(inv, 500, "pthread_create: errno %d", error));
+		pthread_join(thread, NULL);
+	}
 	inv->output_len = inv->input_len;
 	return (0);
 }

@@ -3,7 +3,7 @@
 use crate::build::{Built, build};
 use crate::chain_file::{
     Chain, ChainFile, ChainId, ConnectGrant, FileGrant, Function, FunctionName, GroupName,
-    Isolation, Origin, Place, Source,
+    Isolation, Link, Origin, Place, Source,
 };
 use crate::life::{self, LiveChain, Probes, Variables};
 use std::collections::BTreeMap;
@@ -30,6 +30,9 @@ pub enum What {
     /// The same of the socket that it is granted: connects, or looks at a byte that has come
     /// by it, so often as its input says ([`files_input`]).
     Connect,
+    /// The same, and makes a thread and waits for its end, so often as its input says
+    /// ([`files_input`]).
+    Threads,
 }
 
 /// Pages that [`What::Dirty`] writes.
@@ -45,6 +48,7 @@ impl What {
             Self::Call => "call",
             Self::Files => "files",
             Self::Connect => "connects",
+            Self::Threads => "threads",
         }
     }
 
@@ -82,6 +86,7 @@ impl Work {
             What::Call,
             What::Files,
             What::Connect,
+            What::Threads,
         ] {
             let files = match what {
                 What::Files => vec![FileGrant {
@@ -106,14 +111,17 @@ impl Work {
             let name = what.function()?;
             let function = Function {
                 name: name.clone(),
-                origin: Origin::Source(Source::of(source.clone())),
+                origin: Origin::Source(Source {
+                    link: vec![Link::Named("pthread".into())],
+                    ..Source::of(source.clone())
+                }),
                 handler: what.name().into(),
                 secrets: Vec::new(),
                 env: Vec::new(),
                 files,
                 connect,
                 scratch: 0,
-                threads: 0,
+                threads: u16::from(what == What::Threads),
                 timeout: Duration::from_secs(10),
                 memory: 32 << 20,
                 calls,
