@@ -39,15 +39,17 @@ run_rc_command() {
 }
 """
 
-# Both processes are one. It says what it was told.
+# Both processes are one. It says what it was told. It is there once it can be: told to
+# read again before, it would end.
 DAEMON = r"""#!/bin/sh
 echo "$@" >%AT%/daemon.args
 echo "$LWC_CACHE $HOME" >%AT%/daemon.env
 while getopts P:p:R:Ho:u: o; do
 	case $o in P) P=$OPTARG ;; p) p=$OPTARG ;; o) log=$OPTARG ;; esac
 done
-sh -c 'trap "echo read again >>%AT%/child.log" HUP; trap exit TERM; while :; do sleep 0.05; done' \
+sh -c 'trap "echo read again >>%AT%/child.log" HUP; trap exit TERM; >%AT%/ready.$$; while :; do sleep 0.05; done' \
     >"$log" 2>&1 </dev/null &
+until [ -e %AT%/ready.$! ]; do sleep 0.01; done
 echo $! >"$P"
 echo $! >"$p"
 """

@@ -35,6 +35,8 @@ pub(crate) const PROCESS_CASES: &[Case] = cases![
     c10_1_pages_of_a_file_that_went_are_back,
     c10_1_signals_come_and_ends_are_told,
     c10_1_actions_and_the_alternate_stack_are_what_they_were,
+    c10_1_a_stack_that_a_signals_frame_says,
+    c10_1_an_action_that_its_signal_resets,
     c10_5_a_copy_leaves_nothing_where_the_backend_writes,
     c10_5_a_doorbell_that_lies_is_put_right,
 ];
@@ -762,6 +764,133 @@ fn c10_1_actions_and_the_alternate_stack_are_what_they_were() {
     for _ in 0..2 {
         assert_eq!(call(c.handle(), &[1]), clean);
         assert_ne!(call(c.handle(), &[2]), clean);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[2]), clean);
+        c.roll_back().unwrap();
+    }
+}
+
+/// A handler says by its frame which alternate stack there is afterwards: the same, which
+/// is told from others, or another one.
+#[cfg(target_os = "linux")]
+fn c10_1_a_stack_that_a_signals_frame_says() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static WANTED: AtomicUsize = AtomicUsize::new(0);
+    if !possible() {
+        return;
+    }
+    extern "C" fn handler(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the context that the kernel made; each write to its stack is to
+        // memory that stays.
+        unsafe {
+            let context = &mut *context.cast::<libc::ucontext_t>();
+            let wanted = WANTED.load(Ordering::Relaxed);
+            if wanted != 0 {
+                context.uc_stack.ss_sp = wanted as *mut _;
+                context.uc_stack.ss_flags = 0;
+                context.uc_stack.ss_size = 64 << 10;
+            }
+        }
+    }
+    let room = Pages::new(32);
+    let c = strict_with_snapshot(&[], |words| {
+        // SAFETY: the structures are initialised; the stack is pages of the case's own.
+        unsafe {
+            let mut old: libc::stack_t = std::mem::zeroed();
+            match words[0] {
+                // A call that the sandbox traps, whose handler is the case's.
+                0 => {
+                    let mut mine: libc::sigaction = std::mem::zeroed();
+                    mine.sa_sigaction = handler as *const () as usize;
+                    mine.sa_flags = libc::SA_SIGINFO;
+                    assert_eq!(
+                        libc::sigaction(libc::SIGSYS, &raw const mine, std::ptr::null_mut()),
+                        0
+                    );
+                }
+                1 => {
+                    let another = room.range().start;
+                    WANTED.store(another, Ordering::Relaxed);
+                    libc::syscall(libc::SYS_ptrace, 0, 0, 0, 0);
+                }
+                2 => {
+                    libc::syscall(libc::SYS_ptrace, 0, 0, 0, 0);
+                }
+                _ => {}
+            }
+            // To ask is a call that is noted, too.
+            if words[0] != 3 {
+                return vec![];
+            }
+            assert_eq!(libc::sigaltstack(std::ptr::null(), &raw mut old), 0);
+            vec![old.ss_sp as u64, old.ss_size as u64, old.ss_flags as u64]
+        }
+    });
+    let clean = call(c.handle(), &[3]);
+    c.roll_back().unwrap();
+    for _ in 0..3 {
+        call(c.handle(), &[1]);
+        assert_ne!(call(c.handle(), &[3]), clean, "another one");
+        c.roll_back().unwrap();
+        call(c.handle(), &[1]);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[3]), clean);
+        c.roll_back().unwrap();
+        call(c.handle(), &[2]);
+        assert_eq!(call(c.handle(), &[3]), clean, "the same");
+        c.roll_back().unwrap();
+        // The one after the other, in one go.
+        call(c.handle(), &[2]);
+        call(c.handle(), &[1]);
+        call(c.handle(), &[2]);
+        c.roll_back().unwrap();
+        assert_eq!(call(c.handle(), &[3]), clean);
+        c.roll_back().unwrap();
+    }
+}
+
+/// What comes once and is the default action then (SA_RESETHAND) is there again.
+#[cfg(target_os = "linux")]
+fn c10_1_an_action_that_its_signal_resets() {
+    if !possible() {
+        return;
+    }
+    extern "C" fn handler(_: i32) {}
+    let c = strict_with_snapshot(&[], |words| {
+        // SAFETY: the structures are initialised.
+        unsafe {
+            let mut old: libc::sigaction = std::mem::zeroed();
+            if words[0] == 0 {
+                let mut mine: libc::sigaction = std::mem::zeroed();
+                mine.sa_sigaction = handler as *const () as usize;
+                mine.sa_flags = libc::SA_RESETHAND;
+                assert_eq!(
+                    libc::sigaction(libc::SIGSYS, &raw const mine, std::ptr::null_mut()),
+                    0
+                );
+            }
+            if words[0] == 1 {
+                libc::syscall(libc::SYS_ptrace, 0, 0, 0, 0);
+            }
+            // To ask is a call that is noted, too.
+            if words[0] != 2 {
+                return vec![];
+            }
+            assert_eq!(
+                libc::sigaction(libc::SIGSYS, std::ptr::null(), &raw mut old),
+                0
+            );
+            vec![old.sa_sigaction as u64, old.sa_flags as u64]
+        }
+    });
+    let clean = call(c.handle(), &[2]);
+    assert_ne!(clean[0], libc::SIG_DFL as u64);
+    c.roll_back().unwrap();
+    for _ in 0..3 {
+        call(c.handle(), &[1]);
+        assert_eq!(call(c.handle(), &[2])[0], libc::SIG_DFL as u64);
+        c.roll_back().unwrap();
+        call(c.handle(), &[1]);
         c.roll_back().unwrap();
         assert_eq!(call(c.handle(), &[2]), clean);
         c.roll_back().unwrap();

@@ -4,7 +4,7 @@ use super::bits;
 use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{Look, PAGE, Run, is};
 use super::shared::Shared;
-use super::signals::{self, Place, Signals};
+use super::signals::{self, Place, Signals, Stack};
 use super::sys::{Errno, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::threads::{Clone as Cloning, Threads};
@@ -355,8 +355,10 @@ impl Kept {
             self.faulted.get_or_insert(signal);
         }
         let effect = match (stop, called) {
-            // Its action may be reset by that, and its alternate stack is.
-            (Stop::Signal(signal), _) => Effect::Signal(signal as u64),
+            // Its action may be reset by that.
+            (Stop::Signal(signal), _) if self.signals.is_changed_by(signal as u64) => {
+                Effect::Signal(signal as u64)
+            }
             (Stop::Called, Some(called)) => self.effect(&called),
             // Nobody knows which.
             (Stop::Called, None) => Effect::Other(u64::MAX),
@@ -513,6 +515,7 @@ impl Kept {
         let number = r.orig_rax;
         match number as i64 {
             // It sets the alternate stack from memory.
+            libc::SYS_rt_sigreturn if self.returns_to_its_stack(r) => Effect::None,
             libc::SYS_rt_sigreturn | libc::SYS_sigaltstack => Effect::Signal(0),
             libc::SYS_fcntl | libc::SYS_close_range if is_of_lent(r) => Effect::None,
             // An int, whatever is above it.
@@ -549,6 +552,29 @@ impl Kept {
             },
             _ => Effect::Other(number),
         }
+    }
+
+    /// Whether rt_sigreturn(2), which it is about to make, leaves the alternate stack that
+    /// it had at its snapshot: what the frame says is read here and then by the kernel.
+    /// Nobody writes there meanwhile: it is stopped, has no threads, and the frame is in
+    /// memory of its own, of no file, which is laid out as it was then.
+    fn returns_to_its_stack(&self, r: &Registers) -> bool {
+        /// Of `uc_stack` in `struct ucontext`, which is where the stack ends then.
+        const STACK: u64 = 16;
+        let mut stack: Stack = [0; 3];
+        let len = size_of::<Stack>();
+        let Some(at) = r.rsp.checked_add(STACK) else {
+            return false;
+        };
+        let area = find(self.areas.as_slice(), at);
+        let mine = |a: &Area| a.is_private() && a.inode == 0 && at + (len as u64) <= a.end;
+        let own = area.is_some_and(mine);
+        if !self.marked || self.relaid || !own || !self.threads.as_slice().is_empty() {
+            return false;
+        }
+        // SAFETY: the size of the local.
+        let read = unsafe { read_at(self.memory, stack.as_mut_ptr().cast(), len, at) };
+        read.is_ok() && self.signals.is_of_snapshot(stack)
     }
 
     /// The pages of a range. `None`: they have no end.

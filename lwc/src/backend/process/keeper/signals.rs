@@ -16,8 +16,11 @@ const COUNT: u64 = 64;
 /// An action as the kernel has it: handler, flags, return, mask.
 type Action = [u64; 4];
 
+/// Of an action's flags: it is the default one once its signal has come.
+const RESETS: u64 = libc::SA_RESETHAND as u32 as u64;
+
 /// An alternate stack as the kernel has it: start, flags, size.
-type Stack = [u64; 3];
+pub(crate) type Stack = [u64; 3];
 
 /// A context that is stopped, and a place there for what is asked and told. Nobody
 /// else writes to it.
@@ -62,6 +65,26 @@ impl Signals {
         if signal <= COUNT {
             self.changed |= 1 << signal;
         }
+    }
+
+    /// A signal comes: whether that changes its action (SA_RESETHAND), or the alternate
+    /// stack (SS_AUTODISARM), as far as is known. What was set since is noted already.
+    pub(crate) fn is_changed_by(&self, signal: u64) -> bool {
+        const DISARMED: u64 = 1 << 31;
+        let Some(action) = (1..=COUNT).contains(&signal).then(|| signal as usize - 1) else {
+            return true;
+        };
+        let set = self.changed & (1 << signal) != 0;
+        let [_, flags, ..] = self.actions[action];
+        let stays = self.knows(signal) && !set && flags & RESETS == 0;
+        !stays || self.changed & 1 != 0 || self.stack[1] & DISARMED != 0
+    }
+
+    /// Whether a stack, as a signal's frame has it, is the alternate stack of the
+    /// snapshot. (Behind the flags, which are an int, there is a gap.)
+    pub(crate) fn is_of_snapshot(&self, stack: Stack) -> bool {
+        let parts = |[start, flags, size]: Stack| (start, flags as u32, size);
+        parts(stack) == parts(self.stack)
     }
 
     /// Whether anything may have changed.
@@ -158,6 +181,27 @@ mod tests {
         assert_eq!(parse_caught(b"SigCgt:\t\n"), None);
         assert_eq!(parse_caught(b"SigIgn:\t0\n"), None);
         assert_eq!(parse_caught(b"SigCgt:\t00000000"), None, "there is more");
+    }
+
+    #[test]
+    fn a_signal_changes_what_it_resets_and_nothing_else() {
+        let mut s = Signals::new();
+        assert!(s.is_changed_by(31), "nobody knows");
+        s.known = 1 << 31 | 1 << 11;
+        s.actions[10][1] = RESETS | 4;
+        assert!(!s.is_changed_by(31));
+        assert!(s.is_changed_by(11) && s.is_changed_by(0) && s.is_changed_by(65));
+        // Set since, it may be anything.
+        s.note(31);
+        assert!(s.is_changed_by(31));
+        s.changed = 0;
+        s.stack = [4096, 1 << 31, 8192];
+        assert!(s.is_changed_by(31), "it disarms the stack");
+        // The upper half of the flags is no part of them.
+        assert!(s.is_of_snapshot([4096, 7 << 32 | 1 << 31, 8192]));
+        assert!(!s.is_of_snapshot([4096, 0, 8192]));
+        assert!(!s.is_of_snapshot([4097, 1 << 31, 8192]));
+        assert!(!s.is_of_snapshot([4096, 1 << 31, 8191]));
     }
 
     #[test]
