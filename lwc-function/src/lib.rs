@@ -331,7 +331,7 @@ impl<'a> Invocation<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`Outcome::Refused`](abi::Outcome::Refused): a [`Callee`] is there, or the host takes no calls from
+    /// [`Outcome::Refused`]: a [`Callee`] is there, or the host takes no calls from
     /// threads ([`testing`] does not).
     pub fn calls_from_threads(&mut self) -> std::result::Result<CallsFromThreads<'_>, CallError> {
         self.calls().threads()

@@ -64,7 +64,7 @@ pub(crate) unsafe fn write(to: *mut u8, bytes: &[u8]) {
 }
 
 /// # Safety
-/// As [`write`].
+/// As [`write()`].
 #[inline]
 unsafe fn bytes_to(to: *mut u8, bytes: &[u8]) {
     for (i, &byte) in bytes.iter().enumerate() {
@@ -82,7 +82,7 @@ type Wide = u64;
 /// Writes zeros to shared memory.
 ///
 /// # Safety
-/// As [`write`], of `len` bytes.
+/// As [`write()`], of `len` bytes.
 pub(crate) unsafe fn clear(to: *mut u8, len: usize) {
     const EACH: usize = size_of::<Wide>();
     const ROW: usize = 8 * EACH;

@@ -92,7 +92,10 @@ class Script(unittest.TestCase):
     def rc(self, *words):
         # As service(8) does, with an environment of its own.
         env = {"PATH": os.environ["PATH"]}
-        return subprocess.run(["sh", self.dir / "rc", *words], env=env, capture_output=True, text=True, timeout=30)
+        # A shell cannot trap what was ignored when it began, as nohup(1) has SIGHUP.
+        heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        rc = ["sh", self.dir / "rc", *words]
+        return subprocess.run(rc, env=env, preexec_fn=heard, capture_output=True, text=True, timeout=30)
 
     def read(self, name):
         return (self.dir / name).read_text()

@@ -94,7 +94,7 @@ texts! {
     Time: { "type": "string", "pattern": "^\\s*([0-9][0-9.]*\\s*[A-Za-zµ]+\\s*)+$" }
     /// A subject of NATS, without wildcards.
     Subject: { "type": "string", "pattern": "^[!-)+-=?-~]+$", "maxLength": 255 }
-    /// http://HOST[:PORT]/PATH
+    /// `http://HOST:PORT/PATH`; without a port it is 80.
     Url: { "type": "string", "pattern": "^[hH][tT][tT][pP]://.", "maxLength": 2048 }
     /// A standard of C or C++, such as "c11", "gnu17" or "c++20".
     Standard: { "type": "string", "pattern": "^(c|gnu)(\\+\\+)?[0-9][0-9a-z]$" }

@@ -387,6 +387,11 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     let (listen, admin) = args.places(handed_over, has_target).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
+    if nix::unistd::geteuid().is_root() {
+        log::warn!(
+            "serving as root: who breaks out of one function has the machine, and whoever traces a process reads all; run it as an ordinary user, as the packages' units do"
+        );
+    }
     lwc::backend().map_err(|e| failed(&e))?;
     title::set("lwc:gateway");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -40,7 +40,7 @@ pub(super) struct EdgeCalls {
     pub(super) caller: FunctionName,
     pub(super) callee: FunctionName,
     pub(super) run: Duration,
-    /// Bucket of [`BOUNDS`](crate::life::recorder::BOUNDS), and how many are in it.
+    /// Bucket of [`BOUNDS`], and how many are in it.
     pub(super) buckets: Vec<(usize, u32)>,
     pub(super) failed: Vec<(CauseKind, u32)>,
 }

@@ -1,5 +1,5 @@
 //! The context's side of files: what its function's calls name, it asks the root for
-//! ([`granted`](super::granted)), or has itself ([`scratch`](super::scratch)); what is
+//! ([`granted`](super::granted)), or has itself ([`scratch`]); what is
 //! refused, and why, is a line of its log.
 //!
 //! All of this runs in the function's own context, in a handler of SIGSYS
