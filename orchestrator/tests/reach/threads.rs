@@ -62,6 +62,18 @@ fn as_many_as_are_granted_and_no_more() {
     }
 }
 
+/// Whoever has waited for a thread's end may make the next one, however late the system
+/// collects the first.
+#[test]
+fn one_that_has_ended_makes_room_at_once() {
+    if !are_there() {
+        return;
+    }
+    let folder = folder("threads = 1", "invocation");
+    let out = folder.run(&[], &["again 300\nmake 2"]);
+    assert_eq!(answers(&out), "[300][1 11]", "{}", text(&out.stderr));
+}
+
 #[test]
 fn all_of_them_together_hold_the_number_and_the_memory() {
     if !are_there() {

@@ -430,6 +430,8 @@ impl Kept {
             (Stop::Called, Some(own)) if own.orig_rax == libc::SYS_exit as u64 => {
                 if thread == self.pid {
                     trace::replace(thread, own, libc::SYS_exit_group)?;
+                } else {
+                    self.threads.leaves(thread);
                 }
                 return Ok(true);
             }

@@ -12,17 +12,20 @@ use crate::backend::process::wire::threads::is_of_thread;
 /// So many may be allowed at most ([`allow_threads`](crate::allow_threads)).
 const MOST: usize = 64;
 
+/// Room for as many that are about to end beside.
+const ROOM: usize = 2 * MOST;
+
 /// A few numbers, in no order.
 #[derive(Clone, Copy)]
 struct Few {
-    all: [i32; MOST + 1],
+    all: [i32; ROOM],
     count: usize,
 }
 
 impl Few {
     const fn new() -> Self {
         Self {
-            all: [0; MOST + 1],
+            all: [0; ROOM],
             count: 0,
         }
     }
@@ -56,6 +59,9 @@ pub(crate) struct Threads {
     /// So many may there be.
     most: usize,
     there: Few,
+    /// Those of them that have called exit(2): they run no code any more, and whoever
+    /// waits for their ends may go on before they are gone.
+    leaving: Few,
     /// Who makes one.
     makers: Few,
 }
@@ -74,6 +80,7 @@ impl Threads {
         Self {
             most: (most as usize).min(MOST),
             there: Few::new(),
+            leaving: Few::new(),
             makers: Few::new(),
         }
     }
@@ -98,7 +105,9 @@ impl Threads {
         if !is_of_thread(r.rdi) {
             return Clone::Fails(libc::EPERM);
         }
-        if self.there.count + self.makers.count >= self.most || !self.makers.add(maker) {
+        let all = self.there.count + self.makers.count;
+        let full = all - self.leaving.count >= self.most || all >= ROOM;
+        if full || !self.makers.add(maker) {
             return Clone::Fails(libc::EAGAIN);
         }
         Clone::Made
@@ -116,9 +125,18 @@ impl Threads {
         self.there.add(thread);
     }
 
+    /// One is about to make exit(2), from which nobody returns.
+    pub(crate) fn leaves(&mut self, thread: i32) {
+        self.seen(thread);
+        if self.has(thread) {
+            self.leaving.add(thread);
+        }
+    }
+
     /// One is no more.
     pub(crate) fn gone(&mut self, thread: i32) {
         self.makers.remove(thread);
+        self.leaving.remove(thread);
         self.there.remove(thread);
     }
 }
@@ -160,6 +178,33 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_makes_room_and_is_there_until_it_is_gone() {
+        let mut all = Threads::new(1);
+        let thread = with(THREAD[0]);
+        for n in 10..500 {
+            assert_eq!(all.clones(1, &thread), Clone::Made);
+            all.made(1, n);
+            assert_eq!(all.clones(1, &thread), Clone::Fails(libc::EAGAIN));
+            // Twice is once; and a stranger is nobody.
+            all.leaves(n);
+            all.leaves(n);
+            all.leaves(7);
+            // The one before is collected late.
+            assert!(all.has(n));
+            all.gone(n - 1);
+        }
+        assert_eq!(all.as_slice(), [499]);
+        // Those that nobody collects are not without end.
+        let mut made = 0;
+        while all.clones(1, &thread) == Clone::Made {
+            made += 1;
+            all.made(1, 1000 + made);
+            all.leaves(1000 + made);
+        }
+        assert_eq!(all.as_slice().len(), ROOM);
+    }
+
+    #[test]
     fn nothing_but_threads_is_made() {
         let mut all = Threads::new(64);
         for flags in [
@@ -177,6 +222,6 @@ mod tests {
         // Room is bounded, whoever stops.
         all.clones(1, &with(THREAD[0]));
         (100..400).for_each(|thread| all.made(1, thread));
-        assert!(all.as_slice().len() <= MOST + 1);
+        assert!(all.as_slice().len() <= ROOM);
     }
 }
