@@ -13,18 +13,19 @@
 mod client;
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod functions;
 
 use client::Connection;
 use common::server::Server;
+use functions::{call, compile};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use lwc_function::abi::{Handler, RawInvocation};
+use lwc_function::abi::Handler;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ fn main() {
     }
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("redis.so");
-    compile(&library);
+    compile("orchestrator/benches/redis.c", &library);
     let redis = Redis::start();
     println!("GET is answered by {}", redis.what);
     let plain = Process::start(&["--plain", library.to_str().unwrap()], Some(redis.port));
@@ -129,19 +130,6 @@ fn lwc_server(port: u16, keep: bool, isolation: &str) -> Server {
     );
     // As many as there are clients: they wait for Redis.
     Server::with(&file, &["--no-watch", "--workers-max", "16"])
-}
-
-fn compile(library: &Path) {
-    let home = common::home();
-    let status = Command::new("cc")
-        .args(["-O2", "-fPIC", "-shared", "-I"])
-        .arg(home.join("lwc-function/include"))
-        .arg(home.join("orchestrator/benches/redis.c"))
-        .arg("-o")
-        .arg(library)
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 /// A process of this program, or another one.
@@ -274,15 +262,4 @@ fn serve_plain(library: &str) {
             });
         });
     }
-}
-
-fn call(handler: Handler, input: &[u8]) -> Vec<u8> {
-    let mut output = vec![0; 64 << 10];
-    let mut raw = RawInvocation::new(input, &mut output);
-    // SAFETY: every pointer in the invocation outlives the call.
-    let code = unsafe { handler(&raw mut raw) };
-    assert_eq!(code, 0);
-    let len = raw.output_len;
-    output.truncate(len);
-    output
 }

@@ -12,15 +12,17 @@
 mod client;
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod functions;
 
 use client::Connection;
 use common::server::{Server, send};
+use functions::{call, compile};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use lwc_function::abi::{Handler, RawInvocation};
+use lwc_function::abi::Handler;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,7 +47,7 @@ fn main() {
     }
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("functions.so");
-    compile(&library);
+    compile("orchestrator/tests/serve/functions.c", &library);
     let servers = Separate::start(&library);
     let [fresh, reused] = ["invocation", "chain"].map(lwc_server);
     let alternatives: [(&str, Vec<(SocketAddr, String)>); 3] = [
@@ -203,19 +205,6 @@ fn load(route: &[(SocketAddr, String)], size: usize, clients: usize) -> Vec<Dura
     })
 }
 
-fn compile(library: &Path) {
-    let home = common::home();
-    let status = Command::new("cc")
-        .args(["-O2", "-fPIC", "-shared", "-I"])
-        .arg(home.join("lwc-function/include"))
-        .arg(home.join("orchestrator/tests/serve/functions.c"))
-        .arg("-o")
-        .arg(library)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
 /// One server process for each function.
 struct Separate(Vec<(Child, SocketAddr)>);
 
@@ -279,15 +268,4 @@ fn serve_function(library: &str, symbol: &str) {
             );
         }
     });
-}
-
-fn call(handler: Handler, input: &[u8]) -> Vec<u8> {
-    let mut output = vec![0; 64 << 10];
-    let mut raw = RawInvocation::new(input, &mut output);
-    // SAFETY: every pointer in the invocation outlives the call.
-    let code = unsafe { handler(&raw mut raw) };
-    assert_eq!(code, 0);
-    let len = raw.output_len;
-    output.truncate(len);
-    output
 }

@@ -530,12 +530,7 @@ fn whoever_fails_is_there_again_for_the_next_call() {
 #[test]
 fn the_audit_tries_the_regions_of_each_edge_and_calls_beyond() {
     let folder = tree("invocation", "");
-    let mut command = common::orchestrator();
-    let out = command
-        .arg("audit")
-        .arg(folder.path("chain.toml"))
-        .output()
-        .unwrap();
+    let out = folder.ask("audit");
     let (shown, stderr) = (text(&out.stdout), text(&out.stderr));
     assert!(out.status.success(), "{shown}{stderr}");
     let row = |name: &str| -> Vec<String> {

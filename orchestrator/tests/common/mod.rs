@@ -67,6 +67,12 @@ impl Folder {
     pub fn run(&self, options: &[&str], inputs: &[&str]) -> Output {
         self.command(options, inputs).output().unwrap()
     }
+    /// `check chain.toml`, or another command that takes the file and no more.
+    pub fn ask(&self, command: &str) -> Output {
+        let mut program = orchestrator();
+        program.arg(command).arg(self.path("chain.toml"));
+        program.output().unwrap()
+    }
     /// What came of each input, in one chain: the answers, the failures as JSON, and all
     /// that was said beside these.
     pub fn outcomes(

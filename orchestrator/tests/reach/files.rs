@@ -429,12 +429,7 @@ fn the_audit_tries_each_file() {
     );
     let chain = chain.replace("steps = [\"f\"]", "steps = [\"f\", \"g\"]");
     folder.write("chain.toml", other + &chain);
-    let mut command = orchestrator();
-    let out = command
-        .arg("audit")
-        .arg(folder.path("chain.toml"))
-        .output()
-        .unwrap();
+    let out = folder.ask("audit");
     let said = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0), "{said} {}", text(&out.stderr));
     for row in [

@@ -256,11 +256,6 @@ fn what_hostile_ones_do_with_it_is_their_own_end() {
 #[test]
 fn the_audit_finds_no_descriptors() {
     let folder = folder("invocation");
-    let mut command = orchestrator();
-    let out = command
-        .arg("audit")
-        .arg(folder.path("chain.toml"))
-        .output()
-        .unwrap();
+    let out = folder.ask("audit");
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stdout));
 }

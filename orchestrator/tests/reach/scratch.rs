@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use super::common::{Folder, home, orchestrator, text};
+use super::common::{Folder, home, text};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -176,12 +176,7 @@ fn the_audit_tries_it() {
         "[functions.f]\nsource = \"{0}\"\nhandler = \"files\"\nscratch = \"64KiB\"\n[functions.g]\nsource = \"{0}\"\nhandler = \"files\"\n[chains.trial]\nsteps = [\"f\", \"g\"]\n",
         source.display()
     ));
-    let mut command = orchestrator();
-    let out = command
-        .arg("audit")
-        .arg(folder.path("chain.toml"))
-        .output()
-        .unwrap();
+    let out = folder.ask("audit");
     let said = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0), "{said} {}", text(&out.stderr));
     let is = |line: &str| line.split_whitespace().eq(["scratch", "own", "rw", "-"]);

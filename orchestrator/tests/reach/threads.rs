@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use super::common::{Folder, home, orchestrator, text};
+use super::common::{Folder, home, text};
 use std::process::Output;
 
 fn folder_of(functions: &str, isolation: &str) -> Folder {
@@ -293,12 +293,7 @@ fn without_the_grant_there_are_none() {
 fn a_number_that_makes_no_sense_is_refused() {
     for number in ["0", "65", "-1", "\"4\"", "2.5"] {
         let folder = folder(&format!("threads = {number}"), "invocation");
-        let mut command = orchestrator();
-        let out = command
-            .arg("check")
-            .arg(folder.path("chain.toml"))
-            .output()
-            .unwrap();
+        let out = folder.ask("check");
         assert!(!out.status.success());
         let stderr = text(&out.stderr);
         assert!(
@@ -317,12 +312,7 @@ fn the_audit_tries_how_many_there_can_be() {
     let folder = Folder::new(&format!(
         "{functions}\n[chains.trial]\nsteps = [\"f\", \"g\"]\n"
     ));
-    let mut command = orchestrator();
-    let out = command
-        .arg("audit")
-        .arg(folder.path("chain.toml"))
-        .output()
-        .unwrap();
+    let out = folder.ask("audit");
     let said = answers(&out);
     let row = said.lines().find(|l| l.starts_with("threads"));
     let cells: Vec<&str> = row.unwrap().split_ascii_whitespace().collect();
