@@ -80,6 +80,9 @@ mod time;
 mod trapped;
 mod volatile;
 
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use backend::THREAD;
 pub use backend::{Backend, backend};
 pub use backend::{FileCall, RollbackMeans};
 #[doc(hidden)]

@@ -20,6 +20,8 @@ pub(crate) use answers::{Facts, Returned};
 #[doc(hidden)]
 pub use answers::{Rest, THREADS_LEFT};
 pub use files::FileCall;
+#[cfg(target_os = "linux")]
+pub use process::THREAD;
 
 use crate::error::{Error, Result};
 use crate::event::Event;

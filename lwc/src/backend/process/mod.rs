@@ -62,3 +62,4 @@ pub(crate) use calls::rollback::{roll_back, rollback_support, snapshot};
 pub(crate) use calls::switch::{await_switch, lw_create, lw_discard_switch, lw_switch};
 pub(crate) use calls::syscall::{lw_syscall, read_memory, write_memory};
 pub(crate) use calls::threads::{allow_threads, expect_threads};
+pub use wire::threads::THREAD;

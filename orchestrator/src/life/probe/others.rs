@@ -123,15 +123,7 @@ pub(super) fn signals() -> u64 {
 pub(super) fn threads(granted: bool) -> u64 {
     if !granted {
         return attempting(|| {
-            let flags = libc::CLONE_VM
-                | libc::CLONE_FS
-                | libc::CLONE_FILES
-                | libc::CLONE_SIGHAND
-                | libc::CLONE_THREAD
-                | libc::CLONE_SYSVSEM
-                | libc::CLONE_SETTLS
-                | libc::CLONE_PARENT_SETTID
-                | libc::CLONE_CHILD_CLEARTID;
+            let [flags, _] = lwc::THREAD;
             let mut id = 0u32;
             let at = &raw mut id;
             TRAPPED.store(false, Ordering::Relaxed);

@@ -17,7 +17,7 @@ pub(crate) fn allow(most: u32) {
 
 /// The flags by which the C library makes a thread: of glibc, and of musl, which adds one
 /// that means nothing.
-pub(crate) const THREAD: [u64; 2] = {
+pub const THREAD: [u64; 2] = {
     let flags = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
