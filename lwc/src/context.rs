@@ -803,7 +803,8 @@ pub struct Info {
     pub may_credentials: bool,
     /// Live contexts in the process, the root included.
     pub contexts: u64,
-    /// Its resident pages.
+    /// Its resident pages. Linux counts them in batches: this may be some
+    /// dozens off for each processor (proc_pid_statm(5)).
     pub resident_pages: u64,
     /// Those that are not in files or shared memory.
     pub private_pages: u64,
