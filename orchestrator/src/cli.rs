@@ -54,6 +54,7 @@ Exit codes:
 Environment:
   LWC_BACKEND  kernel or process; default: kernel where lwc.ko is loaded
   LWC_CACHE    where functions are built; default: ~/.cache/lwc
+  LWC_ALLOW_ROOT  1 lets root serve, as --allow-root; otherwise that is refused
   CC, CXX      compilers for C and C++ functions
   CARGO        builds functions in Rust; PKG_CONFIG finds packages";
 
@@ -195,6 +196,26 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => ExitCode::from(code),
     }
+}
+
+/// A server is somebody's for years, and its inputs are anybody's: root's it is only if
+/// that is asked for. What runs once (`run`, `audit`, `bench`) is not refused.
+#[cfg(feature = "serve")]
+fn refuse_root(allowed: bool) -> Result<(), u8> {
+    const BECAUSE: &str =
+        "who breaks out of one function has the machine, and ptrace(2) as root reads every process";
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let asked = std::env::var_os("LWC_ALLOW_ROOT").is_some_and(|v| v == "1");
+    if allowed || asked {
+        log::warn!("serving as root, as was asked for: {BECAUSE}");
+        return Ok(());
+    }
+    complain(&format_args!(
+        "this would serve as root: {BECAUSE}. Run it as an ordinary user, as the packages' units do, or say --allow-root (LWC_ALLOW_ROOT=1), where the machine is only for this"
+    ));
+    Err(exit::USAGE)
 }
 
 fn new(args: &NewArgs) -> Result<(), u8> {

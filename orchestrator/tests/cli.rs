@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Folder, home, orchestrator, text};
-use std::process::Command;
+use std::io::BufRead;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_new_function_runs_at_once_in_every_language() {
@@ -303,6 +304,40 @@ fn bash_completes_commands_and_flags() {
     assert_eq!(ask(&flag).as_deref(), Some("--address-connections"));
     let hidden = ["lwc-orchestrator", "audit", "--gr"];
     assert_eq!(ask(&hidden).as_deref(), Some(""));
+}
+
+/// What is refused afterwards is the file, which is not there.
+#[test]
+fn root_serves_only_if_that_is_asked_for() {
+    let is_root = nix::unistd::geteuid().is_root();
+    for command in ["serve", "dev"] {
+        let tell = |more: &[&str], asked: Option<&str>| {
+            let mut c = orchestrator();
+            c.env_remove("LWC_ALLOW_ROOT")
+                .envs(asked.map(|v| ("LWC_ALLOW_ROOT", v)));
+            c.args([command, "nowhere.toml", "--listen", "127.0.0.1:0"]);
+            c.args(more).stderr(Stdio::piped()).stdout(Stdio::null());
+            let mut child = c.spawn().unwrap();
+            let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
+            let mut said = String::new();
+            // `dev` waits for its file, and says so at once.
+            while !said.contains("nowhere.toml") && err.read_line(&mut said).unwrap() > 0 {}
+            let _ = child.kill();
+            child.wait().unwrap();
+            said
+        };
+        let refused = |said: &str| said.contains("this would serve as root");
+        for unasked in [None, Some(""), Some("0")] {
+            let said = tell(&[], unasked);
+            assert_eq!(refused(&said), is_root, "{command} {unasked:?}: {said}");
+            assert_eq!(said.contains("nowhere.toml"), !is_root, "{said}");
+        }
+        for (flag, variable) in [(&["--allow-root"][..], None), (&[], Some("1"))] {
+            let said = tell(flag, variable);
+            assert!(!refused(&said) && said.contains("nowhere.toml"), "{said}");
+            assert_eq!(said.contains("serving as root"), is_root, "{said}");
+        }
+    }
 }
 
 #[test]

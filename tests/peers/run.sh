@@ -25,6 +25,8 @@ folder=$(realpath "$folder")
 
 # The repository's own program; the peers' build apart from it.
 (cd "$here/../.." && cargo build --release -q -p lwc-orchestrator)
+# It may be root who runs this.
+export LWC_ALLOW_ROOT=1
 orchestrator=$(cd "$here/../.." && realpath "${CARGO_TARGET_DIR:-target}/release/lwc-orchestrator")
 build() {
 	(cd "$here" && CARGO_TARGET_DIR=$folder/target cargo build --release --locked -q "$@")

@@ -37,6 +37,9 @@ pub(super) struct DevArgs {
     /// Worker processes, in each group of functions
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
+    /// Serve although the user is root, as of `serve` [env: LWC_ALLOW_ROOT=1]
+    #[arg(long)]
+    allow_root: bool,
 }
 
 type Loaded = (ChainFile, BTreeMap<FunctionName, Built>);
@@ -69,6 +72,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         complain(e);
         exit::START
     };
+    super::refuse_root(args.allow_root)?;
     lwc::backend().map_err(|e| failed(&e))?;
     crate::title::set("lwc:gateway");
     let notes = Arc::new(Notes::default());

@@ -159,6 +159,10 @@ pub(super) struct ServeArgs {
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
     functions: bool,
+    /// Serve although the user is root, which is refused otherwise: who breaks out of a
+    /// function then has the machine [env: LWC_ALLOW_ROOT=1]
+    #[arg(long)]
+    allow_root: bool,
 }
 
 /// Signatures of the Functions Framework contract.
@@ -382,16 +386,12 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         complain(&e);
         exit::USAGE
     };
+    super::refuse_root(args.allow_root)?;
     let given = FromEnvironment::of(args).map_err(usage)?;
     let has_target = given.target.is_some();
     let (listen, admin) = args.places(handed_over, has_target).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
-    if nix::unistd::geteuid().is_root() {
-        log::warn!(
-            "serving as root: who breaks out of one function has the machine, and whoever traces a process reads all; run it as an ordinary user, as the packages' units do"
-        );
-    }
     lwc::backend().map_err(|e| failed(&e))?;
     title::set("lwc:gateway");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -23,6 +23,8 @@ pub fn orchestrator() -> Command {
         )
         .env_remove("LWC_BACKEND")
         .env_remove("RUST_LOG")
+        // Tests may run as root.
+        .env("LWC_ALLOW_ROOT", "1")
         .stdin(Stdio::null());
     command
 }
