@@ -80,6 +80,24 @@ pub fn catch_files(
     backend::catch_files(number, numbers, answer)
 }
 
+/// What a call of the current context's comes to that its sandbox would trap, for whoever
+/// [`catch_files`] has named: without the trap. A library that makes such calls through
+/// functions of its own spares a signal (and where the context is rolled back, what its
+/// keeper does about one). The number and the arguments are the system call's.
+///
+/// `None`: the call is to be made; the sandbox traps it, lets it through, or there is none.
+/// Always that on the kernel backend.
+///
+/// # Examples
+/// ```
+/// // In no sandbox.
+/// assert!(lwc::answer(libc::SYS_close, [u64::MAX, 0, 0, 0, 0, 0]).is_none());
+/// ```
+#[must_use]
+pub fn answer(number: i64, args: [u64; 6]) -> Option<std::result::Result<u64, Errno>> {
+    backend::answer(number, args)
+}
+
 /// After [`catch_files`] with a line: the current context, and the copies that it makes,
 /// have sockets once they are in the strict sandbox, and are lent connections.
 ///

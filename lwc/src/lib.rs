@@ -99,7 +99,7 @@ pub use errno::Errno;
 pub use error::{Error, Party, Result};
 pub use event::{Args, End, Event, TrappedCall};
 pub use files::{
-    catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
+    answer, catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };
 pub use flags::{Confinement, Flags};
 pub use handle::Handle;

@@ -212,6 +212,17 @@ pub(crate) fn lent_descriptors() -> Range<RawFd> {
     }
 }
 
+pub(crate) fn answer(
+    number: i64,
+    args: [u64; 6],
+) -> Option<std::result::Result<u64, crate::Errno>> {
+    match backend() {
+        Ok(Backend::Process) => process::answer(number, args),
+        Ok(Backend::Kernel) => kernel::answer(number, args),
+        Err(_) => None,
+    }
+}
+
 pub(crate) fn region_unmap(addr: usize, len: usize) {
     match backend() {
         Ok(Backend::Kernel) => kernel::region_unmap(addr, len),

@@ -63,6 +63,12 @@ impl<'a> Asking<'a> {
         }
     }
 
+    /// Whether it has files, connections or scratch: more than to be told what is refused.
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_something(&self) -> bool {
+        self.granted.is_some() || self.scratch.is_some()
+    }
+
     /// From now on the calls of the current context, and of its copies, come here, once
     /// they are in the strict sandbox.
     ///
@@ -107,15 +113,33 @@ pub(super) fn current() -> Option<&'static Asking<'static>> {
     unsafe { ASKING.load(Ordering::Relaxed).as_ref() }
 }
 
-/// A call of the function's.
+thread_local! {
+    /// Whether this thread is in the midst of a call's answer.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An answer, in the midst of which this thread gives no other: EBUSY, for the handler of
+/// a signal that has interrupted it and makes such a call itself. (One that is trapped
+/// meanwhile does not come this far: SIGSYS is blocked in its own handler.)
+fn uninterrupted(answer: impl FnOnce() -> Result<u64, Errno>) -> Result<u64, Errno> {
+    if ANSWERING.replace(true) {
+        return Err(Errno::EBUSY);
+    }
+    let done = answer();
+    ANSWERING.set(false);
+    done
+}
+
+/// A call of the function's, by a trap or without one ([`direct`](super::direct)).
 fn answer(call: &FileCall) -> Result<u64, Errno> {
-    let _turn = turns::ASKING.take();
-    // SAFETY: `catch` has put there what lives as long as the context, of which one thread
-    // is here at a time; nothing here is interrupted by itself, as SIGSYS is blocked
-    // meanwhile.
-    let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
-    // SAFETY: the arguments are those of a call of this context's.
-    asking.map_or(Err(Errno::EACCES), |asking| unsafe { asking.call(call) })
+    uninterrupted(|| {
+        let _turn = turns::ASKING.take();
+        // SAFETY: `catch` has put there what lives as long as the context, of which one
+        // thread is here at a time, once.
+        let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
+        // SAFETY: the arguments are those of a call of this context's.
+        asking.map_or(Err(Errno::EACCES), |asking| unsafe { asking.call(call) })
+    })
 }
 
 /// Why what would change a file is refused.
@@ -751,6 +775,10 @@ unsafe fn control(own: &mut Scratch, fd: RawFd, command: i32, to: u64) -> Result
 /// An invocation begins: without files of the ones before, where these were not undone.
 #[inline]
 pub(super) fn begin() {
+    if ANSWERING.get() {
+        // A handler of a signal has left it by longjmp(3).
+        ANSWERING.set(false);
+    }
     // SAFETY: as in `answer`.
     let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
     if let Some(own) = asking.and_then(|a| a.scratch.as_ref()) {
@@ -823,3 +851,15 @@ pub(crate) fn attempt(path: &std::ffi::CStr) -> u64 {
 }
 
 pub(crate) use super::connect::{attempt as attempt_connection, attempt_others};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_interrupted_by_no_other() {
+        let nested = || uninterrupted(|| uninterrupted(|| Ok(1)));
+        assert_eq!(nested(), Err(Errno::EBUSY));
+        assert_eq!(uninterrupted(|| Ok(2)), Ok(2));
+    }
+}

@@ -5,6 +5,8 @@
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
 //! root that it is ready and serves invocations (`invocation.rs`).
 
+#[cfg(target_os = "linux")]
+use super::direct;
 use super::files::Asking;
 use super::host::{CALLS, HostState};
 use super::output::{self, Streams};
@@ -143,7 +145,13 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
     output::by_lines();
     let files = open_files::Before::note(&output.made)?;
     let signals = own_code::Before::note();
+    #[cfg(target_os = "linux")]
+    let loaded = direct::Loaded::note();
     let library = loading::open(parts.library, parts.needs, &before, parts.control)?;
+    #[cfg(target_os = "linux")]
+    if asking.has_something() {
+        loaded.bind_the_rest();
+    }
     // SAFETY: lwc_function.h declares handlers so; a symbol that is something
     // else misbehaves in this context alone.
     let handler = unsafe { library.get::<Handler>(parts.handler.as_bytes()) }

@@ -476,3 +476,86 @@ fn what_is_not_there_any_more_is_told_at_the_start() {
     std::fs::copy(folder.path("rates.db"), bundle.join("rates.db")).unwrap();
     assert_eq!(answers(&run()), "[rates of today]");
 }
+
+/// The C library's functions, as a function's own code calls them, are answered without a
+/// trap, by all three ways to be bound; a system call by hand is trapped as ever, which
+/// ends whoever has blocked that signal.
+#[test]
+fn calls_by_the_librarys_functions_need_no_signal() {
+    let folder = Folder::new(&format!(
+        "[functions.f]\nsource = \"f.c\"\n{GRANTS}\n[functions.g]\nsource = \"f.c\"\nscratch = \"1MiB\"\n[chains.trial]\nsteps = [\"f\", \"g\"]\n"
+    ));
+    std::fs::create_dir_all(folder.path("data")).unwrap();
+    folder.write("rates.db", "rates of today\n");
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int (*const table[])(const char *, int, ...) = { open };
+
+LWC_HANDLER(f)
+{
+	int (*volatile taken)(const char *, int, ...) = open;
+	char text[32] = "";
+	sigset_t set;
+	int fd, how = inv->input_len > 0 ? ((const char *)inv->input)[0] : '0';
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (how == '0')
+		fd = open("rates.db", O_RDONLY);
+	else if (how == '1')
+		fd = taken("rates.db", O_RDONLY);
+	else if (how == '2')
+		fd = table[0]("rates.db", O_RDONLY);
+	else
+		fd = (int)syscall(SYS_openat, AT_FDCWD, "rates.db", O_RDONLY);
+	if (fd < 0 || read(fd, text, 5) != 5)
+		return (lwc_fail(inv, 500, "errno %d", errno));
+	if (open("/etc/passwd", O_RDONLY) != -1 || errno != EACCES)
+		return (lwc_fail(inv, 500, "passwd: errno %d", errno));
+	close(fd);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	return (lwc_append(inv, text, strlen(text)));
+}
+
+LWC_HANDLER(g)
+{
+	char text[32] = "";
+	sigset_t set;
+	int own;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	own = open("/tmp/own", O_RDWR | O_CREAT, 0600);
+	if (write(own, inv->input, inv->input_len) != (ssize_t)inv->input_len ||
+	    lseek(own, 0, SEEK_SET) != 0 || read(own, text, sizeof(text)) <= 0 ||
+	    close(own) != 0)
+		return (lwc_fail(inv, 500, "own: errno %d", errno));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	return (lwc_append(inv, text, strlen(text)));
+}
+"#,
+    );
+    for how in ["0", "1", "2"] {
+        let out = run(&folder, &[how, how]);
+        assert_eq!(answers(&out), "ratesrates", "{how}");
+    }
+    let out = run(&folder, &["3"]);
+    assert!(!out.status.success(), "{}", text(&out.stdout));
+    assert!(
+        text(&out.stderr).contains("SIGSYS"),
+        "{}",
+        text(&out.stderr)
+    );
+}

@@ -23,6 +23,11 @@ pub(crate) fn catch_files(
     Err(not_here("catch_files"))
 }
 
+/// See [`answer`](crate::answer).
+pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, crate::Errno>> {
+    None
+}
+
 /// See [`catch_connections`](crate::catch_connections).
 pub(crate) fn catch_connections() -> Result<()> {
     Err(not_here("catch_connections"))

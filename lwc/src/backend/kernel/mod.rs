@@ -21,7 +21,7 @@ pub(crate) use calls::{
 };
 pub(crate) use confine::{confine, limit_memory};
 pub(crate) use files::{
-    catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
+    answer, catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };
 pub(crate) use output::catch_output;
 pub(crate) use threads::{allow_threads, expect_threads};

@@ -47,7 +47,7 @@ mod wire;
 pub(crate) use calls::attempt::served;
 pub(crate) use calls::confine::{confine, limit_memory};
 pub(crate) use calls::files::{
-    catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
+    answer, catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };
 pub(crate) use calls::handles::{
     destroy, introduce, lw_close, lw_dup, lw_getlwc, lw_info, lw_overlay, lw_restrict, names,

@@ -2,6 +2,7 @@
 //! ([`confine`](super::confine)), and the handler of faults, which has SIGSYS, passes
 //! them on; and how a descriptor comes to it.
 
+use super::answered::is_answered;
 use super::faults;
 use crate::backend::files::{self, Answer, catch};
 use crate::backend::process::state::mode;
@@ -26,6 +27,17 @@ pub(crate) fn catch_files(
     }
     catch(line, numbers, answer);
     faults::handle_calls()
+}
+
+/// See [`answer`](crate::answer).
+pub(crate) fn answer(
+    number: i64,
+    args: [u64; 6],
+) -> Option<std::result::Result<u64, crate::Errno>> {
+    if !mode::is_strict() || !is_answered(number, &args) {
+        return None;
+    }
+    files::answer(number, args)
 }
 
 /// See [`catch_connections`](crate::catch_connections).

@@ -5,7 +5,7 @@ use super::layout::{self, Area, Kind, differences, find, flag, within};
 use super::pages::{Look, PAGE, Run, is};
 use super::shared::Shared;
 use super::signals::{self, Place, Signals, Stack};
-use super::sys::{Errno, close, give_way, pause, read_at, write_at};
+use super::sys::{Errno, call, close, give_way, pause, read_at, write_at};
 use super::table::Table;
 use super::threads::{Clone as Cloning, Threads};
 use super::trace::{self, Registers, Stop};
@@ -147,6 +147,8 @@ pub(crate) struct Kept {
     status: i32,
     /// How large it is.
     statm: i32,
+    /// Its descriptors.
+    descriptors: i32,
     watch: Watch,
     /// It has made calls by which the layout of its memory may have changed, or
     /// pages may have gone.
@@ -187,6 +189,8 @@ pub(crate) struct Kept {
     heap_end: u64,
     /// How many pages of addresses it had.
     size: u64,
+    /// How many descriptors it had open, none of them lent; 0: the kernel does not tell.
+    open: u64,
     /// Pages with bytes of its own.
     own: Table<Run>,
     saved: Table<Saved>,
@@ -245,7 +249,7 @@ const REPAIRS: usize = 512;
 impl Kept {
     /// `rooms` are those of one that is no more ([`leave`](Self::leave)).
     pub(crate) fn new(id: u64, pid: i32, means: Means, files: [i32; FILES], rooms: Rooms) -> Self {
-        let [maps, map, memory, flags, status, statm, file] = files;
+        let [maps, map, memory, flags, status, statm, descriptors, file] = files;
         Self {
             id,
             pid,
@@ -254,6 +258,7 @@ impl Kept {
             flags,
             status,
             statm,
+            descriptors,
             watch: Watch { means, map, file },
             relaid: false,
             replaced: rooms.replaced,
@@ -276,6 +281,7 @@ impl Kept {
             born: rooms.born,
             heap_end: 0,
             size: 0,
+            open: 0,
             own: rooms.own,
             saved: rooms.saved,
             store: rooms.store,
@@ -301,6 +307,7 @@ impl Kept {
             self.flags,
             self.status,
             self.statm,
+            self.descriptors,
             file,
         ] {
             close(file);
@@ -747,6 +754,8 @@ impl Kept {
             self.drop_pages(base)?;
             self.remember_system()?;
             self.size = layout::size(self.statm)?;
+            self.take_back_lent()?;
+            self.open = how_many(self.descriptors)?;
             Ok(())
         });
         self.set()?;
@@ -818,6 +827,17 @@ impl Kept {
     /// A call in its name. It is none of its own.
     fn call(&mut self, args: [u64; 7]) -> Done<u64> {
         Ok(trace::call_there(self.pid, &self.registers, args)?)
+    }
+
+    /// What it was lent is closed.
+    fn take_back_lent(&mut self) -> Done<()> {
+        if files::line().is_none() {
+            return Ok(());
+        }
+        let lent = fds::lent();
+        let (first, last) = (lent.start as u64, lent.end as u64 - 1);
+        self.call([libc::SYS_close_range as u64, first, last, 0, 0, 0, 0])?;
+        Ok(())
     }
 
     /// Registers and vector state of the snapshot.
@@ -1090,13 +1110,13 @@ impl Kept {
             let (at, registers) = (self.shared.spare(), self.registers);
             self.signals.restore(self.place(at, &registers))?;
         }
-        if files::line().is_some() {
-            // What it was lent, if it was: nobody has told. (Whoever lends more than
-            // there are numbers does not have it rolled back.)
+        // What it was lent, if it was: nobody has told. Descriptors that were not lent it
+        // can neither make nor close without a call that is not undone, so there are more
+        // of them exactly if it has something still. (Whoever lends more than there are
+        // numbers does not have it rolled back.)
+        if files::line().is_some() && (self.open == 0 || how_many(self.descriptors)? != self.open) {
             trace::clear_the_way(self.memory, self.rseq)?;
-            let lent = fds::lent();
-            let (first, last) = (lent.start as u64, lent.end as u64 - 1);
-            self.call([libc::SYS_close_range as u64, first, last, 0, 0, 0, 0])?;
+            self.take_back_lent()?;
         }
         if self.relaid {
             self.lay_out(base)?;
@@ -1698,6 +1718,17 @@ fn is_of_lent(r: &Registers) -> bool {
 }
 
 /// Notes a range among others. False: there are too many.
+/// How many descriptors are open, by the size of a process's /proc/PID/fd, which has been
+/// that since Linux 6.2, and 0 before (proc_pid_fd(5)).
+fn how_many(descriptors: i32) -> Result<u64, Errno> {
+    // SAFETY: integers, which may all be zero.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    let at = &raw mut stat as u64;
+    // SAFETY: writes to the local, of the kernel's own layout.
+    unsafe { call(libc::SYS_fstat, [descriptors as u64, at, 0, 0, 0, 0])? };
+    Ok(stat.st_size as u64)
+}
+
 fn note_range(noted: &mut Table<Run>, range: Run) -> bool {
     let near = |r: &&mut Run| r.start <= range.end && range.start <= r.end;
     if let Some(r) = noted.as_mut_slice().iter_mut().find(near) {

@@ -20,6 +20,7 @@ const CALLS: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_read,
+    libc::SYS_fstat,
     libc::SYS_lseek,
     libc::SYS_mmap,
     libc::SYS_mremap,
@@ -260,6 +261,7 @@ static MEMORY: &std::ffi::CStr = c"/proc/self/mem";
 static MAPS_WITH_FLAGS: &std::ffi::CStr = c"/proc/self/smaps";
 static STATUS: &std::ffi::CStr = c"/proc/self/status";
 static SIZE: &std::ffi::CStr = c"/proc/self/statm";
+static DESCRIPTORS: &std::ffi::CStr = c"/proc/self/fd";
 
 /// By which its soft-dirty bits are cleared; where these tell what it wrote the last
 /// of what a context hands over.
@@ -279,4 +281,5 @@ pub(crate) static OWN_FILES: [(&std::ffi::CStr, i32); FILES - 1] = [
     (MAPS_WITH_FLAGS, READ),
     (STATUS, READ),
     (SIZE, READ),
+    (DESCRIPTORS, READ | libc::O_DIRECTORY),
 ];

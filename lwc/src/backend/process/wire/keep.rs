@@ -22,8 +22,9 @@ pub(crate) mod op {
 
 /// Descriptors that a copy hands over: its maps, its page map, its memory, its maps
 /// with their flags, what it is like (/proc/PID/status), how large it is
-/// (/proc/PID/statm), and that by which it is watched ([`Means`]).
-pub(crate) const FILES: usize = 7;
+/// (/proc/PID/statm), its descriptors (/proc/PID/fd), and that by which it is watched
+/// ([`Means`]).
+pub(crate) const FILES: usize = 8;
 
 /// How the kernel says what a copy has written. A keeper finds out which of them
 /// there is, once, when it is made.
