@@ -494,9 +494,7 @@ macro_rules! handler {
         $crate::handler!($name, $handler);
         const _: () = {
             #[unsafe(export_name = concat!(stringify!($name), "_init"))]
-            unsafe extern "C" fn __lwc_init(
-                raw: *mut $crate::abi::RawSetup,
-            ) -> ::std::ffi::c_int {
+            unsafe extern "C" fn __lwc_init(raw: *mut $crate::abi::RawSetup) -> ::std::ffi::c_int {
                 // SAFETY: the host calls with a setup of its own, once.
                 unsafe { $crate::run_setup(raw, $init) }
             }
