@@ -472,12 +472,14 @@ unsafe fn secret<'a>(
 /// `init = path`, exports its initialiser as `symbol_init`: a
 /// `fn(&Setup) -> Result<()>` that runs once, before the first invocation and
 /// before the sandbox.
+// What it defines beside the caller's items has names that nobody else's have: the
+// caller's paths are looked up among them.
 #[macro_export]
 macro_rules! handler {
     ($name:ident, $handler:path) => {
         const _: () = {
             #[unsafe(export_name = stringify!($name))]
-            unsafe extern "C" fn handler(
+            unsafe extern "C" fn __lwc_handler(
                 raw: *mut $crate::abi::RawInvocation,
             ) -> ::std::ffi::c_int {
                 // SAFETY: the host calls with an invocation of its own, as
@@ -485,14 +487,14 @@ macro_rules! handler {
                 unsafe { $crate::run(raw, $handler) }
             }
             #[unsafe(export_name = concat!(stringify!($name), "_abi"))]
-            static ABI: u32 = $crate::abi::ABI;
+            static __LWC_ABI: u32 = $crate::abi::ABI;
         };
     };
     ($name:ident, $handler:path, init = $init:path) => {
         $crate::handler!($name, $handler);
         const _: () = {
             #[unsafe(export_name = concat!(stringify!($name), "_init"))]
-            unsafe extern "C" fn init(raw: *mut $crate::abi::RawSetup) -> ::std::ffi::c_int {
+            unsafe extern "C" fn __lwc_init(raw: *mut $crate::abi::RawSetup) -> ::std::ffi::c_int {
                 // SAFETY: the host calls with a setup of its own, once.
                 unsafe { $crate::run_setup(raw, $init) }
             }
@@ -509,7 +511,7 @@ macro_rules! event_handler {
         $crate::handler!($name, $($rest)+);
         const _: () = {
             #[unsafe(export_name = concat!(stringify!($name), "_cloudevent"))]
-            static MARK: ::std::ffi::c_int = 1;
+            static __LWC_MARK: ::std::ffi::c_int = 1;
         };
     };
 }
@@ -541,11 +543,11 @@ macro_rules! event_handler {
 macro_rules! typed_handler {
     ($name:ident, $type:expr, $parse:expr, $handler:path, $format:expr) => {
         const _: () = {
-            fn typed(inv: &mut $crate::Invocation<'_>) -> $crate::Result<()> {
+            fn __lwc_typed(inv: &mut $crate::Invocation<'_>) -> $crate::Result<()> {
                 inv.reply_type($type);
                 $crate::run_typed(inv, |bytes| $parse(bytes), $handler, |out| $format(out))
             }
-            $crate::handler!($name, typed);
+            $crate::handler!($name, __lwc_typed);
         };
     };
 }

@@ -167,6 +167,30 @@ unsafe extern "C" {
     fn echo_rust_init(raw: *mut RawSetup) -> c_int;
 }
 
+/// Functions with the names that are natural for what they are.
+mod natural_names {
+    use super::*;
+
+    fn handler(inv: &mut Invocation<'_>) -> Result<()> {
+        echo(inv)
+    }
+    fn init(setup: &Setup<'_>) -> Result<()> {
+        prepare(setup)
+    }
+    lwc_function::handler!(natural_rust, handler, init = init);
+
+    fn typed(n: u32) -> Result<u32> {
+        twice(n)
+    }
+    lwc_function::typed_handler!(typed_rust, "text/x-number", parse, typed, format_number);
+
+    unsafe extern "C" {
+        pub fn natural_rust(raw: *mut RawInvocation) -> c_int;
+        pub fn natural_rust_init(raw: *mut RawSetup) -> c_int;
+        pub fn typed_rust(raw: *mut RawInvocation) -> c_int;
+    }
+}
+
 const C: &str = r#"
 #include "lwc_function.h"
 LWC_INIT(echo_c)
@@ -284,6 +308,9 @@ fn rust_functions_keep_the_abi() {
     check_tag(tag_rust);
     check_gate(gate_rust);
     check_typed(twice_rust);
+    check_init(natural_names::natural_rust_init);
+    check(natural_names::natural_rust);
+    check_typed(natural_names::typed_rust);
     // SAFETY: a constant that nobody writes.
     assert_eq!(unsafe { tag_rust_cloudevent }, 1);
     // SAFETY: as above.

@@ -15,7 +15,7 @@
 //! * Signals to other processes, tracing and naming them; files of the system
 //!   and what /proc has of other processes: to reach them.
 
-use crate::chain_file::{ChainFile, GroupName};
+use crate::chain_file::{ChainFile, GroupName, place_from_root};
 use crate::life::granted::asked_for;
 use crate::life::probe::{self, READ, WRITE, what};
 use crate::life::snapshot::word;
@@ -517,12 +517,13 @@ fn entries(
     }
     for (number, place) in places_of(file, tree).iter().enumerate() {
         let own = |i: usize| &live.contexts.steps[i].function.connect;
-        let granted = |i: usize| own(i).iter().any(|g| g.to == *place);
+        let granted = |i: usize| own(i).iter().any(|g| place_from_root(&g.to) == *place);
         let said = tree
             .nodes
             .iter()
             .flat_map(|n| &file.functions[&n.function].connect);
-        let mut said = said.filter(|g| g.to == *place).map(|g| g.said.as_str());
+        let said = said.filter(|g| place_from_root(&g.to) == *place);
+        let mut said = said.map(|g| g.said.as_str());
         out.push(Entry {
             name: format!("connection {}", said.next().unwrap_or("")),
             resource: Resource::Connection(number),

@@ -141,6 +141,25 @@ steps = ["a"]
     }
 }
 
+/// Other systems write so that steps run side by side.
+#[test]
+fn several_functions_as_one_step_are_told_of_calls() {
+    let folder = folder();
+    for (steps, tells) in [
+        (r#"["f", ["f", "f"]]"#, true),
+        (r#"["f", { when = "x" }]"#, true),
+        (r#"["f", 7]"#, false),
+    ] {
+        let report = errors(
+            &folder,
+            &format!("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = {steps}\n"),
+        );
+        assert_eq!(places(&report), [("type", 4, 15)], "{steps}");
+        let shown = report.render(false);
+        assert_eq!(shown.contains("calls = ["), tells, "{shown}");
+    }
+}
+
 #[test]
 fn broken_toml_shows_where() {
     let folder = folder();
@@ -280,6 +299,22 @@ fn what_a_file_says_changes_no_terminal() {
                 changes_no_terminal(&out);
             }
         }
+    }
+}
+
+#[test]
+fn the_file_is_the_current_folders_unless_it_is_said() {
+    let folder = Folder::new("[functions.f]\nsource = \"f.c\"\n[chains.c]\nsteps = [\"f\"]\n");
+    folder.write(
+        "f.c",
+        "#include \"lwc_function.h\"\nLWC_HANDLER(f) { return (0); }\n",
+    );
+    for command in ["check", "build", "audit"] {
+        let mut there = orchestrator();
+        let there = there.arg(command).current_dir(folder.path(""));
+        let out = there.output().unwrap();
+        let told = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{command}: {told}");
     }
 }
 

@@ -49,7 +49,7 @@ impl fmt::Display for Functions {
 #[non_exhaustive]
 pub enum BuildError {
     /// A compiler, linker or cargo said no.
-    #[error("{functions}: {command} failed ({status}):\n{output}")]
+    #[error("{functions}: {command} failed ({status}):\n{output}{}", linking(.output))]
     Compiler {
         /// Whose build it was.
         functions: Functions,
@@ -230,9 +230,41 @@ fn place(output: &str) -> Option<(&str, usize)> {
     None
 }
 
+/// How to mend it where the linker of a source found no definition. (A crate's says of
+/// itself that it was linking; its Cargo.toml is where that is told.)
+fn linking(output: &str) -> &'static str {
+    let missing = ["undefined reference to", "undefined symbol: "];
+    if output.contains("linking with") || !missing.iter().any(|m| output.contains(m)) {
+        return "";
+    }
+    "name what defines it: link = \"z\" is -lz, pkg_config = \"zlib\" what that says; or one more file of `source`\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_lacks_a_definition_is_told_of_link() {
+        let told = |output: &str| {
+            BuildError::Compiler {
+                functions: Functions(Vec::new()),
+                command: "cc".into(),
+                status: "exit status: 1".into(),
+                output: output.into(),
+            }
+            .to_string()
+            .contains("link = \"z\" is -lz")
+        };
+        assert!(told(
+            "ld: f.o: in function `f':\nf.c:6: undefined reference to `inflate'\n"
+        ));
+        assert!(told("ld.lld: error: undefined symbol: inflate\n"));
+        assert!(!told("f.c:2:9: error: 'x' undeclared\n"));
+        assert!(!told(
+            "error: linking with `cc` failed\nundefined reference to `inflate'\n"
+        ));
+    }
 
     #[test]
     fn the_first_error_has_a_place_where_the_compiler_says_it() {

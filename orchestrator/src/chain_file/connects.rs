@@ -1,6 +1,7 @@
 //! What a function is granted of the world outside: connections that it may make.
 
 use super::diagnostics::Findings;
+use super::files::from_root;
 use super::model::{ConnectGrant, Place};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,14 @@ const MOST: usize = 64;
 
 /// What a sandbox has of names at most: DNS has no more.
 const LONGEST: usize = 253;
+
+/// The same place, for who has another current folder than this program.
+pub(crate) fn place_from_root(place: &Place) -> Place {
+    match place {
+        Place::Unix(path) => Place::Unix(from_root(path)),
+        Place::Address(_) | Place::Name(..) => place.clone(),
+    }
+}
 
 /// Reads `connect`.
 pub(super) fn connects(

@@ -32,6 +32,7 @@ pub use names::{ChainId, ChainKind, FunctionName, GroupName, NotAName};
 pub use tree::{CallTree, Edge, Node};
 pub use validate::parse;
 
+pub(crate) use connects::place_from_root;
 pub(crate) use cut::{Cut, cut};
 #[cfg(feature = "serve")]
 pub(crate) use cut::{Part, Routes};

@@ -829,8 +829,16 @@ impl Reader {
             match key.get_ref().as_ref() {
                 "steps" if !workflow => {
                     const HINT: &str = "write steps = [\"FUNCTION\", ...]";
+                    // As other systems have it.
+                    const AT_ONCE: &str = "a step is one function, or a chain: one that asks several others, at once if it likes, has calls = [\"FUNCTION\", ...]";
+                    let inner = value.get_ref().as_array();
+                    let inner = inner.is_some_and(|all| {
+                        all.iter().any(|one| {
+                            matches!(one.get_ref(), DeValue::Array(_) | DeValue::Table(_))
+                        })
+                    });
                     steps = true;
-                    draft.steps = self.names(value, HINT);
+                    draft.steps = self.names(value, if inner { AT_ONCE } else { HINT });
                     if value.get_ref().as_array().is_some_and(|a| a.is_empty()) {
                         self.findings
                             .error(value.span(), "empty", "a chain without steps", HINT);

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
     /// The chain file, or the folder of a bundle
+    #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// The matrix as JSON
     #[arg(long)]

@@ -23,6 +23,7 @@ For another machine, CC and CXX name compilers for it, and cargo gets the target
 #[command(after_help = AFTER)]
 pub(super) struct BuildArgs {
     /// The chain file
+    #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// Write a bundle into this folder, which is new or empty
     #[arg(long, value_name = "DIR")]

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// The chain file, or the folder of a bundle
+    #[arg(default_value = "chain.toml")]
     file: PathBuf,
     /// Do not build the functions
     #[arg(long)]

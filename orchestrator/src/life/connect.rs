@@ -10,7 +10,7 @@ use super::connections::{Wanted, bytes_of, bytes_of_path};
 use super::files::Asking;
 use super::probe::{READ, WRITE};
 use super::snapshot::word;
-use crate::chain_file::{Place, from_root};
+use crate::chain_file::Place;
 use lwc::{Errno, FileCall};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -509,7 +509,9 @@ fn leads(address: &[u8]) -> bool {
     tried || asked
 }
 
-/// For an audit: READ and WRITE, if a place can be connected to.
+/// For an audit: READ and WRITE, if a place can be connected to; a path is one from
+/// the root on, as the current folder is the chain file's here, and was another one
+/// where the path was read.
 pub(crate) fn attempt(place: &Place) -> u64 {
     let leads = match place {
         Place::Address(address) => leads(&bytes_of(*address)),
@@ -517,7 +519,7 @@ pub(crate) fn attempt(place: &Place) -> u64 {
             let all = (name.as_str(), *port).to_socket_addrs();
             all.into_iter().flatten().any(|a| leads(&bytes_of(a)))
         }
-        Place::Unix(path) => leads(&bytes_of_path(from_root(path).as_os_str().as_bytes())),
+        Place::Unix(path) => leads(&bytes_of_path(path.as_os_str().as_bytes())),
     };
     u64::from(leads) * (READ | WRITE)
 }

@@ -18,7 +18,9 @@ use super::relay::Relay;
 use super::secrets::Vault;
 use super::snapshot::{self, word};
 use crate::build::Built;
-use crate::chain_file::{CallTree, ChainFile, ChainId, Function, FunctionName, Isolation, Place};
+use crate::chain_file::{
+    CallTree, ChainFile, ChainId, Function, FunctionName, Isolation, Place, place_from_root,
+};
 use lwc::{Access, Context, Errno, Event, Flags, MonotonicTime, Region, Rights, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -376,8 +378,8 @@ pub(crate) fn files_of(file: &ChainFile, tree: &CallTree) -> Vec<CString> {
 pub(crate) fn places_of(file: &ChainFile, tree: &CallTree) -> Vec<Place> {
     let nodes = tree.nodes.iter();
     let all = nodes.flat_map(|n| &file.functions[&n.function].connect);
-    let all: BTreeSet<&Place> = all.map(|grant| &grant.to).collect();
-    all.into_iter().cloned().collect()
+    let all: BTreeSet<Place> = all.map(|grant| place_from_root(&grant.to)).collect();
+    all.into_iter().collect()
 }
 
 /// Descriptors that a context is not to have: all but some.

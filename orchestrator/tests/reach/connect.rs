@@ -7,6 +7,7 @@ use super::common::{Folder, home, orchestrator, text};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -613,6 +614,18 @@ fn the_audit_tries_each_connection() {
         assert!(said.lines().any(is), "{row:?}: {said}");
     }
     let row = ["connections", "own", "0", "0", "0"];
+    assert!(said.lines().any(|l| l.split_whitespace().eq(row)), "{said}");
+    // From another folder, by a path that is relative to it.
+    let name = folder.path("");
+    let out = orchestrator()
+        .current_dir(name.parent().unwrap())
+        .arg("audit")
+        .arg(Path::new(name.file_name().unwrap()).join("chain.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let row = ["connection", "unix:db.sock", "own", "rw", "-", "-"];
+    let said = text(&out.stdout);
     assert!(said.lines().any(|l| l.split_whitespace().eq(row)), "{said}");
     let said = run("check");
     let expected = format!("connect {at}, {nobody} (kept), unix:db.sock, localhost:{port}");

@@ -44,7 +44,7 @@ use super::seccomp::{FORKS, PLAIN, Passing, Rules, any, apply, invalid, program}
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::backend::process::ask::ask;
-use crate::backend::process::guard::Guard;
+use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::keeper::service::FAULTS;
 use crate::backend::process::keeper::start::{CLEAR_REFS, OWN_FILES};
 use crate::backend::process::state::channel::Channel;
@@ -401,6 +401,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let creating = how == Confinement::Creator;
     // Nobody counts those of a context without a keeper.
     let threaded = threads::allowed() > 0 && mode::is_kept() && !creating;
+    let alone = !threaded && single_threaded();
     let layout = Layout::note();
     let mut guard = Guard::get("confine")?;
     let rt = guard.rt();
@@ -637,7 +638,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     )?)?;
     // From here on nothing that matters to a wait changes any more.
     keep_informed();
-    mode::set_confined(!creating);
+    mode::set_confined(!creating, alone);
     Ok(())
 }
 

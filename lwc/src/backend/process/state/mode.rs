@@ -9,6 +9,7 @@ static CONFINED: AtomicBool = AtomicBool::new(false);
 static STRICT: AtomicBool = AtomicBool::new(false);
 static KEPT: AtomicBool = AtomicBool::new(false);
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
+static ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Whether its system calls are trapped.
 pub(crate) fn is_trapped() -> bool {
@@ -38,9 +39,16 @@ pub(crate) fn is_strict() -> bool {
     STRICT.load(Ordering::Relaxed)
 }
 
-pub(crate) fn set_confined(strict: bool) {
+/// Whether it has one thread, and will have: it had one when it entered the strict
+/// sandbox, which lets it make none.
+pub(crate) fn stays_alone() -> bool {
+    ALONE.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_confined(strict: bool, alone: bool) {
     CONFINED.store(true, Ordering::Relaxed);
     STRICT.store(strict, Ordering::Relaxed);
+    ALONE.store(strict && alone, Ordering::Relaxed);
 }
 
 /// Whether it sleeps on its doorbell without a limit of time alone: in the
