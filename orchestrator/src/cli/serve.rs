@@ -5,6 +5,7 @@ use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
 use crate::gateway::{self, Given, Listen, NatsOptions, Options, Place, Target, TlsOptions};
+use crate::life::open_files::keep_from_programs;
 use crate::printable::printable_lines;
 use crate::title;
 use clap::{Args, ValueEnum};
@@ -375,6 +376,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         complain(&e);
         exit::USAGE
     })?;
+    keep_from_programs();
     if std::process::id() == 1 {
         handed_over = be_the_first(handed_over)?;
     }

@@ -255,3 +255,50 @@ fn heads_have_a_limit_that_is_chosen() {
         });
     }
 }
+
+/// A process without descriptors would accept nobody and start no worker.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_leave_descriptors_to_operators_and_workers() {
+    use crate::common::{Folder, orchestrator};
+    use crate::server::{chains, send};
+    use std::process::Command;
+    const LIMIT: &str = "128";
+    let folder = Folder::new(&chains(""));
+    let ours = orchestrator();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -n "$1"; shift; exec "$@""#, "sh", LIMIT])
+        .arg(ours.get_program())
+        .args(["-v", "serve", "--workers", "1", "--listen", "127.0.0.1:0"])
+        .args(["--admin", "127.0.0.1:0", "--header-timeout", "10m"])
+        .arg(folder.path("chain.toml"));
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let server = Server::spawn(folder, command);
+    assert!(
+        server
+            .log()
+            .contains("this process may have 128 descriptors"),
+        "{}",
+        server.log()
+    );
+    // More than there are descriptors for; the system keeps those that are not accepted.
+    let silent: Vec<_> = (0..150).map(|_| server.connect()).collect();
+    server.until("as many as there is room for are there", || {
+        server.admin().metric("lwc_connections") == Some(48.0)
+    });
+    let old = server.workers();
+    send(old[0], libc::SIGKILL);
+    server.until("the worker is replaced", || {
+        let new = server.workers();
+        new.len() == 1 && new != old
+    });
+    assert_eq!(server.admin().get("/readyz").status, 200);
+    drop(silent);
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+}
