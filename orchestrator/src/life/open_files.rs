@@ -61,9 +61,8 @@ fn all() -> Result<BTreeMap<RawFd, Identity>, String> {
 /// (a shell's files, sockets that were meant for another) but the standard three.
 #[cfg(feature = "serve")]
 pub(crate) fn keep_from_programs() {
-    // Without /proc there are those that there may be, or a good part of them.
-    // SAFETY: a number.
-    let all = numbers().unwrap_or_else(|_| (0..unsafe { libc::getdtablesize() }).collect());
+    // Without /proc: whatever has been opened for a program has a low number.
+    let all = numbers().unwrap_or_else(|_| (0..1024).collect());
     for fd in all.into_iter().filter(|&fd| fd > 2) {
         // SAFETY: a flag of a number; nobody else has an interest in the one of what was
         // inherited.
