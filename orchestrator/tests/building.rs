@@ -429,6 +429,8 @@ fn a_secret_that_others_can_write_is_refused_and_one_they_can_read_is_told_of() 
         (0o755, 0o640, 0, None),
         (0o755, 0o644, 0, Some("can read the secret's file")),
         (0o755, 0o666, 2, Some("can write the secret's file")),
+        // Another may be put in its place.
+        (0o777, 0o600, 2, Some("or put another in its place")),
         // Nobody gets there.
         (0o700, 0o644, 0, None),
     ] {

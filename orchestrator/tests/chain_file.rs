@@ -222,8 +222,12 @@ fn odd_files_are_refused_in_words() {
             text(&out.stderr)
         );
     }
+    let fifo = folder.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (path, says) in [
         (folder.path(""), "not a regular file"),
+        // Nobody writes to it, and nobody waits for that.
+        (fifo, "not a regular file"),
         (folder.path("none"), "No such file"),
     ] {
         let out = orchestrator().arg("check").arg(path).output().unwrap();

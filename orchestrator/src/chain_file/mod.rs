@@ -51,6 +51,7 @@ pub(crate) use values::is_name;
 use diagnostics::Findings;
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Chain files are small; a larger one is a mistake.
@@ -67,7 +68,10 @@ pub fn load(path: &Path) -> Result<(ChainFile, Report), Report> {
         findings.error(0..0, "unreadable", what, hint);
         findings.report(path, String::new())
     };
-    let file = std::fs::File::open(path).map_err(|e| {
+    // A pipe that nobody writes to is opened as well, and refused below.
+    let mut how = std::fs::OpenOptions::new();
+    let how = how.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = how.open(path).map_err(|e| {
         unreadable(
             format!("cannot open it: {e}"),
             "give the path of a chain file",

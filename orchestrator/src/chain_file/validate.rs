@@ -747,9 +747,11 @@ impl Reader {
                 "put the secret into it, with nothing behind".to_owned(),
             ),
             Some(Exposure::Writable) => (
-                format!("every user of this machine can write the secret's file {shown}"),
                 format!(
-                    "make it yours alone: chmod 600 {shown}; and change the secret, if somebody could have"
+                    "every user of this machine can write the secret's file {shown}, or put another in its place"
+                ),
+                format!(
+                    "make it and the folders on the way to it yours alone: chmod 600 {shown}; and change the secret, if somebody could have"
                 ),
             ),
             Some(Exposure::Readable) => {

@@ -5,6 +5,7 @@ use super::{complain, exit, prepare, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
 use crate::gateway::{self, Given, Listen, NatsOptions, Options, Place, Target, TlsOptions};
+use crate::life::open_files::keep_from_programs;
 use crate::printable::printable_lines;
 use crate::title;
 use clap::{Args, ValueEnum};
@@ -113,8 +114,8 @@ pub(super) struct ServeArgs {
     /// Requests from one address at once; others get 429
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     address_requests: u32,
-    /// Memory for the bodies of all requests at once; others get 503. A body that is
-    /// alone may be larger, if its chain takes it
+    /// Memory for the bodies of all requests, and of answers that have not been taken yet,
+    /// at once; others get 503. A body that is alone may be larger, if its chain takes it
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = size)]
     body_bytes: u64,
     /// The longest head of a request, 8KiB to 1MiB; longer ones get 431
@@ -375,6 +376,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         complain(&e);
         exit::USAGE
     })?;
+    keep_from_programs();
     if std::process::id() == 1 {
         handed_over = be_the_first(handed_over)?;
     }

@@ -2,6 +2,7 @@
 //! requests, of one address. Each has a limit and a count of what was refused for it.
 
 use super::listener::Caller;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
@@ -165,7 +166,8 @@ impl Holder {
     }
 }
 
-/// The bytes of one body, until it is dropped.
+/// The bytes of one body, until it is dropped: of a request's, and of its answer's in the
+/// place of that, until it has been taken.
 #[derive(Debug)]
 pub(super) struct Room {
     budgets: Arc<Budgets>,
@@ -188,6 +190,33 @@ impl Room {
             Err(_) => self.budgets.refused(Budget::Bodies),
         }
         taken.is_ok()
+    }
+
+    /// It is for so many from now on; false, and as it was, if there are not so many more.
+    pub(super) fn change(&mut self, bytes: u64) -> bool {
+        let Some(less) = self.held.checked_sub(bytes) else {
+            return self.take(bytes - self.held);
+        };
+        self.budgets.body_bytes.fetch_sub(less, Ordering::Relaxed);
+        self.held = bytes;
+        true
+    }
+
+    /// These bytes, which have the room for as long as anybody has any of them.
+    pub(super) fn around(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Roomy { bytes, _room: self })
+    }
+}
+
+/// Bytes and the room that they take.
+struct Roomy {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomy {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -273,6 +302,25 @@ mod tests {
         assert!(three.take(50) && !three.take(1) && !two.take(u64::MAX));
         drop((two, three));
         assert_eq!((all.body_bytes(), refused(&all, "bodies")), (0, 3));
+    }
+
+    #[test]
+    fn an_answer_has_its_requests_room_until_nobody_has_it() {
+        let all = budgets();
+        let (mut one, mut two) = (all.room(), all.room());
+        assert!(one.take(60) && two.take(10));
+        assert!(one.change(20) && two.change(80) && !one.change(21));
+        assert_eq!((all.body_bytes(), refused(&all, "bodies")), (100, 1));
+        drop(two);
+        // Alone.
+        assert!(one.change(300));
+        let mut bytes = one.around(Bytes::from_static(b"answer"));
+        let last = bytes.split_off(5);
+        assert_eq!(bytes, "answe");
+        drop(bytes);
+        assert_eq!(all.body_bytes(), 300);
+        drop(last);
+        assert_eq!(all.body_bytes(), 0);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! From a request to a job, and from its answer to a response.
 
 use super::Gateway;
-use super::budget::Connected;
+use super::budget::{Connected, Room};
 use super::circuit::Outcome;
 use super::message::{self, ChainInput};
 use super::metrics::ProcessFigures;
 use super::page::{self, Status};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, queue_full};
 use super::route;
 use super::trace::{Trace, random};
@@ -14,7 +14,7 @@ use super::upload::{Upload, over_budget};
 use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
     EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
@@ -24,7 +24,9 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -179,7 +181,6 @@ fn is_operators(host: &[u8], named: &[String]) -> bool {
 /// 9.3.2), and so do some statuses (15.3.5, 15.3.6, 15.4.5). hyper sees to it on HTTP/1
 /// alone.
 fn without_content(method: &Method, reply: &mut Reply) {
-    use hyper::body::Body;
     match reply.status() {
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT => {
             for about in [CONTENT_TYPE, CONTENT_ENCODING] {
@@ -383,8 +384,10 @@ pub(super) async fn invoke(
         call: &call,
         over: false,
     };
-    let result = attempt(gateway, &call, head, source).await;
+    let mut room = gateway.budgets.room();
+    let result = attempt(gateway, &call, head, source, &mut room).await;
     leaving.over = true;
+    let result = fits(result, &mut room);
     let took = begun.elapsed().as_secs_f64();
     let cause = result.as_ref().err().map(|p| p.kind);
     gateway.metrics.invoked(&chain, cause, took);
@@ -426,6 +429,7 @@ pub(super) async fn invoke(
     if let Some(spans) = &gateway.spans {
         spans.invoked(&call, &steps, &result, reply.status().as_u16());
     }
+    reply = reply.map(|body| Full::new(room.around(bytes_of(body))));
     let headers = reply.headers_mut();
     for (name, value) in [
         ("x-invocation-id", call.id),
@@ -437,6 +441,43 @@ pub(super) async fn invoke(
         }
     }
     reply
+}
+
+/// An answer for which there is room, until its caller has taken it: a client of HTTP/2 may
+/// ask for many, and take none. Of one that is told in the place of a failure there is the
+/// failure.
+fn fits(result: Result<Answer, Problem>, room: &mut Room) -> Result<Answer, Problem> {
+    match result {
+        Ok(answer) if room.change(answer.body.len() as u64) => Ok(answer),
+        Ok(answer) => {
+            let what = "there is an answer, and bodies of other requests and answers take all the memory that there is for it";
+            let mut problem = Problem::new(ProblemKind::OverBudget, what);
+            // It has been run, and nobody runs it again.
+            problem.timings = Some(Box::new(StepTimings {
+                hops: answer.hops,
+                calls: answer.calls,
+                handed: answer.handed,
+            }));
+            Err(problem)
+        }
+        Err(mut problem) => {
+            let len = problem.answer.as_ref().map_or(0, |a| a.1.len());
+            if !room.change(len as u64) {
+                problem.answer = None;
+                let _ = room.change(0);
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// The one piece that a body is.
+fn bytes_of(mut body: Full<Bytes>) -> Bytes {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(&mut body).poll_frame(&mut cx) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
 }
 
 /// What the caller calls it (OpenFaaS's `X-Call-Id`), where that can be an
@@ -551,6 +592,7 @@ async fn attempt(
     call: &Call<'_>,
     head: &Parts,
     source: Source<'_>,
+    room: &mut Room,
 ) -> Result<Answer, Problem> {
     if gateway.is_draining() {
         return Err(Problem::new(ProblemKind::Draining, "this server is shutting down").retry(5));
@@ -569,12 +611,10 @@ async fn attempt(
         return Err(queue_full());
     }
     let (limit, region) = (call.input.body_limit(), call.input.region);
-    // Held until there is an answer.
-    let mut room = gateway.budgets.room();
     let body = match source {
         Source::Upload(upload) => {
             upload
-                .collect(deadline, limit, || too_large(region), &mut room)
+                .collect(deadline, limit, || too_large(region), room)
                 .await?
         }
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),

@@ -70,18 +70,31 @@ impl Given {
     /// started with is open yet at one of the numbers which its environment names, nor
     /// does anybody use these later.
     pub unsafe fn take() -> Result<Vec<Self>, String> {
+        // sd-notify takes what it cannot read for absent: a socket for operators would be
+        // one for callers.
+        let said = |name: &str| match std::env::var(name) {
+            Ok(said) => Ok(Some(said)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(e) => Err(format!("{name}: {e}")),
+        };
+        let numbers = said("LISTEN_PID").and(said("LISTEN_FDS"));
         // Read here, since sd-notify holds names that are another's against no sockets.
-        let names = std::env::var("LISTEN_FDNAMES").ok();
+        let names = said("LISTEN_FDNAMES");
         // SAFETY: the caller says that there is no other thread.
         let given = unsafe { sd_notify::listen_fds_and_unset_env() };
         for name in ["LISTEN_FDNAMES", "LISTEN_PIDFDID"] {
             // SAFETY: as above.
             unsafe { std::env::remove_var(name) };
         }
+        numbers?;
         let given = given.map_err(|e| format!("LISTEN_FDS: {e}"))?;
-        let names = match &names {
-            Some(names) if given.len() > 0 => names.split(':').collect(),
-            _ => vec![""; given.len()],
+        let names: Vec<String> = match given.len() {
+            // They are another's.
+            0 => Vec::new(),
+            n => match names? {
+                Some(names) => names.split(':').map(str::to_owned).collect(),
+                None => vec![String::new(); n],
+            },
         };
         if names.len() != given.len() {
             return Err(format!(
@@ -101,7 +114,7 @@ impl Given {
             .into_iter()
             .map(|(socket, name)| {
                 let number = socket.as_raw_fd();
-                Self::of(socket, name)
+                Self::of(socket, &name)
                     .map_err(|e| format!("LISTEN_FDS: descriptor {number} ({name:?}): {e}"))
             })
             .collect()
@@ -239,9 +252,12 @@ impl Listeners {
 
 #[derive(Debug)]
 struct Listener {
+    /// It goes first, while the socket still listens: nobody takes it for one that was left
+    /// behind, and makes another in its place, whose number may be the same once the first
+    /// has been closed.
+    _file: Option<SocketFile>,
     socket: Socket,
     place: Place,
-    _file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -318,6 +334,21 @@ impl Listener {
             }
         }))
     }
+}
+
+/// Whether accepting has failed for the connection alone, which is gone: the next one
+/// need not wait (accept(2) of either system).
+pub(super) fn is_of_the_connection(error: &io::Error) -> bool {
+    const ITS_OWN: [Errno; 6] = [
+        Errno::ECONNABORTED,
+        Errno::ECONNRESET,
+        Errno::EPROTO,
+        Errno::ENETDOWN,
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+    ];
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    errno.is_some_and(|e| ITS_OWN.contains(&e))
 }
 
 /// A socket file that this process has made; it goes with it.
@@ -470,6 +501,60 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_hung_up_keeps_nobody_waiting() {
+        let error = |e: Errno| io::Error::from_raw_os_error(e as i32);
+        assert!(is_of_the_connection(&error(Errno::ECONNABORTED)));
+        for ours in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::EINVAL] {
+            assert!(!is_of_the_connection(&error(ours)));
+        }
+        assert!(!is_of_the_connection(&io::ErrorKind::Other.into()));
+    }
+
+    /// One that is asked while it ends is there, or it is gone. If it were there and nobody
+    /// listened, the next server would take its place, and find the number of its file
+    /// free again; and the first would take that one's away.
+    #[tokio::test]
+    async fn the_file_is_gone_before_its_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        for _ in 0..200 {
+            let socket = StdUnixListener::bind(&path).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let there = path.symlink_metadata().unwrap();
+            let listener = Listener {
+                socket: Socket::Unix(UnixListener::from_std(socket).unwrap()),
+                place: Place::Unnamed,
+                _file: Some(SocketFile {
+                    path: path.clone(),
+                    is: (there.dev(), there.ino()),
+                }),
+            };
+            let begun = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|s| {
+                let asking = s.spawn(|| {
+                    loop {
+                        let answer = asked(&path);
+                        begun.store(true, std::sync::atomic::Ordering::Release);
+                        if let Err(e @ (Errno::ENOENT | Errno::ECONNREFUSED)) = answer {
+                            return e;
+                        }
+                    }
+                });
+                while !begun.load(std::sync::atomic::Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                drop(listener);
+                assert_eq!(asking.join().unwrap(), Errno::ENOENT);
+            });
         }
     }
 }

@@ -21,6 +21,7 @@
 
 mod budget;
 mod circuit;
+mod descriptors;
 mod elsewhere;
 mod event;
 mod generation;

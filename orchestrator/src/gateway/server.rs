@@ -2,9 +2,10 @@
 
 use super::budget::{Budget, Budgets, Connected, Holder, Limits};
 use super::circuit::Circuits;
+use super::descriptors::Connections;
 use super::generation::{Generation, Plan, WorkerTasks};
 use super::http::ListenerKind;
-use super::listener::{Caller, Listeners, Place, Stream};
+use super::listener::{Caller, Listeners, Place, Stream, is_of_the_connection};
 use super::metrics::Metrics;
 use super::nats::Endpoints;
 use super::otlp::Spans;
@@ -83,6 +84,8 @@ pub async fn serve_noting(
         Some(nats) => Some(super::nats::connect(nats).await?),
         None => None,
     };
+    // Before there are workers, which have the same limit.
+    let connections = Connections::at_most(options.connections, options.workers_max);
     let threads = Threads::start(options.pin).map_err(|e| format!("starting threads: {e}"))?;
     let metrics = Arc::new(Metrics::new());
     let tls = tokio::select! {
@@ -119,6 +122,7 @@ pub async fn serve_noting(
     let public = listen(
         Arc::clone(&gateway),
         ListenerKind::Public,
+        connections.callers,
         callers,
         tls.as_ref(),
         &threads,
@@ -127,6 +131,7 @@ pub async fn serve_noting(
     let operators = listen(
         Arc::clone(&gateway),
         ListenerKind::Admin,
+        connections.operators,
         admin,
         None,
         &threads,
@@ -380,12 +385,13 @@ async fn reload(
 async fn listen(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
+    most: usize,
     mut listeners: Listeners,
     tls: Option<&Arc<Tls>>,
     threads: &Threads,
     ending: &watch::Sender<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(gateway.options.connections));
+    let room = Arc::new(Semaphore::new(most));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
@@ -415,8 +421,9 @@ async fn listen(
                     permit,
                 ));
             }
+            Err(e) if is_of_the_connection(&e) => log::debug!("accepting a connection: {e}"),
             Err(e) => {
-                // Of the connection (it is gone), or of us (no descriptors).
+                // Of us: no descriptors, say.
                 log::warn!("accepting a connection: {e}");
                 sleep(ACCEPT_PAUSE).await;
             }

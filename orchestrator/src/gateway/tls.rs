@@ -474,7 +474,8 @@ fn contents(path: &Path, option: &str, secret: bool) -> Result<(Zeroizing<Vec<u8
     let exposed = exposure(path, &meta);
     if secret && exposed == Some(Exposure::Writable) {
         return Err(format!(
-            "{option} {shown}: others can write it; make it yours alone, chmod 600 {shown}"
+            "{option} {shown}: others can write it, or a folder on the way to it; make these yours \
+             alone, chmod 600 {shown}"
         ));
     }
     if meta.len() > MAX_BYTES {

@@ -57,7 +57,7 @@ pub(crate) mod named;
 #[cfg(not(target_os = "linux"))]
 mod not_lent;
 mod on_error;
-mod open_files;
+pub(crate) mod open_files;
 pub(crate) mod output;
 mod outside;
 mod own_code;

@@ -57,6 +57,24 @@ fn all() -> Result<BTreeMap<RawFd, Identity>, String> {
     Ok(open.map(|fd| (fd, identity(fd))).collect())
 }
 
+/// Programs that are started from now on find none of what this process was started with
+/// (a shell's files, sockets that were meant for another) but the standard three.
+#[cfg(feature = "serve")]
+pub(crate) fn keep_from_programs() {
+    // Without /proc: whatever has been opened for a program has a low number.
+    let all = numbers().unwrap_or_else(|_| (0..1024).collect());
+    for fd in all.into_iter().filter(|&fd| fd > 2) {
+        // SAFETY: a flag of a number; nobody else has an interest in the one of what was
+        // inherited.
+        unsafe {
+            let flags = libc::fcntl(fd, libc::F_GETFD);
+            if flags != -1 {
+                libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn numbers() -> Result<Vec<RawFd>, String> {
     let folder = std::fs::read_dir("/proc/self/fd").map_err(|e| format!("/proc/self/fd: {e}"))?;

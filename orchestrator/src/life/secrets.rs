@@ -10,6 +10,7 @@ use crate::chain_file::{
 };
 use lwc::{Secret, Spec};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// A secret is a key, a token, a certificate.
 const MAX_BYTES: u64 = 1 << 20;
@@ -136,15 +137,23 @@ fn read(s: &SecretRef, variables: &Variables) -> Result<Secret, String> {
     match &s.from {
         SecretSource::File(path) => {
             let shown = path.display();
-            let mut file = std::fs::File::open(path).map_err(|e| format!("{shown}: {e}"))?;
+            // A pipe that nobody writes to is opened as well, and refused below.
+            let mut file = std::fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(path)
+                .map_err(|e| format!("{shown}: {e}"))?;
             let meta = file.metadata().map_err(|e| format!("{shown}: {e}"))?;
+            if !meta.is_file() {
+                return Err(format!("{shown}: this is no file; put the secret into one"));
+            }
             let len = meta.len();
             if len == 0 {
                 return Err(format!("{shown}: empty; put the secret into it"));
             }
             if exposure(path, &meta) == Some(Exposure::Writable) {
                 return Err(format!(
-                    "{shown}: others can write it; make it yours alone, chmod 600 {shown}"
+                    "{shown}: others can write it, or a folder on the way to it; make these yours alone, chmod 600 {shown}"
                 ));
             }
             if len > MAX_BYTES {
@@ -168,4 +177,29 @@ fn of_environment(name: &str, variables: &Variables) -> Result<Secret, String> {
     let mut secret = Secret::zeroed(value.len()).map_err(|e| e.to_string())?;
     secret.copy_from_slice(value);
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a pipe that nobody writes to there would be no end, for a worker that starts.
+    #[test]
+    fn a_pipe_in_the_place_of_a_secret_is_waited_for_by_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let secret = SecretRef {
+            name: "KEY".into(),
+            from: SecretSource::File(path.clone()),
+        };
+        std::fs::write(&path, "secret").unwrap();
+        assert_eq!(
+            read(&secret, &Variables::default()).unwrap()[..],
+            *b"secret"
+        );
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = read(&secret, &Variables::default()).unwrap_err();
+        assert!(error.contains("no file"), "{error}");
+    }
 }

@@ -184,6 +184,58 @@ fn bodies_have_no_more_memory_than_there_is_for_them() {
     assert_eq!(server.post("pair", &[b'a'; 200_000]).body.len(), 200_000);
 }
 
+/// A client of HTTP/2 asks for many answers and takes none of them: they are bodies, too.
+#[test]
+fn answers_that_nobody_takes_are_bodies_as_well() {
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let len = (payload.len() as u32).to_be_bytes();
+        let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        [&head, payload].concat()
+    }
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    const DATA: u8 = 0;
+    let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
+    let mut deaf = server.connect();
+    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // Windows of nothing.
+    said.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    let names = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/chains/pair"),
+        (":authority", "t"),
+    ];
+    let head = names.map(|(name, value)| {
+        let length = |text: &str| [text.len() as u8];
+        [
+            &[0],
+            &length(name)[..],
+            name.as_bytes(),
+            &length(value),
+            value.as_bytes(),
+        ]
+        .concat()
+    });
+    for stream in [1, 3] {
+        said.extend(frame(HEADERS, 4, stream, &head.concat()));
+        said.extend(frame(DATA, 0, stream, &[b'a'; 15_000]));
+        said.extend(frame(DATA, 1, stream, &[b'a'; 15_000]));
+    }
+    deaf.write_all(&said).unwrap();
+    server.until("both have run", || {
+        server.metric("faas_invocations_total{chain=\"pair\"}") == Some(2.0)
+    });
+    assert_eq!(server.metric("lwc_body_bytes"), Some(60_000.0));
+    let r = server.post("pair", &[b'a'; 6000]);
+    assert_eq!(r.told(), (503, "over-budget".into()));
+    assert_eq!(server.post("pair", &[b'a'; 5000]).body.len(), 5000);
+    drop(deaf);
+    server.until("it is given back", || {
+        server.metric("lwc_body_bytes") == Some(0.0)
+    });
+}
+
 #[test]
 fn an_address_has_so_many_connections_and_requests() {
     let options = ["--workers", "1", "--address-connections", "3"];
@@ -254,4 +306,51 @@ fn heads_have_a_limit_that_is_chosen() {
             server.metric("lwc_refused_total{budget=\"heads\"}") == Some(1.0)
         });
     }
+}
+
+/// A process without descriptors would accept nobody and start no worker.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_leave_descriptors_to_operators_and_workers() {
+    use crate::common::{Folder, orchestrator};
+    use crate::server::{chains, send};
+    use std::process::Command;
+    const LIMIT: &str = "128";
+    let folder = Folder::new(&chains(""));
+    let ours = orchestrator();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -n "$1"; shift; exec "$@""#, "sh", LIMIT])
+        .arg(ours.get_program())
+        .args(["-v", "serve", "--workers", "1", "--listen", "127.0.0.1:0"])
+        .args(["--admin", "127.0.0.1:0", "--header-timeout", "10m"])
+        .arg(folder.path("chain.toml"));
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let server = Server::spawn(folder, command);
+    assert!(
+        server
+            .log()
+            .contains("this process may have 128 descriptors"),
+        "{}",
+        server.log()
+    );
+    // More than there are descriptors for; the system keeps those that are not accepted.
+    let silent: Vec<_> = (0..150).map(|_| server.connect()).collect();
+    server.until("as many as there is room for are there", || {
+        server.admin().metric("lwc_connections") == Some(48.0)
+    });
+    let old = server.workers();
+    send(old[0], libc::SIGKILL);
+    server.until("the worker is replaced", || {
+        let new = server.workers();
+        new.len() == 1 && new != old
+    });
+    assert_eq!(server.admin().get("/readyz").status, 200);
+    drop(silent);
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
 }

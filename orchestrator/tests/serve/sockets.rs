@@ -72,10 +72,9 @@ fn handed(
 
 const TWO: &str = "export LISTEN_PID=SELF LISTEN_FDS=2 LISTEN_FDNAMES=shop:admin LISTEN_PIDFDID=7;";
 
-#[test]
-fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
-    let folder = Folder::new(&chains(""));
-    // What programs see that the server starts: a compiler can be asked.
+/// A compiler that tells what it sees, as each program does that the server starts; and
+/// where it tells that.
+fn asked_compiler(folder: &Folder) -> [std::path::PathBuf; 2] {
     let seen = folder.path("seen");
     let script = format!(
         "#!/bin/sh\n{{ env; for n in 3 4; do (eval \": <&$n\") 2>/dev/null && echo open $n; done; echo asked; }} >>'{}'\nexec cc \"$@\"\n",
@@ -83,6 +82,24 @@ fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
     );
     let cc = folder.write("cc", script);
     std::fs::set_permissions(&cc, PermissionsExt::from_mode(0o755)).unwrap();
+    [cc, seen]
+}
+
+/// Neither sockets nor what is said of them.
+#[track_caller]
+fn saw_nothing(seen: &Path) {
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("asked"), "a compiler has run");
+    assert!(
+        !seen.contains("open ") && !seen.contains("LISTEN"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
+    let folder = Folder::new(&chains(""));
+    let [cc, seen] = asked_compiler(&folder);
 
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let path = folder.path("admin.sock");
@@ -98,9 +115,7 @@ fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
         unix.try_clone().unwrap().into(),
     ];
     let (mut command, _) = handed(&["sh"], &folder, both, TWO, &[]);
-    command
-        .env("CC", &cc)
-        .env("LWC_CACHE", folder.path("cache"));
+    command.env("CC", cc).env("LWC_CACHE", folder.path("cache"));
     let mut server = Server::spawn_as_it_is(folder, command);
     assert_eq!(answer(&mut early).body, pair(b"early"));
     assert_eq!(server.address, tcp.local_addr().unwrap());
@@ -112,12 +127,7 @@ fn sockets_that_were_there_before_are_served_and_nobody_else_has_them() {
     assert!(metrics.contains("lwc_connections "), "{metrics}");
     assert_eq!(ask(&path, "POST", "/chains/pair", b"x").status, 404);
 
-    let seen = std::fs::read_to_string(seen).unwrap();
-    assert!(seen.contains("asked"), "a compiler has run");
-    assert!(
-        !seen.contains("open ") && !seen.contains("LISTEN"),
-        "{seen}"
-    );
+    saw_nothing(&seen);
     #[cfg(target_os = "linux")]
     not_inherited(&server, &tcp, &unix);
 
@@ -209,21 +219,34 @@ fn what_cannot_be_listened_on_is_refused_and_what_is_anothers_left_alone() {
         "export LISTEN_PID=SELF LISTEN_FDS=-1;",
         "export LISTEN_PID=SELF LISTEN_FDS=4000000000;",
         "export LISTEN_PID=SELF LISTEN_FDS=2 LISTEN_FDNAMES=one;",
+        // What cannot be read is not what is not there.
+        r#"export LISTEN_PID=SELF LISTEN_FDS=2 LISTEN_FDNAMES="$(printf 'shop\377:admin')";"#,
+        r#"export LISTEN_PID=SELF LISTEN_FDS="$(printf '2\377')";"#,
+        r#"export LISTEN_PID="$(printf '\377')" LISTEN_FDS=2;"#,
     ] {
         let (out, log) = run([tcp(), tcp()], environment);
         assert_eq!(out.status.code(), Some(2), "{environment} {log}");
-        assert!(log.contains("error: LISTEN_FD"), "{log}");
+        assert!(log.contains("error: LISTEN_"), "{log}");
     }
-    // Meant for whoever started us.
+    // Meant for whoever started us: left alone, and in no program that we start.
+    let [cc, seen] = asked_compiler(&folder);
     let others = TcpListener::bind("127.0.0.1:0").unwrap();
-    let both = [others.try_clone().unwrap().into(), tcp()];
+    let unix = UnixListener::bind(folder.path("other.sock")).unwrap();
+    let both = [
+        others.try_clone().unwrap().into(),
+        unix.try_clone().unwrap().into(),
+    ];
     let environment = TWO.replace("SELF", "1");
     let options = ["--listen", "127.0.0.1:0"];
-    let (command, _) = handed(&["sh"], &folder, both, &environment, &options);
+    let (mut command, _) = handed(&["sh"], &folder, both, &environment, &options);
+    command.env("CC", cc).env("LWC_CACHE", folder.path("cache"));
     let server = Server::spawn_as_it_is(folder, command);
     assert_ne!(server.address, others.local_addr().unwrap());
     assert_eq!(server.post("pair", b"ab").body, pair(b"ab"));
     assert_eq!(server.get("/metrics").status, 200);
+    saw_nothing(&seen);
+    #[cfg(target_os = "linux")]
+    not_inherited(&server, &others, &unix);
 }
 
 #[test]

@@ -561,6 +561,45 @@ fn who_says_or_takes_nothing_after_its_handshake_is_hung_up_on() {
     });
 }
 
+/// Each asks for a new key of the other side's, which would be a message for each; who
+/// takes none of them has the server keep no more than one, and is hung up on.
+#[test]
+fn who_asks_for_new_keys_all_the_time_takes_no_memory() {
+    let authority = Authority::new();
+    let config = authority.client(&[&rustls::version::TLS13], &["http/1.1"]);
+    let server = serve(&authority.own(1), &["--header-timeout", "1s"]);
+    let resident = || {
+        let name = "process_resident_memory_bytes";
+        server.admin().metric(name).unwrap()
+    };
+    let mut stream = None;
+    server.until("a handshake", || {
+        stream = connect(&server, &config).ok();
+        stream.is_some()
+    });
+    let StreamOwned { mut conn, sock } = stream.unwrap();
+    let mut sock = &sock;
+    let before = resident();
+    let mut asked = 0;
+    server.until("it is hung up on", || {
+        if conn.refresh_traffic_keys().is_err() {
+            return true;
+        }
+        asked += 1;
+        while conn.wants_write() {
+            if conn.write_tls(&mut sock).is_err() {
+                return true;
+            }
+        }
+        false
+    });
+    let more = resident() - before;
+    assert!(asked > 0 && more < f64::from(16 << 20), "{asked}: {more}");
+    server.until("it is gone", || {
+        server.admin().metric("lwc_connections") == Some(0.0)
+    });
+}
+
 #[test]
 fn who_closes_its_half_is_answered() {
     let authority = Authority::new();

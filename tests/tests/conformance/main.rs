@@ -11,6 +11,8 @@ mod api;
 mod s10_doorbells;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod s10_faults;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod s10_frames;
 #[cfg(target_os = "linux")]
 mod s10_programs;
 mod s10_rollback;
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         s10_survivors::CASES,
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         s10_faults::CASES,
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        s10_frames::CASES,
         api::CASES,
     ])
 }
