@@ -198,24 +198,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A server is somebody's for years, and its inputs are anybody's: root's it is only if
-/// that is asked for. What runs once (`run`, `audit`, `bench`) is not refused.
+/// Why a server is not to be root's: it is somebody's for years, and its inputs are anybody's.
+#[cfg(feature = "serve")]
+const NOT_ROOT: &str =
+    "who breaks out of one function has the machine, and ptrace(2) as root reads every process";
+
+/// It is root's only if that is asked for. What runs once (`run`, `audit`, `bench`) is not
+/// refused.
 #[cfg(feature = "serve")]
 fn refuse_root(allowed: bool) -> Result<(), u8> {
-    const BECAUSE: &str =
-        "who breaks out of one function has the machine, and ptrace(2) as root reads every process";
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let asked = std::env::var_os("LWC_ALLOW_ROOT").is_some_and(|v| v == "1");
-    if allowed || asked {
-        log::warn!("serving as root, as was asked for: {BECAUSE}");
+    let asked = allowed || std::env::var_os("LWC_ALLOW_ROOT").is_some_and(|v| v == "1");
+    if asked || !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     complain(&format_args!(
-        "this would serve as root: {BECAUSE}. Run it as an ordinary user, as the packages' units do, or say --allow-root (LWC_ALLOW_ROOT=1), where the machine is only for this"
+        "this would serve as root: {NOT_ROOT}. Run it as an ordinary user, as the packages' units do, or say --allow-root (LWC_ALLOW_ROOT=1), where the machine is only for this"
     ));
     Err(exit::USAGE)
+}
+
+#[cfg(feature = "serve")]
+fn warn_of_root() {
+    if nix::unistd::geteuid().is_root() {
+        log::warn!("serving as root, as was asked for: {NOT_ROOT}");
+    }
 }
 
 fn new(args: &NewArgs) -> Result<(), u8> {

@@ -73,6 +73,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         exit::START
     };
     super::refuse_root(args.allow_root)?;
+    super::warn_of_root();
     crate::life::open_files::keep_from_programs();
     lwc::backend().map_err(|e| failed(&e))?;
     crate::title::set("lwc:gateway");

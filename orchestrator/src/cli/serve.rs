@@ -394,6 +394,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     let (listen, admin) = args.places(handed_over, has_target).map_err(usage)?;
     // Before the first listener: the usual codes for a bad file.
     prepare(&args.file)?;
+    super::warn_of_root();
     lwc::backend().map_err(|e| failed(&e))?;
     title::set("lwc:gateway");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
