@@ -258,6 +258,22 @@ fn lying_beside<'a>(all: impl Iterator<Item = &'a PathBuf>, beside: &Path) -> Ve
     found
 }
 
+/// What is read of a file at once to hash it.
+const PIECE: usize = 256 << 10;
+
+/// The SHA-256 of all that there is to read.
+fn digest_of(mut file: impl Read, piece: &mut [u8]) -> std::io::Result<String> {
+    let mut digest = Sha256::new();
+    loop {
+        match file.read(piece) {
+            Ok(0) => return Ok(hex(&digest.finalize())),
+            Ok(n) => digest.update(&piece[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// What stands in the file of the manifest's hash.
 fn digest_line(manifest: &[u8]) -> String {
     format!("{}  {MANIFEST}\n", hex(&Sha256::digest(manifest)))
@@ -486,6 +502,7 @@ impl Bundle {
                 return Err(fail(&format_args!("{MANIFEST} has no hash of {name}")));
             }
         }
+        let mut piece = vec![0; PIECE];
         for (name, hash) in files {
             // The one spelling of a path below this folder, which is a line.
             let mut parts = name.split('/');
@@ -493,10 +510,9 @@ impl Bundle {
                 return Err(fail(&format_args!("{name:?} is no path in a bundle")));
             }
             let file = open_regular(&self.folder, name).map_err(|e| fail(&e))?;
-            let mut digest = Sha256::new();
-            std::io::copy(&mut file.take(MOST_OF_FILE), &mut digest)
-                .map_err(|e| fail(&format_args!("{name}: {e}")))?;
-            if hex(&digest.finalize()) != *hash {
+            let digest = digest_of(file.take(MOST_OF_FILE), &mut piece);
+            let digest = digest.map_err(|e| fail(&format_args!("{name}: {e}")))?;
+            if digest != *hash {
                 return Err(fail(&format_args!(
                     "{name} is not what it was when the bundle was made; copy the bundle again, or make a new one"
                 )));

@@ -2,10 +2,11 @@
 //! author's code, and run in the function's own context alone.
 
 use object::elf;
-use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSection, ObjectSymbol};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::{ReadCache, ReadCacheRange, SectionIndex, StringTable};
+use object::{Endianness, ReadRef};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -93,29 +94,42 @@ fn processor(machine: u16) -> String {
     }
 }
 
-/// All of a library, wherever its path is from: no other kind of file is waited for.
-///
-/// # Errors
-/// It cannot be read, is no regular file, or is too large.
-pub(super) fn contents(library: &Path) -> Result<Vec<u8>, String> {
-    let mut options = std::fs::OpenOptions::new();
-    // A pipe without a writer is opened at once, and no terminal becomes ours.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = options.read(true).custom_flags(flags).open(library);
-    let file = file.map_err(|e| e.to_string())?;
-    let meta = file.metadata().map_err(|e| e.to_string())?;
-    if !meta.is_file() {
-        return Err("not a regular file".into());
+/// A library's file, of which only what is looked at is read: a program or a C++ library
+/// has megabytes, and its names some kilobytes. Nothing of it is mapped, which who cuts it
+/// meanwhile would end this process by.
+pub(super) struct Opened {
+    file: ReadCache<File>,
+    len: u64,
+}
+
+impl Opened {
+    /// Wherever its path is from, no other kind of file is waited for.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no regular file, or is too large.
+    pub(super) fn at(library: &Path) -> Result<Self, String> {
+        let mut options = std::fs::OpenOptions::new();
+        // A pipe without a writer is opened at once, and no terminal becomes ours.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = options.read(true).custom_flags(flags).open(library);
+        let file = file.map_err(|e| e.to_string())?;
+        let meta = file.metadata().map_err(|e| e.to_string())?;
+        if !meta.is_file() {
+            return Err("not a regular file".into());
+        }
+        if meta.len() > MAX_BYTES {
+            return Err(format!("larger than {MAX_BYTES} bytes"));
+        }
+        Ok(Self {
+            file: ReadCache::new(file),
+            len: meta.len(),
+        })
     }
-    let mut bytes = Vec::new();
-    if meta.len() <= MAX_BYTES {
-        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|e| e.to_string())?;
+
+    /// Its bytes, no more than it had when it was opened.
+    pub(super) fn data(&self) -> ReadCacheRange<'_, File> {
+        self.file.range(0, self.len)
     }
-    if meta.len() > MAX_BYTES || bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("larger than {MAX_BYTES} bytes"));
-    }
-    Ok(bytes)
 }
 
 /// How much names may take that a library gives. They may overlap, so that a small
@@ -129,8 +143,10 @@ impl Room {
     const SHARED: usize = 4;
     const MOST: usize = 256 << 20;
 
-    fn of(library: &[u8]) -> Self {
-        Self(library.len().saturating_mul(Self::SHARED).min(Self::MOST))
+    fn of<'a>(library: impl ReadRef<'a>) -> Self {
+        let len = library.len().unwrap_or(0);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        Self(len.saturating_mul(Self::SHARED).min(Self::MOST))
     }
 
     fn take(&mut self, name: &[u8]) -> Result<(), String> {
@@ -140,24 +156,70 @@ impl Room {
     }
 }
 
+/// What is of a symbol in a file.
+type Symbol = elf::Sym64<Endianness>;
+type Sections<'a, R> = SectionTable<'a, elf::FileHeader64<Endianness>, R>;
+
 /// A library's dynamic symbols that are `meant`, each with its name.
-pub(super) fn symbols<'a>(
-    file: &object::File<'a>,
-    bytes: &[u8],
-    meant: impl Fn(&object::Symbol<'a, '_>) -> bool,
-    mut each: impl FnMut(&object::Symbol<'a, '_>, &'a str),
+pub(super) fn symbols<'a, R: ReadRef<'a>>(
+    data: R,
+    meant: impl Fn(&Symbol, Endianness) -> bool,
+    mut each: impl FnMut(&Symbol, &'a str, &Sections<'a, R>, Endianness),
 ) -> Result<(), String> {
-    let mut room = Room::of(bytes);
-    for symbol in file.dynamic_symbols().filter(|s| meant(s)) {
-        let Ok(name) = symbol.name_bytes() else {
+    let broken = |e: object::Error| e.to_string();
+    let header = elf::FileHeader64::<Endianness>::parse(data).map_err(broken)?;
+    let endian = header.endian().map_err(broken)?;
+    let sections = header.sections(endian, data).map_err(broken)?;
+    let mut all = sections.iter();
+    let Some(dynamic) = all.find(|s| s.sh_type(endian) == elf::SHT_DYNSYM) else {
+        return Ok(());
+    };
+    let found: &[Symbol] = dynamic.data_as_array(endian, data).map_err(broken)?;
+    let strings = SectionIndex(dynamic.sh_link(endian) as usize);
+    let strings = whole(&sections, strings, endian, data).map_err(broken)?;
+    let mut room = Room::of(data);
+    // The first is none.
+    for symbol in found.iter().skip(1).filter(|s| meant(s, endian)) {
+        let Ok(name) = symbol.name(endian, strings) else {
             continue;
         };
         room.take(name)?;
         if let Ok(name) = std::str::from_utf8(name) {
-            each(&symbol, name);
+            each(symbol, name, &sections, endian);
         }
     }
     Ok(())
+}
+
+/// A table of names, read in one piece: each alone would be a reading of its own.
+fn whole<'a, R: ReadRef<'a>>(
+    sections: &Sections<'a, R>,
+    table: SectionIndex,
+    endian: Endianness,
+    data: R,
+) -> object::Result<StringTable<'a>> {
+    let bytes = sections.section(table)?.data(endian, data)?;
+    Ok(StringTable::new(bytes, 0, bytes.len() as u64))
+}
+
+/// What four bytes hold at which a symbol is.
+fn number<'a, R: ReadRef<'a>>(
+    symbol: &Symbol,
+    sections: &Sections<'a, R>,
+    endian: Endianness,
+    data: R,
+) -> Option<u32> {
+    if symbol.st_size(endian) != 4 {
+        return None;
+    }
+    let section = SectionIndex(symbol.st_shndx(endian).into());
+    let section = sections.section(section).ok()?;
+    let at = symbol
+        .st_value(endian)
+        .checked_sub(section.sh_addr(endian))?;
+    let bytes = section.data(endian, data).ok()?;
+    let bytes = bytes.get(usize::try_from(at).ok()?..)?.get(..4)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// What a library defines for others.
@@ -169,41 +231,40 @@ pub(super) struct Exported {
 
 /// Reads a library, which must be one for `machine`.
 pub(super) fn exported(library: &Path, machine: Machine) -> Result<Exported, String> {
-    exported_in(&contents(library)?, machine)
+    exported_in(Opened::at(library)?.data(), machine)
 }
 
 /// The same of its bytes.
-fn exported_in(bytes: &[u8], machine: Machine) -> Result<Exported, String> {
-    is_for(bytes, machine)?;
-    let broken = |e| format!("not a whole shared library: {e}; build or copy it again");
-    let file = object::File::parse(bytes).map_err(broken)?;
+fn exported_in<'a, R: ReadRef<'a>>(data: R, machine: Machine) -> Result<Exported, String> {
+    is_for(data, machine)?;
     let mut found = Exported {
         names: BTreeSet::new(),
         numbers: BTreeMap::new(),
     };
     symbols(
-        &file,
-        bytes,
-        |s| s.is_definition(),
-        |symbol, name| {
-            if symbol.size() == 4
-                && let Some(index) = symbol.section_index()
-                && let Ok(section) = file.section_by_index(index)
-                && let Ok(Some(bytes)) = section.data_range(symbol.address(), 4)
-                && let Ok(bytes) = bytes.try_into()
-            {
-                found
-                    .numbers
-                    .insert(name.to_owned(), u32::from_ne_bytes(bytes));
+        data,
+        Sym::is_definition,
+        |symbol, name, sections, endian| {
+            if let Some(n) = number(symbol, sections, endian, data) {
+                found.numbers.insert(name.to_owned(), n);
             }
             found.names.insert(name.to_owned());
         },
-    )?;
+    )
+    .map_err(|e| match e.starts_with("its names") {
+        true => e,
+        false => format!("not a whole shared library: {e}; build or copy it again"),
+    })?;
     Ok(found)
 }
 
 /// Refuses what cannot be loaded on a machine, whatever it defines.
-fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
+fn is_for<'a, R: ReadRef<'a>>(data: R, machine: Machine) -> Result<(), String> {
+    const HEAD: u64 = size_of::<elf::FileHeader64<Endianness>>() as u64;
+    let head = data.len().unwrap_or(0).min(HEAD);
+    let bytes = data
+        .read_bytes_at(0, head)
+        .map_err(|()| "it cannot be read")?;
     let want = format!(
         "{} on {}",
         machine.system.name(),
@@ -244,7 +305,7 @@ fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
         _ => return other("of no known kind".into()),
     }
     let cut = |e| format!("not a whole shared library: {e}; build or copy it again");
-    let header = elf::FileHeader64::<Endianness>::parse(bytes).map_err(cut)?;
+    let header = elf::FileHeader64::<Endianness>::parse(data).map_err(cut)?;
     let endian = header.endian().map_err(cut)?;
     let found = header.e_machine(endian);
     if found != machine.processor {
@@ -262,7 +323,7 @@ fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
     };
     // Those of many compilers do not say; their C library does.
     let system = system.or_else(|| {
-        let linked = Linked::in_bytes(bytes).unwrap_or_default();
+        let linked = Linked::in_data(data).unwrap_or_default();
         linked.needs.iter().find_map(|name| match name.as_str() {
             "libc.so.6" => Some(System::Linux),
             "libc.so.7" => Some(System::FreeBsd),
@@ -272,7 +333,7 @@ fn is_for(bytes: &[u8], machine: Machine) -> Result<(), String> {
     if let Some(system) = system.filter(|s| *s != machine.system) {
         return other(system.name().into());
     }
-    let segments = header.program_headers(endian, bytes).map_err(cut)?;
+    let segments = header.program_headers(endian, data).map_err(cut)?;
     let program = segments.iter().any(|s| s.p_type(endian) == elf::PT_INTERP);
     if header.e_type(endian) != elf::ET_DYN || program {
         let what = match header.e_type(endian) {
@@ -300,21 +361,21 @@ impl Linked {
     /// # Errors
     /// It cannot be read, or is broken.
     pub(super) fn of(library: &Path) -> Result<Self, String> {
-        Self::in_bytes(&contents(library)?)
+        Self::in_data(Opened::at(library)?.data())
     }
 
     /// The same of its bytes.
-    pub(super) fn in_bytes(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn in_data<'a, R: ReadRef<'a>>(data: R) -> Result<Self, String> {
         let broken = |e: object::Error| e.to_string();
-        let header = elf::FileHeader64::<Endianness>::parse(bytes).map_err(broken)?;
+        let header = elf::FileHeader64::<Endianness>::parse(data).map_err(broken)?;
         let endian = header.endian().map_err(broken)?;
-        let sections = header.sections(endian, bytes).map_err(broken)?;
+        let sections = header.sections(endian, data).map_err(broken)?;
         let mut found = Self::default();
-        let Some((all, strings)) = sections.dynamic(endian, bytes).map_err(broken)? else {
+        let Some((all, strings)) = sections.dynamic(endian, data).map_err(broken)? else {
             return Ok(found);
         };
-        let strings = sections.strings(endian, bytes, strings).map_err(broken)?;
-        let mut room = Room::of(bytes);
+        let strings = whole(&sections, strings, endian, data).map_err(broken)?;
+        let mut room = Room::of(data);
         for entry in all {
             let tag = entry.tag32(endian);
             if !matches!(tag, Some(elf::DT_NEEDED | elf::DT_SONAME)) {
@@ -355,7 +416,7 @@ mod tests {
             system: System::Linux,
         };
         let lib =
-            |class, system, kind, machine| is_for(&elf_file(class, system, kind, machine), here);
+            |class, system, kind, machine| is_for(&*elf_file(class, system, kind, machine), here);
         assert_eq!(lib(2, 0, elf::ET_DYN, elf::EM_X86_64), Ok(()));
         assert_eq!(lib(2, 3, elf::ET_DYN, elf::EM_X86_64), Ok(()));
         for (refused, says) in [
@@ -366,12 +427,15 @@ mod tests {
             (lib(2, 9, elf::ET_DYN, elf::EM_X86_64), "FreeBSD"),
             (lib(2, 0, elf::ET_REL, elf::EM_X86_64), "an object"),
             (lib(2, 0, elf::ET_EXEC, elf::EM_X86_64), "a program"),
-            (is_for(b"", here), "an empty file"),
-            (is_for(b"#!/bin/sh\n", here), "no ELF file"),
-            (is_for(b"!<arch>\n", here), "an archive"),
-            (is_for(b"\x7fELF", here), "of no known kind"),
-            (is_for(b"\x7fELF\x02\x01\x01", here), "not a whole"),
-            (is_for(b"\x7fELF\x01", here), "number 0, 32 bits"),
+            (is_for(b"".as_slice(), here), "an empty file"),
+            (is_for(b"#!/bin/sh\n".as_slice(), here), "no ELF file"),
+            (is_for(b"!<arch>\n".as_slice(), here), "an archive"),
+            (is_for(b"\x7fELF".as_slice(), here), "of no known kind"),
+            (
+                is_for(b"\x7fELF\x02\x01\x01".as_slice(), here),
+                "not a whole",
+            ),
+            (is_for(b"\x7fELF\x01".as_slice(), here), "number 0, 32 bits"),
         ] {
             let refused = refused.expect_err(says);
             assert!(refused.contains(says), "{refused}");
@@ -428,10 +492,10 @@ mod tests {
     #[test]
     fn names_that_lie_over_each_other_take_no_more_than_the_file() {
         let whole = library(b"\0f\0f_abi\0", &[1, 3]);
-        let found = exported_in(&whole, X86).unwrap();
+        let found = exported_in(&*whole, X86).unwrap();
         assert_eq!(found.names.len(), 2);
         assert_eq!(found.numbers.get("f_abi"), Some(&3));
-        let linked = Linked::in_bytes(&whole).unwrap();
+        let linked = Linked::in_data(&*whole).unwrap();
         assert_eq!(
             (linked.needs, linked.soname),
             (vec!["f".into()], Some("f".into()))
@@ -441,7 +505,7 @@ mod tests {
             let mut strings = vec![letter; 100_000];
             (strings[0], strings[99_999]) = (0, 0);
             let names: Vec<u32> = (1..10_001).collect();
-            let found = exported_in(&library(&strings, &names), X86);
+            let found = exported_in(&*library(&strings, &names), X86);
             let found = found.map(|e| e.names.len());
             assert!(
                 found.as_ref().is_err_and(|e| e.contains("longer than all")),
@@ -477,8 +541,8 @@ mod tests {
             if next(8) == 0 {
                 bytes.truncate(next(bytes.len()));
             }
-            taken += usize::from(exported_in(&bytes, X86).is_ok());
-            let _ = Linked::in_bytes(&bytes);
+            taken += usize::from(exported_in(&*bytes, X86).is_ok());
+            let _ = Linked::in_data(&*bytes);
         }
         // Some are still read to their end, and many are not.
         assert!((1_000..49_000).contains(&taken), "{taken}");

@@ -6,11 +6,13 @@
 //! The C library of GNU alone tells it so. Elsewhere what is missing is found when
 //! the function is loaded, in its own context, with every symbol bound at once.
 
-use super::library::{contents, symbols};
+use super::library::{Opened, symbols};
 use super::tool::{Pool, ToolError};
 use crate::printable::{printable, printable_line};
-use object::ObjectSymbol;
-use std::collections::{BTreeMap, BTreeSet};
+use object::Endianness;
+use object::elf::Sym64;
+use object::read::elf::Sym;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,18 +67,18 @@ fn interpreter() -> Option<(PathBuf, Vec<String>)> {
 
     static FOUND: std::sync::OnceLock<Option<(PathBuf, Vec<String>)>> = std::sync::OnceLock::new();
     let find = || {
-        let bytes = std::fs::read("/proc/self/exe").ok()?;
-        let bytes = bytes.as_slice();
-        let header = elf::FileHeader64::<Endianness>::parse(bytes).ok()?;
+        let opened = Opened::at(Path::new("/proc/self/exe")).ok()?;
+        let data = opened.data();
+        let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
         let endian = header.endian().ok()?;
-        let segments = header.program_headers(endian, bytes).ok()?;
+        let segments = header.program_headers(endian, data).ok()?;
         let path = segments
             .iter()
-            .find_map(|s| s.interpreter(endian, bytes).ok().flatten())?;
+            .find_map(|s| s.interpreter(endian, data).ok().flatten())?;
         let path = PathBuf::from(std::str::from_utf8(path).ok()?);
         let is_gnu = path.file_name()?.to_str()?.starts_with("ld-linux")
             || path.to_str()?.contains("/ld64.so");
-        let needed = Linked::in_bytes(bytes).ok()?.needs;
+        let needed = Linked::in_data(data).ok()?.needs;
         let needed = needed
             .into_iter()
             .filter(|n| !n.starts_with("ld-"))
@@ -178,13 +180,42 @@ pub(super) fn refused(status: &str, stdout: &[u8], stderr: &str) -> String {
     format!("the system's loader fails ({status}){last}")
 }
 
-/// What libraries define, each read once.
-#[derive(Default)]
-pub(super) struct Symbols(BTreeMap<PathBuf, BTreeSet<String>>);
+/// What some libraries want, and what of that others define: each is read once, and of
+/// the thousands of names that a C++ library has only those are kept that are wanted.
+pub(super) struct Symbols<'l> {
+    /// Of each library that is looked into, or why it cannot be.
+    wanted: BTreeMap<&'l Path, Result<Vec<String>, String>>,
+    any: HashSet<String>,
+    defined: BTreeMap<PathBuf, HashSet<String>>,
+}
 
-impl Symbols {
-    /// The symbols that a library wants and that nothing defines of what it needs, which
-    /// the loader has told of but for the files that it was given `before`.
+impl<'l> Symbols<'l> {
+    /// For these libraries.
+    pub(super) fn of(libraries: impl Iterator<Item = &'l Path>) -> Self {
+        let is_wanted = |s: &Sym64<Endianness>, endian| s.is_undefined(endian) && !s.is_weak();
+        let mut any = HashSet::new();
+        let wanted = libraries.map(|library| {
+            let mut names = Vec::new();
+            let read = dynamic(library, is_wanted, |name| {
+                if !name.is_empty() {
+                    any.insert(name.to_owned());
+                    names.push(name.to_owned());
+                }
+            });
+            // One of several versions is there as often.
+            names.sort_unstable();
+            names.dedup();
+            (library, read.map(|()| names))
+        });
+        Self {
+            wanted: wanted.collect(),
+            any,
+            defined: BTreeMap::new(),
+        }
+    }
+
+    /// The symbols that one of the libraries wants and that nothing defines of what it
+    /// needs, which the loader has told of but for the files that it was given `before`.
     pub(super) fn undefined(
         &mut self,
         library: &Path,
@@ -195,19 +226,26 @@ impl Symbols {
         let files = before.iter().filter(|path| path.is_absolute());
         let needed: Vec<&PathBuf> = files.chain(needed.iter().map(|n| &n.path)).collect();
         for path in &needed {
-            if !self.0.contains_key(*path) {
-                let found = dynamic(path, |s| !s.is_undefined());
-                let found = found.map_err(|e| format!("{}: {e}", path.display()))?;
-                self.0.insert((*path).clone(), found);
+            if !self.defined.contains_key(*path) {
+                let mut found = HashSet::new();
+                let is_defined = |s: &Sym64<Endianness>, endian| !s.is_undefined(endian);
+                let read = dynamic(path, is_defined, |name| {
+                    if self.any.contains(name) {
+                        found.insert(name.to_owned());
+                    }
+                });
+                read.map_err(|e| format!("{}: {e}", path.display()))?;
+                self.defined.insert((*path).clone(), found);
             }
         }
-        let defined = |name: &str| needed.iter().any(|path| self.0[*path].contains(name));
-        let wanted = dynamic(library, |s| s.is_undefined() && !s.is_weak())?;
-        let missing: Vec<&str> = wanted
-            .iter()
-            .map(String::as_str)
-            .filter(|name| !name.is_empty() && !defined(name))
-            .collect();
+        let defined = |name: &str| needed.iter().any(|p| self.defined[*p].contains(name));
+        let wanted = match self.wanted.get(library) {
+            Some(Ok(wanted)) => wanted,
+            Some(Err(why)) => return Err(why.clone()),
+            None => return Ok(()),
+        };
+        let wanted = wanted.iter().map(String::as_str);
+        let missing: Vec<&str> = wanted.filter(|name| !defined(name)).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -227,15 +265,11 @@ impl Symbols {
 /// Names of a library's dynamic symbols.
 fn dynamic(
     library: &Path,
-    meant: impl Fn(&object::Symbol<'_, '_>) -> bool,
-) -> Result<BTreeSet<String>, String> {
-    let bytes = contents(library)?;
-    let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
-    let mut names = BTreeSet::new();
-    symbols(&file, &bytes, meant, |_, name| {
-        names.insert(name.to_owned());
-    })?;
-    Ok(names)
+    meant: impl Fn(&Sym64<Endianness>, Endianness) -> bool,
+    mut each: impl FnMut(&str),
+) -> Result<(), String> {
+    let opened = Opened::at(library)?;
+    symbols(opened.data(), meant, |_, name, _, _| each(name))
 }
 
 #[cfg(test)]

@@ -248,7 +248,7 @@ fn unresolved(
     let mut errors = Vec::new();
     let mut pool = Pool::new(stop);
     let mut waiting = libraries.iter();
-    let mut symbols = loader::Symbols::default();
+    let mut symbols = None;
     loop {
         while pool.running().count() < processors
             && let Some((functions, library, needs)) = waiting.next()
@@ -262,6 +262,10 @@ fn unresolved(
                 errors.push(BuildError::tool(functions, e));
             }
         }
+        // While the first of them look.
+        let symbols = symbols.get_or_insert_with(|| {
+            loader::Symbols::of(libraries.iter().map(|(_, path, _)| path.as_path()))
+        });
         let Some(((functions, library, needs), answer)) = pool.next(&mut |_| {}) else {
             return errors;
         };

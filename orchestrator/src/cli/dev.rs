@@ -4,7 +4,7 @@ use super::serve::{At, address, tell_where};
 use super::{build_failed, complain, exit, logging, read};
 use crate::build::{BuildError, Built, Stop, build_until, find_in};
 use crate::chain_file::{ChainFile, FunctionName};
-use crate::gateway::{self, Notes, Options};
+use crate::gateway::{self, Loaded, Notes, Options};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(super) struct DevArgs {
     allow_root: bool,
 }
 
-type Loaded = (ChainFile, BTreeMap<FunctionName, Built>);
+type Prepared = (ChainFile, BTreeMap<FunctionName, Built>);
 
 /// Reads and builds a file; what is wrong is told, and noted.
 fn load(
@@ -50,7 +50,7 @@ fn load(
     notes: &Notes,
     seen: &mut dyn FnMut(&ChainFile),
     build: impl FnOnce(&ChainFile) -> Result<BTreeMap<FunctionName, Built>, Vec<BuildError>>,
-) -> Result<Loaded, u8> {
+) -> Result<Prepared, u8> {
     notes.begin();
     let (file, bundle) = read(path, |report| {
         super::tell(report);
@@ -80,7 +80,13 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
     let notes = Arc::new(Notes::default());
     // Somebody is at it: it is waited for until it can be served once.
     let mut at = marks(&args.file);
-    while load(&args.file, &notes, &mut |_| (), super::build_and_show).is_err() {
+    let first = loop {
+        let loaded = Loaded::by(&args.file, |seen| {
+            load(&args.file, &notes, seen, super::build_and_show)
+        });
+        if let Ok(loaded) = loaded {
+            break loaded;
+        }
         let file = args.file.display();
         let waiting = format!("waiting until {file} or a file beside it changes");
         match logging::is_json() {
@@ -92,8 +98,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
             std::thread::sleep(EVERY);
             at = marks(&args.file);
         }
-    }
-    notes.begin();
+    };
     let path = args.file.clone();
     let noting = Arc::clone(&notes);
     let load = Arc::new(move |stop: &Stop, seen: &mut dyn FnMut(&ChainFile)| {
@@ -106,6 +111,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<(), u8> {
         .map_err(|e| failed(&e))?;
     let serving = gateway::serve_noting(
         options(args),
+        first,
         load,
         |callers, operators| tell_where("http", callers, operators),
         Some(notes),

@@ -1,10 +1,12 @@
 //! `serve`: chains over HTTP.
 
 use super::logging::Format;
-use super::{complain, exit, prepare, prepare_by, write_out};
+use super::{build_and_show, complain, exit, prepare_by, write_out};
 use crate::build::{Stop, build_until};
 use crate::chain_file::ChainFile;
-use crate::gateway::{self, Given, Listen, NatsOptions, Options, Place, Target, TlsOptions};
+use crate::gateway::{
+    self, Given, Listen, Loaded, NatsOptions, Options, Place, Target, TlsOptions,
+};
 use crate::life::open_files::keep_from_programs;
 use crate::printable::printable_lines;
 use crate::title;
@@ -392,8 +394,13 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
     let given = FromEnvironment::of(args).map_err(usage)?;
     let has_target = given.target.is_some();
     let (listen, admin) = args.places(handed_over, has_target).map_err(usage)?;
-    // Before the first listener: the usual codes for a bad file.
-    prepare(&args.file)?;
+    // Before the first listener: the usual codes for a bad file. It is what is served.
+    let first = Loaded::by(&args.file, |read| {
+        prepare_by(&args.file, |file| {
+            read(file);
+            build_and_show(file)
+        })
+    })?;
     super::warn_of_root();
     lwc::backend().map_err(|e| failed(&e))?;
     title::set("lwc:gateway");
@@ -457,7 +464,7 @@ pub(super) fn serve(args: &ServeArgs, verbose: u8, format: Format) -> Result<(),
         .build()
         .map_err(|e| failed(&e))?;
     let ready = |callers: &[Place], operators: &[Place]| tell_where(scheme, callers, operators);
-    let served = runtime.block_on(gateway::serve(options, load, ready));
+    let served = runtime.block_on(gateway::serve(options, first, load, ready));
     // A reload may have been under way. Nobody waits for it: its compilers ended with
     // the gateway, and a file system that does not answer keeps no process.
     runtime.shutdown_timeout(LEAVE);

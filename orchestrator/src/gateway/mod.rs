@@ -77,11 +77,12 @@ use metrics::{Metrics, Now};
 use otlp::Spans;
 use problem::{Problem, ProblemKind};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
+use watch::{Before, Watch};
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -185,6 +186,35 @@ pub type Loader = dyn Fn(
     ) -> Result<(ChainFile, BTreeMap<FunctionName, Built>), String>
     + Send
     + Sync;
+
+/// A chain file that has been read, what its functions are built to, and the state of its
+/// files from before they were read.
+pub struct Loaded {
+    file: ChainFile,
+    built: BTreeMap<FunctionName, Built>,
+    watch: Watch,
+}
+
+impl Loaded {
+    /// What `load` reads of a path. It is passed what to call once the file is read,
+    /// before anything that it names is.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn by<E>(
+        path: &Path,
+        load: impl FnOnce(
+            &mut dyn FnMut(&ChainFile),
+        ) -> Result<(ChainFile, BTreeMap<FunctionName, Built>), E>,
+    ) -> Result<Self, E> {
+        let before = Before::of(path);
+        let mut watch = None;
+        let (file, built) = load(&mut |file| watch = Some(Watch::over(file, Some(&before))))?;
+        // Of a bundle nothing is built.
+        let watch = watch.unwrap_or_else(|| Watch::over(&file, Some(&before)));
+        Ok(Self { file, built, watch })
+    }
+}
 
 /// What all requests share.
 struct Gateway {

@@ -12,10 +12,10 @@ use super::otlp::Spans;
 use super::threads::Threads;
 use super::timed_stream::TimedStream;
 use super::tls::{self, Agreed, Tls};
-use super::watch::{Before, Watch};
-use super::{Gateway, Loader, Notes, Options, add_functions, http};
+use super::watch::Watch;
+use super::{Gateway, Loaded, Loader, Notes, Options, add_functions, http};
 use crate::build::Stop;
-use crate::chain_file::{ChainFile, Origin};
+use crate::chain_file::Origin;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -40,17 +40,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until SIGTERM or SIGINT. `ready` is told where callers, and where operators,
-/// find it once requests are welcome. True when every request was served before the end.
+/// Serves what was loaded `first`, and what is loaded later, until SIGTERM or SIGINT.
+/// `ready` is told where callers, and where operators, find it once requests are welcome.
+/// True when every request was served before the end.
 ///
 /// # Errors
 /// What keeps it from starting, for people.
 pub async fn serve(
     options: Options,
+    first: Loaded,
     load: Arc<Loader>,
     ready: impl FnOnce(&[Place], &[Place]),
 ) -> Result<bool, String> {
-    serve_noting(options, load, ready, None).await
+    serve_noting(options, first, load, ready, None).await
 }
 
 /// The same for a developer: the page shows what is noted, too.
@@ -59,6 +61,7 @@ pub async fn serve(
 /// As above.
 pub async fn serve_noting(
     options: Options,
+    first: Loaded,
     load: Arc<Loader>,
     ready: impl FnOnce(&[Place], &[Place]),
     notes: Option<Arc<Notes>>,
@@ -94,7 +97,7 @@ pub async fn serve_noting(
         _ = int.recv() => return Ok(true),
     };
     let (generation, mut tasks, mut watch) = tokio::select! {
-        launched = generation(&options, Arc::clone(&load), &threads, Arc::clone(&metrics), spans.clone()) => launched?,
+        launched = launch(&options, first, &threads, Arc::clone(&metrics), spans.clone()) => launched?,
         _ = term.recv() => return Ok(true),
         _ = int.recv() => return Ok(true),
     };
@@ -279,28 +282,29 @@ async fn all_answered(gateway: &Gateway) {
     }
 }
 
-/// Loads the chain file and starts its workers.
-async fn generation(
+/// Loads the chain file again.
+async fn load_again(options: &Options, load: Arc<Loader>) -> Result<Loaded, String> {
+    // Compilers run; requests go on meanwhile. Whoever gives this up ends them.
+    let stop = StopAtEnd(Stop::default());
+    let (path, until) = (options.file.clone(), stop.0.clone());
+    let loaded = spawn_blocking(move || Loaded::by(&path, |read| load(&until, read)));
+    let loaded = loaded.await;
+    loaded.map_err(|e| format!("loading the chain file: {e}"))?
+}
+
+/// Starts the workers of what was loaded.
+async fn launch(
     options: &Options,
-    load: Arc<Loader>,
+    loaded: Loaded,
     threads: &Threads,
     metrics: Arc<Metrics>,
     spans: Option<Arc<Spans>>,
 ) -> Result<(Arc<Generation>, WorkerTasks, Watch), String> {
-    // Compilers run; requests go on meanwhile. Whoever gives this up ends them.
-    let stop = StopAtEnd(Stop::default());
-    let (path, until) = (options.file.clone(), stop.0.clone());
-    let loaded = spawn_blocking(move || {
-        let before = Before::of(&path);
-        let mut watch = None;
-        let mut read = |file: &ChainFile| watch = Some(Watch::over(file, Some(&before)));
-        let (file, built) = load(&until, &mut read)?;
-        // Of a bundle nothing is built.
-        let watch = watch.unwrap_or_else(|| Watch::over(&file, Some(&before)));
-        Ok::<_, String>((file, built, watch))
-    });
-    let loaded = loaded.await;
-    let (mut file, built, watch) = loaded.map_err(|e| format!("loading the chain file: {e}"))??;
+    let Loaded {
+        mut file,
+        built,
+        watch,
+    } = loaded;
     let target = options.target.as_ref();
     target.map_or(Ok(()), |t| t.check(&file))?;
     if options.nats.is_none() {
@@ -347,13 +351,12 @@ async fn reload(
     load: &Arc<Loader>,
     threads: &Threads,
 ) -> Option<(Arc<Generation>, WorkerTasks, Watch)> {
-    let new = generation(
-        &gateway.options,
-        Arc::clone(load),
-        threads,
-        Arc::clone(&gateway.metrics),
-        gateway.spans.clone(),
-    );
+    let new = async {
+        let loaded = load_again(&gateway.options, Arc::clone(load)).await?;
+        let metrics = Arc::clone(&gateway.metrics);
+        let spans = gateway.spans.clone();
+        launch(&gateway.options, loaded, threads, metrics, spans).await
+    };
     match new.await {
         Ok((generation, tasks, watch)) => {
             let mut current = gateway
