@@ -92,7 +92,7 @@ pub use builder::Builder;
 pub use context::come_to_rest;
 pub use context::{
     Context, Created, Info, State, await_switch, confine, create, getlwc, info, limit_memory,
-    parked_together, restrict_self, spawn, unmap_self,
+    parked_together, restrict_self, show_share, spawn, unmap_self,
 };
 pub use crash::{Crash, on_crash};
 pub use errno::Errno;

@@ -56,4 +56,5 @@ pub(crate) struct Facts {
     pub(crate) contexts: u64,
     pub(crate) resident: u64,
     pub(crate) private: u64,
+    pub(crate) pss: Option<u64>,
 }

@@ -182,6 +182,7 @@ dispatch! {
     roll_back(fd: RawFd) -> Result<u64>;
     rollback_support() -> Result<RollbackMeans>;
     confine(how: Confinement) -> Result<()>;
+    show_share() -> Result<()>;
     catch_output(told: output::Told) -> Result<()>;
     catch_files(line: Option<RawFd>, numbers: Range<RawFd>, answer: files::Answer) -> Result<()>;
     catch_connections() -> Result<()>;

@@ -158,8 +158,8 @@ pub(super) struct Figures {
     pages: BTreeMap<String, Histogram>,
     /// By which means: as the last worker to start told.
     mechanism: Option<Mechanism>,
-    /// Contexts and their bytes, by the worker's process id.
-    held: BTreeMap<u32, (u64, u64)>,
+    /// Contexts, their bytes and their share of memory, by the worker's process id.
+    held: BTreeMap<u32, (u64, u64, Option<u64>)>,
     /// Since when there is something to measure.
     begun: Option<Instant>,
     restarts: u64,
@@ -208,6 +208,13 @@ impl Figures {
                     bytes.saturating_add(held.1),
                 )
             })
+    }
+
+    /// What they take together, if each worker knows it.
+    fn share(&self) -> Option<u64> {
+        let known = self.held.values().map(|held| held.2);
+        let sum = known.reduce(|all, one| all.zip(one).map(|(a, b)| a.saturating_add(b)));
+        sum.flatten()
     }
 
     /// For how long it has been served.
@@ -425,7 +432,9 @@ impl Metrics {
         f.copies = f.copies.saturating_add(figures.copies);
         let held = f.held.entry(pid).or_default();
         held.0 = figures.contexts;
-        held.1 = figures.private.unwrap_or(held.1);
+        if let Some(private) = figures.private {
+            (held.1, held.2) = (private, figures.share);
+        }
     }
 
     /// A worker has said by which means it rolls back.
@@ -603,6 +612,11 @@ impl Metrics {
             "lwc_contexts_private_bytes",
             "Memory that is these contexts' alone.",
             [("", bytes)],
+        );
+        out.gauges(
+            "lwc_contexts_pss_bytes",
+            "Memory of these contexts, of what several have each one's part.",
+            f.share().map(|bytes| ("", bytes)),
         );
         let by =
             |name: &'static str| move |value: &dyn std::fmt::Display| format!("{name}=\"{value}\"");
@@ -887,9 +901,10 @@ mod tests {
         m.invoked(&id("c"), Some(ProblemKind::Crash), 99.0);
         m.invoked(&id("cc"), Some(ProblemKind::Crash), 99.0);
         assert_eq!(m.lock().answered(&id("c")), (2, 1));
-        let figures = |contexts, private| WorkerFigures {
+        let figures = |contexts, private: Option<u64>| WorkerFigures {
             contexts,
             private,
+            share: private.map(|n| n / 2),
             ..WorkerFigures::default()
         };
         let rollback = |way, took, pages| RollbackTiming {
@@ -914,6 +929,10 @@ mod tests {
         m.worker_reported(1, &figures(4, Some(4096)));
         m.worker_reported(2, &figures(9, Some(1)));
         m.worker_reported(1, &figures(7, None));
+        assert_eq!(m.lock().share(), Some(2048));
+        m.worker_reported(3, &figures(1, None));
+        assert_eq!(m.lock().share(), None, "one has not told");
+        m.gone(3);
         m.gone(2);
         let text = m.render(
             &Now {
@@ -980,6 +999,7 @@ mod tests {
             "process_max_fds +Inf",
             "process_open_fds 7",
             "lwc_contexts_private_bytes 4096",
+            "lwc_contexts_pss_bytes 2048",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

@@ -643,6 +643,7 @@ x = { entry = "a", region = "64KiB" }
                 copies: u64::MAX,
                 contexts: u64::MAX,
                 private: Some(u64::MAX),
+                share: Some(u64::MAX),
             },
             rollbacks,
             mechanism: None,

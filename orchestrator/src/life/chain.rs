@@ -320,17 +320,22 @@ impl LiveChain {
     /// Bytes of memory that are its contexts' alone, each context's counted by
     /// itself. Slow: the process backend asks the system for each.
     pub fn private_memory(&self) -> u64 {
-        let all = self
-            .contexts
-            .steps
-            .iter()
-            .flat_map(|s| [Some(&s.snapshot), s.copy.as_ref()]);
-        let pages: u64 = all
-            .flatten()
-            .filter_map(|c| c.handle().info().ok())
-            .map(|i| i.private_pages)
-            .sum();
-        pages * lwc::page_size() as u64
+        self.memory().0
+    }
+
+    /// The same, and its contexts' share of memory, in which a page that several have is
+    /// counted once: of all of them, or of none.
+    pub fn memory(&self) -> (u64, Option<u64>) {
+        let steps = self.contexts.steps.iter();
+        let all = steps.flat_map(|s| [Some(&s.snapshot), s.copy.as_ref()]);
+        let (mut private, mut share) = (0, Some(0u64));
+        for info in all.flatten().filter_map(|c| c.handle().info().ok()) {
+            private += info.private_pages * lwc::page_size() as u64;
+            share = share
+                .zip(info.share)
+                .map(|(all, one)| all.saturating_add(one));
+        }
+        (private, share)
     }
 
     /// Where the input goes, before [`invoke`](Self::invoke). No copy that has

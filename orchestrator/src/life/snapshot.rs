@@ -202,6 +202,8 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
     }
     let locked = state.secrets.iter().map(|(_, s)| s.pages().len()).sum();
     limits::before_the_sandbox(locked)?;
+    // Where it is refused its part of what all take is not told.
+    let _ = lwc::show_share();
     if parts.rolled_back
         && let Err(e) = lwc::rollback_support()
     {

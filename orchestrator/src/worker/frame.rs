@@ -324,6 +324,8 @@ pub(crate) struct WorkerFigures {
     /// Bytes that are these contexts' alone; now and then, as counting them is
     /// slow.
     pub(crate) private: Option<u64>,
+    /// Their share of memory, as often, where the backend tells it.
+    pub(crate) share: Option<u64>,
 }
 
 #[cfg(test)]

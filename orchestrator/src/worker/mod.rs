@@ -29,7 +29,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// How often the contexts' memory is counted at most.
-const MEMORY_EVERY: Duration = Duration::from_secs(2);
+const MEMORY_EVERY: Duration = Duration::from_secs(10);
 /// So many invocations in a row that the backend failed end the worker: once
 /// may be the machine's passing want of memory or descriptors.
 const BACKEND_FAILURES: u32 = 2;
@@ -294,7 +294,12 @@ fn take_figures(chains: &mut BTreeMap<ChainId, LiveChain>, all: bool) -> WorkerF
         figures.copies += counts.copies;
         figures.contexts += chain.contexts() as u64;
     }
-    figures.private = all.then(|| chains.values().map(LiveChain::private_memory).sum());
+    if all {
+        let memory = chains.values().map(LiveChain::memory);
+        let (private, shares): (Vec<u64>, Vec<Option<u64>>) = memory.unzip();
+        figures.private = Some(private.into_iter().sum());
+        figures.share = shares.into_iter().sum();
+    }
     figures
 }
 

@@ -13,6 +13,14 @@ fn metrics_count_what_contexts_did() {
     assert_eq!(metric("lwc_contexts"), 10.0);
     assert_eq!(metric("lwc_copies_total"), 5.0);
     assert!(metric("lwc_contexts_private_bytes") > 4096.0);
+    let share = server.metric("lwc_contexts_pss_bytes");
+    match lwc::backend().unwrap() {
+        // Each has a page of its own at least.
+        lwc::Backend::Process if cfg!(target_os = "linux") => {
+            assert!(share.unwrap() > 10.0 * 4096.0);
+        }
+        _ => assert_eq!(share, None),
+    }
     let backend = lwc::backend().unwrap();
     assert_eq!(
         metric(&format!("lwc_backend_info{{backend=\"{backend}\"}}")),

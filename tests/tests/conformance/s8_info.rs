@@ -1,6 +1,6 @@
 //! Clause 8: lwInfo.
 
-use lwc::{Errno, Event, Flags, Region, Rights, State};
+use lwc::{Backend, Confinement, Context, Errno, Event, Flags, Handle, Region, Rights, State};
 use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = cases![
     c8_1_flags_are_those_of_creation,
     c8_1_contexts_are_counted,
     c8_1_pages_follow_use,
+    c8_1_a_share_is_of_those_who_have_a_page,
     c8_1_rights_of_oneself_and_of_a_descriptor,
     c8_1_a_third_partys_state,
     c8_1_ebadf,
@@ -97,6 +98,79 @@ fn c8_1_pages_follow_use() {
     let shared = other.info().unwrap();
     assert!(shared.resident_pages >= private.resident_pages + N as u64 / 2);
     assert!(shared.private_pages < private.private_pages + N as u64 * 3 / 2);
+}
+
+/// Waits until a share is as it should be: one that took long to count is told again.
+fn share_until(what: &str, of: Handle, is: impl Fn(u64) -> bool) -> u64 {
+    let begun = std::time::Instant::now();
+    loop {
+        let share = of.info().unwrap().share.expect("a share");
+        if is(share) {
+            return share;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{what}: {share}");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+fn c8_1_a_share_is_of_those_who_have_a_page() {
+    const N: usize = 2048;
+    let len = (N * lwc::page_size()) as u64;
+    let pages = Pages::new(N);
+    let mut copy: Option<Context> = None;
+    let maker = answering(&[], Flags::empty(), |w| match w[0] {
+        0 => {
+            (0..N).for_each(|i| pages.set(i, 1));
+            vec![]
+        }
+        1 => {
+            let shown = lwc::show_share();
+            lwc::confine(Confinement::Creator).unwrap();
+            vec![shown.is_ok().into()]
+        }
+        2 => {
+            let made = answering(&[], Flags::empty(), |_| {
+                (0..N).for_each(|i| pages.set(i, 2));
+                vec![]
+            })
+            .unwrap();
+            let share = share_until("a copy's", made.handle(), |n| n < len);
+            copy = Some(made);
+            vec![share]
+        }
+        3 => {
+            let copy = copy.as_ref().unwrap();
+            call(copy.handle(), &[]);
+            vec![share_until("one's own", copy.handle(), |n| n >= len)]
+        }
+        _ => {
+            copy = None;
+            vec![]
+        }
+    })
+    .unwrap();
+    let of_maker = |what, is: &dyn Fn(u64) -> bool| share_until(what, maker.handle(), is);
+    call(maker.handle(), &[0]);
+    // It has not shown its own yet.
+    assert_eq!(maker.info().unwrap().share, None);
+    let is_told = lwc::backend().unwrap() == Backend::Process && cfg!(target_os = "linux");
+    assert_eq!(call(maker.handle(), &[1]), [is_told.into()]);
+    if !is_told {
+        assert_eq!(maker.info().unwrap().share, None);
+        return;
+    }
+    assert_eq!(lwc::show_share().unwrap_err().errno(), Errno::EPERM);
+    assert_eq!(lwc::info().unwrap().share, None);
+    let alone = of_maker("all its own", &|n| n >= len);
+    let half = call(maker.handle(), &[2])[0];
+    assert!(half >= len / 2, "{half} of {len}");
+    // No other has these pages; with the program's, more may be in common.
+    of_maker("half of it", &|n| n <= alone - len / 2 + len / 16);
+    let written = call(maker.handle(), &[3])[0];
+    assert!(written >= len, "{written}");
+    of_maker("its own again", &|n| n >= len);
+    call(maker.handle(), &[4]);
+    of_maker("alone again", &|n| n >= len);
 }
 
 fn c8_1_rights_of_oneself_and_of_a_descriptor() {

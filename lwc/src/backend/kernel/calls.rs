@@ -259,6 +259,7 @@ pub(crate) fn lw_info(of: Option<RawFd>) -> Result<Facts> {
         contexts: info.li_contexts,
         resident: info.li_resident,
         private: info.li_private,
+        pss: None,
     })
 }
 

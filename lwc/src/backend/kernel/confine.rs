@@ -168,6 +168,15 @@ fn address_space() -> Result<u64> {
     }
 }
 
+/// Nobody here counts shares.
+pub(crate) fn show_share() -> Result<()> {
+    Err(Error::new(
+        "show_share",
+        Errno::ENOTSUP,
+        "the kernel backend counts no shares of pages",
+    ))
+}
+
 /// RLIMIT_AS of the current context, at what it has and so many bytes more.
 pub(crate) fn limit_memory(bytes: u64) -> Result<()> {
     let most = address_space()?.saturating_add(bytes) as libc::rlim_t;

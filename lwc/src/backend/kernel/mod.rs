@@ -19,7 +19,7 @@ pub(crate) use calls::{
     parked_together, region_erase, region_map, region_read_only, region_seal, region_unmap,
     roll_back, rollback_support, snapshot,
 };
-pub(crate) use confine::{confine, limit_memory};
+pub(crate) use confine::{confine, limit_memory, show_share};
 pub(crate) use files::{
     answer, catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };

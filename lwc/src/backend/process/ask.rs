@@ -411,6 +411,7 @@ mod tests {
             slots: None,
             bell: None,
             line: None,
+            share: None,
         };
         let book = liar.rt.book.as_mut().unwrap();
         book.entries.insert(7, entry);

@@ -45,7 +45,7 @@ mod state;
 mod wire;
 
 pub(crate) use calls::attempt::served;
-pub(crate) use calls::confine::{confine, limit_memory};
+pub(crate) use calls::confine::{confine, limit_memory, show_share};
 pub(crate) use calls::files::{
     answer, catch_connections, catch_files, lent_descriptors, receive_descriptor, send_descriptor,
 };

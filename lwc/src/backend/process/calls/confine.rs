@@ -43,13 +43,14 @@ use super::answered::{
 use super::seccomp::{FORKS, PLAIN, Passing, Rules, any, apply, invalid, program};
 use crate::backend::files;
 use crate::backend::output::is_caught;
-use crate::backend::process::ask::ask;
+use crate::backend::process::ask::{ask, ask_with};
 use crate::backend::process::guard::{Guard, single_threaded};
 use crate::backend::process::keeper::service::FAULTS;
 use crate::backend::process::keeper::start::{CLEAR_REFS, OWN_FILES};
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::mode;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::state::share::{self, OWN_ROLLUP};
 use crate::backend::process::state::signals::{self, death_signal, keep_informed};
 use crate::backend::process::wire::fds;
 use crate::backend::process::wire::keep::Means;
@@ -59,7 +60,7 @@ use crate::error::{Error, Result};
 use crate::flags::Confinement;
 use nix::errno::Errno;
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// Computing, memory, time, own signals.
@@ -532,10 +533,14 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         allowed.insert(libc::SYS_fcntl, commands);
         let fork = clone_flags();
         allowed.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::Eq, fork)?]);
+        // Of its copies: what they hand to the root and to the keeper when they are born.
+        let mut files = Vec::new();
+        let mut names = Vec::new();
+        if mode::shows_share() {
+            names.push(OWN_ROLLUP);
+        }
         if let Some(means) = rt.keeper.as_ref().map(|k| k.means) {
-            // Of its copies: what they hand to the keeper when they are born.
-            let mut files = Vec::new();
-            let mut names = OWN_FILES.to_vec();
+            names.extend(OWN_FILES);
             match means {
                 Means::Faults => {
                     let faults = FAULTS as u64;
@@ -546,12 +551,14 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
                 }
                 Means::Bits => names.push(CLEAR_REFS),
             }
-            for (name, flags) in names {
-                files.push(all(vec![
-                    whole(1, SeccompCmpOp::Eq, name.as_ptr() as u64)?,
-                    low(2, SeccompCmpOp::Eq, flags as u64)?,
-                ])?);
-            }
+        }
+        for (name, flags) in names {
+            files.push(all(vec![
+                whole(1, SeccompCmpOp::Eq, name.as_ptr() as u64)?,
+                low(2, SeccompCmpOp::Eq, flags as u64)?,
+            ])?);
+        }
+        if !files.is_empty() {
             allowed.insert(libc::SYS_openat, files);
         }
         if threads::allowed() > 0 {
@@ -874,6 +881,25 @@ fn seal(rt: &mut Runtime) -> Result<()> {
 pub(crate) fn clone_flags() -> u64 {
     (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | death_signal())
         as u64
+}
+
+/// Has the root tell the current context's share of memory, and those of contexts that it
+/// makes from now on.
+pub(crate) fn show_share() -> Result<()> {
+    const CALL: &str = "show_share";
+    let mut guard = Guard::get(CALL)?;
+    let rt = guard.rt();
+    if rt.is_root() || mode::is_trapped() || mode::is_confined() {
+        return Err(Error::new(
+            CALL,
+            Errno::EPERM,
+            "neither a root nor one whose system calls are trapped, or that is in a sandbox, shows its share",
+        ));
+    }
+    let file = share::open_own().map_err(|e| e.of(CALL))?;
+    ask_with(rt, CALL, 0, Request::ShowShare, &[], &[file.as_fd()])?;
+    mode::set_shows_share();
+    Ok(())
 }
 
 /// Limits what the current context may add to its memory.

@@ -93,6 +93,7 @@ pub(crate) fn lw_info(of: Option<RawFd>) -> Result<Facts> {
         contexts: facts.contexts,
         resident: facts.resident,
         private: facts.private,
+        pss: facts.pss,
     })
 }
 

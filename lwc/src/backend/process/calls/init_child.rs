@@ -9,6 +9,7 @@ use crate::backend::process::state::mode;
 use crate::backend::process::state::ranges::Ranges;
 use crate::backend::process::state::rights::Rights;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::state::share;
 use crate::backend::process::state::signals;
 use crate::backend::process::state::slots::Slots;
 use crate::backend::process::wire::bell::{OwnBell, PeerBell};
@@ -134,7 +135,13 @@ fn init_child(
     // owner is prevented, for channel 0 is never closed.
     let bell = PeerBell::new(unsafe { Mapped::adopt(root_ptr) });
     if prepared.creator.is_some() {
-        fds::show_credentials(&r.sock)?;
+        // Before it runs any code of its own.
+        let file = if mode::shows_share() {
+            share::open_own().ok()
+        } else {
+            None
+        };
+        fds::show_credentials(&r.sock, file.as_ref().map(AsFd::as_fd))?;
     }
     let mut root = Channel::new(1, Some(r.sock), Mapped::map(&r.pair)?, 1, bell);
     root.root_line = true;

@@ -270,7 +270,7 @@ fn init_child(
     signals::hear(rt.bell.word());
     (rt.expected, rt.gave, rt.looked) = (None, 0, 0);
     let line = rt.line.as_ref().ok_or_else(|| no("no line"))?;
-    fds::show_credentials(line)?;
+    fds::show_credentials(line, None)?;
     let at = |with| slots.pair(nested.slot, with);
     // SAFETY: the root's bell is owned by `root_bell` for ever, and channel 0
     // is never closed.

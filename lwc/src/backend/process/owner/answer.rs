@@ -342,7 +342,7 @@ mod tests {
             assert_eq!(asks(&mut liar, &born, 0), Errno::EPERM as u32);
             let line = fds::receive(&liar.sock, 3).map(|mut fds| fds.swap_remove(0));
             if let Ok(line) = line {
-                fds::show_credentials(&line).unwrap();
+                fds::show_credentials(&line, None).unwrap();
             }
         }
         assert_eq!(liar.rt.book.as_ref().unwrap().pid(id), Some(0));

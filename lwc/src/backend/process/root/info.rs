@@ -1,8 +1,9 @@
 //! lwInfo: what the root's book and /proc know of a context.
 
 use super::baton::baton;
-use crate::backend::process::state::book::Book;
+use crate::backend::process::state::book::{Book, Entry};
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::state::share::Share;
 use crate::backend::process::wire::message::Facts;
 use std::sync::atomic::Ordering;
 
@@ -12,14 +13,15 @@ pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
     // A root that discarded itself is none any more.
     let contexts = book.map_or(0, Book::living) as u64 - u64::from(rt.anchor);
     let known = if id == 1 {
-        (!rt.anchor).then_some((0, 0, rt.root_pid))
+        (!rt.anchor).then_some((0, 0, rt.root_pid, None))
     } else {
         let entry = book.and_then(|b| b.entries.get(&id));
+        let share = |e: &Entry| e.share.as_ref().and_then(Share::bytes);
         entry
             .filter(|e| !e.doomed)
-            .map(|e| (e.creator, e.flags, e.pid))
+            .map(|e| (e.creator, e.flags, e.pid, share(e)))
     };
-    let Some((creator, flags, pid)) = known else {
+    let Some((creator, flags, pid, pss)) = known else {
         return Facts {
             state: lwc_sys::LWC_STATE_DEAD,
             contexts,
@@ -41,6 +43,7 @@ pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
         contexts,
         resident,
         private,
+        pss,
         pid,
     }
 }

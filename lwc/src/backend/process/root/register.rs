@@ -4,6 +4,7 @@ use super::children::context_of_ours;
 use crate::backend::process::state::book::{Entry, MAX_CONTEXTS};
 use crate::backend::process::state::channel::Channel;
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::state::share::Share;
 use crate::backend::process::state::signals::death_signal;
 use crate::backend::process::state::slots::{self, With, number_of};
 use crate::backend::process::wire::bell::{Bell, PeerBell, Registered};
@@ -134,6 +135,7 @@ fn enter(
                 slots,
                 bell,
                 line,
+                share: None,
             },
         );
     }
@@ -176,10 +178,10 @@ pub(crate) fn born_elsewhere(
     let line = line
         .and_then(|i| rt.channel(i))
         .and_then(|c| c.sock.as_ref());
-    let pid = line.and_then(|line| {
-        let pid = fds::receive_credentials(line);
+    let shown = line.and_then(|line| {
+        let shown = fds::receive_credentials(line);
         fds::ask_credentials(line, false).ok()?;
-        pid.ok()
+        shown.ok()
     });
     let (channels, book) = (&mut rt.channels, rt.book.as_ref());
     if let Some(bell) = book.and_then(|b| b.bell(id))
@@ -189,7 +191,7 @@ pub(crate) fn born_elsewhere(
         c.peer_bell = sealed.map_err(|e| e.cause())?;
         c.peer_bell.inherit(false);
     }
-    let pid = pid.ok_or(Errno::EPERM)?;
+    let (pid, file) = shown.ok_or(Errno::EPERM)?;
     let known = rt
         .book
         .as_ref()
@@ -198,7 +200,20 @@ pub(crate) fn born_elsewhere(
         return Err(Errno::EPERM);
     }
     born(rt, id, pid);
+    if let Some(file) = file {
+        tells_its_share(rt, id, file);
+    }
     Ok(())
+}
+
+/// A context has handed over what is to be the file of its share of memory. Any other is
+/// closed.
+pub(crate) fn tells_its_share(rt: &mut Runtime, id: u64, file: OwnedFd) {
+    let entry = rt.book.as_mut().and_then(|b| b.entries.get_mut(&id));
+    // Its number is its own: it is a child that has not been waited for.
+    if let Some(entry) = entry.filter(|e| e.pid > 0 && !e.doomed) {
+        entry.share = Share::of(entry.pid, file);
+    }
 }
 
 /// Makes the root's end of a context that a trapped one makes. `supervised`: its

@@ -2,6 +2,7 @@
 
 use super::{end, info, register};
 use crate::backend::process::state::runtime::Runtime;
+use crate::backend::process::wire::fds;
 use crate::backend::process::wire::message::{Answer, Request};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
@@ -80,6 +81,14 @@ pub(crate) fn answer(rt: &mut Runtime, index: usize, asker: u64, request: Reques
                 }
             } else {
                 end::unhold(rt, asker, target);
+            }
+            done
+        }
+        Request::ShowShare => {
+            let line = rt.channel(index).map(|c| c.socket());
+            let came = line.and_then(|line| fds::receive_low::<1>(line.ok()?, true).ok());
+            if let Some([file]) = came {
+                register::tells_its_share(rt, asker, file);
             }
             done
         }

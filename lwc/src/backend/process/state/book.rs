@@ -1,5 +1,6 @@
 //! The root's book: every context of the process, and who holds whom.
 
+use super::share::Share;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) bell: Option<OwnedFd>,
     /// Its end of the line to the root, until it has a process.
     pub(crate) line: Option<OwnedFd>,
+    /// What tells its share of memory, if it has handed that over.
+    pub(crate) share: Option<Share>,
 }
 
 /// The register of contexts.
@@ -83,13 +86,14 @@ impl Book {
         self.entries.get(&id)?.slots.clone()
     }
 
-    /// Slots and doorbells.
+    /// Those of slots, doorbells and files.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
         let slots = |e: &Entry| e.slots.as_ref().map(|n| n.as_raw_fd());
         let bells = |e: &Entry| e.bell.as_ref().map(AsRawFd::as_raw_fd);
         let lines = |e: &Entry| e.line.as_ref().map(AsRawFd::as_raw_fd);
+        let shares = |e: &Entry| e.share.as_ref().map(AsRawFd::as_raw_fd);
         let all = self.entries.values();
-        all.flat_map(move |e| [slots(e), bells(e), lines(e)])
+        all.flat_map(move |e| [slots(e), bells(e), lines(e), shares(e)])
             .flatten()
     }
 

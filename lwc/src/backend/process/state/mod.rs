@@ -7,7 +7,7 @@
 //! * [`book`]: the root's register of contexts;
 //! * [`rights`], [`ranges`]: what a descriptor lets its holder take;
 //! * [`memory`]: the address space, and which of it is shared memory files;
-//! * [`keeper`]: who rolls its copies back;
+//! * [`keeper`]: who rolls its copies back; [`share`]: how much memory it takes;
 //! * [`slots`]: places for contexts that a trapped one makes;
 //! * [`signals`]: what the kernel tells by a signal; [`alarm`]: a timer;
 //! * [`processor`]: who runs, and who waits for something;
@@ -23,6 +23,7 @@ pub(crate) mod processor;
 pub(crate) mod ranges;
 pub(crate) mod rights;
 pub(crate) mod runtime;
+pub(crate) mod share;
 pub(crate) mod signals;
 pub(crate) mod sleep;
 pub(crate) mod slots;

@@ -10,6 +10,7 @@ static STRICT: AtomicBool = AtomicBool::new(false);
 static KEPT: AtomicBool = AtomicBool::new(false);
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
 static ALONE: AtomicBool = AtomicBool::new(false);
+static SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// Whether its system calls are trapped.
 pub(crate) fn is_trapped() -> bool {
@@ -27,6 +28,15 @@ pub(crate) fn is_kept() -> bool {
 
 pub(crate) fn set_kept() {
     KEPT.store(true, Ordering::Relaxed);
+}
+
+/// Whether contexts that it makes show their share of memory, as it has.
+pub(crate) fn shows_share() -> bool {
+    SHOWN.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_shows_share() {
+    SHOWN.store(true, Ordering::Relaxed);
 }
 
 /// Whether it is in a sandbox.

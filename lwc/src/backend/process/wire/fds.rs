@@ -189,10 +189,13 @@ pub(crate) fn ask_credentials(sock: impl AsFd, yes: bool) -> Result<()> {
     Ok(())
 }
 
-/// Sends a byte, for the other end to see who we are.
-pub(crate) fn show_credentials(sock: impl AsFd) -> Result<()> {
+/// Sends a byte, for the other end to see who we are, and a file of ours with it.
+pub(crate) fn show_credentials(sock: impl AsFd, file: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut byte = 0u8;
-    // SAFETY: the message points at locals that live across the call.
+    // Room for one descriptor: CMSG_SPACE(4) = 24 bytes.
+    let mut control = [0u64; 3];
+    // SAFETY: the message points at locals that live across the call; the one header
+    // and the number behind it lie in the control buffer.
     let rc = unsafe {
         let mut iov = libc::iovec {
             iov_base: (&raw mut byte).cast(),
@@ -201,6 +204,17 @@ pub(crate) fn show_credentials(sock: impl AsFd) -> Result<()> {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &raw mut iov;
         msg.msg_iovlen = 1;
+        if let Some(file) = file {
+            let len = size_of::<RawFd>() as u32;
+            msg.msg_control = control.as_mut_ptr().cast();
+            msg.msg_controllen = libc::CMSG_SPACE(len) as _;
+            let head = libc::CMSG_FIRSTHDR(&raw const msg);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(len) as _;
+            let number = libc::CMSG_DATA(head).cast::<RawFd>();
+            number.write_unaligned(file.as_raw_fd());
+        }
         // Not send(2): sandboxes know this one.
         libc::sendmsg(sock.as_fd().as_raw_fd(), &raw const msg, libc::MSG_NOSIGNAL)
     };
@@ -210,16 +224,20 @@ pub(crate) fn show_credentials(sock: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// The process that has sent the next byte, as the kernel has it. Descriptors
-/// that come with it are dropped: there is no room for them.
-pub(crate) fn receive_credentials(sock: impl AsFd) -> Result<i32> {
+/// The process that has sent the next byte, as the kernel has it, and the first
+/// descriptor that came with it, which may be of anything. Others are dropped: there is
+/// no room for them.
+pub(crate) fn receive_credentials(sock: impl AsFd) -> Result<(i32, Option<OwnedFd>)> {
     let sock = sock.as_fd().as_raw_fd();
     let mut byte = 0u8;
-    // Room for the credentials alone: CMSG_SPACE(12) = 32 bytes.
-    let mut control = [0u64; 4];
-    // SAFETY: the message points at locals that live across the call; the one
-    // header is read where the kernel says that there is one, and its data if
-    // it is as long as the structure, which any bytes are a value of.
+    // Room for the credentials and one descriptor: CMSG_SPACE(12) + CMSG_SPACE(4) = 56
+    // bytes.
+    let mut control = [0u64; 7];
+    let (mut pid, mut file) = (None, None);
+    // SAFETY: the message points at locals that live across the call; headers are read
+    // where the kernel says that there are some, and their data if it is as long as what
+    // it is read as, of which any bytes are a value. The kernel has made the descriptors
+    // just now, for us: each has one owner.
     unsafe {
         let mut iov = libc::iovec {
             iov_base: (&raw mut byte).cast(),
@@ -234,18 +252,30 @@ pub(crate) fn receive_credentials(sock: impl AsFd) -> Result<i32> {
         if libc::recvmsg(sock, &raw mut msg, flags) < 0 {
             return Err(Error::last("recvmsg", "who a context is"));
         }
-        let head = libc::CMSG_FIRSTHDR(&raw const msg);
-        let size = size_of::<libc::ucred>();
-        if head.is_null()
-            || (*head).cmsg_level != libc::SOL_SOCKET
-            || (*head).cmsg_type != libc::SCM_CREDENTIALS
-            || (*head).cmsg_len as usize != libc::CMSG_LEN(size as u32) as usize
-        {
-            return Err(Error::new("recvmsg", Errno::EPROTO, "no credentials came"));
+        let mut head = libc::CMSG_FIRSTHDR(&raw const msg);
+        while !head.is_null() {
+            let len = (*head).cmsg_len as usize;
+            let holds = |bytes: usize| len == libc::CMSG_LEN(bytes as u32) as usize;
+            let data = libc::CMSG_DATA(head);
+            match ((*head).cmsg_level, (*head).cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if holds(size_of::<libc::ucred>()) => {
+                    pid = Some(data.cast::<libc::ucred>().read_unaligned().pid);
+                }
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    let came = len.saturating_sub(libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                    for i in 0..came {
+                        let number = data.cast::<RawFd>().add(i).read_unaligned();
+                        let came = OwnedFd::from_raw_fd(number);
+                        file.get_or_insert(came);
+                    }
+                }
+                _ => {}
+            }
+            head = libc::CMSG_NXTHDR(&raw const msg, head);
         }
-        let who = libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned();
-        Ok(who.pid)
     }
+    let pid = pid.ok_or_else(|| Error::new("recvmsg", Errno::EPROTO, "no credentials came"))?;
+    Ok((pid, file))
 }
 
 /// A control buffer, aligned as cmsghdr wants it.

@@ -79,6 +79,8 @@ pub(crate) enum Request {
     /// From the root: meet another context, and hold it or not. Descriptors:
     /// pair page, doorbell. Answer: the descriptor's number.
     Greet { id: u64, hold: bool },
+    /// The asker's share of memory is told by the descriptor that comes with this.
+    ShowShare,
 }
 
 /// A word that is one or zero.
@@ -138,6 +140,7 @@ impl Request {
             R::Seal => put(&[19]),
             R::Know { id } => put(&[20, id]),
             R::Greet { id, hold } => put(&[21, id, hold.into()]),
+            R::ShowShare => put(&[22]),
         }
         words
     }
@@ -191,6 +194,7 @@ impl Request {
                 id: a,
                 hold: flag(b)?,
             },
+            22 => R::ShowShare,
             _ => return None,
         })
     }
@@ -208,6 +212,7 @@ impl Request {
                 | Self::Unhold { .. }
                 | Self::Info { .. }
                 | Self::Destroy { .. }
+                | Self::ShowShare
         )
     }
 }
@@ -223,6 +228,8 @@ pub(crate) struct Facts {
     pub(crate) contexts: u64,
     pub(crate) resident: u64,
     pub(crate) private: u64,
+    /// Bytes, each page divided by how many have it.
+    pub(crate) pss: Option<u64>,
     /// Its process; 0 if it is dead.
     pub(crate) pid: i32,
 }
@@ -265,6 +272,8 @@ impl Answer {
                 f.resident,
                 f.private,
                 f.pid as u64,
+                // None is 0, and so many bytes nobody has.
+                f.pss.map_or(0, |n| n.saturating_add(1)),
             ]),
         }
         words[COUNT] = fds as u64;
@@ -274,7 +283,7 @@ impl Answer {
     /// The answer in words that another context wrote, and how many descriptors it
     /// says come with it. `None`: it is none.
     pub(crate) fn decode(words: &Words) -> Option<(Self, usize)> {
-        let [what, a, b, c, d, e, f, g, ..] = *words;
+        let [what, a, b, c, d, e, f, g, h, ..] = *words;
         let answer = match what {
             1 => Self::Done,
             2 => Self::Id(a),
@@ -289,6 +298,7 @@ impl Answer {
                 resident: e,
                 private: f,
                 pid: number(g)?,
+                pss: h.checked_sub(1),
             }),
             _ => return None,
         };
@@ -339,7 +349,7 @@ mod tests {
                 last = n;
             }
         }
-        assert_eq!(last, 21);
+        assert_eq!(last, 22);
         let mut lie = Request::Take { cloexec: true }.encode();
         lie[1] = 2;
         assert_eq!(Request::decode(&lie), None);

@@ -1,0 +1,163 @@
+//! A context's share of memory: of each page that it has, its part among all that have
+//! the page (PSS).
+//!
+//! None but root may see it of a process that is not dumpable, as no context is: but each
+//! may open its own file of it, /proc/self/smaps_rollup, which goes on to tell of that
+//! memory, and of no other, to whoever has the descriptor. So a new context hands it to
+//! the root. That one believes a descriptor if it is of the proc that it has itself, and of
+//! that name below the process's number there; and reads nothing from it but numbers. Its
+//! own list of descriptors tells, where others' folders may be hidden (hidepid).
+
+use crate::backend::process::wire::fds;
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What a context opens, and how. A sandbox compares the name's address.
+pub(crate) static OWN_ROLLUP: (&std::ffi::CStr, i32) =
+    (c"/proc/self/smaps_rollup", libc::O_RDONLY | libc::O_CLOEXEC);
+
+/// The kernel walks all that a process has mapped to tell: 14 µs for little, milliseconds
+/// where a hostile one has as many areas as it may. It is told again after so many times
+/// what that took, so that nobody has more than a hundredth of the root's time by it.
+const REST: u32 = 100;
+
+/// The current context's own file.
+///
+/// # Errors
+/// There is no /proc, or no room for it.
+pub(crate) fn open_own() -> Result<OwnedFd> {
+    let (name, flags) = OWN_ROLLUP;
+    // SAFETY: the name is a text.
+    let fd = unsafe { libc::openat(libc::AT_FDCWD, name.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(Error::last("openat", "opening /proc/self/smaps_rollup"));
+    }
+    // SAFETY: made just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A context's file, at the root.
+pub(crate) struct Share {
+    file: File,
+    last: Cell<Option<u64>>,
+    due: Cell<Option<Instant>>,
+}
+
+impl Share {
+    /// That of a process which is a child of ours that nobody has waited for, if the
+    /// descriptor is its. One that has proc mounted at other places for itself could show
+    /// by it another process that it may look into, so none of another user or context.
+    pub(crate) fn of(pid: i32, file: OwnedFd) -> Option<Self> {
+        let file = File::from(fds::duplicate(&file).ok()?);
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        let of_proc = std::fs::metadata("/proc/self").ok()?.dev() == file.metadata().ok()?.dev();
+        let is_its = name == Path::new(&format!("/proc/{pid}/smaps_rollup"));
+        (of_proc && is_its).then_some(Self {
+            file,
+            last: Cell::new(None),
+            due: Cell::new(None),
+        })
+    }
+
+    /// Bytes; none once the context has ended.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let begun = Instant::now();
+        if self.due.get().is_none_or(|due| begun >= due) {
+            self.last.set(read(&self.file));
+            let took = begun.elapsed();
+            let rest = took.saturating_mul(REST).min(Duration::from_secs(3600));
+            self.due.set(begun.checked_add(rest));
+        }
+        self.last.get()
+    }
+}
+
+impl AsRawFd for Share {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// What a file tells now.
+fn read(file: &File) -> Option<u64> {
+    let mut text = [0; 2048];
+    let len = file.read_at(&mut text, 0).ok()?;
+    told(std::str::from_utf8(&text[..len]).ok()?)
+}
+
+fn told(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
+    let kib = line.trim().strip_suffix("kB")?.trim();
+    kib.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_read_from_its_line() {
+        let text = "55d0c0000000-7ffd00034000 ---p 00000000 00:00 0 [rollup]\n\
+            Rss:                1234 kB\nPss:                  56 kB\nPss_Dirty:            7 kB\n";
+        assert_eq!(told(text), Some(56 << 10));
+        for bad in [
+            "",
+            "Pss: kB\n",
+            "Pss: 5 MB\n",
+            "Pss: 99999999999999999999 kB\n",
+            "Pss: 18446744073709551615 kB\n",
+        ] {
+            assert_eq!(told(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_processes_own_file_is_not_believed() {
+        let us = std::process::id() as i32;
+        let file = |path: &str| OwnedFd::from(File::open(path).unwrap());
+        let own = Share::of(us, open_own().unwrap()).expect("our own");
+        let before = own.bytes().expect("a share");
+        let much = std::hint::black_box(vec![1_u8; 64 << 20]);
+        // It rests for longer than it took.
+        own.due
+            .set(Instant::now().checked_add(Duration::from_secs(3600)));
+        assert_eq!(own.bytes(), Some(before));
+        own.due.set(None);
+        assert!(own.bytes() > Some(before + (32 << 20)));
+        drop(much);
+        let mut text = tempfile();
+        std::io::Write::write_all(&mut text, b"Pss: 1 kB\n").unwrap();
+        for (what, other) in [
+            ("another file of ours", file("/proc/self/status")),
+            ("no file of a process", OwnedFd::from(text)),
+            ("a thread's", file("/proc/thread-self/smaps_rollup")),
+        ] {
+            assert!(Share::of(us, other).is_none(), "{what}");
+        }
+        // Ours is not that of another process.
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let theirs = Share::of(child.id() as i32, open_own().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(theirs.is_none());
+        // Nor is it that of one whose number is no process's any more.
+        assert!(Share::of(child.id() as i32, open_own().unwrap()).is_none());
+    }
+
+    fn tempfile() -> File {
+        // SAFETY: a new descriptor, which is ours alone.
+        unsafe {
+            let fd = libc::memfd_create(c"x".as_ptr(), libc::MFD_CLOEXEC);
+            assert!(fd >= 0);
+            File::from(OwnedFd::from_raw_fd(fd))
+        }
+    }
+}
