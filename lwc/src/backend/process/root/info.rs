@@ -16,12 +16,12 @@ pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
         (!rt.anchor).then_some((0, 0, rt.root_pid, None))
     } else {
         let entry = book.and_then(|b| b.entries.get(&id));
-        let share = |e: &Entry| e.share.as_ref().and_then(Share::bytes);
+        let share = |e: &Entry| e.share.as_ref().and_then(Share::counted);
         entry
             .filter(|e| !e.doomed)
             .map(|e| (e.creator, e.flags, e.pid, share(e)))
     };
-    let Some((creator, flags, pid, pss)) = known else {
+    let Some((creator, flags, pid, counted)) = known else {
         return Facts {
             state: lwc_sys::LWC_STATE_DEAD,
             contexts,
@@ -35,7 +35,10 @@ pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
     } else {
         lwc_sys::LWC_STATE_NEW
     };
-    let (resident, private) = pages(pid);
+    let page = crate::page::page_size() as u64;
+    let (resident, private) = pages(pid)
+        .or(counted.map(|c| (c.resident / page, c.anonymous / page)))
+        .unwrap_or_default();
     Facts {
         creator,
         flags,
@@ -43,7 +46,7 @@ pub(crate) fn facts(rt: &Runtime, id: u64) -> Facts {
         contexts,
         resident,
         private,
-        pss,
+        pss: counted.map(|c| c.share),
         pid,
     }
 }
@@ -58,12 +61,11 @@ fn entered(rt: &Runtime, id: u64) -> bool {
 }
 
 /// Resident pages and those of them that are not of a file (shared memory is
-/// one), from /proc/PID/statm, which anyone may read.
-fn pages(pid: i32) -> (u64, u64) {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+/// one), from /proc/PID/statm, which anyone may read, unless processes are hidden there.
+fn pages(pid: i32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut numbers = text.split_ascii_whitespace().skip(1);
     let mut next = || numbers.next().and_then(|n| n.parse::<u64>().ok());
-    let resident = next().unwrap_or(0);
-    let shared = next().unwrap_or(0);
-    (resident, resident.saturating_sub(shared))
+    let (resident, shared) = (next()?, next()?);
+    Some((resident, resident.saturating_sub(shared)))
 }

@@ -41,10 +41,19 @@ pub(crate) fn open_own() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What the kernel counts, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) share: u64,
+    pub(crate) resident: u64,
+    /// Of no file, and no shared memory.
+    pub(crate) anonymous: u64,
+}
+
 /// A context's file, at the root.
 pub(crate) struct Share {
     file: File,
-    last: Cell<Option<u64>>,
+    last: Cell<Option<Counted>>,
     due: Cell<Option<Instant>>,
 }
 
@@ -64,8 +73,8 @@ impl Share {
         })
     }
 
-    /// Bytes; none once the context has ended.
-    pub(crate) fn bytes(&self) -> Option<u64> {
+    /// Nothing once the context has ended.
+    pub(crate) fn counted(&self) -> Option<Counted> {
         let begun = Instant::now();
         if self.due.get().is_none_or(|due| begun >= due) {
             self.last.set(read(&self.file));
@@ -84,16 +93,23 @@ impl AsRawFd for Share {
 }
 
 /// What a file tells now.
-fn read(file: &File) -> Option<u64> {
+fn read(file: &File) -> Option<Counted> {
     let mut text = [0; 2048];
     let len = file.read_at(&mut text, 0).ok()?;
     told(std::str::from_utf8(&text[..len]).ok()?)
 }
 
-fn told(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
-    let kib = line.trim().strip_suffix("kB")?.trim();
-    kib.parse::<u64>().ok()?.checked_mul(1024)
+fn told(text: &str) -> Option<Counted> {
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+        let kib = line.trim().strip_suffix("kB")?.trim();
+        kib.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(Counted {
+        share: bytes("Pss:")?,
+        resident: bytes("Rss:")?,
+        anonymous: bytes("Anonymous:")?,
+    })
 }
 
 #[cfg(test)]
@@ -101,18 +117,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_read_from_its_line() {
+    fn what_is_counted_is_read_from_its_lines() {
         let text = "55d0c0000000-7ffd00034000 ---p 00000000 00:00 0 [rollup]\n\
-            Rss:                1234 kB\nPss:                  56 kB\nPss_Dirty:            7 kB\n";
-        assert_eq!(told(text), Some(56 << 10));
-        for bad in [
-            "",
-            "Pss: kB\n",
-            "Pss: 5 MB\n",
-            "Pss: 99999999999999999999 kB\n",
-            "Pss: 18446744073709551615 kB\n",
-        ] {
-            assert_eq!(told(bad), None, "{bad}");
+            Rss:                1234 kB\nPss:                  56 kB\nPss_Anon:            1 kB\n\
+            Anonymous:           789 kB\n";
+        let all = Counted {
+            share: 56 << 10,
+            resident: 1234 << 10,
+            anonymous: 789 << 10,
+        };
+        assert_eq!(told(text), Some(all));
+        assert_eq!(told(""), None);
+        let odd = [
+            " kB",
+            " 5 MB",
+            " 99999999999999999999 kB",
+            " 18446744073709551615 kB",
+        ];
+        for bad in odd {
+            let text = text.replace("                  56 kB", bad);
+            assert_eq!(told(&text), None, "{bad}");
         }
     }
 
@@ -121,14 +145,20 @@ mod tests {
         let us = std::process::id() as i32;
         let file = |path: &str| OwnedFd::from(File::open(path).unwrap());
         let own = Share::of(us, open_own().unwrap()).expect("our own");
-        let before = own.bytes().expect("a share");
+        let before = own.counted().expect("a share");
         let much = std::hint::black_box(vec![1_u8; 64 << 20]);
         // It rests for longer than it took.
         own.due
             .set(Instant::now().checked_add(Duration::from_secs(3600)));
-        assert_eq!(own.bytes(), Some(before));
+        assert_eq!(own.counted(), Some(before));
         own.due.set(None);
-        assert!(own.bytes() > Some(before + (32 << 20)));
+        let now = own.counted().expect("a share");
+        assert!(now.share > before.share + (32 << 20), "{now:?}");
+        assert!(now.anonymous > before.anonymous + (32 << 20), "{now:?}");
+        assert!(
+            now.resident >= now.share && now.resident >= now.anonymous,
+            "{now:?}"
+        );
         drop(much);
         let mut text = tempfile();
         std::io::Write::write_all(&mut text, b"Pss: 1 kB\n").unwrap();
