@@ -4,19 +4,20 @@
 //! by NATS or by HTTP.
 
 use super::Gateway;
+use super::document;
 use super::http::Call;
 use super::message::joined;
-use super::problem::{Problem, ProblemKind};
-use super::queue::Answer;
+use super::problem::{Circumstance, Problem, ProblemKind};
+use super::queue::{Answer, NotAnswered};
 use super::told::Calls;
 use crate::chain_file::{Origin, is_hop_by_hop};
-use crate::life::{AttributeError, Attributes, MessageMeta};
+use crate::life::{AttributeError, Attributes, CauseKind, MessageMeta};
 use crate::printable::printable_line;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -53,11 +54,33 @@ pub(super) async fn ask(
 /// Who runs the function is told how long it may, and may say that its time is over
 /// before we have seen it ourselves.
 fn late(problem: Problem, until: Instant) -> Problem {
-    let over = problem.status == StatusCode::GATEWAY_TIMEOUT && Instant::now() >= until;
-    match problem.kind {
-        ProblemKind::Remote if over => Problem::new(ProblemKind::Timeout, problem.detail),
-        _ => problem,
+    if problem.circumstance == Circumstance::Late && Instant::now() >= until {
+        return Problem::new(ProblemKind::Timeout, problem.detail);
     }
+    problem
+}
+
+/// The same problem, as the function is told that waits for the answer.
+pub(super) fn not_answered(problem: Problem) -> Box<NotAnswered> {
+    let cause = match (problem.kind, problem.circumstance) {
+        (ProblemKind::Timeout | ProblemKind::Deadline, _) => CauseKind::Timeout,
+        // What its function says itself has its own number.
+        (_, Circumstance::Late | Circumstance::Refused(_) | Circumstance::Failed(_)) => {
+            CauseKind::Error
+        }
+        (
+            _,
+            Circumstance::None
+            | Circumstance::NoRoom
+            | Circumstance::Form
+            | Circumstance::Code(_)
+            | Circumstance::Unavailable,
+        ) => CauseKind::Remote,
+    };
+    let code = document::status(&problem).as_u16();
+    let mut not = NotAnswered::elsewhere(cause, problem.detail);
+    not.why.code = code.into();
+    not
 }
 
 fn client() -> &'static Client<HttpConnector, Full<Bytes>> {
@@ -106,7 +129,7 @@ async fn post(
         let response = client()
             .request(request)
             .await
-            .map_err(|e| bad(cause_of(&e)).with_status(StatusCode::SERVICE_UNAVAILABLE))?;
+            .map_err(|e| bad(cause_of(&e)).with(Circumstance::Unavailable))?;
         let (parts, body) = response.into_parts();
         let limit = usize::try_from(region).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await.map_err(|e| {
@@ -128,7 +151,9 @@ async fn post(
         let problem = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         let told = problem["detail"].as_str().map_or(told, str::to_owned);
         let told = printable_line(told, MOST_TOLD);
-        return Err(bad(format!("{} {told}", parts.status)).with_status(status_of(parts.status)));
+        return Err(
+            bad(format!("{} {told}", parts.status)).with(Circumstance::told(parts.status.as_u16()))
+        );
     }
     Ok(Answer {
         meta: answered(&parts.headers, meta.content_type).map_err(bad)?,
@@ -142,15 +167,6 @@ async fn post(
         ended: false,
         calls: Calls::default(),
     })
-}
-
-/// The status of one that gave no answer is the caller's, where it says that there was
-/// an error, and whose. Others are about that connection, not about this one.
-pub(super) fn status_of(theirs: StatusCode) -> StatusCode {
-    match theirs.as_u16() {
-        400..=599 => theirs,
-        _ => StatusCode::BAD_GATEWAY,
-    }
 }
 
 /// What an answer's headers say of it.
@@ -223,26 +239,71 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    #[test]
-    fn a_status_that_is_no_error_of_theirs_is_not_ours() {
-        for (theirs, ours) in [(404, 404), (599, 599), (101, 502), (304, 502), (301, 502)] {
-            let theirs = StatusCode::from_u16(theirs).unwrap();
-            assert_eq!(status_of(theirs).as_u16(), ours, "{theirs}");
-        }
-    }
-
     /// Whoever says it first.
     #[test]
     fn one_whose_time_is_over_has_overrun_it() {
-        let told = |status, until| {
-            let problem = Problem::new(ProblemKind::Remote, "told").with_status(status);
+        let told = |known, until| {
+            let problem = Problem::new(ProblemKind::Remote, "told").with(known);
             late(problem, until).kind
         };
         let (over, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-        let timeout = StatusCode::GATEWAY_TIMEOUT;
-        assert_eq!(told(timeout, over), ProblemKind::Timeout);
-        assert_eq!(told(timeout, later), ProblemKind::Remote);
-        assert_eq!(told(StatusCode::BAD_GATEWAY, over), ProblemKind::Remote);
+        assert_eq!(told(Circumstance::Late, over), ProblemKind::Timeout);
+        assert_eq!(told(Circumstance::Late, later), ProblemKind::Remote);
+        assert_eq!(told(Circumstance::None, over), ProblemKind::Remote);
+    }
+
+    #[test]
+    fn a_caller_is_told_of_an_error_of_its_callees_own_as_of_no_other() {
+        for (kind, known, told) in [
+            (
+                ProblemKind::Remote,
+                Circumstance::told(404),
+                (CauseKind::Error, 404),
+            ),
+            (
+                ProblemKind::Remote,
+                Circumstance::told(500),
+                (CauseKind::Error, 500),
+            ),
+            (
+                ProblemKind::Remote,
+                Circumstance::told(504),
+                (CauseKind::Error, 504),
+            ),
+            (
+                ProblemKind::Remote,
+                Circumstance::told(503),
+                (CauseKind::Remote, 503),
+            ),
+            (
+                ProblemKind::Remote,
+                Circumstance::told(502),
+                (CauseKind::Remote, 502),
+            ),
+            (
+                ProblemKind::Remote,
+                Circumstance::told(302),
+                (CauseKind::Remote, 502),
+            ),
+            (
+                ProblemKind::TooLarge,
+                Circumstance::None,
+                (CauseKind::Remote, 413),
+            ),
+            (
+                ProblemKind::Timeout,
+                Circumstance::None,
+                (CauseKind::Timeout, 504),
+            ),
+            (
+                ProblemKind::Deadline,
+                Circumstance::None,
+                (CauseKind::Timeout, 504),
+            ),
+        ] {
+            let not = not_answered(Problem::new(kind, "").with(known));
+            assert_eq!((not.why.cause, not.why.code), told, "{kind} {known:?}");
+        }
     }
 
     #[test]

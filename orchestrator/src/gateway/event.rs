@@ -9,13 +9,12 @@
 //! as they are, and reads data as JSON and writes it anew, where a function may
 //! count on the bytes its caller sent.
 
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use crate::chain_file::ChainId;
 use crate::life::{Attributes, MessageMeta, can_be_content_type};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
@@ -66,8 +65,7 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
             .any(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
         {
             let what = "an event in structured mode is taken without a content-encoding";
-            return Err(Problem::new(ProblemKind::BadEvent, what)
-                .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            return Err(Problem::new(ProblemKind::BadEvent, what).with(Circumstance::Form));
         }
         return Ok(Mode::Structured);
     }
@@ -77,8 +75,7 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         } else {
             "events are taken as application/cloudevents+json, or in binary mode"
         };
-        return Err(Problem::new(ProblemKind::BadEvent, what)
-            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        return Err(Problem::new(ProblemKind::BadEvent, what).with(Circumstance::Form));
     }
     if headers.contains_key("ce-specversion") {
         return Ok(Mode::Binary);
@@ -490,7 +487,7 @@ mod tests {
         old.insert("ce-specversion", "0.3".parse().unwrap());
         assert!(from_headers(&old).unwrap_err().detail.contains("0.3"));
         let batch = headers(&[("content-type", "application/cloudevents-batch+json")]);
-        assert_eq!(mode(&batch).unwrap_err().status.as_u16(), 415);
+        assert_eq!(mode(&batch).unwrap_err().circumstance, Circumstance::Form);
     }
 
     #[test]
@@ -561,7 +558,7 @@ mod tests {
         let event = from_headers(&all).unwrap();
         assert_eq!(event.get("content-encoding"), Some("gzip"));
         all.insert("content-type", STRUCTURED.parse().unwrap());
-        assert_eq!(mode(&all).unwrap_err().status.as_u16(), 415);
+        assert_eq!(mode(&all).unwrap_err().circumstance, Circumstance::Form);
         all.insert("content-encoding", "identity".parse().unwrap());
         assert_eq!(mode(&all).unwrap(), Mode::Structured);
     }

@@ -3,14 +3,15 @@
 use super::Gateway;
 use super::budget::Connected;
 use super::circuit::Outcome;
+use super::document;
 use super::message::{self, ChainInput};
 use super::metrics::ProcessFigures;
 use super::page::{self, Status};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Problem, ProblemKind, over_budget, too_large};
 use super::queue::{Answer, queue_full};
 use super::route;
 use super::trace::{Trace, random};
-use super::upload::{Upload, over_budget};
+use super::upload::Upload;
 use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -56,10 +57,10 @@ pub(super) async fn handle(
         Ok(()) if matches!(asked, Some(None)) => {
             let what = "this address has too many requests under way";
             let problem = Problem::new(ProblemKind::TooManyRequests, what);
-            problem.retry(1).respond(None, None)
+            refuse(&problem.retry(1))
         }
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
-        Err(problem) => problem.respond(None, None),
+        Err((status, problem)) => document::respond(&problem, status, None, None),
     };
     let whole = upload.discard().await;
     without_content(&head.method, &mut reply);
@@ -88,8 +89,9 @@ pub(super) async fn handle(
 /// which host, once (RFC 9112, 3.2; RFC 9113, 8.3.1), wants no tunnel and is packed in
 /// no way that is not undone here. Afterwards its header `host` is there on either
 /// version of the protocol.
-fn check(head: &mut Parts) -> Result<(), Problem> {
-    let bad = |what: &str| Err(Problem::new(ProblemKind::BadHeader, what));
+fn check(head: &mut Parts) -> Result<(), (StatusCode, Problem)> {
+    let no = |status, kind, what: &str| Err((status, Problem::new(kind, what)));
+    let bad = |what| no(StatusCode::BAD_REQUEST, ProblemKind::BadHeader, what);
     let mut hosts = head.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {
@@ -117,10 +119,8 @@ fn check(head: &mut Parts) -> Result<(), Problem> {
         _ => {}
     }
     if head.method == Method::CONNECT {
-        return Err(
-            Problem::new(ProblemKind::Method, "there are no tunnels here")
-                .with_status(StatusCode::NOT_IMPLEMENTED),
-        );
+        let what = "there are no tunnels here";
+        return no(StatusCode::NOT_IMPLEMENTED, ProblemKind::Method, what);
     }
     let codings = head.headers.get_all(TRANSFER_ENCODING);
     if codings
@@ -129,9 +129,7 @@ fn check(head: &mut Parts) -> Result<(), Problem> {
     {
         // RFC 9112, 6.1.
         let what = "header transfer-encoding: chunked is taken, nothing else";
-        return Err(
-            Problem::new(ProblemKind::BadBody, what).with_status(StatusCode::NOT_IMPLEMENTED)
-        );
+        return no(StatusCode::NOT_IMPLEMENTED, ProblemKind::BadBody, what);
     }
     if let Some(target) = target.and_then(|t| HeaderValue::from_str(&t).ok()) {
         head.headers.insert(HOST, target);
@@ -210,9 +208,8 @@ async fn answer(
             .map_or(&[][..], HeaderValue::as_bytes);
         if !is_operators(host, &gateway.options.admin_hosts) {
             let what = "operators do not call this machine so (option --admin-host)";
-            return Problem::new(ProblemKind::BadHeader, what)
-                .with_status(StatusCode::MISDIRECTED_REQUEST)
-                .respond(None, None);
+            let problem = Problem::new(ProblemKind::BadHeader, what);
+            return document::respond(&problem, StatusCode::MISDIRECTED_REQUEST, None, None);
         }
         let reply = admin(gateway, &head.method, path).await;
         return reply.unwrap_or_else(|| unknown_path("only what is for operators is served here"));
@@ -246,7 +243,7 @@ async fn answer(
     let served = chain.ok().and_then(|c| Some((gateway.input(&c)?, c)));
     match served {
         Some((input, chain)) => call(gateway, head, upload, begun, chain, &input).await,
-        None => unknown(gateway, name, alone.is_some()).respond(None, None),
+        None => refuse(&unknown(gateway, name, alone.is_some())),
     }
 }
 
@@ -282,7 +279,12 @@ async fn admin(gateway: &Gateway, method: &Method, path: &str) -> Option<Reply> 
 }
 
 fn unknown_path(detail: &str) -> Reply {
-    Problem::new(ProblemKind::UnknownPath, detail).respond(None, None)
+    refuse(&Problem::new(ProblemKind::UnknownPath, detail))
+}
+
+/// Of a request that never came to a chain.
+fn refuse(problem: &Problem) -> Reply {
+    document::respond(problem, document::status(problem), None, None)
 }
 
 /// Invokes a chain, if the method is one it takes.
@@ -336,8 +338,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply =
-        Problem::new(ProblemKind::Method, format!("this path takes {allowed}")).respond(None, None);
+    let what = format!("this path takes {allowed}");
+    let mut reply = refuse(&Problem::new(ProblemKind::Method, what));
     reply
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allowed));
@@ -408,15 +410,14 @@ pub(super) async fn invoke(
             let status = StatusCode::OK;
             message::respond(meta, body, status, &head.headers, &chain, &id)
         }
-        Err(problem) => match &problem.answer {
-            Some(answer) => {
+        Err(problem) => match (&problem.answer, document::status(problem)) {
+            (Some(answer), status) => {
                 let (meta, body) = (**answer).clone();
-                let mut reply =
-                    message::respond(meta, body, problem.status, &head.headers, &chain, &id);
+                let mut reply = message::respond(meta, body, status, &head.headers, &chain, &id);
                 reply.extensions_mut().insert(problem.own());
                 reply
             }
-            None => problem.respond(Some(&chain), Some(&id)),
+            (None, status) => document::respond(problem, status, Some(&chain), Some(&id)),
         },
     };
     report(&call, &result, reply.status(), took);
@@ -511,8 +512,7 @@ impl Drop for Leaving<'_> {
             "its caller went before there was an answer",
         );
         // As others write it: there is no response to have a status.
-        let status = StatusCode::from_u16(499).unwrap_or(problem.status);
-        let problem = problem.with_status(status);
+        let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
         let took = call.begun.elapsed().as_secs_f64();
         gateway
             .metrics
@@ -572,11 +572,7 @@ async fn attempt(
     // Held until there is an answer.
     let mut room = gateway.budgets.room();
     let body = match source {
-        Source::Upload(upload) => {
-            upload
-                .collect(deadline, limit, || too_large(region), &mut room)
-                .await?
-        }
+        Source::Upload(upload) => upload.collect(deadline, limit, region, &mut room).await?,
         Source::Whole(body) if body.len() as u64 > limit => return Err(too_large(region)),
         Source::Whole(body) if !room.take(body.len() as u64) => return Err(over_budget()),
         Source::Whole(body) => body,
@@ -615,13 +611,6 @@ fn request_timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Prob
     Ok(most)
 }
 
-pub(super) fn too_large(limit: u64) -> Problem {
-    Problem::new(
-        ProblemKind::TooLarge,
-        format!("the chain takes {limit} bytes at most (`region` in its file)"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -637,7 +626,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut head = request.body(()).unwrap().into_parts().0;
-        let status = check(&mut head).map_or_else(|p| p.status.as_u16(), |()| 200);
+        let status = check(&mut head).map_or_else(|p| p.0.as_u16(), |()| 200);
         (status, head)
     }
 

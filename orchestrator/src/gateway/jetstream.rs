@@ -13,10 +13,11 @@
 //! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
 
 use super::Gateway;
+use super::document;
 use super::http::{Source, invoke, is_identity};
 use super::message::InvocationId;
 use super::nats::{ERROR, ERROR_CODE, head, put, to_nats};
-use super::problem::{OwnProblem, Problem, ProblemKind};
+use super::problem::{Circumstance, OwnProblem, Problem, ProblemKind};
 use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
@@ -25,7 +26,6 @@ use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
-use hyper::StatusCode;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,7 +254,9 @@ impl Puller {
                 ProblemKind::GivenUp,
                 format!("{DELIVERIES} times a node took this message and did not end it"),
             );
-            let (parts, body) = problem.respond(Some(&self.chain), Some(id)).into_parts();
+            let status = document::status(&problem);
+            let reply = document::respond(&problem, status, Some(&self.chain), Some(id));
+            let (parts, body) = reply.into_parts();
             let reply = hyper::Response::from_parts(parts, collected(body).await);
             if let Err(why) = self.publish(message, id, reply).await {
                 log::warn!("NATS: the problem of {id} cannot be published: {why}");
@@ -278,13 +280,13 @@ impl Puller {
                 &input,
             )
             .await;
-            let status = reply.status();
             let (parts, body) = reply.into_parts();
             let body = collected(body).await;
             // A function may write what looks like a problem; this it cannot.
-            let failure = parts.extensions.get::<OwnProblem>().map(|p| p.kind);
+            let failure = parts.extensions.get::<OwnProblem>();
+            let failure = failure.map(|p| (p.kind, p.circumstance));
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
-            match blame(failure, status) {
+            match blame(failure) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
                 Blame::Nobody => {
                     self.rest(pause).await;
@@ -302,7 +304,7 @@ impl Puller {
                     return End::Again(RETRY_PAUSE);
                 }
             }
-            return match (failed, blame(failure, status)) {
+            return match (failed, blame(failure)) {
                 (_, Blame::Perhaps) => End::Poison,
                 (true, _) => End::Done("failed"),
                 (false, _) => End::Done("answered"),
@@ -357,8 +359,8 @@ enum Blame {
     Nobody,
 }
 
-fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
-    let Some(kind) = failure else {
+fn blame(failure: Option<(ProblemKind, Circumstance)>) -> Blame {
+    let Some((kind, known)) = failure else {
         return Blame::Final;
     };
     match kind {
@@ -370,13 +372,20 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
         | ProblemKind::OverBudget
         | ProblemKind::QueueFull
         | ProblemKind::TooManyRequests => Blame::Nobody,
-        ProblemKind::Remote if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
-        ProblemKind::Remote if status.is_client_error() => Blame::Final,
+        ProblemKind::Remote => match known {
+            Circumstance::Unavailable => Blame::Nobody,
+            Circumstance::Refused(_) => Blame::Final,
+            Circumstance::None
+            | Circumstance::NoRoom
+            | Circumstance::Form
+            | Circumstance::Code(_)
+            | Circumstance::Late
+            | Circumstance::Failed(_) => Blame::Perhaps,
+        },
         ProblemKind::Backend
         | ProblemKind::Crash
         | ProblemKind::Deadline
         | ProblemKind::Misbehaved
-        | ProblemKind::Remote
         | ProblemKind::Timeout
         | ProblemKind::WorkerLost => Blame::Perhaps,
         ProblemKind::BadBody
@@ -492,15 +501,16 @@ mod tests {
     #[test]
     fn a_message_is_blamed_only_for_what_it_may_have_done() {
         use ProblemKind::{Aborted, Crash, Error, QueueFull, Remote, TooLarge};
-        let of = |kind, status| blame(Some(kind), StatusCode::from_u16(status).unwrap());
-        assert_eq!(blame(None, StatusCode::OK), Blame::Final);
-        assert_eq!(of(Error, 503), Blame::Final);
-        assert_eq!(of(TooLarge, 413), Blame::Final);
-        assert_eq!(of(QueueFull, 429), Blame::Nobody);
-        assert_eq!(of(Remote, 503), Blame::Nobody);
-        assert_eq!(of(Aborted, 503), Blame::Nobody);
-        assert_eq!(of(Remote, 400), Blame::Final);
-        assert_eq!(of(Remote, 502), Blame::Perhaps);
-        assert_eq!(of(Crash, 502), Blame::Perhaps);
+        let of = |kind, known| blame(Some((kind, known)));
+        assert_eq!(blame(None), Blame::Final);
+        assert_eq!(of(Error, Circumstance::Code(503)), Blame::Final);
+        assert_eq!(of(TooLarge, Circumstance::None), Blame::Final);
+        assert_eq!(of(QueueFull, Circumstance::None), Blame::Nobody);
+        assert_eq!(of(Remote, Circumstance::told(503)), Blame::Nobody);
+        assert_eq!(of(Aborted, Circumstance::None), Blame::Nobody);
+        assert_eq!(of(Remote, Circumstance::told(400)), Blame::Final);
+        assert_eq!(of(Remote, Circumstance::told(502)), Blame::Perhaps);
+        assert_eq!(of(Remote, Circumstance::told(504)), Blame::Perhaps);
+        assert_eq!(of(Crash, Circumstance::None), Blame::Perhaps);
     }
 }

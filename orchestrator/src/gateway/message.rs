@@ -2,7 +2,7 @@
 //! becomes in HTTP.
 
 use super::event::{self, Mode};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use super::trace::Trace;
 use crate::chain_file::{ChainId, HeaderPattern, is_hop_by_hop};
 use crate::life::{AttributeError, Attributes, MessageMeta};
@@ -176,7 +176,7 @@ fn put(
             ProblemKind::BadHeader,
             format!("{}: {e}", what()),
         )
-        .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
+        .with(Circumstance::NoRoom)),
     }
 }
 
@@ -416,7 +416,7 @@ mod tests {
         let long = "x".repeat(9000);
         let p = parts(&[("x-long", &long)]);
         let problem = meta(&p, &input(&["x-long"]), &[]).unwrap_err();
-        assert_eq!(problem.status.as_u16(), 431);
+        assert_eq!(problem.circumstance, Circumstance::NoRoom);
         assert!(problem.detail.contains("x-long"), "{}", problem.detail);
         assert!(meta(&p, &input(&[]), &[]).is_ok());
     }

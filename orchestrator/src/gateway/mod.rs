@@ -21,6 +21,7 @@
 
 mod budget;
 mod circuit;
+mod document;
 mod elsewhere;
 mod event;
 mod generation;

@@ -9,11 +9,11 @@
 //! NATS gives a request to any node of the queue group, busy or not. A node
 //! whose queue is full passes it on, a few times, before it says so.
 
-use super::elsewhere::status_of;
+use super::document;
 use super::http::{Call, Source, invoke};
 use super::jetstream::JetStreamWork;
 use super::message::AttributesFromStep;
-use super::problem::{OwnProblem, Problem, ProblemKind};
+use super::problem::{Circumstance, OwnProblem, Problem, ProblemKind};
 use super::queue::Answer;
 use super::{Gateway, NatsOptions};
 use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
@@ -196,11 +196,14 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: ChainId) {
             let source = Source::Whole(request.message.payload.clone());
             invoke(gateway, &head, source, begun, chain, &input).await
         }
-        None => Problem::new(
-            ProblemKind::UnknownChain,
-            "the chain file has just been changed and has this chain no more",
-        )
-        .respond(Some(&chain), None),
+        None => {
+            let problem = Problem::new(
+                ProblemKind::UnknownChain,
+                "the chain file has just been changed and has this chain no more",
+            );
+            let status = document::status(&problem);
+            document::respond(&problem, status, Some(&chain), None)
+        }
     };
     // What was begun may have done its work: it is run by nobody else.
     let unbegun = reply
@@ -368,7 +371,7 @@ pub(super) async fn ask(
             ProblemKind::Remote,
             format!("the step runs at {subject}, and this server has no --nats"),
         )
-        .with_status(StatusCode::SERVICE_UNAVAILABLE));
+        .with(Circumstance::Unavailable));
     };
     let limit = request_limit(gateway);
     if body.len() > limit && limit > 0 {
@@ -413,7 +416,7 @@ pub(super) async fn ask(
         ),
         RequestErrorKind::NoResponders => {
             Problem::new(ProblemKind::Remote, format!("nobody answers {subject}"))
-                .with_status(StatusCode::SERVICE_UNAVAILABLE)
+                .with(Circumstance::Unavailable)
                 .retry(5)
         }
         _ => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
@@ -425,14 +428,10 @@ pub(super) async fn ask(
         Some(found?.1.first()?.as_str().to_owned())
     };
     if let Some(code) = header(ERROR_CODE) {
-        let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
         let text = header(ERROR).unwrap_or_default();
         let text = printable_line(text, MOST_SAID);
         let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
-        return Err(match status {
-            Some(status) => problem.with_status(status_of(status)),
-            None => problem,
-        });
+        return Err(problem.with(code.parse().map_or(Circumstance::None, Circumstance::told)));
     }
     let bad = |what: &str| Problem::new(ProblemKind::Remote, format!("{subject}: {what}"));
     let region = call.input().region;

@@ -1,0 +1,143 @@
+//! Problems as `application/problem+json` (RFC 9457), and by which status HTTP tells them.
+//! What NATS carries is the same.
+
+use super::problem::{Circumstance, OwnProblem, Problem, ProblemKind};
+use crate::chain_file::{ChainId, FunctionName};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+/// The status that goes with a problem.
+pub(super) fn status(problem: &Problem) -> StatusCode {
+    match problem.circumstance {
+        Circumstance::None => of_kind(problem.kind),
+        Circumstance::NoRoom => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Circumstance::Form => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        // What a function says in HTTP's words is said in HTTP.
+        Circumstance::Code(code) => u16::try_from(code)
+            .ok()
+            .filter(|c| (400..=599).contains(c))
+            .and_then(|c| StatusCode::from_u16(c).ok())
+            .unwrap_or(of_kind(problem.kind)),
+        Circumstance::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Circumstance::Late => StatusCode::GATEWAY_TIMEOUT,
+        Circumstance::Refused(code) | Circumstance::Failed(code) => {
+            StatusCode::from_u16(code).unwrap_or(of_kind(problem.kind))
+        }
+    }
+}
+
+/// The status of those of which no more is known.
+const fn of_kind(kind: ProblemKind) -> StatusCode {
+    match kind {
+        ProblemKind::Aborted
+        | ProblemKind::CircuitOpen
+        | ProblemKind::Draining
+        | ProblemKind::NoWorker
+        | ProblemKind::OverBudget => StatusCode::SERVICE_UNAVAILABLE,
+        ProblemKind::Backend
+        | ProblemKind::Error
+        | ProblemKind::GivenUp
+        | ProblemKind::TooManyCalls => StatusCode::INTERNAL_SERVER_ERROR,
+        ProblemKind::BadBody
+        | ProblemKind::BadContentType
+        | ProblemKind::BadEvent
+        | ProblemKind::BadHeader
+        | ProblemKind::BadTimeout
+        | ProblemKind::ClientGone => StatusCode::BAD_REQUEST,
+        ProblemKind::Crash
+        | ProblemKind::Misbehaved
+        | ProblemKind::Remote
+        | ProblemKind::TooBig
+        | ProblemKind::WorkerLost => StatusCode::BAD_GATEWAY,
+        ProblemKind::Deadline | ProblemKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ProblemKind::Method => StatusCode::METHOD_NOT_ALLOWED,
+        ProblemKind::QueueFull | ProblemKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ProblemKind::SlowBody => StatusCode::REQUEST_TIMEOUT,
+        ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ProblemKind::UnknownChain | ProblemKind::UnknownFunction | ProblemKind::UnknownPath => {
+            StatusCode::NOT_FOUND
+        }
+    }
+}
+
+/// The document; `chain` and `invocation` where they are known by now.
+pub(super) fn respond(
+    problem: &Problem,
+    status: StatusCode,
+    chain: Option<&ChainId>,
+    invocation: Option<&str>,
+) -> Response<Full<Bytes>> {
+    let mut v = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": problem.detail,
+        "cause": problem.kind.as_str(),
+    });
+    if let Some(chain) = chain {
+        v["chain"] = chain.as_str().into();
+    }
+    if let Some((step, function)) = &problem.place {
+        v["step"] = (*step).into();
+        v["function"] = function.as_str().into();
+    }
+    if problem.path.len() > 1 {
+        v["path"] = problem.path.iter().map(FunctionName::as_str).collect();
+    }
+    if let Some(id) = invocation {
+        v["invocation"] = id.into();
+    }
+    let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
+    *response.status_mut() = status;
+    response.extensions_mut().insert(OwnProblem {
+        answered: None,
+        ..problem.own()
+    });
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    if let Some(seconds) = problem.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_problem_decides_its_status() {
+        let of = |kind, known| status(&Problem::new(kind, "").with(known)).as_u16();
+        for (kind, known, told) in [
+            (ProblemKind::BadHeader, Circumstance::None, 400),
+            (ProblemKind::BadHeader, Circumstance::NoRoom, 431),
+            (ProblemKind::BadEvent, Circumstance::Form, 415),
+            (ProblemKind::Error, Circumstance::Code(404), 404),
+            (ProblemKind::Error, Circumstance::Code(599), 599),
+            (ProblemKind::Error, Circumstance::Code(600), 500),
+            (ProblemKind::Error, Circumstance::Code(200), 500),
+            (ProblemKind::Error, Circumstance::Code(-404), 500),
+            (ProblemKind::Error, Circumstance::Code(404 + (1 << 16)), 500),
+            (ProblemKind::Remote, Circumstance::None, 502),
+        ] {
+            assert_eq!(of(kind, known), told, "{kind} {known:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_no_error_of_theirs_is_not_ours() {
+        for theirs in [400, 404, 499, 500, 501, 502, 503, 504, 505, 599] {
+            let known = Circumstance::told(theirs);
+            let problem = Problem::new(ProblemKind::Remote, "").with(known);
+            assert_eq!(status(&problem).as_u16(), theirs);
+        }
+        for theirs in [0, 101, 200, 301, 304, 399, 600, u16::MAX] {
+            assert_eq!(Circumstance::told(theirs), Circumstance::None, "{theirs}");
+        }
+    }
+}
