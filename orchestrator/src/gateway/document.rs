@@ -1,16 +1,14 @@
 //! Problems as `application/problem+json` (RFC 9457), and by which status HTTP tells them.
 //! What NATS carries is the same.
 
-use super::problem::{Circumstance, OwnProblem, Problem, ProblemKind};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use crate::chain_file::{ChainId, FunctionName};
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 
 /// The status that goes with a problem.
-pub(super) fn status(problem: &Problem) -> StatusCode {
-    match problem.circumstance {
+pub(super) fn status(problem: &Problem) -> u16 {
+    let status = match problem.circumstance {
         Circumstance::None => of_kind(problem.kind),
         Circumstance::NoRoom => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Circumstance::Form => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -25,7 +23,8 @@ pub(super) fn status(problem: &Problem) -> StatusCode {
         Circumstance::Refused(code) | Circumstance::Failed(code) => {
             StatusCode::from_u16(code).unwrap_or(of_kind(problem.kind))
         }
-    }
+    };
+    status.as_u16()
 }
 
 /// The status of those of which no more is known.
@@ -62,17 +61,21 @@ const fn of_kind(kind: ProblemKind) -> StatusCode {
     }
 }
 
-/// The document; `chain` and `invocation` where they are known by now.
-pub(super) fn respond(
+/// The document; `chain` and `invocation` where they are known by now. Its headers go to
+/// `header`.
+pub(super) fn tell(
     problem: &Problem,
-    status: StatusCode,
+    status: u16,
     chain: Option<&ChainId>,
     invocation: Option<&str>,
-) -> Response<Full<Bytes>> {
+    header: &mut impl FnMut(&str, &str) -> bool,
+) -> Bytes {
+    let title = StatusCode::from_u16(status).ok();
+    let title = title.and_then(|s| s.canonical_reason()).unwrap_or("Error");
     let mut v = serde_json::json!({
         "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
+        "title": title,
+        "status": status,
         "detail": problem.detail,
         "cause": problem.kind.as_str(),
     });
@@ -89,21 +92,11 @@ pub(super) fn respond(
     if let Some(id) = invocation {
         v["invocation"] = id.into();
     }
-    let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
-    *response.status_mut() = status;
-    response.extensions_mut().insert(OwnProblem {
-        answered: None,
-        ..problem.own()
-    });
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    header("content-type", "application/problem+json");
     if let Some(seconds) = problem.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        header("retry-after", &seconds.to_string());
     }
-    response
+    Bytes::from(format!("{v}\n"))
 }
 
 #[cfg(test)]
@@ -112,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_problem_decides_its_status() {
-        let of = |kind, known| status(&Problem::new(kind, "").with(known)).as_u16();
+        let of = |kind, known| status(&Problem::new(kind, "").with(known));
         for (kind, known, told) in [
             (ProblemKind::BadHeader, Circumstance::None, 400),
             (ProblemKind::BadHeader, Circumstance::NoRoom, 431),
@@ -134,7 +127,7 @@ mod tests {
         for theirs in [400, 404, 499, 500, 501, 502, 503, 504, 505, 599] {
             let known = Circumstance::told(theirs);
             let problem = Problem::new(ProblemKind::Remote, "").with(known);
-            assert_eq!(status(&problem).as_u16(), theirs);
+            assert_eq!(status(&problem), theirs);
         }
         for theirs in [0, 101, 200, 301, 304, 399, 600, u16::MAX] {
             assert_eq!(Circumstance::told(theirs), Circumstance::None, "{theirs}");

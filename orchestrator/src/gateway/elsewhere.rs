@@ -5,7 +5,8 @@
 
 use super::Gateway;
 use super::document;
-use super::http::Call;
+use super::headers::{Headers, visible};
+use super::invocation::Call;
 use super::message::joined;
 use super::problem::{Circumstance, Problem, ProblemKind};
 use super::queue::{Answer, NotAnswered};
@@ -16,7 +17,7 @@ use crate::printable::printable_line;
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -77,7 +78,7 @@ pub(super) fn not_answered(problem: Problem) -> Box<NotAnswered> {
             | Circumstance::Unavailable,
         ) => CauseKind::Remote,
     };
-    let code = document::status(&problem).as_u16();
+    let code = document::status(&problem);
     let mut not = NotAnswered::elsewhere(cause, problem.detail);
     not.why.code = code.into();
     not
@@ -109,7 +110,7 @@ async fn post(
         ("request-timeout", &timeout),
         ("traceparent", &parent),
         ("tracestate", call.trace.state()),
-        ("x-call-id", call.call_id),
+        ("x-call-id", call.call_id()),
     ];
     // What is said of this call comes last, whatever attributes are named.
     for (name, value) in said
@@ -124,7 +125,7 @@ async fn post(
         }
     }
     let (begun, handed) = (Instant::now(), SystemTime::now());
-    let region = call.input().region;
+    let region = call.input.region;
     let exchange = async {
         let response = client()
             .request(request)
@@ -182,21 +183,21 @@ fn answered(headers: &HeaderMap, asked: String) -> Result<MessageMeta, String> {
         // What no attribute can be is left out.
         _ => Ok(()),
     };
-    for name in headers.keys() {
-        if is_of_the_transport(name.as_str()) {
+    for name in headers.names() {
+        if is_of_the_transport(name) {
             continue;
         }
-        if name == SET_COOKIE {
+        if name == "set-cookie" {
             // Each line is one of its own.
-            let lines = headers.get_all(name).iter().enumerate();
-            for (i, line) in lines.filter_map(|(i, v)| Some((i, v.to_str().ok()?))) {
+            let lines = headers.lines(name).enumerate();
+            for (i, line) in lines.filter_map(|(i, v)| Some((i, visible(v)?))) {
                 match i {
                     0 => set("set-cookie", line)?,
                     _ => set(&format!("set-cookie.{}", i + 1), line)?,
                 }
             }
         } else if let Some(value) = joined(headers, name) {
-            set(name.as_str(), &value)?;
+            set(name, &value)?;
         }
     }
     Ok(MessageMeta {

@@ -13,11 +13,9 @@
 //! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
 
 use super::Gateway;
-use super::document;
-use super::http::{Source, invoke, is_identity};
-use super::message::InvocationId;
-use super::nats::{ERROR, ERROR_CODE, head, put, to_nats};
-use super::problem::{Circumstance, OwnProblem, Problem, ProblemKind};
+use super::message::is_identity;
+use super::nats::{self, ERROR, ERROR_CODE, Said, put};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
@@ -25,7 +23,6 @@ use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Full};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,11 +251,8 @@ impl Puller {
                 ProblemKind::GivenUp,
                 format!("{DELIVERIES} times a node took this message and did not end it"),
             );
-            let status = document::status(&problem);
-            let reply = document::respond(&problem, status, Some(&self.chain), Some(id));
-            let (parts, body) = reply.into_parts();
-            let reply = hyper::Response::from_parts(parts, collected(body).await);
-            if let Err(why) = self.publish(message, id, reply).await {
+            let said = nats::refuse(&self.gateway, &problem, &self.chain, Some(id));
+            if let Err(why) = self.publish(message, id, said).await {
                 log::warn!("NATS: the problem of {id} cannot be published: {why}");
             }
             return End::Poison;
@@ -269,24 +263,15 @@ impl Puller {
                 // The file has just changed; another node may have the chain.
                 return End::Again(RETRY_PAUSE);
             };
-            let mut parts = head(message.headers.as_ref(), &self.chain);
-            parts.extensions.insert(InvocationId(id.to_owned()));
-            let reply = invoke(
-                &self.gateway,
-                &parts,
-                Source::Whole(message.payload.clone()),
-                Instant::now(),
-                self.chain.clone(),
-                &input,
-            )
-            .await;
-            let (parts, body) = reply.into_parts();
-            let body = collected(body).await;
+            let (headers, body) = (message.headers.as_ref(), &message.payload);
+            let request = nats::Message::of(&self.gateway, headers, body, &self.chain);
+            let (said, end) = request
+                .invoke((&self.chain, &input), Some(id.to_owned()), Instant::now())
+                .await;
             // A function may write what looks like a problem; this it cannot.
-            let failure = parts.extensions.get::<OwnProblem>();
-            let failure = failure.map(|p| (p.kind, p.circumstance));
+            let problem = end.as_ref().err();
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
-            match blame(failure) {
+            match blame(problem) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
                 Blame::Nobody => {
                     self.rest(pause).await;
@@ -296,15 +281,13 @@ impl Puller {
                 Blame::Perhaps if tries < TRIES => return End::Again(RETRY_PAUSE),
                 _ => {}
             }
-            let reply = hyper::Response::from_parts(parts, body);
-            let failed = failure.is_some();
-            if let Err(why) = self.publish(message, id, reply).await {
+            if let Err(why) = self.publish(message, id, said).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");
                 if tries < TRIES {
                     return End::Again(RETRY_PAUSE);
                 }
             }
-            return match (failed, blame(failure)) {
+            return match (end.is_err(), blame(end.as_ref().err())) {
                 (_, Blame::Perhaps) => End::Poison,
                 (true, _) => End::Done("failed"),
                 (false, _) => End::Done("answered"),
@@ -317,7 +300,7 @@ impl Puller {
         &self,
         message: &Message,
         id: &str,
-        reply: hyper::Response<Bytes>,
+        (mut headers, result): Said,
     ) -> Result<(), String> {
         let wanted = message.headers.as_ref().and_then(|h| value(h, REPLY_TO));
         let Some(subject) = wanted else {
@@ -331,7 +314,6 @@ impl Puller {
             );
             return Ok(());
         }
-        let (mut headers, result) = to_nats(&self.gateway, reply);
         put(&mut headers, MESSAGE_ID, id);
         let body = match result {
             Ok(body) => body,
@@ -359,11 +341,11 @@ enum Blame {
     Nobody,
 }
 
-fn blame(failure: Option<(ProblemKind, Circumstance)>) -> Blame {
-    let Some((kind, known)) = failure else {
+fn blame(failure: Option<&Problem>) -> Blame {
+    let Some(problem) = failure else {
         return Blame::Final;
     };
-    match kind {
+    match problem.kind {
         ProblemKind::Aborted
         | ProblemKind::CircuitOpen
         | ProblemKind::ClientGone
@@ -372,7 +354,7 @@ fn blame(failure: Option<(ProblemKind, Circumstance)>) -> Blame {
         | ProblemKind::OverBudget
         | ProblemKind::QueueFull
         | ProblemKind::TooManyRequests => Blame::Nobody,
-        ProblemKind::Remote => match known {
+        ProblemKind::Remote => match problem.circumstance {
             Circumstance::Unavailable => Blame::Nobody,
             Circumstance::Refused(_) => Blame::Final,
             Circumstance::None
@@ -443,12 +425,6 @@ fn log_unacknowledged(id: &str, result: Result<(), impl Display>) {
     }
 }
 
-async fn collected(body: Full<Bytes>) -> Bytes {
-    // In memory: it cannot fail.
-    let body = body.collect().await;
-    body.map(|b| b.to_bytes()).unwrap_or_default()
-}
-
 fn text(e: impl Display) -> String {
     e.to_string()
 }
@@ -501,7 +477,7 @@ mod tests {
     #[test]
     fn a_message_is_blamed_only_for_what_it_may_have_done() {
         use ProblemKind::{Aborted, Crash, Error, QueueFull, Remote, TooLarge};
-        let of = |kind, known| blame(Some((kind, known)));
+        let of = |kind, known| blame(Some(&Problem::new(kind, "").with(known)));
         assert_eq!(blame(None), Blame::Final);
         assert_eq!(of(Error, Circumstance::Code(503)), Blame::Final);
         assert_eq!(of(TooLarge, Circumstance::None), Blame::Final);

@@ -13,7 +13,7 @@
 use super::Gateway;
 use super::elsewhere;
 use super::generation::{self, Lease};
-use super::http::Call;
+use super::invocation::Call;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Answer, Job, Made, NotAnswered, OutsideCall};
 use crate::chain_file::{ChainId, Function};
@@ -60,7 +60,7 @@ pub(super) async fn run(
     let is_taken = || taken.load(Ordering::Acquire);
     lease.push(Job {
         chain: chain.clone(),
-        id: call.id.to_owned(),
+        id: call.id.clone(),
         meta,
         body,
         deadline,

@@ -25,7 +25,9 @@ mod document;
 mod elsewhere;
 mod event;
 mod generation;
+mod headers;
 mod http;
+mod invocation;
 #[cfg(feature = "nats")]
 mod jetstream;
 mod job;

@@ -236,20 +236,6 @@ pub(super) struct StepTimings {
     pub(super) calls: Calls,
 }
 
-/// Goes with a response that is a problem of ours: a function may answer with a
-/// document that looks the same. So it does with what the function of `on_error`
-/// answered: the request has failed all the same.
-#[derive(Debug, Clone)]
-pub(super) struct OwnProblem {
-    pub(super) kind: ProblemKind,
-    pub(super) circumstance: Circumstance,
-    /// No step has been run, here or elsewhere: another node may take it.
-    pub(super) unbegun: bool,
-    /// The body is not the problem's document, but what a function answered to it;
-    /// this is the problem's detail.
-    pub(super) answered: Option<String>,
-}
-
 impl Problem {
     /// Of which no more is known.
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
@@ -280,20 +266,11 @@ impl Problem {
         }
     }
 
-    /// What is not known to be unbegun counts as begun.
-    fn is_unbegun(&self) -> bool {
+    /// No step has been run, here or elsewhere: another node may take the request. What is
+    /// not known to be unbegun counts as begun.
+    pub(super) fn is_unbegun(&self) -> bool {
         // A later part of a chain is refused with the same words.
         self.kind.begun() == Begun::Never && self.timings.is_none()
-    }
-
-    /// What a response that tells of it goes with.
-    pub(super) fn own(&self) -> OwnProblem {
-        OwnProblem {
-            kind: self.kind,
-            circumstance: self.circumstance,
-            unbegun: self.is_unbegun(),
-            answered: self.answer.as_ref().map(|_| self.detail.clone()),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::Gateway;
 use super::NatsOptions;
-use super::http::Call;
+use super::invocation::Call;
 use super::problem::{Circumstance, Problem, ProblemKind};
 use super::queue::Answer;
 use crate::life::MessageMeta;
