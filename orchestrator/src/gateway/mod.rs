@@ -61,7 +61,6 @@ mod tls;
 mod tls;
 mod told;
 mod trace;
-mod upload;
 mod watch;
 mod worker_process;
 

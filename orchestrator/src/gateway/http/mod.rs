@@ -1,17 +1,16 @@
 //! From a request in HTTP to one in our words, and from its end to a response.
 
-use super::Gateway;
-use super::budget::{Connected, Room};
-use super::document;
-use super::headers::Headers;
-use super::invocation::{Adapter, Asked, Call, End, invoke};
-use super::message::{self, ChainInput, Head};
-use super::metrics::ProcessFigures;
-use super::page::{self, Status};
-use super::problem::{Problem, ProblemKind};
-use super::trace::Trace;
-use super::upload::Upload;
 use crate::chain_file::{ChainId, FunctionName};
+use crate::gateway::Gateway;
+use crate::gateway::budget::{Connected, Room};
+use crate::gateway::document;
+use crate::gateway::headers::Headers;
+use crate::gateway::invocation::{Adapter, Asked, Call, End, invoke};
+use crate::gateway::message::{self, ChainInput, Head};
+use crate::gateway::metrics::ProcessFigures;
+use crate::gateway::page::{self, Status};
+use crate::gateway::problem::{Problem, ProblemKind};
+use crate::gateway::trace::Trace;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,6 +26,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+pub(super) mod client;
+pub(super) mod connection;
+mod upload;
+
+use upload::Upload;
+
 type Reply = Response<Full<Bytes>>;
 
 /// By which listener a request comes.
@@ -39,7 +44,7 @@ pub(super) enum ListenerKind {
 }
 
 /// Answers one request, whatever it is.
-pub(super) async fn handle(
+async fn handle(
     gateway: Arc<Gateway>,
     kind: ListenerKind,
     peer: Option<&Connected>,

@@ -6,8 +6,8 @@
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 
-use super::budget::Room;
-use super::problem::{Problem, ProblemKind, over_budget, too_large};
+use crate::gateway::budget::Room;
+use crate::gateway::problem::{Problem, ProblemKind, over_budget, too_large};
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
