@@ -279,7 +279,7 @@ impl Puller {
                     continue;
                 }
                 Blame::Perhaps if tries < TRIES => return End::Again(RETRY_PAUSE),
-                _ => {}
+                Blame::Perhaps | Blame::Final => {}
             }
             if let Err(why) = self.publish(message, id, said).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");

@@ -68,7 +68,12 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
                 Event::Disconnected => {
                     log::warn!("NATS: the connection is gone; it is tried again")
                 }
-                other => log::warn!("NATS: {other}"),
+                other @ (Event::LameDuckMode
+                | Event::Draining
+                | Event::Closed
+                | Event::SlowConsumer(_)
+                | Event::ServerError(_)
+                | Event::ClientError(_)) => log::warn!("NATS: {other}"),
             }
         });
     if let Some(path) = &options.credentials {
@@ -506,7 +511,9 @@ pub(super) async fn ask(
                 .with(Circumstance::Unavailable)
                 .retry(5)
         }
-        _ => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
+        RequestErrorKind::InvalidSubject
+        | RequestErrorKind::MaxPayloadExceeded
+        | RequestErrorKind::Other => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
     })?;
     let header = |name: &str| {
         let mut headers = message.headers.iter().flat_map(HeaderMap::iter);

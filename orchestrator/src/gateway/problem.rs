@@ -179,8 +179,8 @@ pub(super) enum Circumstance {
     NoRoom,
     /// Of an event: it is written or packed in a way that is not taken.
     Form,
-    /// Of a function's error: its number.
-    Code(i32),
+    /// Of a function's error: its number, if it is small enough for a protocol's.
+    Code(u16),
     /// Of a function elsewhere: nobody is there to run it now.
     Unavailable,
     /// The same: who runs it says that its time is over.

@@ -292,9 +292,11 @@ async fn generation(
     target.map_or(Ok(()), |t| t.check(&file))?;
     if options.nats.is_none() {
         let mut used = file.chains.keys().flat_map(|c| file.functions_of(c));
-        let elsewhere = used.find_map(|f| match &file.functions[f].origin {
-            Origin::Remote(subject) => Some((f, subject)),
-            _ => None,
+        let elsewhere = used.find_map(|f| {
+            let Origin::Remote(subject) = &file.functions[f].origin else {
+                return None;
+            };
+            Some((f, subject))
         });
         if let Some((function, subject)) = elsewhere {
             return Err(format!(

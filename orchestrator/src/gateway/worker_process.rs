@@ -463,6 +463,7 @@ fn to_problem(
     let message = printable_line(failed.message, MOST_SAID);
     let problem = Problem::new(failed.cause.into(), message);
     let code = failed.code.filter(|_| failed.cause == CauseKind::Error);
+    let code = code.and_then(|c| u16::try_from(c).ok());
     Some(Problem {
         place: Some((failed.step, failed.function)),
         path: failed.path,

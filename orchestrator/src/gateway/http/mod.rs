@@ -63,7 +63,7 @@ async fn handle(
             refuse(&problem.retry(1))
         }
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
-        Err((status, problem)) => refuse_as(status, &problem),
+        Err(refused) => refuse_as(refused.0, &refused.1),
     };
     let whole = upload.discard().await;
     without_content(&head.method, &mut reply);
@@ -92,9 +92,10 @@ async fn handle(
 /// which host, once (RFC 9112, 3.2; RFC 9113, 8.3.1), wants no tunnel and is packed in
 /// no way that is not undone here. Afterwards its header `host` is there on either
 /// version of the protocol.
-fn check(head: &mut Parts) -> Result<(), (u16, Problem)> {
-    let no =
-        |status: StatusCode, kind, what: &str| Err((status.as_u16(), Problem::new(kind, what)));
+fn check(head: &mut Parts) -> Result<(), Box<(u16, Problem)>> {
+    let no = |status: StatusCode, kind, what: &str| {
+        Err(Box::new((status.as_u16(), Problem::new(kind, what))))
+    };
     let bad = |what| no(StatusCode::BAD_REQUEST, ProblemKind::BadHeader, what);
     let mut hosts = head.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
