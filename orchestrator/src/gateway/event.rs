@@ -9,14 +9,13 @@
 //! as they are, and reads data as JSON and writes it anew, where a function may
 //! count on the bytes its caller sent.
 
-use super::problem::{Problem, ProblemKind};
+use super::headers::{Headers, visible};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use crate::chain_file::ChainId;
 use crate::life::{Attributes, MessageMeta, can_be_content_type};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::{RawValue, to_raw_value};
@@ -38,7 +37,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// How an event travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum EventMode {
     /// Attributes are headers, the body is the data.
     Binary,
     /// The body is JSON of the whole event.
@@ -49,27 +48,23 @@ fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::BadEvent, detail)
 }
 
-fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+fn media_type(headers: &impl Headers) -> &str {
+    let value = headers.first("content-type").and_then(visible);
     let kind = value.unwrap_or("").split(';').next();
     kind.unwrap_or("").trim()
 }
 
 /// The mode of a request that must be an event.
-pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
+pub(super) fn mode(headers: &impl Headers) -> Result<EventMode, Problem> {
     let kind = media_type(headers).to_ascii_lowercase();
     if kind == STRUCTURED {
         // The function would never see it, and the gateway reads no packed bodies.
-        let coded = headers.get_all(CONTENT_ENCODING).iter();
-        if coded
-            .into_iter()
-            .any(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
-        {
+        let mut coded = headers.lines("content-encoding");
+        if coded.any(|c| !c.eq_ignore_ascii_case(b"identity")) {
             let what = "an event in structured mode is taken without a content-encoding";
-            return Err(Problem::new(ProblemKind::BadEvent, what)
-                .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            return Err(Problem::new(ProblemKind::BadEvent, what).with(Circumstance::Form));
         }
-        return Ok(Mode::Structured);
+        return Ok(EventMode::Structured);
     }
     if kind.starts_with("application/cloudevents") {
         let what = if kind.starts_with(BATCH) {
@@ -77,11 +72,10 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         } else {
             "events are taken as application/cloudevents+json, or in binary mode"
         };
-        return Err(Problem::new(ProblemKind::BadEvent, what)
-            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        return Err(Problem::new(ProblemKind::BadEvent, what).with(Circumstance::Form));
     }
-    if headers.contains_key("ce-specversion") {
-        return Ok(Mode::Binary);
+    if headers.first("ce-specversion").is_some() {
+        return Ok(EventMode::Binary);
     }
     Err(bad(
         "the function takes CloudEvents: send ce-specversion, ce-id, ce-source and ce-type \
@@ -90,29 +84,27 @@ pub(super) fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
 }
 
 /// Attributes from headers, in binary mode.
-pub(super) fn from_headers(headers: &HeaderMap) -> Result<Attributes, Problem> {
+pub(super) fn from_headers(headers: &impl Headers) -> Result<Attributes, Problem> {
     let mut event = Attributes::default();
-    for name in headers.keys() {
-        let Some(short) = name.as_str().strip_prefix("ce-") else {
+    for name in headers.names() {
+        let Some(short) = name.strip_prefix("ce-") else {
             continue;
         };
         // The header content-type says it, and no other (HTTP binding, 3.1.1).
         if short == "datacontenttype" {
             continue;
         }
-        let mut lines = headers.get_all(name).iter();
+        let mut lines = headers.lines(name);
         // Which of two identities would be the event's?
         let (Some(value), None) = (lines.next(), lines.next()) else {
             return Err(bad(format!("header {name}: it is there more than once")));
         };
-        put(&mut event, short, &attribute(name, value.as_bytes())?)?;
+        put(&mut event, short, &attribute(name, value)?)?;
     }
     check(&event)?;
     // How the data is packed is nothing of the event's.
-    let coded: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().collect();
-    if !coded.is_empty() {
-        let all = coded.iter().map(|c| c.to_str().ok());
-        let all: Option<Vec<&str>> = all.collect();
+    if headers.first("content-encoding").is_some() {
+        let all: Option<Vec<&str>> = headers.lines("content-encoding").map(visible).collect();
         let set = all.map(|all| event.set("content-encoding", &all.join(", ")));
         if !matches!(set, Some(Ok(()))) {
             return Err(bad("header content-encoding: it cannot be handed over"));
@@ -122,7 +114,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Attributes, Problem> {
 }
 
 /// The text of an attribute in a header (HTTP binding, 3.1.3.2).
-pub(super) fn attribute(name: &HeaderName, value: &[u8]) -> Result<String, Problem> {
+pub(super) fn attribute(name: &str, value: &[u8]) -> Result<String, Problem> {
     let text = std::str::from_utf8(value).ok().filter(|v| v.is_ascii());
     let text =
         text.ok_or_else(|| bad(format!("header {name}: it is not ASCII; percent-encode it")))?;
@@ -321,12 +313,12 @@ pub(super) fn complete(answer: &mut Attributes, chain: &ChainId, id: &str) {
 
 /// Whether the caller wants an answer in structured mode, whose data have a type of
 /// their own in binary mode: it must name it, and like it no less (RFC 9110, 12.5.1).
-pub(super) fn wants_structured(headers: &HeaderMap, kind: &str) -> bool {
+pub(super) fn wants_structured(headers: &impl Headers, kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or("").trim();
     let group = kind.split('/').next().unwrap_or("");
     let (mut structured, mut binary) = (None, [None; 3]);
-    for line in headers.get_all(ACCEPT) {
-        for range in elements(line.to_str().unwrap_or(""), ',') {
+    for line in headers.lines("accept") {
+        for range in elements(visible(line).unwrap_or(""), ',') {
             let mut parts = elements(range, ';').into_iter();
             let name = parts.next().unwrap_or("").trim();
             let weight = parts.find_map(|p| {
@@ -373,8 +365,8 @@ fn elements(text: &str, separator: char) -> Vec<&str> {
 }
 
 /// The value of a header `ce-…`.
-pub(super) fn encode(value: &str) -> String {
-    utf8_percent_encode(value, ENCODED).to_string()
+pub(super) fn encode(value: &str) -> Cow<'_, str> {
+    utf8_percent_encode(value, ENCODED).into()
 }
 
 /// An event in structured mode, and its content type. Data that are JSON already stay
@@ -409,12 +401,11 @@ pub(super) fn to_json(meta: &MessageMeta, data: &[u8]) -> (Vec<u8>, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::headers::HeaderList;
     use proptest::prelude::*;
 
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        list.iter()
-            .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
-            .collect()
+    fn headers(list: &[(&str, &str)]) -> HeaderList {
+        HeaderList::of(list)
     }
 
     const GOOD: [(&str, &str); 4] = [
@@ -427,9 +418,9 @@ mod tests {
     #[test]
     fn headers_and_json_give_the_same_event() {
         let mut map = headers(&GOOD);
-        map.insert("ce-time", "2020-09-29T11:32:00.000+02:00".parse().unwrap());
-        map.insert("ce-subject", "\"Z%C3%BCrich\"".parse().unwrap());
-        assert_eq!(mode(&map).ok(), Some(Mode::Binary));
+        map.append("ce-time", b"2020-09-29T11:32:00.000+02:00");
+        map.append("ce-subject", b"\"Z%C3%BCrich\"");
+        assert_eq!(mode(&map).ok(), Some(EventMode::Binary));
         let binary = from_headers(&map).unwrap();
         let (meta, data) = from_json(
             r#"{"specversion":"1.0","id":"7","source":"//bucket/a","type":"com.example.made",
@@ -486,11 +477,11 @@ mod tests {
             assert!(problem.detail.contains(short), "{}", problem.detail);
         }
         assert!(mode(&headers(&GOOD[1..])).is_err());
-        let mut old = headers(&GOOD);
-        old.insert("ce-specversion", "0.3".parse().unwrap());
+        let mut old = headers(&GOOD[1..]);
+        old.append("ce-specversion", b"0.3");
         assert!(from_headers(&old).unwrap_err().detail.contains("0.3"));
         let batch = headers(&[("content-type", "application/cloudevents-batch+json")]);
-        assert_eq!(mode(&batch).unwrap_err().status.as_u16(), 415);
+        assert_eq!(mode(&batch).unwrap_err().circumstance, Circumstance::Form);
     }
 
     #[test]
@@ -515,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_quoted_value_is_what_it_means() {
-        let of = |text: &str| attribute(&HeaderName::from_static("ce-a"), text.as_bytes());
+        let of = |text: &str| attribute("ce-a", text.as_bytes());
         for (header, value) in [
             (r#""say \"hi\"""#, r#"say "hi""#),
             (r#""C:\\temp""#, r"C:\temp"),
@@ -538,13 +529,13 @@ mod tests {
     #[test]
     fn what_says_something_twice_is_no_event() {
         let mut all = headers(&GOOD);
-        all.insert("ce-datacontenttype", "text/html".parse().unwrap());
+        all.append("ce-datacontenttype", b"text/html");
         let event = from_headers(&all).unwrap();
         assert_eq!(event.get("ce-datacontenttype"), None);
-        all.append("ce-id", "8".parse().unwrap());
+        all.append("ce-id", b"8");
         assert!(from_headers(&all).unwrap_err().detail.contains("ce-id"));
         let mut all = headers(&GOOD);
-        all.insert("ce-data", "x".parse().unwrap());
+        all.append("ce-data", b"x");
         assert!(from_headers(&all).is_err());
         let twice = br#"{"specversion":"1.0","id":"a","source":"s","type":"t","id":"b"}"#;
         assert!(from_json(twice).unwrap_err().detail.contains("twice"));
@@ -557,13 +548,16 @@ mod tests {
     #[test]
     fn how_data_are_packed_is_said_or_refused() {
         let mut all = headers(&GOOD);
-        all.insert("content-encoding", "gzip".parse().unwrap());
+        all.append("content-encoding", b"gzip");
         let event = from_headers(&all).unwrap();
         assert_eq!(event.get("content-encoding"), Some("gzip"));
-        all.insert("content-type", STRUCTURED.parse().unwrap());
-        assert_eq!(mode(&all).unwrap_err().status.as_u16(), 415);
-        all.insert("content-encoding", "identity".parse().unwrap());
-        assert_eq!(mode(&all).unwrap(), Mode::Structured);
+        all.append("content-type", STRUCTURED.as_bytes());
+        assert_eq!(mode(&all).unwrap_err().circumstance, Circumstance::Form);
+        let all = headers(&[
+            ("content-type", STRUCTURED),
+            ("content-encoding", "identity"),
+        ]);
+        assert_eq!(mode(&all).unwrap(), EventMode::Structured);
     }
 
     #[test]

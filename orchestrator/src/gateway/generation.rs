@@ -4,7 +4,7 @@
 use super::metrics::Metrics;
 use super::order::Order;
 use super::otlp::Spans;
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Problem, ProblemKind, too_large};
 use super::queue::{Job, Queues};
 use super::threads::Threads;
 use super::told::Shape;
@@ -316,7 +316,7 @@ impl Generation {
         // The request's head may have come under an older file.
         let region = self.file.chains.get(job.chain.of()).map(|c| c.region);
         match region {
-            Some(region) if job.body.len() as u64 > region => Err(super::http::too_large(region)),
+            Some(region) if job.body.len() as u64 > region => Err(too_large(region)),
             _ => self.queues.push(job),
         }
     }

@@ -13,10 +13,9 @@
 //! crash, a timeout) is tried again, on any node, [`TRIES`] times in all.
 
 use super::Gateway;
-use super::http::{Source, invoke, is_identity};
-use super::message::InvocationId;
-use super::nats::{ERROR, ERROR_CODE, head, put, to_nats};
-use super::problem::{OwnProblem, Problem, ProblemKind};
+use super::message::is_identity;
+use super::nats::{self, ERROR, ERROR_CODE, Said, put};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use crate::chain_file::{ChainId, ChainKind};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
@@ -24,8 +23,6 @@ use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Full};
-use hyper::StatusCode;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,9 +251,8 @@ impl Puller {
                 ProblemKind::GivenUp,
                 format!("{DELIVERIES} times a node took this message and did not end it"),
             );
-            let (parts, body) = problem.respond(Some(&self.chain), Some(id)).into_parts();
-            let reply = hyper::Response::from_parts(parts, collected(body).await);
-            if let Err(why) = self.publish(message, id, reply).await {
+            let said = nats::refuse(&self.gateway, &problem, &self.chain, Some(id));
+            if let Err(why) = self.publish(message, id, said).await {
                 log::warn!("NATS: the problem of {id} cannot be published: {why}");
             }
             return End::Poison;
@@ -267,24 +263,15 @@ impl Puller {
                 // The file has just changed; another node may have the chain.
                 return End::Again(RETRY_PAUSE);
             };
-            let mut parts = head(message.headers.as_ref(), &self.chain);
-            parts.extensions.insert(InvocationId(id.to_owned()));
-            let reply = invoke(
-                &self.gateway,
-                &parts,
-                Source::Whole(message.payload.clone()),
-                Instant::now(),
-                self.chain.clone(),
-                &input,
-            )
-            .await;
-            let status = reply.status();
-            let (parts, body) = reply.into_parts();
-            let body = collected(body).await;
+            let (headers, body) = (message.headers.as_ref(), &message.payload);
+            let request = nats::Message::of(&self.gateway, headers, body, &self.chain);
+            let (said, end) = request
+                .invoke((&self.chain, &input), Some(id.to_owned()), Instant::now())
+                .await;
             // A function may write what looks like a problem; this it cannot.
-            let failure = parts.extensions.get::<OwnProblem>().map(|p| p.kind);
+            let problem = end.as_ref().err();
             let stopping = *self.stop.borrow() || self.gateway.is_draining();
-            match blame(failure, status) {
+            match blame(problem) {
                 Blame::Nobody if stopping => return End::Again(Duration::ZERO),
                 Blame::Nobody => {
                     self.rest(pause).await;
@@ -292,17 +279,15 @@ impl Puller {
                     continue;
                 }
                 Blame::Perhaps if tries < TRIES => return End::Again(RETRY_PAUSE),
-                _ => {}
+                Blame::Perhaps | Blame::Final => {}
             }
-            let reply = hyper::Response::from_parts(parts, body);
-            let failed = failure.is_some();
-            if let Err(why) = self.publish(message, id, reply).await {
+            if let Err(why) = self.publish(message, id, said).await {
                 log::warn!("NATS: the answer to {id} cannot be published: {why}");
                 if tries < TRIES {
                     return End::Again(RETRY_PAUSE);
                 }
             }
-            return match (failed, blame(failure, status)) {
+            return match (end.is_err(), blame(end.as_ref().err())) {
                 (_, Blame::Perhaps) => End::Poison,
                 (true, _) => End::Done("failed"),
                 (false, _) => End::Done("answered"),
@@ -315,7 +300,7 @@ impl Puller {
         &self,
         message: &Message,
         id: &str,
-        reply: hyper::Response<Bytes>,
+        (mut headers, result): Said,
     ) -> Result<(), String> {
         let wanted = message.headers.as_ref().and_then(|h| value(h, REPLY_TO));
         let Some(subject) = wanted else {
@@ -329,7 +314,6 @@ impl Puller {
             );
             return Ok(());
         }
-        let (mut headers, result) = to_nats(&self.gateway, reply);
         put(&mut headers, MESSAGE_ID, id);
         let body = match result {
             Ok(body) => body,
@@ -357,11 +341,11 @@ enum Blame {
     Nobody,
 }
 
-fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
-    let Some(kind) = failure else {
+fn blame(failure: Option<&Problem>) -> Blame {
+    let Some(problem) = failure else {
         return Blame::Final;
     };
-    match kind {
+    match problem.kind {
         ProblemKind::Aborted
         | ProblemKind::CircuitOpen
         | ProblemKind::ClientGone
@@ -370,13 +354,20 @@ fn blame(failure: Option<ProblemKind>, status: StatusCode) -> Blame {
         | ProblemKind::OverBudget
         | ProblemKind::QueueFull
         | ProblemKind::TooManyRequests => Blame::Nobody,
-        ProblemKind::Remote if status == StatusCode::SERVICE_UNAVAILABLE => Blame::Nobody,
-        ProblemKind::Remote if status.is_client_error() => Blame::Final,
+        ProblemKind::Remote => match problem.circumstance {
+            Circumstance::Unavailable => Blame::Nobody,
+            Circumstance::Refused(_) => Blame::Final,
+            Circumstance::None
+            | Circumstance::NoRoom
+            | Circumstance::Form
+            | Circumstance::Code(_)
+            | Circumstance::Late
+            | Circumstance::Failed(_) => Blame::Perhaps,
+        },
         ProblemKind::Backend
         | ProblemKind::Crash
         | ProblemKind::Deadline
         | ProblemKind::Misbehaved
-        | ProblemKind::Remote
         | ProblemKind::Timeout
         | ProblemKind::WorkerLost => Blame::Perhaps,
         ProblemKind::BadBody
@@ -434,12 +425,6 @@ fn log_unacknowledged(id: &str, result: Result<(), impl Display>) {
     }
 }
 
-async fn collected(body: Full<Bytes>) -> Bytes {
-    // In memory: it cannot fail.
-    let body = body.collect().await;
-    body.map(|b| b.to_bytes()).unwrap_or_default()
-}
-
 fn text(e: impl Display) -> String {
     e.to_string()
 }
@@ -492,15 +477,16 @@ mod tests {
     #[test]
     fn a_message_is_blamed_only_for_what_it_may_have_done() {
         use ProblemKind::{Aborted, Crash, Error, QueueFull, Remote, TooLarge};
-        let of = |kind, status| blame(Some(kind), StatusCode::from_u16(status).unwrap());
-        assert_eq!(blame(None, StatusCode::OK), Blame::Final);
-        assert_eq!(of(Error, 503), Blame::Final);
-        assert_eq!(of(TooLarge, 413), Blame::Final);
-        assert_eq!(of(QueueFull, 429), Blame::Nobody);
-        assert_eq!(of(Remote, 503), Blame::Nobody);
-        assert_eq!(of(Aborted, 503), Blame::Nobody);
-        assert_eq!(of(Remote, 400), Blame::Final);
-        assert_eq!(of(Remote, 502), Blame::Perhaps);
-        assert_eq!(of(Crash, 502), Blame::Perhaps);
+        let of = |kind, known| blame(Some(&Problem::new(kind, "").with(known)));
+        assert_eq!(blame(None), Blame::Final);
+        assert_eq!(of(Error, Circumstance::Code(503)), Blame::Final);
+        assert_eq!(of(TooLarge, Circumstance::None), Blame::Final);
+        assert_eq!(of(QueueFull, Circumstance::None), Blame::Nobody);
+        assert_eq!(of(Remote, Circumstance::told(503)), Blame::Nobody);
+        assert_eq!(of(Aborted, Circumstance::None), Blame::Nobody);
+        assert_eq!(of(Remote, Circumstance::told(400)), Blame::Final);
+        assert_eq!(of(Remote, Circumstance::told(502)), Blame::Perhaps);
+        assert_eq!(of(Remote, Circumstance::told(504)), Blame::Perhaps);
+        assert_eq!(of(Crash, Circumstance::None), Blame::Perhaps);
     }
 }

@@ -13,14 +13,13 @@
 use super::Gateway;
 use super::elsewhere;
 use super::generation::{self, Lease};
-use super::http::Call;
+use super::invocation::Call;
 use super::problem::{Problem, ProblemKind};
 use super::queue::{Answer, Job, Made, NotAnswered, OutsideCall};
 use crate::chain_file::{ChainId, Function};
 use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::Called;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +60,7 @@ pub(super) async fn run(
     let is_taken = || taken.load(Ordering::Acquire);
     lease.push(Job {
         chain: chain.clone(),
-        id: call.id.to_owned(),
+        id: call.id.clone(),
         meta,
         body,
         deadline,
@@ -188,21 +187,5 @@ async fn made(
         );
     }
     let answer = elsewhere::ask(gateway, call, &callee.origin, meta, body, until).await;
-    let answer = answer.map_err(|problem| {
-        let cause = match problem.kind {
-            ProblemKind::Timeout | ProblemKind::Deadline => CauseKind::Timeout,
-            // What its function says itself has its own status.
-            ProblemKind::Remote if !is_ours(problem.status) => CauseKind::Error,
-            _ => CauseKind::Remote,
-        };
-        let mut not = NotAnswered::elsewhere(cause, problem.detail);
-        not.why.code = problem.status.as_u16().into();
-        not
-    });
-    (reply, answer)
-}
-
-/// Statuses of problems on the way, as opposed to a function's own error.
-fn is_ours(status: StatusCode) -> bool {
-    status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE
+    (reply, answer.map_err(elsewhere::not_answered))
 }

@@ -1,17 +1,27 @@
-//! The gateway: HTTP on one side, worker processes on the other. It holds no
+//! The gateway: HTTP and NATS on one side, worker processes on the other. It holds no
 //! context.
 //!
 //! ```text
-//!  clients ──HTTP──▶ http.rs ──▶ route.rs ──▶ job.rs ──▶ queue.rs ──▶ generation.rs
-//!                    a request   its parts    a job,     one queue    one task
-//!                                             its calls  per chain    per worker
-//!                                                                        │
-//!                  worker (its contexts) ◀══ one socket ══ worker_process.rs
+//!  HTTP ──▶ http/ ───┐
+//!                    ├──▶ invocation.rs ──▶ route.rs ──▶ job.rs ──▶ queue.rs ──▶ generation.rs
+//!  NATS ──▶ nats.rs, ┘    a request,        its parts    a job,     one queue    one task
+//!           jetstream.rs  its end             │          its calls  per chain    per worker
+//!                                             ▼            │                        │
+//!  others ◀── http/client.rs, nats.rs ◀── elsewhere.rs ◀───┘                        │
+//!                                                                                   │
+//!                             worker (its contexts) ◀══ one socket ══ worker_process.rs
 //! ```
+//!
+//! The core, from `invocation.rs` on, knows no protocol: who brings a request puts it into
+//! our words, and tells the caller its end, an answer or a `Problem` (`problem.rs`), in his
+//! own. What HTTP and NATS have in common, headers of the same names, is `message.rs`; the
+//! document and the status of a problem are `document.rs`.
 //!
 //! A generation (`generation.rs`) serves one reading of the chain file. Reloading
 //! starts another; the old one serves what it has taken and ends.
 
+// A cause that is new is met wherever causes are told apart.
+#![warn(clippy::wildcard_enum_match_arm)]
 // What NATS, OpenTelemetry and TLS alone use is dead without them. With all features,
 // nothing may be.
 #![cfg_attr(
@@ -22,13 +32,20 @@
 mod budget;
 mod circuit;
 mod descriptors;
+mod document;
 mod elsewhere;
 mod event;
 mod generation;
+mod headers;
 mod http;
+mod invocation;
 #[cfg(feature = "nats")]
 mod jetstream;
 mod job;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the system's errors are many"
+)]
 mod listener;
 mod message;
 mod metrics;
@@ -53,13 +70,16 @@ mod server;
 mod threads;
 mod timed_stream;
 #[cfg(feature = "tls")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "others' enums may grow, and say so"
+)]
 mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "without_tls.rs"]
 mod tls;
 mod told;
 mod trace;
-mod upload;
 mod watch;
 mod worker_process;
 

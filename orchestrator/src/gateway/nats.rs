@@ -9,12 +9,15 @@
 //! NATS gives a request to any node of the queue group, busy or not. A node
 //! whose queue is full passes it on, a few times, before it says so.
 
-use super::elsewhere::status_of;
-use super::http::{Call, Source, invoke};
+use super::budget::Room;
+use super::document;
+use super::headers::{HeaderList, visible};
+use super::invocation::{Adapter, Asked, Call, End, invoke, whole};
 use super::jetstream::JetStreamWork;
-use super::message::AttributesFromStep;
-use super::problem::{OwnProblem, Problem, ProblemKind};
+use super::message::{self, ChainInput, Head};
+use super::problem::{Circumstance, Problem, ProblemKind};
 use super::queue::Answer;
+use super::trace::Trace;
 use super::{Gateway, NatsOptions};
 use crate::chain_file::{ChainId, ChainKind, is_hop_by_hop};
 use crate::life::{Attributes, MessageMeta};
@@ -25,10 +28,6 @@ use async_nats::service::{Request, Service, ServiceExt, error::Error as ServiceE
 use async_nats::{ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::BodyExt;
-use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
@@ -40,6 +39,9 @@ const PASSED: &str = "Lwc-Passed";
 const ATTRIBUTE: &str = "lwc-attribute-";
 const PROBLEM: &str = "Lwc-Problem";
 const STATUS: &str = "Lwc-Status";
+/// The code of an answer that NATS does not carry, as HTTP has it for one that there is no
+/// room for.
+const TOO_LONG: u16 = 507;
 /// As ADR-32 has it.
 pub(super) const ERROR: &str = "Nats-Service-Error";
 pub(super) const ERROR_CODE: &str = "Nats-Service-Error-Code";
@@ -66,7 +68,12 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<Client, String> {
                 Event::Disconnected => {
                     log::warn!("NATS: the connection is gone; it is tried again")
                 }
-                other => log::warn!("NATS: {other}"),
+                other @ (Event::LameDuckMode
+                | Event::Draining
+                | Event::Closed
+                | Event::SlowConsumer(_)
+                | Event::ServerError(_)
+                | Event::ClientError(_)) => log::warn!("NATS: {other}"),
             }
         });
     if let Some(path) = &options.credentials {
@@ -190,81 +197,201 @@ async fn answer(gateway: &Arc<Gateway>, request: Request, chain: ChainId) {
         log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
         return;
     }
-    let head = head(request.message.headers.as_ref(), &chain);
-    let reply = match gateway.input(&chain) {
+    let (said, end) = match gateway.input(&chain) {
         Some(input) => {
-            let source = Source::Whole(request.message.payload.clone());
-            invoke(gateway, &head, source, begun, chain, &input).await
+            let (headers, body) = (request.message.headers.as_ref(), &request.message.payload);
+            let message = Message::of(gateway, headers, body, &chain);
+            message.invoke((&chain, &input), None, begun).await
         }
-        None => Problem::new(
-            ProblemKind::UnknownChain,
-            "the chain file has just been changed and has this chain no more",
-        )
-        .respond(Some(&chain), None),
+        None => {
+            let problem = Problem::new(
+                ProblemKind::UnknownChain,
+                "the chain file has just been changed and has this chain no more",
+            );
+            (refuse(gateway, &problem, &chain, None), Err(problem))
+        }
     };
     // What was begun may have done its work: it is run by nobody else.
-    let unbegun = reply
-        .extensions()
-        .get::<OwnProblem>()
-        .is_some_and(|c| c.unbegun);
+    let unbegun = end.is_err_and(|problem| problem.is_unbegun());
     if unbegun && pass_on(gateway, &request).await {
         return;
     }
-    let (parts, body) = reply.into_parts();
-    // In memory: it cannot fail.
-    let body = body.collect().await;
-    let body = body.map(http_body_util::Collected::to_bytes);
-    let reply = hyper::Response::from_parts(parts, body.unwrap_or_default());
-    let (headers, said) = to_nats(gateway, reply);
+    let (headers, said) = said;
     if let Err(e) = request.respond_with_headers(said, headers).await {
         log::warn!("NATS: an answer could not be sent: {e}");
     }
 }
 
-/// What HTTP would answer, in NATS's words: headers, and the body or an error of
-/// the service.
-pub(super) fn to_nats(
-    gateway: &Gateway,
-    reply: hyper::Response<Bytes>,
-) -> (HeaderMap, Result<Bytes, ServiceError>) {
-    let mut headers = HeaderMap::new();
-    for (name, value) in reply.headers() {
-        if let Ok(value) = value.to_str() {
-            put(&mut headers, name.as_str(), value);
+/// A message for a chain.
+pub(super) struct Message<'a> {
+    gateway: &'a Gateway,
+    /// Where HTTP has the chain: functions see the same, whichever way they are asked.
+    path: String,
+    headers: HeaderList,
+    from_step: Vec<(String, String)>,
+    body: &'a Bytes,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn of(
+        gateway: &'a Gateway,
+        said: Option<&HeaderMap>,
+        body: &'a Bytes,
+        chain: &ChainId,
+    ) -> Self {
+        let (mut headers, mut from_step) = (HeaderList::default(), Vec::new());
+        for (name, values) in said.into_iter().flat_map(HeaderMap::iter) {
+            let lower = name.to_string().to_ascii_lowercase();
+            if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
+                let value = values.first().map(|v| v.as_str().to_owned());
+                from_step.push((attribute.to_owned(), value.unwrap_or_default()));
+                continue;
+            }
+            // What HTTP has no header for, no function can ask for either.
+            if !is_token(&lower) || is_hop_by_hop(&lower) {
+                continue;
+            }
+            let values = values.iter().map(|v| v.as_str().as_bytes());
+            for value in values.filter(|v| is_value(v)) {
+                headers.append(&lower, value);
+            }
+        }
+        Self {
+            gateway,
+            path: format!("/chains/{chain}"),
+            headers,
+            from_step,
+            body,
         }
     }
-    let (parts, body) = reply.into_parts();
-    let limit = request_limit(gateway);
-    let own = parts.extensions.get::<OwnProblem>();
-    let answered = own.map(|own| own.answered.as_ref());
-    let said = if let Some(Some(detail)) = answered
-        && body.len() <= limit
-    {
-        // An error of the service, and yet a body: what `on_error` answered.
-        put(&mut headers, STATUS, parts.status.as_str());
-        put(&mut headers, ERROR, detail);
-        put(&mut headers, ERROR_CODE, parts.status.as_str());
-        Ok(body)
-    } else if let Some(None) = answered {
-        let detail: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
-        let text = detail["detail"].as_str().unwrap_or("failed");
-        Err((parts.status, text.to_owned()))
-    } else if body.len() > limit {
-        let text = format!(
-            "the answer has {} bytes, more than NATS carries here ({limit})",
-            body.len()
-        );
-        Err((StatusCode::INSUFFICIENT_STORAGE, text))
-    } else {
-        put(&mut headers, STATUS, parts.status.as_str());
-        Ok(body)
+
+    fn head(&self) -> Head<'_, HeaderList> {
+        Head {
+            method: "POST",
+            path: &self.path,
+            query: "",
+            headers: &self.headers,
+            from_step: &self.from_step,
+        }
+    }
+
+    /// Has a chain run on it; `id` is what its invocation is called, where it has a name.
+    pub(super) async fn invoke(
+        &self,
+        chain: (&ChainId, &ChainInput),
+        id: Option<String>,
+        begun: Instant,
+    ) -> (Said, End) {
+        let trace = Trace::of(&self.headers, self.gateway.spans.is_some());
+        let named = self.head().call_id();
+        let call = Call::new(chain, id, named, trace, "pubsub", begun);
+        invoke(self.gateway, &call, self).await
+    }
+}
+
+/// A name that a header can have in HTTP (RFC 9110, 5.6.2), in lower case.
+fn is_token(name: &str) -> bool {
+    let fits = |b: u8| {
+        matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
+            || matches!(b, b'^'..=b'`' | b'|' | b'~')
     };
-    let said = said.map_err(|(status, text)| ServiceError {
+    !name.is_empty() && name.bytes().all(fits)
+}
+
+/// And a value (5.5).
+fn is_value(value: &[u8]) -> bool {
+    let fits = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
+    value.iter().all(fits)
+}
+
+impl Adapter for &Message<'_> {
+    type Reply = Said;
+
+    fn asked(&self, call: &Call<'_>) -> Result<Asked, Problem> {
+        self.head().asked(call, self.gateway.options.timeout)
+    }
+
+    async fn body(
+        &mut self,
+        call: &Call<'_>,
+        _: Instant,
+        room: &mut Room,
+    ) -> Result<Bytes, Problem> {
+        whole(self.body.clone(), call.input, room)
+    }
+
+    fn reply(&self, call: &Call<'_>, end: &End, room: Room) -> (Said, u16) {
+        let mut headers = HeaderMap::new();
+        let mut header = |name: &str, value: &str| append(&mut headers, name, value);
+        let (status, body) = message::tell(call, end, &self.headers, &mut header);
+        let body = room.around(body);
+        let problem = end.as_ref().err();
+        (say(self.gateway, headers, status, body, problem), status)
+    }
+}
+
+/// What a message is answered with: headers, and a body or an error of the service.
+pub(super) type Said = (HeaderMap, Result<Bytes, ServiceError>);
+
+/// Tells a problem of a message that came to no chain.
+pub(super) fn refuse(
+    gateway: &Gateway,
+    problem: &Problem,
+    chain: &ChainId,
+    id: Option<&str>,
+) -> Said {
+    let status = document::status(problem);
+    let mut headers = HeaderMap::new();
+    let mut header = |name: &str, value: &str| append(&mut headers, name, value);
+    let body = document::tell(problem, status, Some(chain), id, &mut header);
+    say(gateway, headers, status, body, Some(problem))
+}
+
+fn say(
+    gateway: &Gateway,
+    mut headers: HeaderMap,
+    status: u16,
+    body: Bytes,
+    problem: Option<&Problem>,
+) -> Said {
+    let limit = request_limit(gateway);
+    let too_long = body.len() > limit;
+    let said = match problem {
+        Some(problem) if problem.answer.is_none() => {
+            put(&mut headers, PROBLEM, &String::from_utf8_lossy(&body));
+            Err((status, problem.detail.clone()))
+        }
+        _ if too_long => {
+            let text = format!(
+                "the answer has {} bytes, more than NATS carries here ({limit})",
+                body.len()
+            );
+            Err((TOO_LONG, text))
+        }
+        _ => {
+            let status = status.to_string();
+            put(&mut headers, STATUS, &status);
+            if let Some(problem) = problem {
+                // An error of the service, and yet a body: what `on_error` answered.
+                put(&mut headers, ERROR, &problem.detail);
+                put(&mut headers, ERROR_CODE, &status);
+            }
+            Ok(body)
+        }
+    };
+    let said = said.map_err(|(code, text)| ServiceError {
         status: one_line(&text),
-        code: status.as_u16().into(),
+        code: code.into(),
     });
     (headers, said)
+}
+
+/// A header of an answer. What is no ASCII is left out.
+fn append(headers: &mut HeaderMap, name: &str, value: &str) -> bool {
+    if let Some(value) = visible(value.as_bytes()) {
+        put(headers, name, value);
+    }
+    true
 }
 
 /// Sets a header, where it can be one: what NATS takes for none it would panic
@@ -323,37 +450,6 @@ async fn is_answered(gateway: &Gateway, client: &Client, subject: &str) -> bool 
     endpoints.any(|e| e["subject"] == *subject && e["queue_group"] == *options.queue)
 }
 
-/// The head of a request in HTTP that says the same.
-pub(super) fn head(said_by_caller: Option<&HeaderMap>, chain: &ChainId) -> Parts {
-    let mut head = hyper::Request::new(()).into_parts().0;
-    head.method = hyper::Method::POST;
-    head.uri = format!("/chains/{chain}").parse().unwrap_or_default();
-    let mut said = AttributesFromStep::default();
-    for (name, values) in said_by_caller.into_iter().flat_map(HeaderMap::iter) {
-        let lower = name.to_string().to_ascii_lowercase();
-        if let Some(attribute) = lower.strip_prefix(ATTRIBUTE) {
-            let value = values.first().map(|v| v.as_str().to_owned());
-            said.0
-                .push((attribute.to_owned(), value.unwrap_or_default()));
-            continue;
-        }
-        // What HTTP has no header for, no function can ask for either.
-        let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
-            continue;
-        };
-        if is_hop_by_hop(name.as_str()) {
-            continue;
-        }
-        for value in values {
-            if let Ok(value) = HeaderValue::from_bytes(value.as_str().as_bytes()) {
-                head.headers.append(name.clone(), value);
-            }
-        }
-    }
-    head.extensions.insert(said);
-    head
-}
-
 /// Has a step run elsewhere.
 pub(super) async fn ask(
     gateway: &Gateway,
@@ -368,7 +464,7 @@ pub(super) async fn ask(
             ProblemKind::Remote,
             format!("the step runs at {subject}, and this server has no --nats"),
         )
-        .with_status(StatusCode::SERVICE_UNAVAILABLE));
+        .with(Circumstance::Unavailable));
     };
     let limit = request_limit(gateway);
     if body.len() > limit && limit > 0 {
@@ -391,7 +487,7 @@ pub(super) async fn ask(
         &format!("{:.6}", left.as_secs_f64()),
     );
     put(&mut headers, "traceparent", &call.trace.header());
-    put(&mut headers, "X-Call-Id", call.call_id);
+    put(&mut headers, "X-Call-Id", call.call_id());
     if !call.trace.state().is_empty() {
         put(&mut headers, "tracestate", call.trace.state());
     }
@@ -413,10 +509,12 @@ pub(super) async fn ask(
         ),
         RequestErrorKind::NoResponders => {
             Problem::new(ProblemKind::Remote, format!("nobody answers {subject}"))
-                .with_status(StatusCode::SERVICE_UNAVAILABLE)
+                .with(Circumstance::Unavailable)
                 .retry(5)
         }
-        _ => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
+        RequestErrorKind::InvalidSubject
+        | RequestErrorKind::MaxPayloadExceeded
+        | RequestErrorKind::Other => Problem::new(ProblemKind::Remote, format!("{subject}: {e}")),
     })?;
     let header = |name: &str| {
         let mut headers = message.headers.iter().flat_map(HeaderMap::iter);
@@ -425,17 +523,13 @@ pub(super) async fn ask(
         Some(found?.1.first()?.as_str().to_owned())
     };
     if let Some(code) = header(ERROR_CODE) {
-        let status = code.parse().ok().and_then(|c| StatusCode::from_u16(c).ok());
         let text = header(ERROR).unwrap_or_default();
         let text = printable_line(text, MOST_SAID);
         let problem = Problem::new(ProblemKind::Remote, format!("{subject}: {text}"));
-        return Err(match status {
-            Some(status) => problem.with_status(status_of(status)),
-            None => problem,
-        });
+        return Err(problem.with(code.parse().map_or(Circumstance::None, Circumstance::told)));
     }
     let bad = |what: &str| Problem::new(ProblemKind::Remote, format!("{subject}: {what}"));
-    let region = call.input().region;
+    let region = call.input.region;
     if message.payload.len() as u64 > region {
         return Err(bad(&format!(
             "its answer is larger than the region ({region})"

@@ -125,9 +125,11 @@ impl Chains<'_> {
 fn calls_of(file: &ChainFile, chain: &ChainId) -> Vec<(GroupName, ChainId)> {
     let tree = CallTree::of(file, chain);
     let away = tree.nodes[tree.contexts..].iter();
-    let calls = away.filter_map(|node| match &file.functions[&node.function].origin {
-        Origin::Group(group) => Some((group.clone(), chain.callee(&node.function))),
-        _ => None,
+    let calls = away.filter_map(|node| {
+        let Origin::Group(group) = &file.functions[&node.function].origin else {
+            return None;
+        };
+        Some((group.clone(), chain.callee(&node.function)))
     });
     calls.collect()
 }

@@ -11,7 +11,7 @@
 //! anyway, and handed to the SDK's batch processor: its queue is bounded, its
 //! thread sends. A collector that is away costs spans, never a request.
 
-use super::http::Call;
+use super::invocation::Call;
 use super::metrics::Place;
 use super::problem::{Problem, ProblemKind};
 use super::queue::Answer;
@@ -120,7 +120,7 @@ impl Spans {
         let (begun, ended) = (call.since, SystemTime::now());
         let mut attributes = vec![
             KeyValue::new("faas.name", call.chain.to_string()),
-            KeyValue::new("faas.invocation_id", call.id.to_owned()),
+            KeyValue::new("faas.invocation_id", call.id.clone()),
             KeyValue::new("faas.trigger", call.trigger),
             KeyValue::new("http.response.status_code", i64::from(status)),
         ];
@@ -152,7 +152,7 @@ impl Spans {
         }
         let span = call.trace.span_id();
         self.end(
-            call.trace,
+            &call.trace,
             span,
             call.trace.parent_id(),
             Cow::Owned(call.chain.to_string()),
@@ -170,7 +170,7 @@ impl Spans {
             let until = from + Duration::from_secs_f64(hop.run / 1e6);
             let mut attributes = vec![
                 KeyValue::new("faas.name", function.to_string()),
-                KeyValue::new("faas.invocation_id", call.id.to_owned()),
+                KeyValue::new("faas.invocation_id", call.id.clone()),
                 KeyValue::new("faas.coldstart", hop.copy > 0.0),
                 KeyValue::new("lwc.chain", call.chain.to_string()),
                 KeyValue::new("lwc.step", i as i64 + 1),
@@ -185,7 +185,7 @@ impl Spans {
             };
             let own = super::trace::new_span();
             self.end(
-                call.trace,
+                &call.trace,
                 &own,
                 Some(span),
                 Cow::Owned(function.to_string()),
@@ -220,7 +220,7 @@ impl Spans {
             let from = handed + made.at;
             let mut attributes = vec![
                 KeyValue::new("faas.name", made.callee.to_string()),
-                KeyValue::new("faas.invocation_id", call.id.to_owned()),
+                KeyValue::new("faas.invocation_id", call.id.clone()),
                 KeyValue::new("lwc.chain", call.chain.to_string()),
                 KeyValue::new("lwc.caller", caller.to_string()),
             ];
@@ -234,7 +234,7 @@ impl Spans {
             };
             let own = super::trace::new_span();
             self.end(
-                call.trace,
+                &call.trace,
                 &own,
                 Some(parent),
                 Cow::Owned(made.callee.to_string()),

@@ -1,20 +1,18 @@
-//! Errors as `application/problem+json` (RFC 9457).
+//! Why a request has no answer, in our own words. How callers are told is their adapter's
+//! (`document.rs`).
 
 use super::told::Calls;
-use crate::chain_file::{ChainId, FunctionName};
+use crate::chain_file::FunctionName;
 use crate::life::{CauseKind, MessageMeta};
 use crate::worker::frame::HopTiming;
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
 use std::time::SystemTime;
 
-/// Declares [`ProblemKind`]: of each kind its word, its status in HTTP, which
-/// chains can fail of it, and whether a step of the chain may have begun. One
-/// table, so that no list of kinds can lack one.
+/// Declares [`ProblemKind`]: of each kind its word, which chains can fail of it,
+/// and whether a step of the chain may have begun. One table, so that no list of kinds
+/// can lack one.
 macro_rules! problem_kinds {
-    ($($(#[$doc:meta])* $kind:ident = $word:literal, $status:ident, $fails_in:ident, $begun:ident;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $word:literal, $fails_in:ident, $begun:ident;)*) => {
         /// What a request failed of.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum ProblemKind {
@@ -30,13 +28,6 @@ macro_rules! problem_kinds {
             pub(super) const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$kind => $word,)*
-                }
-            }
-
-            /// The status, unless the place where it happens knows a better one.
-            const fn status(self) -> StatusCode {
-                match self {
-                    $(Self::$kind => StatusCode::$status,)*
                 }
             }
 
@@ -75,65 +66,65 @@ enum Begun {
 
 problem_kinds! {
     /// The server stopped while the invocation ran.
-    Aborted = "aborted", SERVICE_UNAVAILABLE, Any, Perhaps;
+    Aborted = "aborted", Any, Perhaps;
     /// The backend failed: nothing that the function did.
-    Backend = "backend", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    Backend = "backend", Any, Perhaps;
     /// The body did not arrive whole.
-    BadBody = "bad-body", BAD_REQUEST, Any, Perhaps;
+    BadBody = "bad-body", Any, Perhaps;
     /// The content type cannot be handed over.
-    BadContentType = "bad-content-type", BAD_REQUEST, Any, Perhaps;
+    BadContentType = "bad-content-type", Any, Perhaps;
     /// It is not a CloudEvent, and the function takes nothing else.
-    BadEvent = "bad-event", BAD_REQUEST, Any, Perhaps;
+    BadEvent = "bad-event", Any, Perhaps;
     /// A header that the function is to see cannot be handed over.
-    BadHeader = "bad-header", BAD_REQUEST, Any, Perhaps;
+    BadHeader = "bad-header", Any, Perhaps;
     /// The caller's timeout cannot be read.
-    BadTimeout = "bad-timeout", BAD_REQUEST, Any, Perhaps;
+    BadTimeout = "bad-timeout", Any, Perhaps;
     /// The chain crashed several times in a row and is left alone.
-    CircuitOpen = "circuit-open", SERVICE_UNAVAILABLE, Any, Never;
+    CircuitOpen = "circuit-open", Any, Never;
     /// The caller went before its answer was made. It gets none.
-    ClientGone = "client-gone", BAD_REQUEST, Any, Perhaps;
+    ClientGone = "client-gone", Any, Perhaps;
     /// The function's context ended.
-    Crash = "crash", BAD_GATEWAY, Any, Perhaps;
+    Crash = "crash", Any, Perhaps;
     /// The caller's deadline passed.
-    Deadline = "deadline", GATEWAY_TIMEOUT, Any, Perhaps;
+    Deadline = "deadline", Any, Perhaps;
     /// The server is shutting down.
-    Draining = "draining", SERVICE_UNAVAILABLE, Any, Never;
+    Draining = "draining", Any, Never;
     /// The function reported an error.
-    Error = "error", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    Error = "error", Any, Perhaps;
     /// A stream delivered the message too often.
-    GivenUp = "given-up", INTERNAL_SERVER_ERROR, Unrouted, Perhaps;
+    GivenUp = "given-up", Unrouted, Perhaps;
     /// The path does not take this method.
-    Method = "method", METHOD_NOT_ALLOWED, Unrouted, Perhaps;
+    Method = "method", Unrouted, Perhaps;
     /// The function broke the protocol with its host.
-    Misbehaved = "misbehaved", BAD_GATEWAY, Any, Perhaps;
+    Misbehaved = "misbehaved", Any, Perhaps;
     /// No worker process can be started.
-    NoWorker = "no-worker", SERVICE_UNAVAILABLE, Any, Never;
+    NoWorker = "no-worker", Any, Never;
     /// Bodies of other requests take all the memory that there is for them.
-    OverBudget = "over-budget", SERVICE_UNAVAILABLE, Any, Never;
+    OverBudget = "over-budget", Any, Never;
     /// Too many requests wait for the chain.
-    QueueFull = "queue-full", TOO_MANY_REQUESTS, Any, Never;
+    QueueFull = "queue-full", Any, Never;
     /// A function that runs elsewhere failed, or nobody runs it.
-    Remote = "remote", BAD_GATEWAY, Distributed, Perhaps;
+    Remote = "remote", Distributed, Perhaps;
     /// The body did not arrive in time.
-    SlowBody = "slow-body", REQUEST_TIMEOUT, Any, Perhaps;
+    SlowBody = "slow-body", Any, Perhaps;
     /// The function overran its timeout.
-    Timeout = "timeout", GATEWAY_TIMEOUT, Any, Perhaps;
+    Timeout = "timeout", Any, Perhaps;
     /// The function claims an answer that its region cannot hold.
-    TooBig = "too-big", BAD_GATEWAY, Any, Perhaps;
+    TooBig = "too-big", Any, Perhaps;
     /// The message is larger than the chain takes.
-    TooLarge = "too-large", PAYLOAD_TOO_LARGE, Any, Perhaps;
+    TooLarge = "too-large", Any, Perhaps;
     /// The request made more calls between functions than one may.
-    TooManyCalls = "too-many-calls", INTERNAL_SERVER_ERROR, Any, Perhaps;
+    TooManyCalls = "too-many-calls", Any, Perhaps;
     /// The caller's address has too many requests under way.
-    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, Unrouted, Never;
+    TooManyRequests = "too-many-requests", Unrouted, Never;
     /// No chain has this name.
-    UnknownChain = "unknown-chain", NOT_FOUND, Any, Perhaps;
+    UnknownChain = "unknown-chain", Any, Perhaps;
     /// No function has this name, or none is served alone.
-    UnknownFunction = "unknown-function", NOT_FOUND, Unrouted, Perhaps;
+    UnknownFunction = "unknown-function", Unrouted, Perhaps;
     /// Nothing is served at this path.
-    UnknownPath = "unknown-path", NOT_FOUND, Unrouted, Perhaps;
+    UnknownPath = "unknown-path", Unrouted, Perhaps;
     /// The worker process ended while it ran the invocation.
-    WorkerLost = "worker-lost", BAD_GATEWAY, Any, Perhaps;
+    WorkerLost = "worker-lost", Any, Perhaps;
 }
 
 impl ProblemKind {
@@ -178,11 +169,47 @@ impl std::fmt::Display for ProblemKind {
     }
 }
 
-/// Why a request has no answer: the members of the problem document.
+/// What is known of a problem beyond its kind, where callers are told, or another attempt
+/// depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Circumstance {
+    /// Nothing.
+    None,
+    /// Of a header: there is no room to hand it over.
+    NoRoom,
+    /// Of an event: it is written or packed in a way that is not taken.
+    Form,
+    /// Of a function's error: its number, if it is small enough for a protocol's.
+    Code(u16),
+    /// Of a function elsewhere: nobody is there to run it now.
+    Unavailable,
+    /// The same: who runs it says that its time is over.
+    Late,
+    /// The same: it has the request for a bad one, by this number.
+    Refused(u16),
+    /// The same: it failed, by this number.
+    Failed(u16),
+}
+
+impl Circumstance {
+    /// What a function elsewhere ended with, by the number that HTTP and services of NATS
+    /// have for it. One that is no error's says nothing.
+    pub(super) fn told(code: u16) -> Self {
+        match code {
+            503 => Self::Unavailable,
+            504 => Self::Late,
+            400..=499 => Self::Refused(code),
+            500 | 501 | 505..=599 => Self::Failed(code),
+            0..=399 | 502 | 600.. => Self::None,
+        }
+    }
+}
+
+/// Why a request has no answer.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
-    pub(super) status: StatusCode,
     pub(super) kind: ProblemKind,
+    pub(super) circumstance: Circumstance,
     pub(super) detail: String,
     /// Step from 1, and function, where one is to blame.
     pub(super) place: Option<(usize, FunctionName)>,
@@ -209,25 +236,12 @@ pub(super) struct StepTimings {
     pub(super) calls: Calls,
 }
 
-/// Goes with a response that is a problem of ours: a function may answer with a
-/// document that looks the same. So it does with what the function of `on_error`
-/// answered: the request has failed all the same.
-#[derive(Debug, Clone)]
-pub(super) struct OwnProblem {
-    pub(super) kind: ProblemKind,
-    /// No step has been run, here or elsewhere: another node may take it.
-    pub(super) unbegun: bool,
-    /// The body is not the problem's document, but what a function answered to it;
-    /// this is the problem's detail.
-    pub(super) answered: Option<String>,
-}
-
 impl Problem {
-    /// With the status that goes with the kind.
+    /// Of which no more is known.
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
-            status: kind.status(),
             kind,
+            circumstance: Circumstance::None,
             detail: detail.into(),
             place: None,
             path: Vec::new(),
@@ -238,9 +252,11 @@ impl Problem {
         }
     }
 
-    /// With a status that says more than the one that goes with the kind.
-    pub(super) fn with_status(self, status: StatusCode) -> Self {
-        Self { status, ..self }
+    pub(super) fn with(self, circumstance: Circumstance) -> Self {
+        Self {
+            circumstance,
+            ..self
+        }
     }
 
     pub(super) fn retry(self, seconds: u64) -> Self {
@@ -250,63 +266,29 @@ impl Problem {
         }
     }
 
-    /// What is not known to be unbegun counts as begun.
-    fn is_unbegun(&self) -> bool {
+    /// No step has been run, here or elsewhere: another node may take the request. What is
+    /// not known to be unbegun counts as begun.
+    pub(super) fn is_unbegun(&self) -> bool {
         // A later part of a chain is refused with the same words.
         self.kind.begun() == Begun::Never && self.timings.is_none()
     }
+}
 
-    /// What a response that tells of it goes with.
-    pub(super) fn own(&self) -> OwnProblem {
-        OwnProblem {
-            kind: self.kind,
-            unbegun: self.is_unbegun(),
-            answered: self.answer.as_ref().map(|_| self.detail.clone()),
-        }
-    }
+/// A message is larger than a chain's region.
+pub(super) fn too_large(region: u64) -> Problem {
+    Problem::new(
+        ProblemKind::TooLarge,
+        format!("the chain takes {region} bytes at most (`region` in its file)"),
+    )
+}
 
-    /// The document; `chain` and `invocation` where they are known by now.
-    pub(super) fn respond(
-        &self,
-        chain: Option<&ChainId>,
-        invocation: Option<&str>,
-    ) -> Response<Full<Bytes>> {
-        let mut v = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "cause": self.kind.as_str(),
-        });
-        if let Some(chain) = chain {
-            v["chain"] = chain.as_str().into();
-        }
-        if let Some((step, function)) = &self.place {
-            v["step"] = (*step).into();
-            v["function"] = function.as_str().into();
-        }
-        if self.path.len() > 1 {
-            v["path"] = self.path.iter().map(FunctionName::as_str).collect();
-        }
-        if let Some(id) = invocation {
-            v["invocation"] = id.into();
-        }
-        let mut response = Response::new(Full::new(Bytes::from(format!("{v}\n"))));
-        *response.status_mut() = self.status;
-        response.extensions_mut().insert(OwnProblem {
-            answered: None,
-            ..self.own()
-        });
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
+/// Bodies of others take all that there is.
+pub(super) fn over_budget() -> Problem {
+    Problem::new(
+        ProblemKind::OverBudget,
+        "the bodies of other requests take all the memory that there is for them",
+    )
+    .retry(1)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use super::Gateway;
 use super::elsewhere;
-use super::http::Call;
+use super::invocation::Call;
 use super::job::{self, Wanted};
 use super::problem::{Problem, ProblemKind, StepTimings};
 use super::queue::Answer;

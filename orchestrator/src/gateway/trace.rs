@@ -1,7 +1,7 @@
 //! W3C trace context: `traceparent` and `tracestate` in and out (Trace Context,
 //! level 2, 3.2 and 3.3).
 
-use hyper::header::{HeaderMap, HeaderValue};
+use super::headers::{Headers, visible};
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -22,17 +22,16 @@ pub(super) struct Trace {
 impl Trace {
     /// A new span in the trace of a caller's headers, or in one of our own,
     /// which is sampled if `sampled`. A state without a trace means nothing.
-    pub(super) fn of(headers: &HeaderMap, sampled: bool) -> Self {
-        let text = |v: &HeaderValue| v.to_str().ok().map(str::to_owned);
+    pub(super) fn of(headers: &impl Headers, sampled: bool) -> Self {
         // Of two, none is the caller's (3.2: there is one).
-        let mut parents = headers.get_all("traceparent").iter();
+        let mut parents = headers.lines("traceparent");
         let parent = match (parents.next(), parents.next()) {
-            (Some(parent), None) => text(parent),
+            (Some(parent), None) => visible(parent),
             _ => None,
         };
-        let state: Option<Vec<String>> = headers.get_all("tracestate").iter().map(text).collect();
+        let state: Option<Vec<&str>> = headers.lines("tracestate").map(visible).collect();
         let state = state.unwrap_or_default().join(",");
-        Self::continue_from(parent.as_deref(), &state, sampled)
+        Self::continue_from(parent, &state, sampled)
     }
 
     fn continue_from(parent: Option<&str>, state: &str, sampled: bool) -> Self {
@@ -161,6 +160,7 @@ pub(super) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::headers::HeaderList;
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -224,12 +224,13 @@ mod tests {
         assert_eq!(with(&state), many(16, &value), "the long one first");
         assert_eq!(with(&long), long);
         // Header lines of one name are one list, but there is one parent.
-        let mut headers = HeaderMap::new();
-        headers.append("traceparent", HeaderValue::from_static(GOOD));
-        headers.append("tracestate", HeaderValue::from_static("a=1"));
-        headers.append("tracestate", HeaderValue::from_static("b=2"));
+        let mut headers = HeaderList::of(&[
+            ("traceparent", GOOD),
+            ("tracestate", "a=1"),
+            ("tracestate", "b=2"),
+        ]);
         assert_eq!(Trace::of(&headers, true).state(), "a=1,b=2");
-        headers.append("traceparent", HeaderValue::from_static(GOOD));
+        headers.append("traceparent", GOOD.as_bytes());
         let two = Trace::of(&headers, true);
         assert_eq!((two.parent_id(), two.state()), (None, ""));
         assert!(!GOOD.contains(two.trace_id()));

@@ -3,12 +3,11 @@
 
 use super::Gateway;
 use super::NatsOptions;
-use super::http::Call;
-use super::problem::{Problem, ProblemKind};
+use super::invocation::Call;
+use super::problem::{Circumstance, Problem, ProblemKind};
 use super::queue::Answer;
 use crate::life::MessageMeta;
 use bytes::Bytes;
-use hyper::StatusCode;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -57,5 +56,5 @@ pub(super) async fn ask(
 ) -> Result<Answer, Problem> {
     let detail = format!("the step runs at {subject}, and this server has no NATS");
     let problem = Problem::new(ProblemKind::Remote, detail);
-    Err(problem.with_status(StatusCode::SERVICE_UNAVAILABLE))
+    Err(problem.with(Circumstance::Unavailable))
 }

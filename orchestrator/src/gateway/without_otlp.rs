@@ -1,7 +1,7 @@
 //! In the place of `otlp.rs` where the feature `otlp` is off: there are no spans,
 //! and a start that asks for them fails and says why.
 
-use super::http::Call;
+use super::invocation::Call;
 use super::metrics::Place;
 use super::problem::Problem;
 use super::queue::Answer;

@@ -1,7 +1,7 @@
 //! One worker process, from the gateway's side: start, hand jobs over, notice
 //! its end.
 
-use super::problem::{Problem, ProblemKind, StepTimings};
+use super::problem::{Circumstance, Problem, ProblemKind, StepTimings};
 use super::queue::{Answer, Job, NotAnswered, OutsideCall};
 use super::told::{Below, Shape, later, micros};
 use super::trace::Trace;
@@ -11,7 +11,6 @@ use crate::worker::frame::{
     self, Failed, FailureMeta, Invoke, MOST_SAID, NoReply, PREFIX, Prefix, State, WorkerFigures,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::process::Stdio;
@@ -443,7 +442,7 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
-/// A function's failure, with the status that it deserves, and what the function of
+/// A function's failure, and what the function of
 /// `on_error` answered, or it itself did beside; `None` if it can be none of this chain's.
 fn to_problem(
     failed: Failed,
@@ -463,13 +462,8 @@ fn to_problem(
     let calls = below.joined(calls)?;
     let message = printable_line(failed.message, MOST_SAID);
     let problem = Problem::new(failed.cause.into(), message);
-    // What a function says in HTTP's words is said in HTTP.
-    let said = failed.code.filter(|_| failed.cause == CauseKind::Error);
-    let status = said
-        .and_then(|c| u16::try_from(c).ok())
-        .filter(|c| (400..=599).contains(c))
-        .and_then(|c| StatusCode::from_u16(c).ok())
-        .unwrap_or(problem.status);
+    let code = failed.code.filter(|_| failed.cause == CauseKind::Error);
+    let code = code.and_then(|c| u16::try_from(c).ok());
     Some(Problem {
         place: Some((failed.step, failed.function)),
         path: failed.path,
@@ -478,7 +472,7 @@ fn to_problem(
             hops,
             calls,
         })),
-        status,
+        circumstance: code.map_or(Circumstance::None, Circumstance::Code),
         answer: failed.answer.map(|meta| {
             let FailureMeta {
                 content_type,

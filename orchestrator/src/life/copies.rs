@@ -1,11 +1,12 @@
 //! Copies of snapshots: made ready, used, cleared away.
 
-use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Wait, Way};
+use super::chain::{Contexts, LiveChain, NOT_TRAPPED, Step, Way};
 use super::error::{Cause, EndText};
 use super::granted::Granted;
 use super::rollback::{Mechanism, Rollback, RollbackWay};
 use super::snapshot::{end_of, word};
 use super::ticket::random;
+use super::waiting::Wait;
 use crate::chain_file::Isolation;
 use lwc::{Context, Errno, Event, Handle, Info, MonotonicTime, Rest};
 use std::sync::Once;

@@ -8,7 +8,7 @@
 //! 4. **erase** (`secrets.rs`): no secret is left in the root;
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
-//!    (`invocation.rs`); the root does so for each step (`chain.rs`), or functions
+//!    (`invocation.rs`); the root does so for each step (`chain.rs`, `hop.rs`), or functions
 //!    hand over to each other (`relay.rs`). A function may call others
 //!    (`callees.rs`), which the root runs for it (`calls.rs`) and notes
 //!    (`recorder.rs`). When a step fails, the root tells the function of `on_error` (`on_error.rs`);
@@ -46,6 +46,7 @@ mod error;
 mod files;
 #[cfg(target_os = "linux")]
 pub(crate) mod granted;
+mod hop;
 mod host;
 mod invocation;
 mod leftovers;
@@ -77,6 +78,7 @@ mod ticket;
 pub mod trial;
 mod turns;
 pub(crate) mod untraced;
+mod waiting;
 
 #[cfg(feature = "serve")]
 pub(crate) use attributes::can_be_content_type;

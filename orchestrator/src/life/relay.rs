@@ -103,10 +103,11 @@
 //! ([`LINKS`]), after which nobody is replaced any more, but the request fails.
 
 use super::attributes::MessageMeta;
-use super::chain::{Contexts, Hop, NOT_TRAPPED, Step, Wait, next_before};
+use super::chain::{Contexts, Hop, NOT_TRAPPED, Step};
 use super::error::{Cause, EndText, Failure};
 use super::snapshot::word;
 use super::ticket::Tickets;
+use super::waiting::{Wait, next_before};
 use lwc::{Errno, Event, Handle, MonotonicTime, Party, Rest, State};
 use std::time::Duration;
 

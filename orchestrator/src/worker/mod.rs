@@ -5,6 +5,9 @@
 //! its end, and its contexts with it. It ends of itself when it can serve no
 //! more, which the gateway mends by another.
 
+// A cause that is new is met wherever causes are told apart.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub(crate) mod frame;
 
 use crate::chain_file::ChainId;
@@ -144,10 +147,12 @@ pub fn run(number: usize) -> io::Result<()> {
                     ),
                 };
                 let said = |text: &str| printable_line(text, MOST_SAID);
-                let (code, reported) = match &*failure.cause {
-                    Cause::Reported { code, message } => (Some(*code), Some(said(message))),
-                    _ => (None, None),
+                let reported = if let Cause::Reported { code, message } = &*failure.cause {
+                    Some((*code, said(message)))
+                } else {
+                    None
                 };
+                let (code, reported) = reported.unzip();
                 let failed = Failed {
                     step: failure.step + 1,
                     function: failure.function,
@@ -269,7 +274,12 @@ impl Gateway {
                     },
                     CauseKind::Timeout => Cause::Timeout(call.left),
                     CauseKind::Deadline => Cause::Deadline,
-                    _ => Cause::Elsewhere(no.message),
+                    CauseKind::Crash
+                    | CauseKind::TooBig
+                    | CauseKind::Misbehaved
+                    | CauseKind::TooManyCalls
+                    | CauseKind::Remote
+                    | CauseKind::Backend => Cause::Elsewhere(no.message),
                 };
                 let path = no.path;
                 Ok(OutsideReply {

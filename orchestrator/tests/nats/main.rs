@@ -197,6 +197,21 @@ async fn nodes_share_the_requests_as_one_service() {
     );
 }
 
+/// As many as NATS carries: more than one of HTTP may have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_with_very_many_headers_is_answered() {
+    let Some(nats) = Nats::start() else { return };
+    let _node = nats.node(&chains(""), &["--workers", "1"]);
+    let client = nats.client().await;
+    let mut headers = HeaderMap::new();
+    for i in 0..40_000 {
+        headers.insert(format!("h{i}").as_str(), "x");
+    }
+    let asked = client.request_with_headers("lwc.chains.pair", headers, "ab".into());
+    let answer = timeout(LIMIT, asked).await.unwrap().unwrap();
+    assert_eq!(answer.payload, pair(b"ab"));
+}
+
 #[test]
 fn a_node_without_room_passes_requests_on() {
     let Some(nats) = Nats::start() else { return };

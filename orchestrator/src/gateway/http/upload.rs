@@ -6,8 +6,8 @@
 //! thrown away, up to a limit; where that does not end the body, the answer says
 //! that the connection closes.
 
-use super::budget::Room;
-use super::problem::{Problem, ProblemKind};
+use crate::gateway::budget::Room;
+use crate::gateway::problem::{Problem, ProblemKind, over_budget, too_large};
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
@@ -19,15 +19,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 const DISCARD_LIMIT: usize = 8 << 20;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Bodies of others take all that there is.
-pub(super) fn over_budget() -> Problem {
-    Problem::new(
-        ProblemKind::OverBudget,
-        "the bodies of other requests take all the memory that there is for them",
-    )
-    .retry(1)
-}
 
 /// A body on its way.
 pub(super) struct Upload {
@@ -46,11 +37,11 @@ impl Upload {
         &mut self,
         deadline: Instant,
         limit: u64,
-        too_large: impl Fn() -> Problem,
+        region: u64,
         room: &mut Room,
     ) -> Result<Bytes, Problem> {
         if self.body.size_hint().lower() > limit {
-            return Err(too_large());
+            return Err(too_large(region));
         }
         self.waits = false;
         let body = &mut self.body;
@@ -68,7 +59,7 @@ impl Upload {
                 };
                 let len = (first.len() + all.len() + data.len()) as u64;
                 if len > limit {
-                    return Err(too_large());
+                    return Err(too_large(region));
                 }
                 if !room.take(data.len() as u64) {
                     return Err(over_budget());
