@@ -30,7 +30,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// numbers. A rollback closes what came, if it was no more than there are
 /// numbers: whoever has sent more has the context destroyed instead.
 ///
-/// `numbers` are such as no descriptor has here, from 65536 on: calls that read, write,
+/// `numbers` are such as no descriptor has here, from 65536 on (on the kernel backend from
+/// 4096 on: its C library's streams have none above 32767): calls that read, write,
 /// look at, mark, lock or close one of these are `answer`'s, too, for files that it keeps
 /// itself. (mmap(2) of one is EBADF.)
 ///
@@ -40,7 +41,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 ///
 /// # Errors
 /// EINVAL: the line lies among those, or numbers are lower. ENOTSUP in a context whose
-/// system calls are trapped, and with `numbers` on the kernel backend. What sigaction(2)
+/// system calls are trapped, and with both on the kernel backend. What sigaction(2)
 /// and cap_rights_limit(2) say.
 ///
 /// # Examples
@@ -73,11 +74,15 @@ pub fn catch_files(
             "the line is to lie behind the descriptors that are lent",
         ));
     }
-    if numbers.start < numbers.end && numbers.start < 1 << 16 {
+    let least = match cfg!(target_os = "freebsd") {
+        true => 1 << 12,
+        false => 1 << 16,
+    };
+    if numbers.start < numbers.end && numbers.start < least {
         return Err(Error::new(
             "catch_files",
             Cause::EINVAL,
-            "numbers that stand for no descriptor are 65536 and more",
+            format!("numbers that stand for no descriptor are {least} and more"),
         ));
     }
     backend::catch_files(number, numbers, answer)

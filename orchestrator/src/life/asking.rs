@@ -24,6 +24,7 @@ impl How {
     const QUEUE: u64 = 128;
 
     /// A queue of epoll(7).
+    #[cfg(target_os = "linux")]
     pub(crate) fn queue() -> Self {
         Self(Self::QUEUE)
     }
@@ -33,6 +34,7 @@ impl How {
     }
 
     /// A connection: the address is asked with, as the function gave it.
+    #[cfg(target_os = "linux")]
     pub(crate) fn connect() -> Self {
         Self(Self::CONNECT)
     }

@@ -6,11 +6,13 @@ use lwc_tests::cases;
 use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 pub(crate) const CASES: &[Case] = cases![
     c9_2_calls_that_name_a_file_are_answered,
+    c9_2_calls_on_numbers_that_stand_for_nothing_are_answered,
     c9_2_what_is_lent_is_read_and_nothing_else,
     c9_2_one_descriptor_is_under_way_at_a_time,
     c9_2_who_is_lent_files_has_no_more_than_there_are_numbers,
@@ -32,12 +34,13 @@ fn line() -> (UnixDatagram, OwnedFd) {
 /// The current context is in the strict sandbox, and this answers.
 fn enter(
     line: Option<RawFd>,
+    numbers: Range<RawFd>,
     creator_first: bool,
     answer: fn(&FileCall) -> Result<u64, Errno>,
 ) -> Vec<u64> {
     // SAFETY: it is open as long as the context.
     let line = line.map(|line| unsafe { BorrowedFd::borrow_raw(line) });
-    lwc::catch_files(line, 0..0, answer).unwrap();
+    lwc::catch_files(line, numbers, answer).unwrap();
     if creator_first {
         lwc::confine(lwc::Confinement::Creator).unwrap();
     }
@@ -79,7 +82,7 @@ fn echo(call: &FileCall) -> Result<u64, Errno> {
 fn c9_2_calls_that_name_a_file_are_answered() {
     for creator_first in [false, true] {
         let other = answering(&[], Flags::empty(), move |w| match w {
-            [0] => enter(None, creator_first, echo),
+            [0] => enter(None, 0..0, creator_first, echo),
             // SAFETY: the path ends in a NUL; nothing is written.
             [1, len] => vec![unsafe {
                 let (path, mut byte) = (c"a", 0);
@@ -105,6 +108,56 @@ fn c9_2_calls_that_name_a_file_are_answered() {
             assert_eq!(call(other.handle(), &[way, 0]), [u64::MAX]);
             assert_eq!(call(other.handle(), &[3]), [libc::EXDEV as u64]);
         }
+    }
+}
+
+/// Of a call on one of them: how many bytes, or what is done with it.
+fn count(call: &FileCall) -> Result<u64, Errno> {
+    match call.args[2] {
+        7 => Err(Errno::EXDEV),
+        n => Ok(n + (call.args[0] & 1)),
+    }
+}
+
+/// Beside descriptors, which are what they are.
+fn c9_2_calls_on_numbers_that_stand_for_nothing_are_answered() {
+    const NUMBERS: Range<RawFd> = 1 << 20..(1 << 20) + 2;
+    for creator_first in [false, true] {
+        let file = scratch_file();
+        let open = file.as_raw_fd();
+        let other = answering(&[], Flags::empty(), move |w| {
+            let (number, n) = (w.get(1).map_or(-1, |&n| n as RawFd), *w.last().unwrap());
+            let mut byte = 0u8;
+            let at = (&raw mut byte).cast::<libc::c_void>();
+            // SAFETY: nothing is written there; a descriptor of this context's own.
+            let did = unsafe {
+                match w[0] {
+                    0 => return enter(None, NUMBERS, creator_first, count),
+                    1 => libc::read(number, at, n as usize) as i64,
+                    2 => libc::write(number, at, n as usize) as i64,
+                    3 => libc::lseek(number, 0, n as i32),
+                    4 => libc::close(number).into(),
+                    _ => libc::close(open).into(),
+                }
+            };
+            vec![did as u64, Errno::last().raw() as u64]
+        })
+        .unwrap();
+        let ask = |words: &[u64]| call(other.handle(), words);
+        ask(&[0]);
+        let (first, behind) = (NUMBERS.start as u64, NUMBERS.end as u64);
+        for way in [1, 2, 3] {
+            assert_eq!(ask(&[way, first, 2])[0], 2);
+            assert_eq!(ask(&[way, first + 1, 2])[0], 3);
+            assert_eq!(ask(&[way, first, 7]), [u64::MAX, libc::EXDEV as u64]);
+            // (By the filter, on Linux.)
+            let not_one = ask(&[way, behind, 2]);
+            assert_eq!(not_one[0], u64::MAX);
+            assert!([libc::EBADF as u64, libc::EPERM as u64].contains(&not_one[1]));
+        }
+        assert_eq!(ask(&[5])[0], 0);
+        assert_eq!(ask(&[5])[0], u64::MAX);
+        assert_eq!(ask(&[4, behind])[0], u64::MAX);
     }
 }
 
@@ -181,7 +234,7 @@ fn c9_2_what_is_lent_is_read_and_nothing_else() {
     file.write_all(b"text").unwrap();
     let lent = to_read(&file);
     let other = answering(&[], Flags::empty(), move |w| match w {
-        [0] => enter(Some(line), true, refuse),
+        [0] => enter(Some(line), 0..0, true, refuse),
         _ => {
             // SAFETY: as above.
             let fd = lwc::receive_descriptor(unsafe { BorrowedFd::borrow_raw(line) }).unwrap();
@@ -225,7 +278,7 @@ fn c9_2_who_is_lent_files_has_no_more_than_there_are_numbers() {
         let (here, there) = line();
         let (line, file) = (there.as_raw_fd(), scratch_file());
         let other = answering(&[], Flags::empty(), move |w| match w {
-            [0] => enter(Some(line), creator_first, refuse),
+            [0] => enter(Some(line), 0..0, creator_first, refuse),
             _ => vec![u64::from(receive_and_keep(line))],
         })
         .unwrap();

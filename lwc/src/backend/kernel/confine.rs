@@ -10,7 +10,7 @@
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
-use super::files::{CAUGHT, LENT, limit_what_is_lent};
+use super::files::{CAUGHT, LENT, ON_NUMBERS, limit_what_is_lent};
 use super::handler;
 use super::output::{WRITE, WRITEV};
 use crate::backend::files;
@@ -119,9 +119,11 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     let own = own_calls(how)?;
     // In a context that makes others its host's code alone runs, which asks nobody.
     let are_files_caught = files::are_caught() && how == Confinement::Strict;
+    let has_numbers = are_files_caught && !files::numbers().is_empty();
     let not_made = |number: u16| {
         is_caught() && (number == WRITE || number == WRITEV)
             || are_files_caught && CAUGHT.contains(&number)
+            || has_numbers && ON_NUMBERS.contains(&number)
     };
     let lent = match files::line() {
         Some(_) => LENT,

@@ -2,7 +2,7 @@
 //! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
 //! it.
 
-use super::files::{BY_NUMBER, CAUGHT};
+use super::files::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, close};
 use super::output::{WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
@@ -53,9 +53,14 @@ pub(super) fn install(call: &'static str) -> Result<()> {
 }
 
 /// What the call passes: not its own number, which comes first where it is made by
-/// syscall(2). No descriptor and no address has that value, but for those few calls.
-fn passed(number: u16, a: [u64; 6]) -> [u64; 6] {
-    match a[0] == u64::from(number) && !BY_NUMBER.contains(&number) {
+/// syscall(2). No address has that value; a descriptor may.
+fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
+    let is_first = match on_number {
+        // Then it is no descriptor of those that this is about.
+        true => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
+        false => !BY_NUMBER.contains(&number),
+    };
+    match a[0] == u64::from(number) && is_first {
         true => [a[1], a[2], a[3], a[4], a[5], 0],
         false => a,
     }
@@ -67,15 +72,27 @@ fn passed(number: u16, a: [u64; 6]) -> [u64; 6] {
 /// In the handler of such a call.
 unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u64, i32>> {
     let number = u16::try_from(number).ok()?;
-    if !CAUGHT.contains(&number) || !files::are_caught() || ANSWERING.swap(true, Ordering::Relaxed)
-    {
+    let numbers = files::numbers();
+    let on_number = !numbers.is_empty() && ON_NUMBERS.contains(&number);
+    if !(CAUGHT.contains(&number) || on_number) || !files::are_caught() {
         return None;
     }
     let errno = Errno::last_raw();
-    let answered = files::answer(i64::from(number), passed(number, args));
+    let args = passed(number, args, on_number);
+    let fd = args[0] as i32;
+    let answered = match on_number && !numbers.contains(&fd) {
+        // What it has beside them are names of contexts.
+        true if number == CLOSE => Some(close(fd)),
+        true => Some(Err(libc::EBADF)),
+        false if ANSWERING.swap(true, Ordering::Relaxed) => None,
+        false => {
+            let answered = files::answer(i64::from(number), args);
+            ANSWERING.store(false, Ordering::Relaxed);
+            answered.map(|a| a.map_err(|e| e.raw()))
+        }
+    };
     Errno::set_raw(errno);
-    ANSWERING.store(false, Ordering::Relaxed);
-    answered.map(|a| a.map_err(|e| e.raw()))
+    answered
 }
 
 /// A call that the context does not have. It has failed already, and its registers are
