@@ -112,17 +112,21 @@ impl Answer {
     pub(crate) const WAIT: Self = Self(1 << 37 | libc::EAGAIN as u64);
 
     /// A connection was lent, which may still be being made.
+    #[cfg(target_os = "linux")]
     pub(super) fn connected(connecting: bool) -> Self {
         Self(if connecting { 1 << 36 } else { 0 })
     }
 
     /// One was lent that was used before.
+    #[cfg(target_os = "linux")]
     pub(super) const KEPT: Self = Self(1 << 38);
 
+    #[cfg(target_os = "linux")]
     pub(super) fn is_kept(self) -> bool {
         self.0 & Self::KEPT.0 != 0
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn is_connecting(self) -> bool {
         self.0 & 1 << 36 != 0
     }

@@ -26,6 +26,7 @@ pub(super) use system::{is_about_processes, limit, look, open_to_read};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
     /// To anything below.
+    #[cfg(target_os = "linux")]
     Folder,
     /// To what is on the same file system.
     FileSystem,
@@ -252,7 +253,7 @@ mod freebsd {
             for &right in rights {
                 libc::__cap_rights_set(&raw mut all, right, 0u64);
             }
-            let flags = libc::CAP_FCNTL_GETFL as u32;
+            let flags = libc::CAP_FCNTL_GETFL;
             let has_flags = rights.contains(&libc::CAP_FCNTL);
             match libc::cap_rights_limit(fd, &raw const all) == 0
                 && (!has_flags || libc::cap_fcntls_limit(fd, flags) == 0)
