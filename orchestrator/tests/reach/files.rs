@@ -352,7 +352,7 @@ fn past_the_host_there_is_nothing() {
 fn opening_for_ever_ends_with_the_timeout() {
     let folder = folder(GRANTS, "invocation");
     let chain = std::fs::read_to_string(folder.path("chain.toml")).unwrap();
-    folder.write("chain.toml", chain.replace("60s", "500ms"));
+    folder.write("chain.toml", chain.replace("60s", "2s"));
     for path in ["rates.db", "secret"] {
         let inputs = [&format!("spin {path}"), "read rates.db"];
         let (said, failures, stderr) = folder.outcomes("trial", &inputs);
@@ -397,7 +397,7 @@ fn what_one_is_granted_is_no_other_ones() {
 fn rust_reads_files() {
     let function = home().join("lwc-function");
     let folder = Folder::new(
-        "[functions.f]\ncrate = \"f\"\nfiles = [\"data/\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+        "[functions.f]\ncrate = \"f\"\nfiles = [\"data/\"]\ntimeout = \"60s\"\n[chains.trial]\nsteps = [\"f\"]\n",
     );
     std::fs::create_dir_all(folder.path("f/src")).unwrap();
     std::fs::create_dir_all(folder.path("data/inner")).unwrap();

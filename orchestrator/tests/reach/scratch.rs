@@ -203,7 +203,7 @@ fn the_audit_tries_it() {
 fn rust_has_files_of_its_own() {
     let function = home().join("lwc-function");
     let folder = Folder::new(
-        "[functions.f]\ncrate = \"f\"\nscratch = \"1MiB\"\n[chains.trial]\nsteps = [\"f\"]\n",
+        "[functions.f]\ncrate = \"f\"\nscratch = \"1MiB\"\ntimeout = \"60s\"\n[chains.trial]\nsteps = [\"f\"]\n",
     );
     std::fs::create_dir_all(folder.path("f/src")).unwrap();
     folder.write(

@@ -90,6 +90,7 @@ fn c9_2_calls_that_name_a_file_are_answered() {
                 libc::readlinkat(libc::AT_FDCWD, path.as_ptr(), to, *len as usize) as u64
             }],
             // (One that has no name in the program, and passes its own number.)
+            // SAFETY: as above.
             [2, len] => vec![unsafe {
                 #[cfg(target_os = "linux")]
                 let number = libc::SYS_readlinkat;
