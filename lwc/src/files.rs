@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// Who answers, in the place of the kernel, when the current context, and the copies
 /// that it makes from now on, name a file once they are in the strict sandbox
 /// ([`confine`](crate::confine)): open(2), stat(2), access(2), readlink(2) and their
-/// kin. Without it they are refused (EPERM).
+/// kin. Without it they are refused (EPERM; on the kernel backend ECAPMODE).
 ///
 /// `answer` runs in the context itself, as a handler of a signal does (SIGSYS), on the
 /// stack of the code that made the call; what it returns is what the call returns. It
@@ -23,11 +23,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// [`lent_descriptors`] to *read*: read(2), pread(2), readv(2), preadv(2), lseek(2),
 /// fstat(2), getdents(2), mmap(2), close(2), and fcntl(2) of flags. That is all that
 /// the sandbox lets it do with them, whatever the descriptors would; it neither
-/// duplicates them nor sends them on, and has none at other numbers (RLIMIT_NOFILE). So whoever sends one need only see to it that it
-/// is for reading. A rollback closes what came, if it was no more than there are
+/// duplicates them nor sends them on, and has none at other numbers (RLIMIT_NOFILE). So
+/// whoever sends one need only see to it that it is for reading. On the kernel backend the
+/// sandbox does not tell descriptors apart: there whoever sends one leaves it the rights
+/// alone that are lent (cap_rights_limit(2)); it may be duplicated (fcntl(2)) among these
+/// numbers. A rollback closes what came, if it was no more than there are
 /// numbers: whoever has sent more has the context destroyed instead.
 ///
-/// `numbers` are such as no descriptor has here, from 65536 on: calls that read, write,
+/// `numbers` are such as no descriptor has here, from 65536 on (on the kernel backend from
+/// 4096 on: its C library's streams have none above 32767): calls that read, write,
 /// look at, mark, lock or close one of these are `answer`'s, too, for files that it keeps
 /// itself. (mmap(2) of one is EBADF.)
 ///
@@ -36,14 +40,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// taken; the line lies outside of [`lent_descriptors`].
 ///
 /// # Errors
-/// EINVAL: the line lies among those, or numbers are lower. ENOTSUP on the kernel backend, and in a context
-/// whose system calls are trapped. What sigaction(2) says.
+/// EINVAL: the line lies among those, or numbers are lower. ENOTSUP in a context whose
+/// system calls are trapped, and with both on the kernel backend. What sigaction(2)
+/// and cap_rights_limit(2) say.
 ///
 /// # Examples
 /// ```
 /// use lwc::{Confinement, Errno};
 ///
-/// # if lwc::backend()? == lwc::Backend::Kernel { return Ok(()); }
 /// let child = lwc::Builder::new().spawn(|event| {
 ///     let parent = event.from().expect("switched to by the creator");
 ///     lwc::catch_files(None, 0..0, |_| Err(Errno::EACCES)).expect("a handler");
@@ -70,11 +74,15 @@ pub fn catch_files(
             "the line is to lie behind the descriptors that are lent",
         ));
     }
-    if numbers.start < numbers.end && numbers.start < 1 << 16 {
+    let least = match cfg!(target_os = "freebsd") {
+        true => 1 << 12,
+        false => 1 << 16,
+    };
+    if numbers.start < numbers.end && numbers.start < least {
         return Err(Error::new(
             "catch_files",
             Cause::EINVAL,
-            "numbers that stand for no descriptor are 65536 and more",
+            format!("numbers that stand for no descriptor are {least} and more"),
         ));
     }
     backend::catch_files(number, numbers, answer)

@@ -62,6 +62,32 @@
 static lwc_invocation *now;
 static void *mapping;
 
+/* statx(2), as far as it is used here, where there is none. */
+#ifdef __FreeBSD__
+#define	STATX_ALL	0
+struct statx {
+	mode_t	stx_mode;
+	ino_t	stx_ino;
+	off_t	stx_size;
+	struct { time_t tv_sec; } stx_mtime;
+};
+
+static int
+statx(int dir, const char *path, int flags, unsigned mask, struct statx *sx)
+{
+	struct stat st;
+
+	(void)mask;
+	if (fstatat(dir, path, &st, flags) != 0)
+		return (-1);
+	sx->stx_mode = st.st_mode;
+	sx->stx_ino = st.st_ino;
+	sx->stx_size = st.st_size;
+	sx->stx_mtime.tv_sec = st.st_mtime;
+	return (0);
+}
+#endif
+
 static void
 say(const char *format, ...)
 {
@@ -216,9 +242,6 @@ static void
 raw(const char *path)
 {
 	char text[1024] = "", buffer[512];
-	long how[3] = { O_RDONLY, 0, 0 };
-	unsigned long handle[32] = { 128 };
-	int mount;
 #define	TRY(call, ...) do {						\
 	long n = syscall(SYS_##call, __VA_ARGS__);			\
 	if (n >= 0)							\
@@ -227,6 +250,34 @@ raw(const char *path)
 	TRY(openat, AT_FDCWD, path, O_RDONLY);
 	TRY(openat, AT_FDCWD, path, O_WRONLY);
 	TRY(openat, AT_FDCWD, path, O_PATH);
+#ifdef __FreeBSD__
+	/* The rest of them ends the function. */
+	TRY(fstatat, AT_FDCWD, path, buffer, 0);
+	TRY(faccessat, AT_FDCWD, path, 0, 0);
+	TRY(readlinkat, AT_FDCWD, path, buffer, sizeof(buffer));
+	TRY(unlinkat, AT_FDCWD, path, 0);
+	TRY(funlinkat, AT_FDCWD, path, -1, 0);
+	TRY(renameat, AT_FDCWD, path, AT_FDCWD, "/tmp/lwc-x");
+	TRY(mkdirat, AT_FDCWD, "/tmp/lwc-x", 0700);
+	TRY(fchmodat, AT_FDCWD, path, 0777, 0);
+	TRY(fchownat, AT_FDCWD, path, 0, 0, 0);
+	TRY(utimensat, AT_FDCWD, path, NULL, 0);
+	TRY(truncate, path, 0);
+	TRY(statfs, path, buffer);
+	TRY(chdir, path);
+	TRY(pathconf, path, _PC_NAME_MAX);
+	TRY(__realpathat, AT_FDCWD, path, buffer, sizeof(buffer), 0);
+	TRY(open, path, O_RDONLY);
+	TRY(open, path, O_RDWR);
+	TRY(access, path, 0);
+	TRY(eaccess, path, 0);
+	TRY(readlink, path, buffer, sizeof(buffer));
+	TRY(unlink, path);
+#else
+	long how[3] = { O_RDONLY, 0, 0 };
+	unsigned long handle[32] = { 128 };
+	int mount;
+
 	TRY(openat2, AT_FDCWD, path, how, sizeof(how));
 	TRY(statx, AT_FDCWD, path, 0, STATX_ALL, buffer);
 	TRY(newfstatat, AT_FDCWD, path, buffer, 0);
@@ -262,6 +313,7 @@ raw(const char *path)
 	TRY(unlink, path);
 	TRY(uselib, path);
 #endif
+#endif
 	say("%s", text);
 }
 
@@ -276,6 +328,14 @@ held(void)
 	for (int fd = 0; fd < 4096; fd++) {
 		if (fd < 3)
 			continue;
+#ifdef __FreeBSD__
+		/* Names of contexts are descriptors, and the line is one. */
+		if ((fstat(fd, &st) == 0 &&
+		    (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))) ||
+		    read(fd, &byte, 1) >= 0)
+			n++;
+		continue;
+#endif
 		if (read(fd, &byte, 0) >= 0 || fstat(fd, &st) == 0 ||
 		    fcntl(fd, F_GETFD) >= 0) {
 			n++;
@@ -295,9 +355,15 @@ static void
 is_mapped(void)
 {
 
+#ifdef __FreeBSD__
+	say("%d", mapping != NULL &&
+	    syscall(SYS_sigprocmask, 99, mapping, NULL) == -1 &&
+	    errno == EINVAL);
+#else
 	say("%d", mapping != NULL &&
 	    syscall(SYS_rt_sigprocmask, 99, mapping, NULL, 8) == -1 &&
 	    errno == EINVAL);
+#endif
 }
 
 static void
@@ -325,7 +391,7 @@ abuse(const char *path)
 	char text[1024] = "", proc[64];
 	struct flock lock = { .l_type = F_RDLCK };
 	struct iovec piece = { proc, 1 };
-	int fd = open(path, O_RDONLY), n;
+	int fd = open(path, O_RDONLY), n = 1;
 	void *at;
 
 	if (fd < 0) {
@@ -340,34 +406,41 @@ abuse(const char *path)
 	DO("pwrite", pwrite(fd, "x", 1, 0));
 	DO("writev", writev(fd, &piece, 1));
 	DO("ftruncate", ftruncate(fd, 0));
-	DO("fallocate", fallocate(fd, 0, 0, 1));
+	DO("fallocate", -posix_fallocate(fd, 0, 1));
 	DO("fchmod", fchmod(fd, 0777));
 	DO("fchown", fchown(fd, getuid(), getgid()));
 	DO("futimens", futimens(fd, NULL));
-	DO("fsetxattr", syscall(SYS_fsetxattr, fd, "user.x", "", 0, 0));
 	DO("flock", flock(fd, LOCK_EX | LOCK_NB));
 	DO("setlk", fcntl(fd, F_SETLK, &lock));
-	DO("setlease", fcntl(fd, F_SETLEASE, F_RDLCK));
-	DO("notify", fcntl(fd, F_NOTIFY, DN_ACCESS));
 	DO("setown", fcntl(fd, F_SETOWN, getpid()));
 	DO("setfl", fcntl(fd, F_SETFL, O_ASYNC));
+	DO("ioctl", ioctl(fd, FIONREAD, &n));
+	DO("async", ioctl(fd, FIOASYNC, &n));
+	DO("sync", fsync(fd));
+#ifdef __FreeBSD__
+	/* A copy of it can do no more; and it has no number that is not lent. */
+	DO("dupfd_cloexec", fcntl(fd, F_DUPFD_CLOEXEC, 300));
+	DO("read_folder", getdirentries(fd, proc, sizeof(proc), NULL));
+#else
+	DO("fsetxattr", syscall(SYS_fsetxattr, fd, "user.x", "", 0, 0));
+	DO("setlease", fcntl(fd, F_SETLEASE, F_RDLCK));
+	DO("notify", fcntl(fd, F_NOTIFY, DN_ACCESS));
 	DO("dupfd", fcntl(fd, F_DUPFD, 3));
 	DO("dupfd_cloexec", fcntl(fd, F_DUPFD_CLOEXEC, 300));
 	DO("dup", dup(fd));
 	DO("dup2", dup2(fd, 1));
 	DO("dup3", dup3(fd, 900, 0));
-	DO("ioctl", ioctl(fd, FIONREAD, &n));
 	DO("sendfile", syscall(SYS_sendfile, 1, fd, NULL, 1));
 	DO("splice", syscall(SYS_splice, fd, NULL, 1, NULL, 1, 0));
 	DO("copy", syscall(SYS_copy_file_range, fd, NULL, fd, NULL, 1, 0));
 	DO("fadvise", syscall(SYS_fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED));
-	DO("sync", fsync(fd));
 	DO("fchdir", fchdir(fd));
 	DO("fexecve", syscall(SYS_linkat, fd, "", AT_FDCWD, "/tmp/lwc-x",
 	    AT_EMPTY_PATH));
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
 	DO("proc", open(proc, O_RDWR));
 	DO("proc_read", open(proc, O_RDONLY));
+#endif
 	at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	DO("map_write", at == MAP_FAILED ? -1 : 0);
 	at = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
@@ -568,17 +641,23 @@ starve(const char *path)
 static void
 wild(void)
 {
+#ifdef __FreeBSD__
+	const int first = 32704;
+#else
+	const int first = 1 << 20;
+#endif
 	char byte;
 	int did = 0;
 
-	for (int fd = (1 << 20) - 4; fd < (1 << 20) + 80; fd++) {
+	for (int fd = first - 4; fd < first + 80; fd++) {
 		did += read(fd, &byte, 1) >= 0;
 		did += write(fd, "x", 1) >= 0;
 		did += lseek(fd, 0, SEEK_SET) >= 0;
 		did += close(fd) == 0;
 	}
 	did += read(-1, &byte, 1) >= 0;
-	did += syscall(SYS_read, 1UL << 32 | 1 << 20, &byte, 1) >= 0;
+	did += syscall(SYS_read, 1UL << 32 | (unsigned)first,
+	    &byte, 1) >= 0;
 	say("%d", did);
 }
 
@@ -612,11 +691,13 @@ LWC_HANDLER(files)
 		} else if (IS("at")) {
 			fd = open(a, O_RDONLY | O_DIRECTORY);
 			read_from(fd < 0 ? fd : openat(fd, b, O_RDONLY));
+#ifdef __linux__
 		} else if (IS("openat2")) {
 			long how[3] = { O_RDONLY, 0, 0 };
 
 			say("%d", syscall(SYS_openat2, AT_FDCWD, a, how,
 			    sizeof(how)) < 0 ? errno : 0);
+#endif
 		} else if (IS("list"))
 			list(a);
 		else if (IS("stat"))

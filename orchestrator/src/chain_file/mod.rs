@@ -37,7 +37,6 @@ pub(crate) use cut::{Cut, cut};
 #[cfg(feature = "serve")]
 pub(crate) use cut::{Part, Routes};
 pub(crate) use exposure::{Exposure, exposure};
-#[cfg(target_os = "linux")]
 pub(crate) use files::{by_names, from_root, is_of_the_system};
 #[cfg(feature = "serve")]
 pub(crate) use headers::is_hop_by_hop;

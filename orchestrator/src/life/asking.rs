@@ -24,6 +24,7 @@ impl How {
     const QUEUE: u64 = 128;
 
     /// A queue of epoll(7).
+    #[cfg(target_os = "linux")]
     pub(crate) fn queue() -> Self {
         Self(Self::QUEUE)
     }
@@ -33,6 +34,7 @@ impl How {
     }
 
     /// A connection: the address is asked with, as the function gave it.
+    #[cfg(target_os = "linux")]
     pub(crate) fn connect() -> Self {
         Self(Self::CONNECT)
     }
@@ -110,17 +112,21 @@ impl Answer {
     pub(crate) const WAIT: Self = Self(1 << 37 | libc::EAGAIN as u64);
 
     /// A connection was lent, which may still be being made.
+    #[cfg(target_os = "linux")]
     pub(super) fn connected(connecting: bool) -> Self {
         Self(if connecting { 1 << 36 } else { 0 })
     }
 
     /// One was lent that was used before.
+    #[cfg(target_os = "linux")]
     pub(super) const KEPT: Self = Self(1 << 38);
 
+    #[cfg(target_os = "linux")]
     pub(super) fn is_kept(self) -> bool {
         self.0 & Self::KEPT.0 != 0
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn is_connecting(self) -> bool {
         self.0 & 1 << 36 != 0
     }

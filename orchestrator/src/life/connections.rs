@@ -19,8 +19,8 @@
 
 use super::asking::{ASKED_MOST, Answer};
 use super::connect::{OPTIONS, Value, option};
-use super::granted::{is_about_processes, kind, look, open_folder};
 use super::named::Names;
+use super::opening::{Within, is_about_processes, kind, look, open_folder};
 use crate::chain_file::{ConnectGrant, Place, by_names, from_root};
 use lwc::Errno;
 use std::cell::{Cell, RefCell};
@@ -299,7 +299,7 @@ fn own_end(socket: &OwnedFd) -> Wanted {
 /// To the very socket that is there now, if it is one: not where a link leads that has
 /// come in its place.
 fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
-    let found = look(at.as_fd(), name, libc::O_NOFOLLOW, 0)?;
+    let found = look(at.as_fd(), name, libc::O_NOFOLLOW, Within::Folder)?;
     match kind(found.as_fd())? {
         libc::S_IFSOCK => {}
         libc::S_IFLNK => return Err(Errno::EACCES),
@@ -419,6 +419,11 @@ impl Connections {
             names,
             queues: Cell::new(0),
         })
+    }
+
+    /// Whether any is granted by a name.
+    pub(super) fn has_names(&self) -> bool {
+        !self.names.is_empty()
     }
 
     /// Connects to what the function's context asks for, and passes that to `lend`: once.

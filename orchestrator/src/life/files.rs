@@ -9,9 +9,11 @@
 
 use super::asking::{self, ASKED_MOST, Answer, How};
 use super::control::Control;
+use super::opening::{For, limit};
 use super::parts::Parts;
 use super::scratch::{self, Scratch, Way};
 use super::snapshot::word;
+use super::sys as libc;
 use super::turns;
 use crate::chain_file::is_of_the_system;
 use lwc::{Errno, FileCall, Handle};
@@ -103,8 +105,16 @@ fn take_standard_descriptors() {
                 libc::close(fd);
                 return;
             }
+            // (No name leads from there: not where the sandbox lets none through.)
+            let _ = limit(BorrowedFd::borrow_raw(fd), For::Nothing);
         }
     }
+}
+
+/// The number of the descriptor by which the current context is lent what it is granted.
+pub(super) fn line() -> Option<RawFd> {
+    let (_, line) = current()?.granted?;
+    Some(line.as_raw_fd())
 }
 
 /// What the current context asks with, if it does.
@@ -149,7 +159,7 @@ const CHANGE: &str =
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 
 /// The flags of creat(2).
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 const CREAT: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC) as u64;
 
 /// So much memory is free when a call that names something is answered. An allocation
@@ -165,9 +175,6 @@ fn has_spare_memory() -> Result<(), Errno> {
     std::hint::black_box(spare.as_ptr());
     reserved.map_err(|_| Errno::ENOMEM)
 }
-
-/// Flags that F_SETFL changes.
-const CHANGED: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
 
 /// What a path stands for.
 enum Named<'a> {
@@ -194,25 +201,40 @@ impl Asking<'_> {
             match call.number {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_open => self.open(HERE, a[0], a[1]),
+                libc::SYS_openat => self.open(a[0], a[1], a[2]),
+                libc::SYS_newfstatat => self.stat(a[0], a[1], a[2], a[3] as i32),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_access => self.access(HERE, a[0], a[1] as i32, 0),
+                libc::SYS_faccessat => self.access(a[0], a[1], a[2] as i32, 0),
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_readlink => self.readlink(HERE, a[0], a[1], a[2] as usize),
+                libc::SYS_readlinkat => self.readlink(a[0], a[1], a[2], a[3] as usize),
+                libc::SYS_getcwd => self.current_folder(a[0], a[1] as usize),
+                _ => self.call_of_system(call, is_number),
+            }
+        }
+    }
+
+    /// One that Linux alone has, or changes something.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    #[cfg(target_os = "linux")]
+    unsafe fn call_of_system(&self, call: &FileCall, is_number: bool) -> Result<u64, Errno> {
+        let a = call.args;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match call.number {
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_creat => self.open(HERE, a[0], CREAT),
-                libc::SYS_openat => self.open(a[0], a[1], a[2]),
                 // Those who use it know that a kernel may not have it.
                 libc::SYS_openat2 => Err(Errno::ENOSYS),
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_stat => self.stat(HERE, a[0], a[1], 0),
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_lstat => self.stat(HERE, a[0], a[1], libc::AT_SYMLINK_NOFOLLOW),
-                libc::SYS_newfstatat => self.stat(a[0], a[1], a[2], a[3] as i32),
                 libc::SYS_statx => self.statx(a[0], a[1], a[2] as i32, a[4]),
-                #[cfg(target_arch = "x86_64")]
-                libc::SYS_access => self.access(HERE, a[0], a[1] as i32, 0),
-                libc::SYS_faccessat => self.access(a[0], a[1], a[2] as i32, 0),
                 libc::SYS_faccessat2 => self.access(a[0], a[1], a[2] as i32, a[3] as i32),
-                #[cfg(target_arch = "x86_64")]
-                libc::SYS_readlink => self.readlink(HERE, a[0], a[1], a[2] as usize),
-                libc::SYS_readlinkat => self.readlink(a[0], a[1], a[2], a[3] as usize),
-                libc::SYS_getcwd => self.current_folder(a[0], a[1] as usize),
                 libc::SYS_socket
                 | libc::SYS_socketpair
                 | libc::SYS_connect
@@ -233,6 +255,92 @@ impl Asking<'_> {
                 libc::SYS_epoll_create1 => self.queue(),
                 libc::SYS_mmap => map_to_read(a),
                 libc::SYS_fcntl if self.scratch.is_none() || !is_number => self.socket_call(call),
+                _ => self.call_that_changes(call),
+            }
+        }
+    }
+
+    /// One that FreeBSD alone has, or changes something.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    #[cfg(target_os = "freebsd")]
+    unsafe fn call_of_system(&self, call: &FileCall, is_number: bool) -> Result<u64, Errno> {
+        let a = call.args;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match call.number {
+                libc::SYS_eaccess => self.access(HERE, a[0], a[1] as i32, 0),
+                // The C library does it by steps then.
+                libc::SYS_realpathat => Err(Errno::ENOSYS),
+                // What a file system can do, nobody says; the C library knows what is usual.
+                libc::SYS_pathconf | libc::SYS_lpathconf | libc::SYS_fpathconf => {
+                    Err(Errno::EINVAL)
+                }
+                libc::SYS_statfs => Err(Errno::EACCES),
+                libc::SYS_fstatfs => self.file_system(a[0] as RawFd, a[1]),
+                libc::SYS_posix_fadvise => Ok(0),
+                libc::SYS_fchmodat | libc::SYS_fchownat | libc::SYS_utimensat => Err(Errno::EACCES),
+                libc::SYS_fsync
+                | libc::SYS_fchown
+                | libc::SYS_fchmod
+                | libc::SYS_flock
+                | libc::SYS_pwritev
+                | libc::SYS_pwrite64
+                | libc::SYS_write
+                | libc::SYS_writev
+                | libc::SYS_ftruncate
+                | libc::SYS_futimens
+                | libc::SYS_fdatasync
+                    if !is_number =>
+                {
+                    Err(Errno::EBADF)
+                }
+                libc::SYS_posix_fallocate if !is_number => Ok(::libc::EBADF as u64),
+                _ => self.call_that_changes(call),
+            }
+        }
+    }
+
+    /// What the system says of the file system that a file is in: nothing but how much is
+    /// read at once. The C library wants to know of a folder whether it is a union of
+    /// several.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    #[cfg(target_os = "freebsd")]
+    unsafe fn file_system(&self, fd: RawFd, to: u64) -> Result<u64, Errno> {
+        /// Of the structure (sys/mount.h).
+        const STATFS_VERSION: u32 = 0x2014_0518;
+        let is_own = self
+            .scratch
+            .as_ref()
+            .is_some_and(|own| own.borrow().flags(fd).is_ok());
+        // SAFETY: asks for the flags of a number; then the caller's promise, and zeros are
+        // a value.
+        unsafe {
+            if !is_own && libc::fcntl(fd, libc::F_GETFD) < 0 {
+                return Err(Errno::EBADF);
+            }
+            let mut said: libc::statfs = std::mem::zeroed();
+            said.f_version = STATFS_VERSION;
+            (said.f_bsize, said.f_iosize) = (4096, 4096);
+            for (to, from) in said.f_fstypename.iter_mut().zip(*b"lent") {
+                *to = from as libc::c_char;
+            }
+            (to as *mut libc::statfs).write_unaligned(said);
+        }
+        Ok(0)
+    }
+
+    /// A call that changes what there is, or is on a number of the function's own.
+    ///
+    /// # Safety
+    /// As of [`call`](Self::call).
+    unsafe fn call_that_changes(&self, call: &FileCall) -> Result<u64, Errno> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match call.number {
                 _ if self.scratch.is_some() => self.own_call(call),
                 _ => self.refuse_change(call),
             }
@@ -355,7 +463,15 @@ impl Asking<'_> {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_rename => renamed((HERE, a[0]), (HERE, a[1]), 0),
             libc::SYS_renameat => renamed((a[0], a[1]), (a[2], a[3]), 0),
+            #[cfg(target_os = "linux")]
             libc::SYS_renameat2 => renamed((a[0], a[1]), (a[2], a[3]), a[4]),
+            // (The file that it is to be is not looked at.)
+            #[cfg(target_os = "freebsd")]
+            libc::SYS_funlinkat => match a[3] as i32 {
+                0 => removed(a[0], a[1], false),
+                libc::AT_REMOVEDIR => removed(a[0], a[1], true),
+                _ => Err(Errno::EINVAL),
+            },
             libc::SYS_truncate => {
                 if (a[1] as i64) < 0 {
                     return Err(Errno::EINVAL);
@@ -387,6 +503,7 @@ impl Asking<'_> {
                 libc::SYS_preadv => own.in_pieces(fd, (a[1], a[2]), Some(a[3]), false),
                 libc::SYS_pwritev => own.in_pieces(fd, (a[1], a[2]), Some(a[3]), true),
                 // Those who use them know that a kernel may not have them.
+                #[cfg(target_os = "linux")]
                 libc::SYS_preadv2 | libc::SYS_pwritev2 => Err(Errno::ENOSYS),
                 libc::SYS_lseek => own.seek(fd, a[1] as i64, a[2] as i32),
                 libc::SYS_fstat => {
@@ -394,8 +511,26 @@ impl Asking<'_> {
                     Ok(0)
                 }
                 libc::SYS_ftruncate => own.truncate_open(fd, a[1]),
+                #[cfg(target_os = "linux")]
                 libc::SYS_fallocate => own.allocate(fd, a[1] as i32, a[2], a[3]),
+                #[cfg(target_os = "freebsd")]
+                libc::SYS_posix_fallocate => {
+                    let done = own.allocate(fd, 0, a[1], a[2]);
+                    Ok(done.map_or_else(|e| e.raw() as u64, |_| 0))
+                }
+                #[cfg(target_os = "linux")]
                 libc::SYS_getdents64 => own.entries(fd, a[1], a[2]),
+                #[cfg(target_os = "freebsd")]
+                libc::SYS_getdirentries => {
+                    let at = own.seek(fd, 0, libc::SEEK_CUR)?;
+                    let done = own.entries(fd, a[1], a[2])?;
+                    if a[3] != 0 {
+                        (a[3] as *mut libc::off_t).write_unaligned(at as libc::off_t);
+                    }
+                    Ok(done)
+                }
+                #[cfg(target_os = "freebsd")]
+                libc::SYS_futimens => own.in_use(fd).map(|()| 0),
                 libc::SYS_close => own.close(fd),
                 // Nobody else has it, or asks whose it is.
                 libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_fchmod | libc::SYS_fchown => {
@@ -417,7 +552,10 @@ impl Asking<'_> {
             libc::SYS_mkdirat,
             libc::SYS_unlinkat,
             libc::SYS_renameat,
+            #[cfg(target_os = "linux")]
             libc::SYS_renameat2,
+            #[cfg(target_os = "freebsd")]
+            libc::SYS_funlinkat,
         ];
         let (at, path) = match at.contains(&call.number) {
             true => (call.args[0], call.args[1]),
@@ -508,6 +646,7 @@ impl Asking<'_> {
     }
 
     /// A line of the log, unless it has been told.
+    #[cfg(target_os = "linux")]
     pub(super) fn tell_line(&self, line: &str) {
         self.tell_once(line.as_bytes(), line);
     }
@@ -540,7 +679,7 @@ impl Asking<'_> {
         let folder = flags & libc::O_DIRECTORY != 0;
         let follow = flags & libc::O_NOFOLLOW == 0;
         let changes = libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
-        if flags & libc::O_PATH != 0 {
+        if flags & libc::IS_NOT_READ != 0 {
             return self.keep(self.lent(&path, How::new(false, follow, folder))?);
         }
         if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & changes != 0 {
@@ -565,7 +704,7 @@ impl Asking<'_> {
             let mut stat: libc::stat = std::mem::zeroed();
             let of = |fd: RawFd, stat: &mut libc::stat| {
                 // Not the C library's, which may name a path.
-                match libc::syscall(libc::SYS_fstat, fd, std::ptr::from_mut(stat)) {
+                match libc::syscall(libc::SYS_fstat as _, fd, std::ptr::from_mut(stat)) {
                     0 => Ok(()),
                     _ => Err(Errno::last()),
                 }
@@ -588,10 +727,33 @@ impl Asking<'_> {
                 Named::Other(path) => path,
             };
             let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+            #[cfg(target_os = "freebsd")]
+            if !follow && self.only_leads_to_granted(&path) {
+                stat.st_mode = libc::S_IFDIR | 0o111;
+                return Ok((stat, false));
+            }
             let fd = self.lent(&path, How::new(false, follow, false))?;
             of(fd.as_raw_fd(), &mut stat)?;
             Ok((stat, false))
         }
+    }
+
+    /// Whether it is a folder on the way to what is granted, by names: that it is one is
+    /// all that is told of it. So realpath(3) comes there.
+    #[cfg(target_os = "freebsd")]
+    fn only_leads_to_granted(&self, path: &[u8]) -> bool {
+        let says = |how| self.ask(path, how).0;
+        says(How::link()).result() == Err(Errno::EINVAL)
+            && match says(How::new(false, false, false)) {
+                Answer::NOT_GRANTED => true,
+                answer => {
+                    // It is there, and comes again by who wants it.
+                    if answer.result().is_ok() {
+                        drop(self.granted.map(|(_, line)| lwc::receive_descriptor(line)));
+                    }
+                    false
+                }
+            }
     }
 
     /// # Safety
@@ -607,6 +769,7 @@ impl Asking<'_> {
 
     /// # Safety
     /// As of [`call`](Self::call).
+    #[cfg(target_os = "linux")]
     unsafe fn statx(&self, at: u64, path: u64, flags: i32, to: u64) -> Result<u64, Errno> {
         // SAFETY: the caller's promise; integers, which may be zero.
         unsafe {
@@ -690,7 +853,11 @@ impl Asking<'_> {
             to.copy_from(base.as_ptr(), base.len());
             to.add(base.len()).write(0);
         }
-        Ok(base.len() as u64 + 1)
+        // (FreeBSD's gives no length.)
+        Ok(match cfg!(target_os = "linux") {
+            true => base.len() as u64 + 1,
+            false => 0,
+        })
     }
 }
 
@@ -700,6 +867,7 @@ impl Asking<'_> {
 ///
 /// # Safety
 /// As of [`call`](Asking::call): what the arguments have taken from the map is nobody's.
+#[cfg(target_os = "linux")]
 unsafe fn map_to_read(a: [u64; 6]) -> Result<u64, Errno> {
     let (len, wanted) = (a[1] as usize, a[2] as i32);
     let flags = a[3] as i32 & !libc::MAP_TYPE | libc::MAP_PRIVATE;
@@ -755,16 +923,16 @@ unsafe fn control(own: &mut Scratch, fd: RawFd, command: i32, to: u64) -> Result
         _ => own.in_use(fd)?,
     }
     match command {
-        libc::F_SETFL => own.set_flags(fd, CHANGED, to as i32),
+        libc::F_SETFL => own.set_flags(fd, libc::CHANGED, to as i32),
         // Nobody else is there to lock anything.
-        libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+        command if libc::SETS_LOCK.contains(&command) => {
             // SAFETY: the caller's promise: it is of a struct of the call.
             let kind = unsafe { (&raw const (*(to as *const libc::flock)).l_type).read() };
             own.lock_part(fd, kind.into())
         }
-        libc::F_GETLK | libc::F_OFD_GETLK => {
+        command if libc::ASKS_FOR_LOCK.contains(&command) => {
             // SAFETY: as above.
-            unsafe { (&raw mut (*(to as *mut libc::flock)).l_type).write(libc::F_UNLCK as i16) };
+            unsafe { (&raw mut (*(to as *mut libc::flock)).l_type).write(libc::UNLOCK as i16) };
             Ok(0)
         }
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Err(Errno::EPERM),
@@ -850,7 +1018,10 @@ pub(crate) fn attempt(path: &std::ffi::CStr) -> u64 {
     reached
 }
 
+#[cfg(target_os = "linux")]
 pub(crate) use super::connect::{attempt as attempt_connection, attempt_others};
+#[cfg(target_os = "freebsd")]
+pub(crate) use super::not_lent::{attempt_connection, attempt_others};
 
 #[cfg(test)]
 mod tests {

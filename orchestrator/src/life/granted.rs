@@ -4,7 +4,7 @@
 //! ```text
 //!   function: open("rates.db")        the sandbox does not make the call (SIGSYS)
 //!     └ handler: ASK ─────────▶ root: whose turn is it? what is it granted?
-//!                                     openat2 below a folder that it holds, to read
+//!                                     opens it below a folder that it holds, to read
 //!       recvmsg ◀── SCM_RIGHTS ────── a descriptor of the file, for reading alone
 //!     └ open returns it  ◀─ RETURN ──
 //!   function: read, lseek, mmap       are not trapped
@@ -19,15 +19,23 @@
 //! is, and what has been looked at is opened, and nothing that has come in its place.
 
 use super::asking::{ASKED_MOST, Answer, How};
+#[cfg(target_os = "linux")]
 use super::connections::Connections;
 use super::control::Control;
+#[cfg(target_os = "freebsd")]
+use super::not_lent::Connections;
+#[cfg(target_os = "linux")]
+use super::opening::memory_file;
+use super::opening::{
+    For, Within, is_about_processes, kind, limit, look, open_folder, open_to_read,
+};
+use super::sys as libc;
 use crate::chain_file::{FileGrant, Function, by_names, from_root, is_of_the_system};
 use lwc::Errno;
 use std::cell::Cell;
 use std::ffi::{CString, OsStr};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -57,6 +65,12 @@ struct Grant {
     file: Option<CString>,
 }
 
+/// What open(2) says of a link that it is not to follow.
+const IS_A_LINK: Errno = match cfg!(target_os = "linux") {
+    true => Errno::ELOOP,
+    false => Errno::from_raw(::libc::EMLINK),
+};
+
 /// The way on which descriptors go to the context. The root has both ends: what a
 /// context has not received is nobody's any more after its rollback.
 #[derive(Debug)]
@@ -68,6 +82,9 @@ struct Line {
 impl Line {
     fn new() -> io::Result<Self> {
         let (here, there) = UnixDatagram::pair()?;
+        // Nor does a function that reads there by itself wait for what nobody sends.
+        here.set_nonblocking(true)?;
+        there.set_nonblocking(true)?;
         let least = lwc::lent_descriptors().end;
         // SAFETY: makes a descriptor, which is ours alone.
         let there = unsafe {
@@ -77,105 +94,9 @@ impl Line {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        here.set_nonblocking(true)?;
+        limit(there.as_fd(), For::Receiving).map_err(|e| io::Error::from_raw_os_error(e.raw()))?;
         Ok(Self { here, there })
     }
-}
-
-/// The part of `struct open_how` that there has always been (openat2(2)).
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
-
-const RESOLVE_NO_XDEV: u64 = 0x01;
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_BENEATH: u64 = 0x08;
-
-/// Without a side effect: whatever is there is looked at, and not opened.
-pub(super) fn look(
-    at: BorrowedFd<'_>,
-    path: &CString,
-    flags: i32,
-    resolve: u64,
-) -> Result<OwnedFd, Errno> {
-    let how = OpenHow {
-        flags: (libc::O_PATH | libc::O_CLOEXEC | flags) as u64,
-        mode: 0,
-        resolve: resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
-    // Somebody is renaming folders on the way (EAGAIN).
-    for _ in 0..16 {
-        // SAFETY: the path ends in a NUL, and the structure has the size that is told.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                at.as_raw_fd(),
-                path.as_ptr(),
-                &raw const how,
-                size_of::<OpenHow>(),
-            )
-        };
-        if fd >= 0 {
-            // SAFETY: just made, for us alone.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
-        }
-        if Errno::last() != Errno::EAGAIN {
-            break;
-        }
-    }
-    Err(Errno::last())
-}
-
-/// What a file is (`S_IFMT`).
-pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
-    // SAFETY: of the struct, zeros are a value; the call fills it.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        match libc::fstat(fd.as_raw_fd(), &raw mut stat) {
-            0 => Ok(stat.st_mode & libc::S_IFMT),
-            _ => Err(Errno::last()),
-        }
-    }
-}
-
-/// The file itself that has been looked at, to read. It waits for nobody: not for the
-/// end of a lease, as a file is no pipe. When it was read last is not noted with it, where
-/// that may be left out (by its owner): a later invocation could look at that, and learn
-/// what an earlier one has read.
-fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let path = CString::new(format!("/proc/self/fd/{}", looked_at.as_raw_fd()));
-    let path = path.map_err(|_| Errno::EINVAL)?;
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-    // SAFETY: the path ends in a NUL.
-    let open = |more| unsafe { libc::open(path.as_ptr(), flags | more) };
-    let mut fd = open(libc::O_NOATIME);
-    if fd < 0 && Errno::last() == Errno::EPERM {
-        fd = open(0);
-    }
-    if fd < 0 {
-        return Err(Errno::last());
-    }
-    // SAFETY: just made, for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A file with this text, to read.
-fn memory_file(text: &str) -> Result<OwnedFd, Errno> {
-    use std::io::Write;
-    // SAFETY: the name ends in a NUL; what is made is ours alone.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"names".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(Errno::last());
-        }
-        File::from_raw_fd(fd)
-    };
-    file.write_all(text.as_bytes()).map_err(|_| Errno::ENOMEM)?;
-    open_to_read(file.as_fd())
 }
 
 impl Grant {
@@ -257,7 +178,7 @@ impl Grant {
         if let Some(name) = &self.file {
             // A link that has come in its place leads to what nobody has granted. (It
             // may be mounted there, as containers do.)
-            return match look(at, name, flags | libc::O_NOFOLLOW, RESOLVE_NO_SYMLINKS) {
+            return match look(at, name, flags | libc::O_NOFOLLOW, Within::NoLinks) {
                 Ok(fd) if kind(fd.as_fd())? == libc::S_IFLNK => Err(Errno::EXDEV),
                 Err(Errno::ELOOP) => Err(Errno::EXDEV),
                 found => found,
@@ -268,29 +189,8 @@ impl Grant {
             rest => rest,
         };
         let rest = CString::new(rest).map_err(|_| Errno::EINVAL)?;
-        look(at, &rest, flags, RESOLVE_NO_XDEV)
+        look(at, &rest, flags, Within::FileSystem)
     }
-}
-
-/// Whether a folder is of /proc or /sys.
-pub(super) fn is_about_processes(at: BorrowedFd<'_>) -> bool {
-    // SAFETY: of the struct, zeros are a value; the call fills it.
-    let kind = unsafe {
-        let mut found: libc::statfs = std::mem::zeroed();
-        match libc::fstatfs(at.as_raw_fd(), &raw mut found) {
-            0 => found.f_type,
-            _ => return true,
-        }
-    };
-    [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC].contains(&kind)
-}
-
-pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut how = File::options();
-    how.read(true);
-    how.custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW);
-    Ok(how.open(path)?.into())
 }
 
 impl Granted {
@@ -299,6 +199,8 @@ impl Granted {
     /// # Errors
     /// What cannot be had, by the name that the file gives it.
     pub(super) fn of(function: &Function, folder: &Path) -> Result<Option<Self>, String> {
+        #[cfg(target_os = "freebsd")]
+        super::not_lent::refuse(function)?;
         if function.files.is_empty() && function.connect.is_empty() {
             return Ok(None);
         }
@@ -328,14 +230,14 @@ impl Granted {
     }
 
     /// Whether what was sent may lie at other numbers than a rollback closes: each comes
-    /// at the lowest that is free.
+    /// at the lowest that is free. (On FreeBSD it closes all.)
     pub(super) fn too_many(&self) -> bool {
-        self.sent.get() > lwc::lent_descriptors().len()
+        cfg!(target_os = "linux") && self.sent.get() > lwc::lent_descriptors().len()
     }
 
     /// Whether connections are granted by names.
     pub(super) fn has_names(&self) -> bool {
-        !self.connections.names.is_empty()
+        self.connections.has_names()
     }
 
     /// Its context has come to the end of an invocation by itself.
@@ -419,13 +321,16 @@ impl Granted {
         if !is_folder && (how.is_of_folder() || asked.ends_with(b"/")) {
             return Err(Errno::ENOTDIR);
         }
-        let lent = match how.opens() {
-            false => found,
-            true if kind == libc::S_IFLNK => return Err(Errno::ELOOP),
-            true if is_folder || kind == libc::S_IFREG => open_to_read(found.as_fd())?,
+        let (lent, purpose) = match how.opens() {
+            false => (found, For::Looking),
+            true if kind == libc::S_IFLNK => return Err(IS_A_LINK),
+            true if is_folder || kind == libc::S_IFREG => {
+                (open_to_read(found.as_fd())?, For::Reading)
+            }
             // To open a pipe or a device does something, or waits.
             true => return Err(Errno::EACCES),
         };
+        limit(lent.as_fd(), purpose)?;
         self.send(&lent).map(|()| Answer::lent(is_folder))
     }
 
@@ -440,7 +345,10 @@ impl Granted {
             Err(e) => Err(e.errno()),
         }
     }
+}
 
+#[cfg(target_os = "linux")]
+impl Granted {
     /// What a C library reads to find the address of a name: those that are granted.
     fn names(&self, how: How) -> Answer {
         if !self.has_names() {
@@ -459,6 +367,15 @@ impl Granted {
     }
 }
 
+#[cfg(target_os = "freebsd")]
+impl Granted {
+    /// No connections are, and none by names.
+    #[allow(clippy::unused_self)] // as the other one
+    fn names(&self, _: How) -> Answer {
+        Answer::NOT_GRANTED
+    }
+}
+
 /// A path as it is asked for, for an audit.
 pub(crate) fn asked_for(grant: &FileGrant) -> Vec<u8> {
     from_root(&grant.path).into_os_string().into_vec()
@@ -467,7 +384,9 @@ pub(crate) fn asked_for(grant: &FileGrant) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Read;
+    #[cfg(target_os = "linux")]
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A folder, what is granted in it, and a control page.
@@ -526,7 +445,7 @@ mod tests {
             assert_eq!(granted.answer(b"a", open(), &control), lent);
             received(&granted);
         }
-        assert!(granted.too_many());
+        assert_eq!(granted.too_many(), cfg!(target_os = "linux"));
         granted.forget();
         assert!(!granted.too_many());
     }
@@ -593,7 +512,9 @@ mod tests {
         assert_eq!(received(&granted), "data/inner/c");
     }
 
-    /// Somebody exchanges a folder for a link that leads out, all the time.
+    /// Somebody exchanges a folder for a link that leads out, all the time. (FreeBSD has no
+    /// call that exchanges two names.)
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else() {
         let (folder, granted, control) = granted(&["data/"]);
@@ -648,6 +569,7 @@ mod tests {
         });
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_is_of_the_system_is_not_granted() {
         let of = |path: &str, folder| {

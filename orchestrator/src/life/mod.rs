@@ -42,9 +42,7 @@ mod crash;
 mod direct;
 pub(crate) mod environment;
 mod error;
-#[cfg(target_os = "linux")]
 mod files;
-#[cfg(target_os = "linux")]
 pub(crate) mod granted;
 mod hop;
 mod host;
@@ -59,6 +57,7 @@ pub(crate) mod named;
 mod not_lent;
 mod on_error;
 pub(crate) mod open_files;
+mod opening;
 pub(crate) mod output;
 mod outside;
 mod own_code;
@@ -67,11 +66,11 @@ pub(crate) mod probe;
 pub(crate) mod recorder;
 mod relay;
 mod rollback;
-#[cfg(target_os = "linux")]
 mod scratch;
 mod secrets;
 pub(crate) mod snapshot;
 pub(crate) mod start;
+mod sys;
 mod syscalls;
 mod text;
 mod ticket;
@@ -94,18 +93,14 @@ pub use outside::{Outside, OutsideCall, OutsideFailure, OutsideReply};
 pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
-#[cfg(not(target_os = "linux"))]
-use not_lent::files;
-#[cfg(not(target_os = "linux"))]
-pub(crate) use not_lent::granted;
-
 use crate::build::Built;
 use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Why a function that is granted files is refused on the kernel backend.
-pub(crate) const NO_FILES: &str = "the kernel backend has no files for functions yet (capability mode refuses them all): read them in the initialiser, or use the process backend";
+/// Why a function that is granted files of its own, and others, is refused on the kernel
+/// backend.
+pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside files that it is granted: take one of the two away, or use the process backend";
 
 /// Why a function that is granted connections is refused on the kernel backend.
 pub(crate) const NO_CONNECTIONS: &str = "the kernel backend has no connections for functions yet (capability mode refuses them all): use the process backend";

@@ -1,121 +1,66 @@
-//! In the place of `files.rs` and `granted.rs` where the backend lends no files: a chain
-//! file that grants some is refused.
+//! What the backend cannot give to functions, and a chain file that grants it is refused;
+//! among it, in the place of `connections.rs`, connections.
 
-pub(crate) mod files {
-    use super::super::parts::Parts;
-    use lwc::Handle;
-    use std::marker::PhantomData;
+use super::asking::Answer;
+use crate::chain_file::{ConnectGrant, Function, Place};
+use lwc::Errno;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
-    /// Nobody is asked.
-    pub(crate) struct Asking<'a>(PhantomData<&'a ()>);
-
-    impl<'a> Asking<'a> {
-        pub(crate) fn new(_: Handle, _: &'a Parts<'_>) -> Self {
-            Self(PhantomData)
-        }
-
-        #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the same shape on both
-        pub(crate) fn catch(&self) -> lwc::Result<()> {
-            Ok(())
-        }
+/// Refuses what a function is granted and the backend cannot give.
+pub(super) fn refuse(function: &Function) -> Result<(), String> {
+    if function.threads > 0 {
+        return Err(format!("threads: {}", super::NO_THREADS));
     }
-
-    /// There is nothing of a function's own.
-    pub(crate) fn begin() {}
-
-    /// The same for an audit.
-    pub(crate) fn attempt_scratch() -> u64 {
-        0
+    if function.scratch > 0 && !function.files.is_empty() {
+        return Err(format!("scratch: {}", super::NO_SCRATCH));
     }
-
-    /// The same.
-    pub(crate) fn attempt_others() -> u64 {
-        0
-    }
-
-    /// The same.
-    pub(crate) fn attempt_connection(_: &crate::chain_file::Place) -> u64 {
-        0
-    }
-
-    /// The system refuses all.
-    pub(crate) fn attempt(_: &std::ffi::CStr) -> u64 {
-        0
-    }
+    Ok(())
 }
 
-pub(crate) mod granted {
-    use super::super::asking::{Answer, How};
-    use super::super::control::Control;
-    use crate::chain_file::{FileGrant, Function};
-    use std::convert::Infallible;
-    use std::os::fd::BorrowedFd;
-    use std::path::Path;
+/// There is none.
+#[derive(Debug)]
+pub(super) struct Connections;
 
-    /// There is none.
-    #[derive(Debug)]
-    pub(crate) struct Granted(Infallible);
-
-    impl Granted {
-        pub(crate) fn of(function: &Function, _: &Path) -> Result<Option<Self>, String> {
-            if function.threads > 0 {
-                return Err(format!("threads: {}", crate::life::NO_THREADS));
-            }
-            if function.scratch > 0 {
-                return Err(format!("scratch: {}", crate::life::NO_FILES));
-            }
-            if let Some(grant) = function.connect.first() {
-                return Err(format!(
-                    "{:?} in `connect`: {}",
-                    grant.said,
-                    crate::life::NO_CONNECTIONS
-                ));
-            }
-            match function.files.first() {
-                None => Ok(None),
-                Some(grant) => Err(format!(
-                    "{:?} in `files`: {}",
-                    grant.said,
-                    crate::life::NO_FILES
-                )),
-            }
-        }
-
-        pub(crate) fn base(&self) -> &Path {
-            match self.0 {}
-        }
-
-        pub(crate) fn line(&self) -> BorrowedFd<'_> {
-            match self.0 {}
-        }
-
-        pub(crate) fn has_names(&self) -> bool {
-            match self.0 {}
-        }
-
-        pub(crate) fn served(&self) {
-            match self.0 {}
-        }
-
-        pub(crate) fn did_not_rest(&self) {
-            match self.0 {}
-        }
-
-        pub(crate) fn too_many(&self) -> bool {
-            match self.0 {}
-        }
-
-        pub(crate) fn forget(&self) {
-            match self.0 {}
-        }
-
-        pub(crate) fn answer(&self, _: &[u8], _: How, _: &Control) -> Answer {
-            match self.0 {}
+#[allow(clippy::unused_self, clippy::unnecessary_wraps)] // the same shape on both
+impl Connections {
+    pub(super) fn of(grants: &[ConnectGrant]) -> Result<Self, String> {
+        match grants.first() {
+            None => Ok(Self),
+            Some(grant) => Err(format!(
+                "{:?} in `connect`: {}",
+                grant.said,
+                super::NO_CONNECTIONS
+            )),
         }
     }
 
-    /// None is.
-    pub(crate) fn asked_for(_: &FileGrant) -> Vec<u8> {
-        Vec::new()
+    pub(super) fn has_names(&self) -> bool {
+        false
     }
+
+    pub(super) fn connect(
+        &self,
+        _: &Path,
+        _: &[u8],
+        _: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<Answer, Answer> {
+        Ok(Answer::NOT_GRANTED)
+    }
+
+    pub(super) fn queue(&self, _: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+        Err(Errno::EACCES)
+    }
+
+    pub(super) fn forget(&self, _: bool) {}
+}
+
+/// For an audit: the sandbox has no sockets, and an attempt ends the context.
+pub(crate) fn attempt_others() -> u64 {
+    0
+}
+
+/// The same.
+pub(crate) fn attempt_connection(_: &Place) -> u64 {
+    0
 }

@@ -358,6 +358,20 @@ fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
     false
 }
 
+/// Whether a number may be a descriptor's. Where functions have files of their own reading
+/// is trapped, which takes long for as many as are tried; this is not.
+#[cfg(target_os = "freebsd")]
+fn may_be_open(fd: i32) -> bool {
+    // SAFETY: a request without an argument.
+    let done = unsafe { libc::ioctl(fd, libc::FIOCLEX) };
+    done == 0 || lwc::Errno::last() != lwc::Errno::EBADF
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn may_be_open(_: i32) -> bool {
+    true
+}
+
 /// How many descriptors below `limit` answer to a read or a write. The names
 /// of contexts, which are descriptors on the kernel backend, are not counted:
 /// what they give is probed by overlays.
@@ -366,12 +380,16 @@ fn descriptors(limit: i32) -> u64 {
     let is_name = |fd| names && named(fd).info().is_ok();
     let mut byte = 0u8;
     let byte = (&raw mut byte).cast::<libc::c_void>();
+    // By which it is lent what it is granted: to be read from, if anything is sent.
+    let line = super::files::line();
     (0..limit)
+        .filter(|&fd| may_be_open(fd))
         // SAFETY: transfers of no bytes, to and from a local.
         .filter(|&fd| unsafe {
             // What a function writes to these two goes to no descriptor (`output`).
             let caught = fd == 1 || fd == 2;
-            libc::read(fd, byte, 0) >= 0 || !caught && libc::write(fd, byte, 0) >= 0
+            Some(fd) != line && libc::read(fd, byte, 0) >= 0
+                || !caught && libc::write(fd, byte, 0) >= 0
         })
         .filter(|&fd| !is_name(fd))
         .count() as u64

@@ -9,6 +9,7 @@
 //! What calls do, and which error they end with where more than one would do, is what
 //! Linux does on a tmpfs: a test makes the same calls in both.
 
+use super::sys as libc;
 use lwc::Errno;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,8 +19,13 @@ use std::os::fd::RawFd;
 pub(crate) const PLACE: &[u8] = b"/tmp";
 
 /// Numbers that stand for open files: no descriptor has such a one here, as the limits of
-/// the system on them are lower where a function is in its sandbox.
-pub(crate) const NUMBERS: Range<RawFd> = 1 << 20..(1 << 20) + 64;
+/// the system on them are lower where a function is in its sandbox. (FreeBSD's C library
+/// has streams of numbers up to 32767.)
+pub(crate) const NUMBERS: Range<RawFd> = if cfg!(target_os = "freebsd") {
+    32_704..32_768
+} else {
+    1 << 20..(1 << 20) + 64
+};
 
 /// Calls on them that do without memory, or say that there is none.
 pub(super) const IN_PLACE: &[i64] = &[
@@ -35,8 +41,14 @@ pub(super) const IN_PLACE: &[i64] = &[
     libc::SYS_lseek,
     libc::SYS_fstat,
     libc::SYS_ftruncate,
+    #[cfg(target_os = "linux")]
     libc::SYS_fallocate,
+    #[cfg(target_os = "linux")]
     libc::SYS_getdents64,
+    #[cfg(target_os = "freebsd")]
+    libc::SYS_posix_fallocate,
+    #[cfg(target_os = "freebsd")]
+    libc::SYS_getdirentries,
     libc::SYS_fcntl,
 ];
 
@@ -158,10 +170,14 @@ pub(super) fn check_flags(flags: i32) -> Result<(), Errno> {
     if has(libc::O_PATH) {
         return Ok(());
     }
-    let nameless = has(libc::O_TMPFILE);
+    let nameless = libc::is_nameless(flags);
+    #[cfg(target_os = "linux")]
+    let is_half = !nameless && has(libc::O_TMPFILE & !libc::O_DIRECTORY);
+    #[cfg(target_os = "freebsd")]
+    let is_half = flags & libc::O_ACCMODE == libc::O_ACCMODE;
     if has(libc::O_CREAT | libc::O_DIRECTORY)
         || nameless && flags & libc::O_ACCMODE == libc::O_RDONLY
-        || !nameless && has(libc::O_TMPFILE & !libc::O_DIRECTORY)
+        || is_half
     {
         return Err(Errno::EINVAL);
     }
@@ -171,7 +187,7 @@ pub(super) fn check_flags(flags: i32) -> Result<(), Errno> {
 /// The same of renameat2(2).
 pub(super) fn check_rename(flags: u32) -> Result<(), Errno> {
     match flags {
-        0 | libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE => Ok(()),
+        0 | libc::NO_REPLACE | libc::EXCHANGE => Ok(()),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -420,13 +436,12 @@ impl Scratch {
         if flags & libc::O_PATH != 0 {
             flags &= libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         }
-        let has = |flag| flags & flag == flag;
         let free = self.open.iter().position(Option::is_none);
         let free = free.unwrap_or(self.open.len());
         if free >= NUMBERS.len() {
             return Err(Errno::EMFILE);
         }
-        let inode = if has(libc::O_TMPFILE) {
+        let inode = if libc::is_nameless(flags) {
             let folder = self.find(name)?;
             if !self.get(folder)?.is_folder() {
                 return Err(Errno::ENOTDIR);
@@ -746,9 +761,9 @@ impl Scratch {
     /// The same by fcntl(2).
     pub(super) fn lock_part(&self, fd: RawFd, kind: i32) -> Result<u64, Errno> {
         match kind {
-            libc::F_UNLCK => self.in_use(fd)?,
-            libc::F_RDLCK | libc::F_WRLCK => {
-                self.accessible(fd, kind == libc::F_WRLCK)?;
+            libc::UNLOCK => self.in_use(fd)?,
+            libc::READ_LOCK | libc::WRITE_LOCK => {
+                self.accessible(fd, kind == libc::WRITE_LOCK)?;
             }
             _ => return Err(Errno::EINVAL),
         }
@@ -840,10 +855,7 @@ impl Scratch {
     /// Flags are such as [`check_rename`] lets pass.
     pub(super) fn rename(&mut self, from: &Name, to: &Name, flags: u32) -> Result<u64, Errno> {
         let not_empty = Errno::from_raw(libc::ENOTEMPTY);
-        let (exchange, keep) = (
-            flags == libc::RENAME_EXCHANGE,
-            flags == libc::RENAME_NOREPLACE,
-        );
+        let (exchange, keep) = (flags == libc::EXCHANGE, flags == libc::NO_REPLACE);
         let Last::Name { name, slash } = &from.last else {
             return Err(Errno::EBUSY);
         };
@@ -903,13 +915,13 @@ impl Scratch {
         Ok(0)
     }
 
-    /// Entries of a folder, as getdents64(2) has them.
+    /// Entries of a folder, as getdents64(2) has them, or getdirentries(2).
     ///
     /// # Safety
     /// There is room for so many bytes at `to`.
     pub(super) unsafe fn entries(&mut self, fd: RawFd, to: u64, len: u64) -> Result<u64, Errno> {
-        /// Number, place of the next, length, kind.
-        const HEAD: usize = 8 + 8 + 2 + 1;
+        /// Number, place of the next, length, kind; on FreeBSD the length of the name.
+        const HEAD: usize = if cfg!(target_os = "linux") { 19 } else { 24 };
         self.in_use(fd)?;
         let open = self.opened(fd)?;
         let (folder, at) = (open.inode, open.at);
@@ -946,6 +958,9 @@ impl Scratch {
             entry[8..16].copy_from_slice(&next.to_ne_bytes());
             entry[16..18].copy_from_slice(&(size as u16).to_ne_bytes());
             entry[18] = kind;
+            if cfg!(target_os = "freebsd") {
+                entry[20..22].copy_from_slice(&(name.len() as u16).to_ne_bytes());
+            }
             entry[HEAD..HEAD + name.len()].copy_from_slice(name);
             // SAFETY: the caller's promise: it fits behind those before it.
             unsafe { (to as *mut u8).add(done).copy_from(entry.as_ptr(), size) };

@@ -1,12 +1,7 @@
 //! Files of a function's own, until the end of an invocation.
 
-#![cfg(target_os = "linux")]
-
 use super::common::{Folder, home, text};
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 fn folder(grants: &str, isolation: &str) -> Folder {
     let source = home().join("tests/hostile/files.c");
@@ -25,6 +20,7 @@ fn answers(out: &Output) -> String {
 #[test]
 fn files_of_its_own_are_written_and_gone_afterwards() {
     let of = |isolation| folder("scratch = \"1MiB\"", isolation);
+    let not_empty = format!("[{}]", libc::ENOTEMPTY);
     for folder in [
         of("invocation"),
         of("chain"),
@@ -50,7 +46,7 @@ fn files_of_its_own_are_written_and_gone_afterwards() {
             ("stat /tmp", "[folder 0][folder][folder][0]"),
             ("fstat /tmp/a", "[file 5 1]"),
             ("access /tmp/a 2", "[0]"),
-            ("rmdir /tmp/e", "[39]"),
+            ("rmdir /tmp/e", &not_empty),
             ("rm /tmp/e/c", "[0]"),
             ("rmdir /tmp/e", "[0]"),
             ("rm /tmp/a", "[0]"),
@@ -115,6 +111,26 @@ fn without_the_grant_there_is_none() {
     assert!(stderr.contains("scratch = \"16MiB\""), "{stderr}");
 }
 
+/// On the kernel backend it is one of the two.
+#[cfg(target_os = "freebsd")]
+#[test]
+fn beside_files_that_are_granted() {
+    let source = home().join("tests/hostile/files.c");
+    let folder = Folder::built(&format!(
+        "[functions.f]\nsource = \"{}\"\nhandler = \"files\"\nscratch = \"1MiB\"\nfiles = [\"a\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+        source.display()
+    ));
+    folder.write("a", "a");
+    let out = folder.run(&[], &["read a"]);
+    let check = folder.ask("check");
+    for out in [out, check] {
+        assert!(!out.status.success());
+        let said = text(&out.stderr);
+        assert!(said.contains("beside files that it is granted"), "{said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn beside_files_that_are_granted() {
     let source = home().join("tests/hostile/files.c");
@@ -187,7 +203,7 @@ fn the_audit_tries_it() {
 fn rust_has_files_of_its_own() {
     let function = home().join("lwc-function");
     let folder = Folder::new(
-        "[functions.f]\ncrate = \"f\"\nscratch = \"1MiB\"\n[chains.trial]\nsteps = [\"f\"]\n",
+        "[functions.f]\ncrate = \"f\"\nscratch = \"1MiB\"\ntimeout = \"60s\"\n[chains.trial]\nsteps = [\"f\"]\n",
     );
     std::fs::create_dir_all(folder.path("f/src")).unwrap();
     folder.write(
@@ -231,98 +247,109 @@ lwc_function::handler!(f, f);
     assert_eq!(answers(&out), expected.repeat(2), "{}", text(&out.stderr));
 }
 
-/// What differs first, with what comes before it.
-fn difference(ours: &str, systems: &str) -> Option<String> {
-    let (a, b): (Vec<_>, Vec<_>) = (ours.lines().collect(), systems.lines().collect());
-    let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-    if same == a.len() && same == b.len() {
-        return None;
-    }
-    let mut text = String::new();
-    for line in &a[same.saturating_sub(12)..same] {
-        let _ = writeln!(text, "      {line}");
-    }
-    let line = |of: &[&str]| of.get(same).map_or("(nothing)".into(), |l| (*l).to_owned());
-    let _ = writeln!(text, "  own {}\n  sys {}", line(&a), line(&b));
-    Some(text)
-}
+/// The same calls in both: Linux's.
+#[cfg(target_os = "linux")]
+mod as_the_system {
+    use super::*;
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
 
-/// A folder on a tmpfs. Other file systems differ in some errors.
-fn on_tmpfs() -> Option<tempfile::TempDir> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
-    let places = [
-        Path::new("/dev/shm"),
-        Path::new(&runtime),
-        Path::new("/run"),
-    ];
-    let temporary = std::env::temp_dir();
-    places
-        .into_iter()
-        .chain([temporary.as_path()])
-        .find_map(|place| {
-            let folder = tempfile::tempdir_in(place).ok()?;
-            let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).ok()?;
-            // SAFETY: of the struct, zeros are a value; the path ends in a NUL.
-            let kind = unsafe {
-                let mut all: libc::statfs = std::mem::zeroed();
-                (libc::statfs(path.as_ptr(), &raw mut all) == 0).then_some(all.f_type)
-            };
-            (kind? == libc::TMPFS_MAGIC).then_some(folder)
-        })
-}
+    /// What differs first, with what comes before it.
+    fn difference(ours: &str, systems: &str) -> Option<String> {
+        let (a, b): (Vec<_>, Vec<_>) = (ours.lines().collect(), systems.lines().collect());
+        let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+        if same == a.len() && same == b.len() {
+            return None;
+        }
+        let mut text = String::new();
+        for line in &a[same.saturating_sub(12)..same] {
+            let _ = writeln!(text, "      {line}");
+        }
+        let line = |of: &[&str]| of.get(same).map_or("(nothing)".into(), |l| (*l).to_owned());
+        let _ = writeln!(text, "  own {}\n  sys {}", line(&a), line(&b));
+        Some(text)
+    }
 
-/// The same calls, at random, in a function's own files and in a folder of the
-/// system's: what comes of each is the same, but where there is no room.
-#[test]
-fn calls_at_random_do_what_they_do_on_a_file_system() {
-    const SEEDS: u32 = 32;
-    const CALLS: u32 = 400;
-    const ROOM: u32 = 48 << 10;
-    let source = home().join("tests/hostile/scratch.c");
-    let Some(place) = on_tmpfs() else {
-        eprintln!("not tried: there is no tmpfs to write to, at /dev/shm or elsewhere");
-        return;
-    };
-    // (Not there: nothing may be run in it, perhaps.)
-    let built = tempfile::tempdir().unwrap();
-    let plain = built.path().join("plain");
-    let done = Command::new("cc")
-        .args(["-std=c11", "-O1", "-DPLAIN", "-o"])
-        .args([&plain, &source])
-        .status();
-    assert!(done.unwrap().success());
-    let inputs: Vec<String> = (0..SEEDS).map(|seed| format!("{seed} {CALLS}")).collect();
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    for isolation in ["invocation", "chain"] {
-        let folder = Folder::new(&format!(
-            "[functions.f]\nsource = \"{}\"\nhandler = \"scratch\"\ntimeout = \"60s\"\nscratch = {ROOM}\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"{isolation}\"\nregion = \"1MiB\"\n",
-            source.display()
-        ));
-        let out = folder.run(&[], &inputs);
-        assert!(out.status.success(), "{}", text(&out.stderr));
-        let said = text(&out.stdout);
-        let said: Vec<&str> = said.split("seed ").skip(1).collect();
-        assert_eq!(said.len(), inputs.len(), "{}", text(&out.stderr));
-        for (seed, said) in said.into_iter().enumerate() {
-            let said = format!("seed {said}");
-            let below = place.path().join(format!("{isolation}{seed}")).join("tmp");
-            std::fs::create_dir_all(&below).unwrap();
-            let mut child = Command::new(&plain)
-                .args([&seed.to_string(), &CALLS.to_string()])
-                .arg(&below)
-                .arg(ROOM.to_string())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            // (It reads all before it writes.)
-            let mut input = child.stdin.take().unwrap();
-            input.write_all(said.as_bytes()).unwrap();
-            drop(input);
-            let done = child.wait_with_output().unwrap();
-            assert!(done.status.success(), "seed {seed}");
-            if let Some(difference) = difference(&said, &text(&done.stdout)) {
-                panic!("isolation = {isolation:?}, seed {seed}:\n{difference}");
+    /// A folder on a tmpfs. Other file systems differ in some errors.
+    fn on_tmpfs() -> Option<tempfile::TempDir> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+        let places = [
+            Path::new("/dev/shm"),
+            Path::new(&runtime),
+            Path::new("/run"),
+        ];
+        let temporary = std::env::temp_dir();
+        places
+            .into_iter()
+            .chain([temporary.as_path()])
+            .find_map(|place| {
+                let folder = tempfile::tempdir_in(place).ok()?;
+                let path =
+                    std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).ok()?;
+                // SAFETY: of the struct, zeros are a value; the path ends in a NUL.
+                let kind = unsafe {
+                    let mut all: libc::statfs = std::mem::zeroed();
+                    (libc::statfs(path.as_ptr(), &raw mut all) == 0).then_some(all.f_type)
+                };
+                (kind? == libc::TMPFS_MAGIC).then_some(folder)
+            })
+    }
+
+    /// The same calls, at random, in a function's own files and in a folder of the
+    /// system's: what comes of each is the same, but where there is no room.
+    #[test]
+    fn calls_at_random_do_what_they_do_on_a_file_system() {
+        const SEEDS: u32 = 32;
+        const CALLS: u32 = 400;
+        const ROOM: u32 = 48 << 10;
+        let source = home().join("tests/hostile/scratch.c");
+        let Some(place) = on_tmpfs() else {
+            eprintln!("not tried: there is no tmpfs to write to, at /dev/shm or elsewhere");
+            return;
+        };
+        // (Not there: nothing may be run in it, perhaps.)
+        let built = tempfile::tempdir().unwrap();
+        let plain = built.path().join("plain");
+        let done = Command::new("cc")
+            .args(["-std=c11", "-O1", "-DPLAIN", "-o"])
+            .args([&plain, &source])
+            .status();
+        assert!(done.unwrap().success());
+        let inputs: Vec<String> = (0..SEEDS).map(|seed| format!("{seed} {CALLS}")).collect();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        for isolation in ["invocation", "chain"] {
+            let folder = Folder::new(&format!(
+                "[functions.f]\nsource = \"{}\"\nhandler = \"scratch\"\ntimeout = \"60s\"\nscratch = {ROOM}\n[chains.trial]\nsteps = [\"f\"]\nisolation = \"{isolation}\"\nregion = \"1MiB\"\n",
+                source.display()
+            ));
+            let out = folder.run(&[], &inputs);
+            assert!(out.status.success(), "{}", text(&out.stderr));
+            let said = text(&out.stdout);
+            let said: Vec<&str> = said.split("seed ").skip(1).collect();
+            assert_eq!(said.len(), inputs.len(), "{}", text(&out.stderr));
+            for (seed, said) in said.into_iter().enumerate() {
+                let said = format!("seed {said}");
+                let below = place.path().join(format!("{isolation}{seed}")).join("tmp");
+                std::fs::create_dir_all(&below).unwrap();
+                let mut child = Command::new(&plain)
+                    .args([&seed.to_string(), &CALLS.to_string()])
+                    .arg(&below)
+                    .arg(ROOM.to_string())
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                // (It reads all before it writes.)
+                let mut input = child.stdin.take().unwrap();
+                input.write_all(said.as_bytes()).unwrap();
+                drop(input);
+                let done = child.wait_with_output().unwrap();
+                assert!(done.status.success(), "seed {seed}");
+                if let Some(difference) = difference(&said, &text(&done.stdout)) {
+                    panic!("isolation = {isolation:?}, seed {seed}:\n{difference}");
+                }
             }
         }
     }

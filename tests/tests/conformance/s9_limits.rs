@@ -16,7 +16,6 @@ pub(crate) const CASES: &[Case] = cases![
     c9_2_hostile_ends_leave_nothing,
     c9_2_processes_made_past_the_calls_leave_nothing,
     c9_2_processes_made_past_the_calls_go_at_exit,
-    c9_2_who_is_lent_files_has_no_more_than_there_are_numbers,
 ];
 
 /// What the process has: descriptors, mappings, pages of memory, children.
@@ -346,80 +345,3 @@ fn c9_2_processes_made_past_the_calls_go_at_exit() {
     assert_eq!(call(other.into_handle(), &[]), [1]);
     // The harness sees that nobody is left.
 }
-
-/// A line for descriptors, the end of the context behind those that are lent.
-#[cfg(target_os = "linux")]
-fn line() -> (std::os::unix::net::UnixDatagram, std::os::fd::OwnedFd) {
-    use std::os::fd::FromRawFd;
-    let (here, there) = std::os::unix::net::UnixDatagram::pair().unwrap();
-    let least = lwc::lent_descriptors().end;
-    // SAFETY: makes a descriptor, which is ours alone.
-    let there = unsafe {
-        let fd = libc::fcntl(there.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least);
-        assert!(fd >= least);
-        std::os::fd::OwnedFd::from_raw_fd(fd)
-    };
-    (here, there)
-}
-
-/// Receives a descriptor, as hostile code does. Whether one came.
-#[cfg(target_os = "linux")]
-fn receive_and_keep(line: i32) -> bool {
-    let mut byte = 0u8;
-    let mut control = [0u64; 4];
-    // SAFETY: the message points at locals that live across the call.
-    unsafe {
-        let mut piece = libc::iovec {
-            iov_base: (&raw mut byte).cast(),
-            iov_len: 1,
-        };
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut piece;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control) as _;
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        let came = libc::recvmsg(line, &raw mut message, flags);
-        assert_eq!(came, 1);
-        !libc::CMSG_FIRSTHDR(&raw const message).is_null()
-    }
-}
-
-/// Also where it receives by itself, and closes none: what is open counts for the whole
-/// machine.
-#[cfg(target_os = "linux")]
-fn c9_2_who_is_lent_files_has_no_more_than_there_are_numbers() {
-    use std::os::fd::AsFd;
-    if !of_processes() {
-        return;
-    }
-    let numbers = lwc::lent_descriptors();
-    for creator_first in [false, true] {
-        let (here, there) = line();
-        let (line, file) = (there.as_raw_fd(), scratch_file());
-        let other = answering(&[], Flags::empty(), move |w| match w {
-            [0] => {
-                // SAFETY: it is open as long as the context.
-                let line = unsafe { std::os::fd::BorrowedFd::borrow_raw(line) };
-                lwc::catch_files(Some(line), 0..0, |_| Err(Errno::EACCES)).unwrap();
-                if creator_first {
-                    lwc::confine(lwc::Confinement::Creator).unwrap();
-                }
-                lwc::confine(lwc::Confinement::Strict).unwrap();
-                vec![]
-            }
-            _ => vec![u64::from(receive_and_keep(line))],
-        })
-        .unwrap();
-        call(other.handle(), &[0]);
-        let mut came = 0;
-        for _ in 0..numbers.len() + 20 {
-            lwc::send_descriptor(&here, file.as_fd()).unwrap();
-            came += call(other.handle(), &[1])[0];
-        }
-        assert!(came > 0 && came <= numbers.len() as u64, "{came}");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn c9_2_who_is_lent_files_has_no_more_than_there_are_numbers() {} // nobody is lent any

@@ -10,7 +10,10 @@
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
+use super::files::{CAUGHT, LENT, ON_NUMBERS, limit_what_is_lent};
+use super::handler;
 use super::output::{WRITE, WRITEV};
+use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
@@ -114,11 +117,29 @@ fn own_calls(how: Confinement) -> Result<Vec<i32>> {
 pub(crate) fn confine(how: Confinement) -> Result<()> {
     let mut set = lwc_calls { calls: [0; 16] };
     let own = own_calls(how)?;
-    let not_made = |number: u16| is_caught() && (number == WRITE || number == WRITEV);
-    let listed = LIST.iter().filter(|&&(number, _)| !not_made(number));
-    let listed = listed.map(|&(number, _)| usize::from(number));
+    // In a context that makes others its host's code alone runs, which asks nobody.
+    let are_files_caught = files::are_caught() && how == Confinement::Strict;
+    let has_numbers = are_files_caught && !files::numbers().is_empty();
+    let not_made = |number: u16| {
+        is_caught() && (number == WRITE || number == WRITEV)
+            || are_files_caught && CAUGHT.contains(&number)
+            || has_numbers && ON_NUMBERS.contains(&number)
+    };
+    let lent = match files::line() {
+        Some(_) => LENT,
+        None => &[],
+    };
+    let listed = LIST
+        .iter()
+        .map(|&(number, _)| number)
+        .chain(lent.iter().copied());
+    let listed = listed.filter(|&number| !not_made(number)).map(usize::from);
     for number in listed.chain(own.iter().map(|&n| n as usize)) {
         set.calls[number / 64] |= 1 << (number % 64);
+    }
+    if are_files_caught {
+        handler::install("confine")?;
+        limit_what_is_lent()?;
     }
     // SAFETY: cap_enter has no arguments.
     if unsafe { libc::cap_enter() } != 0 {

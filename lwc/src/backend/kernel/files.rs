@@ -1,26 +1,162 @@
-//! Files that are lent to contexts in a sandbox: not on this backend so far.
+//! Files of a context in a sandbox: calls that name one are not in its list
+//! ([`confine`](super::confine)), and the handler of SIGSYS
+//! ([`handler`](super::handler)) passes them on; and how a descriptor comes to it.
+//!
+//! It comes by SCM_RIGHTS, with the rights that whoever sent it has left it
+//! (cap_rights_limit(2)), which the context cannot widen. The line is in its table, and
+//! can be received from alone; recvmsg(2) is let through with it, and of sockets it has
+//! no other. Nothing of the sender's table can be taken by it that was not sent.
 
-use crate::backend::files::Answer;
+use super::handler;
+use super::output::{WRITE, WRITEV};
+use crate::backend::files::{self, Answer, catch};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::ops::Range;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
-fn not_here(call: &'static str) -> Error {
-    Error::new(
-        call,
-        Errno::ENOTSUP,
-        "the kernel backend lends no files to contexts in a sandbox; it refuses them all (ECAPMODE)",
-    )
+/// Calls that name a file, or change what there is, and are taken from a context instead
+/// of refused: FreeBSD's numbers, as in [`confine`](super::confine).
+pub(super) const CAUGHT: &[u16] = &[
+    5,   // open
+    10,  // unlink
+    33,  // access
+    58,  // readlink
+    95,  // fsync
+    123, // fchown
+    124, // fchmod
+    128, // rename
+    131, // flock
+    136, // mkdir
+    137, // rmdir
+    191, // pathconf
+    192, // fpathconf
+    290, // pwritev
+    326, // __getcwd
+    376, // eaccess
+    476, // pwrite
+    479, // truncate
+    480, // ftruncate
+    489, // faccessat
+    490, // fchmodat
+    491, // fchownat
+    496, // mkdirat
+    499, // openat
+    500, // readlinkat
+    501, // renameat
+    503, // unlinkat
+    513, // lpathconf
+    530, // posix_fallocate
+    531, // posix_fadvise
+    546, // futimens
+    547, // utimensat
+    550, // fdatasync
+    552, // fstatat
+    555, // statfs
+    556, // fstatfs
+    568, // funlinkat
+    574, // __realpathat
+];
+
+/// Those among them whose first argument may be a descriptor of the call's own number.
+pub(super) const BY_NUMBER: &[u16] = &[95, 123, 124, 131, 192];
+
+/// Calls on numbers that stand for no descriptor: none of them is let through where there
+/// are such.
+pub(super) const ON_NUMBERS: &[u16] = &[
+    3,     // read
+    WRITE, // beside standard output and error
+    CLOSE, 92,     // fcntl
+    120,    // readv
+    WRITEV, // as write
+    289,    // preadv
+    290,    // pwritev
+    475,    // pread
+    476,    // pwrite
+    478,    // lseek
+    551,    // fstat
+    554,    // getdirentries
+];
+pub(super) const CLOSE: u16 = 6;
+
+/// close(2) of a descriptor, where that is not let through.
+pub(super) fn close(fd: RawFd) -> std::result::Result<u64, i32> {
+    // SAFETY: whoever closes it has given it up; the first is a request without an
+    // argument, which says whether it is open.
+    unsafe {
+        if libc::ioctl(fd, libc::FIOCLEX) != 0 && Errno::last() == Errno::EBADF {
+            return Err(libc::EBADF);
+        }
+        let number = fd as libc::c_uint;
+        match libc::close_range(number, number, 0) {
+            0 => Ok(0),
+            _ => Err(Errno::last_raw()),
+        }
+    }
 }
+
+/// What a context makes itself of what it was lent, beside what every sandbox lets
+/// through; the rights of each descriptor say how far.
+pub(super) const LENT: &[u16] = &[
+    27,  // recvmsg: the line
+    289, // preadv
+    475, // pread
+    554, // getdirentries
+];
+
+/// Bytes of a message with a descriptor, and what the line has room for: one.
+const MESSAGE: usize = 1024;
+static ROOM: libc::c_int = MESSAGE as libc::c_int / 2 * 3;
 
 /// See [`catch_files`](crate::catch_files).
 pub(crate) fn catch_files(
-    _line: Option<RawFd>,
-    _numbers: Range<RawFd>,
-    _answer: Answer,
+    line: Option<RawFd>,
+    numbers: Range<RawFd>,
+    answer: Answer,
 ) -> Result<()> {
-    Err(not_here("catch_files"))
+    const CALL: &str = "catch_files";
+    let info = super::calls::lw_info(None).map_err(|e| e.of(CALL))?;
+    if info.flags & lwc_sys::LWC_TRAP_SYSCALL != 0 {
+        return Err(Error::new(
+            CALL,
+            Errno::ENOTSUP,
+            "all system calls of this context go to its creator",
+        ));
+    }
+    if !numbers.is_empty() && line.is_some() {
+        // The list of calls tells no descriptors apart.
+        return Err(Error::new(
+            CALL,
+            Errno::ENOTSUP,
+            "the kernel backend has either files that are lent or numbers that stand for none",
+        ));
+    }
+    if let Some(line) = line {
+        receive_alone(line)?;
+    }
+    catch(line, numbers, answer);
+    handler::install(CALL)
+}
+
+/// Leaves a descriptor of the line the right to receive.
+fn receive_alone(line: RawFd) -> Result<()> {
+    // SAFETY: of the struct, zeros are a value, which the first call fills; a list of
+    // rights ends in zero; the second reads it.
+    let limited = unsafe {
+        let mut rights: libc::cap_rights_t = std::mem::zeroed();
+        libc::__cap_rights_init(
+            libc::CAP_RIGHTS_VERSION,
+            &raw mut rights,
+            libc::CAP_RECV,
+            0u64,
+        );
+        libc::cap_rights_limit(line, &raw const rights)
+    };
+    match limited {
+        0 => Ok(()),
+        _ => Err(Error::last("catch_files", "the rights of the line")),
+    }
 }
 
 /// See [`answer`](crate::answer).
@@ -30,20 +166,158 @@ pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, cra
 
 /// See [`catch_connections`](crate::catch_connections).
 pub(crate) fn catch_connections() -> Result<()> {
-    Err(not_here("catch_connections"))
+    Err(Error::new(
+        "catch_connections",
+        Errno::ENOTSUP,
+        "the kernel backend lends no connections to contexts in a sandbox",
+    ))
 }
 
-/// None.
+/// What is sent comes at the lowest number that is free: behind the standard three, and,
+/// by the limit of the sandbox ([`limit_what_is_lent`]), below the end.
 pub(crate) fn lent_descriptors() -> Range<RawFd> {
-    3..3
+    /// Where they end; 0 as long as nobody has asked. The sandbox's limit comes later.
+    static END: AtomicI32 = AtomicI32::new(0);
+    let mut end = END.load(Ordering::Relaxed);
+    if end == 0 {
+        // SAFETY: getrlimit writes the struct it is given.
+        let soft = unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            limit.rlim_cur
+        };
+        end = (soft / 4).clamp(32, 256) as RawFd;
+        END.store(end, Ordering::Relaxed);
+    }
+    3..end
 }
+
+/// In a context that is lent descriptors, or has numbers that stand for none, and enters
+/// its sandbox: descriptors are at the first alone, but for what it has there already.
+pub(super) fn limit_what_is_lent() -> Result<()> {
+    if files::line().is_none() && files::numbers().is_empty() {
+        return Ok(());
+    }
+    let end = lent_descriptors().end as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: end,
+        rlim_max: end,
+    };
+    // SAFETY: setrlimit reads the struct.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(Error::last("confine", "a limit of descriptors")),
+    }
+}
+
+/// A message of so many bytes, and a descriptor's place in its control data.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Room for one descriptor.
+const SPACE: u32 = {
+    // SAFETY: a computation.
+    unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) }
+};
+const _: () = assert!(SPACE as usize <= size_of::<Control>());
 
 /// See [`send_descriptor`](crate::send_descriptor).
-pub(crate) fn send_descriptor(_line: BorrowedFd<'_>, _fd: BorrowedFd<'_>) -> Result<()> {
-    Err(not_here("send_descriptor"))
+pub(crate) fn send_descriptor(line: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+    const CALL: &str = "send_descriptor";
+    let mut bytes = [0u8; MESSAGE];
+    let mut control = Control([0; 64]);
+    // What is under way counts for the whole system: there is room for one.
+    // SAFETY: reads an int. Then the message, which points at locals that outlive the
+    // call; its control data have room for the header and one descriptor.
+    let sent = unsafe {
+        let room = libc::setsockopt(
+            line.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw const ROOM).cast(),
+            size_of_val(&ROOM) as libc::socklen_t,
+        );
+        if room != 0 {
+            return Err(Error::last(CALL, "room for one descriptor"));
+        }
+        let mut piece = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut piece;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = SPACE;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32);
+        libc::CMSG_DATA(header)
+            .cast::<RawFd>()
+            .write_unaligned(fd.as_raw_fd());
+        libc::sendmsg(
+            line.as_raw_fd(),
+            &raw const message,
+            libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+        )
+    };
+    match sent {
+        n if n >= 0 => Ok(()),
+        _ if [Errno::ENOBUFS, Errno::EAGAIN].contains(&Errno::last()) => Err(Error::new(
+            CALL,
+            Errno::EBUSY,
+            "the descriptor that was sent before has not been received",
+        )),
+        _ => Err(Error::last(CALL, "a descriptor")),
+    }
 }
 
 /// See [`receive_descriptor`](crate::receive_descriptor).
-pub(crate) fn receive_descriptor(_line: BorrowedFd<'_>) -> Result<OwnedFd> {
-    Err(not_here("receive_descriptor"))
+pub(crate) fn receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const CALL: &str = "receive_descriptor";
+    let full = || {
+        Error::new(
+            CALL,
+            Errno::EMFILE,
+            "as many descriptors are open as a context may have",
+        )
+    };
+    let mut byte = 0u8;
+    let mut control = Control([0; 64]);
+    // SAFETY: the message points at locals that outlive the call, which writes as much as
+    // there is room for; what it says of them is read as far as it says.
+    unsafe {
+        let mut piece = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut piece;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = SPACE;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        if libc::recvmsg(line.as_raw_fd(), &raw mut message, flags) < 0 {
+            return Err(match Errno::last() {
+                // There is no number for it, by the sandbox's limit.
+                Errno::EMFILE | Errno::EMSGSIZE => full(),
+                e => Error::new(CALL, e, "a descriptor"),
+            });
+        }
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if header.is_null()
+            || (*header).cmsg_level != libc::SOL_SOCKET
+            || (*header).cmsg_type != libc::SCM_RIGHTS
+            || (*header).cmsg_len != libc::CMSG_LEN(size_of::<RawFd>() as u32)
+        {
+            return Err(full());
+        }
+        let fd = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
+        let fd = OwnedFd::from_raw_fd(fd);
+        match lent_descriptors().contains(&fd.as_raw_fd()) {
+            true => Ok(fd),
+            false => Err(full()),
+        }
+    }
 }

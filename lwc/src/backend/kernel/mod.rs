@@ -8,6 +8,7 @@ mod act;
 mod calls;
 mod confine;
 mod files;
+mod handler;
 mod names;
 mod output;
 mod threads;

@@ -1,0 +1,148 @@
+//! The handler of SIGSYS: calls that are not in the list of the current context
+//! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
+//! it.
+
+use super::files::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, close};
+use super::output::{WRITE, WRITEV};
+use crate::backend::files;
+use crate::backend::output::{Write, take};
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The code of a signal that the kernel itself sends (sys/signal.h).
+const SI_KERNEL: i32 = 0x10006;
+
+/// The flag of the processor by which a call says that it failed.
+const CARRY: libc::register_t = 1;
+
+/// Whether somebody answers a call about files. What answers makes none itself.
+static ANSWERING: AtomicBool = AtomicBool::new(false);
+
+/// sigaction(2), past libthr, which puts handlers off while fork(2) and its like have
+/// locks: what such a call does here is told at once.
+///
+/// # Safety
+/// Of sigaction(2).
+unsafe fn set_action(signal: i32, action: &libc::sigaction) -> i32 {
+    const SIGACTION: libc::c_int = 416;
+    // SAFETY: the caller's promise; the action outlives the call, which reads it.
+    unsafe { libc::syscall(SIGACTION, signal, std::ptr::from_ref(action), 0usize) as i32 }
+}
+
+/// Takes calls of the current context from now on. A new context has no handlers of the
+/// one that made it.
+pub(super) fn install(call: &'static str) -> Result<()> {
+    // Who answers about files does more than a small stack has room for: on the one that
+    // made the call. SA_NODEFER lets the second SIGSYS end the context.
+    let stack = match files::are_caught() {
+        true => 0,
+        false => libc::SA_ONSTACK,
+    };
+    // SAFETY: of the struct, zeros are a value; the handler is safe as argued there.
+    let set = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_call as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | stack;
+        set_action(libc::SIGSYS, &action)
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(Error::last(call, "a handler of SIGSYS")),
+    }
+}
+
+/// What the call passes: not its own number, which comes first where it is made by
+/// syscall(2). No address has that value; a descriptor may.
+fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
+    let is_first = match on_number {
+        // Then it is no descriptor of those that this is about.
+        true => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
+        false => !BY_NUMBER.contains(&number),
+    };
+    match a[0] == u64::from(number) && is_first {
+        true => [a[1], a[2], a[3], a[4], a[5], 0],
+        false => a,
+    }
+}
+
+/// A call about files.
+///
+/// # Safety
+/// In the handler of such a call.
+unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u64, i32>> {
+    let number = u16::try_from(number).ok()?;
+    let numbers = files::numbers();
+    let on_number = !numbers.is_empty() && ON_NUMBERS.contains(&number);
+    if !(CAUGHT.contains(&number) || on_number) || !files::are_caught() {
+        return None;
+    }
+    let errno = Errno::last_raw();
+    let args = passed(number, args, on_number);
+    let fd = args[0] as i32;
+    let answered = match on_number && !numbers.contains(&fd) {
+        // What it has beside them are names of contexts.
+        true if number == CLOSE => Some(close(fd)),
+        true => Some(Err(libc::EBADF)),
+        false if ANSWERING.swap(true, Ordering::Relaxed) => None,
+        false => {
+            let answered = files::answer(i64::from(number), args);
+            ANSWERING.store(false, Ordering::Relaxed);
+            answered.map(|a| a.map_err(|e| e.raw()))
+        }
+    };
+    Errno::set_raw(errno);
+    answered
+}
+
+/// A call that the context does not have. It has failed already, and its registers are
+/// those with which it goes on.
+extern "C" fn on_call(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid siginfo and the interrupted context; only
+    // async-signal-safe calls follow, beside what the API asks for of who is told, and of
+    // who answers.
+    unsafe {
+        let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext;
+        let number = (*info).si_addr as usize;
+        // (The fourth as the kernel has it.)
+        let args = [
+            registers.mc_rdi,
+            registers.mc_rsi,
+            registers.mc_rdx,
+            registers.mc_rcx,
+            registers.mc_r8,
+            registers.mc_r9,
+        ];
+        let args = args.map(|a| a as u64);
+        let write = match number {
+            n if n == usize::from(WRITE) => Some(Write::One),
+            n if n == usize::from(WRITEV) => Some(Write::Many),
+            _ => None,
+        };
+        let done = match write {
+            _ if (*info).si_code != SI_KERNEL => None,
+            Some(call) => {
+                let [fd, at, len, ..] = args;
+                let told = take(call, [fd, at, len]).or_else(|| answer(number, args));
+                Some(told.unwrap_or(Err(libc::EBADF)))
+            }
+            None => answer(number, args),
+        };
+        match done {
+            Some(Ok(n)) => {
+                registers.mc_rax = n as libc::register_t;
+                registers.mc_rflags &= !CARRY;
+            }
+            Some(Err(e)) => {
+                registers.mc_rax = e.into();
+                registers.mc_rflags |= CARRY;
+            }
+            None => {
+                // It ends by that call, as without a handler.
+                let default: libc::sigaction = std::mem::zeroed();
+                set_action(signal, &default);
+                libc::syscall(number as libc::c_int);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! How the root comes to a file that is granted: below a folder that it holds, in one
+//! step of the kernel's, looked at before it is opened. It is called
+//!
+//! * on Linux openat2(2), whose `RESOLVE_BENEATH` no name leads out of;
+//! * on FreeBSD openat(2) with `O_RESOLVE_BENEATH`. What is lent has no more rights than
+//!   the function is to use (cap_rights_limit(2)): there they are what its sandbox goes
+//!   by.
+
+use lwc::Errno;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+#[cfg(target_os = "freebsd")]
+use freebsd as system;
+#[cfg(target_os = "linux")]
+use linux as system;
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::memory_file;
+pub(super) use system::{is_about_processes, limit, look, open_to_read};
+
+/// Which ways a name may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    /// To anything below.
+    #[cfg(target_os = "linux")]
+    Folder,
+    /// To what is on the same file system.
+    FileSystem,
+    /// By no link.
+    NoLinks,
+}
+
+/// What a descriptor is lent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// To be read, and mapped.
+    Reading,
+    /// To say what it is of.
+    Looking,
+    /// For nothing: it stands where nothing else is to be.
+    Nothing,
+    /// The function's end of the line by which others come.
+    Receiving,
+}
+
+/// What the kernel says of a file.
+pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat, Errno> {
+    // SAFETY: of the struct, zeros are a value; the call fills it.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        match libc::fstat(fd.as_raw_fd(), &raw mut stat) {
+            0 => Ok(stat),
+            _ => Err(Errno::last()),
+        }
+    }
+}
+
+/// What a file is (`S_IFMT`).
+pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<libc::mode_t, Errno> {
+    stat(fd).map(|s| s.st_mode & libc::S_IFMT)
+}
+
+pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut how = File::options();
+    how.read(true);
+    how.custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    Ok(how.open(path)?.into())
+}
+
+/// What a call that makes a descriptor returned.
+fn made(fd: RawFd) -> Result<OwnedFd, Errno> {
+    match fd {
+        // SAFETY: just made, for us alone.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Errno::last()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+
+    /// The part of `struct open_how` that there has always been (openat2(2)).
+    #[repr(C)]
+    struct OpenHow {
+        flags: u64,
+        mode: u64,
+        resolve: u64,
+    }
+
+    const RESOLVE_NO_XDEV: u64 = 0x01;
+    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+    const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+    const RESOLVE_BENEATH: u64 = 0x08;
+
+    /// Without a side effect: whatever is there is looked at, and not opened. EXDEV: it
+    /// leads out.
+    pub(in super::super) fn look(
+        at: BorrowedFd<'_>,
+        path: &CString,
+        flags: i32,
+        within: Within,
+    ) -> Result<OwnedFd, Errno> {
+        let resolve = match within {
+            Within::Folder => 0,
+            Within::FileSystem => RESOLVE_NO_XDEV,
+            Within::NoLinks => RESOLVE_NO_SYMLINKS,
+        };
+        let how = OpenHow {
+            flags: (libc::O_PATH | libc::O_CLOEXEC | flags) as u64,
+            mode: 0,
+            resolve: resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        };
+        // Somebody is renaming folders on the way (EAGAIN).
+        for _ in 0..16 {
+            // SAFETY: the path ends in a NUL, and the structure has the size that is told.
+            let fd = unsafe {
+                libc::syscall(
+                    libc::SYS_openat2,
+                    at.as_raw_fd(),
+                    path.as_ptr(),
+                    &raw const how,
+                    size_of::<OpenHow>(),
+                )
+            };
+            match made(fd as RawFd) {
+                Err(Errno::EAGAIN) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// The file itself that has been looked at, to read. It waits for nobody: not for the
+    /// end of a lease, as a file is no pipe. When it was read last is not noted with it, where
+    /// that may be left out (by its owner): a later invocation could look at that, and learn
+    /// what an earlier one has read.
+    pub(in super::super) fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let path = CString::new(format!("/proc/self/fd/{}", looked_at.as_raw_fd()));
+        let path = path.map_err(|_| Errno::EINVAL)?;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+        // SAFETY: the path ends in a NUL.
+        let open = |more| made(unsafe { libc::open(path.as_ptr(), flags | more) });
+        match open(libc::O_NOATIME) {
+            Err(Errno::EPERM) => open(0),
+            done => done,
+        }
+    }
+
+    /// A file with this text, to read.
+    pub(in super::super) fn memory_file(text: &str) -> Result<OwnedFd, Errno> {
+        use std::io::Write;
+        // SAFETY: the name ends in a NUL.
+        let fd = made(unsafe { libc::memfd_create(c"names".as_ptr(), libc::MFD_CLOEXEC) })?;
+        let mut file = File::from(fd);
+        file.write_all(text.as_bytes()).map_err(|_| Errno::ENOMEM)?;
+        open_to_read(file.as_fd())
+    }
+
+    /// Whether a folder is of /proc or /sys.
+    pub(in super::super) fn is_about_processes(at: BorrowedFd<'_>) -> bool {
+        // SAFETY: of the struct, zeros are a value; the call fills it.
+        let kind = unsafe {
+            let mut found: libc::statfs = std::mem::zeroed();
+            match libc::fstatfs(at.as_raw_fd(), &raw mut found) {
+                0 => found.f_type,
+                _ => return true,
+            }
+        };
+        [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC].contains(&kind)
+    }
+
+    /// Nothing is left to do: the filter of the function's sandbox goes by what it does
+    /// with a descriptor, and by how that was opened.
+    #[allow(clippy::unnecessary_wraps)] // as the other one
+    pub(in super::super) fn limit(_: BorrowedFd<'_>, _: For) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "freebsd")]
+mod freebsd {
+    use super::*;
+
+    /// The errno of a name that leads out of its folder (sys/errno.h).
+    const ENOTCAPABLE: i32 = 93;
+
+    /// Without a side effect: whatever is there is looked at, and not opened. EXDEV: it
+    /// leads out. (A name of one part that is not followed leads by no link.)
+    pub(in super::super) fn look(
+        at: BorrowedFd<'_>,
+        path: &CString,
+        flags: i32,
+        within: Within,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_RESOLVE_BENEATH | flags;
+        // SAFETY: the path ends in a NUL.
+        let found = made(unsafe { libc::openat(at.as_raw_fd(), path.as_ptr(), flags) });
+        let found = match found {
+            Err(e) if e.raw() == ENOTCAPABLE => return Err(Errno::EXDEV),
+            found => found?,
+        };
+        // What is mounted below is another's to grant.
+        match within {
+            Within::FileSystem if stat(found.as_fd())?.st_dev != stat(at)?.st_dev => {
+                Err(Errno::EXDEV)
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// The file itself that has been looked at, to read. It waits for nobody. When it was
+    /// read last is noted with it.
+    pub(in super::super) fn open_to_read(looked_at: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+        // SAFETY: the path ends in a NUL.
+        made(unsafe {
+            let at = looked_at.as_raw_fd();
+            libc::openat(at, c"".as_ptr(), flags | libc::O_EMPTY_PATH)
+        })
+    }
+
+    /// Whether a folder is of what tells of processes, or of devices.
+    pub(in super::super) fn is_about_processes(at: BorrowedFd<'_>) -> bool {
+        // SAFETY: of the struct, zeros are a value; the call fills it, its name with a NUL
+        // at the end.
+        let name = unsafe {
+            let mut found: libc::statfs = std::mem::zeroed();
+            match libc::fstatfs(at.as_raw_fd(), &raw mut found) {
+                0 => found.f_fstypename.map(|c| c as u8),
+                _ => return true,
+            }
+        };
+        let name = name.split(|&b| b == 0).next().unwrap_or_default();
+        ["procfs", "linprocfs", "linsysfs", "fdescfs", "devfs"]
+            .iter()
+            .any(|kind| kind.as_bytes() == name)
+    }
+
+    /// Leaves a descriptor these rights, and of fcntl(2) no more than to ask for flags.
+    fn leave(fd: BorrowedFd<'_>, rights: &[u64]) -> Result<(), Errno> {
+        let fd = fd.as_raw_fd();
+        // SAFETY: zeros are a value, which the first call fills; each list of rights ends
+        // in zero; the last calls read what they are told.
+        unsafe {
+            let mut all: libc::cap_rights_t = std::mem::zeroed();
+            libc::__cap_rights_init(libc::CAP_RIGHTS_VERSION, &raw mut all, 0u64);
+            for &right in rights {
+                libc::__cap_rights_set(&raw mut all, right, 0u64);
+            }
+            let flags = libc::CAP_FCNTL_GETFL;
+            let has_flags = rights.contains(&libc::CAP_FCNTL);
+            match libc::cap_rights_limit(fd, &raw const all) == 0
+                && (!has_flags || libc::cap_fcntls_limit(fd, flags) == 0)
+            {
+                true => Ok(()),
+                false => Err(Errno::last()),
+            }
+        }
+    }
+
+    /// Leaves a descriptor what it is lent for.
+    pub(in super::super) fn limit(fd: BorrowedFd<'_>, purpose: For) -> Result<(), Errno> {
+        match purpose {
+            For::Looking => leave(fd, &[libc::CAP_FSTAT]),
+            For::Nothing => leave(fd, &[]),
+            For::Receiving => leave(fd, &[libc::CAP_RECV]),
+            For::Reading => leave(
+                fd,
+                &[
+                    libc::CAP_READ,
+                    libc::CAP_SEEK,
+                    libc::CAP_FSTAT,
+                    libc::CAP_MMAP_R,
+                    libc::CAP_FCNTL,
+                ],
+            ),
+        }
+    }
+}
