@@ -146,8 +146,11 @@ impl Loaded {
                 }
             }
         }
+        let Some(memory) = Memory::note() else {
+            return;
+        };
         for object in objects().iter().filter(|o| !self.0.contains(&o.base)) {
-            object.bind(&replaced);
+            object.bind(&replaced, &memory);
         }
     }
 }
@@ -179,13 +182,13 @@ impl Object {
     fn parts(&self, kind: u32) -> impl Iterator<Item = (Range<usize>, u32)> {
         let of = self.headers.iter().filter(move |h| h.p_type == kind);
         of.map(|h| {
-            let start = self.base + h.p_vaddr as usize;
-            (start..start + h.p_memsz as usize, h.p_flags)
+            let start = self.base.wrapping_add(h.p_vaddr as usize);
+            (start..start.saturating_add(h.p_memsz as usize), h.p_flags)
         })
     }
 
     /// Puts the second of each two addresses where the loader has put the first.
-    fn bind(&self, replaced: &[(usize, usize)]) {
+    fn bind(&self, replaced: &[(usize, usize)], memory: &Memory) {
         /// Where relocations are, and how many bytes of them.
         const TOLD: [u32; 4] = [
             elf::DT_JMPREL,
@@ -198,8 +201,8 @@ impl Object {
         };
         let size = size_of::<Dynamic>();
         let entries = dynamic.clone().step_by(size).take(dynamic.len() / size);
-        // SAFETY: as the loader has read it; plain integers.
-        let entries = entries.map(|at| unsafe { (at as *const Dynamic).read_unaligned() });
+        // SAFETY: plain integers.
+        let entries = entries.map_while(|at| unsafe { memory.read::<Dynamic>(at) });
         let mut told = [0; TOLD.len()];
         for entry in entries.take_while(|e| e.d_tag.get(E) != u64::from(elf::DT_NULL)) {
             if let Some(i) = TOLD
@@ -219,43 +222,137 @@ impl Object {
             } else {
                 start
             };
-            let all = (0..len / size).map(|i| start + i * size);
-            // SAFETY: as above: where the library says that so many are. (Of 64-bit
-            // machines they have addends.)
-            let all = all.map(|at| unsafe { (at as *const Relocation).read_unaligned() });
+            let all = (0..len / size).map(|i| start.wrapping_add(i * size));
+            // SAFETY: plain integers. (Of 64-bit machines they have addends.)
+            let all = all.map_while(|at| unsafe { memory.read::<Relocation>(at) });
             for relocation in all.filter(|r| KINDS.contains(&r.r_type(E, false))) {
-                let slot = self.base + relocation.r_offset.get(E) as usize;
-                // SAFETY: where the loader has put an address.
-                let is = unsafe { (slot as *const usize).read_unaligned() };
-                let ours = replaced.iter().find(|(theirs, _)| *theirs == is);
+                let slot = self.base.wrapping_add(relocation.r_offset.get(E) as usize);
+                // SAFETY: an integer, where the loader has put an address.
+                let is = unsafe { memory.read::<usize>(slot) };
+                let ours = replaced.iter().find(|(theirs, _)| Some(*theirs) == is);
                 slots.extend(ours.map(|(_, ours)| (slot, *ours)));
             }
         }
-        if slots.is_empty() {
-            return;
-        }
-        let protect = |prot| {
-            for (part, _) in self.parts(elf::PT_GNU_RELRO) {
-                let page = lwc::page_size();
-                let (start, end) = (part.start / page * page, part.end / page * page);
-                if start < end {
-                    // SAFETY: pages of the library's that hold addresses, which nobody
-                    // else is in the midst of: no thread of this context but this one.
-                    unsafe { libc::mprotect(start as *mut c_void, end - start, prot) };
-                }
-            }
-        };
-        let writable = |slot: usize| {
+        let can_be_written = |slot: &usize| {
             self.parts(elf::PT_LOAD)
-                .any(|(part, flags)| flags & elf::PF_W != 0 && part.contains(&slot))
+                .any(|(part, flags)| flags & elf::PF_W != 0 && part.contains(slot))
         };
-        protect(libc::PROT_READ | libc::PROT_WRITE);
-        for (slot, ours) in slots.into_iter().filter(|(slot, _)| writable(*slot)) {
-            // SAFETY: a word of the library's that can be written, by its own header and,
-            // where the loader has protected it, by the line above; a function with the
-            // same arguments takes the other's place.
-            unsafe { (slot as *mut usize).write_unaligned(ours) };
+        slots.retain(|(slot, _)| can_be_written(slot));
+        slots.sort_unstable();
+        let of_one = |a: &(usize, usize), b: &(usize, usize)| {
+            memory.area(a.0).map(|a| a.at.start) == memory.area(b.0).map(|b| b.at.start)
+        };
+        for slots in slots.chunk_by(of_one) {
+            if let Some(area) = memory.area(slots[0].0) {
+                area.while_writable(|| {
+                    for &(slot, ours) in slots {
+                        // SAFETY: a word of the library's, in data of its own by its
+                        // header and in this area, which can be written now; a function
+                        // with the same arguments takes the other's place.
+                        unsafe { (slot as *mut usize).write_unaligned(ours) };
+                    }
+                });
+            }
         }
-        protect(libc::PROT_READ);
+    }
+}
+
+/// Memory that lies together, and what may be done with it.
+struct Area {
+    at: Range<usize>,
+    protection: c_int,
+}
+
+impl Area {
+    /// Does something while this can be written. Afterwards it is protected as it was, by
+    /// the loader (`PT_GNU_RELRO`) or by the library itself.
+    fn while_writable(&self, work: impl FnOnce()) {
+        let protect = |protection| {
+            let (at, len) = (self.at.start as *mut c_void, self.at.len());
+            // SAFETY: memory that holds addresses of a library's, which nobody else is in
+            // the midst of: this context has no thread but this one.
+            unsafe { libc::mprotect(at, len, protection) == 0 }
+        };
+        if self.protection & libc::PROT_WRITE != 0 {
+            work();
+        } else if protect(libc::PROT_READ | libc::PROT_WRITE) {
+            work();
+            protect(self.protection);
+        }
+    }
+}
+
+/// What is mapped, by the kernel's word: a library's constructors have run, and may have
+/// protected, changed or taken away what its header tells of.
+struct Memory(Vec<Area>);
+
+impl Memory {
+    /// `None`: it cannot be known.
+    fn note() -> Option<Self> {
+        Self::of(&std::fs::read_to_string("/proc/self/maps").ok()?)
+    }
+
+    fn of(maps: &str) -> Option<Self> {
+        let area = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            let (start, end) = words.next()?.split_once('-')?;
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            let kinds = [
+                ('r', libc::PROT_READ),
+                ('w', libc::PROT_WRITE),
+                ('x', libc::PROT_EXEC),
+            ];
+            let said = words.next()?;
+            let kinds = kinds.iter().filter(|(letter, _)| said.contains(*letter));
+            Some(Area {
+                at: number(start)?..number(end)?,
+                protection: kinds.fold(0, |all, (_, kind)| all | kind),
+            })
+        };
+        maps.lines().map(area).collect::<Option<_>>().map(Self)
+    }
+
+    /// Where an address lies.
+    fn area(&self, address: usize) -> Option<&Area> {
+        let after = self.0.partition_point(|a| a.at.end <= address);
+        self.0.get(after).filter(|a| a.at.start <= address)
+    }
+
+    /// What is there, if that can be read and lies in one area.
+    ///
+    /// # Safety
+    /// Any bytes are a value of the type.
+    unsafe fn read<T>(&self, at: usize) -> Option<T> {
+        let area = self.area(at)?;
+        let whole = at.checked_add(size_of::<T>())? <= area.at.end;
+        // SAFETY: it is mapped to be read; the caller's promise for the value.
+        (whole && area.protection & libc::PROT_READ != 0)
+            .then(|| unsafe { (at as *const T).read_unaligned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_where_nothing_can_be() {
+        let word = 7usize;
+        let at = &raw const word as usize;
+        let memory = Memory::note().unwrap();
+        // SAFETY: an integer.
+        let read = |memory: &Memory, at| unsafe { memory.read::<usize>(at) };
+        assert_eq!(read(&memory, at), Some(7));
+        assert_eq!(read(&memory, 8), None);
+        assert_eq!(read(&memory, usize::MAX - 3), None);
+        let area = memory.area(at).unwrap();
+        assert_eq!(area.protection, libc::PROT_READ | libc::PROT_WRITE);
+        // Across its end, and where it is for nobody to read.
+        let text = |letters| format!("{at:x}-{:x} {letters} 00000000 00:00 0\n", at + 8);
+        let of = |letters| Memory::of(&text(letters)).unwrap();
+        assert_eq!(read(&of("r--p"), at), Some(7));
+        assert_eq!(read(&of("r--p"), at + 1), None);
+        assert_eq!(read(&of("---p"), at), None);
+        assert!(Memory::of("what is this").is_none());
     }
 }

@@ -124,20 +124,41 @@ pub(super) fn current() -> Option<&'static Asking<'static>> {
 }
 
 thread_local! {
-    /// Whether this thread is in the midst of a call's answer.
-    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+    /// Where this thread's stack was when it began with an answer; 0: it is not in the
+    /// midst of one.
+    static ANSWERING: Cell<usize> = const { Cell::new(0) };
 }
 
 /// An answer, in the midst of which this thread gives no other: EBUSY, for the handler of
 /// a signal that has interrupted it and makes such a call itself. (One that is trapped
 /// meanwhile does not come this far: SIGSYS is blocked in its own handler.)
+#[inline(never)]
 fn uninterrupted(answer: impl FnOnce() -> Result<u64, Errno>) -> Result<u64, Errno> {
-    if ANSWERING.replace(true) {
+    let here = 0u8;
+    let here = (&raw const here).addr();
+    let there = ANSWERING.get();
+    if there != 0 && !has_been_left(there, here) {
         return Err(Errno::EBUSY);
     }
+    ANSWERING.set(here);
     let done = answer();
-    ANSWERING.set(false);
+    ANSWERING.set(0);
     done
+}
+
+/// Whether an answer that began `there` on the stack is no more, as the stack ends above it
+/// now: a handler of a signal has left it by longjmp(3), as those do who look whether an
+/// address is good by a call. (On another stack that says nothing.)
+fn has_been_left(there: usize, here: usize) -> bool {
+    // SAFETY: zeros are a value of the struct, which the call fills.
+    let stack = unsafe {
+        let mut stack: libc::stack_t = std::mem::zeroed();
+        match libc::sigaltstack(std::ptr::null(), &raw mut stack) {
+            0 => stack,
+            _ => return false,
+        }
+    };
+    here > there && stack.ss_flags & libc::SS_ONSTACK == 0
 }
 
 /// A call of the function's, by a trap or without one ([`direct`](super::direct)).
@@ -943,9 +964,9 @@ unsafe fn control(own: &mut Scratch, fd: RawFd, command: i32, to: u64) -> Result
 /// An invocation begins: without files of the ones before, where these were not undone.
 #[inline]
 pub(super) fn begin() {
-    if ANSWERING.get() {
+    if ANSWERING.get() != 0 {
         // A handler of a signal has left it by longjmp(3).
-        ANSWERING.set(false);
+        ANSWERING.set(0);
     }
     // SAFETY: as in `answer`.
     let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };

@@ -592,3 +592,88 @@ LWC_HANDLER(g)
         text(&out.stderr)
     );
 }
+
+/// What a library's constructors have done to its own tables is left as it is: one that
+/// they have protected, or made writable, stays so, and of one whose header tells
+/// nonsense by now nothing is read that is not there.
+#[test]
+fn tables_of_a_library_stay_protected_as_they_are() {
+    let functions = [1, 2, 3].map(|how| {
+        format!(
+            "[functions.f{how}]\nsource = \"f.c\"\nhandler = \"f\"\ncflags = [\"-DHOW={how}\"]\nfiles = [\"rates.db\"]\n"
+        )
+    });
+    let folder = Folder::new(&format!(
+        "{}[chains.trial]\nsteps = [\"f1\", \"f2\", \"f3\"]\n",
+        functions.concat()
+    ));
+    folder.write("rates.db", "rates of today\n");
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE 4096
+typedef int (*opens)(const char *, int, ...);
+static struct {
+	opens open;
+	char rest[PAGE - sizeof(opens)];
+} own __attribute__((aligned(PAGE))) = { .open = open };
+/* The loader protects it. */
+static const opens table[2] __attribute__((aligned(16))) = { open, open };
+extern ElfW(Dyn) _DYNAMIC[];
+
+static void
+protect(const void *at, int how)
+{
+	mprotect((void *)((unsigned long)at & ~(PAGE - 1ul)), PAGE, how);
+}
+
+__attribute__((constructor)) static void
+change(void)
+{
+	ElfW(Dyn) *d;
+
+	if (HOW == 1)
+		protect(&own, PROT_READ);
+	if (HOW == 2)
+		protect(table, PROT_READ | PROT_WRITE);
+	if (HOW == 3) {
+		protect(_DYNAMIC, PROT_READ | PROT_WRITE);
+		for (d = _DYNAMIC; d->d_tag != DT_NULL; d++)
+			if (d->d_tag == DT_RELASZ)
+				d->d_un.d_val = 1ul << 50;
+	}
+}
+
+LWC_HANDLER(f)
+{
+	char text[32] = "";
+	sigset_t set;
+	int fd;
+
+	if (HOW == 2)
+		*(opens volatile *)&table[1] = NULL;
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = HOW == 2 ? table[0]("rates.db", O_RDONLY) : own.open("rates.db", O_RDONLY);
+	if (fd < 0 || read(fd, text, 5) != 5)
+		return (lwc_fail(inv, 500, "errno %d", errno));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	if (lwc_append(inv, inv->input, inv->input_len) != 0)
+		return (-1);
+	return (lwc_append(inv, text, strlen(text)));
+}
+"#,
+    );
+    let out = run(&folder, &["x", "y"]);
+    assert_eq!(answers(&out), "xratesratesratesyratesratesrates");
+}

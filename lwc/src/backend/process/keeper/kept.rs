@@ -1717,7 +1717,6 @@ fn is_of_lent(r: &Registers) -> bool {
     }
 }
 
-/// Notes a range among others. False: there are too many.
 /// How many descriptors are open, by the size of a process's /proc/PID/fd, which has been
 /// that since Linux 6.2, and 0 before (proc_pid_fd(5)).
 fn how_many(descriptors: i32) -> Result<u64, Errno> {
@@ -1729,6 +1728,7 @@ fn how_many(descriptors: i32) -> Result<u64, Errno> {
     Ok(stat.st_size as u64)
 }
 
+/// Notes a range among others. False: there are too many.
 fn note_range(noted: &mut Table<Run>, range: Run) -> bool {
     let near = |r: &&mut Run| r.start <= range.end && range.start <= r.end;
     if let Some(r) = noted.as_mut_slice().iter_mut().find(near) {
