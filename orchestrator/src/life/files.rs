@@ -17,11 +17,13 @@ use super::sys as libc;
 use super::turns;
 use crate::chain_file::is_of_the_system;
 use lwc::{Errno, FileCall, Handle};
+use nix::sys::signal::SigSet;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
@@ -72,11 +74,13 @@ impl<'a> Asking<'a> {
     }
 
     /// From now on the calls of the current context, and of its copies, come here, once
-    /// they are in the strict sandbox.
+    /// they are in the strict sandbox. There the signals of `mask` wait.
     ///
     /// # Errors
     /// What the backend says.
-    pub(super) fn catch(&'a self) -> lwc::Result<()> {
+    pub(super) fn catch(&'a self, mask: SigSet) -> lwc::Result<()> {
+        // Once: it is the context's only function.
+        let _ = USUAL.set(mask);
         let place = std::ptr::from_ref(self).cast_mut();
         ASKING.store(place.cast(), Ordering::Relaxed);
         if self.granted.is_some() {
@@ -123,42 +127,45 @@ pub(super) fn current() -> Option<&'static Asking<'static>> {
     unsafe { ASKING.load(Ordering::Relaxed).as_ref() }
 }
 
+/// The signals that wait where the function runs, from its start on.
+static USUAL: OnceLock<SigSet> = OnceLock::new();
+
 thread_local! {
-    /// Where this thread's stack was when it began with an answer; 0: it is not in the
-    /// midst of one.
-    static ANSWERING: Cell<usize> = const { Cell::new(0) };
+    /// Whether this thread is in the midst of a call's answer.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// An answer, in the midst of which this thread gives no other: EBUSY, for the handler of
-/// a signal that has interrupted it and makes such a call itself. (One that is trapped
-/// meanwhile does not come this far: SIGSYS is blocked in its own handler.)
-#[inline(never)]
+/// a signal that has interrupted it and makes such a call itself. (One that is trapped in
+/// the midst of one that was does not come this far: SIGSYS is blocked in its own handler.)
 fn uninterrupted(answer: impl FnOnce() -> Result<u64, Errno>) -> Result<u64, Errno> {
-    let here = 0u8;
-    let here = (&raw const here).addr();
-    let there = ANSWERING.get();
-    if there != 0 && !has_been_left(there, here) {
+    if ANSWERING.replace(true) && in_a_handler() {
         return Err(Errno::EBUSY);
     }
-    ANSWERING.set(here);
     let done = answer();
-    ANSWERING.set(0);
+    ANSWERING.set(false);
     done
 }
 
-/// Whether an answer that began `there` on the stack is no more, as the stack ends above it
-/// now: a handler of a signal has left it by longjmp(3), as those do who look whether an
-/// address is good by a call. (On another stack that says nothing.)
-fn has_been_left(there: usize, here: usize) -> bool {
-    // SAFETY: zeros are a value of the struct, which the call fills.
-    let stack = unsafe {
-        let mut stack: libc::stack_t = std::mem::zeroed();
-        match libc::sigaltstack(std::ptr::null(), &raw mut stack) {
-            0 => stack,
-            _ => return false,
-        }
-    };
-    here > there && stack.ss_flags & libc::SS_ONSTACK == 0
+/// Whether this thread blocks a signal that the function did not block from the start, as
+/// it does its own in a handler. If not, that handler has left the answer that it
+/// interrupted, by siglongjmp(3): so do those who look by a call whether an address is good.
+/// (SIGSYS is blocked for every call that is trapped, which says nothing of that. One that
+/// an answer made itself would be answered, and end the function if that made one more.)
+fn in_a_handler() -> bool {
+    /// Those of real time among them.
+    const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
+    let usual = USUAL.get().copied().unwrap_or_else(SigSet::empty);
+    // SAFETY: zeros are a value of the set, which the call fills; numbers.
+    unsafe {
+        let mut now: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) != 0
+            || SIGNALS.into_iter().any(|signal| {
+                signal != libc::SIGSYS
+                    && libc::sigismember(&raw const now, signal) == 1
+                    && libc::sigismember(usual.as_ref(), signal) == 0
+            })
+    }
 }
 
 /// A call of the function's, by a trap or without one ([`direct`](super::direct)).
@@ -964,9 +971,9 @@ unsafe fn control(own: &mut Scratch, fd: RawFd, command: i32, to: u64) -> Result
 /// An invocation begins: without files of the ones before, where these were not undone.
 #[inline]
 pub(super) fn begin() {
-    if ANSWERING.get() != 0 {
+    if ANSWERING.get() {
         // A handler of a signal has left it by longjmp(3).
-        ANSWERING.set(0);
+        ANSWERING.set(false);
     }
     // SAFETY: as in `answer`.
     let asking = unsafe { ASKING.load(Ordering::Relaxed).as_ref() };
@@ -1050,8 +1057,20 @@ mod tests {
 
     #[test]
     fn an_answer_is_interrupted_by_no_other() {
-        let nested = || uninterrupted(|| uninterrupted(|| Ok(1)));
-        assert_eq!(nested(), Err(Errno::EBUSY));
+        // As in a handler.
+        let mut blocked = SigSet::empty();
+        blocked.add(nix::sys::signal::SIGSEGV);
+        let handler = || {
+            blocked.thread_block().unwrap();
+            let done = uninterrupted(|| Ok(1));
+            blocked.thread_unblock().unwrap();
+            done
+        };
+        assert_eq!(uninterrupted(handler), Err(Errno::EBUSY));
         assert_eq!(uninterrupted(|| Ok(2)), Ok(2));
+        // One that was left.
+        ANSWERING.set(true);
+        assert_eq!(uninterrupted(|| Ok(3)), Ok(3));
+        assert_eq!(handler(), Ok(1));
     }
 }

@@ -192,7 +192,7 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
     if parts.probes == Probes::Answered {
         probe::note_areas();
     }
-    asking.catch().map_err(text)?;
+    asking.catch(mask).map_err(text)?;
     if parts.threads > 0 {
         let refused = |e: lwc::Error| format!("threads = {}: {e}", parts.threads);
         lwc::allow_threads(parts.threads.into()).map_err(refused)?;

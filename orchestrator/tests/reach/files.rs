@@ -677,3 +677,68 @@ LWC_HANDLER(f)
     let out = run(&folder, &["x", "y"]);
     assert_eq!(answers(&out), "xratesratesratesyratesratesrates");
 }
+
+/// Who looks by a call whether an address is good, and leaves the handler of the fault by
+/// siglongjmp(3), goes on opening files. Its handler does not open any meanwhile.
+#[test]
+fn an_answer_that_was_left_holds_up_no_other() {
+    let folder = Folder::new(
+        "[functions.f]\nsource = \"f.c\"\nfiles = [\"rates.db\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+    );
+    folder.write("rates.db", "rates of today\n");
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static sigjmp_buf before;
+static volatile int in_handler, reached;
+
+static void
+on_fault(int signal)
+{
+	(void)signal;
+	in_handler = open("rates.db", O_RDONLY) == -1 ? errno : 0;
+	siglongjmp(before, 1);
+}
+
+LWC_HANDLER(f)
+{
+	const char *volatile nowhere = (const char *)8;
+	struct sigaction action;
+	FILE *file;
+	char text[64], line[16] = "";
+	int fd;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = on_fault;
+	sigaction(SIGSEGV, &action, NULL);
+	if (sigsetjmp(before, 1) == 0) {
+		open(nowhere, O_RDONLY);
+		reached = 1;
+	}
+	fd = open("rates.db", O_RDONLY);
+	if (fd < 0 || read(fd, line, 5) != 5)
+		return (lwc_fail(inv, 500, "errno %d", errno));
+	if (sigsetjmp(before, 1) == 0) {
+		open(nowhere, O_RDONLY);
+		reached = 1;
+	}
+	file = fopen("rates.db", "r");
+	if (file == NULL)
+		return (lwc_fail(inv, 500, "fopen: errno %d", errno));
+	snprintf(text, sizeof(text), "[%s %d %d]", line, in_handler == EBUSY, reached);
+	return (lwc_append(inv, text, strlen(text)));
+}
+"#,
+    );
+    let out = run(&folder, &["x", "y"]);
+    assert_eq!(answers(&out), "[rates 1 0][rates 1 0]");
+}
