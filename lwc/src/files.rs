@@ -28,7 +28,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// sandbox does not tell descriptors apart: there whoever sends one leaves it the rights
 /// alone that are lent (cap_rights_limit(2)); it may be duplicated (fcntl(2)) among these
 /// numbers. A rollback closes what came, if it was no more than there are
-/// numbers: whoever has sent more has the context destroyed instead.
+/// numbers: whoever has sent more has the context destroyed instead. (Where the kernel
+/// counts descriptors, Linux 6.2, a rollback sees it and is ENOTSUP.) A snapshot closes
+/// what is open at those numbers by then.
 ///
 /// `numbers` are such as no descriptor has here, from 65536 on (on the kernel backend from
 /// 4096 on: its C library's streams have none above 32767): calls that read, write,

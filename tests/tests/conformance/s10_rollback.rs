@@ -31,6 +31,7 @@ pub(crate) const PROCESS_CASES: &[Case] = cases![
     c10_3_one_that_leaves_is_destroyed,
     c10_6_what_cannot_be_undone_is_told,
     c10_6_no_processes_and_no_threads,
+    c10_6_what_lies_beyond_what_is_lent_is_told,
     c10_6_one_whose_threads_stay_is_not_parked,
     c10_1_pages_of_a_file_that_went_are_back,
     c10_1_signals_come_and_ends_are_told,
@@ -556,6 +557,41 @@ fn c10_6_what_cannot_be_undone_is_told() {
         assert_eq!(e.errno(), Errno::ENOTSUP, "{i}: {e}");
         assert!(e.to_string().contains("destroyed"), "{i}: {e}");
         assert_eq!(c.switch(&[0]).unwrap_err().errno(), Errno::ESRCH);
+    }
+}
+
+/// Whoever is sent more descriptors than there are numbers for has some at others, which no
+/// rollback closes.
+#[cfg(target_os = "linux")]
+fn c10_6_what_lies_beyond_what_is_lent_is_told() {
+    use super::s9_files::{line, receive_and_keep};
+    use std::os::fd::{AsFd, AsRawFd};
+    let (here, there) = line();
+    let (line, file) = (there.as_raw_fd(), scratch_file());
+    lwc::catch_files(Some(there.as_fd()), 0..0, |_| Err(Errno::EACCES)).unwrap();
+    // Since Linux 6.2.
+    let is_counted = std::fs::metadata("/proc/self/fd").unwrap().len() > 0;
+    if !possible() {
+        return;
+    }
+    let numbers = lwc::lent_descriptors().len();
+    for count in [0, 1, numbers + 20] {
+        let c = with_snapshot(&[], move |words| match words {
+            [1] => vec![u64::from(receive_and_keep(line))],
+            _ => vec![],
+        });
+        for _ in 0..count {
+            lwc::send_descriptor(&here, file.as_fd()).unwrap();
+            assert_eq!(call(c.handle(), &[1]), [1]);
+        }
+        if count <= numbers {
+            c.roll_back().unwrap();
+            assert_eq!(call(c.handle(), &[0]), []);
+        } else if is_counted {
+            let e = c.roll_back().unwrap_err();
+            assert_eq!(e.errno(), Errno::ENOTSUP, "{e}");
+            assert!(e.to_string().contains("destroyed"), "{e}");
+        }
     }
 }
 

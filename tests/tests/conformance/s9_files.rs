@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = cases![
 ];
 
 /// A line for descriptors, the end of the context behind those that are lent.
-fn line() -> (UnixDatagram, OwnedFd) {
+pub(crate) fn line() -> (UnixDatagram, OwnedFd) {
     let (here, there) = UnixDatagram::pair().unwrap();
     let least = lwc::lent_descriptors().end;
     // SAFETY: makes a descriptor, which is ours alone.
@@ -49,7 +49,7 @@ fn enter(
 }
 
 /// Receives a descriptor, as hostile code does. Whether one came.
-fn receive_and_keep(line: RawFd) -> bool {
+pub(crate) fn receive_and_keep(line: RawFd) -> bool {
     let mut byte = 0u8;
     let mut control = [0u64; 4];
     // SAFETY: the message points at locals that live across the call.

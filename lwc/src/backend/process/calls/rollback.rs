@@ -273,6 +273,10 @@ fn describe(told: &Told) -> String {
             "its address space has changed at {:#x} in a way that the process backend cannot undo",
             told.value
         ),
+        why::LENT => format!(
+            "it has {} descriptors, which is not as many as at its snapshot: what it was lent lies at other numbers than lent_descriptors",
+            told.value
+        ),
         why::THREADS => format!("{} {THREADS_LEFT}", told.value),
         why::SIGNALS => format!(
             "signals wait for it (bits {:#x}) as they did not at its snapshot",

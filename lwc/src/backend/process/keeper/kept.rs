@@ -1112,11 +1112,15 @@ impl Kept {
         }
         // What it was lent, if it was: nobody has told. Descriptors that were not lent it
         // can neither make nor close without a call that is not undone, so there are more
-        // of them exactly if it has something still. (Whoever lends more than there are
-        // numbers does not have it rolled back.)
+        // of them exactly if it has something still. What lies at other numbers than those,
+        // as it does of whoever is lent more than there are, is seen as well.
         if files::line().is_some() && (self.open == 0 || how_many(self.descriptors)? != self.open) {
             trace::clear_the_way(self.memory, self.rseq)?;
             self.take_back_lent()?;
+            let left = how_many(self.descriptors)?;
+            if left != self.open {
+                return Err(Failure::new(libc::ENOTSUP, why::LENT, left));
+            }
         }
         if self.relaid {
             self.lay_out(base)?;

@@ -74,6 +74,9 @@ pub(crate) mod why {
     pub(crate) const SIGNALS: u64 = 8;
     /// Threads of its own are there beside it; how many is the value.
     pub(crate) const THREADS: u64 = 11;
+    /// It has more descriptors, or fewer, than at its snapshot, also when what it was lent
+    /// is closed; how many is the value.
+    pub(crate) const LENT: u64 = 12;
     /// It has survived a fault of the processor, whose signal is the value.
     pub(crate) const FAULT: u64 = 10;
     /// Flags of the processor are others, which can be set by its own code alone.
