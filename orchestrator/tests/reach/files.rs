@@ -596,6 +596,7 @@ LWC_HANDLER(g)
 /// What a library's constructors have done to its own tables is left as it is: one that
 /// they have protected, or made writable, stays so, and of one whose header tells
 /// nonsense by now nothing is read that is not there.
+#[cfg(target_os = "linux")] // without a trap
 #[test]
 fn tables_of_a_library_stay_protected_as_they_are() {
     let functions = [1, 2, 3].map(|how| {
@@ -680,6 +681,7 @@ LWC_HANDLER(f)
 
 /// Who looks by a call whether an address is good, and leaves the handler of the fault by
 /// siglongjmp(3), goes on opening files. Its handler does not open any meanwhile.
+#[cfg(target_os = "linux")] // without a trap
 #[test]
 fn an_answer_that_was_left_holds_up_no_other() {
     let folder = Folder::new(
