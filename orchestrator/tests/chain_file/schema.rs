@@ -8,19 +8,25 @@ use lwc_orchestrator::chain_file::{Severity, parse};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The schema as `schema` prints it.
+fn printed() -> serde_json::Value {
+    let out = orchestrator().arg("schema").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// It, compiled.
 struct Schema(Schemas, SchemaIndex);
 
 impl Schema {
     fn of_the_program() -> Self {
-        let out = orchestrator().arg("schema").output().unwrap();
-        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-        let schema = serde_json::from_slice(&out.stdout).unwrap();
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-        compiler.add_resource("chain.schema.json", schema).unwrap();
+        compiler
+            .add_resource("chain.schema.json", printed())
+            .unwrap();
         let index = compiler.compile("chain.schema.json", &mut schemas).unwrap();
         Self(schemas, index)
     }
@@ -282,7 +288,7 @@ fn the_examples_of_the_manual_page_are_accepted() {
 }
 
 /// Values of all kinds, as a file has them; what some keys take, and what none does.
-const VALUES: [&str; 28] = [
+const VALUES: [&str; 32] = [
     "'f.c'",
     "['f.c']",
     "'.'",
@@ -299,6 +305,10 @@ const VALUES: [&str; 28] = [
     "'c11'",
     "'z'",
     "'bounds'",
+    "'cloudevent'",
+    "['127.0.0.1:80']",
+    "[{ to = '[::1]:1', keep = true }]",
+    "{ to = '127.0.0.1:80' }",
     "'chain'",
     "''",
     "[]",
@@ -312,40 +322,17 @@ const VALUES: [&str; 28] = [
     "-1",
     "0.5",
 ];
-const KEYS: [&str; 32] = [
-    "source",
-    "program",
-    "crate",
-    "library",
-    "remote",
-    "url",
-    "handler",
-    "secrets",
-    "env",
-    "files",
-    "scratch",
-    "timeout",
-    "memory",
-    "calls",
-    "ends_request",
-    "include",
-    "std",
-    "cflags",
-    "link",
-    "pkg_config",
-    "harden",
-    "group",
-    "steps",
-    "entry",
-    "on_error",
-    "isolation",
-    "region",
-    "headers",
-    "concurrency",
-    "sources",
-    "from",
-    "unknown",
-];
+
+/// All keys that the schema has, and one that it has not.
+fn keys(schema: &serde_json::Value) -> Vec<String> {
+    let of = ["Function", "Chain", "Workflow"];
+    let keys = of.map(|of| schema["definitions"][of]["properties"].as_object().unwrap());
+    let keys = keys.into_iter().flat_map(|keys| keys.keys().cloned());
+    // What people try, and what means nothing.
+    let others = ["sources", "from", "unknown"].map(str::to_owned);
+    let keys: BTreeSet<String> = keys.chain(others).collect();
+    keys.into_iter().collect()
+}
 
 /// Errors that a file's shape alone decides.
 const OF_SHAPE: [&str; 4] = ["type", "unknown-key", "origin", "remote"];
@@ -354,15 +341,16 @@ const OF_SHAPE: [&str; 4] = ["type", "unknown-key", "origin", "remote"];
 fn no_file_is_accepted_by_the_parser_alone() {
     let (schema, folder) = (Schema::of_the_program(), folder());
     let path = folder.path("chain.toml");
-    let keys = || proptest::collection::btree_map(0..KEYS.len(), 0..VALUES.len(), 0..3);
+    let all = keys(&printed());
+    let keys = || proptest::collection::btree_map(0..all.len(), 0..VALUES.len(), 0..3);
     let write = |first: &str, keys: &BTreeMap<usize, usize>| {
-        let said = |&k: &usize| first.starts_with(&format!("{} ", KEYS[k]));
+        let said = |&k: &usize| first.starts_with(&format!("{} ", all[k]));
         let first = match keys.keys().any(said) {
             true => "",
             false => first,
         };
         let lines = keys.iter();
-        let lines = lines.map(|(&k, &v)| format!("{} = {}\n", KEYS[k], VALUES[v]));
+        let lines = lines.map(|(&k, &v)| format!("{} = {}\n", all[k], VALUES[v]));
         format!("{first}\n{}", lines.collect::<String>())
     };
     let (accepted, misshapen) = (Cell::new(0), Cell::new(0));
