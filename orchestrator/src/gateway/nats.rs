@@ -298,7 +298,7 @@ fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(fits)
 }
 
-/// And a value (5.5).
+/// And a value (RFC 9110, 5.5).
 fn is_value(value: &[u8]) -> bool {
     let fits = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
     value.iter().all(fits)
