@@ -1,6 +1,7 @@
-;; The work of all peers: "upper" and "reverse" of N bytes at 0, in place.
+;; The work of all peers: "upper" and "reverse" of N bytes at 0, in place; at
+;; most 1 MiB.
 (module
-  (memory (export "memory") 1 1)
+  (memory (export "memory") 16 16)
   (func (export "upper") (param $n i32)
     (local $i i32) (local $c i32)
     (block $done

@@ -1,13 +1,16 @@
 #!/bin/sh
-# run.sh [--quick] [--json FILE] [FOLDER]: lwc beside its peers, in one run.
+# run.sh [--quick] [--clients N,...] [--bytes N,...] [--json FILE] [FOLDER]:
+# lwc beside its peers, in one run.
 # What is installed for them goes into FOLDER, or into one that is removed.
 set -eu
 
 here=$(realpath "$(dirname "$0")")
-quick='' json='' folder=''
+quick='' clients='' bytes='' json='' folder=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--quick) quick=--quick ;;
+	--clients) clients=${2:?--clients: how many?}; shift ;;
+	--bytes) bytes=${2:?--bytes: how many?}; shift ;;
 	--json) json=$(realpath "${2:?--json: which file?}"); shift ;;
 	-*) echo "run.sh: what is $1?" >&2; exit 2 ;;
 	*) folder=$1 ;;
@@ -31,6 +34,9 @@ orchestrator=$(cd "$here/../.." && realpath "${CARGO_TARGET_DIR:-target}/release
 build() {
 	(cd "$here" && CARGO_TARGET_DIR=$folder/target cargo build --release --locked -q "$@")
 }
+# The library that lwc compiles for itself, for the bare servers.
+"${CC:-cc}" -O2 -fPIC -shared -I "$here/../../lwc-function/include" \
+    "$here/functions.c" -o "$folder/functions.so"
 wasm=$folder/target/release/wasm
 if ! build; then
 	echo "SKIPPED: wasmtime: it could not be built; see above" >&2
@@ -60,6 +66,13 @@ else
 	echo "SKIPPED: CPython: no venv, or pip could not install gunicorn (Debian: python3-venv)" >&2
 fi
 
-# shellcheck disable=SC2086 # words, or none
-"$folder/target/release/peers" $quick ${json:+--json "$json"} \
-    "$orchestrator" "$wasm" "$node" "$python"
+wrk=wrk
+if ! command -v wrk >/dev/null; then
+	echo "SKIPPED: load from wrk: no wrk here (Debian: wrk)" >&2
+	wrk=-
+fi
+
+"$folder/target/release/peers" ${quick:+"$quick"} ${clients:+--clients "$clients"} \
+    ${bytes:+--bytes "$bytes"} ${json:+--json "$json"} \
+    "$orchestrator" "$folder/target/release/bare" "$folder/functions.so" \
+    "$wasm" "$node" "$python" "$wrk"

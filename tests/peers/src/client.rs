@@ -31,10 +31,6 @@ impl Client {
         })
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The body of the answer.
     pub fn post(&mut self, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         self.exchange(path, body)

@@ -19,7 +19,8 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn lwc(program: &str, isolation: &str) -> Result<Self, String> {
+    /// With so many workers, or as many as it has by itself.
+    pub fn lwc(program: &str, isolation: &str, workers: Option<usize>) -> Result<Self, String> {
         let text = |e: std::io::Error| format!("{program}: {e}");
         let folder = tempfile::tempdir().map_err(text)?;
         let file = format!(
@@ -33,7 +34,8 @@ impl Server {
         std::fs::write(&path, file).map_err(text)?;
         let mut command = Command::new(program);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(workers.map(|n| format!("--workers={n}")))
             .env("RUST_LOG", "warn")
             .arg(&path)
             .stdout(Stdio::piped());
@@ -54,6 +56,22 @@ impl Server {
                 Err(format!("{program} serve does not listen; see above"))
             }
         }
+    }
+
+    /// An answer that is ready.
+    pub fn fixed(program: &str) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["static", &port.to_string()]);
+        Self::at(port, &mut command)
+    }
+
+    /// A handler of a C library in the process of a bare server.
+    pub fn bare(program: &str, library: &str, function: &str) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["call", library, function, &port.to_string()]);
+        Self::at(port, &mut command)
     }
 
     pub fn wasm(program: &str, function: &str) -> Result<Self, String> {
@@ -113,6 +131,11 @@ impl Server {
             address: self.address,
             path: path.to_owned(),
         }
+    }
+
+    /// The process that all of its processes descend from.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.

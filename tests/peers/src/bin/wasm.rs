@@ -12,15 +12,13 @@
 //! `dirty` prints those of an instance with so much memory that writes to so many
 //! pages of 4 KiB of it, from making it to its memory being as at first again.
 
+#[path = "../http.rs"]
+mod http;
+#[expect(dead_code, reason = "shared with the other programs")]
 #[path = "../work.rs"]
 mod work;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use std::net::Ipv4Addr;
+use hyper::body::Bytes;
 use std::time::{Duration, Instant};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module,
@@ -73,39 +71,13 @@ fn call(pre: &InstancePre<()>, function: &str, bytes: &mut [u8]) -> wasmtime::Re
 }
 
 fn serve(pre: &InstancePre<()>, function: &str, port: u16) -> wasmtime::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let (pre, function) = (pre.clone(), function.to_owned());
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (pre, function) = (pre.clone(), function.clone());
-                async move {
-                    let body = request.into_body().collect().await?.to_bytes();
-                    let mut bytes = body.to_vec();
-                    let answer = match call(&pre, &function, &mut bytes) {
-                        Ok(()) => Response::new(Full::new(Bytes::from(bytes))),
-                        Err(e) => {
-                            let mut answer = Response::new(Full::new(Bytes::from(e.to_string())));
-                            *answer.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
-                            answer
-                        }
-                    };
-                    Ok::<_, hyper::Error>(answer)
-                }
-            });
-            tokio::task::spawn_local(async move {
-                let http = hyper::server::conn::http1::Builder::new();
-                // A client that hangs up is no error of ours.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    })
+    let (pre, function) = (pre.clone(), function.to_owned());
+    http::serve(port, move |body: Bytes| {
+        let mut bytes = body.to_vec();
+        call(&pre, &function, &mut bytes).map_err(|e| e.to_string())?;
+        Ok(bytes.into())
+    })?;
+    Ok(())
 }
 
 /// Nanoseconds of one, the median of turns.
