@@ -216,7 +216,7 @@ pub(crate) fn lent_descriptors() -> Range<RawFd> {
 pub(crate) fn answer(
     number: i64,
     args: [u64; 6],
-) -> Option<std::result::Result<u64, crate::Errno>> {
+) -> Option<std::result::Result<u64, crate::errno::Errno>> {
     match backend() {
         Ok(Backend::Process) => process::answer(number, args),
         Ok(Backend::Kernel) => kernel::answer(number, args),

@@ -10,9 +10,9 @@
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
-use super::files::{CAUGHT, LENT, ON_NUMBERS, limit_what_is_lent};
+use super::files::limit_what_is_lent;
 use super::handler;
-use super::output::{WRITE, WRITEV};
+use super::numbers::{CAUGHT, LENT, ON_NUMBERS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::error::{Error, Result};

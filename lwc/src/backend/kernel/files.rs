@@ -8,102 +8,12 @@
 //! no other. Nothing of the sender's table can be taken by it that was not sent.
 
 use super::handler;
-use super::output::{WRITE, WRITEV};
 use crate::backend::files::{self, Answer, catch};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-
-/// Calls that name a file, or change what there is, and are taken from a context instead
-/// of refused: FreeBSD's numbers, as in [`confine`](super::confine).
-pub(super) const CAUGHT: &[u16] = &[
-    5,   // open
-    10,  // unlink
-    33,  // access
-    58,  // readlink
-    95,  // fsync
-    123, // fchown
-    124, // fchmod
-    128, // rename
-    131, // flock
-    136, // mkdir
-    137, // rmdir
-    191, // pathconf
-    192, // fpathconf
-    290, // pwritev
-    326, // __getcwd
-    376, // eaccess
-    476, // pwrite
-    479, // truncate
-    480, // ftruncate
-    489, // faccessat
-    490, // fchmodat
-    491, // fchownat
-    496, // mkdirat
-    499, // openat
-    500, // readlinkat
-    501, // renameat
-    503, // unlinkat
-    513, // lpathconf
-    530, // posix_fallocate
-    531, // posix_fadvise
-    546, // futimens
-    547, // utimensat
-    550, // fdatasync
-    552, // fstatat
-    555, // statfs
-    556, // fstatfs
-    568, // funlinkat
-    574, // __realpathat
-];
-
-/// Those among them whose first argument may be a descriptor of the call's own number.
-pub(super) const BY_NUMBER: &[u16] = &[95, 123, 124, 131, 192];
-
-/// Calls on numbers that stand for no descriptor: none of them is let through where there
-/// are such.
-pub(super) const ON_NUMBERS: &[u16] = &[
-    3,     // read
-    WRITE, // beside standard output and error
-    CLOSE, 92,     // fcntl
-    120,    // readv
-    WRITEV, // as write
-    289,    // preadv
-    290,    // pwritev
-    475,    // pread
-    476,    // pwrite
-    478,    // lseek
-    551,    // fstat
-    554,    // getdirentries
-];
-pub(super) const CLOSE: u16 = 6;
-
-/// close(2) of a descriptor, where that is not let through.
-pub(super) fn close(fd: RawFd) -> std::result::Result<u64, i32> {
-    // SAFETY: whoever closes it has given it up; the first is a request without an
-    // argument, which says whether it is open.
-    unsafe {
-        if libc::ioctl(fd, libc::FIOCLEX) != 0 && Errno::last() == Errno::EBADF {
-            return Err(libc::EBADF);
-        }
-        let number = fd as libc::c_uint;
-        match libc::close_range(number, number, 0) {
-            0 => Ok(0),
-            _ => Err(Errno::last_raw()),
-        }
-    }
-}
-
-/// What a context makes itself of what it was lent, beside what every sandbox lets
-/// through; the rights of each descriptor say how far.
-pub(super) const LENT: &[u16] = &[
-    27,  // recvmsg: the line
-    289, // preadv
-    475, // pread
-    554, // getdirentries
-];
 
 /// Bytes of a message with a descriptor, and what the line has room for: one.
 const MESSAGE: usize = 1024;
@@ -160,7 +70,7 @@ fn receive_alone(line: RawFd) -> Result<()> {
 }
 
 /// See [`answer`](crate::answer).
-pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, crate::Errno>> {
+pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, crate::errno::Errno>> {
     None
 }
 

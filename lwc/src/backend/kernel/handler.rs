@@ -2,12 +2,12 @@
 //! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
 //! it.
 
-use super::files::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, close};
-use super::output::{WRITE, WRITEV};
+use super::numbers::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code of a signal that the kernel itself sends (sys/signal.h).
@@ -63,6 +63,22 @@ fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
     match a[0] == u64::from(number) && is_first {
         true => [a[1], a[2], a[3], a[4], a[5], 0],
         false => a,
+    }
+}
+
+/// close(2) of a descriptor, where that is not let through.
+fn close(fd: RawFd) -> std::result::Result<u64, i32> {
+    // SAFETY: whoever closes it has given it up; the first is a request without an
+    // argument, which says whether it is open.
+    unsafe {
+        if libc::ioctl(fd, libc::FIOCLEX) != 0 && Errno::last() == Errno::EBADF {
+            return Err(libc::EBADF);
+        }
+        let number = fd as libc::c_uint;
+        match libc::close_range(number, number, 0) {
+            0 => Ok(0),
+            _ => Err(Errno::last_raw()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod confine;
 mod files;
 mod handler;
 mod names;
+mod numbers;
 mod output;
 mod threads;
 

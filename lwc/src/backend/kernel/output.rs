@@ -6,10 +6,6 @@ use super::handler;
 use crate::backend::output::{Told, tell};
 use crate::error::Result;
 
-/// FreeBSD's numbers; see [`confine`](super::confine).
-pub(super) const WRITE: u16 = 4;
-pub(super) const WRITEV: u16 = 121;
-
 /// See [`catch_output`](crate::catch_output).
 pub(crate) fn catch_output(told: Told) -> Result<()> {
     handler::install("catch_output")?;

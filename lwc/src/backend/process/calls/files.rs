@@ -33,7 +33,7 @@ pub(crate) fn catch_files(
 pub(crate) fn answer(
     number: i64,
     args: [u64; 6],
-) -> Option<std::result::Result<u64, crate::Errno>> {
+) -> Option<std::result::Result<u64, crate::errno::Errno>> {
     if !mode::is_strict() || !is_answered(number, &args) {
         return None;
     }
