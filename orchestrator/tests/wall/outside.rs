@@ -118,8 +118,8 @@ fn server_of_a_user() -> Server {
         source.display()
     ));
     folder.write("key", "a key");
-    // Where it makes its cache.
-    let everybodys = std::fs::Permissions::from_mode(0o777);
+    // Where it makes its cache, and nobody takes the key away.
+    let everybodys = std::fs::Permissions::from_mode(0o1777);
     std::fs::set_permissions(folder.path(""), everybodys).unwrap();
     let mut command = orchestrator();
     command
