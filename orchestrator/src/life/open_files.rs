@@ -111,20 +111,32 @@ fn name(fd: RawFd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::AsRawFd;
 
-    /// Other tests open files as they like; this looks at its own alone.
+    /// A file of its own with a number that no other test comes by: a new descriptor has
+    /// the lowest number that is free, and other threads open and close theirs meanwhile.
+    fn high() -> RawFd {
+        let file = tempfile::tempfile().unwrap();
+        // SAFETY: makes a descriptor.
+        let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 700) };
+        assert!(fd >= 700, "{}", std::io::Error::last_os_error());
+        fd
+    }
+
     #[test]
     fn what_was_opened_since_is_known_from_what_was_there() {
-        let there = tempfile::tempfile().unwrap();
+        let there = high();
         let before = all().unwrap();
-        assert!(before.contains_key(&there.as_raw_fd()));
-        let fd = tempfile::tempfile().unwrap().into_raw_fd();
-        assert!(!before.contains_key(&fd) || before[&fd] != identity(fd));
-        assert!(all().unwrap().contains_key(&fd));
-        assert_ne!(identity(fd), identity(there.as_raw_fd()));
-        // SAFETY: made above.
-        unsafe { libc::close(fd) };
-        assert_eq!(identity(fd), None);
+        assert_eq!(before.get(&there), Some(&identity(there)));
+        let since = high();
+        assert!(!before.contains_key(&since));
+        assert_eq!(all().unwrap().get(&since), Some(&identity(since)));
+        assert!(identity(since).is_some());
+        assert_ne!(identity(since), identity(there));
+        for fd in [there, since] {
+            // SAFETY: made above.
+            unsafe { libc::close(fd) };
+            assert_eq!(identity(fd), None);
+        }
     }
 }
