@@ -36,6 +36,7 @@
 pub(crate) mod bits;
 pub(crate) mod kept;
 pub(crate) mod layout;
+pub(crate) mod often;
 pub(crate) mod pages;
 pub(crate) mod service;
 pub(crate) mod shared;
