@@ -5,7 +5,7 @@
 //!
 //! Where functions hand over to each other it takes over once in a request, from the
 //! function before it or the root, and only with the ticket that its root has put
-//! the seal of on its control page (`relay.rs`). Anything else is a stray: where
+//! the seal of on its control page (`relay`). Anything else is a stray: where
 //! contexts are processes the copy waits on, as if nothing had been.
 
 use super::attributes::Attributes;

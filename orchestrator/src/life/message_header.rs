@@ -3,7 +3,7 @@
 //!
 //! Between the root and a function the header is on the function's control page
 //! (`control.rs`); so it is for a call, where the root checks what the one end says
-//! and tells the other. Of two functions that hand over to each other (`relay.rs`)
+//! and tells the other. Of two functions that hand over to each other (`relay`)
 //! the first writes it on its control page as well, and tells the second the length by
 //! a word; the type and the attributes, if there are any, are in their region too: the
 //! fixed fields before the bytes of the message, the attributes behind all of them.

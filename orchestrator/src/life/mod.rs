@@ -9,7 +9,7 @@
 //! 5. **restrict**: the root can no longer overlay the context;
 //! 6. **invoke**: switch to a copy of the snapshot, which answers in place
 //!    (`invocation.rs`); the root does so for each step (`chain.rs`, `hop.rs`), or functions
-//!    hand over to each other (`relay.rs`). A function may call others
+//!    hand over to each other (`relay`). A function may call others
 //!    (`callees.rs`), which the root runs for it (`calls.rs`) and notes
 //!    (`recorder.rs`). When a step fails, the root tells the function of `on_error` (`on_error.rs`);
 //! 7. **roll back** (`copies.rs`): the copy goes back to its snapshot, or goes,

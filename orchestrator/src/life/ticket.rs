@@ -1,4 +1,4 @@
-//! Tickets: how a function of a relay proves that its turn has come (`relay.rs`).
+//! Tickets: how a function of a relay proves that its turn has come (`relay`).
 //!
 //! Each step has one in each request, a number that nobody can guess. Whoever has
 //! the turn knows its own and makes the next one of it.
