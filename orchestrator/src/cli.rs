@@ -26,6 +26,7 @@ mod tree;
 use crate::build::{BuildError, Built, Bundle, build_with_progress, find_in};
 use crate::chain_file::{ChainFile, FunctionName, Report, Severity, load};
 use crate::printable::{printable_json, printable_lines};
+use crate::version::VERSION;
 use crate::{protect, scaffold};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value};
@@ -60,7 +61,7 @@ Environment:
 
 /// Runs chains of functions in one program, each in its own light-weight context.
 #[derive(Debug, Parser)]
-#[command(name = "lwc-orchestrator", version, after_help = AFTER)]
+#[command(name = "lwc-orchestrator", version = VERSION, after_help = AFTER)]
 struct Cli {
     /// More to read on stderr: -v info, -vv debug (the life of each function), -vvv trace
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]

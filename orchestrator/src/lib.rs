@@ -33,5 +33,6 @@ mod printable;
 mod protect;
 pub mod scaffold;
 mod title;
+mod version;
 #[cfg(feature = "serve")]
 pub mod worker;

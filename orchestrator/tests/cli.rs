@@ -7,6 +7,20 @@ use std::io::BufRead;
 use std::process::{Command, Stdio};
 
 #[test]
+fn it_says_which_version_it_is() {
+    let out = orchestrator().arg("--version").output().unwrap();
+    let told = text(&out.stdout);
+    let commit = told
+        .trim_end()
+        .strip_prefix(concat!("lwc-orchestrator ", env!("CARGO_PKG_VERSION")))
+        .unwrap_or_else(|| panic!("{told}"));
+    // Of a release, in a repository.
+    let digits = commit.strip_prefix(" (").and_then(|c| c.strip_suffix(')'));
+    let is_commit = |d: &str| d.len() == 12 && d.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(commit.is_empty() || digits.is_some_and(is_commit), "{told}");
+}
+
+#[test]
 fn a_new_function_runs_at_once_in_every_language() {
     let dir = tempfile::tempdir().unwrap();
     for lang in ["c", "cpp", "rust"] {

@@ -14,6 +14,15 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+/// Those of `lwc_build_info`.
+fn build_labels() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match env!("LWC_COMMIT") {
+        "" => format!("version=\"{version}\""),
+        commit => format!("version=\"{version}\",commit=\"{commit}\""),
+    }
+}
+
 /// Upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -691,7 +700,7 @@ impl Metrics {
         out.gauges(
             "lwc_build_info",
             "Which version this is.",
-            [(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1)],
+            [(build_labels(), 1)],
         );
         out.gauges(
             "lwc_body_bytes",

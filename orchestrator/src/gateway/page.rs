@@ -4,6 +4,7 @@ use super::Gateway;
 use super::metrics::EdgeFigures;
 use super::notes::Noted;
 use crate::chain_file::{CallTree, ChainId, FunctionName};
+use crate::version::VERSION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -137,7 +138,7 @@ impl Status {
             }
         });
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             uptime: figures.uptime().as_secs(),
             chains: chains.collect(),
             backend: now.backend.clone(),
