@@ -291,6 +291,32 @@ pub fn eventually(mut what: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Numbers that look random, the same each time for the same seed, which is not 0
+/// (xorshift64*).
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// From that seed on.
+    pub fn new(seed: u64) -> Self {
+        assert_ne!(seed, 0);
+        Self(seed)
+    }
+
+    /// The next one, of 53 bits.
+    pub fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    /// The next one, below that.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.draw() % n
+    }
+}
+
 /// The request with which a process asks to be traced by its parent.
 #[cfg(target_os = "linux")]
 pub const TRACE_ME: libc::c_uint = libc::PTRACE_TRACEME;

@@ -80,22 +80,6 @@ unsafe extern "C" {
     fn lwc_tests_forge(frame: *mut Frame, back: u64);
 }
 
-/// Numbers that look random, the same each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 /// As fxsave64 fills it: control words, tags and x87's registers in front.
 #[repr(C, align(64))]
 struct Legacy([u8; 512]);
@@ -334,8 +318,8 @@ fn forge(r: &mut Random, was: &[u64], room: &std::ops::Range<usize>) {
     let other = room.start as u64;
     let mut legacy = Legacy::now();
     let mut frame = Frame {
-        flags: [r.next(), 7, 0][r.below(3) as usize],
-        link: r.next(),
+        flags: [r.draw(), 7, 0][r.below(3) as usize],
+        link: r.draw(),
         stack: [
             [other, 0, 64 << 10],
             [0, libc::SS_DISABLE as u64, 0],
@@ -348,12 +332,12 @@ fn forge(r: &mut Random, was: &[u64], room: &std::ops::Range<usize>) {
             [was[0], was[1] | 0xdead << 32, was[2]],
             [was[0], was[1], was[2]],
         ][r.below(8) as usize],
-        mask: [u64::MAX, r.next(), 0, 0][r.below(4) as usize],
-        fault: [r.next(), r.next(), r.next(), r.next()],
+        mask: [u64::MAX, r.draw(), 0, 0][r.below(4) as usize],
+        fault: [r.draw(), r.draw(), r.draw(), r.draw()],
         ..Frame::default()
     };
     let no_steps = !0x100;
-    frame.registers[FLAGS] = [0x202, 0x602, 0x4_0202, r.next() & no_steps][r.below(4) as usize];
+    frame.registers[FLAGS] = [0x202, 0x602, 0x4_0202, r.draw() & no_steps][r.below(4) as usize];
     // cs, gs, fs, ss.
     frame.registers[SEGMENTS] = [
         0x002b_0003_002b_0033,
@@ -396,7 +380,7 @@ fn c10_2_frames_that_are_forged() {
     if !possible() {
         return;
     }
-    let mut all = Random(0x1234_5678_9abc);
+    let mut all = Random::new(0x1234_5678_9abc);
     let room = Pages::new(32);
     let (mut undone, mut seen) = (0, 0);
     for round in 0..60 {
@@ -404,7 +388,7 @@ fn c10_2_frames_that_are_forged() {
             match words {
                 [SETUP, ..] => {}
                 [DIRTY, seed, was @ ..] => {
-                    let mut r = Random(*seed);
+                    let mut r = Random::new(*seed);
                     for _ in 0..=r.below(3) {
                         forge(&mut r, was, &room.range());
                     }
@@ -413,7 +397,7 @@ fn c10_2_frames_that_are_forged() {
             }
             vec![]
         });
-        let came = attempt(&c, all.next() | 1);
+        let came = attempt(&c, all.draw() | 1);
         undone += u32::from(came.0);
         seen += u32::from(came.0 && came.1);
     }

@@ -20,22 +20,6 @@ const PROGRAM: u64 = 1;
 const DIGEST: u64 = 2;
 const LAYOUT: u64 = 3;
 
-/// Small and good enough.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 8) % n
-    }
-}
-
 /// A private mapping: addresses, protection and file.
 type Place = (usize, usize, String, String);
 
@@ -94,9 +78,9 @@ fn vector_state() -> [u64; 3] {
 
 fn change_vector_state(r: &mut Random) {
     // Rounding, and flushing to zero: modes that outlast a function.
-    let mxcsr = 0x1f80 | ((r.next() as u32 & 3) << 13) | 0x8000;
-    let control = 0x37f ^ ((r.next() as u16 & 3) << 10);
-    let word = r.next();
+    let mxcsr = 0x1f80 | ((r.draw() as u32 & 3) << 13) | 0x8000;
+    let control = 0x37f ^ ((r.draw() as u16 & 3) << 10);
+    let word = r.draw();
     #[cfg(target_arch = "x86_64")]
     // SAFETY: load registers from locals; exceptions stay masked.
     unsafe {
@@ -123,7 +107,7 @@ fn step(r: &mut Random, pages: &Pages, heap: &mut Vec<Vec<u8>>) {
             0..=2 => {
                 // It may not be there any more, or not writable.
                 if libc::mprotect(at, page, rw) == 0 {
-                    pages.set(i, r.next());
+                    pages.set(i, r.draw());
                 }
             }
             3 => drop(libc::munmap(at, n * page)),
@@ -142,14 +126,14 @@ fn step(r: &mut Random, pages: &Pages, heap: &mut Vec<Vec<u8>>) {
             )),
             7 => {
                 let new = libc::mmap(std::ptr::null_mut(), n * page, rw, private, -1, 0);
-                new.cast::<u64>().write(r.next());
+                new.cast::<u64>().write(r.draw());
             }
             8 => drop(libc::mremap(at, page, n * page, libc::MREMAP_MAYMOVE)),
-            9 => heap.push(vec![r.next() as u8; r.below(300_000) as usize]),
+            9 => heap.push(vec![r.draw() as u8; r.below(300_000) as usize]),
             10 => drop(heap.pop()),
             11 => drop(std::hint::black_box(deep(r.below(300)))),
             12 => {
-                let set = r.next() & !0x0001_0500 & !(1 << 30);
+                let set = r.draw() & !0x0001_0500 & !(1 << 30);
                 libc::syscall(
                     libc::SYS_rt_sigprocmask,
                     libc::SIG_SETMASK,
@@ -167,7 +151,7 @@ fn step(r: &mut Random, pages: &Pages, heap: &mut Vec<Vec<u8>>) {
                     std::ptr::null_mut(),
                 );
             }
-            14 => LOCAL.with(|l| l.set(r.next())),
+            14 => LOCAL.with(|l| l.set(r.draw())),
             _ => change_vector_state(r),
         }
     }
@@ -230,7 +214,7 @@ fn c10_2_random_programs_leave_nothing() {
     let mut known = Vec::new();
     let c = answering(&[], FLAGS, |words| match words[0] {
         PROGRAM => {
-            let mut r = Random(words[1]);
+            let mut r = Random::new(words[1]);
             if words[2] == 0 {
                 pages.set(63, pages.get(63) + 1);
             }
