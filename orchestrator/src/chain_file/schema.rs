@@ -302,6 +302,9 @@ enum Isolation {
     Chain,
 }
 
+/// A file that is compiled as C: it has a name before that.
+const IN_C: &str = "[^/]\\.c$";
+
 /// One place for the code, and no keys that mean nothing for it.
 fn one_origin(schema: &mut Schema) {
     let origins = ["source", "program", "crate", "library", "remote", "url"];
@@ -317,6 +320,11 @@ fn one_origin(schema: &mut Schema) {
         { "if": any(&["library"]), "then": without(&["harden"]) },
         { "if": any(&["program"]), "then": without(&["handler", "target"]) },
         { "if": any(&["target"]), "then": without(&["handler"]) },
+        // One of its files at least is in C++.
+        { "if": any(&["target"]), "then": { "properties": { "source": {
+            "if": { "type": "array" },
+            "then": { "contains": { "not": { "pattern": IN_C } } },
+            "else": { "not": { "pattern": IN_C } } } } } },
         { "if": any(&["signature"]), "then": { "required": ["target"] } },
     ]);
     schema.insert("allOf".into(), rules);

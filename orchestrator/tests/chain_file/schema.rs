@@ -269,6 +269,7 @@ fn the_examples_of_the_manual_page_are_accepted() {
             "Functions" if key == "signature" => {
                 with(&format!("source = 'f.cc'\ntarget = 'f'\n{example}"))
             }
+            "Functions" if key == "target" => with(&format!("source = 'f.cc'\n{example}")),
             "Functions" => with(&format!("source = 'f.c'\n{example}")),
             "Chains" if key == "steps" => chain(example),
             "Chains" => chain(&format!("steps = ['f']\n{example}")),

@@ -12,6 +12,8 @@ pub(crate) struct Sample {
     pub(crate) descriptors: usize,
     /// The gateway's descendants: workers and their contexts.
     pub(crate) processes: usize,
+    /// How many of these are workers.
+    pub(crate) workers: usize,
     /// Beside those, the ones that roll contexts back: one for each snapshot
     /// whose copies are.
     pub(crate) keepers: usize,
@@ -24,11 +26,12 @@ impl Sample {
     pub(crate) fn of(gateway: u32) -> Option<Self> {
         let status = std::fs::read_to_string(format!("/proc/{gateway}/status")).ok()?;
         let below = descendants(gateway);
-        let keeps = |pid: &&u32| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            name.is_ok_and(|name| name.trim() == "lwc-keeper")
+        let named = |is: fn(&str) -> bool| {
+            let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            let names = below.iter().filter_map(|pid| name(pid).ok());
+            names.filter(|name| is(name.trim())).count()
         };
-        let keepers = below.iter().filter(keeps).count();
+        let keepers = named(|name| name == "lwc-keeper");
         Some(Self {
             gateway_kib: field(&status, "VmRSS:")?,
             descriptors: std::fs::read_dir(format!("/proc/{gateway}/fd"))
@@ -42,6 +45,7 @@ impl Sample {
                 })
                 .sum(),
             processes: below.len() - keepers,
+            workers: named(|name| name.starts_with("lwc:w")),
             keepers,
         })
     }
