@@ -3,6 +3,51 @@
 use crate::server::{Response, Server};
 use std::io::Write;
 
+/// Types of frames of HTTP/2, and a flag: nothing comes behind it on its stream.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END: u8 = 1;
+
+/// The setting of whoever takes nothing until it says so.
+const NO_WINDOWS: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// What a connection of HTTP/2 begins with.
+fn preface(settings: &[u8]) -> Vec<u8> {
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    [preface, &frame(SETTINGS, 0, 0, settings)].concat()
+}
+
+/// A request on a stream of HTTP/2, whose body may go on.
+fn post(stream: u32, path: &str, body: &[u8]) -> Vec<u8> {
+    let names = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "t"),
+    ];
+    let head = names.map(|(name, value)| {
+        let length = |text: &str| [text.len() as u8];
+        [
+            &[0],
+            &length(name)[..],
+            name.as_bytes(),
+            &length(value),
+            value.as_bytes(),
+        ]
+        .concat()
+    });
+    let head = frame(HEADERS, 4, stream, &head.concat());
+    [head, frame(DATA, 0, stream, body)].concat()
+}
+
 #[test]
 fn bodies_and_heads_are_limited() {
     let server = Server::start(&["--workers", "1"]);
@@ -154,6 +199,41 @@ fn a_full_queue_turns_requests_away() {
     assert_eq!(server.metric(lost), Some(3.0));
 }
 
+/// A place in the queue, and a body there, of whoever does not wait any more would be
+/// nobody's: the room of the body is given to others.
+#[test]
+fn nothing_of_whoever_has_gone_stays_in_the_queue() {
+    let server = Server::start(&["--workers", "1", "--timeout", "50s"]);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| server.post("trial", b"loop"));
+        server.until_held(1.0, 0.0);
+        let late = [("Request-Timeout", "0.2")];
+        let late = server.request("POST", "/chains/trial", &late, b"ok");
+        assert_eq!(late.told(), (504, "deadline".into()));
+        server.until_held(1.0, 0.0);
+        let mut fickle = server.connect();
+        let mut said = preface(&[]);
+        for stream in [1, 3, 5] {
+            said.extend(post(stream, "/chains/trial", b"ok"));
+            said.extend(frame(DATA, END, stream, b""));
+        }
+        fickle.write_all(&said).unwrap();
+        server.until_held(1.0, 3.0);
+        fickle
+            .write_all(&frame(RST_STREAM, 0, 3, &[0, 0, 0, 8]))
+            .unwrap();
+        server.until_held(1.0, 2.0);
+        drop(fickle);
+        server.until_held(1.0, 0.0);
+        let [pid] = server.workers()[..] else {
+            panic!("{}", server.log())
+        };
+        crate::server::send(pid, libc::SIGKILL);
+        assert_eq!(held.join().unwrap().told(), (502, "worker-lost".into()));
+    });
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+}
+
 #[test]
 fn bodies_have_no_more_memory_than_there_is_for_them() {
     let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
@@ -187,39 +267,11 @@ fn bodies_have_no_more_memory_than_there_is_for_them() {
 /// A client of HTTP/2 asks for many answers and takes none of them: they are bodies, too.
 #[test]
 fn answers_that_nobody_takes_are_bodies_as_well() {
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let len = (payload.len() as u32).to_be_bytes();
-        let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        [&head, payload].concat()
-    }
-    const SETTINGS: u8 = 4;
-    const HEADERS: u8 = 1;
-    const DATA: u8 = 0;
     let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
     let mut deaf = server.connect();
-    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    // Windows of nothing.
-    said.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-    let names = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/chains/pair"),
-        (":authority", "t"),
-    ];
-    let head = names.map(|(name, value)| {
-        let length = |text: &str| [text.len() as u8];
-        [
-            &[0],
-            &length(name)[..],
-            name.as_bytes(),
-            &length(value),
-            value.as_bytes(),
-        ]
-        .concat()
-    });
+    let mut said = preface(&NO_WINDOWS);
     for stream in [1, 3] {
-        said.extend(frame(HEADERS, 4, stream, &head.concat()));
-        said.extend(frame(DATA, 0, stream, &[b'a'; 15_000]));
+        said.extend(post(stream, "/chains/pair", &[b'a'; 15_000]));
         said.extend(frame(DATA, 1, stream, &[b'a'; 15_000]));
     }
     deaf.write_all(&said).unwrap();
