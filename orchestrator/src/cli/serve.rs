@@ -123,7 +123,8 @@ pub(super) struct ServeArgs {
     /// The longest head of a request, 8KiB to 1MiB; longer ones get 431
     #[arg(long, default_value = "32KiB", value_name = "SIZE", value_parser = head_size)]
     head_bytes: u32,
-    /// How long a connection of HTTP/2 may be without a request
+    /// How long a connection of HTTP/2 may be without a request; whoever takes nothing of an
+    /// answer for twice as long is hung up on, too
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
     idle_timeout: Duration,
     /// Crashes of a chain in a row after which it is left alone for a while

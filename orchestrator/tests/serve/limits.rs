@@ -288,6 +288,69 @@ fn answers_that_nobody_takes_are_bodies_as_well() {
     });
 }
 
+/// It asks on meanwhile: it is never idle.
+#[test]
+fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
+    let options = [
+        "--workers",
+        "1",
+        "--body-bytes",
+        "64KiB",
+        "--timeout",
+        "10m",
+    ];
+    let server = Server::start(&[&options[..], &["--idle-timeout", "300ms"]].concat());
+    let mut deaf = server.connect();
+    let mut said = preface(&NO_WINDOWS);
+    for n in 0..3 {
+        let more = [b'a'; 15_000];
+        said.extend(match n {
+            0 => post(1, "/chains/pair", &more),
+            _ => frame(DATA, if n == 2 { END } else { 0 }, 1, &more),
+        });
+    }
+    // One whose body does not end.
+    said.extend(post(3, "/chains/pair", b"a"));
+    deaf.write_all(&said).unwrap();
+    server.until("the first has been run", || {
+        server.metric("faas_invocations_total{chain=\"pair\"}") == Some(1.0)
+    });
+    server.until("all is given back", || {
+        server.metric("lwc_body_bytes") == Some(0.0)
+    });
+    let hung_up = server.metric("lwc_refused_total{budget=\"idle\"}");
+    assert_eq!(hung_up, Some(1.0));
+    assert_eq!(server.post("pair", &[b'a'; 60_000]).body.len(), 60_000);
+}
+
+/// An answer that is being taken is not cut, however long that takes.
+#[test]
+fn whoever_takes_an_answer_slowly_has_all_of_it() {
+    const LEN: usize = 24 << 20;
+    let source = crate::common::home().join("orchestrator/tests/serve/functions.c");
+    let file = format!(
+        "[functions.upper]\nsource = \"{}\"\n[chains.large]\nsteps = [\"upper\"]\nregion = \"24MiB\"\n",
+        source.display()
+    );
+    let server = Server::with(&file, &["--workers", "1", "--idle-timeout", "1s"]);
+    let mut slow = server.connect();
+    // What is not taken here is at the server, but for so much.
+    nix::sys::socket::setsockopt(&slow, nix::sys::socket::sockopt::RcvBuf, &65536).unwrap();
+    let head = format!("POST /chains/large HTTP/1.1\r\nHost: t\r\nContent-Length: {LEN}\r\n\r\n");
+    slow.write_all(&[head.as_bytes(), &vec![b'a'; LEN]].concat())
+        .unwrap();
+    let (mut all, mut piece) = (Vec::new(), vec![0; 256 << 10]);
+    while all.len() < LEN {
+        let n = std::io::Read::read(&mut slow, &mut piece).unwrap();
+        assert!(n > 0, "it is cut after {} bytes", all.len());
+        all.extend_from_slice(&piece[..n]);
+        // For as long in all as twice the time for which it would be idle.
+        std::thread::sleep(std::time::Duration::from_nanos(150 * n as u64));
+    }
+    let (r, _) = Response::parse(&all).expect("an answer");
+    assert_eq!((r.status, r.body.len()), (200, LEN));
+}
+
 #[test]
 fn an_address_has_so_many_connections_and_requests() {
     let options = ["--workers", "1", "--address-connections", "3"];
