@@ -159,6 +159,10 @@ pub(super) struct ServeArgs {
     /// subjects as lwc.work.NAME
     #[arg(long, value_name = "STREAM")]
     nats_stream: Option<String>,
+    /// What its clients' inboxes begin with: answers go there and nowhere else, as a node
+    /// may publish where its clients may not. May be given several times
+    #[arg(long, value_name = "SUBJECT", default_value = "_INBOX")]
+    nats_inbox: Vec<String>,
     /// Serve each function alone too, at /functions/NAME. A client can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -235,6 +239,7 @@ impl FromEnvironment {
                 queue: args.nats_queue.clone(),
                 prefix: args.nats_prefix.clone(),
                 stream: args.nats_stream.clone(),
+                inboxes: args.nats_inbox.clone(),
             }),
             None if args.nats_creds.is_some() || args.nats_stream.is_some() => {
                 return Err(

@@ -187,6 +187,8 @@ pub struct NatsOptions {
     pub prefix: String,
     /// The JetStream stream that work is taken from as well.
     pub stream: Option<String>,
+    /// What the subjects begin with at which clients wait for answers: `_INBOX`.
+    pub inboxes: Vec<String>,
 }
 
 /// What is served alone, as the Functions Framework contract has it.
