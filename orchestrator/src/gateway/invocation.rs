@@ -176,12 +176,7 @@ async fn attempt(
     };
     let (meta, body) = message::decode_body(meta, event, body, &call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
-    let end = tokio::select! {
-        biased;
-        // Of what never began its queue says so first.
-        end = route::run(gateway, call, meta, body, deadline) => end,
-        () = gateway.given_up() => Err(given_up(true)),
-    };
+    let end = route::run(gateway, call, meta, body, deadline).await;
     pass.outcome = match &end {
         Ok(_) => Outcome::Completed,
         Err(problem) => Outcome::of(problem),
