@@ -1,7 +1,7 @@
 //! Clients that send too much, too slowly, too often or nonsense.
 
 use crate::server::{Response, Server};
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// Types of frames of HTTP/2, and a flag: nothing comes behind it on its stream.
 const DATA: u8 = 0;
@@ -25,15 +25,15 @@ fn preface(settings: &[u8]) -> Vec<u8> {
     [preface, &frame(SETTINGS, 0, 0, settings)].concat()
 }
 
-/// A request on a stream of HTTP/2, whose body may go on.
-fn post(stream: u32, path: &str, body: &[u8]) -> Vec<u8> {
+/// The head of a request.
+fn head(method: &str, path: &str) -> Vec<u8> {
     let names = [
-        (":method", "POST"),
+        (":method", method),
         (":scheme", "http"),
         (":path", path),
         (":authority", "t"),
     ];
-    let head = names.map(|(name, value)| {
+    let all = names.map(|(name, value)| {
         let length = |text: &str| [text.len() as u8];
         [
             &[0],
@@ -44,7 +44,12 @@ fn post(stream: u32, path: &str, body: &[u8]) -> Vec<u8> {
         ]
         .concat()
     });
-    let head = frame(HEADERS, 4, stream, &head.concat());
+    all.concat()
+}
+
+/// A request on a stream of HTTP/2, whose body may go on.
+fn post(stream: u32, path: &str, body: &[u8]) -> Vec<u8> {
+    let head = frame(HEADERS, 4, stream, &head("POST", path));
     [head, frame(DATA, 0, stream, body)].concat()
 }
 
@@ -103,7 +108,7 @@ fn malformed_requests_end_their_connection_alone() {
         let _ = stream.write_all(bad);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut all = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut stream, &mut all);
+        let _ = stream.read_to_end(&mut all);
         let shown = String::from_utf8_lossy(bad);
         if let Some((r, rest)) = Response::parse(&all) {
             assert_eq!(r.status, 400, "{shown}: {r:?}");
@@ -139,7 +144,7 @@ fn a_slow_client_is_hung_up_on_and_holds_up_nobody() {
     for (part, stream) in &mut slow {
         let mut all = Vec::new();
         // The read limit of the test's own would be an error here.
-        let end = std::io::Read::read_to_end(stream, &mut all);
+        let end = stream.read_to_end(&mut all);
         assert!(
             end.is_ok()
                 || end
@@ -255,7 +260,7 @@ fn bodies_have_no_more_memory_than_there_is_for_them() {
     );
     slow.write_all(b"z").unwrap();
     let mut first = [0; 15];
-    std::io::Read::read_exact(&mut slow, &mut first).unwrap();
+    slow.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     server.until("it is given back", || {
         server.metric("lwc_body_bytes") == Some(0.0)
@@ -285,6 +290,44 @@ fn answers_that_nobody_takes_are_bodies_as_well() {
     drop(deaf);
     server.until("it is given back", || {
         server.metric("lwc_body_bytes") == Some(0.0)
+    });
+}
+
+/// What is for operators is as long as there are chains, and counts as no body.
+#[test]
+fn pages_that_nobody_takes_are_so_many() {
+    let server = Server::start(&["--workers", "1"]);
+    let mut deaf = server.connect();
+    let mut said = preface(&NO_WINDOWS);
+    for n in 0..64_u8 {
+        let path = ["/metrics", "/status.json", "/"][usize::from(n % 3)];
+        let head = head("GET", path);
+        said.extend(frame(HEADERS, 4 | END, 1 + 2 * u32::from(n), &head));
+    }
+    deaf.write_all(&said).unwrap();
+    // Heads of answers come, their bodies do not.
+    let mut answers = 0;
+    while answers < 64 {
+        let mut start = [0; 9];
+        deaf.read_exact(&mut start).unwrap();
+        let len = u32::from_be_bytes([0, start[0], start[1], start[2]]);
+        let mut rest = vec![0; len as usize];
+        deaf.read_exact(&mut rest).unwrap();
+        assert_ne!(start[3], DATA, "{rest:?}");
+        answers += usize::from(start[3] == HEADERS);
+    }
+    assert_eq!(server.get("/metrics").told(), (503, "over-budget".into()));
+    assert_eq!(
+        server.get("/status.json").told(),
+        (503, "over-budget".into())
+    );
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(server.get(path).status, 200);
+    }
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    drop(deaf);
+    server.until("they are given back", || {
+        server.get("/metrics").status == 200
     });
 }
 
@@ -341,7 +384,7 @@ fn whoever_takes_an_answer_slowly_has_all_of_it() {
         .unwrap();
     let (mut all, mut piece) = (Vec::new(), vec![0; 256 << 10]);
     while all.len() < LEN {
-        let n = std::io::Read::read(&mut slow, &mut piece).unwrap();
+        let n = slow.read(&mut piece).unwrap();
         assert!(n > 0, "it is cut after {} bytes", all.len());
         all.extend_from_slice(&piece[..n]);
         // For as long in all as twice the time for which it would be idle.
@@ -377,7 +420,7 @@ fn an_address_has_so_many_connections_and_requests() {
         server.admin().metric("lwc_connections") == Some(3.0)
     });
     let mut fourth = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut server.connect(), &mut fourth);
+    let _ = server.connect().read_to_end(&mut fourth);
     assert_eq!((fourth.len(), refused("connections")), (0, 1.0));
     // Operators get through, and what is given back is there for others.
     assert_eq!(server.admin().get("/readyz").status, 200);

@@ -232,10 +232,17 @@ async fn answer(
     }
     // Probes are answered here too; the rest may have a listener of its own.
     let probe = matches!(path, "/healthz" | "/readyz");
-    if (probe || gateway.options.admin.is_empty())
-        && let Some(reply) = admin(gateway, &head.method, path).await
-    {
+    if probe && let Some(reply) = admin(gateway, &head.method, path).await {
         return reply;
+    }
+    if matches!(path, "/" | "/status.json" | "/metrics") && gateway.options.admin.is_empty() {
+        let Some(page) = gateway.budgets.page() else {
+            let what = "as many pages as may be asked for at once have not been taken yet";
+            return refuse(&Problem::new(ProblemKind::OverBudget, what).retry(1));
+        };
+        if let Some(reply) = admin(gateway, &head.method, path).await {
+            return reply.map(|body| page.around(body));
+        }
     }
     let alone = path.strip_prefix("/functions/");
     let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
