@@ -123,7 +123,8 @@ pub(super) struct ServeArgs {
     /// The longest head of a request, 8KiB to 1MiB; longer ones get 431
     #[arg(long, default_value = "32KiB", value_name = "SIZE", value_parser = head_size)]
     head_bytes: u32,
-    /// How long a connection of HTTP/2 may be without a request
+    /// How long a connection of HTTP/2 may be without a request; whoever takes nothing of an
+    /// answer for twice as long is hung up on, too
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
     idle_timeout: Duration,
     /// Crashes of a chain in a row after which it is left alone for a while
@@ -158,6 +159,10 @@ pub(super) struct ServeArgs {
     /// subjects as lwc.work.NAME
     #[arg(long, value_name = "STREAM")]
     nats_stream: Option<String>,
+    /// What its clients' inboxes begin with: answers go there and nowhere else, as a node
+    /// may publish where its clients may not. May be given several times
+    #[arg(long, value_name = "SUBJECT", default_value = "_INBOX")]
+    nats_inbox: Vec<String>,
     /// Serve each function alone too, at /functions/NAME. A client can
     /// then leave out the steps before it: a signer without its verifier
     #[arg(long)]
@@ -234,6 +239,7 @@ impl FromEnvironment {
                 queue: args.nats_queue.clone(),
                 prefix: args.nats_prefix.clone(),
                 stream: args.nats_stream.clone(),
+                inboxes: args.nats_inbox.clone(),
             }),
             None if args.nats_creds.is_some() || args.nats_stream.is_some() => {
                 return Err(

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What something was refused for, or hung up on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +55,17 @@ pub(super) struct Limits {
     pub(super) requests: usize,
 }
 
+/// Pages and figures for operators that callers may have asked for and not taken yet,
+/// where both come in by the same listener. Each is made anew, and as long as there are
+/// chains.
+const PAGES: usize = 64;
+
 /// What is held.
 #[derive(Debug)]
 pub(super) struct Budgets {
     limits: Limits,
     body_bytes: AtomicU64,
+    pages: Arc<Semaphore>,
     /// Those with connections.
     peers: Mutex<HashMap<Holder, Peer>>,
     refused: [AtomicU64; Budget::ALL.len()],
@@ -76,6 +83,7 @@ impl Budgets {
         Arc::new(Self {
             limits,
             body_bytes: AtomicU64::new(0),
+            pages: Arc::new(Semaphore::new(PAGES)),
             peers: Mutex::new(HashMap::new()),
             refused: Default::default(),
         })
@@ -108,6 +116,15 @@ impl Budgets {
             budgets: Arc::clone(self),
             held: 0,
         }
+    }
+
+    /// Leave to make a page; `None` if there are as many as there may be.
+    pub(super) fn page(&self) -> Option<Page> {
+        let permit = Arc::clone(&self.pages).try_acquire_owned();
+        if permit.is_err() {
+            self.refused(Budget::Bodies);
+        }
+        permit.ok().map(Page)
     }
 
     /// A connection of somebody's; `None` if he has as many as he may.
@@ -208,13 +225,26 @@ impl Room {
     }
 }
 
-/// Bytes and the room that they take.
-struct Roomy {
-    bytes: Bytes,
-    _room: Room,
+/// One page, until it has been taken.
+#[derive(Debug)]
+pub(super) struct Page(
+    #[expect(dead_code, reason = "it is given back when it goes")] OwnedSemaphorePermit,
+);
+
+impl Page {
+    /// These bytes, which are the page for as long as anybody has any of them.
+    pub(super) fn around(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Roomy { bytes, _room: self })
+    }
 }
 
-impl AsRef<[u8]> for Roomy {
+/// Bytes and the room that they take.
+struct Roomy<R> {
+    bytes: Bytes,
+    _room: R,
+}
+
+impl<R> AsRef<[u8]> for Roomy<R> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

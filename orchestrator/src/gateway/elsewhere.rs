@@ -5,6 +5,7 @@
 
 use super::Gateway;
 use super::document;
+use super::generation::given_up;
 use super::invocation::Call;
 use super::problem::{Circumstance, Problem, ProblemKind};
 use super::queue::{Answer, NotAnswered};
@@ -22,16 +23,24 @@ pub(super) async fn ask(
     body: Bytes,
     until: Instant,
 ) -> Result<Answer, Problem> {
-    let answer = match place {
-        Origin::Remote(subject) => {
-            super::nats::ask(gateway, call, subject, meta, body, until).await
+    let asked = async {
+        match place {
+            Origin::Remote(subject) => {
+                super::nats::ask(gateway, call, subject, meta, body, until).await
+            }
+            Origin::Url(url) => super::http::client::post(call, url, meta, body, until).await,
+            Origin::Source(_)
+            | Origin::Crate(_)
+            | Origin::ProgramCrate(_)
+            | Origin::Library(_)
+            | Origin::Group(_) => Err(Problem::new(ProblemKind::Remote, "the function runs here")),
         }
-        Origin::Url(url) => super::http::client::post(call, url, meta, body, until).await,
-        Origin::Source(_)
-        | Origin::Crate(_)
-        | Origin::ProgramCrate(_)
-        | Origin::Library(_)
-        | Origin::Group(_) => Err(Problem::new(ProblemKind::Remote, "the function runs here")),
+    };
+    // What is in a worker or a queue is told so by these.
+    let answer = tokio::select! {
+        biased;
+        answer = asked => answer,
+        () = gateway.given_up() => Err(given_up(true)),
     };
     answer.map_err(|problem| late(problem, until))
 }

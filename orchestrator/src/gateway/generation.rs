@@ -19,7 +19,7 @@ use crate::life::environment::handed_on;
 use crate::worker::frame::{self, RollbackTiming};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -163,6 +163,11 @@ impl Lease {
     /// Puts a job of the request into its queue, or says why not.
     pub(super) fn push(&self, job: Job) -> Result<(), Problem> {
         self.0.push(job)
+    }
+
+    /// Takes a job out of its queue whose answer nobody waits for any more.
+    pub(super) fn withdraw(&self, chain: &ChainId, taken: &Arc<AtomicBool>) {
+        self.0.queues.withdraw(chain, taken);
     }
 }
 

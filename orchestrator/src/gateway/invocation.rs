@@ -5,6 +5,7 @@
 use super::Gateway;
 use super::budget::Room;
 use super::circuit::Outcome;
+use super::generation::given_up;
 use super::message::{self, ChainInput, EventMode};
 use super::problem::{Problem, ProblemKind, StepTimings, over_budget, too_large};
 use super::queue::{Answer, queue_full};
@@ -168,7 +169,11 @@ async fn attempt(
     if gateway.generation().is_full(call.chain) {
         return Err(queue_full());
     }
-    let body = adapter.body(call, deadline, room).await?;
+    let body = tokio::select! {
+        biased;
+        body = adapter.body(call, deadline, room) => body?,
+        () = gateway.given_up() => return Err(given_up(false)),
+    };
     let (meta, body) = message::decode_body(meta, event, body, &call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
     let end = route::run(gateway, call, meta, body, deadline).await;

@@ -54,10 +54,16 @@ pub(super) async fn run(
         called,
     } = wanted;
     let (called, callee) = called.unzip();
-    let (answer, mut answered) = oneshot::channel();
-    let (outside, mut calls) = mpsc::channel(1);
     let taken = Arc::new(AtomicBool::new(false));
     let is_taken = || taken.load(Ordering::Acquire);
+    // Before the channel of its answer, which so goes first.
+    let _waiting = Waiting {
+        lease,
+        chain,
+        taken: &taken,
+    };
+    let (answer, mut answered) = oneshot::channel();
+    let (outside, mut calls) = mpsc::channel(1);
     lease.push(Job {
         chain: chain.clone(),
         id: call.id.clone(),
@@ -119,6 +125,23 @@ pub(super) async fn run(
     };
     // Its sender is gone: nobody runs it any more.
     result.unwrap_or_else(|_| Err(generation::given_up(is_taken())))
+}
+
+/// Somebody who waits for a job's answer: who goes, or has waited for long enough, leaves
+/// nothing in the queue. (The room of its body is somebody else's from then on.)
+struct Waiting<'a> {
+    lease: &'a Lease,
+    chain: &'a ChainId,
+    taken: &'a Arc<AtomicBool>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // A worker that has it lets it go, or looks who waits before it gives it back.
+        if !self.taken.load(Ordering::Acquire) {
+            self.lease.withdraw(self.chain, self.taken);
+        }
+    }
 }
 
 fn none_free(callee: &Function) -> Problem {

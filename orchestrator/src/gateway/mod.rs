@@ -146,7 +146,8 @@ pub struct Options {
     pub body_bytes: u64,
     /// Bytes of a request's head.
     pub head_bytes: u32,
-    /// How long a connection of HTTP/2 may be without a request.
+    /// How long a connection of HTTP/2 may be without a request; nothing of an answer may
+    /// be taken for twice as long.
     pub idle_timeout: Duration,
     /// So many crashes of a chain in a row open its circuit; 0: none does.
     pub circuit: u32,
@@ -186,6 +187,8 @@ pub struct NatsOptions {
     pub prefix: String,
     /// The JetStream stream that work is taken from as well.
     pub stream: Option<String>,
+    /// What the subjects begin with at which clients wait for answers: `_INBOX`.
+    pub inboxes: Vec<String>,
 }
 
 /// What is served alone, as the Functions Framework contract has it.
@@ -248,6 +251,8 @@ struct Gateway {
     /// Kept for a developer, and shown to whoever sees the page.
     notes: Option<Arc<Notes>>,
     draining: AtomicBool,
+    /// True once nobody waits for requests that are under way any more.
+    given_up: tokio::sync::watch::Sender<bool>,
     in_flight: AtomicUsize,
     /// Rung when the last request in flight is answered.
     all_answered: Notify,
@@ -282,6 +287,12 @@ impl Gateway {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Returns once what is under way is given up.
+    async fn given_up(&self) {
+        // Its sender is ours.
+        let _ = self.given_up.subscribe().wait_for(|g| *g).await;
     }
 
     fn is_ready(&self) -> bool {

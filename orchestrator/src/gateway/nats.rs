@@ -189,12 +189,51 @@ pub(super) async fn leave(client: &Client) {
     let _ = timeout(FLUSH, client.flush()).await;
 }
 
+impl NatsOptions {
+    /// Where answers may be published, by a sender's word: a node has more rights than the
+    /// clients that give it work, and lends them none.
+    pub(super) fn may_answer_at(&self, subject: &str) -> bool {
+        let plain = |token: &str| {
+            let fits = |b: u8| b.is_ascii_graphic() && b != b'*' && b != b'>';
+            !token.is_empty() && token.bytes().all(fits)
+        };
+        let below = |root: &str| {
+            let rest = subject.strip_prefix(root);
+            rest.is_some_and(|r| r.starts_with('.'))
+        };
+        subject.len() <= 255
+            && subject.split('.').all(plain)
+            && (self.inboxes.iter().any(|root| below(root))
+                || below(&format!("{}.results", self.prefix)))
+    }
+
+    /// The same of a request's reply subject. Servers make some themselves, and take them
+    /// from no client: for one of another account, for an acknowledgement, and before what
+    /// a client of another cluster has said.
+    fn may_reply_to(&self, subject: &str) -> bool {
+        let server_made = subject.starts_with("_R_.") || subject.starts_with("$JS.ACK.");
+        let of_cluster = subject.strip_prefix("_GR_.").and_then(|rest| {
+            let mut parts = rest.splitn(3, '.');
+            parts.nth(2)
+        });
+        server_made || self.may_answer_at(of_cluster.unwrap_or(subject))
+    }
+}
+
 /// One request of another node's, or of any client of NATS.
 async fn answer(gateway: &Arc<Gateway>, request: Request, chain: ChainId) {
     let _flight = gateway.begin_request();
     let begun = Instant::now();
-    if request.message.reply.is_none() {
+    let Some(reply) = request.message.reply.as_deref() else {
         log::warn!("NATS: a message for {chain} names nobody who waits for its answer; it is left");
+        return;
+    };
+    let may = |options: &NatsOptions| options.may_reply_to(reply);
+    if !gateway.options.nats.as_ref().is_some_and(may) {
+        log::warn!(
+            "NATS: a message for {chain} wants its answer at {reply:?}, which is no inbox \
+             (--nats-inbox); it is left"
+        );
         return;
     }
     let (said, end) = match gateway.input(&chain) {
@@ -568,4 +607,63 @@ pub(super) async fn ask(
         handed,
         ended: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_inboxes_and_results_alone() {
+        let options = NatsOptions {
+            url: String::new(),
+            credentials: None,
+            queue: "q".into(),
+            prefix: "lwc".into(),
+            stream: None,
+            inboxes: vec!["_INBOX".into(), "mine.inbox".into()],
+        };
+        for good in [
+            "_INBOX.abc.1",
+            "mine.inbox.a",
+            "lwc.results.a",
+            "lwc.results.a.b-c",
+        ] {
+            assert!(options.may_answer_at(good), "{good}");
+            assert!(options.may_reply_to(good), "{good}");
+            let elsewhere = format!("_GR_.cluster.server.{good}");
+            assert!(options.may_reply_to(&elsewhere), "{elsewhere}");
+        }
+        let long = format!("_INBOX.{}", "a".repeat(300));
+        for bad in [
+            "",
+            "_INBOX",
+            "_INBOX.",
+            "_INBOXES.a",
+            "mine.inboxes",
+            "lwc.results",
+            "lwc.resultsa.b",
+            "lwc.results.*",
+            "lwc.results.>",
+            "lwc.results.a b",
+            "lwc.results..b",
+            "lwc.results.a\r\nPUB x 0",
+            "lwc.work.pair",
+            "lwc.chains.pair",
+            "$JS.API.STREAM.DELETE.WORK",
+            "$SYS.REQ.SERVER.PING",
+            "other.results.a",
+            "_GR_.cluster.server",
+            &long,
+        ] {
+            assert!(!options.may_answer_at(bad), "{bad:?}");
+            assert!(!options.may_reply_to(bad), "{bad:?}");
+            let elsewhere = format!("_GR_.cluster.server.{bad}");
+            assert!(!options.may_reply_to(&elsewhere), "{elsewhere:?}");
+        }
+        for made in ["_R_.abc.def", "$JS.ACK.s.c.1.2.3.4.5"] {
+            assert!(options.may_reply_to(made), "{made}");
+            assert!(!options.may_answer_at(made), "a sender says it: {made}");
+        }
+    }
 }

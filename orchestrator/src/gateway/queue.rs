@@ -459,8 +459,8 @@ impl Queues {
     pub(super) fn put_back(&self, job: Job) {
         job.taken.store(false, Ordering::Release);
         let mut w = self.lock();
-        if w.phase == Phase::Closed {
-            // Its sender goes, which tells the caller.
+        // Its sender goes, which tells the caller; or there is none any more.
+        if w.phase == Phase::Closed || job.answer.is_closed() {
             return;
         }
         let Waiting {
@@ -475,6 +475,22 @@ impl Queues {
         turn.push_front(job.chain.clone());
         line.jobs.push_front(job);
         self.ring(w, place.group);
+    }
+
+    /// Whoever waited for a job's answer waits no more: no worker is given it, and what it
+    /// holds is free at once. Called after its receiver has gone, or a worker that gives
+    /// the job back meanwhile puts it here again.
+    pub(super) fn withdraw(&self, chain: &ChainId, taken: &Arc<AtomicBool>) {
+        let mut w = self.lock();
+        let job = w.by_chain.get_mut(chain).and_then(|line| {
+            let at = line
+                .jobs
+                .iter()
+                .position(|j| Arc::ptr_eq(&j.taken, taken))?;
+            line.jobs.remove(at)
+        });
+        drop(w);
+        drop(job);
     }
 
     /// The next job for a worker of a group; `None` when there will be none any more.
@@ -774,6 +790,34 @@ mod tests {
         let mut idle = pin!(queues.next(0));
         let got = taken(poll(idle.as_mut()));
         assert!(got.is_some(), "each chain has one worker at most now");
+    }
+
+    /// Nobody waits for them: what they hold has been given to others.
+    #[test]
+    fn a_job_that_is_withdrawn_leaves_nothing_in_its_queue() {
+        let queues = Queues::new([(id("w"), place(0, 0, false))].into_iter(), 1, 9);
+        assert!(queues.lease());
+        let left = pushed(&queues, "w");
+        let (gone, answered) = job("w");
+        let (body, taken_by) = (Bytes::from(vec![1; 9]), Arc::clone(&gone.taken));
+        queues
+            .push(Job {
+                body: body.clone(),
+                ..gone
+            })
+            .unwrap();
+        drop(answered);
+        queues.withdraw(&id("w"), &taken_by);
+        assert_eq!(queues.lengths(), [(id("w"), 1)]);
+        assert!(body.is_unique(), "its body is still there");
+        // Nor does a worker that never began leave one that nobody waits for.
+        let (never, answered) = job("w");
+        drop(answered);
+        queues.put_back(never);
+        assert_eq!(queues.lengths(), [(id("w"), 1)]);
+        let next = poll(pin!(queues.next(0)).as_mut());
+        assert_eq!(taken(next).as_deref(), Some("w"));
+        drop(left);
     }
 
     /// Of two workers one is left for whoever the first may come to wait for.

@@ -109,6 +109,7 @@ pub async fn serve_noting(
         spans,
         nats,
         draining: AtomicBool::new(false),
+        given_up: watch::Sender::new(false),
         in_flight: AtomicUsize::new(0),
         all_answered: Notify::new(),
     });
@@ -239,6 +240,8 @@ pub async fn serve_noting(
         for (generation, _) in &old {
             generation.abort();
         }
+        // What is in no worker and no queue: bodies on their way, calls elsewhere.
+        gateway.given_up.send_replace(true);
         let _ = timeout(FLUSH, all_answered(&gateway)).await;
     }
     for (generation, _) in &old {

@@ -104,7 +104,14 @@ fn parse(header: &str) -> Option<(String, String, String)> {
         && !zero(parent)
         && hex(flags, 2)
         && known)
-        .then(|| (trace.to_owned(), parent.to_owned(), flags.to_owned()))
+        .then(|| (trace.to_owned(), parent.to_owned(), known_flags(flags)))
+}
+
+/// The flags that there are, sampled and random: the others are zero in what we say
+/// (3.2.2.5, "Other Flags").
+fn known_flags(flags: &str) -> String {
+    let flags = u8::from_str_radix(flags, 16).unwrap_or_default();
+    format!("{:02x}", flags & 0b11)
 }
 
 /// What of a state goes on: nothing of one that breaks the rules; of one that is
@@ -175,6 +182,16 @@ mod tests {
         assert!(Trace::continue_from(None, "", true).is_sampled());
         assert_ne!(t.header(), GOOD);
         assert_eq!(parse(&t.header()).map(|p| p.0), Some(t.trace));
+    }
+
+    #[test]
+    fn flags_that_mean_nothing_yet_do_not_go_on() {
+        for (said, goes_on) in [("00", "00"), ("02", "02"), ("ff", "03"), ("fc", "00")] {
+            let header = format!("{}{said}", GOOD.strip_suffix("01").unwrap());
+            let t = Trace::continue_from(Some(&header), "", false);
+            assert_eq!(t.header()[53..], *goes_on, "{said}");
+            assert_eq!(t.parent_id(), Some("00f067aa0ba902b7"), "it goes on");
+        }
     }
 
     #[test]

@@ -197,6 +197,40 @@ async fn nodes_share_the_requests_as_one_service() {
     );
 }
 
+/// A node may publish where its clients may not: to what rules streams, for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_go_to_inboxes_alone() {
+    let Some(nats) = Nats::start() else { return };
+    let options = ["--workers", "1", "--nats-inbox", "mine.inbox"];
+    let node = nats.node(&chains(""), &options);
+    let client = nats.client().await;
+    let streams = async_nats::jetstream::new(client.clone());
+    let kept = || async_nats::jetstream::stream::Config {
+        name: "kept".into(),
+        subjects: vec!["kept.>".into()],
+        ..Default::default()
+    };
+    streams.create_stream(kept()).await.unwrap();
+    // Its answer would be a request: nothing is what the first wants.
+    for reply in ["$JS.API.STREAM.DELETE.kept", "_INBOX.a", "lwc.chains.trial"] {
+        let asked = client.publish_with_reply("lwc.chains.pair", reply, "".into());
+        asked.await.unwrap();
+        let said = format!("wants its answer at {reply:?}");
+        client.flush().await.unwrap();
+        node.until("it is left", || node.log().contains(&said));
+    }
+    for reply in ["mine.inbox.a", "lwc.results.b"] {
+        let mut answers = client.subscribe(reply).await.unwrap();
+        let asked = client.publish_with_reply("lwc.chains.pair", reply, "ab".into());
+        asked.await.unwrap();
+        let answer = timeout(LIMIT, answers.next()).await.unwrap().unwrap();
+        assert_eq!(answer.payload, pair(b"ab"));
+    }
+    let ran = node.metric("faas_invocations_total{chain=\"pair\"}");
+    assert_eq!(ran, Some(2.0));
+    assert!(streams.get_stream("kept").await.is_ok(), "it is deleted");
+}
+
 /// As many as NATS carries: more than one of HTTP may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_with_very_many_headers_is_answered() {

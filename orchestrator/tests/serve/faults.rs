@@ -1,7 +1,7 @@
 //! Workers that die, files that change, servers that end: no request is lost.
 
 use crate::common::{Folder, home, orchestrator};
-use crate::server::{Server, chains, pair, send};
+use crate::server::{Response, Server, chains, pair, send};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -326,6 +326,35 @@ fn the_drain_has_a_limit_and_tells_whom_it_gives_up() {
         assert_eq!(held.told(), (503, "aborted".into()));
         assert!(!held.headers.contains_key("retry-after"));
         assert_eq!(waits.join().unwrap().told(), (503, "draining".into()));
+    });
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+}
+
+/// So are those that are with no worker: a body that is on its way, a call elsewhere.
+#[test]
+fn the_drain_tells_those_that_no_worker_has() {
+    // It takes connections, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = chains(&format!(
+        "[functions.far]\nurl = \"http://{}/\"\ntimeout = \"50s\"\n[chains.away]\nsteps = [\"far\"]\n",
+        silent.local_addr().unwrap()
+    ));
+    let options = ["--workers", "1", "--drain", "300ms", "--timeout", "50s"];
+    let mut server = Server::with(&file, &options);
+    std::thread::scope(|scope| {
+        let away = scope.spawn(|| server.post("away", b"x"));
+        let _asked = silent.accept().unwrap();
+        let head = b"POST /chains/trial HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nhalf";
+        let comes = scope.spawn(|| server.raw(head));
+        server.until("both are there", || {
+            // And the one that asks.
+            server.metric("lwc_requests_in_flight") == Some(3.0)
+        });
+        server.signal(libc::SIGTERM);
+        let comes = comes.join().unwrap();
+        let (comes, _) = Response::parse(&comes).expect("an answer");
+        assert_eq!(comes.told(), (503, "draining".into()));
+        assert_eq!(away.join().unwrap().told(), (503, "aborted".into()));
     });
     assert_eq!(server.wait().code(), Some(1), "{}", server.log());
 }

@@ -1,7 +1,57 @@
 //! Clients that send too much, too slowly, too often or nonsense.
 
 use crate::server::{Response, Server};
-use std::io::Write;
+use std::io::{Read, Write};
+
+/// Types of frames of HTTP/2, and a flag: nothing comes behind it on its stream.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END: u8 = 1;
+
+/// The setting of whoever takes nothing until it says so.
+const NO_WINDOWS: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// What a connection of HTTP/2 begins with.
+fn preface(settings: &[u8]) -> Vec<u8> {
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    [preface, &frame(SETTINGS, 0, 0, settings)].concat()
+}
+
+/// The head of a request.
+fn head(method: &str, path: &str) -> Vec<u8> {
+    let names = [
+        (":method", method),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "t"),
+    ];
+    let all = names.map(|(name, value)| {
+        let length = |text: &str| [text.len() as u8];
+        [
+            &[0],
+            &length(name)[..],
+            name.as_bytes(),
+            &length(value),
+            value.as_bytes(),
+        ]
+        .concat()
+    });
+    all.concat()
+}
+
+/// A request on a stream of HTTP/2, whose body may go on.
+fn post(stream: u32, path: &str, body: &[u8]) -> Vec<u8> {
+    let head = frame(HEADERS, 4, stream, &head("POST", path));
+    [head, frame(DATA, 0, stream, body)].concat()
+}
 
 #[test]
 fn bodies_and_heads_are_limited() {
@@ -58,7 +108,7 @@ fn malformed_requests_end_their_connection_alone() {
         let _ = stream.write_all(bad);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut all = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut stream, &mut all);
+        let _ = stream.read_to_end(&mut all);
         let shown = String::from_utf8_lossy(bad);
         if let Some((r, rest)) = Response::parse(&all) {
             assert_eq!(r.status, 400, "{shown}: {r:?}");
@@ -94,7 +144,7 @@ fn a_slow_client_is_hung_up_on_and_holds_up_nobody() {
     for (part, stream) in &mut slow {
         let mut all = Vec::new();
         // The read limit of the test's own would be an error here.
-        let end = std::io::Read::read_to_end(stream, &mut all);
+        let end = stream.read_to_end(&mut all);
         assert!(
             end.is_ok()
                 || end
@@ -154,6 +204,41 @@ fn a_full_queue_turns_requests_away() {
     assert_eq!(server.metric(lost), Some(3.0));
 }
 
+/// A place in the queue, and a body there, of whoever does not wait any more would be
+/// nobody's: the room of the body is given to others.
+#[test]
+fn nothing_of_whoever_has_gone_stays_in_the_queue() {
+    let server = Server::start(&["--workers", "1", "--timeout", "50s"]);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| server.post("trial", b"loop"));
+        server.until_held(1.0, 0.0);
+        let late = [("Request-Timeout", "0.2")];
+        let late = server.request("POST", "/chains/trial", &late, b"ok");
+        assert_eq!(late.told(), (504, "deadline".into()));
+        server.until_held(1.0, 0.0);
+        let mut fickle = server.connect();
+        let mut said = preface(&[]);
+        for stream in [1, 3, 5] {
+            said.extend(post(stream, "/chains/trial", b"ok"));
+            said.extend(frame(DATA, END, stream, b""));
+        }
+        fickle.write_all(&said).unwrap();
+        server.until_held(1.0, 3.0);
+        fickle
+            .write_all(&frame(RST_STREAM, 0, 3, &[0, 0, 0, 8]))
+            .unwrap();
+        server.until_held(1.0, 2.0);
+        drop(fickle);
+        server.until_held(1.0, 0.0);
+        let [pid] = server.workers()[..] else {
+            panic!("{}", server.log())
+        };
+        crate::server::send(pid, libc::SIGKILL);
+        assert_eq!(held.join().unwrap().told(), (502, "worker-lost".into()));
+    });
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+}
+
 #[test]
 fn bodies_have_no_more_memory_than_there_is_for_them() {
     let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
@@ -175,7 +260,7 @@ fn bodies_have_no_more_memory_than_there_is_for_them() {
     );
     slow.write_all(b"z").unwrap();
     let mut first = [0; 15];
-    std::io::Read::read_exact(&mut slow, &mut first).unwrap();
+    slow.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     server.until("it is given back", || {
         server.metric("lwc_body_bytes") == Some(0.0)
@@ -187,39 +272,11 @@ fn bodies_have_no_more_memory_than_there_is_for_them() {
 /// A client of HTTP/2 asks for many answers and takes none of them: they are bodies, too.
 #[test]
 fn answers_that_nobody_takes_are_bodies_as_well() {
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let len = (payload.len() as u32).to_be_bytes();
-        let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        [&head, payload].concat()
-    }
-    const SETTINGS: u8 = 4;
-    const HEADERS: u8 = 1;
-    const DATA: u8 = 0;
     let server = Server::start(&["--workers", "1", "--body-bytes", "64KiB"]);
     let mut deaf = server.connect();
-    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    // Windows of nothing.
-    said.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-    let names = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/chains/pair"),
-        (":authority", "t"),
-    ];
-    let head = names.map(|(name, value)| {
-        let length = |text: &str| [text.len() as u8];
-        [
-            &[0],
-            &length(name)[..],
-            name.as_bytes(),
-            &length(value),
-            value.as_bytes(),
-        ]
-        .concat()
-    });
+    let mut said = preface(&NO_WINDOWS);
     for stream in [1, 3] {
-        said.extend(frame(HEADERS, 4, stream, &head.concat()));
-        said.extend(frame(DATA, 0, stream, &[b'a'; 15_000]));
+        said.extend(post(stream, "/chains/pair", &[b'a'; 15_000]));
         said.extend(frame(DATA, 1, stream, &[b'a'; 15_000]));
     }
     deaf.write_all(&said).unwrap();
@@ -234,6 +291,107 @@ fn answers_that_nobody_takes_are_bodies_as_well() {
     server.until("it is given back", || {
         server.metric("lwc_body_bytes") == Some(0.0)
     });
+}
+
+/// What is for operators is as long as there are chains, and counts as no body.
+#[test]
+fn pages_that_nobody_takes_are_so_many() {
+    let server = Server::start(&["--workers", "1"]);
+    let mut deaf = server.connect();
+    let mut said = preface(&NO_WINDOWS);
+    for n in 0..64_u8 {
+        let path = ["/metrics", "/status.json", "/"][usize::from(n % 3)];
+        let head = head("GET", path);
+        said.extend(frame(HEADERS, 4 | END, 1 + 2 * u32::from(n), &head));
+    }
+    deaf.write_all(&said).unwrap();
+    // Heads of answers come, their bodies do not.
+    let mut answers = 0;
+    while answers < 64 {
+        let mut start = [0; 9];
+        deaf.read_exact(&mut start).unwrap();
+        let len = u32::from_be_bytes([0, start[0], start[1], start[2]]);
+        let mut rest = vec![0; len as usize];
+        deaf.read_exact(&mut rest).unwrap();
+        assert_ne!(start[3], DATA, "{rest:?}");
+        answers += usize::from(start[3] == HEADERS);
+    }
+    assert_eq!(server.get("/metrics").told(), (503, "over-budget".into()));
+    assert_eq!(
+        server.get("/status.json").told(),
+        (503, "over-budget".into())
+    );
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(server.get(path).status, 200);
+    }
+    assert_eq!(server.post("trial", b"ok").body, b"fine");
+    drop(deaf);
+    server.until("they are given back", || {
+        server.get("/metrics").status == 200
+    });
+}
+
+/// It asks on meanwhile: it is never idle.
+#[test]
+fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
+    let options = [
+        "--workers",
+        "1",
+        "--body-bytes",
+        "64KiB",
+        "--timeout",
+        "10m",
+    ];
+    let server = Server::start(&[&options[..], &["--idle-timeout", "300ms"]].concat());
+    let mut deaf = server.connect();
+    let mut said = preface(&NO_WINDOWS);
+    for n in 0..3 {
+        let more = [b'a'; 15_000];
+        said.extend(match n {
+            0 => post(1, "/chains/pair", &more),
+            _ => frame(DATA, if n == 2 { END } else { 0 }, 1, &more),
+        });
+    }
+    // One whose body does not end.
+    said.extend(post(3, "/chains/pair", b"a"));
+    deaf.write_all(&said).unwrap();
+    server.until("the first has been run", || {
+        server.metric("faas_invocations_total{chain=\"pair\"}") == Some(1.0)
+    });
+    server.until("all is given back", || {
+        server.metric("lwc_body_bytes") == Some(0.0)
+    });
+    let hung_up = server.metric("lwc_refused_total{budget=\"idle\"}");
+    assert_eq!(hung_up, Some(1.0));
+    assert_eq!(server.post("pair", &[b'a'; 60_000]).body.len(), 60_000);
+}
+
+/// An answer that is being taken is not cut, however long that takes.
+#[test]
+fn whoever_takes_an_answer_slowly_has_all_of_it() {
+    const LEN: usize = 24 << 20;
+    let source = crate::common::home().join("orchestrator/tests/serve/functions.c");
+    let file = format!(
+        "[functions.upper]\nsource = \"{}\"\n[chains.large]\nsteps = [\"upper\"]\nregion = \"24MiB\"\n",
+        source.display()
+    );
+    let server = Server::with(&file, &["--workers", "1", "--idle-timeout", "1s"]);
+    let mut slow = server.connect();
+    // What is not taken here is at the server, but for so much.
+    nix::sys::socket::setsockopt(&slow, nix::sys::socket::sockopt::RcvBuf, &65536).unwrap();
+    let head = format!("POST /chains/large HTTP/1.1\r\nHost: t\r\nContent-Length: {LEN}\r\n\r\n");
+    slow.write_all(&[head.as_bytes(), &vec![b'a'; LEN]].concat())
+        .unwrap();
+    let (mut all, mut piece) = (Vec::new(), vec![0; 256 << 10]);
+    while all.len() < LEN {
+        let n = slow.read(&mut piece).unwrap();
+        assert!(n > 0, "it is cut after {} bytes", all.len());
+        all.extend_from_slice(&piece[..n]);
+        // For as long in all as twice the time for which it would be idle.
+        std::thread::sleep(std::time::Duration::from_nanos(150 * n as u64));
+    }
+    let (r, _) = Response::parse(&all).expect("an answer");
+    assert_eq!((r.status, r.body.len()), (200, LEN));
 }
 
 #[test]
@@ -262,7 +420,7 @@ fn an_address_has_so_many_connections_and_requests() {
         server.admin().metric("lwc_connections") == Some(3.0)
     });
     let mut fourth = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut server.connect(), &mut fourth);
+    let _ = server.connect().read_to_end(&mut fourth);
     assert_eq!((fourth.len(), refused("connections")), (0, 1.0));
     // Operators get through, and what is given back is there for others.
     assert_eq!(server.admin().get("/readyz").status, 200);

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = cases![
     c8_1_contexts_are_counted,
     c8_1_pages_follow_use,
     c8_1_a_share_is_of_those_who_have_a_page,
+    c8_1_a_share_by_mounts_of_ones_own_is_none,
     c8_1_rights_of_oneself_and_of_a_descriptor,
     c8_1_a_third_partys_state,
     c8_1_ebadf,
@@ -172,6 +173,38 @@ fn c8_1_a_share_is_of_those_who_have_a_page() {
     call(maker.handle(), &[4]);
     of_maker("alone again", &|n| n >= len);
 }
+
+/// A context that has mounts of its own may have any file at the name of its share's.
+#[cfg(target_os = "linux")]
+fn c8_1_a_share_by_mounts_of_ones_own_is_none() {
+    let shows = |apart: bool| {
+        answering(&[], Flags::empty(), move |_| {
+            // SAFETY: it changes nothing but what this process may and sees of files.
+            let unshare = |flags| unsafe { libc::unshare(flags) == 0 };
+            let (mounts, user) = (libc::CLONE_NEWNS, libc::CLONE_NEWUSER);
+            if apart && !unshare(mounts) && !unshare(user | mounts) {
+                return vec![0, 0];
+            }
+            vec![1, lwc::show_share().is_ok().into()]
+        })
+        .unwrap()
+    };
+    if lwc::backend().unwrap() != Backend::Process {
+        return;
+    }
+    let plain = shows(false);
+    assert_eq!(call(plain.handle(), &[]), [1, 1]);
+    assert!(plain.info().unwrap().share.is_some());
+    let apart = shows(true);
+    if call(apart.handle(), &[]) == [0, 0] {
+        eprintln!("skipped: this system lets nobody have mounts of his own");
+        return;
+    }
+    assert_eq!(apart.info().unwrap().share, None);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn c8_1_a_share_by_mounts_of_ones_own_is_none() {}
 
 fn c8_1_rights_of_oneself_and_of_a_descriptor() {
     let other = answering(&[], Flags::empty(), |_| {

@@ -1,5 +1,6 @@
 //! A connection of HTTP/1 or HTTP/2, from its handshake to its end.
 
+use super::requests::{Over, Requests, UnderWay};
 use super::{ListenerKind, handle};
 use crate::gateway::Gateway;
 use crate::gateway::budget::{Budget, Connected};
@@ -9,11 +10,11 @@ use crate::gateway::tls::{self, Agreed, Tls};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 
 const MAX_HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection at once.
@@ -80,8 +81,7 @@ pub(in crate::gateway) async fn serve_connection(
             let under_way = UnderWay::of(&requests);
             async move {
                 let reply = handle(gateway, kind, peer.as_deref(), request).await;
-                drop(under_way);
-                reply
+                Ok::<_, Infallible>(reply.map(|body| under_way.answered(body)))
             }
         })
     };
@@ -94,12 +94,14 @@ pub(in crate::gateway) async fn serve_connection(
         tokio::select! {
             ended = connection.as_mut() => break ended,
             _ = ending.wait_for(|e| *e), if !asked => {}
-            () = requests.idle_for(idle) => {
-                if asked {
-                    log::debug!("a connection without a request would not end");
+            over = requests.over(idle) => {
+                if !asked || over == Over::Stuck {
+                    gateway.budgets.refused(Budget::Idle);
+                }
+                if asked || over == Over::Stuck {
+                    log::debug!("a connection is hung up on: {over:?}");
                     return;
                 }
-                gateway.budgets.refused(Budget::Idle);
             }
         }
         asked = true;
@@ -111,47 +113,5 @@ pub(in crate::gateway) async fn serve_connection(
             gateway.budgets.refused(Budget::Heads);
         }
         log::debug!("a connection ended: {e}");
-    }
-}
-
-/// The requests of a connection that have no answer yet.
-#[derive(Debug, Default)]
-struct Requests {
-    under_way: AtomicUsize,
-    /// Rung when there is one more or one less.
-    changed: Notify,
-}
-
-impl Requests {
-    /// Returns when there has been none for so long.
-    async fn idle_for(&self, limit: Duration) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let idle = self.under_way.load(Ordering::Acquire) == 0;
-            tokio::select! {
-                () = changed => {}
-                () = sleep(limit), if idle => return,
-            }
-        }
-    }
-}
-
-/// One of them.
-struct UnderWay(Arc<Requests>);
-
-impl UnderWay {
-    fn of(requests: &Arc<Requests>) -> Self {
-        requests.under_way.fetch_add(1, Ordering::AcqRel);
-        requests.changed.notify_waiters();
-        Self(Arc::clone(requests))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
     }
 }

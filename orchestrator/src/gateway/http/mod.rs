@@ -12,7 +12,6 @@ use crate::gateway::page::{self, Status};
 use crate::gateway::problem::{Problem, ProblemKind};
 use crate::gateway::trace::Trace;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -21,18 +20,18 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 pub(super) mod client;
 pub(super) mod connection;
+mod requests;
 mod upload;
 
 use upload::Upload;
 
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<Bytes>;
 
 /// By which listener a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +48,7 @@ async fn handle(
     kind: ListenerKind,
     peer: Option<&Connected>,
     request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
+) -> Reply {
     let begun = Instant::now();
     let flight = gateway.begin_request();
     let (mut head, body) = request.into_parts();
@@ -65,7 +64,11 @@ async fn handle(
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
         Err(refused) => refuse_as(refused.0, &refused.1),
     };
-    let whole = upload.discard().await;
+    let whole = tokio::select! {
+        biased;
+        whole = upload.discard() => whole,
+        () = gateway.given_up() => false,
+    };
     without_content(&head.method, &mut reply);
     let headers = reply.headers_mut();
     headers.insert(
@@ -85,7 +88,7 @@ async fn handle(
         begun.elapsed().as_secs_f64() * 1e3
     );
     drop(flight);
-    Ok(reply)
+    reply
 }
 
 /// Whether a request is one that may be answered, whatever it asks for: it says for
@@ -182,7 +185,6 @@ fn is_operators(host: &[u8], named: &[String]) -> bool {
 /// 9.3.2), and so do some statuses (15.3.5, 15.3.6, 15.4.5). hyper sees to it on HTTP/1
 /// alone.
 fn without_content(method: &Method, reply: &mut Reply) {
-    use hyper::body::Body;
     match reply.status() {
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT => {
             for about in [CONTENT_TYPE, CONTENT_ENCODING] {
@@ -190,12 +192,12 @@ fn without_content(method: &Method, reply: &mut Reply) {
             }
         }
         _ if *method == Method::HEAD => {
-            let length = reply.body().size_hint().exact().unwrap_or(0);
+            let length = reply.body().len();
             reply.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         _ => return,
     }
-    *reply.body_mut() = Full::default();
+    *reply.body_mut() = Bytes::new();
 }
 
 async fn answer(
@@ -230,10 +232,17 @@ async fn answer(
     }
     // Probes are answered here too; the rest may have a listener of its own.
     let probe = matches!(path, "/healthz" | "/readyz");
-    if (probe || gateway.options.admin.is_empty())
-        && let Some(reply) = admin(gateway, &head.method, path).await
-    {
+    if probe && let Some(reply) = admin(gateway, &head.method, path).await {
         return reply;
+    }
+    if matches!(path, "/" | "/status.json" | "/metrics") && gateway.options.admin.is_empty() {
+        let Some(page) = gateway.budgets.page() else {
+            let what = "as many pages as may be asked for at once have not been taken yet";
+            return refuse(&Problem::new(ProblemKind::OverBudget, what).retry(1));
+        };
+        if let Some(reply) = admin(gateway, &head.method, path).await {
+            return reply.map(|body| page.around(body));
+        }
     }
     let alone = path.strip_prefix("/functions/");
     let Some(name) = alone.or_else(|| path.strip_prefix("/chains/")) else {
@@ -355,7 +364,7 @@ fn typed(kind: &'static str, body: impl Into<Bytes>) -> Reply {
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    let mut reply = Response::new(body.into());
     *reply.status_mut() = status;
     reply.headers_mut().insert(
         CONTENT_TYPE,
@@ -428,7 +437,7 @@ fn append(headers: &mut HeaderMap, name: &str, value: &str) -> bool {
 }
 
 fn response(status: u16, headers: HeaderMap, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
+    let mut reply = Response::new(body);
     // All of ours are.
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *reply.headers_mut() = headers;

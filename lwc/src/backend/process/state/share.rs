@@ -4,17 +4,20 @@
 //! None but root may see it of a process that is not dumpable, as no context is: but each
 //! may open its own file of it, /proc/self/smaps_rollup, which goes on to tell of that
 //! memory, and of no other, to whoever has the descriptor. So a new context hands it to
-//! the root. That one believes a descriptor if it is of the proc that it has itself, and of
-//! that name below the process's number there; and reads nothing from it but numbers. Its
-//! own list of descriptors tells, where others' folders may be hidden (hidepid).
+//! the root. That one believes a descriptor if it is of that name below the process's
+//! number, by the very mount of proc that it has itself: a context that was made by hostile
+//! code may have mounts of its own, with another file at that name, whose reading waits for
+//! ever or tells what it likes. Its own lists of descriptors tell both, where others'
+//! folders may be hidden (hidepid), and ask nothing of the file.
 
 use crate::backend::process::wire::fds;
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// What a context opens, and how. A sandbox compares the name's address.
@@ -59,14 +62,12 @@ pub(crate) struct Share {
 
 impl Share {
     /// That of a process which is a child of ours that nobody has waited for, if the
-    /// descriptor is its. One that has proc mounted at other places for itself could show
-    /// by it another process that it may look into, so none of another user or context.
+    /// descriptor is its.
     pub(crate) fn of(pid: i32, file: OwnedFd) -> Option<Self> {
         let file = File::from(fds::duplicate(&file).ok()?);
         let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let of_proc = std::fs::metadata("/proc/self").ok()?.dev() == file.metadata().ok()?.dev();
         let is_its = name == Path::new(&format!("/proc/{pid}/smaps_rollup"));
-        (of_proc && is_its).then_some(Self {
+        (is_its && mount_of(&file)? == mount_of_proc()?).then_some(Self {
             file,
             last: Cell::new(None),
             due: Cell::new(None),
@@ -89,6 +90,26 @@ impl Share {
 impl AsRawFd for Share {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+}
+
+/// By which mount a descriptor was opened, as the kernel numbers them: a number is one
+/// mount's in all namespaces for as long as it is there, as that of proc is for us.
+fn mount_of(file: &File) -> Option<u64> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let number = told.lines().find_map(|l| l.strip_prefix("mnt_id:"))?;
+    number.trim().parse().ok()
+}
+
+/// The mount of proc in which we look.
+fn mount_of_proc() -> Option<u64> {
+    static OURS: OnceLock<u64> = OnceLock::new();
+    match OURS.get() {
+        Some(ours) => Some(*ours),
+        None => {
+            let ours = mount_of(&File::open("/proc/self").ok()?)?;
+            Some(*OURS.get_or_init(|| ours))
+        }
     }
 }
 
@@ -180,6 +201,17 @@ mod tests {
         assert!(theirs.is_none());
         // Nor is it that of one whose number is no process's any more.
         assert!(Share::of(child.id() as i32, open_own().unwrap()).is_none());
+    }
+
+    #[test]
+    fn the_mount_that_a_file_was_opened_by_is_told() {
+        let of = |path: &str| mount_of(&File::open(path).unwrap()).unwrap();
+        let ours = mount_of_proc().unwrap();
+        assert_eq!(mount_of_proc(), Some(ours));
+        assert_eq!(of("/proc/self/smaps_rollup"), ours);
+        assert_eq!(of("/proc/self/cmdline"), ours);
+        assert_ne!(of("/"), ours);
+        assert_ne!(mount_of(&tempfile()).unwrap(), ours);
     }
 
     fn tempfile() -> File {
