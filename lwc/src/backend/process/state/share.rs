@@ -17,17 +17,21 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a context opens, and how. A sandbox compares the name's address.
 pub(crate) static OWN_ROLLUP: (&std::ffi::CStr, i32) =
     (c"/proc/self/smaps_rollup", libc::O_RDONLY | libc::O_CLOEXEC);
 
-/// The kernel walks all that a process has mapped to tell: 14 µs for little, milliseconds
-/// where a hostile one has as many areas as it may. It is told again after so many times
-/// what that took, so that nobody has more than a hundredth of the root's time by it.
-const REST: u32 = 100;
+/// The kernel walks all that a process has mapped to tell: 14 µs for little, 18 ms for each
+/// GiB, so for long where a hostile one has as much as it may. All together have a hundredth
+/// of the root's time by it.
+const OF_TIME: u32 = 100;
+/// What they have at once: more than one of them is read in a row as long as that lasts.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// One is read again after so many times what that took: others have their turn before.
+const REST: u32 = 2 * OF_TIME;
 
 /// The current context's own file.
 ///
@@ -74,16 +78,40 @@ impl Share {
         })
     }
 
-    /// Nothing once the context has ended.
+    /// As it was last read. Nothing once the context has ended.
     pub(crate) fn counted(&self) -> Option<Counted> {
         let begun = Instant::now();
-        if self.due.get().is_none_or(|due| begun >= due) {
+        let is_due = self.due.get().is_none_or(|due| begun >= due);
+        let mut time = TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_due && time.is_left(begun) {
             self.last.set(read(&self.file));
             let took = begun.elapsed();
+            time.take(took);
             let rest = took.saturating_mul(REST).min(Duration::from_secs(3600));
             self.due.set(begun.checked_add(rest));
         }
         self.last.get()
+    }
+}
+
+/// What is left of the root's time for this.
+struct Time {
+    /// When there was all of [`AT_ONCE`], or will be.
+    full: Option<Instant>,
+}
+
+static TIME: Mutex<Time> = Mutex::new(Time { full: None });
+
+impl Time {
+    fn is_left(&mut self, now: Instant) -> bool {
+        let full = self.full.filter(|full| *full > now).unwrap_or(now);
+        self.full = Some(full);
+        full - now < AT_ONCE * OF_TIME
+    }
+
+    fn take(&mut self, took: Duration) {
+        let more = took.saturating_mul(OF_TIME);
+        self.full = self.full.map(|full| full.checked_add(more).unwrap_or(full));
     }
 }
 
@@ -136,6 +164,30 @@ fn told(text: &str) -> Option<Counted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_together_have_a_hundredth_of_the_time() {
+        let begun = Instant::now();
+        let at = |seconds: f64| begun + Duration::from_secs_f64(seconds);
+        let took = Duration::from_millis;
+        let mut time = Time { full: None };
+        // Many that take little, one after the other.
+        for _ in 0..19 {
+            assert!(time.is_left(at(0.0)));
+            time.take(took(1));
+        }
+        // One that takes long has what is left, and nobody then for as long as it costs.
+        assert!(time.is_left(at(0.0)));
+        time.take(took(150));
+        assert!(!time.is_left(at(0.0)));
+        assert!(!time.is_left(at(14.8)));
+        assert!(time.is_left(at(15.0)));
+        // What nobody took is not kept.
+        assert!(time.is_left(at(1000.0)));
+        time.take(took(25));
+        assert!(!time.is_left(at(1000.0)));
+        assert!(time.is_left(at(1000.6)));
+    }
 
     #[test]
     fn what_is_counted_is_read_from_its_lines() {
