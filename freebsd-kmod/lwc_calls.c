@@ -31,10 +31,12 @@
 #include <sys/mman.h>
 #include <sys/resourcevar.h>
 #include <sys/signalvar.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/syscallsubr.h>
 #include <sys/sysproto.h>
 #include <sys/ttycom.h>
+#include <sys/umtx.h>
 #include <sys/unistd.h>
 
 /* Younger than 15.0. */
@@ -90,13 +92,13 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	K(getcontext), K(setcontext), K(swapcontext), K(freebsd13_swapoff),
 	K(freebsd10__umtx_lock), K(freebsd10__umtx_unlock), K(thr_suspend),
 	K(thr_wake), K(kldunloadf), K(audit), K(auditon), K(auditctl),
-	K(_umtx_op), K(jail_remove), K(rctl_get_racct),
+	K(jail_remove), K(rctl_get_racct),
 	K(rctl_get_rules), K(rctl_get_limits), K(rctl_add_rule),
 	K(rctl_remove_rule), K(sigfastblock), K(rpctls_syscall), K(swapoff),
 	K(membarrier), K(exterrctl), K(jail_remove_jd),
 
 	M(open), M(close), M(wait4), M(link), M(unlink), M(chdir), M(fchdir),
-	M(freebsd11_mknod), M(chmod), M(chown), M(setuid), M(recvmsg),
+	M(freebsd11_mknod), M(chmod), M(chown), M(setuid),
 	M(accept), M(chflags), M(fchflags), M(sync), M(dup), M(freebsd10_pipe),
 	M(getlogin), M(setlogin), M(revoke), M(symlink), M(umask), M(chroot),
 	M(freebsd14_getgroups), M(freebsd14_setgroups), M(dup2), M(fcntl),
@@ -192,12 +194,12 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	G(cpuset_setid), G(cpuset_setaffinity), G(cpuset_setdomain),
 	G(exit), G(ptrace), G(ktrace), G(setitimer), G(ktimer_create),
 	G(ktimer_delete), G(ktimer_settime), G(sigaction), G(thr_kill),
-	G(sigqueue), G(abort2), G(thr_kill2),
+	G(sigqueue), G(abort2), G(thr_kill2), G(_umtx_op),
 
 	[SYS_procctl] = LWC_KNOWN | LWC_GUARDED | LWC_LOOK,
 
 	MG(kill), MG(ioctl), MG(setrlimit), MG(__sysctl),
-	MG(__sysctlbyname),
+	MG(__sysctlbyname), MG(recvmsg),
 
 	F(fork), F(pdfork),
 
@@ -529,6 +531,21 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 	case SYS___sysctlbyname:
 		/* A new value: kern.proc.rlimit is one that kills. */
 		return (sa->args[4] != 0 ? &lwc_sysent_perm : NULL);
+	case SYS__umtx_op:
+		/*
+		 * Memory that hangs on a byte of what is shared, each on its
+		 * own: no limit of the context's counts it, and it is there as
+		 * long as that is, over every rollback.
+		 */
+		return (((int)sa->args[1] & ~(UMTX_OP__32BIT |
+		    UMTX_OP__I386)) == UMTX_OP_SHM ? &lwc_sysent_perm : NULL);
+	case SYS_recvmsg:
+		/*
+		 * Of descriptors that are under way uipc_peek_dgram() gives
+		 * the addresses that the kernel has them at.
+		 */
+		return (((int)sa->args[2] & MSG_PEEK) != 0 ?
+		    &lwc_sysent_perm : NULL);
 	case SYS_ioctl:
 		/*
 		 * A terminal that hangs up, or an interrupt that is typed,

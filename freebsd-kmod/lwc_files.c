@@ -336,10 +336,12 @@ lwc_fdes_alike(const struct filedescent *a, const struct filedescent *b)
 	if (a->fde_file->f_ops != &lwc_fileops ||
 	    b->fde_file->f_ops != &lwc_fileops)
 		return (false);
+	/* Flags of fcntl(2) mean nothing here, and would be there to be read. */
 	la = a->fde_file->f_data;
 	lb = b->fde_file->f_data;
 	return (la->ld_ctx == lb->ld_ctx && la->ld_rights == lb->ld_rights &&
-	    la->ld_clean_only == lb->ld_clean_only);
+	    la->ld_clean_only == lb->ld_clean_only &&
+	    a->fde_file->f_flag == b->fde_file->f_flag);
 }
 
 /*

@@ -9,6 +9,7 @@
 #include <sys/param.h>
 #include <sys/capsicum.h>
 #include <sys/event.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -408,6 +409,41 @@ remaps(uint64_t how)
 	if ((how & 32) != 0)
 		(void)munmap(shared_page(), PAGE);
 	return (large[5 << 20] + variable++);
+}
+
+/* Sets flags of all that it has, if told to; those that contexts' names had. */
+static uint64_t
+flags_of_names(uint64_t what)
+{
+	struct lwc_info li;
+	uint64_t had = 0;
+	int fd, one = 1;
+
+	for (fd = 0; fd < 64; fd++) {
+		if (lwInfo(fd, &li) != 0)
+			continue;
+		had |= (uint64_t)fcntl(fd, F_GETFL);
+		if (what == 0)
+			continue;
+		REQUIRE(fcntl(fd, F_SETFL, O_APPEND | O_SYNC) == 0);
+		(void)ioctl(fd, FIONBIO, &one);
+		(void)ioctl(fd, FIOASYNC, &one);
+		REQUIRE(fcntl(fd, F_GETFL) != O_RDWR);
+	}
+	return (had);
+}
+
+CASE(c10_1_flags_of_names,
+    "A rollback undoes flags that were set of the names of contexts.")
+{
+	int fd, i;
+
+	fd = servant(flags_of_names, 0);
+	REQUIRE(snapshot(fd) == 0);
+	for (i = 0; i < 3; i++) {
+		REQUIRE(ask(fd, 1) == O_RDWR);
+		REQUIRE(rollback(fd) >= 0);
+	}
 }
 
 CASE(c10_4_a_large_context,

@@ -11,13 +11,16 @@
 
 #include <sys/param.h>
 #include <sys/capsicum.h>
+#include <sys/mman.h>
 #include <sys/module.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysctl.h>
 #include <sys/thr.h>
 #include <sys/time.h>
+#include <sys/umtx.h>
 #include <sys/wait.h>
 
 #include <fcntl.h>
@@ -631,4 +634,93 @@ CASE(hold_guards_single_step_is_handled,
 
 	holds(step_and_go_on, 0, 0, 0);
 	holds_in(0, step_and_go_on, 0, 0, 0);
+}
+
+/* Memory that hangs on a byte of shared memory, and is found there later. */
+static void
+hang_memory(void)
+{
+	static const int ops[] = { UMTX_OP_SHM, UMTX_OP_SHM | UMTX_OP__I386,
+	    UMTX_OP_SHM | UMTX_OP__32BIT };
+	static const unsigned long hows[] = { UMTX_SHM_CREAT, UMTX_SHM_LOOKUP,
+	    UMTX_SHM_DESTROY };
+	char *page = shared_page();
+	u_int i;
+
+	for (i = 0; i < nitems(hows); i++)
+		REQUIRE_ERRNO(EPERM, _umtx_op(NULL, ops[how], hows[i], page,
+		    NULL));
+	/* What else the call is for goes on. */
+	REQUIRE(_umtx_op(page, UMTX_OP_WAKE, 1, NULL, NULL) == 0);
+}
+
+CASE(hold_guards_hung_memory,
+    "A guarded context hangs no memory on what it shares, which would be "
+    "there after its rollback.")
+{
+	int h;
+
+	/* Anybody else does. */
+	REQUIRE(_umtx_op(NULL, UMTX_OP_SHM, UMTX_SHM_CREAT, shared_page(),
+	    NULL) >= 0);
+	for (h = 0; h < 3; h++)
+		holds(hang_memory, h, 0, 0);
+}
+
+/* How many bytes beside its data a message with a descriptor has. */
+static long
+received(int line, int flags)
+{
+	union {
+		struct cmsghdr	header;
+		char		room[CMSG_SPACE(sizeof(uint64_t))];
+	} control;
+	char byte;
+	struct iovec piece = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &piece, .msg_iovlen = 1,
+	    .msg_control = &control, .msg_controllen = sizeof(control) };
+
+	if (recvmsg(line, &m, flags) != 1)
+		return (-1);
+	return (m.msg_controllen);
+}
+
+static int
+line_with_a_descriptor(void)
+{
+	union {
+		struct cmsghdr	header;
+		char		room[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET,
+	    SCM_RIGHTS } };
+	struct iovec piece = { "x", 1 };
+	struct msghdr m = { .msg_iov = &piece, .msg_iovlen = 1,
+	    .msg_control = &control, .msg_controllen = sizeof(control) };
+	int fd, pair[2];
+
+	REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+	fd = scratch();
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	REQUIRE(sendmsg(pair[0], &m, 0) == 1);
+	return (pair[1]);
+}
+
+static void
+peek(void)
+{
+	int line = line_with_a_descriptor();
+
+	REQUIRE_ERRNO(EPERM, received(line, MSG_PEEK));
+	REQUIRE_ERRNO(EPERM, received(line, MSG_PEEK | MSG_DONTWAIT));
+	REQUIRE(received(line, 0) == CMSG_SPACE(sizeof(int)));
+}
+
+CASE(hold_guards_peek,
+    "A guarded context does not see where the kernel has descriptors that "
+    "are under way.")
+{
+
+	/* Anybody else peeks, whatever comes of it. */
+	REQUIRE(received(line_with_a_descriptor(), MSG_PEEK) > 0);
+	holds(peek, 0, 0, 0);
 }

@@ -42,6 +42,10 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#ifdef __FreeBSD__
+#include <sys/param.h>
+#include <sys/mount.h>
+#endif
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -654,6 +658,10 @@ wild(void)
 		did += write(fd, "x", 1) >= 0;
 		did += lseek(fd, 0, SEEK_SET) >= 0;
 		did += close(fd) == 0;
+#ifdef __FreeBSD__
+		struct statfs of;
+		did += fstatfs(fd, &of) == 0;
+#endif
 	}
 	did += read(-1, &byte, 1) >= 0;
 	did += syscall(SYS_read, 1UL << 32 | (unsigned)first,

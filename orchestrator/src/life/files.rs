@@ -344,10 +344,12 @@ impl Asking<'_> {
             .scratch
             .as_ref()
             .is_some_and(|own| own.borrow().flags(fd).is_ok());
-        // SAFETY: asks for the flags of a number; then the caller's promise, and zeros are
-        // a value.
+        // SAFETY: a request without an argument, which says whether a number is open, and
+        // leaves it as what is lent is: closed by execve(2); then the caller's promise, and
+        // zeros are a value. (fcntl(2) is trapped where there are numbers of its own, and
+        // nobody answers a call that an answer makes.)
         unsafe {
-            if !is_own && libc::fcntl(fd, libc::F_GETFD) < 0 {
+            if !is_own && libc::ioctl(fd, libc::FIOCLEX) < 0 && Errno::last() == Errno::EBADF {
                 return Err(Errno::EBADF);
             }
             let mut said: libc::statfs = std::mem::zeroed();

@@ -27,7 +27,7 @@ use super::not_lent::Connections;
 #[cfg(target_os = "linux")]
 use super::opening::memory_file;
 use super::opening::{
-    For, Within, is_about_processes, kind, limit, look, open_folder, open_to_read,
+    For, Within, is_about_processes, kind, limit, link, look, open_folder, open_to_read,
 };
 use super::sys as libc;
 use crate::chain_file::{FileGrant, Function, by_names, from_root, is_of_the_system};
@@ -157,19 +157,11 @@ impl Grant {
 
     /// What a link says that is there. EINVAL: it is none.
     fn link(&self, rest: &Path) -> Result<Vec<u8>, Errno> {
-        let link = self.look(rest, libc::O_NOFOLLOW)?;
-        if kind(link.as_fd())? != libc::S_IFLNK {
-            return Err(Errno::EINVAL);
+        let found = self.look(rest, libc::O_NOFOLLOW)?;
+        match kind(found.as_fd())? {
+            libc::S_IFLNK => link(found.as_fd()),
+            _ => Err(Errno::EINVAL),
         }
-        let mut text = vec![0u8; ASKED_MOST];
-        // SAFETY: the path ends in a NUL, and there is as much room as is told.
-        let len = unsafe {
-            let to = text.as_mut_ptr().cast();
-            libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), to, text.len())
-        };
-        let len = usize::try_from(len).map_err(|_| Errno::last())?;
-        text.truncate(len);
-        Ok(text)
     }
 
     /// Looks at what is there. EXDEV: it leads out.

@@ -11,16 +11,19 @@
 //!   back: they would get no processor on a busy machine while others wait for them, whose
 //!   time it is. Where it may run at all, and how late its timers may be, is put back.
 //!
-//! On the kernel backend a context has one thread and no children of its own, and shares
-//! what the kernel module copies; nothing is looked at there.
+//! On the kernel backend a context has one thread, and nothing is looked at. What it
+//! shares, but for what is its host's, each copy has for itself ([`own_memory`]). A child
+//! is not known of: it is the process's.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::Before;
+pub(super) use linux::{Before, own_memory};
 #[cfg(not(target_os = "linux"))]
-pub(super) use other::Before;
+pub(super) use other::{Before, own_memory};
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use crate::life::parts::Parts;
+    use lwc::Spec;
     use nix::errno::Errno;
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::sys::prctl::set_child_subreaper;
@@ -100,6 +103,11 @@ mod linux {
             }
             set_child_subreaper(false).map_err(|e| format!("being a subreaper no more: {e}"))
         }
+    }
+
+    /// None is left that a copy would share.
+    pub(crate) fn own_memory(_: &Parts<'_>) -> Vec<Spec<'static>> {
+        Vec::new()
     }
 
     /// For so long a thread may still be seen that was joined: whoever joins one is
@@ -277,8 +285,34 @@ VmFlags: rd sh mr mw me ms sd
 
 #[cfg(not(target_os = "linux"))]
 mod other {
+    use crate::life::parts::Parts;
+    use lwc::{Access, Spec};
+
     /// Nothing is looked at.
     pub(crate) struct Before;
+
+    /// What a copy is not to share with its snapshot, nor with other copies: memory
+    /// between what its host shares with others, from the first page to the last.
+    pub(crate) fn own_memory(parts: &Parts<'_>) -> Vec<Spec<'static>> {
+        /// Behind the last byte of a program's (VM_MAXUSER_ADDRESS with four levels of
+        /// page tables, which a process without a flag of its own has).
+        const END: usize = 0x8000_0000_0000;
+        let page = lwc::page_size();
+        let mut shared: Vec<_> = parts.shared().map(lwc::Region::range).collect();
+        shared.sort_unstable_by_key(|range| range.start);
+        let mut own = Vec::new();
+        let mut from = page;
+        for range in shared {
+            if range.start > from {
+                // SAFETY: a copy shares nothing by it.
+                own.push(unsafe { Spec::memory(from..range.start, Access::Copy) });
+            }
+            from = from.max(range.end);
+        }
+        // SAFETY: the same.
+        own.push(unsafe { Spec::memory(from..END, Access::Copy) });
+        own
+    }
 
     #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the same shape on both
     impl Before {

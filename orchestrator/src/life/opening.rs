@@ -6,7 +6,10 @@
 //!   the function is to use (cap_rights_limit(2)): there they are what its sandbox goes
 //!   by.
 
+use super::asking::ASKED_MOST;
 use lwc::Errno;
+#[cfg(target_os = "freebsd")]
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -62,6 +65,19 @@ pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat, Errno> {
 /// What a file is (`S_IFMT`).
 pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<libc::mode_t, Errno> {
     stat(fd).map(|s| s.st_mode & libc::S_IFMT)
+}
+
+/// What a link says that has been looked at.
+pub(super) fn link(link: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    let mut text = vec![0u8; ASKED_MOST];
+    // SAFETY: the path ends in a NUL, and there is as much room as is told.
+    let len = unsafe {
+        let to = text.as_mut_ptr().cast();
+        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), to, text.len())
+    };
+    let len = usize::try_from(len).map_err(|_| Errno::last())?;
+    text.truncate(len);
+    Ok(text)
 }
 
 pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
@@ -198,20 +214,68 @@ mod freebsd {
         flags: i32,
         within: Within,
     ) -> Result<OwnedFd, Errno> {
+        let found = match look_below(at, path, flags) {
+            Err(e) if e.raw() == ENOTCAPABLE => return Err(Errno::EXDEV),
+            found => found,
+        };
+        if within == Within::NoLinks {
+            return found;
+        }
+        // What is mounted below is another's to grant: also whether there is such a name.
+        let leaves = match &found {
+            Ok(found) => stat(found.as_fd())?.st_dev != stat(at)?.st_dev,
+            Err(_) => leaves_file_system(at, path)?,
+        };
+        match leaves {
+            true => Err(Errno::EXDEV),
+            false => found,
+        }
+    }
+
+    fn look_below(at: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
         let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_RESOLVE_BENEATH | flags;
         // SAFETY: the path ends in a NUL.
-        let found = made(unsafe { libc::openat(at.as_raw_fd(), path.as_ptr(), flags) });
-        let found = match found {
-            Err(e) if e.raw() == ENOTCAPABLE => return Err(Errno::EXDEV),
-            found => found?,
+        made(unsafe { libc::openat(at.as_raw_fd(), path.as_ptr(), flags) })
+    }
+
+    /// Whether a path that leads to nothing comes to another file system before: it is
+    /// gone along name by name, links in it among them, as the kernel does.
+    fn leaves_file_system(at: BorrowedFd<'_>, path: &CStr) -> Result<bool, Errno> {
+        /// So many links the kernel follows.
+        const LINKS_MOST: usize = 32;
+        let device = stat(at)?.st_dev;
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            let parts = path.rsplit(|&b| b == b'/');
+            parts.filter(|p| !p.is_empty()).map(Vec::from).collect()
         };
-        // What is mounted below is another's to grant.
-        match within {
-            Within::FileSystem if stat(found.as_fd())?.st_dev != stat(at)?.st_dev => {
-                Err(Errno::EXDEV)
+        // The next one is the last of them.
+        let mut ahead = parts(path.to_bytes());
+        let mut folders: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = ahead.pop() {
+            if part == b".." {
+                folders.pop();
+                continue;
             }
-            _ => Ok(found),
+            let here = folders.last().map_or(at, |f| f.as_fd());
+            let part = CString::new(part).map_err(|_| Errno::EINVAL)?;
+            let Ok(found) = look_below(here, &part, libc::O_NOFOLLOW) else {
+                return Ok(false);
+            };
+            let is = stat(found.as_fd())?;
+            if is.st_dev != device {
+                return Ok(true);
+            }
+            match is.st_mode & libc::S_IFMT {
+                libc::S_IFDIR => folders.push(found),
+                libc::S_IFLNK if links < LINKS_MOST => {
+                    links += 1;
+                    ahead.extend(parts(&link(found.as_fd())?));
+                }
+                _ => return Ok(false),
+            }
         }
+        Ok(false)
     }
 
     /// The file itself that has been looked at, to read. It waits for nobody. When it was
@@ -280,6 +344,62 @@ mod freebsd {
                     libc::CAP_FCNTL,
                 ],
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Something is mounted there on each.
+    const MOUNTED: &str = match cfg!(target_os = "freebsd") {
+        true => "dev",
+        false => "proc",
+    };
+
+    fn looked(at: &Path, path: &str) -> Result<(), Errno> {
+        let folder = open_folder(at).unwrap();
+        let within = Within::FileSystem;
+        look(folder.as_fd(), &CString::new(path).unwrap(), 0, within).map(drop)
+    }
+
+    #[test]
+    fn what_is_mounted_below_is_not_told_of() {
+        let root = |path: &str| looked(Path::new("/"), path);
+        // It is there, or nothing is.
+        for rest in ["", "/fd/0", "/nothing", "/nothing/at/all", "/null/x"] {
+            let path = format!("{MOUNTED}{rest}");
+            assert_eq!(root(&path), Err(Errno::EXDEV), "{path}");
+        }
+        assert_eq!(root("."), Ok(()));
+        assert_eq!(root("nothing/at/all"), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_where_nothing_is_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        for (to, link) in [("none", "dangling"), ("loop", "loop"), ("../a/b/", "a/up")] {
+            symlink(to, at(link)).unwrap();
+        }
+        for (path, said) in [
+            ("a/up/../b", Ok(())),
+            ("none", Err(Errno::ENOENT)),
+            ("a/up/none", Err(Errno::ENOENT)),
+            ("dangling", Err(Errno::ENOENT)),
+            ("loop", Err(Errno::ELOOP)),
+            ("file/x", Err(Errno::ENOTDIR)),
+        ] {
+            assert_eq!(looked(folder.path(), path), said, "{path}");
+        }
+        // What leads out of it leads out, whatever is there.
+        symlink("../..", at("out")).unwrap();
+        for path in ["out", "out/none", "../none", "/none"] {
+            assert_eq!(looked(folder.path(), path), Err(Errno::EXDEV), "{path}");
         }
     }
 }

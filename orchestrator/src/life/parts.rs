@@ -68,6 +68,15 @@ impl Parts<'_> {
         inputs.chain(self.callees.iter().map(|c| c.reply))
     }
 
+    /// All that it shares with others.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Region> {
+        let entrances = self.entrances.iter().flat_map(|e| [e.input, e.output]);
+        let callees = self.callees.iter().flat_map(|c| [c.arguments, c.reply]);
+        let all = entrances.chain(callees);
+        all.chain(std::iter::once(self.control.region()))
+    }
+
     /// Writes zeros over all that its copies may have written for those that it calls.
     pub(super) fn erase_arguments(&self) -> lwc::Result<()> {
         let mut arguments = self.callees.iter().map(|c| c.arguments);

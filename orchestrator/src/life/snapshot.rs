@@ -346,7 +346,7 @@ fn copy_self(
         flags |= Flags::ROLLBACK;
     }
     // SAFETY: the copy runs `serve` and never returns here.
-    match unsafe { lwc::create(&[], flags)? } {
+    match unsafe { lwc::create(&leftovers::own_memory(parts), flags)? } {
         Created::Creator(context) => Ok(context),
         Created::New(_) => {
             // What other copies wrote there for others, answers or not. Those

@@ -311,6 +311,49 @@ fn nothing_outlives_an_invocation() {
     }
 }
 
+/// Nor does what an initialiser shares, of no file. (On Linux such a function is not
+/// started.)
+#[cfg(target_os = "freebsd")]
+#[test]
+fn memory_that_an_initialiser_shares_is_each_copys_own() {
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <sys/mman.h>
+
+static unsigned char *shared;
+
+LWC_INIT(f)
+{
+	shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANON, -1, 0);
+	if (shared == MAP_FAILED)
+		return (lwc_setup_fail(setup, 1, "memory"));
+	shared[0] = shared[4096] = 'a';
+	return (0);
+}
+
+LWC_HANDLER(f)
+{
+	lwc_append(inv, shared, 1);
+	lwc_append(inv, shared + 4096, 1);
+	shared[0]++;
+	shared[4096]++;
+	return (inv->input_len == 0 ? 0 : *(volatile int *)0);
+}
+"#;
+    for (isolation, said) in [("invocation", "aa"), ("chain", "bb")] {
+        let folder = Folder::new(&format!(
+            "[functions.f]\nsource = 'f.c'\n[chains.trial]\nsteps = ['f']\nisolation = '{isolation}'\n"
+        ));
+        folder.write("f.c", TEXT);
+        let out = run(&folder, &["", ""]);
+        assert_eq!(answers(&out), format!("aa{said}"), "{isolation}");
+        // Nor is it another copy's, which comes in the place of one that has ended.
+        let out = run(&folder, &["", "crash", ""]);
+        assert_eq!(text(&out.stdout), "aaaa", "{isolation}");
+    }
+}
+
 #[test]
 fn more_files_than_there_are_numbers_can_be_opened_one_after_another() {
     for isolation in ["invocation", "chain"] {
