@@ -311,6 +311,49 @@ fn nothing_outlives_an_invocation() {
     }
 }
 
+/// Nor is a file there that an initialiser has left open, where nobody looks who goes by
+/// the limit of numbers.
+#[test]
+fn what_an_initialiser_has_left_open_above_its_limit_is_closed() {
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int high;
+
+LWC_INIT(f)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return (lwc_setup_fail(setup, 1, "limit"));
+	high = fcntl(open("/dev/zero", O_RDONLY), F_DUPFD, limit.rlim_cur - 1);
+	limit.rlim_cur = high - 9;
+	if (high < 0 || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return (lwc_setup_fail(setup, 2, "dup"));
+	return (0);
+}
+
+LWC_HANDLER(f)
+{
+	char byte = 'a';
+
+	(void)pread(high, &byte, 1, 0);
+	lwc_append(inv, &byte, 1);
+	return (0);
+}
+"#;
+    let folder = Folder::new(
+        "[functions.f]\nsource = 'f.c'\nfiles = ['granted']\n[chains.trial]\nsteps = ['f']\n",
+    );
+    folder.write("f.c", TEXT);
+    folder.write("granted", "g");
+    let out = run(&folder, &["", ""]);
+    assert_eq!(answers(&out), "aa");
+}
+
 /// Nor does what an initialiser shares, of no file. (On Linux such a function is not
 /// started.)
 #[cfg(target_os = "freebsd")]
