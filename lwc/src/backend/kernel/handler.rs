@@ -8,16 +8,12 @@ use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code of a signal that the kernel itself sends (sys/signal.h).
 const SI_KERNEL: i32 = 0x10006;
 
 /// The flag of the processor by which a call says that it failed.
 const CARRY: libc::register_t = 1;
-
-/// Whether somebody answers a call about files. What answers makes none itself.
-static ANSWERING: AtomicBool = AtomicBool::new(false);
 
 /// sigaction(2), past libthr, which puts handlers off while fork(2) and its like have
 /// locks: what such a call does here is told at once.
@@ -34,7 +30,8 @@ unsafe fn set_action(signal: i32, action: &libc::sigaction) -> i32 {
 /// one that made it.
 pub(super) fn install(call: &'static str) -> Result<()> {
     // Who answers about files does more than a small stack has room for: on the one that
-    // made the call. SA_NODEFER lets the second SIGSYS end the context.
+    // made the call. SA_NODEFER, as the module blocks no signal of a fault whatever the
+    // mask says: what comes of a call in the midst of an answer is said there (`answer`).
     let stack = match files::are_caught() {
         true => 0,
         false => libc::SA_ONSTACK,
@@ -84,6 +81,11 @@ fn close(fd: RawFd) -> std::result::Result<u64, i32> {
 
 /// A call about files.
 ///
+/// It may come in the midst of another one's answer: from a handler of a fault in that,
+/// which may also have left it for good, by siglongjmp(3). Here nobody can tell the two
+/// apart (no signal of a fault is blocked in its handler), so both are answered: whoever
+/// answers has that, too, where calls come without a trap.
+///
 /// # Safety
 /// In the handler of such a call.
 unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u64, i32>> {
@@ -100,12 +102,7 @@ unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u6
         // What it has beside them are names of contexts.
         true if number == CLOSE => Some(close(fd)),
         true => Some(Err(libc::EBADF)),
-        false if ANSWERING.swap(true, Ordering::Relaxed) => None,
-        false => {
-            let answered = files::answer(i64::from(number), args);
-            ANSWERING.store(false, Ordering::Relaxed);
-            answered.map(|a| a.map_err(|e| e.raw()))
-        }
+        false => files::answer(i64::from(number), args).map(|a| a.map_err(|e| e.raw())),
     };
     Errno::set_raw(errno);
     answered
