@@ -2,7 +2,7 @@
 //! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
 //! it.
 
-use super::numbers::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, WRITE, WRITEV};
+use super::numbers::{BY_ADDRESS, BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, SOCKETS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
@@ -52,10 +52,13 @@ pub(super) fn install(call: &'static str) -> Result<()> {
 /// What the call passes: not its own number, which comes first where it is made by
 /// syscall(2). No address has that value; a descriptor may.
 fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
-    let is_first = match on_number {
+    // No address is so low.
+    let is_address = |place: usize| a[place] >= 1 << 16;
+    let is_first = match BY_ADDRESS.iter().find(|(call, _)| *call == number) {
         // Then it is no descriptor of those that this is about.
-        true => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
-        false => !BY_NUMBER.contains(&number),
+        _ if on_number => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
+        Some(&(_, place)) => !is_address(place) && is_address(place + 1),
+        None => !BY_NUMBER.contains(&number),
     };
     match a[0] == u64::from(number) && is_first {
         true => [a[1], a[2], a[3], a[4], a[5], 0],
@@ -92,13 +95,15 @@ unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u6
     let number = u16::try_from(number).ok()?;
     let numbers = files::numbers();
     let on_number = !numbers.is_empty() && ON_NUMBERS.contains(&number);
-    if !(CAUGHT.contains(&number) || on_number) || !files::are_caught() {
+    let on_connection = files::connections() && [CLOSE, WRITE, WRITEV].contains(&number);
+    let is_named = CAUGHT.contains(&number) || SOCKETS.contains(&number);
+    if !(is_named || on_number || on_connection) || !files::are_caught() {
         return None;
     }
     let errno = Errno::last_raw();
     let args = passed(number, args, on_number);
     let fd = args[0] as i32;
-    let answered = match on_number && !numbers.contains(&fd) {
+    let answered = match on_number && !on_connection && !numbers.contains(&fd) {
         // What it has beside them are names of contexts.
         true if number == CLOSE => Some(close(fd)),
         true => Some(Err(libc::EBADF)),
