@@ -771,7 +771,7 @@ LWC_HANDLER(f)
 #[test]
 fn an_answer_that_was_left_holds_up_no_other() {
     let folder = Folder::new(
-        "[functions.f]\nsource = \"f.c\"\nfiles = [\"rates.db\"]\n[chains.trial]\nsteps = [\"f\"]\n",
+        "[functions.f]\nsource = \"f.c\"\ntimeout = \"60s\"\nfiles = [\"rates.db\"]\n[chains.trial]\nsteps = [\"f\"]\n",
     );
     folder.write("rates.db", "rates of today\n");
     folder.write(
