@@ -15,7 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// `answer` runs in the context itself, as a handler of a signal does (SIGSYS), on the
 /// stack of the code that made the call; what it returns is what the call returns. It
 /// is as trusted as the rest of the context: so it decides nothing, it asks. It may
-/// switch to whoever decides.
+/// switch to whoever decides. Where a handler of a signal has interrupted it, or left it by
+/// siglongjmp(3), it may be called again meanwhile.
 ///
 /// With a `line`, a socket of the context's by which whoever decides sends it
 /// descriptors (SCM_RIGHTS, one a message), the context receives there
@@ -125,8 +126,15 @@ pub fn answer(number: i64, args: [u64; 6]) -> Option<std::result::Result<u64, Er
 /// whoever sends a file opens it to read. Where contexts are rolled back, those that have
 /// connections have to be in the strict sandbox.
 ///
+/// On the kernel backend the context makes no socket: socket(2), setsockopt(2),
+/// getsockopt(2), sendmsg(2), kqueue(2) and close(2) are answered as well, and what is
+/// lent has the rights alone that whoever sends it leaves it (cap_rights_limit(2)); of
+/// queues there are none. recvmsg(2) is let through for the line: by a connection of Unix
+/// a peer may send descriptors with it, which the context has then, with the rights that
+/// they have, as many as there are numbers, until it is rolled back.
+///
 /// # Errors
-/// EINVAL: no line. ENOTSUP on the kernel backend.
+/// EINVAL: no line.
 pub fn catch_connections() -> Result<()> {
     backend::catch_connections()
 }

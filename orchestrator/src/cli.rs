@@ -110,7 +110,6 @@ enum Cmd {
     #[command(hide = true)]
     Worker(serve::WorkerArgs),
     /// A process that looks names of hosts up, started by contexts' roots alone
-    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Names,
 }
@@ -118,7 +117,6 @@ enum Cmd {
 impl Cmd {
     /// Whether it comes to hold secrets, messages or contexts.
     fn has_something_to_protect(&self) -> bool {
-        #[cfg(target_os = "linux")]
         if matches!(self, Self::Names) {
             return false;
         }
@@ -183,7 +181,6 @@ pub fn main() -> ExitCode {
         Cmd::Invoke(args) => invoke::invoke(args),
         #[cfg(feature = "serve")]
         Cmd::Worker(args) => serve::worker(args),
-        #[cfg(target_os = "linux")]
         Cmd::Names => crate::life::named::serve().map_err(|_| exit::FAILED),
         #[cfg(feature = "bench")]
         Cmd::Bench(args) => bench::bench(args),

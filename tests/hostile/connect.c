@@ -33,7 +33,10 @@
  *	file PATH	mmap(2) of a file, to write and to run: how many succeeded; and
  *			to read, shared and private: its first bytes
  *	epoll WHERE TEXT	waits by epoll(7), with an eventfd(2) beside; and how many
- *			queues there are
+ *			queues there are (Linux)
+ *	queue		kqueue(2), kqueuex(2), eventfd(2): errno (FreeBSD)
+ *	options WHERE	options of a socket and of a connection: what they come to
+ *	write WHERE TEXT	as say, by write(2) and writev(2)
  */
 
 #define _GNU_SOURCE
@@ -42,12 +45,19 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#else
+#include <net/if.h>
+#include <sys/event.h>
+#include <sys/sockio.h>
+#endif
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -309,12 +319,18 @@ held(void)
 	int n = 0;
 
 	for (int fd = 3; fd < 4096; fd++) {
+#ifdef __linux__
 		struct sockaddr_storage own;
 		socklen_t len = sizeof(own);
 
-		if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 ||
-		    fcntl(fd, F_GETFD) >= 0)
-			n++;
+		n += fcntl(fd, F_GETFD) >= 0 ||
+		    getsockname(fd, (struct sockaddr *)&own, &len) == 0;
+#else
+		/* Its context has names of others, which it may ask about. */
+		struct stat is;
+
+		n += fstat(fd, &is) == 0 && S_ISSOCK(is.st_mode);
+#endif
 	}
 	tell("%d", n);
 }
@@ -323,13 +339,22 @@ static void
 sockets(void)
 {
 	static const int kinds[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_RAW,
-	    SOCK_SEQPACKET, SOCK_RDM, SOCK_DCCP, SOCK_PACKET };
+#ifdef __linux__
+	    SOCK_DCCP, SOCK_PACKET,
+#endif
+	    SOCK_SEQPACKET, SOCK_RDM };
+	/* Each of these calls is a signal. */
+#ifdef __linux__
+	const int protocols = 300;
+#else
+	const int protocols = 20;
+#endif
 	char text[4096] = "", one[64];
 	int pair[2];
 
 	for (int family = 0; family < 64; family++) {
 		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-			for (int p = 0; p < 300; p++) {
+			for (int p = 0; p < protocols; p++) {
 				int known = family == AF_UNIX || family == AF_INET ||
 				    family == AF_INET6;
 
@@ -360,12 +385,14 @@ static void
 abuse(const char *where, const char *other)
 {
 	char text[2048] = "", byte = 'x', control[256];
-	struct sockaddr_storage to, from;
+	struct sockaddr_storage to, from = { 0 };
 	socklen_t len = address(other, &to), size = sizeof(from);
 	struct iovec piece = { &byte, 1 };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1,
 	    .msg_name = &to, .msg_namelen = len };
+#ifdef __linux__
 	struct mmsghdr several = { .msg_hdr = { .msg_iov = &piece, .msg_iovlen = 1 } };
+#endif
 	struct cmsghdr *head = (struct cmsghdr *)control;
 	struct linger linger = { 1, 60 };
 	int fd = reach(where), one = 1, pid = getpid();
@@ -375,10 +402,6 @@ abuse(const char *where, const char *other)
 		return;
 	}
 	DO("sendto", sendto(fd, &byte, 1, 0, (struct sockaddr *)&to, len));
-	DO("fastopen", sendto(fd, &byte, 1, MSG_FASTOPEN, (struct sockaddr *)&to, len));
-	DO("fastopen_null", send(fd, &byte, 1, MSG_FASTOPEN));
-	DO("oob", send(fd, &byte, 1, MSG_OOB));
-	DO("zerocopy", send(fd, &byte, 1, MSG_ZEROCOPY));
 	DO("sendmsg_name", sendmsg(fd, &message, 0));
 	memset(control, 0, sizeof(control));
 	head->cmsg_level = SOL_SOCKET;
@@ -388,10 +411,23 @@ abuse(const char *where, const char *other)
 	message = (struct msghdr){ .msg_iov = &piece, .msg_iovlen = 1,
 	    .msg_control = control, .msg_controllen = CMSG_SPACE(sizeof(int)) };
 	DO("rights", sendmsg(fd, &message, 0));
+	DO("linger", setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
+	DO("congestion", setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
+	DO("options", setsockopt(fd, IPPROTO_IP, IP_OPTIONS, &byte, 0));
+	DO("setown", fcntl(fd, F_SETOWN, pid));
+	DO("fioasync", ioctl(fd, FIOASYNC, &one));
+	DO("accept", accept(fd, NULL, NULL));
+	DO("listen", listen(fd, 1));
+	DO("dup3", dup3(fd, 900, O_CLOEXEC));
+	DO("dupfd", fcntl(fd, F_DUPFD_CLOEXEC, 300));
+#ifdef __linux__
+	DO("fastopen", sendto(fd, &byte, 1, MSG_FASTOPEN, (struct sockaddr *)&to, len));
+	DO("fastopen_null", send(fd, &byte, 1, MSG_FASTOPEN));
+	DO("oob", send(fd, &byte, 1, MSG_OOB));
+	DO("zerocopy", send(fd, &byte, 1, MSG_ZEROCOPY));
 	DO("sendmmsg", syscall(SYS_sendmmsg, fd, &several, 1, 0));
 	DO("recvmmsg", syscall(SYS_recvmmsg, fd, &several, 1, MSG_DONTWAIT, NULL));
 	DO("errqueue", recv(fd, &byte, 1, MSG_ERRQUEUE | MSG_DONTWAIT));
-	DO("linger", setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
 	DO("device", setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
 	DO("mark", setsockopt(fd, SOL_SOCKET, SO_MARK, &one, sizeof(one)));
 	DO("passcred", setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)));
@@ -399,24 +435,33 @@ abuse(const char *where, const char *other)
 	DO("repair", setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &one, sizeof(one)));
 	DO("fast", setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof(one)));
 	DO("ulp", setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3));
-	DO("congestion", setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
-	DO("options", setsockopt(fd, IPPROTO_IP, IP_OPTIONS, &byte, 0));
 	DO("peerpidfd", getsockopt(fd, SOL_SOCKET, 77, &one, &size));
 	DO("peercred", getsockopt(fd, SOL_SOCKET, SO_PEERCRED, control, &size));
-	DO("setown", fcntl(fd, F_SETOWN, pid));
 	DO("async", fcntl(fd, F_SETFL, O_ASYNC));
-	DO("fioasync", ioctl(fd, FIOASYNC, &one));
 	DO("siocgifconf", ioctl(fd, 0x8912, control));
-	DO("accept", accept(fd, NULL, NULL));
-	DO("listen", listen(fd, 1));
 	DO("dup", dup(fd));
 	DO("dup2", dup2(fd, 1));
-	DO("dup3", dup3(fd, 900, O_CLOEXEC));
 	DO("dup3_out", dup3(fd, 1, O_CLOEXEC));
-	DO("dupfd", fcntl(fd, F_DUPFD_CLOEXEC, 300));
 	DO("dupfd_low", fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	DO("splice", syscall(SYS_splice, fd, NULL, 1, NULL, 1, 0));
 	DO("sendfile", syscall(SYS_sendfile, fd, fd, NULL, 1));
+#else
+	DO("fib", setsockopt(fd, SOL_SOCKET, SO_SETFIB, &one, sizeof(one)));
+	DO("cookie", setsockopt(fd, SOL_SOCKET, SO_USER_COOKIE, &one, sizeof(one)));
+	DO("splice", setsockopt(fd, SOL_SOCKET, SO_SPLICE, &fd, sizeof(fd)));
+	DO("stack", setsockopt(fd, IPPROTO_TCP, TCP_FUNCTION_BLK, control, 40));
+	DO("tls", setsockopt(fd, IPPROTO_TCP, TCP_TXTLS_ENABLE, control, 16));
+	DO("info", getsockopt(fd, IPPROTO_TCP, TCP_INFO, control, &size));
+	DO("peercred", getsockopt(fd, 0, LOCAL_PEERCRED, control, &size));
+	DO("creds", setsockopt(fd, 0, LOCAL_CREDS, &one, sizeof(one)));
+	DO("fiosetown", ioctl(fd, FIOSETOWN, &pid));
+	DO("siocgifconf", ioctl(fd, SIOCGIFCONF, control));
+	DO("connectat", connectat(AT_FDCWD, fd, (struct sockaddr *)&to, len));
+	DO("bindat", bindat(AT_FDCWD, fd, (struct sockaddr *)&to, len));
+	DO("kqueue", kqueue());
+	/* And what the context has of them itself: no rights for that. */
+	DO("line", send(256, &byte, 1, 0));
+#endif
 	size = sizeof(from);
 	to.ss_family = AF_UNSPEC;
 	DO("dissolve", connect(fd, (struct sockaddr *)&to, len));
@@ -608,6 +653,7 @@ wait_by_select(const char *where, const char *text)
 	close(fd);
 }
 
+#ifdef __linux__
 static void
 wait_by_epoll(const char *where, const char *text)
 {
@@ -640,12 +686,69 @@ wait_by_epoll(const char *where, const char *text)
 	close(queue);
 	close(counter);
 }
+#endif
+
+/* Set before and after, asked for, and refused. */
+static void
+options(const char *where)
+{
+	struct sockaddr_storage to;
+	socklen_t len, size = sizeof(int), time = sizeof(struct timeval);
+	struct timeval set = { 3, 250000 }, got = { 0, 0 };
+	int fd = prepare(where, &to, &len, 0), one = 1, is[7] = { 0 };
+	int tcp = to.ss_family != AF_UNIX;
+
+	is[0] = setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, size) == 0;
+	is[1] = connect(fd, (struct sockaddr *)&to, len) == 0;
+	is[2] = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &set, time) == 0 &&
+	    getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &got, &time) == 0 &&
+	    got.tv_sec == 3 && time == sizeof(got);
+	one = 0;
+	is[3] = getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, &size) == 0 && one != 0;
+	is[4] = getsockopt(fd, SOL_SOCKET, SO_TYPE, &one, &size) == 0 &&
+	    one == SOCK_STREAM;
+	one = 1;
+	is[5] = !tcp || (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, size) == 0 &&
+	    getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is[6], &size) == 0 && is[6] != 0);
+	is[6] = setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, 1) == -1;
+	tell("%d%d%d%d%d%d%d", is[0], is[1], is[2], is[3], is[4], is[5], is[6]);
+	close(fd);
+}
+
+/* Where a function's prints are read, write(2) is another call. */
+static void
+by_write(const char *where, char *text)
+{
+	struct iovec out[3] = { { text, 1 }, { NULL, 0 }, { (char *)"\n", 1 } };
+	int fd = reach(where);
+	char back[512] = "";
+	ssize_t n = 0;
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) ||
+	    writev(fd, out, 3) != 2) {
+		tell("%d", errno);
+		return;
+	}
+	while (n == 0 || back[n - 1] != '\n') {
+		struct iovec in[2] = { { back + n, 1 }, { back + n + 1, sizeof(back) - n - 1 } };
+		ssize_t got = readv(fd, in, 2);
+
+		if (got <= 0)
+			break;
+		n += got;
+	}
+	tell("%.*s", n > 0 ? (int)n - 1 : 0, back);
+	close(fd);
+}
 
 static const int protections[] = { PROT_NONE, PROT_READ, PROT_WRITE,
     PROT_READ | PROT_WRITE, PROT_EXEC, PROT_READ | PROT_EXEC,
     PROT_READ | PROT_WRITE | PROT_EXEC };
-static const int kinds[] = { MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE,
-    MAP_PRIVATE | MAP_NORESERVE, MAP_SHARED | MAP_POPULATE };
+static const int kinds[] = { MAP_PRIVATE, MAP_SHARED,
+#ifdef __linux__
+    MAP_SHARED_VALIDATE, MAP_SHARED | MAP_POPULATE, MAP_PRIVATE | MAP_NORESERVE,
+#endif
+};
 
 /* By the C library and without it. */
 static int
@@ -683,6 +786,12 @@ map_file(const char *path)
 		tell("%d %.3s %.3s", n, shared, own);
 }
 
+#ifdef __linux__
+#define	CAN_BE_OPEN	0
+#else
+#define	CAN_BE_OPEN	1
+#endif
+
 static void
 nowhere(void)
 {
@@ -697,7 +806,9 @@ nowhere(void)
 		socklen_t len = address("127.0.0.1:1", &to);
 
 		n += sendmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
-		n += recvmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
+		/* FreeBSD has something at some of them, without that right. */
+		n += recvmsg(numbers[i], &message, MSG_DONTWAIT) == -1 && (errno == EBADF ||
+		    (CAN_BE_OPEN && (i == 5 || (i > 0 && i < 4))));
 		n += connect(numbers[i], (struct sockaddr *)&to, len) == -1 &&
 		    errno == EBADF;
 		DO("send", send(numbers[i], &byte, 1, MSG_NOSIGNAL));
@@ -791,8 +902,19 @@ LWC_HANDLER(connects)
 			map_file(a);
 		else if (IS("select"))
 			wait_by_select(a, b);
+#ifdef __linux__
 		else if (IS("epoll"))
 			wait_by_epoll(a, b);
+#else
+		else if (IS("queue"))
+			tell("%d %d %d", kqueue() >= 0 ? 0 : errno,
+			    syscall(SYS_kqueuex, 0) >= 0 ? 0 : errno,
+			    eventfd(0, 0) >= 0 ? 0 : errno);
+#endif
+		else if (IS("options"))
+			options(a);
+		else if (IS("write"))
+			by_write(a, b);
 		else if (IS("copy")) {
 			int fd = reach(a), other;
 

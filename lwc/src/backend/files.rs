@@ -3,9 +3,7 @@
 use crate::errno::Errno;
 use std::ops::Range;
 use std::os::fd::RawFd;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 /// A system call that names a file, or is about connections, which the sandbox of the
 /// current context has not made: its number, and its arguments as the code there gave
@@ -31,18 +29,19 @@ static NUMBERS: [AtomicI32; 2] = [AtomicI32::new(0), AtomicI32::new(0)];
 /// The socket by which descriptors come, or -1.
 static LINE: AtomicI32 = AtomicI32::new(-1);
 
+/// Why there are no connections.
+pub(crate) const NO_LINE: &str =
+    "there is no line by which connections come: catch_files with one comes first";
+
 /// Whether it has sockets.
-#[cfg(target_os = "linux")]
 static CONNECTIONS: AtomicBool = AtomicBool::new(false);
 
 /// From now on the context has sockets, and whoever answers connects them.
-#[cfg(target_os = "linux")]
 pub(crate) fn catch_connections() {
     CONNECTIONS.store(true, Ordering::Relaxed);
 }
 
 /// Whether it has.
-#[cfg(target_os = "linux")]
 pub(crate) fn connections() -> bool {
     CONNECTIONS.load(Ordering::Relaxed)
 }

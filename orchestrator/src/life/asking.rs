@@ -22,6 +22,32 @@ impl How {
     const HOSTS: u64 = 32;
     const SWITCH: u64 = 64;
     const QUEUE: u64 = 128;
+    #[cfg(target_os = "freebsd")]
+    const SOCKET: u64 = 256;
+    #[cfg(target_os = "freebsd")]
+    const OPTION: u64 = 512;
+
+    /// A socket that is no connection yet, of the family that is asked with.
+    #[cfg(target_os = "freebsd")]
+    pub(crate) fn socket() -> Self {
+        Self(Self::SOCKET)
+    }
+
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn is_of_socket(self) -> bool {
+        self.0 == Self::SOCKET
+    }
+
+    /// Something about a socket that was lent, and is marked.
+    #[cfg(target_os = "freebsd")]
+    pub(crate) fn option() -> Self {
+        Self(Self::OPTION)
+    }
+
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn is_of_option(self) -> bool {
+        self.0 == Self::OPTION
+    }
 
     /// A queue of epoll(7).
     #[cfg(target_os = "linux")]
@@ -34,7 +60,6 @@ impl How {
     }
 
     /// A connection: the address is asked with, as the function gave it.
-    #[cfg(target_os = "linux")]
     pub(crate) fn connect() -> Self {
         Self(Self::CONNECT)
     }
@@ -112,13 +137,11 @@ impl Answer {
     pub(crate) const WAIT: Self = Self(1 << 37 | libc::EAGAIN as u64);
 
     /// A connection was lent, which may still be being made.
-    #[cfg(target_os = "linux")]
     pub(super) fn connected(connecting: bool) -> Self {
         Self(if connecting { 1 << 36 } else { 0 })
     }
 
     /// One was lent that was used before.
-    #[cfg(target_os = "linux")]
     pub(super) const KEPT: Self = Self(1 << 38);
 
     #[cfg(target_os = "linux")]
@@ -126,7 +149,6 @@ impl Answer {
         self.0 & Self::KEPT.0 != 0
     }
 
-    #[cfg(target_os = "linux")]
     pub(super) fn is_connecting(self) -> bool {
         self.0 & 1 << 36 != 0
     }

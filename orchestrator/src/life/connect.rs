@@ -6,10 +6,15 @@
 //! nothing.
 
 use super::asking::{self, Answer, How};
+#[cfg(target_os = "linux")]
+use super::connections::family_of;
 use super::connections::{Wanted, bytes_of, bytes_of_path};
-use super::files::Asking;
+use super::files::{Asking, Received};
 use super::probe::{READ, WRITE};
 use super::snapshot::word;
+#[cfg(target_os = "freebsd")]
+use super::sockets::{About, Request};
+use super::sys as libc;
 use crate::chain_file::Place;
 use lwc::{Errno, FileCall};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -19,7 +24,7 @@ use std::time::Duration;
 
 /// Options of a socket that its connection has as well. (Not the sizes of its buffers,
 /// which the system chooses as long as nobody does.)
-pub(super) const OPTIONS: [(i32, i32); 9] = [
+pub(super) const OPTIONS: &[(i32, i32)] = &[
     (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
     (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -28,7 +33,10 @@ pub(super) const OPTIONS: [(i32, i32); 9] = [
     (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
     (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
     (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    #[cfg(target_os = "linux")]
     (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    #[cfg(target_os = "freebsd")]
+    (libc::SOL_SOCKET, libc::SO_NOSIGPIPE),
 ];
 
 /// As long as anything that is asked again waits.
@@ -42,8 +50,15 @@ const LOOKING_UP: [&[u8]; 3] = [
     b"/run/dbus/system_bus_socket",
 ];
 
+/// The flag of what is sent before more follows.
+#[cfg(target_os = "linux")]
+const MORE: i32 = libc::MSG_MORE;
+#[cfg(target_os = "freebsd")]
+const MORE: i32 = 0;
+
 /// Flags of sendmsg(2) and recvmsg(2) that are passed on.
-const SENT: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_MORE;
+const SENT: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | MORE;
+#[cfg(target_os = "linux")]
 const RECEIVED: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 
 /// So many pieces of a message, as the kernel has it.
@@ -69,23 +84,11 @@ pub(super) fn option(
     }
 }
 
-fn number(fd: RawFd, which: (i32, i32)) -> Result<i32, Errno> {
-    let (value, _) = option(fd, which)?;
-    Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
-}
-
-fn error_of(fd: RawFd) -> Result<(), Errno> {
-    match number(fd, (libc::SOL_SOCKET, libc::SO_ERROR))? {
-        0 => Ok(()),
-        errno => Err(Errno::from_raw(errno)),
-    }
-}
-
 /// Gives a connection of this family the options of the socket that it takes the place of.
 /// A new one has none yet: what is zero of the socket need not be looked at there.
-fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
+pub(super) fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
     let mut keeps_alive = false;
-    for which in OPTIONS {
+    for &which in OPTIONS {
         let of_tcp = which.0 == libc::IPPROTO_TCP;
         // These mean nothing without, and are not zero.
         let is_of_that = [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT];
@@ -122,7 +125,7 @@ fn is_lent(fd: RawFd) -> Result<(), Errno> {
 }
 
 /// Waits until a socket can be written to, or so many milliseconds. What it is ready for.
-fn ready(fd: RawFd, wait: i32) -> Result<i16, Errno> {
+pub(super) fn ready(fd: RawFd, wait: i32) -> Result<i16, Errno> {
     let mut one = libc::pollfd {
         fd,
         events: libc::POLLOUT,
@@ -148,7 +151,7 @@ fn set_waiting(fd: RawFd, waits: bool) -> Result<(), Errno> {
 }
 
 /// Whether a socket has a peer.
-fn has_peer(fd: RawFd) -> Result<bool, Errno> {
+pub(super) fn has_peer(fd: RawFd) -> Result<bool, Errno> {
     let mut peer = [0u64; 16];
     let mut len = size_of_val(&peer) as libc::socklen_t;
     // SAFETY: writes as many bytes as there are.
@@ -170,11 +173,19 @@ fn said(address: &[u8]) -> Option<String> {
     }
 }
 
+/// Flags of a socket's kind. (Descriptors are handed on to nobody.)
+const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC | CLOSE_IN_CHILD;
+#[cfg(target_os = "linux")]
+const CLOSE_IN_CHILD: i32 = 0;
+#[cfg(target_os = "freebsd")]
+const CLOSE_IN_CHILD: i32 = 0x4000_0000; // SOCK_CLOFORK
+
 impl Asking<'_> {
     /// A call about sockets, or about the flags of one.
     ///
     /// # Safety
     /// As of [`call`](Asking::call).
+    #[cfg(target_os = "linux")]
     pub(super) unsafe fn socket_call(&self, call: &FileCall) -> Result<u64, Errno> {
         let a = call.args;
         let fd = a[0] as RawFd;
@@ -199,6 +210,50 @@ impl Asking<'_> {
         }
     }
 
+    /// A call about sockets, or on one.
+    ///
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    #[cfg(target_os = "freebsd")]
+    pub(super) unsafe fn socket_call(&self, call: &FileCall) -> Result<u64, Errno> {
+        let a = call.args;
+        let fd = a[0] as RawFd;
+        // SAFETY: each takes the arguments of its call, which the caller promises.
+        unsafe {
+            match call.number {
+                libc::SYS_socket => self.lent_socket(a[0] as i32, a[1] as i32, a[2] as i32),
+                libc::SYS_connect => self.connect(fd, a[1], a[2] as u32),
+                libc::SYS_bind
+                | libc::SYS_bindat
+                | libc::SYS_listen
+                | libc::SYS_accept
+                | libc::SYS_accept4 => {
+                    self.refuse("to wait for connections, or to choose its own address")
+                }
+                // A wish of libraries that do without.
+                libc::SYS_socketpair => Err(Errno::EACCES),
+                libc::SYS_connectat => self.refuse("a socket by the folder that it is in"),
+                libc::SYS_kqueue | libc::SYS_kqueuex | libc::SYS_specialfd => {
+                    let what =
+                        "a queue or a counter of the kernel's (wait by poll(2) or select(2))";
+                    self.refuse(what)
+                }
+                libc::SYS_sendmsg => self.send_message(fd, a[1], a[2] as i32),
+                libc::SYS_setsockopt => self.set_option(fd, a[1] as i32, a[2] as i32, a[3], a[4]),
+                libc::SYS_getsockopt => self.tell_option(fd, a[1] as i32, a[2] as i32, a[3], a[4]),
+                libc::SYS_write => self.write(fd, &[piece(a[1], a[2])]),
+                libc::SYS_writev if a[2] > PIECES => Err(Errno::EINVAL),
+                libc::SYS_writev => {
+                    let first = a[1] as *const libc::iovec;
+                    let all = (0..a[2] as usize).map(|i| first.add(i).read_unaligned());
+                    self.write(fd, &all.collect::<Vec<_>>())
+                }
+                libc::SYS_close => self.close(fd),
+                _ => Err(Errno::ENOSYS),
+            }
+        }
+    }
+
     /// Refuses what is granted to nobody.
     fn refuse(&self, what: &str) -> Result<u64, Errno> {
         let can = "only connections can: connect = [\"HOST:PORT\", \"unix:PATH\"]";
@@ -206,10 +261,12 @@ impl Asking<'_> {
         Err(Errno::EACCES)
     }
 
+    /// One that is not let through, or not lent.
     fn socket(&self, family: i32, kind: i32) -> Result<u64, Errno> {
-        let kind = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+        let kind = kind & !SOCKET_FLAGS;
         match (family, kind) {
             // How the C library learns which addresses this machine has; it does without.
+            #[cfg(target_os = "linux")]
             (libc::AF_NETLINK, _) => Err(Errno::EACCES),
             (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, libc::SOCK_STREAM)
                 if !self.connects =>
@@ -241,34 +298,17 @@ impl Asking<'_> {
             return Err(self.not_granted(asked));
         }
         is_lent(fd)?;
-        if has_peer(fd)? {
-            return Err(Errno::EISCONN);
-        }
-        // What became of one that is being made; a socket that never was one says that
-        // its peer has hung up.
-        error_of(fd)?;
-        if ready(fd, 0)? == 0 {
-            return Err(Errno::EALREADY);
-        }
-        let own = number(fd, (libc::SOL_SOCKET, libc::SO_DOMAIN))?;
-        if let Some((family, _)) = asked.split_first_chunk::<2>() {
-            let family = i32::from(u16::from_ne_bytes(*family));
-            if family != own && family != libc::AF_UNSPEC {
-                return Err(match family {
-                    libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX => Errno::EAFNOSUPPORT,
-                    _ => self.not_granted(asked),
-                });
-            }
-        }
+        #[cfg(target_os = "linux")]
+        let own = self.can_connect(fd, asked)?;
         // SAFETY: asks for the flags.
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
         let waits = flags & libc::O_NONBLOCK == 0;
-        let (made, connecting, kept) = loop {
-            self.control.put_asked(asked);
-            let words = [word::ASK, How::connect().word(), asked.len() as u64];
-            let answer = asking::ask(self.root, self.apart, words);
+        let (made, answer) = loop {
+            #[cfg(target_os = "freebsd")]
+            mark(fd)?;
+            let answer = self.ask_with(How::connect(), asked);
             match answer.result() {
-                Ok(_) => break (self.received()?, answer.is_connecting(), answer.is_kept()),
+                Ok(_) => break (self.received()?, answer),
                 _ if answer == Answer::WAIT => {}
                 _ if answer == Answer::NOT_GRANTED => return Err(self.not_granted(asked)),
                 // A Unix socket whose peer has others to see to.
@@ -277,25 +317,110 @@ impl Asking<'_> {
             }
             std::thread::sleep(AGAIN);
         };
-        set_alike(fd, made.as_raw_fd(), own, !kept);
-        if waits && connecting {
-            self.await_connection(fd, made.as_raw_fd())?;
+        // (On FreeBSD the root has done that.)
+        #[cfg(target_os = "linux")]
+        set_alike(fd, made.as_raw_fd(), own, !answer.is_kept());
+        if waits && answer.is_connecting() {
+            self.await_connection(fd, made.as_raw_fd())
+                .inspect_err(|_| self.has_none(made.as_raw_fd()))?;
         }
         // One that was kept is as the one before has left it.
         set_waiting(made.as_raw_fd(), waits)?;
+        self.has_none(fd);
         // SAFETY: two descriptors; the first is closed by its owner, the second was a
         // socket of the function's, which this is now.
-        match unsafe { libc::dup3(made.as_raw_fd(), fd, libc::O_CLOEXEC) } {
+        let put = unsafe {
+            #[cfg(target_os = "linux")]
+            let put = libc::dup3(made.as_raw_fd(), fd, libc::O_CLOEXEC);
+            #[cfg(target_os = "freebsd")]
+            let put = libc::dup2(made.as_raw_fd(), fd);
+            put
+        };
+        match put {
             -1 => Err(Errno::last()),
-            _ if connecting && !waits => Err(Errno::EINPROGRESS),
+            _ if answer.is_connecting() && !waits => Err(Errno::EINPROGRESS),
             _ => Ok(0),
         }
+    }
+
+    /// A socket at this number is to go: nobody but this context has it.
+    #[cfg(target_os = "linux")]
+    #[allow(clippy::unused_self)] // as the other one
+    fn has_none(&self, _: RawFd) {}
+
+    /// Closes a socket at this number, and tells the root of it, which has it as well.
+    #[cfg(target_os = "freebsd")]
+    fn has_none(&self, fd: RawFd) {
+        let _ = self.close(fd);
+    }
+
+    /// That a socket may become a connection: its family.
+    #[cfg(target_os = "linux")]
+    fn can_connect(&self, fd: RawFd, asked: &[u8]) -> Result<i32, Errno> {
+        if has_peer(fd)? {
+            return Err(Errno::EISCONN);
+        }
+        // What became of one that is being made; a socket that never was one says that
+        // its peer has hung up.
+        self.error_of(fd)?;
+        if ready(fd, 0)? == 0 {
+            return Err(Errno::EALREADY);
+        }
+        let own = self.number(fd, libc::SO_DOMAIN)?;
+        if let Some(family) = family_of(asked)
+            && family != own
+            && family != libc::AF_UNSPEC
+        {
+            return Err(match family {
+                libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX => Errno::EAFNOSUPPORT,
+                _ => self.not_granted(asked),
+            });
+        }
+        Ok(own)
+    }
+
+    /// An option of a socket.
+    #[cfg(target_os = "linux")]
+    #[allow(clippy::unused_self)] // as the other one
+    fn option(&self, fd: RawFd, which: (i32, i32)) -> Result<(Value, libc::socklen_t), Errno> {
+        option(fd, which)
+    }
+
+    /// An option of a socket, which the root tells.
+    #[cfg(target_os = "freebsd")]
+    fn option(&self, fd: RawFd, which: (i32, i32)) -> Result<(Value, libc::socklen_t), Errno> {
+        self.about(fd, About::Get, which, &[])?;
+        let mut value = Value::default();
+        let (told, len) = (self.control.asked(TOLD), value.len());
+        value.copy_from_slice(&told[4..]);
+        let told = u32::from_ne_bytes([told[0], told[1], told[2], told[3]]);
+        Ok((value, told.min(len as u32)))
+    }
+
+    /// One that is a number.
+    fn number(&self, fd: RawFd, name: i32) -> Result<i32, Errno> {
+        let (value, _) = self.option(fd, (libc::SOL_SOCKET, name))?;
+        Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+    }
+
+    fn error_of(&self, fd: RawFd) -> Result<(), Errno> {
+        match self.number(fd, libc::SO_ERROR)? {
+            0 => Ok(()),
+            errno => Err(Errno::from_raw(errno)),
+        }
+    }
+
+    /// What the root says to this, in place of a path.
+    fn ask_with(&self, how: How, asked: &[u8]) -> Answer {
+        self.control.put_asked(asked);
+        let words = [word::ASK, how.word(), asked.len() as u64];
+        asking::ask(self.root, self.apart, words)
     }
 
     /// What a connection that is being made comes to, in the time that its socket has for
     /// that.
     fn await_connection(&self, socket: RawFd, made: RawFd) -> Result<(), Errno> {
-        let (time, _) = option(socket, (libc::SOL_SOCKET, libc::SO_SNDTIMEO))?;
+        let (time, _) = self.option(socket, (libc::SOL_SOCKET, libc::SO_SNDTIMEO))?;
         let half = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&time[at..at + 8]);
@@ -309,11 +434,12 @@ impl Asking<'_> {
         match ready(made, wait)? {
             // As the kernel has it of one that has a limit of time.
             0 => Err(Errno::EINPROGRESS),
-            _ => error_of(made),
+            _ => self.error_of(made),
         }
     }
 
     /// A queue of epoll(7).
+    #[cfg(target_os = "linux")]
     pub(super) fn queue(&self) -> Result<u64, Errno> {
         let words = [word::ASK, How::queue().word(), 0];
         asking::ask(self.root, self.apart, words).result()?;
@@ -321,9 +447,9 @@ impl Asking<'_> {
     }
 
     /// A descriptor that has been sent.
-    fn received(&self) -> Result<OwnedFd, Errno> {
+    fn received(&self) -> Result<Received, Errno> {
         let (_, line) = self.granted.ok_or(Errno::EACCES)?;
-        lwc::receive_descriptor(line).map_err(|e| e.errno())
+        Received::by(line)
     }
 
     /// Says which grant is missing.
@@ -337,7 +463,7 @@ impl Asking<'_> {
                 "a connection to {to:?} is refused: it is not granted: connect = [{to:?}]"
             )),
             None => {
-                let family = address.first().copied().unwrap_or(0);
+                let family = super::connections::family_of(address).unwrap_or(0);
                 self.tell_line(&format!(
                     "a connection to an address of family {family} is refused: no grant is for that, nor for abstract names or IPv4 addresses that are written as IPv6: connect = [\"HOST:PORT\", \"unix:PATH\"]"
                 ));
@@ -365,7 +491,7 @@ impl Asking<'_> {
         }
         // SAFETY: as above.
         let send = |piece: &libc::iovec, more| unsafe {
-            let flags = flags | if more { libc::MSG_MORE } else { 0 };
+            let flags = flags | if more { MORE } else { 0 };
             libc::send(fd, piece.iov_base, piece.iov_len, flags)
         };
         let pieces = Pieces::of(&message)?;
@@ -377,6 +503,7 @@ impl Asking<'_> {
     ///
     /// # Safety
     /// As of [`call`](Asking::call).
+    #[cfg(target_os = "linux")]
     unsafe fn receive_message(&self, fd: RawFd, at: u64, flags: i32) -> Result<u64, Errno> {
         let at = at as *mut libc::msghdr;
         // SAFETY: the caller's promise, as above.
@@ -412,6 +539,7 @@ impl Asking<'_> {
     }
 
     /// F_SETFL: whether it waits, and nothing else.
+    #[cfg(target_os = "linux")]
     fn set_flags(&self, fd: RawFd, flags: i32) -> Result<u64, Errno> {
         if !lwc::lent_descriptors().contains(&fd) {
             return Err(Errno::EPERM);
@@ -420,6 +548,201 @@ impl Asking<'_> {
             return Err(Errno::EPERM);
         }
         set_waiting(fd, flags & libc::O_NONBLOCK == 0)?;
+        Ok(0)
+    }
+}
+
+/// So many bytes of what is told of an option: how long it is, and its value.
+#[cfg(target_os = "freebsd")]
+const TOLD: u64 = 4 + size_of::<Value>() as u64;
+
+#[cfg(target_os = "freebsd")]
+fn piece(at: u64, len: u64) -> libc::iovec {
+    libc::iovec {
+        iov_base: at as *mut libc::c_void,
+        iov_len: len as usize,
+    }
+}
+
+/// Marks a socket for the root, by a flag that nothing comes of there. ENOTSOCK: it is
+/// none, for it takes no flags.
+#[cfg(target_os = "freebsd")]
+fn mark(fd: RawFd) -> Result<(), Errno> {
+    is_lent(fd)?;
+    // SAFETY: flags of a number.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags < 0 && Errno::last() == Errno::EBADF {
+            return Err(Errno::EBADF);
+        }
+        match flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_APPEND) == 0 {
+            true => Ok(()),
+            false => Err(Errno::from_raw(libc::ENOTSOCK)),
+        }
+    }
+}
+
+/// Whether a socket at any number is marked still; then it is no more.
+#[cfg(target_os = "freebsd")]
+fn was_one_marked() -> bool {
+    let numbers = lwc::lent_descriptors();
+    let mut all = [libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    }; MOST_LENT];
+    for (one, fd) in all.iter_mut().zip(numbers) {
+        one.fd = fd;
+    }
+    // Which numbers are of something that can be waited for.
+    // SAFETY: as many structures as are told; then flags of numbers.
+    unsafe {
+        let asked = libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, 0);
+        all.iter().any(|one| {
+            if one.fd < 0 || asked >= 0 && one.revents & libc::POLLNVAL != 0 {
+                return false;
+            }
+            let flags = libc::fcntl(one.fd, libc::F_GETFL);
+            flags >= 0
+                && flags & libc::O_APPEND != 0
+                && libc::fcntl(one.fd, libc::F_SETFL, flags & !libc::O_APPEND) == 0
+        })
+    }
+}
+
+/// No context has more numbers ([`lwc::lent_descriptors`]).
+#[cfg(target_os = "freebsd")]
+const MOST_LENT: usize = 256;
+
+/// What a context has of sockets that the root has made.
+#[cfg(target_os = "freebsd")]
+impl Asking<'_> {
+    fn lent_socket(&self, family: i32, kind: i32, protocol: i32) -> Result<u64, Errno> {
+        let is_stream = kind & !SOCKET_FLAGS == libc::SOCK_STREAM;
+        let is_of_these = match family {
+            libc::AF_INET | libc::AF_INET6 => [0, libc::IPPROTO_TCP].contains(&protocol),
+            libc::AF_UNIX => protocol == 0,
+            _ => false,
+        };
+        if !(self.connects && is_stream && is_of_these) {
+            return self.socket(family, kind);
+        }
+        self.ask_with(How::socket(), &family.to_ne_bytes())
+            .result()?;
+        let socket = self.received()?;
+        set_waiting(socket.as_raw_fd(), kind & libc::SOCK_NONBLOCK == 0)?;
+        Ok(socket.into_raw_fd() as u64)
+    }
+
+    /// For an audit: a socket to be connected, past the function's own calls.
+    fn marked_one(&self, family: i32) -> Option<Received> {
+        self.ask_with(How::socket(), &family.to_ne_bytes())
+            .result()
+            .ok()?;
+        let socket = self.received().ok()?;
+        mark(socket.as_raw_fd()).ok()?;
+        Some(socket)
+    }
+
+    /// Something about a socket, which the root does.
+    fn about(&self, fd: RawFd, about: About, which: (i32, i32), value: &[u8]) -> Result<(), Errno> {
+        if !self.connects {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        mark(fd)?;
+        let mut request = Request {
+            about,
+            which,
+            len: value.len() as u32,
+            value: Value::default(),
+        };
+        request.value[..value.len()].copy_from_slice(value);
+        let answer = self.ask_with(How::option(), &request.bytes());
+        answer.result().map(drop)
+    }
+
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    unsafe fn set_option(
+        &self,
+        fd: RawFd,
+        level: i32,
+        name: i32,
+        from: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        let mut value = Value::default();
+        let Some(room) = value.get_mut(..len as u32 as usize) else {
+            return Err(Errno::EINVAL);
+        };
+        // SAFETY: the caller's promise.
+        unsafe { (from as *const u8).copy_to(room.as_mut_ptr(), room.len()) };
+        self.about(fd, About::Set, (level, name), room).map(|()| 0)
+    }
+
+    /// # Safety
+    /// As of [`call`](Asking::call).
+    unsafe fn tell_option(
+        &self,
+        fd: RawFd,
+        level: i32,
+        name: i32,
+        to: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        let (value, told) = self.option(fd, (level, name))?;
+        let at = len as *mut libc::socklen_t;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let len = told.min(at.read_unaligned());
+            (to as *mut u8).copy_from(value.as_ptr(), len as usize);
+            at.write_unaligned(len);
+        }
+        Ok(0)
+    }
+
+    /// write(2) of a connection, where the sandbox takes that for what is printed.
+    ///
+    /// # Safety
+    /// As of [`call`](Asking::call): the pieces are there.
+    unsafe fn write(&self, fd: RawFd, pieces: &[libc::iovec]) -> Result<u64, Errno> {
+        if !self.connects {
+            return Err(Errno::EBADF);
+        }
+        is_lent(fd)?;
+        // SAFETY: the caller's promise.
+        let send =
+            |piece: &libc::iovec, _| unsafe { libc::send(fd, piece.iov_base, piece.iov_len, 0) };
+        let all = Pieces {
+            first: pieces.as_ptr(),
+            count: pieces.len() as u64,
+        };
+        // SAFETY: they are there.
+        unsafe { all.each(send) }.map_err(|e| match e.raw() {
+            // As of a file that was opened to read.
+            libc::ENOTCAPABLE | libc::ENOTSOCK => Errno::EBADF,
+            _ => e,
+        })
+    }
+
+    /// close(2). Of the last number of a socket's the root is told, so that its peer sees
+    /// the end.
+    fn close(&self, fd: RawFd) -> Result<u64, Errno> {
+        let is_socket = self.connects && mark(fd).is_ok();
+        if !super::files::is_open(fd) {
+            return Err(Errno::EBADF);
+        }
+        super::files::close(fd);
+        // (One that is marked still is this one, at another number.)
+        if is_socket && !was_one_marked() {
+            let end = Request {
+                about: About::End,
+                which: (0, 0),
+                len: 0,
+                value: Value::default(),
+            };
+            self.ask_with(How::option(), &end.bytes());
+        }
         Ok(0)
     }
 }
@@ -487,9 +810,9 @@ fn made(family: i32, kind: i32, protocol: i32) -> Option<OwnedFd> {
 /// an answer as well.
 fn leads(address: &[u8]) -> bool {
     let refused = [Errno::EACCES, Errno::EPERM];
-    let family = address.first().copied().unwrap_or(0);
+    let family = super::connections::family_of(address).unwrap_or(0);
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
-    let tried = made(family.into(), kind, 0).is_some_and(|socket| {
+    let tried = made(family, kind, 0).is_some_and(|socket| {
         let len = address.len() as libc::socklen_t;
         // SAFETY: as many bytes as are told.
         let done = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), len) };
@@ -498,9 +821,11 @@ fn leads(address: &[u8]) -> bool {
         done == 0 || !refused.contains(&errno) && errno != Errno::EINVAL
     });
     let asked = super::files::current().is_some_and(|asking| {
-        asking.control.put_asked(address);
-        let words = [word::ASK, How::connect().word(), address.len() as u64];
-        let answer = asking::ask(asking.root, asking.apart, words);
+        #[cfg(target_os = "freebsd")]
+        let _socket = asking
+            .marked_one(family)
+            .or_else(|| asking.marked_one(libc::AF_INET));
+        let answer = asking.ask_with(How::connect(), address);
         if answer.result().is_ok() {
             drop(asking.received());
         }
@@ -524,6 +849,10 @@ pub(crate) fn attempt(place: &Place) -> u64 {
     u64::from(leads) * (READ | WRITE)
 }
 
+/// (sys/socket.h)
+#[cfg(target_os = "freebsd")]
+const PF_NETLINK: i32 = 38;
+
 /// For an audit: how much can be done that is granted to nobody.
 pub(crate) fn attempt_others() -> u64 {
     let sockets = [
@@ -533,10 +862,18 @@ pub(crate) fn attempt_others() -> u64 {
         (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
         (libc::AF_UNIX, libc::SOCK_DGRAM, 0),
         (libc::AF_UNIX, libc::SOCK_SEQPACKET, 0),
+        #[cfg(target_os = "linux")]
         (libc::AF_NETLINK, libc::SOCK_RAW, 0),
+        #[cfg(target_os = "linux")]
         (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+        #[cfg(target_os = "linux")]
         (libc::AF_PACKET, libc::SOCK_RAW, 0),
+        #[cfg(target_os = "linux")]
         (libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+        #[cfg(target_os = "freebsd")]
+        (libc::PF_ROUTE, libc::SOCK_RAW, 0),
+        #[cfg(target_os = "freebsd")]
+        (PF_NETLINK, libc::SOCK_RAW, 0),
     ];
     let sockets = sockets
         .into_iter()

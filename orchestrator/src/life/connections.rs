@@ -16,11 +16,21 @@
 //! is a socket that the function has never had, to the address that the chain file says,
 //! or to one that the root has found for a name itself. So nothing that is changed while
 //! it is looked at, and no family or option of the function's own socket, leads elsewhere.
+//!
+//! On FreeBSD the socket is one that the root has made and lent as well
+//! (`sockets.rs`), and the root gives the connection the options of that.
 
 use super::asking::{ASKED_MOST, Answer};
 use super::connect::{OPTIONS, Value, option};
 use super::named::Names;
-use super::opening::{Within, is_about_processes, kind, look, open_folder};
+#[cfg(target_os = "linux")]
+use super::opening::kind;
+#[cfg(target_os = "freebsd")]
+use super::opening::stat;
+use super::opening::{Within, is_about_processes, look, open_folder};
+#[cfg(target_os = "freebsd")]
+use super::sockets::Sockets;
+use super::sys as libc;
 use crate::chain_file::{ConnectGrant, Place, by_names, from_root};
 use lwc::Errno;
 use std::cell::{Cell, RefCell};
@@ -41,6 +51,7 @@ pub(super) const TRIED_AGAIN: Duration = Duration::from_secs(5);
 pub(super) const WAITS_FOR: Duration = Duration::from_secs(10);
 
 /// Queues of epoll(7) that a context may have.
+#[cfg(target_os = "linux")]
 const QUEUES: u32 = 4;
 
 /// What is known of a name.
@@ -62,14 +73,32 @@ pub(super) enum Wanted {
     Other,
 }
 
+/// The family that a `sockaddr` begins with: behind its length, where the system has that,
+/// which the kernel does not believe.
+pub(super) fn family_of(bytes: &[u8]) -> Option<i32> {
+    let first = bytes.first_chunk::<2>()?;
+    Some(match cfg!(target_os = "linux") {
+        true => u16::from_ne_bytes(*first).into(),
+        false => first[1].into(),
+    })
+}
+
+/// So many bytes begin with.
+fn beginning(family: i32, len: usize) -> Vec<u8> {
+    match cfg!(target_os = "linux") {
+        true => (family as u16).to_ne_bytes().to_vec(),
+        false => vec![len as u8, family as u8],
+    }
+}
+
 impl Wanted {
     /// What these bytes of a `sockaddr` say.
     pub(super) fn of(bytes: &[u8]) -> Self {
-        let Some((family, rest)) = bytes.split_first_chunk::<2>() else {
+        let (Some(family), Some(rest)) = (family_of(bytes), bytes.get(2..)) else {
             return Self::Other;
         };
         let port = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
-        match i32::from(u16::from_ne_bytes(*family)) {
+        match family {
             libc::AF_INET if rest.len() >= 14 => {
                 let ip: [u8; 4] = [rest[2], rest[3], rest[4], rest[5]];
                 Self::Address(SocketAddr::new(Ipv4Addr::from(ip).into(), port(rest)))
@@ -102,7 +131,7 @@ pub(super) fn bytes_of(address: SocketAddr) -> Vec<u8> {
         IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec(), 0, 8),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec(), 4, 4),
     };
-    let mut all = (family as u16).to_ne_bytes().to_vec();
+    let mut all = beginning(family, 4 + before + ip.len() + after);
     all.extend(port);
     all.resize(all.len() + before, 0);
     all.extend(ip);
@@ -112,7 +141,7 @@ pub(super) fn bytes_of(address: SocketAddr) -> Vec<u8> {
 
 /// The same of a path.
 pub(super) fn bytes_of_path(path: &[u8]) -> Vec<u8> {
-    let mut all = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    let mut all = beginning(libc::AF_UNIX, 2 + path.len());
     all.extend(path);
     all
 }
@@ -123,7 +152,11 @@ pub(super) struct Connections {
     all: Vec<Connection>,
     pub(super) names: Names,
     /// Queues that the context has been given since its last rollback.
+    #[cfg(target_os = "linux")]
     queues: Cell<u32>,
+    /// What the context has.
+    #[cfg(target_os = "freebsd")]
+    sockets: Sockets,
 }
 
 /// One that is granted.
@@ -298,6 +331,7 @@ fn own_end(socket: &OwnedFd) -> Wanted {
 
 /// To the very socket that is there now, if it is one: not where a link leads that has
 /// come in its place.
+#[cfg(target_os = "linux")]
 fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
     let found = look(at.as_fd(), name, libc::O_NOFOLLOW, Within::Folder)?;
     match kind(found.as_fd())? {
@@ -316,6 +350,51 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
         to
     };
     connected(libc::AF_UNIX, &to, size_of_val(&to))
+}
+
+/// To the socket that is there now, if it is one: not where a link leads that has come in
+/// its place. The kernel has no call for the very socket that has been looked at, and
+/// follows a link that comes between two looks, but not out of the folder.
+#[cfg(target_os = "freebsd")]
+fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
+    let looked = || -> Result<_, Errno> {
+        let found = look(at.as_fd(), name, libc::O_NOFOLLOW, Within::Folder)?;
+        let is = stat(found.as_fd())?;
+        match is.st_mode & libc::S_IFMT {
+            libc::S_IFSOCK => Ok((is.st_dev, is.st_ino)),
+            libc::S_IFLNK => Err(Errno::EACCES),
+            _ => Err(Errno::ECONNREFUSED),
+        }
+    };
+    // SAFETY: zeros are a value.
+    let mut to: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    to.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = name.to_bytes();
+    if bytes.len() >= to.sun_path.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    for (to, from) in to.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let before = looked()?;
+    let socket = socket(libc::AF_UNIX)?;
+    // SAFETY: two descriptors, and an address of the family, with its length.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_connectat as libc::c_int,
+            at.as_raw_fd(),
+            socket.as_raw_fd(),
+            &raw const to,
+            size_of_val(&to),
+        )
+    };
+    if done != 0 {
+        return Err(Errno::last());
+    }
+    match looked() {
+        Ok(after) if after == before => Ok((socket, false)),
+        _ => Err(Errno::EACCES),
+    }
 }
 
 impl Kept {
@@ -362,10 +441,7 @@ impl Kept {
     /// to the system: one of which they were set is not used again.
     fn is_as_born(&self) -> bool {
         let fd = self.socket.as_raw_fd();
-        let sizes = option(fd, (libc::SOL_SOCKET, libc::SO_BUF_LOCK));
-        // (Linux before 5.14 does not tell.)
-        let chosen = sizes.is_ok_and(|(value, _)| value != Value::default());
-        !chosen
+        !has_chosen_sizes(fd)
             && self.born.iter().all(|&(which, born)| {
                 let (value, len) = born;
                 // SAFETY: reads as many bytes as there are.
@@ -378,12 +454,27 @@ impl Kept {
     }
 }
 
+/// Whether the sizes of its buffers were set.
+#[cfg(target_os = "linux")]
+fn has_chosen_sizes(fd: i32) -> bool {
+    let sizes = option(fd, (libc::SOL_SOCKET, libc::SO_BUF_LOCK));
+    // (Linux before 5.14 does not tell.)
+    sizes.is_ok_and(|(value, _)| value != Value::default())
+}
+
+/// Nobody can have set them but by the root, which drops it then
+/// ([`Connections::forget`]).
+#[cfg(target_os = "freebsd")]
+fn has_chosen_sizes(_: i32) -> bool {
+    false
+}
+
 /// Whether its peer has all that was sent: half a request that lies here yet (MSG_MORE,
 /// TCP_CORK) would be the beginning of the next one's.
 fn all_is_sent(fd: i32) -> bool {
     let mut unsent: libc::c_int = 0;
     // SAFETY: the request writes an int.
-    unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut unsent) == 0 && unsent == 0 }
+    unsafe { libc::ioctl(fd, libc::NOT_TAKEN, &raw mut unsent) == 0 && unsent == 0 }
 }
 
 /// Whether a socket is not being connected still.
@@ -417,7 +508,10 @@ impl Connections {
         Ok(Self {
             all,
             names,
+            #[cfg(target_os = "linux")]
             queues: Cell::new(0),
+            #[cfg(target_os = "freebsd")]
+            sockets: Sockets::default(),
         })
     }
 
@@ -427,23 +521,65 @@ impl Connections {
     }
 
     /// Connects to what the function's context asks for, and passes that to `lend`: once.
+    #[cfg(target_os = "linux")]
     pub(super) fn connect(
         &self,
         base: &Path,
         asked: &[u8],
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<Answer, No> {
-        let (connection, address) = self.find(base, &Wanted::of(asked))?;
+        self.connection(base, asked, |made, _, _| lend(made))
+    }
+
+    /// Connects to what the function's context asks for, and passes that to `lend`: once.
+    /// It takes the place of the socket that is marked, and has its options.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn connect(
+        &self,
+        base: &Path,
+        asked: &[u8],
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<Answer, No> {
+        if self.all.is_empty() {
+            return Err(No::NotGranted);
+        }
+        let meant = self.sockets.meant()?;
+        if let Some(family) = family_of(asked)
+            && family != meant.family
+            && [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&family)
+        {
+            return Err(No::Failed(Errno::EAFNOSUPPORT));
+        }
+        self.connection(base, asked, |made, grant, is_new| {
+            let (from, to) = (meant.socket.as_raw_fd(), made.as_raw_fd());
+            super::connect::set_alike(from, to, meant.family, is_new);
+            self.sockets.lend(made, grant, lend)
+        })
+    }
+
+    /// The same: `lend` is told which grant keeps it, and whether it is new.
+    fn connection(
+        &self,
+        base: &Path,
+        asked: &[u8],
+        lend: impl FnOnce(&OwnedFd, Option<usize>, bool) -> Result<(), Errno>,
+    ) -> Result<Answer, No> {
+        let (grant, address) = self.find(base, &Wanted::of(asked))?;
+        let connection = &self.all[grant];
         let mut kept = connection.kept.borrow_mut();
         let is_free = connection.keep && !connection.given.get();
-        // One that leads to another address of its name may lead to where that was once.
-        let is_good = |kept: &Kept| kept.address == address && kept.is_well();
+        // One that leads to an address that its name has no more may lead to where that was
+        // once. One of another address that the name has stays: some ask for the first of
+        // them, where nobody is, each time.
+        let is_good = |kept: &Kept| self.leads_there(connection, kept) && kept.is_well();
         if is_free && let Some(kept) = kept.take_if(|k| !is_good(k)) {
             log::debug!("a connection that was kept is not what it was: a new one");
             drop(kept);
         }
+        let is_other = kept.as_ref().is_some_and(|k| k.address != address);
+        let is_free = is_free && !is_other;
         if is_free && let Some(kept) = kept.as_ref() {
-            lend(&kept.socket)?;
+            lend(&kept.socket, Some(grant), false)?;
             connection.given.set(true);
             return Ok(Answer::KEPT);
         }
@@ -454,30 +590,41 @@ impl Connections {
             (To::Name(..), None) => return Err(No::NotGranted),
         };
         if !is_free {
-            lend(&made)?;
+            lend(&made, None, true)?;
             return Ok(Answer::connected(connecting));
         }
         // Before the function has it.
         let new = Kept::new(made, address);
-        lend(&new.socket)?;
+        lend(&new.socket, Some(grant), true)?;
         *kept = Some(new);
         connection.given.set(true);
         Ok(Answer::connected(connecting))
     }
 
+    /// Whether one that is kept leads to where its grant leads now.
+    fn leads_there(&self, connection: &Connection, kept: &Kept) -> bool {
+        match (&connection.to, kept.address) {
+            (To::Name(name, _), Some(address)) => match self.names.addresses(name, false) {
+                Looked::Up(all) => all.contains(&address.ip()),
+                Looked::Not => false,
+            },
+            _ => true,
+        }
+    }
+
     /// The grant, and of a name the address that was found for it.
-    fn find(&self, base: &Path, wanted: &Wanted) -> Result<(&Connection, Option<SocketAddr>), No> {
+    fn find(&self, base: &Path, wanted: &Wanted) -> Result<(usize, Option<SocketAddr>), No> {
         let mut open = false;
-        for connection in &self.all {
+        for (place, connection) in self.all.iter().enumerate() {
             match (&connection.to, wanted) {
                 (To::Address(to), Wanted::Address(wanted)) if is_same(*to, *wanted) => {
-                    return Ok((connection, None));
+                    return Ok((place, None));
                 }
                 (To::Name(name, port), Wanted::Address(wanted)) if *port == wanted.port() => {
                     self.names.look_up();
                     match self.names.addresses(name, true) {
                         Looked::Up(all) if all.contains(&wanted.ip()) => {
-                            return Ok((connection, Some(*wanted)));
+                            return Ok((place, Some(*wanted)));
                         }
                         Looked::Up(_) => {}
                         Looked::Not => open = true,
@@ -486,7 +633,7 @@ impl Connections {
                 (To::Unix(names, ..), Wanted::Path(path))
                     if names.contains(&by_names(base, path)) =>
                 {
-                    return Ok((connection, None));
+                    return Ok((place, None));
                 }
                 _ => {}
             }
@@ -494,8 +641,36 @@ impl Connections {
         Err(if open { No::NotYet } else { No::NotGranted })
     }
 
+    /// A socket that is no connection yet.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn socket(
+        &self,
+        asked: &[u8],
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if self.all.is_empty() {
+            return Err(Errno::EACCES);
+        }
+        self.sockets.make(asked, socket, lend)
+    }
+
+    /// What is asked about a socket of the context's: the value of an option, if it is
+    /// that.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn about(&self, asked: &[u8]) -> Result<Option<(Value, u32)>, Errno> {
+        self.sockets.about(asked)
+    }
+
+    /// There are none.
+    #[cfg(target_os = "freebsd")]
+    #[allow(clippy::unused_self)] // as the other one
+    pub(super) fn queue(&self, _: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+        Err(Errno::EACCES)
+    }
+
     /// A queue of epoll(7), for who has connections: a few. What waits in queues the
     /// system counts for a user.
+    #[cfg(target_os = "linux")]
     pub(super) fn queue(
         &self,
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
@@ -521,7 +696,12 @@ impl Connections {
     /// The context has none of them any more. What is kept stays if it has served `well`:
     /// else nobody knows what its peer is yet to say.
     pub(super) fn forget(&self, well: bool) {
+        #[cfg(target_os = "linux")]
         self.queues.set(0);
+        #[cfg(target_os = "freebsd")]
+        for grant in self.sockets.forget() {
+            self.all[grant].kept.take();
+        }
         for connection in &self.all {
             connection.given.set(false);
             if !well {
@@ -534,7 +714,8 @@ impl Connections {
 /// Bytes of an address are fewer than those of a path.
 const _: () = assert!(size_of::<libc::sockaddr_storage>() < ASKED_MOST);
 
-#[cfg(test)]
+// (Where a socket of the function's is the root's, `sockets.rs` has them of its own.)
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
@@ -688,7 +869,7 @@ mod tests {
         let port = |s: &TcpStream| s.local_addr().unwrap().port();
         let told = |s: &TcpStream| {
             let names = [libc::SO_REUSEADDR].map(|name| (libc::SOL_SOCKET, name));
-            let all = OPTIONS.into_iter().chain(names);
+            let all = OPTIONS.iter().copied().chain(names);
             all.map(|which| option(s.as_raw_fd(), which).unwrap())
                 .collect::<Vec<_>>()
         };
@@ -746,16 +927,21 @@ mod tests {
             kept: RefCell::new(None),
             given: Cell::new(false),
         });
-        let ask = |ip: IpAddr| {
+        let ask = |granted: &Connections, ip: IpAddr| {
             granted.forget(true);
-            let lent = ask(&granted, &bytes_of(SocketAddr::new(ip, port))).unwrap();
+            let lent = ask(granted, &bytes_of(SocketAddr::new(ip, port))).unwrap();
             assert_eq!(lent.peer_addr().unwrap().ip(), ip);
             lent.local_addr().unwrap().port()
         };
-        let first = ask(ips[0]);
-        assert_eq!(ask(ips[0]), first);
-        ask(ips[1]);
-        assert_ne!(ask(ips[0]), first);
+        let first = ask(&granted, ips[0]);
+        assert_eq!(ask(&granted, ips[0]), first);
+        // One of another address is another one, and not kept beside it.
+        let other = ask(&granted, ips[1]);
+        assert_ne!(ask(&granted, ips[1]), other);
+        assert_eq!(ask(&granted, ips[0]), first);
+        granted.names = Names::of_one("db", &ips[1..]);
+        let other = ask(&granted, ips[1]);
+        assert_eq!(ask(&granted, ips[1]), other);
     }
 
     /// The system chooses ports for connections one after another; where nobody listens

@@ -439,6 +439,15 @@ impl Contexts {
         }
     }
 
+    /// What was lent to a copy that has ended: the root may have it as well, and its peers
+    /// are to see the end of it before there is another one. (Of processes the end is not
+    /// waited for, and the root has none of theirs.)
+    fn forget_of_ended(&self, i: usize) {
+        if !self.apart {
+            self.forget_what_was_lent(i);
+        }
+    }
+
     /// Step 8 of the life: the copy goes; the next comes from the snapshot.
     ///
     /// Where contexts are processes it is killed and not waited for, for another one
@@ -456,6 +465,7 @@ impl Contexts {
             let timeout = MonotonicTime::now() + COPY_TIMEOUT;
             let snapshot = &self.steps[i].snapshot;
             let _ = snapshot.switch_until(&[word::DISMISS, 0], timeout);
+            self.forget_of_ended(i);
             return;
         }
         let ended = if self.apart {
@@ -471,6 +481,8 @@ impl Contexts {
         }
         if self.apart || ended.is_err() {
             self.steps[i].used = Some(copy);
+        } else {
+            self.forget_of_ended(i);
         }
         self.steps[i].left_behind = !self.tree.edges.is_empty();
         self.clear_replies_from_away(i);

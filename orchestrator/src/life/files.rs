@@ -204,6 +204,55 @@ fn has_spare_memory() -> Result<(), Errno> {
     reserved.map_err(|_| Errno::ENOMEM)
 }
 
+/// A descriptor that was lent, closed when it is dropped: not by close(2), which may be one
+/// of the calls that are answered here.
+#[derive(Debug)]
+pub(super) struct Received(RawFd);
+
+impl Received {
+    /// The one that has been sent.
+    pub(super) fn by(line: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let fd = lwc::receive_descriptor(line).map_err(|e| e.errno())?;
+        Ok(Self(fd.into_raw_fd()))
+    }
+}
+
+impl AsRawFd for Received {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl IntoRawFd for Received {
+    fn into_raw_fd(self) -> RawFd {
+        std::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+/// Closes a number whose descriptor has been given up.
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: whoever closes it has given it up.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        libc::close(fd);
+        #[cfg(target_os = "freebsd")]
+        libc::close_range(fd as libc::c_uint, fd as libc::c_uint, 0);
+    }
+}
+
+/// Whether a number is of a descriptor.
+#[cfg(target_os = "freebsd")]
+pub(super) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: asks about a number.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// What a path stands for.
 enum Named<'a> {
     /// One of the function's own files.
@@ -221,7 +270,9 @@ impl Asking<'_> {
     unsafe fn call(&self, call: &FileCall) -> Result<u64, Errno> {
         let a = call.args;
         let is_number = scratch::NUMBERS.contains(&(a[0] as RawFd));
-        if !(is_number && scratch::IN_PLACE.contains(&call.number)) {
+        if !(is_number && scratch::IN_PLACE.contains(&call.number)
+            || call.number == libc::SYS_close)
+        {
             has_spare_memory()?;
         }
         // SAFETY: each takes the arguments of its call, which the caller promises.
@@ -298,6 +349,24 @@ impl Asking<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match call.number {
+                libc::SYS_socket
+                | libc::SYS_socketpair
+                | libc::SYS_connect
+                | libc::SYS_connectat
+                | libc::SYS_bind
+                | libc::SYS_bindat
+                | libc::SYS_listen
+                | libc::SYS_accept
+                | libc::SYS_accept4
+                | libc::SYS_sendmsg
+                | libc::SYS_setsockopt
+                | libc::SYS_getsockopt
+                | libc::SYS_kqueue
+                | libc::SYS_specialfd
+                | libc::SYS_kqueuex => self.socket_call(call),
+                libc::SYS_write | libc::SYS_writev | libc::SYS_close if !is_number => {
+                    self.socket_call(call)
+                }
                 libc::SYS_eaccess => self.access(HERE, a[0], a[1] as i32, 0),
                 // The C library does it by steps then.
                 libc::SYS_realpathat => Err(Errno::ENOSYS),
@@ -315,8 +384,6 @@ impl Asking<'_> {
                 | libc::SYS_flock
                 | libc::SYS_pwritev
                 | libc::SYS_pwrite64
-                | libc::SYS_write
-                | libc::SYS_writev
                 | libc::SYS_ftruncate
                 | libc::SYS_futimens
                 | libc::SYS_fdatasync
@@ -615,7 +682,7 @@ impl Asking<'_> {
     }
 
     /// A descriptor of what is granted.
-    fn lent(&self, path: &[u8], how: How) -> Result<OwnedFd, Errno> {
+    fn lent(&self, path: &[u8], how: How) -> Result<Received, Errno> {
         let how = self.of_names(path).unwrap_or(Ok(how))?;
         let (answer, line) = loop {
             match self.ask(path, how) {
@@ -628,7 +695,7 @@ impl Asking<'_> {
             .result()
             .map_err(|_| self.refused(path, answer, how))?;
         let line = line.ok_or(Errno::EACCES)?;
-        let fd = lwc::receive_descriptor(line).map_err(|e| e.errno())?;
+        let fd = Received::by(line)?;
         let mut folders = self.folders.borrow_mut();
         folders.remove(&fd.as_raw_fd());
         if folder && how.opens() {
@@ -676,7 +743,6 @@ impl Asking<'_> {
     }
 
     /// A line of the log, unless it has been told.
-    #[cfg(target_os = "linux")]
     pub(super) fn tell_line(&self, line: &str) {
         self.tell_once(line.as_bytes(), line);
     }
@@ -719,7 +785,7 @@ impl Asking<'_> {
         self.keep(self.lent(&path, How::new(true, follow, folder))?)
     }
 
-    fn keep(&self, fd: OwnedFd) -> Result<u64, Errno> {
+    fn keep(&self, fd: Received) -> Result<u64, Errno> {
         Ok(fd.into_raw_fd() as u64)
     }
 
@@ -779,7 +845,7 @@ impl Asking<'_> {
                 answer => {
                     // It is there, and comes again by who wants it.
                     if answer.result().is_ok() {
-                        drop(self.granted.map(|(_, line)| lwc::receive_descriptor(line)));
+                        drop(self.granted.map(|(_, line)| Received::by(line)));
                     }
                     false
                 }
@@ -1042,16 +1108,13 @@ pub(crate) fn attempt(path: &std::ffi::CStr) -> u64 {
         {
             reached |= READ;
             let line = asking.granted.map(|(_, line)| line);
-            drop(line.and_then(|line| lwc::receive_descriptor(line).ok()));
+            drop(line.and_then(|line| Received::by(line).ok()));
         }
     }
     reached
 }
 
-#[cfg(target_os = "linux")]
 pub(crate) use super::connect::{attempt as attempt_connection, attempt_others};
-#[cfg(target_os = "freebsd")]
-pub(crate) use super::not_lent::{attempt_connection, attempt_others};
 
 #[cfg(test)]
 mod tests {

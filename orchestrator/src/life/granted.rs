@@ -19,15 +19,11 @@
 //! is, and what has been looked at is opened, and nothing that has come in its place.
 
 use super::asking::{ASKED_MOST, Answer, How};
-#[cfg(target_os = "linux")]
 use super::connections::Connections;
 use super::control::Control;
-#[cfg(target_os = "freebsd")]
-use super::not_lent::Connections;
-#[cfg(target_os = "linux")]
-use super::opening::memory_file;
 use super::opening::{
-    For, Within, is_about_processes, kind, limit, link, look, open_folder, open_to_read,
+    For, Within, is_about_processes, kind, limit, link, look, memory_file, open_folder,
+    open_to_read,
 };
 use super::sys as libc;
 use crate::chain_file::{FileGrant, Function, by_names, from_root, is_of_the_system};
@@ -192,7 +188,7 @@ impl Granted {
     /// What cannot be had, by the name that the file gives it.
     pub(super) fn of(function: &Function, folder: &Path) -> Result<Option<Self>, String> {
         #[cfg(target_os = "freebsd")]
-        super::not_lent::refuse(function)?;
+        refuse(function)?;
         if function.files.is_empty() && function.connect.is_empty() {
             return Ok(None);
         }
@@ -260,7 +256,7 @@ impl Granted {
     /// link says on its control page.
     pub(super) fn answer(&self, asked: &[u8], how: How, control: &Control) -> Answer {
         if how.connects() {
-            let lend = |socket: &OwnedFd| self.send(socket);
+            let lend = |socket: &OwnedFd| self.lend_socket(socket);
             let made = self.connections.connect(&self.base, asked, lend);
             return made.unwrap_or_else(Answer::from);
         }
@@ -268,6 +264,24 @@ impl Granted {
             let lend = |queue: &OwnedFd| self.send(queue);
             let made = self.connections.queue(lend);
             return made.map_or_else(Answer::failed, |()| Answer::lent(false));
+        }
+        #[cfg(target_os = "freebsd")]
+        if how.is_of_socket() {
+            let lend = |socket: &OwnedFd| self.lend_socket(socket);
+            let made = self.connections.socket(asked, lend);
+            return made.map_or_else(Answer::failed, |()| Answer::lent(false));
+        }
+        #[cfg(target_os = "freebsd")]
+        if how.is_of_option() {
+            return match self.connections.about(asked) {
+                Ok(told) => {
+                    if let Some((value, len)) = told {
+                        control.put_asked(&[&len.to_ne_bytes()[..], &value].concat());
+                    }
+                    Answer::lent(false)
+                }
+                Err(e) => Answer::failed(e),
+            };
         }
         if how.is_of_hosts() || how.is_of_switch() {
             return self.names(how);
@@ -326,6 +340,18 @@ impl Granted {
         self.send(&lent).map(|()| Answer::lent(is_folder))
     }
 
+    /// A socket, with the rights alone that it is lent with, where there are such.
+    fn lend_socket(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        #[cfg(target_os = "freebsd")]
+        {
+            let lent = socket.try_clone().map_err(|_| Errno::EMFILE)?;
+            limit(lent.as_fd(), For::Connection)?;
+            self.send(&lent)
+        }
+        #[cfg(target_os = "linux")]
+        self.send(socket)
+    }
+
     fn send(&self, lent: &OwnedFd) -> Result<(), Errno> {
         match lwc::send_descriptor(&self.line.here, lent) {
             Ok(()) => {
@@ -339,7 +365,6 @@ impl Granted {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Granted {
     /// What a C library reads to find the address of a name: those that are granted.
     fn names(&self, how: How) -> Answer {
@@ -359,13 +384,17 @@ impl Granted {
     }
 }
 
+/// Refuses what a function is granted and the backend cannot give.
 #[cfg(target_os = "freebsd")]
-impl Granted {
-    /// No connections are, and none by names.
-    #[allow(clippy::unused_self)] // as the other one
-    fn names(&self, _: How) -> Answer {
-        Answer::NOT_GRANTED
+fn refuse(function: &Function) -> Result<(), String> {
+    if function.threads > 0 {
+        return Err(format!("threads: {}", super::NO_THREADS));
     }
+    let beside = !function.files.is_empty() || !function.connect.is_empty();
+    if function.scratch > 0 && beside {
+        return Err(format!("scratch: {}", super::NO_SCRATCH));
+    }
+    Ok(())
 }
 
 /// A path as it is asked for, for an audit.

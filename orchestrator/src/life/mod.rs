@@ -31,9 +31,7 @@ mod attributes;
 mod callees;
 mod calls;
 pub mod chain;
-#[cfg(target_os = "linux")]
 mod connect;
-#[cfg(target_os = "linux")]
 mod connections;
 pub(crate) mod control;
 mod copies;
@@ -51,10 +49,7 @@ mod leftovers;
 mod limits;
 mod loading;
 mod message_header;
-#[cfg(target_os = "linux")]
 pub(crate) mod named;
-#[cfg(not(target_os = "linux"))]
-mod not_lent;
 mod on_error;
 pub(crate) mod open_files;
 mod opening;
@@ -69,6 +64,8 @@ mod rollback;
 mod scratch;
 mod secrets;
 pub(crate) mod snapshot;
+#[cfg(any(target_os = "freebsd", test))]
+mod sockets;
 pub(crate) mod start;
 mod sys;
 mod syscalls;
@@ -98,12 +95,9 @@ use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Why a function that is granted files of its own, and others, is refused on the kernel
-/// backend.
-pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside files that it is granted: take one of the two away, or use the process backend";
-
-/// Why a function that is granted connections is refused on the kernel backend.
-pub(crate) const NO_CONNECTIONS: &str = "the kernel backend has no connections for functions yet (capability mode refuses them all): use the process backend";
+/// Why a function that is granted files of its own, and others or connections, is refused on
+/// the kernel backend.
+pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside files or connections that it is granted: take one of them away, or use the process backend";
 
 /// Why a function that is granted threads is refused on the kernel backend.
 pub(crate) const NO_THREADS: &str = "the kernel backend has functions with one thread (a stock kernel gives all threads of a process one address space): use the process backend";

@@ -58,7 +58,7 @@ impl Helper {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
         let there = OwnedFd::from(there);
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program()?);
         command
             .arg(SUBCOMMAND)
             .stdin(Stdio::from(there.try_clone()?))
@@ -90,6 +90,19 @@ impl Helper {
             }
         }
     }
+}
+
+/// This program, also where another has come in its place since.
+#[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_wraps)] // as the other one
+fn program() -> std::io::Result<std::path::PathBuf> {
+    Ok("/proc/self/exe".into())
+}
+
+/// This program, as long as it is where it was.
+#[cfg(target_os = "freebsd")]
+fn program() -> std::io::Result<std::path::PathBuf> {
+    std::env::current_exe()
 }
 
 impl Drop for Helper {

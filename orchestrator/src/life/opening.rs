@@ -21,15 +21,12 @@ use freebsd as system;
 #[cfg(target_os = "linux")]
 use linux as system;
 
-#[cfg(target_os = "linux")]
-pub(super) use linux::memory_file;
-pub(super) use system::{is_about_processes, limit, look, open_to_read};
+pub(super) use system::{is_about_processes, limit, look, memory_file, open_to_read};
 
 /// Which ways a name may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
     /// To anything below.
-    #[cfg(target_os = "linux")]
     Folder,
     /// To what is on the same file system.
     FileSystem,
@@ -48,6 +45,10 @@ pub(super) enum For {
     Nothing,
     /// The function's end of the line by which others come.
     Receiving,
+    /// To be sent to and received from, waited for, asked whose it is, and ended: a
+    /// connection, or a socket that is none yet.
+    #[cfg(target_os = "freebsd")]
+    Connection,
 }
 
 /// What the kernel says of a file.
@@ -95,6 +96,17 @@ fn made(fd: RawFd) -> Result<OwnedFd, Errno> {
         0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(Errno::last()),
     }
+}
+
+/// A file in memory with this text.
+fn written(text: &str) -> Result<File, Errno> {
+    use std::os::unix::fs::FileExt;
+    // SAFETY: the name ends in a NUL.
+    let fd = made(unsafe { libc::memfd_create(c"names".as_ptr(), libc::MFD_CLOEXEC) })?;
+    let file = File::from(fd);
+    file.write_all_at(text.as_bytes(), 0)
+        .map_err(|_| Errno::ENOMEM)?;
+    Ok(file)
 }
 
 #[cfg(target_os = "linux")]
@@ -170,12 +182,7 @@ mod linux {
 
     /// A file with this text, to read.
     pub(in super::super) fn memory_file(text: &str) -> Result<OwnedFd, Errno> {
-        use std::io::Write;
-        // SAFETY: the name ends in a NUL.
-        let fd = made(unsafe { libc::memfd_create(c"names".as_ptr(), libc::MFD_CLOEXEC) })?;
-        let mut file = File::from(fd);
-        file.write_all(text.as_bytes()).map_err(|_| Errno::ENOMEM)?;
-        open_to_read(file.as_fd())
+        open_to_read(written(text)?.as_fd())
     }
 
     /// Whether a folder is of /proc or /sys.
@@ -289,6 +296,13 @@ mod freebsd {
         })
     }
 
+    /// A file with this text, to read: as far as its rights are left.
+    pub(in super::super) fn memory_file(text: &str) -> Result<OwnedFd, Errno> {
+        let file = OwnedFd::from(written(text)?);
+        limit(file.as_fd(), For::Reading)?;
+        Ok(file)
+    }
+
     /// Whether a folder is of what tells of processes, or of devices.
     pub(in super::super) fn is_about_processes(at: BorrowedFd<'_>) -> bool {
         // SAFETY: of the struct, zeros are a value; the call fills it, its name with a NUL
@@ -306,8 +320,12 @@ mod freebsd {
             .any(|kind| kind.as_bytes() == name)
     }
 
-    /// Leaves a descriptor these rights, and of fcntl(2) no more than to ask for flags.
-    fn leave(fd: BorrowedFd<'_>, rights: &[u64]) -> Result<(), Errno> {
+    /// What ioctl(2) does for a connection: whether it waits, and how much there is to
+    /// read, or not taken yet.
+    const REQUESTS: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIONREAD, libc::FIONWRITE];
+
+    /// Leaves a descriptor these rights, and of fcntl(2) and ioctl(2) the named parts.
+    fn leave(fd: BorrowedFd<'_>, rights: &[u64], flags: u32) -> Result<(), Errno> {
         let fd = fd.as_raw_fd();
         // SAFETY: zeros are a value, which the first call fills; each list of rights ends
         // in zero; the last calls read what they are told.
@@ -317,10 +335,15 @@ mod freebsd {
             for &right in rights {
                 libc::__cap_rights_set(&raw mut all, right, 0u64);
             }
-            let flags = libc::CAP_FCNTL_GETFL;
             let has_flags = rights.contains(&libc::CAP_FCNTL);
+            let requests = match rights.contains(&libc::CAP_IOCTL) {
+                true => &REQUESTS[..],
+                false => &[],
+            };
             match libc::cap_rights_limit(fd, &raw const all) == 0
                 && (!has_flags || libc::cap_fcntls_limit(fd, flags) == 0)
+                && (requests.is_empty()
+                    || libc::cap_ioctls_limit(fd, requests.as_ptr(), requests.len()) == 0)
             {
                 true => Ok(()),
                 false => Err(Errno::last()),
@@ -330,10 +353,11 @@ mod freebsd {
 
     /// Leaves a descriptor what it is lent for.
     pub(in super::super) fn limit(fd: BorrowedFd<'_>, purpose: For) -> Result<(), Errno> {
+        let asked = libc::CAP_FCNTL_GETFL;
         match purpose {
-            For::Looking => leave(fd, &[libc::CAP_FSTAT]),
-            For::Nothing => leave(fd, &[]),
-            For::Receiving => leave(fd, &[libc::CAP_RECV]),
+            For::Looking => leave(fd, &[libc::CAP_FSTAT], 0),
+            For::Nothing => leave(fd, &[], 0),
+            For::Receiving => leave(fd, &[libc::CAP_RECV], 0),
             For::Reading => leave(
                 fd,
                 &[
@@ -343,6 +367,24 @@ mod freebsd {
                     libc::CAP_MMAP_R,
                     libc::CAP_FCNTL,
                 ],
+                asked,
+            ),
+            // Not to connect, to bind, to listen, to accept, or to ask for options and set
+            // them.
+            For::Connection => leave(
+                fd,
+                &[
+                    libc::CAP_RECV,
+                    libc::CAP_SEND,
+                    libc::CAP_EVENT,
+                    libc::CAP_GETPEERNAME,
+                    libc::CAP_GETSOCKNAME,
+                    libc::CAP_SHUTDOWN,
+                    libc::CAP_FSTAT,
+                    libc::CAP_FCNTL,
+                    libc::CAP_IOCTL,
+                ],
+                asked | libc::CAP_FCNTL_SETFL,
             ),
         }
     }

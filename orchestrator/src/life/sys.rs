@@ -33,6 +33,12 @@ pub(super) const CHANGED: i32 = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
 #[cfg(target_os = "freebsd")]
 pub(super) const CHANGED: i32 = O_APPEND | O_NONBLOCK | O_DIRECT;
 
+/// What ioctl(2) tells of a connection: how many bytes its peer has not taken.
+#[cfg(target_os = "linux")]
+pub(super) const NOT_TAKEN: c_ulong = TIOCOUTQ;
+#[cfg(target_os = "freebsd")]
+pub(super) const NOT_TAKEN: c_ulong = FIONWRITE;
+
 /// Commands of fcntl(2) that lock, and that ask who has locked.
 #[cfg(target_os = "linux")]
 pub(super) const SETS_LOCK: &[i32] = &[F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW];
@@ -66,14 +72,23 @@ mod freebsd {
     pub(in super::super) const SYS_unlink: i64 = 10;
     pub(in super::super) const SYS_access: i64 = 33;
     pub(in super::super) const SYS_readlink: i64 = 58;
+    pub(in super::super) const SYS_sendmsg: i64 = 28;
+    pub(in super::super) const SYS_accept: i64 = 30;
     pub(in super::super) const SYS_fcntl: i64 = 92;
     pub(in super::super) const SYS_fsync: i64 = 95;
+    pub(in super::super) const SYS_socket: i64 = 97;
+    pub(in super::super) const SYS_connect: i64 = 98;
+    pub(in super::super) const SYS_bind: i64 = 104;
+    pub(in super::super) const SYS_setsockopt: i64 = 105;
+    pub(in super::super) const SYS_listen: i64 = 106;
+    pub(in super::super) const SYS_getsockopt: i64 = 118;
     pub(in super::super) const SYS_readv: i64 = 120;
     pub(in super::super) const SYS_writev: i64 = 121;
     pub(in super::super) const SYS_fchown: i64 = 123;
     pub(in super::super) const SYS_fchmod: i64 = 124;
     pub(in super::super) const SYS_rename: i64 = 128;
     pub(in super::super) const SYS_flock: i64 = 131;
+    pub(in super::super) const SYS_socketpair: i64 = 135;
     pub(in super::super) const SYS_mkdir: i64 = 136;
     pub(in super::super) const SYS_rmdir: i64 = 137;
     pub(in super::super) const SYS_pathconf: i64 = 191;
@@ -82,6 +97,7 @@ mod freebsd {
     pub(in super::super) const SYS_pwritev: i64 = 290;
     /// Gives no length.
     pub(in super::super) const SYS_getcwd: i64 = 326;
+    pub(in super::super) const SYS_kqueue: i64 = 362;
     pub(in super::super) const SYS_eaccess: i64 = 376;
     pub(in super::super) const SYS_pread64: i64 = 475;
     pub(in super::super) const SYS_pwrite64: i64 = 476;
@@ -100,6 +116,9 @@ mod freebsd {
     /// Returns its error, as the next one.
     pub(in super::super) const SYS_posix_fallocate: i64 = 530;
     pub(in super::super) const SYS_posix_fadvise: i64 = 531;
+    pub(in super::super) const SYS_bindat: i64 = 538;
+    pub(in super::super) const SYS_connectat: i64 = 539;
+    pub(in super::super) const SYS_accept4: i64 = 541;
     pub(in super::super) const SYS_futimens: i64 = 546;
     pub(in super::super) const SYS_utimensat: i64 = 547;
     pub(in super::super) const SYS_fdatasync: i64 = 550;
@@ -110,6 +129,11 @@ mod freebsd {
     pub(in super::super) const SYS_fstatfs: i64 = 556;
     pub(in super::super) const SYS_funlinkat: i64 = 568;
     pub(in super::super) const SYS_realpathat: i64 = 574;
+    /// Counters (eventfd).
+    pub(in super::super) const SYS_specialfd: i64 = 577;
+    pub(in super::super) const SYS_kqueuex: i64 = 583;
+    /// What is sent waits until it fills a segment, or this is taken back.
+    pub(in super::super) const TCP_CORK: i32 = ::libc::TCP_NOPUSH;
 
     /// The kernel's structures are those that the crate libc has, and not older ones.
     const _: () = assert!(size_of::<::libc::stat>() == 224);

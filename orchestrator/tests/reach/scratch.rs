@@ -126,7 +126,10 @@ fn beside_files_that_are_granted() {
     for out in [out, check] {
         assert!(!out.status.success());
         let said = text(&out.stderr);
-        assert!(said.contains("beside files that it is granted"), "{said}");
+        assert!(
+            said.contains("beside files or connections that it is granted"),
+            "{said}"
+        );
     }
 }
 

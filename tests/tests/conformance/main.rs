@@ -30,6 +30,7 @@ mod s7_nest;
 mod s7_syscall;
 mod s7_trap;
 mod s8_info;
+mod s9_connections;
 mod s9_files;
 mod s9_limits;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         s7_hostile::CASES,
         s8_info::CASES,
         s9_limits::CASES,
+        s9_connections::CASES,
         s9_files::CASES,
         s10_rollback::CASES,
         #[cfg(target_os = "linux")]

@@ -181,7 +181,7 @@ fn to_read(file: &std::fs::File) -> OwnedFd {
 
 /// Leaves a descriptor these rights.
 #[cfg(target_os = "freebsd")]
-fn limit(fd: BorrowedFd<'_>, rights: &[u64]) {
+pub(crate) fn limit(fd: BorrowedFd<'_>, rights: &[u64]) {
     // SAFETY: zeros are a value, which the first call fills; each list ends in zero.
     unsafe {
         let mut all: libc::cap_rights_t = std::mem::zeroed();

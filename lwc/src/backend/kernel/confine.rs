@@ -3,7 +3,7 @@
 //! Capability mode (cap_enter(2)) takes away every name outside the context;
 //! `LWC_CONTROL_ALLOW` (lwControl(2)) then takes away what capability mode
 //! leaves that harms the process within: processes and threads, timers and
-//! signals that reach other contexts, sockets. Calls are in the list because a
+//! signals that reach other contexts, sockets of its own. Calls are in the list because a
 //! function computes with them, or because honest code tries them and bears a
 //! refusal, which capability mode gives (ECAPMODE). All else ends the context
 //! with SIGSYS.
@@ -12,7 +12,7 @@
 
 use super::files::limit_what_is_lent;
 use super::handler;
-use super::numbers::{CAUGHT, LENT, ON_NUMBERS, WRITE, WRITEV};
+use super::numbers::{CAUGHT, CLOSE, CONNECTED, LENT, ON_NUMBERS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::error::{Error, Result};
@@ -124,15 +124,20 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         is_caught() && (number == WRITE || number == WRITEV)
             || are_files_caught && CAUGHT.contains(&number)
             || has_numbers && ON_NUMBERS.contains(&number)
+            || are_files_caught && files::connections() && number == CLOSE
     };
     let lent = match files::line() {
         Some(_) => LENT,
         None => &[],
     };
+    let connected = match files::connections() {
+        true => CONNECTED,
+        false => &[],
+    };
     let listed = LIST
         .iter()
         .map(|&(number, _)| number)
-        .chain(lent.iter().copied());
+        .chain(lent.iter().chain(connected).copied());
     let listed = listed.filter(|&number| !not_made(number)).map(usize::from);
     for number in listed.chain(own.iter().map(|&n| n as usize)) {
         set.calls[number / 64] |= 1 << (number % 64);

@@ -4,11 +4,18 @@
 //!
 //! It comes by SCM_RIGHTS, with the rights that whoever sent it has left it
 //! (cap_rights_limit(2)), which the context cannot widen. The line is in its table, and
-//! can be received from alone; recvmsg(2) is let through with it, and of sockets it has
-//! no other. Nothing of the sender's table can be taken by it that was not sent.
+//! can be received from alone; recvmsg(2) is let through with it. Nothing of the sender's
+//! table can be taken by it that was not sent.
+//!
+//! Of connections it is the same, but that the context has no socket which nobody sent: a
+//! kernel that goes by the number of a call alone cannot tell a socket of its own that is
+//! good for nothing from another. So whoever answers has them made, and lends them without
+//! the rights to connect, to bind, to listen, and to set options. What recvmsg(2) takes
+//! from a connection of Unix is the peer's to send, descriptors among it: see
+//! [`catch_connections`](crate::catch_connections).
 
 use super::handler;
-use crate::backend::files::{self, Answer, catch};
+use crate::backend::files::{self, Answer, NO_LINE, catch};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::ops::Range;
@@ -76,11 +83,11 @@ pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, cra
 
 /// See [`catch_connections`](crate::catch_connections).
 pub(crate) fn catch_connections() -> Result<()> {
-    Err(Error::new(
-        "catch_connections",
-        Errno::ENOTSUP,
-        "the kernel backend lends no connections to contexts in a sandbox",
-    ))
+    if files::line().is_none() {
+        return Err(Error::new("catch_connections", Errno::EINVAL, NO_LINE));
+    }
+    files::catch_connections();
+    Ok(())
 }
 
 /// What is sent comes at the lowest number that is free: behind the standard three, and,
@@ -224,10 +231,14 @@ pub(crate) fn receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd> {
             return Err(full());
         }
         let fd = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
-        let fd = OwnedFd::from_raw_fd(fd);
-        match lent_descriptors().contains(&fd.as_raw_fd()) {
-            true => Ok(fd),
-            false => Err(full()),
+        match lent_descriptors().contains(&fd) {
+            true => Ok(OwnedFd::from_raw_fd(fd)),
+            false => {
+                // (close(2) may be one that is taken from the context.)
+                let number = fd as libc::c_uint;
+                libc::close_range(number, number, 0);
+                Err(full())
+            }
         }
     }
 }

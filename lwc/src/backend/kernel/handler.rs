@@ -2,22 +2,18 @@
 //! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
 //! it.
 
-use super::numbers::{BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, WRITE, WRITEV};
+use super::numbers::{BY_ADDRESS, BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, SOCKETS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code of a signal that the kernel itself sends (sys/signal.h).
 const SI_KERNEL: i32 = 0x10006;
 
 /// The flag of the processor by which a call says that it failed.
 const CARRY: libc::register_t = 1;
-
-/// Whether somebody answers a call about files. What answers makes none itself.
-static ANSWERING: AtomicBool = AtomicBool::new(false);
 
 /// sigaction(2), past libthr, which puts handlers off while fork(2) and its like have
 /// locks: what such a call does here is told at once.
@@ -34,7 +30,8 @@ unsafe fn set_action(signal: i32, action: &libc::sigaction) -> i32 {
 /// one that made it.
 pub(super) fn install(call: &'static str) -> Result<()> {
     // Who answers about files does more than a small stack has room for: on the one that
-    // made the call. SA_NODEFER lets the second SIGSYS end the context.
+    // made the call. SA_NODEFER, as the module blocks no signal of a fault whatever the
+    // mask says: what comes of a call in the midst of an answer is said there (`answer`).
     let stack = match files::are_caught() {
         true => 0,
         false => libc::SA_ONSTACK,
@@ -55,10 +52,13 @@ pub(super) fn install(call: &'static str) -> Result<()> {
 /// What the call passes: not its own number, which comes first where it is made by
 /// syscall(2). No address has that value; a descriptor may.
 fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
-    let is_first = match on_number {
+    // No address is so low.
+    let is_address = |place: usize| a[place] >= 1 << 16;
+    let is_first = match BY_ADDRESS.iter().find(|(call, _)| *call == number) {
         // Then it is no descriptor of those that this is about.
-        true => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
-        false => !BY_NUMBER.contains(&number),
+        _ if on_number => i32::try_from(a[1]).is_ok_and(|fd| files::numbers().contains(&fd)),
+        Some(&(_, place)) => !is_address(place) && is_address(place + 1),
+        None => !BY_NUMBER.contains(&number),
     };
     match a[0] == u64::from(number) && is_first {
         true => [a[1], a[2], a[3], a[4], a[5], 0],
@@ -84,28 +84,30 @@ fn close(fd: RawFd) -> std::result::Result<u64, i32> {
 
 /// A call about files.
 ///
+/// It may come in the midst of another one's answer: from a handler of a fault in that,
+/// which may also have left it for good, by siglongjmp(3). Here nobody can tell the two
+/// apart (no signal of a fault is blocked in its handler), so both are answered: whoever
+/// answers has that, too, where calls come without a trap.
+///
 /// # Safety
 /// In the handler of such a call.
 unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u64, i32>> {
     let number = u16::try_from(number).ok()?;
     let numbers = files::numbers();
     let on_number = !numbers.is_empty() && ON_NUMBERS.contains(&number);
-    if !(CAUGHT.contains(&number) || on_number) || !files::are_caught() {
+    let on_connection = files::connections() && [CLOSE, WRITE, WRITEV].contains(&number);
+    let is_named = CAUGHT.contains(&number) || SOCKETS.contains(&number);
+    if !(is_named || on_number || on_connection) || !files::are_caught() {
         return None;
     }
     let errno = Errno::last_raw();
     let args = passed(number, args, on_number);
     let fd = args[0] as i32;
-    let answered = match on_number && !numbers.contains(&fd) {
+    let answered = match on_number && !on_connection && !numbers.contains(&fd) {
         // What it has beside them are names of contexts.
         true if number == CLOSE => Some(close(fd)),
         true => Some(Err(libc::EBADF)),
-        false if ANSWERING.swap(true, Ordering::Relaxed) => None,
-        false => {
-            let answered = files::answer(i64::from(number), args);
-            ANSWERING.store(false, Ordering::Relaxed);
-            answered.map(|a| a.map_err(|e| e.raw()))
-        }
+        false => files::answer(i64::from(number), args).map(|a| a.map_err(|e| e.raw())),
     };
     Errno::set_raw(errno);
     answered

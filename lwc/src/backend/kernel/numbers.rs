@@ -50,8 +50,56 @@ pub(super) const CAUGHT: &[u16] = &[
     574, // __realpathat
 ];
 
+/// Calls about sockets that are taken from a context in the same way, whether it has
+/// connections or not. Each of them makes one, names somebody, carries descriptors, or is
+/// one for many things of which some are not the context's to do.
+pub(super) const SOCKETS: &[u16] = &[
+    28, // sendmsg
+    30, // accept
+    97, // socket
+    CONNECT, BIND, //
+    SETSOCKOPT, 106, // listen
+    GETSOCKOPT, 135, // socketpair
+    362, // kqueue: of the timers in such queues there are so many for the system
+    538, // bindat
+    539, // connectat
+    541, // accept4
+    577, // __specialfd: eventfd
+    583, // kqueuex
+];
+const CONNECT: u16 = 98;
+const BIND: u16 = 104;
+const SETSOCKOPT: u16 = 105;
+const GETSOCKOPT: u16 = 118;
+
+/// What a context with connections makes itself, beside [`LENT`]. Capability mode refuses
+/// the address in sendto(2), and the rights of each descriptor what it was not lent for.
+pub(super) const CONNECTED: &[u16] = &[
+    29,  // recvfrom
+    31,  // getpeername
+    32,  // getsockname
+    41,  // dup
+    90,  // dup2
+    93,  // select
+    133, // sendto
+    134, // shutdown
+    209, // poll
+    522, // pselect
+    545, // ppoll
+];
+
 /// Those among them whose first argument may be a descriptor of the call's own number.
-pub(super) const BY_NUMBER: &[u16] = &[95, 123, 124, 131, 192];
+pub(super) const BY_NUMBER: &[u16] = &[CLOSE, 28, 30, 95, 106, 123, 124, 131, 192, 541];
+
+/// The same, where one of the arguments behind it, by its place, is an address.
+pub(super) const BY_ADDRESS: &[(u16, usize)] = &[
+    (WRITE, 1),
+    (WRITEV, 1),
+    (CONNECT, 1),
+    (BIND, 1),
+    (SETSOCKOPT, 3),
+    (GETSOCKOPT, 3),
+];
 
 /// Calls on numbers that stand for no descriptor: none of them is let through where there
 /// are such.

@@ -59,6 +59,21 @@ extern "C" fn on_trap(_: i32) {
     TRAPPED.store(true, Ordering::Relaxed);
 }
 
+/// sigaction(2), of SIGSYS: past FreeBSD's libthr, which knows no handler that was installed
+/// past it, as the sandbox's is, and would put none back.
+///
+/// # Safety
+/// Of sigaction(2).
+unsafe fn set_action(new: *const libc::sigaction, old: *mut libc::sigaction) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        libc::sigaction(libc::SIGSYS, new, old);
+        #[cfg(target_os = "freebsd")]
+        libc::syscall(416, libc::SIGSYS, new, old);
+    }
+}
+
 /// Runs attempts that the sandbox may answer with SIGSYS, and lives.
 fn attempting<T>(attempts: impl FnOnce() -> T) -> T {
     // SAFETY: the handler touches an atomic alone; the action that was there is
@@ -67,9 +82,9 @@ fn attempting<T>(attempts: impl FnOnce() -> T) -> T {
         let mut action: libc::sigaction = std::mem::zeroed();
         let mut before: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_trap as *const () as usize;
-        libc::sigaction(libc::SIGSYS, &raw const action, &raw mut before);
+        set_action(&raw const action, &raw mut before);
         let result = attempts();
-        libc::sigaction(libc::SIGSYS, &raw const before, std::ptr::null_mut());
+        set_action(&raw const before, std::ptr::null_mut());
         result
     }
 }

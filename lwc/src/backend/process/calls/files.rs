@@ -4,7 +4,7 @@
 
 use super::answered::is_answered;
 use super::faults;
-use crate::backend::files::{self, Answer, catch};
+use crate::backend::files::{self, Answer, NO_LINE, catch};
 use crate::backend::process::state::mode;
 use crate::backend::process::wire::fds;
 use crate::error::{Error, Result};
@@ -43,11 +43,7 @@ pub(crate) fn answer(
 /// See [`catch_connections`](crate::catch_connections).
 pub(crate) fn catch_connections() -> Result<()> {
     if files::line().is_none() {
-        return Err(Error::new(
-            "catch_connections",
-            Errno::EINVAL,
-            "there is no line by which connections come: catch_files with one comes first",
-        ));
+        return Err(Error::new("catch_connections", Errno::EINVAL, NO_LINE));
     }
     files::catch_connections();
     Ok(())

@@ -1,0 +1,443 @@
+//! The root's side of sockets where a function's context has none that nobody sent it
+//! (FreeBSD, whose sandbox goes by the numbers of calls alone): it makes them, lends them
+//! without the rights to connect, to bind, to listen and to set options, and has each of
+//! them as well until the function has closed it. So it does what the function asks for
+//! that is not in those rights: a short list of options, and what ends with them.
+//!
+//! Which socket is meant the function says by a mark on it: a flag that nothing comes of
+//! (O_APPEND), which all descriptors of one socket have together. The root looks among
+//! those that it has lent to this function, and takes the mark away. Whoever marks others,
+//! or several, has set or ended something of its own.
+
+use super::connect::{Value, option};
+use super::sys as libc;
+use lwc::Errno;
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// What a function's context asks for about a socket: it is this long.
+const ASKED: usize = 32;
+
+/// What is done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    Get,
+    Set,
+    /// It has been closed.
+    End,
+}
+
+/// One such request, as it is asked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) about: About,
+    pub(super) which: (i32, i32),
+    pub(super) len: u32,
+    pub(super) value: Value,
+}
+
+impl Request {
+    pub(super) fn bytes(&self) -> [u8; ASKED] {
+        let mut all = [0; ASKED];
+        let (level, name) = self.which;
+        let about = match self.about {
+            About::Get => 0u32,
+            About::Set => 1,
+            About::End => 2,
+        };
+        all[..4].copy_from_slice(&about.to_ne_bytes());
+        all[4..8].copy_from_slice(&level.to_ne_bytes());
+        all[8..12].copy_from_slice(&name.to_ne_bytes());
+        all[12..16].copy_from_slice(&self.len.to_ne_bytes());
+        all[16..].copy_from_slice(&self.value);
+        all
+    }
+
+    /// Of what a context has asked with: any bytes.
+    fn of(asked: &[u8]) -> Option<Self> {
+        let all: &[u8; ASKED] = asked.try_into().ok()?;
+        let word = |at: usize| [all[at], all[at + 1], all[at + 2], all[at + 3]];
+        let mut value = Value::default();
+        value.copy_from_slice(&all[16..]);
+        let len = u32::from_ne_bytes(word(12));
+        Some(Self {
+            about: match u32::from_ne_bytes(word(0)) {
+                0 => About::Get,
+                1 => About::Set,
+                2 => About::End,
+                _ => return None,
+            },
+            which: (i32::from_ne_bytes(word(4)), i32::from_ne_bytes(word(8))),
+            len: (len as usize <= value.len()).then_some(len)?,
+            value,
+        })
+    }
+}
+
+/// Options that a function sets: none of them concerns others, or lets close(2) wait.
+const SET: [(i32, i32); 3] = [
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+];
+
+/// Options that it may ask for, beside those.
+const TOLD: [i32; 5] = [
+    libc::SO_ERROR,
+    libc::SO_TYPE,
+    libc::SO_DOMAIN,
+    libc::SO_PROTOCOL,
+    libc::SO_ACCEPTCONN,
+];
+
+fn is_set(which: (i32, i32)) -> bool {
+    super::connect::OPTIONS.contains(&which) || SET.contains(&which)
+}
+
+fn is_told((level, name): (i32, i32)) -> bool {
+    is_set((level, name)) || level == libc::SOL_SOCKET && TOLD.contains(&name)
+}
+
+/// Whether an option is the size of a buffer.
+fn is_size((level, name): (i32, i32)) -> bool {
+    level == libc::SOL_SOCKET && [libc::SO_RCVBUF, libc::SO_SNDBUF].contains(&name)
+}
+
+/// A socket that a context has.
+#[derive(Debug)]
+struct Lent {
+    socket: OwnedFd,
+    /// It is a connection, or is becoming one.
+    is_connection: bool,
+    /// Which grant keeps it.
+    kept_by: Option<usize>,
+}
+
+/// All that a context has, as far as the root knows.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    all: RefCell<Vec<Lent>>,
+    /// Grants whose kept connection has buffers of another size than the system's.
+    sized: RefCell<Vec<usize>>,
+}
+
+/// A socket that the function means, to be connected.
+#[derive(Debug)]
+pub(super) struct Meant {
+    pub(super) socket: OwnedFd,
+    pub(super) family: i32,
+}
+
+/// The flags of a socket of the root's own.
+fn flags(socket: &OwnedFd) -> i32 {
+    // SAFETY: asks about a descriptor that is open.
+    unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) }
+}
+
+fn set_flags(socket: &OwnedFd, flags: i32) {
+    // SAFETY: flags of a descriptor that is open: the call does not fail there.
+    unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags) };
+}
+
+/// A copy of a descriptor, of the same socket.
+fn copy(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    socket.try_clone().map_err(|_| Errno::EMFILE)
+}
+
+fn number(fd: RawFd, name: i32) -> Result<i32, Errno> {
+    let (value, _) = option(fd, (libc::SOL_SOCKET, name))?;
+    Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+}
+
+impl Sockets {
+    /// As many as a context has numbers for, and no more than it closes, or is rolled back.
+    fn has_room(&self) -> Result<(), Errno> {
+        match self.all.borrow().len() < lwc::lent_descriptors().len() {
+            true => Ok(()),
+            false => Err(Errno::EMFILE),
+        }
+    }
+
+    /// A socket that is no connection, of the family that is asked with.
+    pub(super) fn make(
+        &self,
+        asked: &[u8],
+        make: impl FnOnce(i32) -> Result<OwnedFd, Errno>,
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let family = <[u8; 4]>::try_from(asked).map_err(|_| Errno::EINVAL)?;
+        let family = i32::from_ne_bytes(family);
+        if ![libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&family) {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        self.has_room()?;
+        let socket = make(family)?;
+        lend(&socket)?;
+        self.all.borrow_mut().push(Lent {
+            socket,
+            is_connection: false,
+            kept_by: None,
+        });
+        Ok(())
+    }
+
+    /// A connection that is lent: from then on the function has it.
+    pub(super) fn lend(
+        &self,
+        connection: &OwnedFd,
+        kept_by: Option<usize>,
+        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.has_room()?;
+        let socket = copy(connection)?;
+        // One that is kept has what the function before has set of its flags.
+        set_flags(&socket, libc::O_NONBLOCK);
+        lend(connection)?;
+        self.all.borrow_mut().push(Lent {
+            socket,
+            is_connection: true,
+            kept_by,
+        });
+        Ok(())
+    }
+
+    /// The place of the one that is marked, which it is no more.
+    fn marked(&self) -> Result<usize, Errno> {
+        let all = self.all.borrow();
+        let is_marked = |one: &Lent| flags(&one.socket) & libc::O_APPEND != 0;
+        let place = all.iter().position(is_marked);
+        let place = place.ok_or(Errno::from_raw(libc::ENOTSOCK))?;
+        let socket = &all[place].socket;
+        set_flags(socket, flags(socket) & !libc::O_APPEND);
+        Ok(place)
+    }
+
+    /// The marked one, if it can become a connection: what connect(2) says of another.
+    pub(super) fn meant(&self) -> Result<Meant, Errno> {
+        let place = self.marked()?;
+        let all = self.all.borrow();
+        let one = &all[place];
+        let fd = one.socket.as_raw_fd();
+        if super::connect::has_peer(fd)? {
+            return Err(Errno::EISCONN);
+        }
+        // What became of one that was being made.
+        match number(fd, libc::SO_ERROR)? {
+            0 => {}
+            errno => return Err(Errno::from_raw(errno)),
+        }
+        if one.is_connection && super::connect::ready(fd, 0)? == 0 {
+            return Err(Errno::EALREADY);
+        }
+        Ok(Meant {
+            socket: copy(&one.socket)?,
+            family: number(fd, libc::SO_DOMAIN)?,
+        })
+    }
+
+    /// Does what the function asks for about the marked one. The value of an option.
+    pub(super) fn about(&self, asked: &[u8]) -> Result<Option<(Value, u32)>, Errno> {
+        let request = Request::of(asked).ok_or(Errno::EINVAL)?;
+        let place = self.marked()?;
+        let which = request.which;
+        match request.about {
+            About::End => {
+                self.all.borrow_mut().swap_remove(place);
+                return Ok(None);
+            }
+            About::Get if is_told(which) => {}
+            About::Set if is_set(which) => {}
+            About::Get | About::Set => return Err(Errno::ENOPROTOOPT),
+        }
+        let all = self.all.borrow();
+        let one = &all[place];
+        let fd = one.socket.as_raw_fd();
+        if request.about == About::Get {
+            return option(fd, which).map(Some);
+        }
+        if is_size(which)
+            && let Some(grant) = one.kept_by
+        {
+            self.sized.borrow_mut().push(grant);
+        }
+        // SAFETY: reads as many bytes as there are.
+        let done = unsafe {
+            let value = request.value.as_ptr().cast();
+            libc::setsockopt(fd, which.0, which.1, value, request.len)
+        };
+        match done {
+            0 => Ok(None),
+            _ => Err(Errno::last()),
+        }
+    }
+
+    /// The context has none of them any more. Of which grants the connection is not to be
+    /// kept.
+    pub(super) fn forget(&self) -> Vec<usize> {
+        self.all.borrow_mut().clear();
+        self.sized.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::FromRawFd;
+
+    fn made(family: i32) -> Result<OwnedFd, Errno> {
+        // SAFETY: makes a descriptor, which is ours alone.
+        unsafe {
+            match libc::socket(family, libc::SOCK_STREAM, 0) {
+                fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd)),
+                _ => Err(Errno::last()),
+            }
+        }
+    }
+
+    /// What a context has: a descriptor of its own for each that was lent.
+    fn lent(sockets: &Sockets, family: i32) -> Result<OwnedFd, Errno> {
+        let mut own = None;
+        let lend = |socket: &OwnedFd| {
+            own = Some(copy(socket)?);
+            Ok(())
+        };
+        sockets.make(&family.to_ne_bytes(), made, lend)?;
+        own.ok_or(Errno::EIO)
+    }
+
+    fn mark(socket: &OwnedFd) {
+        set_flags(socket, flags(socket) | libc::O_APPEND);
+        assert_ne!(flags(socket) & libc::O_APPEND, 0);
+    }
+
+    fn ask(sockets: &Sockets, about: About, which: (i32, i32)) -> Result<i32, Errno> {
+        let mut value = Value::default();
+        value[0] = 1;
+        let request = Request {
+            about,
+            which,
+            len: 4,
+            value,
+        };
+        let told = sockets.about(&request.bytes())?;
+        Ok(told.map_or(0, |(value, _)| {
+            i32::from_ne_bytes([value[0], value[1], value[2], value[3]])
+        }))
+    }
+
+    const NODELAY: (i32, i32) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+    const KIND: (i32, i32) = (libc::SOL_SOCKET, libc::SO_TYPE);
+    const LINGER: (i32, i32) = (libc::SOL_SOCKET, libc::SO_LINGER);
+    const SIZE: (i32, i32) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+
+    #[test]
+    fn what_is_asked_is_done_to_the_one_that_is_marked() {
+        let sockets = Sockets::default();
+        let all = [libc::AF_INET, libc::AF_INET].map(|f| lent(&sockets, f).unwrap());
+        let none = Errno::from_raw(libc::ENOTSOCK);
+        assert_eq!(ask(&sockets, About::Get, KIND), Err(none));
+        mark(&all[1]);
+        assert_eq!(ask(&sockets, About::Set, NODELAY), Ok(0));
+        // Once.
+        assert_eq!(ask(&sockets, About::Set, NODELAY), Err(none));
+        let is_set = |socket: &OwnedFd| {
+            let (value, _) = option(socket.as_raw_fd(), NODELAY).unwrap();
+            value != Value::default()
+        };
+        assert_eq!(all.each_ref().map(is_set), [false, true]);
+        mark(&all[0]);
+        assert_eq!(ask(&sockets, About::Get, KIND), Ok(libc::SOCK_STREAM));
+        for (about, which) in [
+            (About::Set, LINGER),
+            (About::Get, LINGER),
+            (About::Set, KIND),
+            (About::Set, (libc::IPPROTO_IP, libc::IP_TTL)),
+        ] {
+            mark(&all[0]);
+            let refused = Err(Errno::ENOPROTOOPT);
+            assert_eq!(ask(&sockets, about, which), refused, "{which:?}");
+        }
+        // A copy of it is it.
+        let other = copy(&all[0]).unwrap();
+        mark(&other);
+        assert_eq!(ask(&sockets, About::End, (0, 0)), Ok(0));
+        mark(&all[0]);
+        assert_eq!(ask(&sockets, About::Get, KIND), Err(none));
+    }
+
+    #[test]
+    fn no_bytes_are_more_than_a_request() {
+        let sockets = Sockets::default();
+        let own = lent(&sockets, libc::AF_INET).unwrap();
+        let good = Request {
+            about: About::Get,
+            which: KIND,
+            len: 0,
+            value: Value::default(),
+        };
+        let good = good.bytes();
+        for len in (0..ASKED).chain([ASKED + 1, 4096]) {
+            let mut asked = good.to_vec();
+            asked.resize(len, 0);
+            mark(&own);
+            assert_eq!(sockets.about(&asked), Err(Errno::EINVAL), "{len}");
+        }
+        for (at, byte) in [(0, 3), (3, 1), (12, 17), (15, 1)] {
+            let mut asked = good;
+            asked[at] = byte;
+            mark(&own);
+            assert_eq!(sockets.about(&asked), Err(Errno::EINVAL), "{at}");
+        }
+        let refused = |asked: &[u8]| sockets.make(asked, made, |_| Ok(())).is_err();
+        for asked in [&b""[..], b"123", b"12345", &99i32.to_ne_bytes()] {
+            assert!(refused(asked), "{asked:?}");
+        }
+    }
+
+    /// As often as it asks, and closes none.
+    #[test]
+    fn there_are_no_more_than_numbers() {
+        let sockets = Sockets::default();
+        let made = std::iter::from_fn(|| lent(&sockets, libc::AF_UNIX).ok());
+        let made = made.take(1000).collect::<Vec<_>>();
+        assert_eq!(made.len(), lwc::lent_descriptors().len());
+        let full = lent(&sockets, libc::AF_UNIX).map(drop);
+        assert_eq!(full, Err(Errno::EMFILE));
+        assert!(sockets.forget().is_empty());
+        assert!(lent(&sockets, libc::AF_UNIX).is_ok());
+    }
+
+    #[test]
+    fn what_is_meant_can_become_a_connection() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        let sockets = Sockets::default();
+        let own = lent(&sockets, libc::AF_INET).unwrap();
+        mark(&own);
+        let meant = sockets.meant().unwrap();
+        assert_eq!(meant.family, libc::AF_INET);
+        // Of the same socket: what marks one marks the other.
+        mark(&meant.socket);
+        assert_ne!(flags(&own) & libc::O_APPEND, 0);
+        sockets.meant().unwrap();
+        assert_eq!(flags(&own) & libc::O_APPEND, 0);
+        let connected = OwnedFd::from(TcpStream::connect(at).unwrap());
+        sockets.lend(&connected, Some(7), |_| Ok(())).unwrap();
+        mark(&connected);
+        assert_eq!(sockets.meant().map(drop), Err(Errno::EISCONN));
+        // A mark that was left on one that is kept is none of the next function's.
+        let next = Sockets::default();
+        mark(&connected);
+        next.lend(&connected, None, |_| Ok(())).unwrap();
+        let none = Errno::from_raw(libc::ENOTSOCK);
+        assert_eq!(next.meant().map(drop), Err(none));
+        // A buffer whose size was set is the grant's that keeps the connection.
+        mark(&own);
+        assert_eq!(ask(&sockets, About::Set, SIZE), Ok(0));
+        mark(&connected);
+        assert_eq!(ask(&sockets, About::Set, SIZE), Ok(0));
+        assert_eq!(sockets.forget(), [7]);
+        assert!(sockets.forget().is_empty());
+    }
+}
