@@ -47,6 +47,9 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#ifdef __FreeBSD__
+#include <sys/mount.h>
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -643,6 +646,7 @@ wild(void)
 {
 #ifdef __FreeBSD__
 	const int first = 32704;
+	struct statfs about;
 #else
 	const int first = 1 << 20;
 #endif
@@ -654,6 +658,9 @@ wild(void)
 		did += write(fd, "x", 1) >= 0;
 		did += lseek(fd, 0, SEEK_SET) >= 0;
 		did += close(fd) == 0;
+#ifdef __FreeBSD__
+		did += fstatfs(fd, &about) == 0;
+#endif
 	}
 	did += read(-1, &byte, 1) >= 0;
 	did += syscall(SYS_read, 1UL << 32 | (unsigned)first,

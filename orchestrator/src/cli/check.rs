@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, build_failed, complain, exit, read, tell, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::{NO_CONNECTIONS, NO_SCRATCH, NO_THREADS, trial};
+use crate::life::{NO_CONNECTIONS, NO_THREADS, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -98,7 +98,6 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
     let functions = file.functions.values();
     let grants = functions.flat_map(|f| {
         [
-            ("scratch", f.scratch > 0 && !f.files.is_empty(), NO_SCRATCH),
             ("connect", !f.connect.is_empty(), NO_CONNECTIONS),
             ("threads", f.threads > 0, NO_THREADS),
         ]

@@ -98,10 +98,6 @@ use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Why a function that is granted files of its own, and others, is refused on the kernel
-/// backend.
-pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside files that it is granted: take one of the two away, or use the process backend";
-
 /// Why a function that is granted connections is refused on the kernel backend.
 pub(crate) const NO_CONNECTIONS: &str = "the kernel backend has no connections for functions yet (capability mode refuses them all): use the process backend";
 

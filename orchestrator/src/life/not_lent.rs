@@ -12,9 +12,6 @@ pub(super) fn refuse(function: &Function) -> Result<(), String> {
     if function.threads > 0 {
         return Err(format!("threads: {}", super::NO_THREADS));
     }
-    if function.scratch > 0 && !function.files.is_empty() {
-        return Err(format!("scratch: {}", super::NO_SCRATCH));
-    }
     Ok(())
 }
 
