@@ -51,6 +51,9 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#ifdef __FreeBSD__
+#include <sys/mount.h>
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -647,6 +650,7 @@ wild(void)
 {
 #ifdef __FreeBSD__
 	const int first = 32704;
+	struct statfs about;
 #else
 	const int first = 1 << 20;
 #endif
@@ -659,8 +663,7 @@ wild(void)
 		did += lseek(fd, 0, SEEK_SET) >= 0;
 		did += close(fd) == 0;
 #ifdef __FreeBSD__
-		struct statfs of;
-		did += fstatfs(fd, &of) == 0;
+		did += fstatfs(fd, &about) == 0;
 #endif
 	}
 	did += read(-1, &byte, 1) >= 0;

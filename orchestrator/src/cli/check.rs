@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, build_failed, complain, exit, read, tell, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::{NO_SCRATCH, NO_THREADS, trial};
+use crate::life::{NO_THREADS, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -95,17 +95,8 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
     if lwc::backend() != Ok(lwc::Backend::Kernel) {
         return Vec::new();
     }
-    let functions = file.functions.values();
-    let grants = functions.flat_map(|f| {
-        let beside = !f.files.is_empty() || !f.connect.is_empty();
-        [
-            ("scratch", f.scratch > 0 && beside, NO_SCRATCH),
-            ("threads", f.threads > 0, NO_THREADS),
-        ]
-        .into_iter()
-        .filter(|(_, granted, _)| *granted)
-        .map(move |(what, _, why)| format!("function {}: {what}: {why}", f.name))
-    });
+    let functions = file.functions.values().filter(|f| f.threads > 0);
+    let grants = functions.map(|f| format!("function {}: threads: {NO_THREADS}", f.name));
     grants.collect()
 }
 

@@ -390,10 +390,6 @@ fn refuse(function: &Function) -> Result<(), String> {
     if function.threads > 0 {
         return Err(format!("threads: {}", super::NO_THREADS));
     }
-    let beside = !function.files.is_empty() || !function.connect.is_empty();
-    if function.scratch > 0 && beside {
-        return Err(format!("scratch: {}", super::NO_SCRATCH));
-    }
     Ok(())
 }
 

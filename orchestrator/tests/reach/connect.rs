@@ -802,3 +802,76 @@ fn who_waits_for_a_peer_does_not_stop_others() {
         assert_eq!((answer.status, &answer.body[..]), (200, &b"[at last]"[..]));
     });
 }
+
+/// Files of its own, those that it is granted and connections are told apart by their
+/// numbers.
+#[test]
+fn beside_files_of_its_own() {
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* The input is "PORT PATH". */
+LWC_HANDLER(f)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET };
+	char text[128] = { 0 }, line[64], *path;
+	int own, granted, peer;
+
+	memcpy(text, inv->input, inv->input_len);
+	to.sin_port = htons((in_port_t)strtol(text, &path, 10));
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	own = open("/tmp/own", O_RDWR | O_CREAT | O_EXCL, 0600);
+	granted = open(path + 1, O_RDONLY);
+	peer = socket(AF_INET, SOCK_STREAM, 0);
+	if (own < 0 || granted < 0 || peer < 0 ||
+	    connect(peer, (struct sockaddr *)&to, sizeof(to)) != 0)
+		return (1);
+	/* From the granted one to its own, from there to the peer, and back. */
+	ssize_t n = read(granted, line, sizeof(line));
+	struct iovec both[2] = { { line, (size_t)n }, { "\n", 1 } };
+	if (n < 1 || writev(own, both, 2) != n + 1 ||
+	    lseek(own, 0, SEEK_SET) != 0 ||
+	    read(own, line, sizeof(line)) != n + 1 ||
+	    write(peer, line, (size_t)n + 1) != n + 1 ||
+	    (n = read(peer, line, sizeof(line))) < 1 ||
+	    pwrite(own, line, (size_t)n, 0) != n ||
+	    read(granted, text, 1) != 0)
+		return (2);
+	if (close(granted) != 0 || close(peer) != 0)
+		return (3);
+	n = pread(own, line, sizeof(line), 0);
+	if (close(own) != 0 || close(own) == 0 || close(peer) == 0)
+		return (4);
+	lwc_append(inv, line, (size_t)n);
+	return (0);
+}
+"#;
+    let (at, seen) = serve();
+    for isolation in ["invocation", "chain"] {
+        let folder = Folder::built(&format!(
+            "[functions.f]\nsource = 'f.c'\nscratch = '1MiB'\nfiles = ['granted']\nconnect = ['{at}']\n[chains.trial]\nsteps = ['f']\nisolation = '{isolation}'\n"
+        ));
+        folder.write("f.c", TEXT);
+        folder.write("granted", "word");
+        let port = at.rsplit(':').next().unwrap();
+        let input = format!("{port} {}", folder.path("granted").display());
+        let inputs: &[&str] = match isolation {
+            "invocation" => &[&input, &input],
+            // Its own file is there the second time.
+            _ => &[&input],
+        };
+        let begun = seen.begun.load(Ordering::SeqCst);
+        let said: String = (1..=inputs.len())
+            .map(|n| format!("WORD {}\n", begun + n))
+            .collect();
+        assert_eq!(answers(&folder.run(&[], inputs)), said, "{isolation}");
+    }
+}
