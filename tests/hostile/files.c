@@ -51,9 +51,6 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-#ifdef __FreeBSD__
-#include <sys/mount.h>
-#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -650,7 +647,6 @@ wild(void)
 {
 #ifdef __FreeBSD__
 	const int first = 32704;
-	struct statfs about;
 #else
 	const int first = 1 << 20;
 #endif
@@ -663,7 +659,8 @@ wild(void)
 		did += lseek(fd, 0, SEEK_SET) >= 0;
 		did += close(fd) == 0;
 #ifdef __FreeBSD__
-		did += fstatfs(fd, &about) == 0;
+		struct statfs of;
+		did += fstatfs(fd, &of) == 0;
 #endif
 	}
 	did += read(-1, &byte, 1) >= 0;

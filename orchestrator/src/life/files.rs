@@ -407,14 +407,16 @@ impl Asking<'_> {
     unsafe fn file_system(&self, fd: RawFd, to: u64) -> Result<u64, Errno> {
         /// Of the structure (sys/mount.h).
         const STATFS_VERSION: u32 = 0x2014_0518;
-        // SAFETY: asks for the flags of a number; then the caller's promise, and zeros are
-        // a value.
+        let is_own = self
+            .scratch
+            .as_ref()
+            .is_some_and(|own| own.borrow().flags(fd).is_ok());
+        // SAFETY: a request without an argument, which says whether a number is open, and
+        // leaves it as what is lent is: closed by execve(2); then the caller's promise, and
+        // zeros are a value. (Of one of its own numbers fcntl(2) is trapped.)
         unsafe {
-            match &self.scratch {
-                // (No call of an answer's is on such a number: it would be answered.)
-                Some(own) if scratch::NUMBERS.contains(&fd) => drop(own.borrow().flags(fd)?),
-                _ if libc::fcntl(fd, libc::F_GETFD) < 0 => return Err(Errno::EBADF),
-                _ => {}
+            if !is_own && libc::ioctl(fd, libc::FIOCLEX) < 0 && Errno::last() == Errno::EBADF {
+                return Err(Errno::EBADF);
             }
             let mut said: libc::statfs = std::mem::zeroed();
             said.f_version = STATFS_VERSION;

@@ -104,10 +104,9 @@ pub(super) const BY_ADDRESS: &[(u16, usize)] = &[
 /// Calls on numbers that stand for no descriptor: where there are such, they are let
 /// through with a first argument below them alone.
 pub(super) const ON_NUMBERS: &[u16] = &[
-    3,      // read
-    WRITE,  // beside standard output and error
-    6,      // close
-    92,     // fcntl
+    3,     // read
+    WRITE, // beside standard output and error
+    CLOSE, 92,     // fcntl
     120,    // readv
     WRITEV, // as write
     289,    // preadv
@@ -118,6 +117,8 @@ pub(super) const ON_NUMBERS: &[u16] = &[
     551,    // fstat
     554,    // getdirentries
 ];
+
+pub(super) const CLOSE: u16 = 6;
 
 /// What a context makes itself of what it was lent, beside what every sandbox lets
 /// through; the rights of each descriptor say how far.
