@@ -11,21 +11,41 @@
 
 #include "lwc_var.h"
 
+/* No call is in both sets. */
 struct lwc_allow {
 	u_int		al_refs;	/* (a) */
-	struct lwc_calls al_calls;	/* (c) */
+	u_int		al_limit;	/* (c) at most INT_MAX */
+	struct lwc_calls al_calls;	/* (c) whatever their arguments */
+	struct lwc_calls al_below;	/* (c) if the first is below the limit */
 };
 
 struct lwc_allow *lwc_allow_hold(struct lwc_allow *al);
 void	lwc_allow_free(struct lwc_allow *al);
 
-/* No list: every call. */
 static inline bool
-lwc_allowed(const struct lwc_allow *al, u_int number)
+lwc_calls_have(const struct lwc_calls *calls, u_int number)
 {
 
-	return (al == NULL || (number < LWC_CALLS_MAX &&
-	    (al->al_calls.calls[number / 64] & (1ULL << (number % 64))) != 0));
+	return ((calls->calls[number / 64] & (1ULL << (number % 64))) != 0);
+}
+
+/*
+ * No list: every call.  The first argument is the one that the call gets, which
+ * has been fetched for good, also by syscall(2); of its register the kernel
+ * reads an int where a descriptor is meant, so the high half says nothing, and
+ * what is negative is not below any limit.
+ */
+static inline bool
+lwc_allowed(const struct lwc_allow *al, u_int number, u_int first)
+{
+
+	if (al == NULL)
+		return (true);
+	if (number >= LWC_CALLS_MAX)
+		return (false);
+	return (lwc_calls_have(&al->al_calls, number) ||
+	    (lwc_calls_have(&al->al_below, number) &&
+	    first < al->al_limit));
 }
 
 #endif /* !_LWC_ALLOW_H_ */

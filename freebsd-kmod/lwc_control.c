@@ -21,6 +21,11 @@
  * oneself.  No list binds the child of a fork or a new program, so a context
  * with a list makes neither, whatever is in it.
  *
+ * BELOW has some of these calls depend on their first argument: numbers from a
+ * limit on are not the kernel's then, and whoever handles SIGSYS may take them
+ * for something else.  One limit holds for all of them, the least that was
+ * given: so what comes later only narrows.
+ *
  * INTRODUCE gives one context a name of another, as a switch gives its target
  * one of the caller (3.3), so that the two get along without a third.  The
  * name takes a number in the table of the first, so that is one that the
@@ -141,27 +146,54 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	return (error);
 }
 
+/* ALLOW, or BELOW: the new list is what the old one is, and what is given. */
 static int
-lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user)
+lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user,
+    bool below)
 {
 	struct lwc_allow *al, *old;
+	struct lwc_below given;
 	struct lwc_ctx *cur;
+	uint64_t *calls, *conditional, set;
 	int error, i;
 
 	cur = lp->lp_current;
-	al = malloc(sizeof(*al), M_LWCRIGHTS, M_WAITOK);
-	refcount_init(&al->al_refs, 1);
-	error = copyin(user, &al->al_calls, sizeof(al->al_calls));
-	if (error == 0 && !lwc_sysent_install(lp, cur, true))
+	error = copyin(user, &given, below ? sizeof(given) :
+	    sizeof(given.calls));
+	if (error == 0 && below && given.limit > INT_MAX)
 		error = EINVAL;
-	if (error != 0) {
-		free(al, M_LWCRIGHTS);
+	if (error != 0)
 		return (error);
+	al = malloc(sizeof(*al), M_LWCRIGHTS, M_WAITOK);
+	if (!lwc_sysent_install(lp, cur, true)) {
+		free(al, M_LWCRIGHTS);
+		return (EINVAL);
 	}
 	old = cur->lc_allow;
-	if (old != NULL)
-		for (i = 0; i < (int)nitems(al->al_calls.calls); i++)
-			al->al_calls.calls[i] &= old->al_calls.calls[i];
+	if (old != NULL) {
+		al->al_limit = old->al_limit;
+		al->al_calls = old->al_calls;
+		al->al_below = old->al_below;
+	} else {
+		al->al_limit = INT_MAX;
+		memset(&al->al_calls, 0xff, sizeof(al->al_calls));
+		memset(&al->al_below, 0, sizeof(al->al_below));
+	}
+	refcount_init(&al->al_refs, 1);
+	if (below)
+		al->al_limit = MIN(al->al_limit, given.limit);
+	for (i = 0; i < (int)nitems(given.calls.calls); i++) {
+		set = given.calls.calls[i];
+		calls = &al->al_calls.calls[i];
+		conditional = &al->al_below.calls[i];
+		if (below) {
+			*conditional |= *calls & set;
+			*calls &= ~set;
+		} else {
+			*conditional &= set;
+			*calls &= set;
+		}
+	}
 	cur->lc_allow = al;
 	lwc_allow_free(old);
 	return (0);
@@ -259,10 +291,12 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 		return (uap->argument != 0 ? EINVAL :
 		    lwc_control_destroy(td, uap->lwc));
 	case LWC_CONTROL_ALLOW:
+	case LWC_CONTROL_BELOW:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
 		return (lwc_control_allow(td, lp,
-		    (const void *)(uintptr_t)uap->argument));
+		    (const void *)(uintptr_t)uap->argument,
+		    uap->command == LWC_CONTROL_BELOW));
 	case LWC_CONTROL_ERASE:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);

@@ -566,7 +566,8 @@ sys_lwSwitch(struct thread *td, struct lwSwitch_args *uap)
 		return (EINTR);
 	lp = to->lc_lp;
 	from = lp->lp_current;
-	if (__predict_false(!lwc_allowed(from->lc_allow, lwSwitch_number)))
+	if (__predict_false(!lwc_allowed(from->lc_allow, lwSwitch_number,
+	    (u_int)uap->to)))
 		return (lwc_call_deny(td, NULL));
 	/* If it does not leave after all, nobody reads this. */
 	error = lwc_out_copyin(&from->lc_out, uap->src, uap->src_args,

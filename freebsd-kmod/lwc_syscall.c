@@ -146,7 +146,7 @@ lwc_syscall_guards(struct thread *td, struct lwc_proc *lp,
 	struct lwc_ctx *cur;
 
 	cur = lp->lp_current;
-	if (!lwc_allowed(cur->lc_allow, sa->code))
+	if (!lwc_allowed(cur->lc_allow, sa->code, (u_int)sa->args[0]))
 		return (EPERM);
 	if ((cur->lc_flags & LWC_TRAP_EXIT) != 0 &&
 	    lwc_call_guard(td, cur, sa) != NULL)

@@ -192,7 +192,7 @@ lwc_sv_fetch(struct thread *td)
 	class = lwc_call_class(sa->code);
 	lwc_call_note(lc, sa, class);
 	/* No list binds the child of a fork, nor a new program: never. */
-	if (!lwc_allowed(lc->lc_allow, sa->code) ||
+	if (!lwc_allowed(lc->lc_allow, sa->code, (u_int)sa->args[0]) ||
 	    (lc->lc_allow != NULL && (class & LWC_MULTIPLY) != 0)) {
 		sa->callp = &lwc_sysent_deny;
 		return (0);

@@ -21,8 +21,10 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +348,44 @@ rollback_lines(int rounds)
 	munmap(arena, 100 * 4096);
 }
 
+/* A call on a descriptor, and nothing more. */
+static double
+flags_of_descriptor(int rounds)
+{
+	double t;
+	int i;
+
+	t = now();
+	for (i = 0; i < rounds; i++)
+		(void)fcntl(0, F_GETFD);
+	return ((now() - t) / rounds);
+}
+
+/* What the sets of calls cost: this process has them from now on. */
+static void
+sets_of_calls(int rounds)
+{
+	struct lwc_below below;
+	struct lwc_calls all;
+
+	line("fcntl(F_GETFD) in the root", flags_of_descriptor(rounds));
+	memset(&all, 0xff, sizeof(all));
+	memset(&below, 0, sizeof(below));
+	below.calls.calls[SYS_fcntl / 64] |= 1ULL << (SYS_fcntl % 64);
+	below.limit = 100;
+	if (lwControl(LWC_SELF, LWC_CONTROL_ALLOW, (uintptr_t)&all) != 0) {
+		perror("lwControl");
+		exit(1);
+	}
+	line("  with a set of calls that has it", flags_of_descriptor(rounds));
+	if (lwControl(LWC_SELF, LWC_CONTROL_BELOW, (uintptr_t)&below) != 0) {
+		perror("lwControl");
+		exit(1);
+	}
+	line("  with one that has it below a limit",
+	    flags_of_descriptor(rounds));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -433,5 +473,6 @@ main(int argc, char **argv)
 		close(user);
 		munmap(p, size);
 	}
+	sets_of_calls(rounds);
 	return (0);
 }

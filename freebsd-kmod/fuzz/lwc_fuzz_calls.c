@@ -273,36 +273,51 @@ do_rollback(struct me *m, const struct op *o)
 	CALL(m, lwControl(desc(A(0)), LWC_CONTROL_ROLLBACK, 0));
 }
 
+/* A set of calls at the start of something, or an address of nothing. */
+static void *
+set_of_calls(const struct op *o, struct lwc_calls *c)
+{
+	int i;
+
+	memset(c, 0xff, sizeof(*c));
+	switch (choice(&t_allow, A(0))) {
+	case 1:
+		for (i = 0; i < 8; i++)
+			c->calls[choice(&t_number, A(1) + i) % LWC_CALLS_MAX /
+			    64] &= ~(1UL << choice(&t_number, A(1) + i) % 64);
+		break;
+	case 2:
+		memset(c, 0, sizeof(*c));
+		for (i = 0; i < (int)nitems(numbers); i++)
+			c->calls[numbers[i] / 64] |= 1UL << numbers[i] % 64;
+		c->calls[0] |= 1UL << SYS_exit;
+		break;
+	case 3:
+		memset(c, 0, sizeof(*c));
+		break;
+	case 4:
+		return ((void *)KERNEL);
+	case 5:
+		return ((void *)UNMAPPED);
+	}
+	return (c);
+}
+
 void
 do_allow(struct me *m, const struct op *o)
 {
 	struct lwc_calls c;
-	void *p;
-	int i;
 
-	p = &c;
-	memset(&c, 0xff, sizeof(c));
-	switch (choice(&t_allow, A(0))) {
-	case 1:
-		for (i = 0; i < 8; i++)
-			c.calls[choice(&t_number, A(1) + i) % LWC_CALLS_MAX /
-			    64] &= ~(1UL << choice(&t_number, A(1) + i) % 64);
-		break;
-	case 2:
-		memset(&c, 0, sizeof(c));
-		for (i = 0; i < (int)nitems(numbers); i++)
-			c.calls[numbers[i] / 64] |= 1UL << numbers[i] % 64;
-		c.calls[0] |= 1UL << SYS_exit;
-		break;
-	case 3:
-		memset(&c, 0, sizeof(c));
-		break;
-	case 4:
-		p = (void *)KERNEL;
-		break;
-	case 5:
-		p = (void *)UNMAPPED;
-		break;
-	}
-	CALL(m, lwControl(LWC_SELF, LWC_CONTROL_ALLOW, (uintptr_t)p));
+	CALL(m, lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
+	    (uintptr_t)set_of_calls(o, &c)));
+}
+
+void
+do_below(struct me *m, const struct op *o)
+{
+	struct lwc_below b;
+
+	b.limit = choice(&t_below, A(2));
+	CALL(m, lwControl(LWC_SELF, LWC_CONTROL_BELOW,
+	    (uintptr_t)set_of_calls(o, &b.calls)));
 }

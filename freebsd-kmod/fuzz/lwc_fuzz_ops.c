@@ -111,6 +111,8 @@ const struct operation operations[] = {
 	    T("set", point) } },
 	{ "limit", 5, do_limit, { { "name", K_LIMIT, NULL },
 	    T("to", lower) } },
+	{ "below", 6, do_below, { T("calls", allow), B("which"),
+	    T("limit", below) } },
 };
 const int noperations = nitems(operations);
 int op_end;

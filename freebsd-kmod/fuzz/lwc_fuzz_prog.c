@@ -318,6 +318,7 @@ static const char *const idioms[] = {
 	"altstack sigaction lwCreate+ lwSwitch+0 signal",
 	"{fork ptrace ptrace } lwCreate+ lwSwitch+0 lwSwitch+7 lwSwitch+0",
 	"sigmask signal lwCreate+ lwSwitch+0", "lwCreate+ lwSwitch+0 allow raw",
+	"lwCreate+ lwSwitch+0 below raw raw", "below lwCreate+ lwSwitch+0 raw",
 };
 
 static bool

@@ -29,7 +29,7 @@
 #endif
 
 /* Version of everything below; lwInfo() reports it. */
-#define	LWC_ABI_VERSION		4
+#define	LWC_ABI_VERSION		5
 
 /*
  * What lwCreate() and lwSwitch() return (contract 2.1, 3.2): a descriptor
@@ -166,6 +166,13 @@ struct lwc_info {
  * only the system calls in a set (the address of a struct lwc_calls); every
  * other one is not executed and raises SIGSYS.  Repeated, the sets intersect.
  *
+ * BELOW, of LWC_SELF: from now on the system calls in a set are let through only
+ * if their first argument, as the kernel reads a descriptor of it (the low 32
+ * bits), is not negative and below a limit (the address of a struct lwc_below).
+ * Others go the way of a call that is not allowed.  Repeated, the sets unite and
+ * the least limit holds for all.  Without a set of ALLOW's it counts as one of all
+ * calls.
+ *
  * INTRODUCE: give a context a descriptor of another one (the argument), so
  * that it can switch there by itself.  Both are named by descriptors of the
  * caller's and neither is current.  The new descriptor carries the right to
@@ -192,12 +199,18 @@ struct lwc_info {
 #define	LWC_CONTROL_SNAPSHOT	4
 #define	LWC_CONTROL_ROLLBACK	5
 #define	LWC_CONTROL_ERASE	6
+#define	LWC_CONTROL_BELOW	7
 /* Beside the descriptor that is INTRODUCE's argument. */
 #define	LWC_CLEAN_ONLY		0x100000000
 /* System call number n is bit n % 64 of word n / 64. */
 #define	LWC_CALLS_MAX		1024
 struct lwc_calls {
 	uint64_t	calls[LWC_CALLS_MAX / 64];
+};
+/* Such calls, and the limit: 0 (none is let through) to INT_MAX. */
+struct lwc_below {
+	struct lwc_calls calls;
+	uint64_t	limit;
 };
 
 /* Memory [start, end), page-aligned; ERASE takes so many bytes at once. */

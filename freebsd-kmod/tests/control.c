@@ -27,7 +27,7 @@ CASE(control_bad_arguments, "lwControl(2) refuses bad arguments.")
 
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 0, 0));
 	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 77, 0));
-	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, 7, 0));
+	REQUIRE_ERRNO(EINVAL, lwControl(LWC_SELF, LWC_CONTROL_BELOW + 1, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW, 0));
 	REQUIRE_ERRNO(EFAULT, lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 	    0xffffffff80000000ULL));

@@ -346,6 +346,7 @@ monotonic(void)
 static int
 control(void)
 {
+	struct lwc_below b;
 	struct lwc_calls c;
 	int i;
 
@@ -362,6 +363,13 @@ control(void)
 			return (-1);
 		for (i = 0; i < (int)nitems(c.calls); i++)
 			c.calls[i] = rnd(0) | rnd(0) | rnd(0) | rnd(0);
+		if (rnd(2) != 0) {
+			for (i = 0; i < (int)nitems(c.calls); i++)
+				b.calls.calls[i] = ~c.calls[i];
+			b.limit = rnd(0) & 0x1ff;
+			return (lwControl(LWC_SELF, LWC_CONTROL_BELOW,
+			    (uintptr_t)pointer(&b)));
+		}
 		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,
 		    (uintptr_t)pointer(&c)));
 	default:

@@ -1,6 +1,6 @@
 // Generated from freebsd-kmod/sys/lwc.h by lwc-bindgen; do not edit.
 
-pub const LWC_ABI_VERSION: u32 = 4;
+pub const LWC_ABI_VERSION: u32 = 5;
 pub const LWC_FAILED: i32 = -1;
 pub const LWC_SWITCHED: i32 = -2;
 pub const LWC_TRAPPED: i32 = -3;
@@ -47,6 +47,7 @@ pub const LWC_CONTROL_INTRODUCE: u32 = 3;
 pub const LWC_CONTROL_SNAPSHOT: u32 = 4;
 pub const LWC_CONTROL_ROLLBACK: u32 = 5;
 pub const LWC_CONTROL_ERASE: u32 = 6;
+pub const LWC_CONTROL_BELOW: u32 = 7;
 pub const LWC_CLEAN_ONLY: u64 = 4294967296;
 pub const LWC_CALLS_MAX: u32 = 1024;
 pub const LWC_ERASE_MAX: u32 = 1048576;
@@ -99,6 +100,12 @@ pub struct lwc_info {
 #[derive(Debug, Copy, Clone)]
 pub struct lwc_calls {
     pub calls: [u64; 16usize],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct lwc_below {
+    pub calls: lwc_calls,
+    pub limit: u64,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
