@@ -44,8 +44,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 ///
 /// # Errors
 /// EINVAL: the line lies among those, or numbers are lower. ENOTSUP in a context whose
-/// system calls are trapped, and with both on the kernel backend. What sigaction(2)
-/// and cap_rights_limit(2) say.
+/// system calls are trapped. What sigaction(2) and cap_rights_limit(2) say.
 ///
 /// # Examples
 /// ```

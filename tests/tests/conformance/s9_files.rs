@@ -7,13 +7,14 @@ use lwc_tests::harness::Case;
 use lwc_tests::kit::*;
 use std::io::Write;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 pub(crate) const CASES: &[Case] = cases![
     c9_2_calls_that_name_a_file_are_answered,
     c9_2_calls_on_numbers_that_stand_for_nothing_are_answered,
     c9_2_what_is_lent_is_read_and_nothing_else,
+    c9_2_what_is_lent_is_read_beside_such_numbers,
     c9_2_one_descriptor_is_under_way_at_a_time,
     c9_2_who_is_lent_files_has_no_more_than_there_are_numbers,
 ];
@@ -256,6 +257,113 @@ fn c9_2_what_is_lent_is_read_and_nothing_else() {
     // Nothing lies there for the sender.
     here.set_nonblocking(true).unwrap();
     assert!(here.recv(&mut [0; 8]).is_err());
+}
+
+/// read(2), once by its number as well: FreeBSD has a call that makes others.
+fn read(fd: RawFd, at: &mut [u8], by_number: bool) -> u64 {
+    #[cfg(target_os = "linux")]
+    let number = libc::SYS_read;
+    #[cfg(target_os = "freebsd")]
+    let number = 3;
+    // SAFETY: there is as much room as is told.
+    unsafe {
+        match by_number {
+            true => libc::syscall(number, fd, at.as_mut_ptr(), at.len()) as u64,
+            false => libc::read(fd, at.as_mut_ptr().cast(), at.len()) as u64,
+        }
+    }
+}
+
+/// Everything that is done with what is lent, in turn: how many bytes, or 0.
+fn uses(fd: RawFd) -> Vec<u64> {
+    // (Linux's C library has a call for it that may name a file.)
+    #[cfg(target_os = "linux")]
+    let fstat = libc::SYS_fstat;
+    #[cfg(target_os = "freebsd")]
+    let fstat = 551;
+    let mut bytes = [0u8; 16];
+    let first = read(fd, &mut bytes[..3], false);
+    let second = read(fd, &mut bytes[3..5], true);
+    // SAFETY: zeros are a value; as much room as is told; what is mapped is told of by
+    // nobody else.
+    let rest = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        let mut piece = libc::iovec {
+            iov_base: bytes[5..].as_mut_ptr().cast(),
+            iov_len: 2,
+        };
+        [
+            libc::lseek(fd, 1, libc::SEEK_SET) as u64,
+            libc::readv(fd, &raw mut piece, 1) as u64,
+            libc::pread(fd, bytes[7..].as_mut_ptr().cast(), 3, 2) as u64,
+            libc::fcntl(fd, libc::F_GETFD) as u64,
+            libc::syscall(fstat, fd, &raw mut stat) as u64,
+            stat.st_size as u64,
+            libc::close(fd) as u64,
+            libc::close(fd) as u64,
+        ]
+    };
+    assert_eq!(&bytes[..10], b"wordsorrds");
+    [first, second].into_iter().chain(rest).collect()
+}
+
+/// Of calls on such numbers, and no names.
+fn count_alone(call: &FileCall) -> Result<u64, Errno> {
+    match call.args[0] {
+        0x10_0000.. => count(call),
+        _ => refuse(call),
+    }
+}
+
+/// Each call goes where its number belongs.
+fn c9_2_what_is_lent_is_read_beside_such_numbers() {
+    const NUMBERS: Range<RawFd> = 1 << 20..(1 << 20) + 2;
+    for creator_first in [false, true] {
+        let (here, there) = line();
+        let line = there.as_raw_fd();
+        let mut file = scratch_file();
+        file.write_all(b"words").unwrap();
+        let lent = to_read(&file);
+        let other = answering(&[], Flags::empty(), move |w| match w {
+            [0] => enter(Some(line), NUMBERS, creator_first, count_alone),
+            [1] | [2] => {
+                // SAFETY: as above.
+                let line = unsafe { BorrowedFd::borrow_raw(line) };
+                let fd = lwc::receive_descriptor(line).unwrap();
+                match w {
+                    [1] => uses(fd.into_raw_fd()),
+                    _ => vec![misused(fd.as_raw_fd(), line.as_raw_fd())],
+                }
+            }
+            &[_, by_number, number] => {
+                let mut two = [0u8; 2];
+                let did = read(number as RawFd, &mut two, by_number == 1);
+                // SAFETY: no descriptor of anybody's.
+                let closed = unsafe { libc::close(number as RawFd) };
+                vec![did, closed as u64]
+            }
+            _ => unreachable!(),
+        })
+        .unwrap();
+        let ask = |words: &[u64]| call(other.handle(), words);
+        ask(&[0]);
+        for _ in 0..2 {
+            lwc::send_descriptor(&here, &lent).unwrap();
+            // SAFETY: a number; they share where the next read begins.
+            assert_eq!(unsafe { libc::lseek(lent.as_raw_fd(), 0, 0) }, 0);
+            let expected = [3, 2, 1, 2, 3, 1, 0, 5, 0, u64::MAX];
+            assert_eq!(ask(&[1]), expected);
+            lwc::send_descriptor(&here, &lent).unwrap();
+            assert_eq!(ask(&[2]), [0]);
+        }
+        let (first, behind) = (NUMBERS.start as u64, NUMBERS.end as u64);
+        for by_number in [0, 1] {
+            assert_eq!(ask(&[3, by_number, first])[0], 2);
+            assert_eq!(ask(&[3, by_number, first + 1])[0], 3);
+            assert_eq!(ask(&[3, by_number, behind]), [u64::MAX; 2]);
+            assert_eq!(ask(&[3, by_number, u64::MAX]), [u64::MAX; 2]);
+        }
+    }
 }
 
 fn c9_2_one_descriptor_is_under_way_at_a_time() {

@@ -6,7 +6,8 @@
 //! signals that reach other contexts, sockets of its own. Calls are in the list because a
 //! function computes with them, or because honest code tries them and bears a
 //! refusal, which capability mode gives (ECAPMODE). All else ends the context
-//! with SIGSYS.
+//! with SIGSYS. Where numbers stand for no descriptor, calls on them are in the
+//! list for those below (`LWC_CONTROL_BELOW`).
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
@@ -17,8 +18,9 @@ use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
-use lwc_sys::{LWC_CONTROL_ALLOW, LWC_SELF, lwc_calls};
+use lwc_sys::{LWC_CONTROL_ALLOW, LWC_CONTROL_BELOW, LWC_SELF, lwc_below, lwc_calls};
 use nix::errno::Errno;
+use std::os::fd::RawFd;
 
 /// FreeBSD's numbers (sys/syscall.h), which never change: the libc crate has
 /// none. sigsuspend(2) and its like are left out on purpose: a wait there has
@@ -113,17 +115,40 @@ fn own_calls(how: Confinement) -> Result<Vec<i32>> {
     Ok(own)
 }
 
+/// Such calls, by number.
+fn set_of(numbers: impl Iterator<Item = usize>) -> lwc_calls {
+    let mut set = lwc_calls { calls: [0; 16] };
+    for number in numbers {
+        set.calls[number / 64] |= 1 << (number % 64);
+    }
+    set
+}
+
+/// Has these calls let through with a first argument below this alone; its list says which
+/// of them are at all. Numbers from there on no descriptor has.
+fn only_below(calls: lwc_calls, first: RawFd) -> Result<()> {
+    let below = lwc_below {
+        calls,
+        // (catch_files takes none that are lower than 4096.)
+        limit: first as u64,
+    };
+    // SAFETY: what is given outlives the call, which reads it.
+    let limited =
+        unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_BELOW as i32, &raw const below as u64) };
+    match limited {
+        0 => Ok(()),
+        _ => Err(Error::last("confine", "calls on descriptors alone")),
+    }
+}
+
 /// Capability mode, and the list, of the current context.
 pub(crate) fn confine(how: Confinement) -> Result<()> {
-    let mut set = lwc_calls { calls: [0; 16] };
     let own = own_calls(how)?;
     // In a context that makes others its host's code alone runs, which asks nobody.
     let are_files_caught = files::are_caught() && how == Confinement::Strict;
-    let has_numbers = are_files_caught && !files::numbers().is_empty();
     let not_made = |number: u16| {
         is_caught() && (number == WRITE || number == WRITEV)
             || are_files_caught && CAUGHT.contains(&number)
-            || has_numbers && ON_NUMBERS.contains(&number)
             || are_files_caught && files::connections() && number == CLOSE
     };
     let lent = match files::line() {
@@ -139,12 +164,15 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         .map(|&(number, _)| number)
         .chain(lent.iter().chain(connected).copied());
     let listed = listed.filter(|&number| !not_made(number)).map(usize::from);
-    for number in listed.chain(own.iter().map(|&n| n as usize)) {
-        set.calls[number / 64] |= 1 << (number % 64);
-    }
+    let set = set_of(listed.chain(own.iter().map(|&n| n as usize)));
     if are_files_caught {
         handler::install("confine")?;
         limit_what_is_lent()?;
+        let numbers = files::numbers();
+        if !numbers.is_empty() {
+            let calls = set_of(ON_NUMBERS.iter().copied().map(usize::from));
+            only_below(calls, numbers.start)?;
+        }
     }
     // SAFETY: cap_enter has no arguments.
     if unsafe { libc::cap_enter() } != 0 {

@@ -41,14 +41,6 @@ pub(crate) fn catch_files(
             "all system calls of this context go to its creator",
         ));
     }
-    if !numbers.is_empty() && line.is_some() {
-        // The list of calls tells no descriptors apart.
-        return Err(Error::new(
-            CALL,
-            Errno::ENOTSUP,
-            "the kernel backend has either files that are lent or numbers that stand for none",
-        ));
-    }
     if let Some(line) = line {
         receive_alone(line)?;
     }

@@ -7,7 +7,6 @@ use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
-use std::os::fd::RawFd;
 
 /// The code of a signal that the kernel itself sends (sys/signal.h).
 const SI_KERNEL: i32 = 0x10006;
@@ -66,22 +65,6 @@ fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
     }
 }
 
-/// close(2) of a descriptor, where that is not let through.
-fn close(fd: RawFd) -> std::result::Result<u64, i32> {
-    // SAFETY: whoever closes it has given it up; the first is a request without an
-    // argument, which says whether it is open.
-    unsafe {
-        if libc::ioctl(fd, libc::FIOCLEX) != 0 && Errno::last() == Errno::EBADF {
-            return Err(libc::EBADF);
-        }
-        let number = fd as libc::c_uint;
-        match libc::close_range(number, number, 0) {
-            0 => Ok(0),
-            _ => Err(Errno::last_raw()),
-        }
-    }
-}
-
 /// A call about files.
 ///
 /// It may come in the midst of another one's answer: from a handler of a fault in that,
@@ -104,8 +87,7 @@ unsafe fn answer(number: usize, args: [u64; 6]) -> Option<std::result::Result<u6
     let args = passed(number, args, on_number);
     let fd = args[0] as i32;
     let answered = match on_number && !on_connection && !numbers.contains(&fd) {
-        // What it has beside them are names of contexts.
-        true if number == CLOSE => Some(close(fd)),
+        // No descriptor either: those are below the first of these.
         true => Some(Err(libc::EBADF)),
         false => files::answer(i64::from(number), args).map(|a| a.map_err(|e| e.raw())),
     };

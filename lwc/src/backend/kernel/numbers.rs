@@ -101,8 +101,8 @@ pub(super) const BY_ADDRESS: &[(u16, usize)] = &[
     (GETSOCKOPT, 3),
 ];
 
-/// Calls on numbers that stand for no descriptor: none of them is let through where there
-/// are such.
+/// Calls on numbers that stand for no descriptor: where there are such, they are let
+/// through with a first argument below them alone.
 pub(super) const ON_NUMBERS: &[u16] = &[
     3,     // read
     WRITE, // beside standard output and error
@@ -117,6 +117,7 @@ pub(super) const ON_NUMBERS: &[u16] = &[
     551,    // fstat
     554,    // getdirentries
 ];
+
 pub(super) const CLOSE: u16 = 6;
 
 /// What a context makes itself of what it was lent, beside what every sandbox lets
