@@ -97,9 +97,12 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
     }
     let functions = file.functions.values();
     let grants = functions.flat_map(|f| {
-        let beside = !f.files.is_empty() || !f.connect.is_empty();
         [
-            ("scratch", f.scratch > 0 && beside, NO_SCRATCH),
+            (
+                "scratch",
+                f.scratch > 0 && !f.connect.is_empty(),
+                NO_SCRATCH,
+            ),
             ("threads", f.threads > 0, NO_THREADS),
         ]
         .into_iter()

@@ -413,8 +413,7 @@ impl Asking<'_> {
             .is_some_and(|own| own.borrow().flags(fd).is_ok());
         // SAFETY: a request without an argument, which says whether a number is open, and
         // leaves it as what is lent is: closed by execve(2); then the caller's promise, and
-        // zeros are a value. (fcntl(2) is trapped where there are numbers of its own, and
-        // nobody answers a call that an answer makes.)
+        // zeros are a value. (Of one of its own numbers fcntl(2) is trapped.)
         unsafe {
             if !is_own && libc::ioctl(fd, libc::FIOCLEX) < 0 && Errno::last() == Errno::EBADF {
                 return Err(Errno::EBADF);

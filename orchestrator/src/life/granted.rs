@@ -390,8 +390,7 @@ fn refuse(function: &Function) -> Result<(), String> {
     if function.threads > 0 {
         return Err(format!("threads: {}", super::NO_THREADS));
     }
-    let beside = !function.files.is_empty() || !function.connect.is_empty();
-    if function.scratch > 0 && beside {
+    if function.scratch > 0 && !function.connect.is_empty() {
         return Err(format!("scratch: {}", super::NO_SCRATCH));
     }
     Ok(())

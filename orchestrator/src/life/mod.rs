@@ -95,9 +95,9 @@ use crate::chain_file::{ChainFile, ChainId, FunctionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Why a function that is granted files of its own, and others or connections, is refused on
+/// Why a function that is granted files of its own, and connections, is refused on
 /// the kernel backend.
-pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside files or connections that it is granted: take one of them away, or use the process backend";
+pub(crate) const NO_SCRATCH: &str = "the kernel backend has no files of a function's own beside connections that it is granted: take one of the two away, or use the process backend";
 
 /// Why a function that is granted threads is refused on the kernel backend.
 pub(crate) const NO_THREADS: &str = "the kernel backend has functions with one thread (a stock kernel gives all threads of a process one address space): use the process backend";

@@ -358,8 +358,8 @@ fn find_in(start: usize, end: usize, wanted: u64, len: usize) -> bool {
     false
 }
 
-/// Whether a number may be a descriptor's. Where functions have files of their own reading
-/// is trapped, which takes long for as many as are tried; this is not.
+/// Whether a number may be a descriptor's. Writing is trapped, which takes long for as
+/// many as are tried; this is not.
 #[cfg(target_os = "freebsd")]
 fn may_be_open(fd: i32) -> bool {
     // SAFETY: a request without an argument.

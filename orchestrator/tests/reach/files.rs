@@ -9,8 +9,20 @@ const EACCES: &str = "[13]";
 /// A folder with things to read, and things not to: its chain, a function of
 /// `tests/hostile/files.c`, has these lines.
 fn folder(grants: &str, isolation: &str) -> Folder {
+    with_things(Folder::new, grants, isolation)
+}
+
+/// The same of a function that has files of its own beside: not in their place, where the
+/// tests may be built; then there is none.
+fn beside_scratch() -> Option<Folder> {
+    let grants = format!("{GRANTS}\nscratch = \"1MiB\"");
+    let folder = with_things(Folder::built, &grants, "invocation");
+    (!folder.path("").starts_with("/tmp")).then_some(folder)
+}
+
+fn with_things(new: fn(&str) -> Folder, grants: &str, isolation: &str) -> Folder {
     let source = home().join("tests/hostile/files.c");
-    let folder = Folder::new(&format!(
+    let folder = new(&format!(
         "[functions.f]\nsource = \"{}\"\nhandler = \"files\"\ntimeout = \"60s\"\n",
         source.display()
     ));
@@ -57,7 +69,10 @@ fn what_is_granted_is_read_in_every_way() {
         of("invocation"),
         of("chain"),
         of("invocation").without_rollback(),
-    ] {
+    ]
+    .into_iter()
+    .chain(beside_scratch())
+    {
         let at = |name: &str| folder.path(name).display().to_string();
         let whole = at("rates.db");
         let here = std::fs::canonicalize(at("")).unwrap();
@@ -291,7 +306,10 @@ fn nothing_outlives_an_invocation() {
     for folder in [
         folder(GRANTS, "invocation"),
         folder(GRANTS, "invocation").without_rollback(),
-    ] {
+    ]
+    .into_iter()
+    .chain(beside_scratch())
+    {
         let dirty = "keep rates.db\nkeep data\nmmap data/one\nheld";
         let clean = "held\nmapped\nkeep rates.db";
         let out = run(&folder, &[dirty, clean, "many rates.db 1000", clean, dirty]);
@@ -399,8 +417,10 @@ LWC_HANDLER(f)
 
 #[test]
 fn more_files_than_there_are_numbers_can_be_opened_one_after_another() {
-    for isolation in ["invocation", "chain"] {
-        let folder = folder(GRANTS, isolation);
+    for folder in [folder(GRANTS, "invocation"), folder(GRANTS, "chain")]
+        .into_iter()
+        .chain(beside_scratch())
+    {
         let out = run(
             &folder,
             &["closing rates.db 600", "closing data/one 600\nheld"],
