@@ -150,7 +150,7 @@ lwc_vm_copy(vm_map_t src, vm_map_t dst, vm_offset_t start, vm_offset_t end)
 
 	error = 0;
 	for (va = start; va < end && error == 0; va += PAGE_SIZE) {
-		if (P_KILLED(curproc))
+		if (lwc_killed())
 			return (EINTR);
 		maybe_yield();
 		from = to = NULL;
@@ -216,7 +216,7 @@ lwc_vm_prefault(struct vmspace *old, struct vmspace *new)
 		    pc->pc_inherit == VM_INHERIT_SHARE)
 			continue;
 		for (va = pc->pc_start; va < pc->pc_end; va += PAGE_SIZE) {
-			if (P_KILLED(curproc)) {
+			if (lwc_killed()) {
 				error = EINTR;
 				break;
 			}
@@ -242,7 +242,7 @@ lwc_vm_prepare(vm_map_t map, const struct lwc_spec *s, struct lwc_pieces *ps)
 	size_t first, i;
 	int rv;
 
-	if (P_KILLED(curproc))
+	if (lwc_killed())
 		return (EINTR);
 	start = s->sub.memory.start;
 	end = s->sub.memory.end;

@@ -33,6 +33,17 @@ struct lwc_pieces {
 	size_t		ps_cap;
 };
 
+/*
+ * Is the process to go?  Of a SIGKILL that waits for it; P_WKILLED is set for some
+ * of the kernel's own alone.
+ */
+static inline bool
+lwc_killed(void)
+{
+
+	return (P_KILLED(curproc) || curproc_sigkilled());
+}
+
 /* lwc_vm.c */
 int	lwc_kern_errno(int rv);
 int	lwc_vm_fork(struct vmspace *vm, const struct lwc_specs *sp, int flags,

@@ -79,7 +79,7 @@ lwc_stage_range(struct lwc_stage *st, vm_map_t src, vm_offset_t start,
 	int rv;
 
 	for (va = start; va < end; va = pt->pt_end) {
-		if (P_KILLED(curproc))
+		if (lwc_killed())
 			return (EINTR);
 		pt = lwc_stage_part(st);
 		map = src;

@@ -196,8 +196,19 @@ creates_for_ever(void *arg)
 	}
 }
 
-CASE(hold_limits_create_is_killed,
-    "SIGKILL ends lwCreate() at once, whatever it is at.")
+/* One that looks for a page everywhere in so much takes minutes. */
+static void
+creates_from_much(void *arg)
+{
+
+	REQUIRE(mmap(NULL, 8ULL << 40, PROT_READ | PROT_WRITE, MAP_ANON |
+	    MAP_PRIVATE, -1, 0) != MAP_FAILED);
+	*(volatile uint64_t *)arg = 1;
+	(void)lwCreate(NULL, 0, NULL, NULL, NULL, LWC_PREFAULT);
+}
+
+static void
+is_killed(void (*body)(void *))
 {
 	volatile uint64_t *word;
 	uint64_t begun;
@@ -206,15 +217,26 @@ CASE(hold_limits_create_is_killed,
 	word = shared_page();
 	pid = fork();
 	REQUIRE(pid >= 0);
-	if (pid == 0)
-		creates_for_ever(__DEVOLATILE(void *, word));
+	if (pid == 0) {
+		body(__DEVOLATILE(void *, word));
+		_exit(9);
+	}
 	while (word[0] == 0)
 		usleep(1000);
 	usleep(100000);
 	begun = after(0);
 	REQUIRE(kill(pid, SIGKILL) == 0);
 	REQUIRE(waitpid(pid, &status, 0) == pid);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	REQUIRE(after(0) - begun < lenient(1000) * MS);
+}
+
+CASE(hold_limits_create_is_killed,
+    "SIGKILL ends lwCreate() at once, whatever it is at.")
+{
+
+	is_killed(creates_for_ever);
+	is_killed(creates_from_much);
 }
 
 /* Size of the current context's address space. */
