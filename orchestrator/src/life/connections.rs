@@ -27,6 +27,8 @@ use super::named::Names;
 use super::opening::kind;
 #[cfg(target_os = "freebsd")]
 use super::opening::stat;
+#[cfg(target_os = "freebsd")]
+use super::opening::{For, limit};
 use super::opening::{Within, is_about_processes, look, open_folder};
 #[cfg(target_os = "freebsd")]
 use super::sockets::Sockets;
@@ -241,6 +243,10 @@ impl To {
             let what = "it is of the system, and no socket";
             return Err(format!("{:?} in `connect`: {what}", grant.said));
         }
+        // From here on no name leads out of it: so the kernel has it of a folder whose
+        // descriptor has not all rights.
+        #[cfg(target_os = "freebsd")]
+        limit(at.as_fd(), For::Connecting).map_err(|e| failed(e.into()))?;
         let mut names = vec![real.join(name)];
         let name = CString::new(name.as_bytes()).map_err(|e| failed(e.into()))?;
         if names[0] != named {
@@ -354,7 +360,8 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
 
 /// To the socket that is there now, if it is one: not where a link leads that has come in
 /// its place. The kernel has no call for the very socket that has been looked at, and
-/// follows a link that comes between two looks, but not out of the folder.
+/// follows a link that comes between two looks, but not out of the folder: its descriptor
+/// has the rights for this alone.
 #[cfg(target_os = "freebsd")]
 fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
     let looked = || -> Result<_, Errno> {
@@ -389,7 +396,10 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
         )
     };
     if done != 0 {
-        return Err(Errno::last());
+        return match Errno::last() {
+            e if e.raw() == libc::ENOTCAPABLE => Err(Errno::EACCES),
+            e => Err(e),
+        };
     }
     match looked() {
         Ok(after) if after == before => Ok((socket, false)),

@@ -49,6 +49,9 @@ pub(super) enum For {
     /// connection, or a socket that is none yet.
     #[cfg(target_os = "freebsd")]
     Connection,
+    /// A folder of ours: to find a socket there, and to connect to it.
+    #[cfg(target_os = "freebsd")]
+    Connecting,
 }
 
 /// What the kernel says of a file.
@@ -357,6 +360,16 @@ mod freebsd {
         match purpose {
             For::Looking => leave(fd, &[libc::CAP_FSTAT], 0),
             For::Nothing => leave(fd, &[], 0),
+            For::Connecting => leave(
+                fd,
+                &[
+                    libc::CAP_LOOKUP,
+                    libc::CAP_CONNECTAT,
+                    libc::CAP_READ,
+                    libc::CAP_FSTAT,
+                ],
+                0,
+            ),
             For::Receiving => leave(fd, &[libc::CAP_RECV], 0),
             For::Reading => leave(
                 fd,

@@ -81,6 +81,10 @@ const SET: [(i32, i32); 3] = [
     (libc::SOL_SOCKET, libc::SO_SNDBUF),
 ];
 
+/// A buffer of more bytes is one of so many, as Linux has it with what it allows: all that
+/// lies in buffers is the machine's, and counts for no limit of the function's.
+const LARGEST_BUFFER: i32 = 256 << 10;
+
 /// Options that it may ask for, beside those.
 const TOLD: [i32; 5] = [
     libc::SO_ERROR,
@@ -255,14 +259,23 @@ impl Sockets {
         if request.about == About::Get {
             return option(fd, which).map(Some);
         }
-        if is_size(which)
-            && let Some(grant) = one.kept_by
-        {
-            self.sized.borrow_mut().push(grant);
+        let mut value = request.value;
+        if is_size(which) {
+            if let Some(grant) = one.kept_by {
+                let mut sized = self.sized.borrow_mut();
+                if !sized.contains(&grant) {
+                    sized.push(grant);
+                }
+            }
+            // An int; one that is too short the kernel refuses.
+            if let Some(asked) = value.first_chunk_mut::<4>() {
+                let bytes = i32::from_ne_bytes(*asked).min(LARGEST_BUFFER);
+                *asked = bytes.to_ne_bytes();
+            }
         }
         // SAFETY: reads as many bytes as there are.
         let done = unsafe {
-            let value = request.value.as_ptr().cast();
+            let value = value.as_ptr().cast();
             libc::setsockopt(fd, which.0, which.1, value, request.len)
         };
         match done {

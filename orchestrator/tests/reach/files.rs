@@ -347,7 +347,12 @@ LWC_INIT(f)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return (lwc_setup_fail(setup, 1, "limit"));
-	high = fcntl(open("/dev/zero", O_RDONLY), F_DUPFD, limit.rlim_cur - 1);
+	high = (int)limit.rlim_cur - 1;
+#ifdef __FreeBSD__
+	/* The system has a limit of its own below that. */
+	high = high > 999 ? 999 : high;
+#endif
+	high = fcntl(open("/dev/zero", O_RDONLY), F_DUPFD, high);
 	limit.rlim_cur = high - 9;
 	if (high < 0 || setrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return (lwc_setup_fail(setup, 2, "dup"));
