@@ -13,6 +13,8 @@ program=${1:-target/release/lwc-orchestrator}
 name=lwc-orchestrator
 version=$("$program" --version)
 version=${version#* }
+# A commit may stand behind it.
+version=${version%% *}
 arch=$(dpkg --print-architecture)
 out=target/debian
 root=$out/$name
