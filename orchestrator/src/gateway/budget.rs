@@ -221,7 +221,7 @@ impl Room {
 
     /// These bytes, which have the room for as long as anybody has any of them.
     pub(super) fn around(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Roomy { bytes, _room: self })
+        held(bytes, self)
     }
 }
 
@@ -234,20 +234,24 @@ pub(super) struct Page(
 impl Page {
     /// These bytes, which are the page for as long as anybody has any of them.
     pub(super) fn around(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Roomy { bytes, _room: self })
+        held(bytes, self)
     }
 }
 
-/// Bytes and the room that they take.
-struct Roomy<R> {
-    bytes: Bytes,
-    _room: R,
-}
-
-impl<R> AsRef<[u8]> for Roomy<R> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+/// These bytes, which hold something for as long as anybody has any of them.
+pub(super) fn held<H: Send + 'static>(bytes: Bytes, what: H) -> Bytes {
+    struct Held<H> {
+        bytes: Bytes,
+        _what: H,
     }
+
+    impl<H> AsRef<[u8]> for Held<H> {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    Bytes::from_owner(Held { bytes, _what: what })
 }
 
 impl Drop for Room {

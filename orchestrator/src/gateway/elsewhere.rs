@@ -37,11 +37,8 @@ pub(super) async fn ask(
         }
     };
     // What is in a worker or a queue is told so by these.
-    let answer = tokio::select! {
-        biased;
-        answer = asked => answer,
-        () = gateway.given_up() => Err(given_up(true)),
-    };
+    let answer = gateway.unless_given_up(asked).await;
+    let answer = answer.unwrap_or_else(|| Err(given_up(true)));
     answer.map_err(|problem| late(problem, until))
 }
 

@@ -169,11 +169,8 @@ async fn attempt(
     if gateway.generation().is_full(call.chain) {
         return Err(queue_full());
     }
-    let body = tokio::select! {
-        biased;
-        body = adapter.body(call, deadline, room) => body?,
-        () = gateway.given_up() => return Err(given_up(false)),
-    };
+    let body = gateway.unless_given_up(adapter.body(call, deadline, room));
+    let body = body.await.unwrap_or_else(|| Err(given_up(false)))?;
     let (meta, body) = message::decode_body(meta, event, body, &call.trace)?;
     let mut pass = gateway.circuits.admit(call.chain)?;
     let end = route::run(gateway, call, meta, body, deadline).await;

@@ -381,11 +381,22 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let there = self.path.symlink_metadata();
-        if there.is_ok_and(|t| (t.dev(), t.ino()) == self.is) {
-            // A folder that may not be written any more keeps it; whoever is next replaces it.
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // A folder that may not be written any more keeps it; whoever is next replaces it.
+        let _ = take_away(&self.path, self.is);
+    }
+}
+
+/// Takes a file away, if it is the one of this device and number still. Whether nothing is
+/// there now: another may have come in its place.
+fn take_away(path: &Path, is: (u64, u64)) -> io::Result<bool> {
+    let removed = match path.symlink_metadata() {
+        Ok(there) if (there.dev(), there.ino()) != is => return Ok(false),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(true),
     }
 }
 
@@ -407,15 +418,9 @@ fn make_room(path: &Path) -> Result<(), String> {
         Err(Errno::ENOENT) => Ok(()),
         // One that ended while it was asked has taken its file away (Linux looks for the
         // file first and for its socket then), and another may have come in its place.
-        Err(Errno::ECONNREFUSED) => match path.symlink_metadata() {
-            Ok(now) if (now.dev(), now.ino()) == (there.dev(), there.ino()) => {
-                match std::fs::remove_file(path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.to_string()),
-                    _ => Ok(()),
-                }
-            }
-            Ok(_) => Err("somebody has begun to listen there meanwhile".into()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(Errno::ECONNREFUSED) => match take_away(path, (there.dev(), there.ino())) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("somebody has begun to listen there meanwhile".into()),
             Err(e) => Err(e.to_string()),
         },
         // A full queue is somebody's, too.

@@ -289,10 +289,17 @@ impl Gateway {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Returns once what is under way is given up.
-    async fn given_up(&self) {
-        // Its sender is ours.
-        let _ = self.given_up.subscribe().wait_for(|g| *g).await;
+    /// What this comes to; `None` once what is under way is given up.
+    async fn unless_given_up<T>(&self, this: impl Future<Output = T>) -> Option<T> {
+        let given_up = async {
+            // Its sender is ours.
+            let _ = self.given_up.subscribe().wait_for(|g| *g).await;
+        };
+        tokio::select! {
+            biased;
+            done = this => Some(done),
+            () = given_up => None,
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -64,11 +64,8 @@ async fn handle(
         Ok(()) => answer(&gateway, kind, &head, &mut upload, begun).await,
         Err(refused) => refuse_as(refused.0, &refused.1),
     };
-    let whole = tokio::select! {
-        biased;
-        whole = upload.discard() => whole,
-        () = gateway.given_up() => false,
-    };
+    let whole = gateway.unless_given_up(upload.discard()).await;
+    let whole = whole.unwrap_or(false);
     without_content(&head.method, &mut reply);
     let headers = reply.headers_mut();
     headers.insert(

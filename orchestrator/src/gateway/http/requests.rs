@@ -3,6 +3,7 @@
 //! is taken for long keeps its room for nobody: a client of HTTP/2 takes what it likes of
 //! each, and asks on meanwhile.
 
+use crate::gateway::budget::held;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::collections::BTreeMap;
@@ -147,11 +148,8 @@ impl Body for Taking {
             if let Some(last) = taken.requests.lock().last_taken.get_mut(&taken.number) {
                 *last = Instant::now();
             }
-            let piece = Piece {
-                bytes,
-                _taken: taken,
-            };
-            Ok(Frame::data(Bytes::from_owner(piece)))
+            // It is not taken whole for as long as anybody has any of this.
+            Ok(Frame::data(held(bytes, taken)))
         }))
     }
 
@@ -161,18 +159,6 @@ impl Body for Taking {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left.len() as u64)
-    }
-}
-
-/// Bytes of an answer, which is there for as long as anybody has any of them.
-struct Piece {
-    bytes: Bytes,
-    _taken: Arc<Untaken>,
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
