@@ -84,6 +84,19 @@ pub(super) fn option(
     }
 }
 
+/// The value of an option that is a number.
+pub(super) fn number(value: Value) -> i32 {
+    i32::from_ne_bytes([value[0], value[1], value[2], value[3]])
+}
+
+/// What SO_ERROR says.
+pub(super) fn no_error(errno: i32) -> Result<(), Errno> {
+    match errno {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw(errno)),
+    }
+}
+
 /// Gives a connection of this family the options of the socket that it takes the place of.
 /// A new one has none yet: what is zero of the socket need not be looked at there.
 pub(super) fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
@@ -400,14 +413,11 @@ impl Asking<'_> {
     /// One that is a number.
     fn number(&self, fd: RawFd, name: i32) -> Result<i32, Errno> {
         let (value, _) = self.option(fd, (libc::SOL_SOCKET, name))?;
-        Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+        Ok(number(value))
     }
 
     fn error_of(&self, fd: RawFd) -> Result<(), Errno> {
-        match self.number(fd, libc::SO_ERROR)? {
-            0 => Ok(()),
-            errno => Err(Errno::from_raw(errno)),
-        }
+        no_error(self.number(fd, libc::SO_ERROR)?)
     }
 
     /// What the root says to this, in place of a path.

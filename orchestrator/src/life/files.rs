@@ -246,11 +246,13 @@ pub(super) fn close(fd: RawFd) {
     }
 }
 
-/// Whether a number is of a descriptor.
+/// Whether a number is of a descriptor. (Of one of the function's own files fcntl(2) is
+/// trapped.)
 #[cfg(target_os = "freebsd")]
 pub(super) fn is_open(fd: RawFd) -> bool {
-    // SAFETY: asks about a number.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    // SAFETY: a request without an argument, which leaves it as what is lent is: closed by
+    // execve(2).
+    unsafe { libc::ioctl(fd, libc::FIOCLEX) >= 0 || Errno::last() != Errno::EBADF }
 }
 
 /// What a path stands for.
@@ -411,13 +413,11 @@ impl Asking<'_> {
             .scratch
             .as_ref()
             .is_some_and(|own| own.borrow().flags(fd).is_ok());
-        // SAFETY: a request without an argument, which says whether a number is open, and
-        // leaves it as what is lent is: closed by execve(2); then the caller's promise, and
-        // zeros are a value. (Of one of its own numbers fcntl(2) is trapped.)
+        if !is_own && !is_open(fd) {
+            return Err(Errno::EBADF);
+        }
+        // SAFETY: the caller's promise, and zeros are a value.
         unsafe {
-            if !is_own && libc::ioctl(fd, libc::FIOCLEX) < 0 && Errno::last() == Errno::EBADF {
-                return Err(Errno::EBADF);
-            }
             let mut said: libc::statfs = std::mem::zeroed();
             said.f_version = STATFS_VERSION;
             (said.f_bsize, said.f_iosize) = (4096, 4096);

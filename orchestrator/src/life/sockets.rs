@@ -9,7 +9,7 @@
 //! those that it has lent to this function, and takes the mark away. Whoever marks others,
 //! or several, has set or ended something of its own.
 
-use super::connect::{Value, option};
+use super::connect::{Value, has_peer, no_error, number, option, ready};
 use super::sys as libc;
 use lwc::Errno;
 use std::cell::RefCell;
@@ -148,9 +148,8 @@ fn copy(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     socket.try_clone().map_err(|_| Errno::EMFILE)
 }
 
-fn number(fd: RawFd, name: i32) -> Result<i32, Errno> {
-    let (value, _) = option(fd, (libc::SOL_SOCKET, name))?;
-    Ok(i32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+fn number_of(fd: RawFd, name: i32) -> Result<i32, Errno> {
+    option(fd, (libc::SOL_SOCKET, name)).map(|(value, _)| number(value))
 }
 
 impl Sockets {
@@ -185,14 +184,14 @@ impl Sockets {
         Ok(())
     }
 
-    /// A connection that is lent: from then on the function has it.
+    /// A connection that is lent, in the place of one that was [`meant`](Self::meant): from
+    /// then on the function has it.
     pub(super) fn lend(
         &self,
         connection: &OwnedFd,
         kept_by: Option<usize>,
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        self.has_room()?;
         let socket = copy(connection)?;
         // One that is kept has what the function before has set of its flags.
         set_flags(&socket, libc::O_NONBLOCK);
@@ -222,20 +221,19 @@ impl Sockets {
         let all = self.all.borrow();
         let one = &all[place];
         let fd = one.socket.as_raw_fd();
-        if super::connect::has_peer(fd)? {
+        if has_peer(fd)? {
             return Err(Errno::EISCONN);
         }
         // What became of one that was being made.
-        match number(fd, libc::SO_ERROR)? {
-            0 => {}
-            errno => return Err(Errno::from_raw(errno)),
-        }
-        if one.is_connection && super::connect::ready(fd, 0)? == 0 {
+        no_error(number_of(fd, libc::SO_ERROR)?)?;
+        if one.is_connection && ready(fd, 0)? == 0 {
             return Err(Errno::EALREADY);
         }
+        // Before anybody is connected to: `lend` comes then.
+        self.has_room()?;
         Ok(Meant {
             socket: copy(&one.socket)?,
-            family: number(fd, libc::SO_DOMAIN)?,
+            family: number_of(fd, libc::SO_DOMAIN)?,
         })
     }
 
@@ -334,9 +332,7 @@ mod tests {
             value,
         };
         let told = sockets.about(&request.bytes())?;
-        Ok(told.map_or(0, |(value, _)| {
-            i32::from_ne_bytes([value[0], value[1], value[2], value[3]])
-        }))
+        Ok(told.map_or(0, |(value, _)| number(value)))
     }
 
     const NODELAY: (i32, i32) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);

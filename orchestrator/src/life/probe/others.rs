@@ -65,12 +65,15 @@ extern "C" fn on_trap(_: i32) {
 /// # Safety
 /// Of sigaction(2).
 unsafe fn set_action(new: *const libc::sigaction, old: *mut libc::sigaction) {
+    /// Its number (sys/syscall.h), which never changes.
+    #[cfg(target_os = "freebsd")]
+    const SIGACTION: libc::c_int = 416;
     // SAFETY: the caller's promise.
     unsafe {
         #[cfg(target_os = "linux")]
         libc::sigaction(libc::SIGSYS, new, old);
         #[cfg(target_os = "freebsd")]
-        libc::syscall(416, libc::SIGSYS, new, old);
+        libc::syscall(SIGACTION, libc::SIGSYS, new, old);
     }
 }
 
