@@ -26,6 +26,8 @@ pub mod bench;
 pub mod build;
 pub mod chain_file;
 pub mod cli;
+#[cfg(any(feature = "serve", target_os = "freebsd"))]
+mod descriptors;
 #[cfg(feature = "serve")]
 pub mod gateway;
 pub mod life;

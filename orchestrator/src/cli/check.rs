@@ -4,7 +4,7 @@ use super::tree::{Drawing, Line};
 use super::{build_and_show, build_failed, complain, exit, read, tell, write_json, write_out};
 use crate::build::find_in;
 use crate::chain_file::{CallTree, Chain, ChainFile, EnvSource, Function, FunctionName, GroupName};
-use crate::life::{NO_THREADS, trial};
+use crate::life::{refused_by_kernel, trial};
 use crate::printable::printable_lines;
 use clap::Args;
 use serde_json::json;
@@ -95,9 +95,12 @@ fn refused_here(file: &ChainFile) -> Vec<String> {
     if lwc::backend() != Ok(lwc::Backend::Kernel) {
         return Vec::new();
     }
-    let functions = file.functions.values().filter(|f| f.threads > 0);
-    let grants = functions.map(|f| format!("function {}: threads: {NO_THREADS}", f.name));
-    grants.collect()
+    let of = |f: &Function| {
+        let all = refused_by_kernel(f).into_iter();
+        let all = all.map(|what| format!("function {}: {what}", f.name));
+        all.collect::<Vec<_>>()
+    };
+    file.functions.values().flat_map(of).collect()
 }
 
 /// What will run and who may touch what, for people.

@@ -4,7 +4,7 @@
 //! A process without descriptors accepts nobody, operators neither, and starts no worker
 //! in the place of one that has died. So connections leave some to all else.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use crate::descriptors::raised_to;
 
 /// For all that is no connection: listeners, runtimes, files that are read again, calls
 /// to elsewhere.
@@ -29,7 +29,7 @@ impl Connections {
     pub(super) fn at_most(wanted: usize, workers: usize) -> Self {
         let others = OTHERS + WORKER * workers as u64;
         let enough = others + 2 * wanted as u64;
-        let limit = Self::raised_to(enough).unwrap_or(enough);
+        let limit = raised_to(enough).unwrap_or(enough);
         let all = Self::within(limit, wanted, others);
         if all.callers < wanted {
             log::warn!(
@@ -39,21 +39,6 @@ impl Connections {
             );
         }
         all
-    }
-
-    /// How many descriptors this process may have, which are so many if it may raise its
-    /// limit as far.
-    // (Numbers differ from system to system.)
-    #[allow(clippy::unnecessary_cast)]
-    fn raised_to(enough: u64) -> nix::Result<u64> {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let (now, most) = (soft as u64, hard as u64);
-        if now >= enough || now >= most {
-            return Ok(now);
-        }
-        let more = enough.min(most);
-        let raised = setrlimit(Resource::RLIMIT_NOFILE, more as libc::rlim_t, hard);
-        Ok(raised.map_or(now, |()| more))
     }
 
     fn within(limit: u64, wanted: usize, others: u64) -> Self {

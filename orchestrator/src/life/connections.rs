@@ -444,7 +444,11 @@ impl Kept {
                 ) < 0
                 && Errno::last() == Errno::EAGAIN
         };
-        nothing_lies_there && is_established(fd) && all_is_sent(fd) && self.is_as_born()
+        nothing_lies_there
+            && nothing_is_urgent(fd)
+            && is_established(fd)
+            && all_is_sent(fd)
+            && self.is_as_born()
     }
 
     /// Sets its options to what they were. The sizes of its buffers cannot be given back
@@ -477,6 +481,18 @@ fn has_chosen_sizes(fd: i32) -> bool {
 #[cfg(target_os = "freebsd")]
 fn has_chosen_sizes(_: i32) -> bool {
     false
+}
+
+/// Whether no byte of MSG_OOB waits, which lies beside all others and shows in none of
+/// them: EINVAL says so, of a family that knows none EOPNOTSUPP.
+fn nothing_is_urgent(fd: i32) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: looks at one byte, which is a local.
+    let looked = unsafe {
+        let flags = libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        libc::recv(fd, (&raw mut byte).cast(), 1, flags)
+    };
+    looked < 0 && [Errno::EINVAL.raw(), libc::EOPNOTSUPP].contains(&Errno::last().raw())
 }
 
 /// Whether its peer has all that was sent: half a request that lies here yet (MSG_MORE,
@@ -523,6 +539,12 @@ impl Connections {
             #[cfg(target_os = "freebsd")]
             sockets: Sockets::default(),
         })
+    }
+
+    /// No more sockets than so many.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn bound(&self, sockets: usize) {
+        self.sockets.bound(sockets);
     }
 
     /// Whether any is granted by a name.
@@ -922,6 +944,33 @@ mod tests {
                 option(third.as_raw_fd(), size)
             );
         }
+    }
+
+    #[test]
+    fn one_with_an_urgent_byte_is_not_kept() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        let granted = connections(vec![Place::Address(at)], true);
+        let first = ask(&granted, &bytes_of(at)).unwrap();
+        let (peer, _) = server.accept().unwrap();
+        granted.forget(true);
+        let second = ask(&granted, &bytes_of(at)).unwrap();
+        let port = |s: &TcpStream| s.local_addr().unwrap().port();
+        assert_eq!(port(&second), port(&first));
+        let mut urgent = libc::pollfd {
+            fd: second.as_raw_fd(),
+            events: libc::POLLPRI,
+            revents: 0,
+        };
+        // SAFETY: one byte, and one structure, which are locals.
+        unsafe {
+            let sent = libc::send(peer.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB);
+            assert_eq!(sent, 1);
+            assert_eq!(libc::poll(&raw mut urgent, 1, -1), 1);
+        }
+        granted.forget(true);
+        let third = ask(&granted, &bytes_of(at)).unwrap();
+        assert_ne!(port(&third), port(&first));
     }
 
     #[test]

@@ -187,8 +187,11 @@ impl Granted {
     /// # Errors
     /// What cannot be had, by the name that the file gives it.
     pub(super) fn of(function: &Function, folder: &Path) -> Result<Option<Self>, String> {
-        #[cfg(target_os = "freebsd")]
-        refuse(function)?;
+        if lwc::backend() == Ok(lwc::Backend::Kernel)
+            && let Some(why) = super::refused_by_kernel(function).pop()
+        {
+            return Err(why);
+        }
         if function.files.is_empty() && function.connect.is_empty() {
             return Ok(None);
         }
@@ -205,6 +208,12 @@ impl Granted {
             sent: Cell::new(0),
             well: Cell::new(false),
         }))
+    }
+
+    /// Its context has no more sockets than so many.
+    #[cfg(target_os = "freebsd")]
+    pub(super) fn bound(&self, sockets: usize) {
+        self.connections.bound(sockets);
     }
 
     /// Where relative paths begin.
@@ -382,15 +391,6 @@ impl Granted {
         let lent = memory_file(&text).and_then(|file| self.send(&file));
         lent.map_or_else(Answer::failed, |()| Answer::lent(false))
     }
-}
-
-/// Refuses what a function is granted and the backend cannot give.
-#[cfg(target_os = "freebsd")]
-fn refuse(function: &Function) -> Result<(), String> {
-    if function.threads > 0 {
-        return Err(format!("threads: {}", super::NO_THREADS));
-    }
-    Ok(())
 }
 
 /// A path as it is asked for, for an audit.

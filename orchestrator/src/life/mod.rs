@@ -91,12 +91,25 @@ pub use rollback::{Mechanism, Rollback, RollbackWay};
 pub use secrets::{Fingerprint, Vault};
 
 use crate::build::Built;
-use crate::chain_file::{ChainFile, ChainId, FunctionName};
+use crate::chain_file::{ChainFile, ChainId, Function, FunctionName, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Why a function that is granted threads is refused on the kernel backend.
-pub(crate) const NO_THREADS: &str = "the kernel backend has functions with one thread (a stock kernel gives all threads of a process one address space): use the process backend";
+/// What a function is granted and the kernel backend cannot give, each with the reason.
+pub(crate) fn refused_by_kernel(function: &Function) -> Vec<String> {
+    let mut all = Vec::new();
+    if function.threads > 0 {
+        all.push("threads: the kernel backend has functions with one thread (a stock kernel gives all threads of a process one address space): use the process backend".to_owned());
+    }
+    let kept = function.connect.iter();
+    for grant in kept.filter(|g| g.keep && matches!(g.to, Place::Unix(_))) {
+        all.push(format!(
+            "connect: {:?} is kept: the kernel backend keeps no connection of a Unix socket (FreeBSD does not tell what its peer has not read, nor of descriptors that wait, so the next invocation might get the answer of the last): leave out keep, or connect by TCP",
+            grant.said
+        ));
+    }
+    all
+}
 
 /// Whether functions' contexts answer the probes of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

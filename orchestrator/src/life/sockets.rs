@@ -12,7 +12,7 @@
 use super::connect::{Value, has_peer, no_error, number, option, ready};
 use super::sys as libc;
 use lwc::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// What a function's context asks for about a socket: it is this long.
@@ -118,8 +118,10 @@ struct Lent {
 }
 
 /// All that a context has, as far as the root knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sockets {
+    /// So many at most.
+    most: Cell<usize>,
     all: RefCell<Vec<Lent>>,
     /// Grants whose kept connection has buffers of another size than the system's.
     sized: RefCell<Vec<usize>>,
@@ -152,10 +154,69 @@ fn number_of(fd: RawFd, name: i32) -> Result<i32, Errno> {
     option(fd, (libc::SOL_SOCKET, name)).map(|(value, _)| number(value))
 }
 
+/// How many sockets each of some functions may have, so that all of them together leave
+/// the root what it needs for itself, and none takes what is another's.
+fn share(limit: usize, others: usize, functions: usize) -> usize {
+    let each = limit.saturating_sub(others) / functions.max(1);
+    each.min(lwc::lent_descriptors().len())
+}
+
+/// How many sockets each function of a process may have that has so many contexts, with so
+/// many files and connections granted, where some of them connect. As many descriptors as
+/// that takes this process gives itself, if it may: before it makes contexts, which
+/// find their numbers by that limit.
+///
+/// # Errors
+/// What is to be done where there is not one for each.
+#[cfg(target_os = "freebsd")]
+pub(super) fn share_out(contexts: usize, grants: usize, functions: usize) -> Result<usize, String> {
+    // What the program has, and opens while it answers; and has of each context.
+    let others = 256 + 16 * contexts + grants;
+    let most = lwc::lent_descriptors().len();
+    let enough = others + functions * most;
+    let limit = crate::descriptors::raised_to(enough as u64);
+    let limit = limit.map_err(|e| format!("a limit of descriptors: {e}"))?;
+    let each = share(
+        usize::try_from(limit).unwrap_or(usize::MAX),
+        others,
+        functions,
+    );
+    let raise =
+        format!("this process may have {limit} descriptors, and {enough} are enough (ulimit -n)");
+    match each {
+        0 => Err(format!(
+            "`connect`: no descriptors are left for sockets: {raise}"
+        )),
+        _ if each < most => {
+            log::warn!(
+                "each of {functions} functions with `connect` has {each} sockets at most, not {most}: {raise}"
+            );
+            Ok(each)
+        }
+        _ => Ok(each),
+    }
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            most: Cell::new(lwc::lent_descriptors().len()),
+            all: RefCell::default(),
+            sized: RefCell::default(),
+        }
+    }
+}
+
 impl Sockets {
-    /// As many as a context has numbers for, and no more than it closes, or is rolled back.
+    /// From now on no more than so many.
+    pub(super) fn bound(&self, most: usize) {
+        self.most.set(self.most.get().min(most));
+    }
+
+    /// As many as a context has numbers for, or as are its share, and no more than it
+    /// closes, or is rolled back.
     fn has_room(&self) -> Result<(), Errno> {
-        match self.all.borrow().len() < lwc::lent_descriptors().len() {
+        match self.all.borrow().len() < self.most.get() {
             true => Ok(()),
             false => Err(Errno::EMFILE),
         }
@@ -415,6 +476,35 @@ mod tests {
         assert_eq!(full, Err(Errno::EMFILE));
         assert!(sockets.forget().is_empty());
         assert!(lent(&sockets, libc::AF_UNIX).is_ok());
+    }
+
+    #[test]
+    fn no_function_has_anothers_share() {
+        let most = lwc::lent_descriptors().len();
+        for (limit, others, functions, each) in [
+            (1 << 20, 300, 8, most),
+            (1024, 304, 5, 144.min(most)),
+            (304, 304, 5, 0),
+            (100, 304, 5, 0),
+            (308, 304, 5, 0),
+            (309, 304, 5, 1),
+            (1024, 304, 0, most),
+        ] {
+            assert_eq!(share(limit, others, functions), each, "{limit} {functions}");
+        }
+        let sockets = Sockets::default();
+        sockets.bound(2);
+        sockets.bound(7);
+        let own = [(); 2].map(|()| lent(&sockets, libc::AF_UNIX).unwrap());
+        let full = lent(&sockets, libc::AF_UNIX).map(drop);
+        assert_eq!(full, Err(Errno::EMFILE));
+        // Nor is anybody connected to for who has no room.
+        mark(&own[0]);
+        assert_eq!(sockets.meant().map(drop), Err(Errno::EMFILE));
+        mark(&own[1]);
+        assert_eq!(ask(&sockets, About::End, (0, 0)), Ok(0));
+        mark(&own[0]);
+        sockets.meant().unwrap();
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl LiveChain {
             Probes::Answered => files_of(file, &tree),
             Probes::Refused => Vec::new(),
         };
+        #[cfg(target_os = "freebsd")]
+        let sockets = sockets_each(file);
         let mut started = Vec::with_capacity(tree.contexts);
         for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
@@ -118,7 +120,17 @@ impl LiveChain {
                 function: node.function.clone(),
                 what: format!("a file for what its initialiser prints: {e}"),
             })?;
-            let granted = Granted::of(&file.functions[&node.function], folder);
+            let function = &file.functions[&node.function];
+            let granted = Granted::of(function, folder);
+            #[cfg(target_os = "freebsd")]
+            let granted = granted.and_then(|granted| {
+                if let Some(granted) = &granted
+                    && !function.connect.is_empty()
+                {
+                    granted.bound(sockets.clone()?);
+                }
+                Ok(granted)
+            });
             let granted = granted.map_err(|what| StartError::Function {
                 chain: name.to_owned(),
                 step: i,
@@ -380,6 +392,26 @@ pub(crate) fn places_of(file: &ChainFile, tree: &CallTree) -> Vec<Place> {
     let all = nodes.flat_map(|n| &file.functions[&n.function].connect);
     let all: BTreeSet<Place> = all.map(|grant| place_from_root(&grant.to)).collect();
     all.into_iter().collect()
+}
+
+/// How many sockets each function may have, where they are the root's as well: of this
+/// process, whichever of the file's chains live in it.
+///
+/// # Errors
+/// What is to be done where there is not one for each.
+#[cfg(target_os = "freebsd")]
+fn sockets_each(file: &ChainFile) -> Result<usize, String> {
+    let trees = file.chains.keys().map(|name| CallTree::of(file, name));
+    let (mut contexts, mut grants, mut connecting) = (0, 0, 0);
+    for tree in trees {
+        contexts += tree.contexts;
+        for node in tree.nodes.iter().take(tree.contexts) {
+            let function = &file.functions[&node.function];
+            grants += function.files.len() + function.connect.len();
+            connecting += usize::from(!function.connect.is_empty());
+        }
+    }
+    super::sockets::share_out(contexts, grants, connecting)
 }
 
 /// Descriptors that a context is not to have: all but some.

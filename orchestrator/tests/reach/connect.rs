@@ -407,6 +407,91 @@ fn one_that_is_kept_is_there_in_the_next_invocation() {
     }
 }
 
+/// FreeBSD does not tell what its peer has taken, nor what else waits.
+#[test]
+fn one_of_a_unix_socket_is_kept_where_the_system_tells_enough() {
+    let folder = folder(
+        "connect = [{ to = \"unix:db.sock\", keep = true }]",
+        "invocation",
+    );
+    serve_at(&folder.path("db.sock"));
+    let checked = folder.ask("check");
+    let say = "say unix:db.sock text";
+    let out = folder.run(&[], &[say, say]);
+    if LINUX {
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        assert_eq!(answers(&out), "[TEXT 1][TEXT 1]", "{}", text(&out.stderr));
+        return;
+    }
+    for out in [checked, out] {
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out.stderr));
+        let why = text(&out.stderr);
+        assert!(
+            why.contains("keeps no connection of a Unix socket"),
+            "{why}"
+        );
+        assert!(why.contains("\"unix:db.sock\""), "{why}");
+    }
+}
+
+/// Where the root has a descriptor of each, too: of all that it may have, each function has
+/// its share, and the root what it opens itself.
+#[test]
+fn functions_that_take_all_sockets_leave_others_theirs() {
+    use std::os::unix::process::CommandExt;
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <stdio.h>
+#include <sys/socket.h>
+
+LWC_HANDLER(f)
+{
+	char said[16];
+	int made = 0, len;
+
+	while (socket(AF_INET, SOCK_STREAM, 0) >= 0)
+		made++;
+	lwc_append(inv, inv->input, inv->input_len);
+	len = snprintf(said, sizeof(said), " %d", made);
+	lwc_append(inv, said, (size_t)len);
+	return (0);
+}
+"#;
+    let functions = (1..6).map(|n| {
+        format!("[functions.f{n}]\nsource = 'f.c'\nhandler = 'f'\nconnect = ['127.0.0.1:1']\n")
+    });
+    let chain = "[chains.trial]\nsteps = ['f1', 'f2', 'f3', 'f4', 'f5']\nisolation = 'chain'\n";
+    let folder = Folder::new(&(functions.collect::<String>() + chain));
+    folder.write("f.c", TEXT);
+    let mut program = orchestrator();
+    program
+        .args(["run", "--input", "/dev/null"])
+        .arg(folder.path("chain.toml"));
+    // SAFETY: a call that a child of fork(2) may make; the structure is a local.
+    unsafe {
+        program.pre_exec(|| {
+            let few = libc::rlimit {
+                rlim_cur: 512,
+                rlim_max: 512,
+            };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let out = program.output().unwrap();
+    let (said, stderr) = (answers(&out), text(&out.stderr));
+    let each: Vec<usize> = said
+        .split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect();
+    assert_eq!(each.len(), 5, "{said} {stderr}");
+    assert!(each[0] > 8 && each.iter().all(|n| *n == each[0]), "{said}");
+    let warned = stderr.contains("sockets at most, not 125: this process may have 512");
+    assert_eq!(warned, !LINUX, "{stderr}");
+}
+
 /// What one that failed has left there is not known.
 #[test]
 fn none_is_kept_of_an_invocation_that_failed() {
