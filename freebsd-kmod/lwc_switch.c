@@ -262,6 +262,11 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
  *
  * Both remember the number, so that it is the one that a switch finds; but a
  * name for clean ones alone (10.3) is no name to answer by.
+ *
+ * The table has room by the limit of its own context, or by that of who comes:
+ * neither a context that has little left for itself is kept from a table with
+ * much, nor is one that has filled its own kept from who goes there.  What the
+ * suspended context has stays until we are done (it is claimed, or named).
  */
 int
 lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
@@ -269,6 +274,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 {
 	struct filedesc *fdp;
 	struct lwc_rights *rg;
+	struct plimit *limit;
 	struct proc *p;
 	int error;
 	bool inexec;
@@ -284,7 +290,13 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	fdp = p->p_fd;
 	atomic_store_ptr(&p->p_fd, to->lc_fd);
 	PROC_UNLOCK(p);
+	limit = td->td_limit;
+	KASSERT(to->lc_limit != NULL, ("lwc: a suspended context has no limits"));
+	if (to->lc_limit->pl_rlimit[RLIMIT_NOFILE].rlim_cur >
+	    lim_cur(td, RLIMIT_NOFILE))
+		td->td_limit = to->lc_limit;
 	error = lwc_desc_install(td, from, rg, clean_only, srcp);
+	td->td_limit = limit;
 	PROC_LOCK(p);
 	atomic_store_ptr(&p->p_fd, fdp);
 	lwc_borrow_end(p, inexec);

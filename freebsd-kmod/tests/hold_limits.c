@@ -270,6 +270,78 @@ map(size_t size)
 	    MAP_PRIVATE, -1, 0));
 }
 
+static void
+limit_files(rlim_t n)
+{
+	struct rlimit rl;
+
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	rl.rlim_cur = n;
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+}
+
+/* As a function's copy has few, beside a root that has many open. */
+CASE(hold_limits_files_of_who_is_told,
+    "A name goes into a table by that one's limit, whatever its bearer's is.")
+{
+	struct visit v, w;
+	int a, b, i, root;
+
+	a = create(&v, NULL, 0, 0);
+	if (a == LWC_SWITCHED) {
+		root = v.src;
+		limit_files(40);
+		b = create(&w, NULL, 0, 0);
+		if (b == LWC_SWITCHED) {
+			REQUIRE(go(root, &w, 7, 0) == LWC_SWITCHED);
+			REQUIRE(w.n == 2 && w.a[0] == 8);
+			/* It is known there by now. */
+			(void)go(root, &w, 9, 0);
+			_exit(9);
+		}
+		REQUIRE(b >= 0);
+		(void)go(b, &v, 0, 0);
+		_exit(9);
+	}
+	REQUIRE(a >= 0);
+	for (i = 0; i < 100; i++)
+		REQUIRE(dup(2) >= 0);
+	REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
+	REQUIRE(v.src > 100 && v.n == 2 && v.a[0] == 7);
+	b = v.src;
+	REQUIRE(go(b, &v, 8, 0) == LWC_SWITCHED);
+	REQUIRE(v.src == b && v.a[0] == 9);
+}
+
+CASE(hold_limits_files_of_who_comes,
+    "Nor is a context that has filled its own table out of reach.")
+{
+	struct visit v, w;
+	int a, b, i, root;
+
+	a = create(&v, NULL, 0, 0);
+	if (a == LWC_SWITCHED) {
+		root = v.src;
+		for (i = 0; i < 40; i++)
+			REQUIRE(dup(2) >= 0);
+		limit_files(20);
+		REQUIRE_ERRNO(EMFILE, dup(2));
+		for (;;)
+			REQUIRE(go(root, &v, 7, 0) == LWC_SWITCHED);
+	}
+	REQUIRE(a >= 0);
+	REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
+	/* And who does not know it yet. */
+	b = create(&w, NULL, 0, 0);
+	if (b == LWC_SWITCHED) {
+		REQUIRE(go(a, &w, 1, 0) == LWC_SWITCHED);
+		_exit(9);
+	}
+	REQUIRE(b >= 0);
+	REQUIRE(go(b, &v, 0, 0) == LWC_SWITCHED);
+	REQUIRE(v.src == a && v.a[0] == 7);
+}
+
 CASE(hold_limits_of_the_sum,
     "RLIMIT_AS holds for the sum of all contexts at lwCreate().")
 {
