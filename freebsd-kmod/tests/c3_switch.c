@@ -436,19 +436,34 @@ CASE(c3_6_emfile_in_the_target,
 {
 	struct rlimit rl;
 	struct visit v;
-	int fd, i;
+	int a, b;
 
 	while (dup(0) < 60)
 		;
-	fd = create(&v, NULL, 0, 0);
-	REQUIRE(fd >= 0);
-	for (i = 40; i < fd; i++)
-		close(i);
 	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	a = create(&v, NULL, 0, 0);
+	if (a == LWC_SWITCHED) {
+		rl.rlim_cur = 50;
+		REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+		(void)go(v.src, &v, 0, 0);
+		_exit(9);
+	}
+	REQUIRE(a > 60);
+	gogo(a, &v, 0, 0);
+	/* Who is as short of them goes there, and is not known yet. */
+	close(40);
 	rl.rlim_cur = 50;
 	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-	REQUIRE_ERRNO(EMFILE, lwSwitch(fd, NULL, 0, NULL, NULL, NULL));
-	REQUIRE(getpid() > 0);
+	b = create(&v, NULL, 0, 0);
+	if (b == LWC_SWITCHED) {
+		REQUIRE_ERRNO(EMFILE, lwSwitch(a, NULL, 0, NULL, NULL, NULL));
+		REQUIRE(getpid() > 0);
+		(void)go(v.src, &v, 1, 0);
+		_exit(9);
+	}
+	REQUIRE(b == 40);
+	REQUIRE(go(b, &v, 0, 0) == LWC_SWITCHED);
+	REQUIRE(v.src == b && v.a[0] == 1);
 }
 
 CASE(c3_6_another_process_has_none_of_ours,

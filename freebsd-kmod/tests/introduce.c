@@ -311,14 +311,18 @@ CASE(control_introduce_emfile,
 
 	while (dup(0) < 60)
 		;
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	rl.rlim_cur = 50;
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+	/* Where it has its name here it has ours: so its table is full. */
+	close(45);
 	a = answerer(-1);
+	REQUIRE(a == 45);
+	gogo(a, &v, 1, 0);
 	for (i = 40; i < a; i++)
 		close(i);
 	b = answerer(a);
 	REQUIRE(b < a);
-	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
-	rl.rlim_cur = 50;
-	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
 	REQUIRE_ERRNO(EMFILE, introduce(a, b));
 	REQUIRE_ERRNO(EMFILE, introduce(a, b));
 	REQUIRE(introduce(b, a) >= 0);		/* there is room there */
