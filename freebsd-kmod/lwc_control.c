@@ -26,6 +26,12 @@
  * for something else.  One limit holds for all of them, the least that was
  * given: so what comes later only narrows.
  *
+ * FROM is its twin: numbers before a least one are not the kernel's.  So what a
+ * context got from others can be kept from a call that is its own's: recvmsg(2)
+ * of a socket by which it is lent descriptors, and not of one whose peer sends
+ * some.  One number holds for all, the highest that was given; a call that is
+ * under both conditions has to meet both.
+ *
  * INTRODUCE gives one context a name of another, as a switch gives its target
  * one of the caller (3.3), so that the two get along without a third.  The
  * name takes a number in the table of the first, so that is one that the
@@ -146,21 +152,34 @@ lwc_control_introduce(struct thread *td, int fd, uint64_t argument)
 	return (error);
 }
 
-/* ALLOW, or BELOW: the new list is what the old one is, and what is given. */
+/*
+ * ALLOW, BELOW or FROM: the new list is what the old one is, and what is given.
+ * Nothing is taken out of a set that is a condition but by ALLOW, which takes it
+ * out of all: so whatever comes, no call is made that was not before.
+ */
 static int
 lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user,
-    bool below)
+    int command)
 {
 	struct lwc_allow *al, *old;
-	struct lwc_below given;
 	struct lwc_ctx *cur;
-	uint64_t *calls, *conditional, set;
+	struct {
+		struct lwc_calls calls;
+		uint64_t number;
+	} given;
+	struct lwc_calls *conditional;
+	uint64_t *calls, *below, *from, set;
 	int error, i;
 
+	CTASSERT(sizeof(given) == sizeof(struct lwc_below) &&
+	    __offsetof(struct lwc_below, limit) == sizeof(given.calls) &&
+	    sizeof(given) == sizeof(struct lwc_from) &&
+	    __offsetof(struct lwc_from, least) == sizeof(given.calls));
 	cur = lp->lp_current;
-	error = copyin(user, &given, below ? sizeof(given) :
-	    sizeof(given.calls));
-	if (error == 0 && below && given.limit > INT_MAX)
+	error = copyin(user, &given, command == LWC_CONTROL_ALLOW ?
+	    sizeof(given.calls) : sizeof(given));
+	if (error == 0 && command != LWC_CONTROL_ALLOW &&
+	    given.number > INT_MAX)
 		error = EINVAL;
 	if (error != 0)
 		return (error);
@@ -171,27 +190,35 @@ lwc_control_allow(struct thread *td, struct lwc_proc *lp, const void *user,
 	}
 	old = cur->lc_allow;
 	if (old != NULL) {
-		al->al_limit = old->al_limit;
-		al->al_calls = old->al_calls;
-		al->al_below = old->al_below;
+		*al = *old;
 	} else {
+		memset(al, 0, sizeof(*al));
 		al->al_limit = INT_MAX;
 		memset(&al->al_calls, 0xff, sizeof(al->al_calls));
-		memset(&al->al_below, 0, sizeof(al->al_below));
 	}
 	refcount_init(&al->al_refs, 1);
-	if (below)
-		al->al_limit = MIN(al->al_limit, given.limit);
+	conditional = NULL;
+	if (command == LWC_CONTROL_BELOW) {
+		al->al_limit = MIN(al->al_limit, given.number);
+		conditional = &al->al_below;
+	} else if (command == LWC_CONTROL_FROM) {
+		al->al_least = MAX(al->al_least, given.number);
+		conditional = &al->al_from;
+	}
 	for (i = 0; i < (int)nitems(given.calls.calls); i++) {
 		set = given.calls.calls[i];
 		calls = &al->al_calls.calls[i];
-		conditional = &al->al_below.calls[i];
-		if (below) {
-			*conditional |= *calls & set;
+		below = &al->al_below.calls[i];
+		from = &al->al_from.calls[i];
+		if (conditional != NULL) {
+			/* What is in no set stays out. */
+			set &= *calls | *below | *from;
+			conditional->calls[i] |= set;
 			*calls &= ~set;
 		} else {
-			*conditional &= set;
 			*calls &= set;
+			*below &= set;
+			*from &= set;
 		}
 	}
 	cur->lc_allow = al;
@@ -292,11 +319,11 @@ sys_lwControl(struct thread *td, struct lwControl_args *uap)
 		    lwc_control_destroy(td, uap->lwc));
 	case LWC_CONTROL_ALLOW:
 	case LWC_CONTROL_BELOW:
+	case LWC_CONTROL_FROM:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);
 		return (lwc_control_allow(td, lp,
-		    (const void *)(uintptr_t)uap->argument,
-		    uap->command == LWC_CONTROL_BELOW));
+		    (const void *)(uintptr_t)uap->argument, uap->command));
 	case LWC_CONTROL_ERASE:
 		if (uap->lwc != LWC_SELF)
 			return (EINVAL);

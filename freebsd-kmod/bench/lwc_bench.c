@@ -367,6 +367,7 @@ sets_of_calls(int rounds)
 {
 	struct lwc_below below;
 	struct lwc_calls all;
+	struct lwc_from from;
 
 	line("fcntl(F_GETFD) in the root", flags_of_descriptor(rounds));
 	memset(&all, 0xff, sizeof(all));
@@ -384,6 +385,13 @@ sets_of_calls(int rounds)
 	}
 	line("  with one that has it below a limit",
 	    flags_of_descriptor(rounds));
+	from.calls = below.calls;
+	from.least = 0;
+	if (lwControl(LWC_SELF, LWC_CONTROL_FROM, (uintptr_t)&from) != 0) {
+		perror("lwControl");
+		exit(1);
+	}
+	line("  and from a number on", flags_of_descriptor(rounds));
 }
 
 int

@@ -321,3 +321,13 @@ do_below(struct me *m, const struct op *o)
 	CALL(m, lwControl(LWC_SELF, LWC_CONTROL_BELOW,
 	    (uintptr_t)set_of_calls(o, &b.calls)));
 }
+
+void
+do_from(struct me *m, const struct op *o)
+{
+	struct lwc_from f;
+
+	f.least = choice(&t_below, A(2));
+	CALL(m, lwControl(LWC_SELF, LWC_CONTROL_FROM,
+	    (uintptr_t)set_of_calls(o, &f.calls)));
+}

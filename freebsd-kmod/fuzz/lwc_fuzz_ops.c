@@ -113,6 +113,8 @@ const struct operation operations[] = {
 	    T("to", lower) } },
 	{ "below", 6, do_below, { T("calls", allow), B("which"),
 	    T("limit", below) } },
+	{ "from", 6, do_from, { T("calls", allow), B("which"),
+	    T("least", below) } },
 };
 const int noperations = nitems(operations);
 int op_end;

@@ -100,6 +100,7 @@ void	do_snapshot(struct me *m, const struct op *o);
 void	do_rollback(struct me *m, const struct op *o);
 void	do_allow(struct me *m, const struct op *o);
 void	do_below(struct me *m, const struct op *o);
+void	do_from(struct me *m, const struct op *o);
 
 /* lwc_fuzz_files.c */
 void	do_close(struct me *m, const struct op *o);

@@ -319,6 +319,7 @@ static const char *const idioms[] = {
 	"{fork ptrace ptrace } lwCreate+ lwSwitch+0 lwSwitch+7 lwSwitch+0",
 	"sigmask signal lwCreate+ lwSwitch+0", "lwCreate+ lwSwitch+0 allow raw",
 	"lwCreate+ lwSwitch+0 below raw raw", "below lwCreate+ lwSwitch+0 raw",
+	"lwCreate+ lwSwitch+0 from below raw raw", "from lwCreate+ lwSwitch+0 raw",
 };
 
 static bool

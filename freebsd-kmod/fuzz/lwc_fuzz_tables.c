@@ -52,8 +52,8 @@ TABLE(t_mask, C(0), C(LWC_MEMORY), C(LWC_FILES), C(LWC_CREDENTIALS),
     C(LWC_MEMORY | LWC_FILES), C(LWC_TYPES), C(LWC_TYPES + 1), C(-1));
 TABLE(t_control, C(LWC_CONTROL_DESTROY), C(LWC_CONTROL_INTRODUCE),
     C(LWC_CONTROL_ALLOW), C(LWC_CONTROL_SNAPSHOT),
-    C(LWC_CONTROL_ROLLBACK), C(LWC_CONTROL_ERASE), C(LWC_CONTROL_BELOW), C(0),
-    C(-1), C(1000));
+    C(LWC_CONTROL_ROLLBACK), C(LWC_CONTROL_ERASE), C(LWC_CONTROL_BELOW),
+    C(LWC_CONTROL_FROM), C(0), C(-1), C(1000));
 TABLE(t_allow, N("all", 0), N("all but a few", 1), N("lw calls", 2),
     N("nothing", 3), N("kernel", 4), N("unmapped", 5));
 TABLE(t_below, C(3), C(0), C(1), C(64), C(INT_MAX), C(0x80000000), C(-1),

@@ -29,7 +29,7 @@
 #endif
 
 /* Version of everything below; lwInfo() reports it. */
-#define	LWC_ABI_VERSION		5
+#define	LWC_ABI_VERSION		6
 
 /*
  * What lwCreate() and lwSwitch() return (contract 2.1, 3.2): a descriptor
@@ -173,6 +173,11 @@ struct lwc_info {
  * the least limit holds for all.  Without a set of ALLOW's it counts as one of all
  * calls.
  *
+ * FROM, of LWC_SELF: the same of calls whose first argument is at least a number
+ * (the address of a struct lwc_from), and not negative.  Repeated, the sets unite
+ * and the highest number holds for all.  A call that is in a set of BELOW's as
+ * well is let through if both hold.
+ *
  * INTRODUCE: give a context a descriptor of another one (the argument), so
  * that it can switch there by itself.  Both are named by descriptors of the
  * caller's and neither is current.  The new descriptor carries the right to
@@ -200,6 +205,7 @@ struct lwc_info {
 #define	LWC_CONTROL_ROLLBACK	5
 #define	LWC_CONTROL_ERASE	6
 #define	LWC_CONTROL_BELOW	7
+#define	LWC_CONTROL_FROM	8
 /* Beside the descriptor that is INTRODUCE's argument. */
 #define	LWC_CLEAN_ONLY		0x100000000
 /* System call number n is bit n % 64 of word n / 64. */
@@ -211,6 +217,11 @@ struct lwc_calls {
 struct lwc_below {
 	struct lwc_calls calls;
 	uint64_t	limit;
+};
+/* Such calls, and the least number: 0 to INT_MAX. */
+struct lwc_from {
+	struct lwc_calls calls;
+	uint64_t	least;
 };
 
 /* Memory [start, end), page-aligned; ERASE takes so many bytes at once. */

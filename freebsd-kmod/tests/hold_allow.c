@@ -6,7 +6,7 @@
 
 /*
  * LWC_CONTROL_ALLOW and LWC_CONTROL_BELOW: what they are, and what no set of calls
- * is a way round.
+ * is a way round.  (hold_from.c has the twin of the second.)
  */
 
 #include <sys/param.h>
@@ -22,7 +22,7 @@
 
 #include "lwc_test.h"
 
-static void
+void
 allow_all_but(int number)
 {
 	struct lwc_calls c;
@@ -175,8 +175,8 @@ below_one(int number, uint64_t limit)
 	return (below(&number, 1, limit));
 }
 
-static void
-handle(void)
+void
+handle_denied(void)
 {
 	struct sigaction sa;
 
@@ -186,8 +186,7 @@ handle(void)
 	REQUIRE(sigaction(SIGSYS, &sa, NULL) == 0);
 }
 
-/* By each way into the kernel: what a call with this first argument does. */
-static bool
+bool
 is_made(int number, uint64_t first)
 {
 	static const int ways[] = { 0, SYS_syscall, SYS___syscall };
@@ -209,8 +208,6 @@ is_made(int number, uint64_t first)
 	}
 	return (made[0]);
 }
-
-#define	HIGH	0xdeadbeef00000000
 
 /* Numbers on both sides of a limit, as the kernel reads them. */
 static void
@@ -249,7 +246,7 @@ CASE(hold_below_is_of_the_first_argument,
 		for (i = 0; i < nitems(limits); i++) {
 			fd = create(&v, NULL, 0, flags[f]);
 			if (fd == LWC_SWITCHED) {
-				handle();
+				handle_denied();
 				REQUIRE(below(calls, nitems(calls),
 				    limits[i]) == 0);
 				for (k = 0; k < nitems(calls); k++)
@@ -271,7 +268,7 @@ CASE(hold_below_only_narrows,
 	static const int both[] = { SYS_read, SYS_fdatasync };
 	struct lwc_calls c;
 
-	handle();
+	handle_denied();
 	REQUIRE(below_one(SYS_read, 10) == 0);
 	is_limited(SYS_read, 10);
 	/* A set of all calls says nothing. */
@@ -316,7 +313,7 @@ CASE(hold_below_alone_is_a_set,
 {
 	u_int i;
 
-	handle();
+	handle_denied();
 	REQUIRE(below(NULL, 0, INT_MAX) == 0);
 	for (i = 0; i < nitems(multiply); i++)
 		REQUIRE(!is_made(multiply[i], 0));
@@ -332,7 +329,7 @@ CASE(hold_below_is_refused_whole,
 	char *two;
 	int fd;
 
-	handle();
+	handle_denied();
 	REQUIRE_ERRNO(EINVAL, below_one(SYS_fdatasync, (uint64_t)INT_MAX + 1));
 	REQUIRE_ERRNO(EINVAL, below_one(SYS_fdatasync, UINT32_MAX));
 	REQUIRE_ERRNO(EINVAL, below_one(SYS_fdatasync, UINT64_MAX));
@@ -367,11 +364,11 @@ CASE(hold_below_is_inherited,
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		home = v.src;
-		handle();
+		handle_denied();
 		REQUIRE(below_one(SYS_fdatasync, 400) == 0);
 		kid = create(&v, NULL, 0, 0);
 		if (kid == LWC_SWITCHED) {
-			handle();
+			handle_denied();
 			is_limited(SYS_fdatasync, 400);
 			REQUIRE(below_one(SYS_fdatasync, 30) == 0);
 			is_limited(SYS_fdatasync, 30);
@@ -384,7 +381,7 @@ CASE(hold_below_is_inherited,
 		_exit(9);
 	}
 	gogo(fd, &v, 0, 0);
-	handle();
+	handle_denied();
 	REQUIRE(is_made(SYS_fdatasync, 1 << 20));
 }
 
@@ -394,7 +391,7 @@ limits(uint64_t limit)
 
 	if (limit != 0)
 		REQUIRE(below_one(SYS_fdatasync, limit) == 0);
-	handle();
+	handle_denied();
 	return (is_made(SYS_fdatasync, 100) | is_made(SYS_fdatasync, 300) << 1);
 }
 
@@ -423,7 +420,7 @@ CASE(hold_below_holds_for_the_modules_own,
 	struct visit v;
 	int fd, high, n;
 
-	handle();
+	handle_denied();
 	n = lwc_switch_number();
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED)

@@ -366,8 +366,10 @@ control(void)
 		if (rnd(2) != 0) {
 			for (i = 0; i < (int)nitems(c.calls); i++)
 				b.calls.calls[i] = ~c.calls[i];
+			/* (A struct lwc_from is the same.) */
 			b.limit = rnd(0) & 0x1ff;
-			return (lwControl(LWC_SELF, LWC_CONTROL_BELOW,
+			return (lwControl(LWC_SELF, rnd(2) != 0 ?
+			    LWC_CONTROL_BELOW : LWC_CONTROL_FROM,
 			    (uintptr_t)pointer(&b)));
 		}
 		return (lwControl(LWC_SELF, LWC_CONTROL_ALLOW,

@@ -130,6 +130,13 @@ int	outcome(void (*f)(void *), void *arg, u_int seconds);
 #define	STUCK	(-1)
 /* Set an integer until the case is over, or skip it where that is root's. */
 int	set_sysctl(const char *name, int value);
+/* An allowed set (LWC_CONTROL_ALLOW) without this call; -1: of all calls. */
+void	allow_all_but(int number);
+/* A call that is denied from now on fails with ENOSYS, and is counted. */
+void	handle_denied(void);
+/* Is a call with this first argument made?  The same by each way into the kernel. */
+bool	is_made(int number, uint64_t first);
+#define	HIGH	0xdeadbeef00000000	/* what no int says */
 /* The system call instruction itself: whatever the number, the value or -1. */
 int64_t	raw(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 	    uint64_t e, uint64_t f);

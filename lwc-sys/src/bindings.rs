@@ -1,6 +1,6 @@
 // Generated from freebsd-kmod/sys/lwc.h by lwc-bindgen; do not edit.
 
-pub const LWC_ABI_VERSION: u32 = 5;
+pub const LWC_ABI_VERSION: u32 = 6;
 pub const LWC_FAILED: i32 = -1;
 pub const LWC_SWITCHED: i32 = -2;
 pub const LWC_TRAPPED: i32 = -3;
@@ -48,6 +48,7 @@ pub const LWC_CONTROL_SNAPSHOT: u32 = 4;
 pub const LWC_CONTROL_ROLLBACK: u32 = 5;
 pub const LWC_CONTROL_ERASE: u32 = 6;
 pub const LWC_CONTROL_BELOW: u32 = 7;
+pub const LWC_CONTROL_FROM: u32 = 8;
 pub const LWC_CLEAN_ONLY: u64 = 4294967296;
 pub const LWC_CALLS_MAX: u32 = 1024;
 pub const LWC_ERASE_MAX: u32 = 1048576;
@@ -106,6 +107,12 @@ pub struct lwc_calls {
 pub struct lwc_below {
     pub calls: lwc_calls,
     pub limit: u64,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct lwc_from {
+    pub calls: lwc_calls,
+    pub least: u64,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -334,8 +334,8 @@ call! {
     ///
     /// # Safety
     /// With `LWC_CONTROL_ALLOW` the argument is the address of a `lwc_calls`, with
-    /// `LWC_CONTROL_BELOW` of a `lwc_below`, with `LWC_CONTROL_ERASE` of a `lwc_erase`
-    /// whose range nothing refers to.
+    /// `LWC_CONTROL_BELOW` of a `lwc_below`, with `LWC_CONTROL_FROM` of a `lwc_from`, with
+    /// `LWC_CONTROL_ERASE` of a `lwc_erase` whose range nothing refers to.
     lwControl(lwc: c_int, command: c_int, argument: u64) -> c_int
 }
 

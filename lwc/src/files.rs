@@ -126,11 +126,10 @@ pub fn answer(number: i64, args: [u64; 6]) -> Option<std::result::Result<u64, Er
 /// connections have to be in the strict sandbox.
 ///
 /// On the kernel backend the context makes no socket: socket(2), setsockopt(2),
-/// getsockopt(2), sendmsg(2), kqueue(2) and close(2) are answered as well, and what is
-/// lent has the rights alone that whoever sends it leaves it (cap_rights_limit(2)); of
-/// queues there are none. recvmsg(2) is let through for the line: by a connection of Unix
-/// a peer may send descriptors with it, which the context has then, with the rights that
-/// they have, as many as there are numbers, until it is rolled back.
+/// getsockopt(2), sendmsg(2), recvmsg(2), kqueue(2) and close(2) are answered as well, and
+/// what is lent has the rights alone that whoever sends it leaves it (cap_rights_limit(2));
+/// of queues there are none. recvmsg(2) is made with the line alone: what a peer at a
+/// connection of Unix sends beside bytes comes to nobody there, either.
 ///
 /// # Errors
 /// EINVAL: no line.

@@ -19,7 +19,12 @@
  *	again WHERE OTHER	connect(2) to both with one socket, and AF_UNSPEC
  *	mapped PORT	::ffff:127.0.0.1
  *	short WHERE	addresses that are cut off: which succeeded
- *	pass WHERE	recvmsg(2) with room for descriptors: how many came
+ *	pass WHERE	what its peer sends descriptors with, in every way: how many bytes
+ *			came, how far the next number is, how many sockets are there
+ *			that were not, and what is told of what else came
+ *	snatch WHERE HOW	recvmsg(2) by its own instruction, with SIGSYS "blocked",
+ *			"handled", "default" or as it is ("plain"), or by another gate
+ *			("gate"; FreeBSD): how many descriptors came
  *	many WHERE N	connect(2) N times, and close(2) none: how many, and errno
  *	closing WHERE N	the same, closing each
  *	deaf WHERE	connect(2) by hand, with SIGSYS blocked
@@ -313,8 +318,8 @@ half(const char *where, const char *text)
 		tell("%c", byte);
 }
 
-static void
-held(void)
+static int
+count_held(void)
 {
 	int n = 0;
 
@@ -332,7 +337,14 @@ held(void)
 		n += fstat(fd, &is) == 0 && S_ISSOCK(is.st_mode);
 #endif
 	}
-	tell("%d", n);
+	return (n);
+}
+
+static void
+held(void)
+{
+
+	tell("%d", count_held());
 }
 
 static void
@@ -565,7 +577,8 @@ pass(const char *where)
 	struct iovec piece = { &byte, 1 };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1,
 	    .msg_control = control, .msg_controllen = sizeof(control) };
-	int fd = reach(where), before, after;
+	int fd = reach(where), before, after, were, flags;
+	size_t told;
 	ssize_t n;
 
 	if (fd < 0 || write(fd, "x\n", 2) != 2) {
@@ -573,14 +586,90 @@ pass(const char *where)
 		return;
 	}
 	before = dup3(fd, fd + 1, O_CLOEXEC);
+	were = count_held();
 	n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+	told = message.msg_controllen;
+	flags = message.msg_flags;
+	message.msg_controllen = sizeof(control);
 	n += syscall(SYS_recvmsg, fd, &message, MSG_CMSG_CLOEXEC | 1L << 32);
+	told += message.msg_controllen;
+	flags |= message.msg_flags;
+	message.msg_controllen = sizeof(control);
+	n += recvmsg(fd, &message, MSG_PEEK);
+	told += message.msg_controllen;
+	message.msg_control = NULL;
+	message.msg_controllen = 0;
+	n += recvmsg(fd, &message, 0);
+	n += recv(fd, &byte, 1, MSG_WAITALL);
+	n += readv(fd, &piece, 1);
 	n += read(fd, &byte, 1);
+	were = count_held() - were;
 	after = socket(AF_UNIX, SOCK_STREAM, 0);
-	tell("%zd %d %zu", n, after - before, (size_t)message.msg_controllen);
+	tell("%zd %d %d %zu %d", n, after - before, were, told, flags);
 	close(fd);
 	close(before);
 	close(after);
+}
+
+static void
+nothing(int signal)
+{
+
+	(void)signal;
+}
+
+/* A call past the C library. */
+static long
+by_hand(long number, long a, void *b, long c, int gate)
+{
+#ifdef __x86_64__
+	register long flags __asm__("r10") = 0;
+	long value = number;
+
+	if (gate)
+		__asm__ volatile("int $0x80; sbb %%r10, %%r10; or %%r10, %0"
+		    : "+a"(value), "+d"(c), "+r"(flags) : "D"(a), "S"(b)
+		    : "rcx", "r8", "r9", "r11", "memory", "cc");
+	else
+		__asm__ volatile("syscall" : "+a"(value), "+d"(c), "+r"(flags)
+		    : "D"(a), "S"(b) : "rcx", "r8", "r9", "r11", "memory", "cc");
+	return (value);
+#else
+	(void)gate;
+	return (syscall(number, a, b, c));
+#endif
+}
+
+/* Its peer sends a descriptor, which it tries to take past whoever answers. */
+static void
+snatch(const char *where, const char *how)
+{
+	char control[256] = "", byte;
+	struct iovec piece = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1,
+	    .msg_control = control, .msg_controllen = sizeof(control) };
+	struct sigaction action;
+	struct cmsghdr *head;
+	sigset_t set;
+	int fd = reach(where), n, were;
+
+	if (fd < 0 || write(fd, "x\n", 2) != 2) {
+		tell("error %d", errno);
+		return;
+	}
+	memset(&action, 0, sizeof(action));
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	were = count_held();
+	if (strcmp(how, "blocked") == 0)
+		sigprocmask(SIG_BLOCK, &set, NULL);
+	action.sa_handler = strcmp(how, "default") == 0 ? SIG_DFL : nothing;
+	if (strcmp(how, "handled") == 0 || strcmp(how, "default") == 0)
+		sigaction(SIGSYS, &action, NULL);
+	n = by_hand(SYS_recvmsg, fd, &message, 0, strcmp(how, "gate") == 0) == 1;
+	head = n ? CMSG_FIRSTHDR(&message) : NULL;
+	tell("%d", count_held() - were + (head != NULL));
+	close(fd);
 }
 
 static void
@@ -599,13 +688,6 @@ many(const char *where, int n, int closing)
 			close(fd);
 	}
 	tell("%d %d", made, why);
-}
-
-static void
-nothing(int signal)
-{
-
-	(void)signal;
 }
 
 static void
@@ -806,9 +888,9 @@ nowhere(void)
 		socklen_t len = address("127.0.0.1:1", &to);
 
 		n += sendmsg(numbers[i], &message, 0) == -1 && errno == EBADF;
-		/* FreeBSD has something at some of them, without that right. */
+		/* FreeBSD makes the call with the line. */
 		n += recvmsg(numbers[i], &message, MSG_DONTWAIT) == -1 && (errno == EBADF ||
-		    (CAN_BE_OPEN && (i == 5 || (i > 0 && i < 4))));
+		    (CAN_BE_OPEN && i == 5));
 		n += connect(numbers[i], (struct sockaddr *)&to, len) == -1 &&
 		    errno == EBADF;
 		DO("send", send(numbers[i], &byte, 1, MSG_NOSIGNAL));
@@ -886,6 +968,8 @@ LWC_HANDLER(connects)
 			too_short(a);
 		else if (IS("pass"))
 			pass(a);
+		else if (IS("snatch"))
+			snatch(a, b);
 		else if (IS("many") || IS("closing"))
 			many(a, atoi(b), IS("closing"));
 		else if (IS("deaf") || IS("own"))

@@ -58,8 +58,13 @@ const MORE: i32 = 0;
 
 /// Flags of sendmsg(2) and recvmsg(2) that are passed on.
 const SENT: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | MORE;
-#[cfg(target_os = "linux")]
 const RECEIVED: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
+/// Those of recvmsg(2) that are about descriptors, of which none comes.
+#[cfg(target_os = "linux")]
+const OF_DESCRIPTORS: i32 = libc::MSG_CMSG_CLOEXEC;
+#[cfg(target_os = "freebsd")]
+const OF_DESCRIPTORS: i32 = libc::MSG_CMSG_CLOEXEC | 0x0040_0000; // MSG_CMSG_CLOFORK
 
 /// So many pieces of a message, as the kernel has it.
 const PIECES: u64 = 1024;
@@ -252,6 +257,7 @@ impl Asking<'_> {
                     self.refuse(what)
                 }
                 libc::SYS_sendmsg => self.send_message(fd, a[1], a[2] as i32),
+                libc::SYS_recvmsg => self.receive_message(fd, a[1], a[2] as i32),
                 libc::SYS_setsockopt => self.set_option(fd, a[1] as i32, a[2] as i32, a[3], a[4]),
                 libc::SYS_getsockopt => self.tell_option(fd, a[1] as i32, a[2] as i32, a[3], a[4]),
                 libc::SYS_write => self.write(fd, &[piece(a[1], a[2])]),
@@ -513,13 +519,20 @@ impl Asking<'_> {
     ///
     /// # Safety
     /// As of [`call`](Asking::call).
-    #[cfg(target_os = "linux")]
     unsafe fn receive_message(&self, fd: RawFd, at: u64, flags: i32) -> Result<u64, Errno> {
         let at = at as *mut libc::msghdr;
         // SAFETY: the caller's promise, as above.
         let mut message = unsafe { at.read_unaligned() };
         is_lent(fd)?;
-        let flags = flags & !libc::MSG_CMSG_CLOEXEC;
+        // (recvfrom(2) is let through for who has connections alone.)
+        #[cfg(target_os = "freebsd")]
+        if !self.connects {
+            return Err(match super::files::is_open(fd) {
+                true => Errno::from_raw(libc::ENOTSOCK),
+                false => Errno::EBADF,
+            });
+        }
+        let flags = flags & !OF_DESCRIPTORS;
         if flags & !RECEIVED != 0 {
             return Err(Errno::ENOTSUP);
         }

@@ -361,6 +361,7 @@ impl Asking<'_> {
                 | libc::SYS_accept
                 | libc::SYS_accept4
                 | libc::SYS_sendmsg
+                | libc::SYS_recvmsg
                 | libc::SYS_setsockopt
                 | libc::SYS_getsockopt
                 | libc::SYS_kqueue

@@ -72,6 +72,7 @@ mod freebsd {
     pub(in super::super) const SYS_unlink: i64 = 10;
     pub(in super::super) const SYS_access: i64 = 33;
     pub(in super::super) const SYS_readlink: i64 = 58;
+    pub(in super::super) const SYS_recvmsg: i64 = 27;
     pub(in super::super) const SYS_sendmsg: i64 = 28;
     pub(in super::super) const SYS_accept: i64 = 30;
     pub(in super::super) const SYS_fcntl: i64 = 92;

@@ -10,12 +10,14 @@ use lwc_tests::kit::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 pub(crate) const CASES: &[Case] = cases![
     c9_2_connections_come_by_a_line,
     c9_2_calls_about_sockets_are_answered,
     c9_2_a_connection_that_is_lent_is_used_and_nothing_else,
     c9_2_a_connection_is_closed_by_a_rollback,
+    c9_2_no_descriptor_comes_but_by_the_line,
 ];
 
 /// The current context is in the strict sandbox, and this answers about sockets.
@@ -74,8 +76,8 @@ fn c9_2_calls_about_sockets_are_answered() {
 }
 
 /// Leaves a connection the rights with which it is lent, where there are such.
-fn to_lend(connection: &TcpStream) -> OwnedFd {
-    let lent = OwnedFd::from(connection.try_clone().unwrap());
+fn to_lend(connection: &impl AsFd) -> OwnedFd {
+    let lent = connection.as_fd().try_clone_to_owned().unwrap();
     #[cfg(target_os = "freebsd")]
     crate::s9_files::limit(
         lent.as_fd(),
@@ -211,5 +213,114 @@ fn c9_2_a_connection_is_closed_by_a_rollback() {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"a");
+    }
+}
+
+/// A byte, and with it the descriptor of the socket.
+fn send_itself(stream: &UnixStream) {
+    let mut byte = b'.';
+    let mut control = [0u64; 8];
+    // SAFETY: of the structures, zeros are a value; all that the message points to are
+    // locals, as long as it says.
+    unsafe {
+        let mut piece = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut piece;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let head = libc::CMSG_FIRSTHDR(&raw const message);
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        (*head).cmsg_len = libc::CMSG_LEN(4) as _;
+        let fd = stream.as_raw_fd();
+        libc::CMSG_DATA(head).cast::<RawFd>().write_unaligned(fd);
+        assert_eq!(libc::sendmsg(fd, &raw const message, 0), 1);
+    }
+}
+
+/// How many numbers are open.
+fn open() -> u64 {
+    // SAFETY: asks about numbers.
+    let is = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 };
+    lwc::lent_descriptors().filter(|&fd| is(fd)).count() as u64
+}
+
+/// What calls that are let through take of a connection: bytes.
+fn bytes_of(fd: RawFd) -> u64 {
+    let mut byte = 0u8;
+    let at = (&raw mut byte).cast();
+    let piece = libc::iovec {
+        iov_base: at,
+        iov_len: 1,
+    };
+    // SAFETY: a byte that is a local.
+    unsafe {
+        let received = libc::recv(fd, at, 1, libc::MSG_DONTWAIT);
+        let read = libc::read(fd, at, 1) + libc::readv(fd, &raw const piece, 1);
+        (received + read) as u64
+    }
+}
+
+/// A number that is not let through, whatever it is of; nor comes what a peer sends by
+/// other calls.
+fn c9_2_no_descriptor_comes_but_by_the_line() {
+    #[cfg(target_os = "linux")]
+    const RECVMSG: i64 = libc::SYS_recvmsg;
+    #[cfg(target_os = "freebsd")]
+    const RECVMSG: i64 = 27;
+    /// What its handler says of recvmsg(2): nothing else is asked.
+    fn answer(call: &FileCall) -> Result<u64, Errno> {
+        match call.number {
+            RECVMSG => Err(Errno::EXDEV),
+            _ => Err(Errno::EACCES),
+        }
+    }
+    for connects in [true, false] {
+        // Linux asks nobody where there are no connections.
+        let said = match connects || cfg!(target_os = "freebsd") {
+            true => Errno::EXDEV,
+            false => Errno::EPERM,
+        };
+        let (client, peer) = UnixStream::pair().unwrap();
+        let (here, there) = line();
+        let line = there.as_raw_fd();
+        let other = answering(&[], Flags::empty(), move |w| match w {
+            // SAFETY: it is open as long as the context.
+            [0] => unsafe {
+                let line = BorrowedFd::borrow_raw(line);
+                lwc::catch_files(Some(line), 0..0, answer).unwrap();
+                if connects {
+                    lwc::catch_connections().unwrap();
+                }
+                lwc::confine(lwc::Confinement::Strict).unwrap();
+                vec![]
+            },
+            _ => {
+                let fd = received(line);
+                let had = open();
+                let tried = [fd, -1, 0, lwc::lent_descriptors().end - 1].map(|fd| {
+                    // SAFETY: the message has nothing.
+                    let came = unsafe {
+                        let mut message: libc::msghdr = std::mem::zeroed();
+                        libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT)
+                    };
+                    u64::from(came == -1 && Errno::last() == said)
+                });
+                let bytes = match connects {
+                    true => bytes_of(fd),
+                    false => 3,
+                };
+                vec![tried.iter().sum(), bytes, open() - had]
+            }
+        })
+        .unwrap();
+        call(other.handle(), &[0]);
+        (0..3).for_each(|_| send_itself(&peer));
+        lwc::send_descriptor(&here, to_lend(&client)).unwrap();
+        assert_eq!(call(other.handle(), &[1]), [4, 3, 0], "{connects}");
     }
 }

@@ -7,18 +7,22 @@
 //! function computes with them, or because honest code tries them and bears a
 //! refusal, which capability mode gives (ECAPMODE). All else ends the context
 //! with SIGSYS. Where numbers stand for no descriptor, calls on them are in the
-//! list for those below (`LWC_CONTROL_BELOW`).
+//! list for those below (`LWC_CONTROL_BELOW`); what receives descriptors is in it from the
+//! number of the line on (`LWC_CONTROL_FROM`), behind which a context gets no socket.
 //!
 //! Resource limits belong to a context there, so RLIMIT_AS is one context's.
 
 use super::files::limit_what_is_lent;
 use super::handler;
-use super::numbers::{CAUGHT, CLOSE, CONNECTED, LENT, ON_NUMBERS, WRITE, WRITEV};
+use super::numbers::{CAUGHT, CLOSE, CONNECTED, FROM_LINE, LENT, ON_NUMBERS, WRITE, WRITEV};
 use crate::backend::files;
 use crate::backend::output::is_caught;
 use crate::error::{Error, Result};
 use crate::flags::Confinement;
-use lwc_sys::{LWC_CONTROL_ALLOW, LWC_CONTROL_BELOW, LWC_SELF, lwc_below, lwc_calls};
+use lwc_sys::{
+    LWC_CONTROL_ALLOW, LWC_CONTROL_BELOW, LWC_CONTROL_FROM, LWC_SELF, lwc_below, lwc_calls,
+    lwc_from,
+};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
@@ -141,6 +145,25 @@ fn only_below(calls: lwc_calls, first: RawFd) -> Result<()> {
     }
 }
 
+/// Has these calls let through with this first argument, and higher ones, alone.
+fn only_from(calls: lwc_calls, first: RawFd) -> Result<()> {
+    let from = lwc_from {
+        calls,
+        // (It is open, so it is not negative.)
+        least: first as u64,
+    };
+    // SAFETY: what is given outlives the call, which reads it.
+    let narrowed =
+        unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_FROM as i32, &raw const from as u64) };
+    match narrowed {
+        0 => Ok(()),
+        _ => Err(Error::last(
+            "confine",
+            "what is received, by the line alone",
+        )),
+    }
+}
+
 /// Capability mode, and the list, of the current context.
 pub(crate) fn confine(how: Confinement) -> Result<()> {
     let own = own_calls(how)?;
@@ -165,6 +188,11 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
         .chain(lent.iter().chain(connected).copied());
     let listed = listed.filter(|&number| !not_made(number)).map(usize::from);
     let set = set_of(listed.chain(own.iter().map(|&n| n as usize)));
+    if let Some(line) = files::line() {
+        // It lies behind all numbers at which the context gets sockets: see `catch_files`,
+        // and `limit_what_is_lent`.
+        only_from(set_of(FROM_LINE.iter().copied().map(usize::from)), line)?;
+    }
     if are_files_caught {
         handler::install("confine")?;
         limit_what_is_lent()?;

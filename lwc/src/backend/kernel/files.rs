@@ -4,15 +4,18 @@
 //!
 //! It comes by SCM_RIGHTS, with the rights that whoever sent it has left it
 //! (cap_rights_limit(2)), which the context cannot widen. The line is in its table, and
-//! can be received from alone; recvmsg(2) is let through with it. Nothing of the sender's
-//! table can be taken by it that was not sent.
+//! can be received from alone; recvmsg(2) is let through with its number, and with no lower
+//! one. Nothing of the sender's table can be taken by it that was not sent.
 //!
 //! Of connections it is the same, but that the context has no socket which nobody sent: a
 //! kernel that goes by the number of a call alone cannot tell a socket of its own that is
 //! good for nothing from another. So whoever answers has them made, and lends them without
-//! the rights to connect, to bind, to listen, and to set options. What recvmsg(2) takes
-//! from a connection of Unix is the peer's to send, descriptors among it: see
-//! [`catch_connections`](crate::catch_connections).
+//! the rights to connect, to bind, to listen, and to set options. A peer of Unix may send
+//! descriptors, which would come by recvmsg(2) with what that peer could do by them: of a
+//! connection that is answered, too, by calls that take bytes alone. Code that makes the
+//! call itself has a number below the line's, which the kernel does not let through. There
+//! and behind it gets nothing (RLIMIT_NOFILE) but names of contexts, also where it has
+//! closed the line.
 
 use super::handler;
 use crate::backend::files::{self, Answer, NO_LINE, catch};

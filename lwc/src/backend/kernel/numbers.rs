@@ -54,8 +54,8 @@ pub(super) const CAUGHT: &[u16] = &[
 /// connections or not. Each of them makes one, names somebody, carries descriptors, or is
 /// one for many things of which some are not the context's to do.
 pub(super) const SOCKETS: &[u16] = &[
-    28, // sendmsg
-    30, // accept
+    RECVMSG, // but of the line
+    SENDMSG, 30, // accept
     97, // socket
     CONNECT, BIND, //
     SETSOCKOPT, 106, // listen
@@ -67,6 +67,8 @@ pub(super) const SOCKETS: &[u16] = &[
     577, // __specialfd: eventfd
     583, // kqueuex
 ];
+const RECVMSG: u16 = 27;
+const SENDMSG: u16 = 28;
 const CONNECT: u16 = 98;
 const BIND: u16 = 104;
 const SETSOCKOPT: u16 = 105;
@@ -89,12 +91,14 @@ pub(super) const CONNECTED: &[u16] = &[
 ];
 
 /// Those among them whose first argument may be a descriptor of the call's own number.
-pub(super) const BY_NUMBER: &[u16] = &[CLOSE, 28, 30, 95, 106, 123, 124, 131, 192, 541];
+pub(super) const BY_NUMBER: &[u16] = &[CLOSE, 30, 95, 106, 123, 124, 131, 192, 541];
 
 /// The same, where one of the arguments behind it, by its place, is an address.
 pub(super) const BY_ADDRESS: &[(u16, usize)] = &[
     (WRITE, 1),
     (WRITEV, 1),
+    (RECVMSG, 1),
+    (SENDMSG, 1),
     (CONNECT, 1),
     (BIND, 1),
     (SETSOCKOPT, 3),
@@ -123,8 +127,12 @@ pub(super) const CLOSE: u16 = 6;
 /// What a context makes itself of what it was lent, beside what every sandbox lets
 /// through; the rights of each descriptor say how far.
 pub(super) const LENT: &[u16] = &[
-    27,  // recvmsg: the line
-    289, // preadv
-    475, // pread
-    554, // getdirentries
+    RECVMSG, // of the line
+    289,     // preadv
+    475,     // pread
+    554,     // getdirentries
 ];
+
+/// Calls that are let through with the line's number, and those behind it, alone: what
+/// brings descriptors. (No other call that is let through takes control data.)
+pub(super) const FROM_LINE: &[u16] = &[RECVMSG];
