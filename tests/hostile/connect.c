@@ -42,6 +42,11 @@
  *	queue		kqueue(2), kqueuex(2), eventfd(2): errno (FreeBSD)
  *	options WHERE	options of a socket and of a connection: what they come to
  *	write WHERE TEXT	as say, by write(2) and writev(2)
+ *	config HOST PORT TEXT	as name, with AI_ADDRCONFIG, of any family and of IPv4
+ *	exact PATH TEXT	as say, of a Unix path without the byte that ends it
+ *	stream WHERE TEXT	as say, twice, by fdopen(3), fprintf(3) and fgets(3)
+ *	words WHERE	strerror(3) of what connect(2) says
+ *	wake		pipe(2), pipe2(2), socketpair(2): which succeeded
  */
 
 #define _GNU_SOURCE
@@ -283,9 +288,10 @@ limit(const char *where, const char *text)
 }
 
 static void
-by_name(const char *host, const char *port, const char *text)
+by_name(const char *host, const char *port, const char *text, int flags, int family)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all = NULL, *one;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = flags,
+	    .ai_family = family }, *all = NULL, *one;
 	int e = getaddrinfo(host, port, &hints, &all), fd = -1;
 
 	if (e != 0) {
@@ -823,6 +829,59 @@ by_write(const char *where, char *text)
 	close(fd);
 }
 
+static void
+by_exact_path(const char *path, const char *text)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(to.sun_path, sizeof(to.sun_path) - 3, "%s", path);
+	/* What lies behind is no part of it. */
+	memset(to.sun_path + strlen(path), 'x', 3);
+	if (connect(fd, (struct sockaddr *)&to, (socklen_t)
+	    (offsetof(struct sockaddr_un, sun_path) + strlen(path))) != 0)
+		tell("%d", errno);
+	else
+		tell_line(fd, text, 1);
+	close(fd);
+}
+
+static void
+by_stream(const char *where, const char *text)
+{
+	int fd = reach(where);
+	FILE *stream = fd < 0 ? NULL : fdopen(fd, "r+");
+	char line[512] = "";
+
+	if (stream == NULL) {
+		tell("%d", errno);
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		if (fprintf(stream, "%s\n", text) < 0 || fflush(stream) != 0 ||
+		    fgets(line, sizeof(line), stream) == NULL)
+			tell("%d", errno);
+		else
+			tell("%.*s", (int)strcspn(line, "\n"), line);
+		/* Between a read and a write, as the standard has it. */
+		fseek(stream, 0, SEEK_CUR);
+	}
+	if (fclose(stream) != 0 || fcntl(fd, F_GETFD) >= 0)
+		tell("not closed %d", errno);
+}
+
+static void
+wake(void)
+{
+	char text[64] = "";
+	int pair[2];
+
+	DO("pipe", pipe(pair));
+	DO("pipe2", pipe2(pair, O_CLOEXEC));
+	DO("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	tell("%s", text);
+}
+
 static const int protections[] = { PROT_NONE, PROT_READ, PROT_WRITE,
     PROT_READ | PROT_WRITE, PROT_EXEC, PROT_READ | PROT_EXEC,
     PROT_READ | PROT_WRITE | PROT_EXEC };
@@ -945,7 +1004,18 @@ LWC_HANDLER(connects)
 		else if (IS("limit"))
 			limit(a, b);
 		else if (IS("name"))
-			by_name(a, b, c);
+			by_name(a, b, c, 0, AF_UNSPEC);
+		else if (IS("config")) {
+			by_name(a, b, c, AI_ADDRCONFIG, AF_UNSPEC);
+			by_name(a, b, c, AI_ADDRCONFIG, AF_INET);
+		} else if (IS("exact"))
+			by_exact_path(a, b);
+		else if (IS("stream"))
+			by_stream(a, b);
+		else if (IS("words") && reach(a) < 0)
+			tell("%s", strerror(errno));
+		else if (IS("wake"))
+			wake();
 		else if (IS("half"))
 			half(a, b);
 		else if (IS("listen")) {

@@ -248,13 +248,11 @@ impl Asking<'_> {
                 | libc::SYS_accept4 => {
                     self.refuse("to wait for connections, or to choose its own address")
                 }
-                // A wish of libraries that do without.
-                libc::SYS_socketpair => Err(Errno::EACCES),
+                // A wish of libraries that do without: to wake themselves.
+                libc::SYS_socketpair | libc::SYS_pipe2 => Err(Errno::EACCES),
                 libc::SYS_connectat => self.refuse("a socket by the folder that it is in"),
                 libc::SYS_kqueue | libc::SYS_kqueuex | libc::SYS_specialfd => {
-                    let what =
-                        "a queue or a counter of the kernel's (wait by poll(2) or select(2))";
-                    self.refuse(what)
+                    self.refuse_to_wait_by(call.number)
                 }
                 libc::SYS_sendmsg => self.send_message(fd, a[1], a[2] as i32),
                 libc::SYS_recvmsg => self.receive_message(fd, a[1], a[2] as i32),
@@ -277,6 +275,20 @@ impl Asking<'_> {
     fn refuse(&self, what: &str) -> Result<u64, Errno> {
         let can = "only connections can: connect = [\"HOST:PORT\", \"unix:PATH\"]";
         self.tell_line(&format!("{what} cannot be granted; {can}"));
+        Err(Errno::EACCES)
+    }
+
+    /// Refuses a queue or a counter of the kernel's, to whom it may be said what does
+    /// without.
+    #[cfg(target_os = "freebsd")]
+    fn refuse_to_wait_by(&self, number: i64) -> Result<u64, Errno> {
+        let what = match number {
+            libc::SYS_specialfd => "eventfd(2)",
+            _ => "kqueue(2)",
+        };
+        self.tell_line(&format!(
+            "{what} cannot be granted here, which mio and tokio wait by; what waits by read(2), poll(2) or select(2) works"
+        ));
         Err(Errno::EACCES)
     }
 

@@ -143,7 +143,8 @@ pub(crate) fn erase() {
 
 /// Gives the current context, which has none, an environment: names and their texts.
 /// What the C library reads files for is read now, as a function's code cannot: the
-/// time zone of `TZ`, the locale of `LANG` and `LC_…`, as far as there are such.
+/// time zone of `TZ`, the locale of `LANG` and `LC_…`, as far as there are such, and the
+/// words for errors.
 ///
 /// # Errors
 /// ENOMEM; a name or a text that is none.
@@ -164,15 +165,42 @@ pub(super) fn grant<'a>(all: impl Iterator<Item = (&'a str, &'a [u8])>) -> Resul
     // SAFETY: neither has preconditions in a program of one thread. A locale that is
     // made and never freed stays loaded, for setlocale(3) to find; null where there is
     // none of that name, which setlocale(3) says as well.
-    unsafe {
+    let made = unsafe {
         if zone {
             tzset();
         }
-        if locale {
-            libc::newlocale(libc::LC_ALL_MASK, c"".as_ptr(), std::ptr::null_mut());
+        match locale {
+            true => libc::newlocale(libc::LC_ALL_MASK, c"".as_ptr(), std::ptr::null_mut()),
+            false => std::ptr::null_mut(),
         }
-    }
+    };
+    #[cfg(target_os = "freebsd")]
+    read_words(made);
+    #[cfg(not(target_os = "freebsd"))]
+    let _ = made;
     Ok(())
+}
+
+/// Has the C library look for its catalogues of messages, that of a locale as well if
+/// there is one: FreeBSD's does at the first strerror(3) or gai_strerror(3) of a locale,
+/// "C" among them, and notes what it has found, or that there is none. Left to the
+/// function each invocation would look in four places that nobody has granted, when a
+/// client library says what has failed.
+#[cfg(target_os = "freebsd")]
+fn read_words(locale: libc::locale_t) {
+    let say = || {
+        let mut text = [0u8; 256];
+        // SAFETY: as much room as is told.
+        unsafe { libc::strerror_r(libc::EPERM, text.as_mut_ptr().cast(), text.len()) };
+    };
+    say();
+    if !locale.is_null() {
+        // SAFETY: one that has been made, for this thread alone; then what was before.
+        let before = unsafe { libc::uselocale(locale) };
+        say();
+        // SAFETY: as above.
+        unsafe { libc::uselocale(before) };
+    }
 }
 
 /// Where the kernel put the strings of the environment.

@@ -190,10 +190,12 @@ impl From<lwc::End> for EndText {
         let hint = match end.signal {
             Some(libc::SIGSYS) => {
                 let name = super::syscalls::name(end.address);
-                let grant = if super::syscalls::may_be_of_thread(end.address) {
-                    "; if it was to make a thread: threads = 4 grants four"
-                } else {
-                    ""
+                let grant = match super::syscalls::may_be_of_thread(end.address) {
+                    true if cfg!(target_os = "linux") => {
+                        "; if it was to make a thread: threads = 4 grants four"
+                    }
+                    true => "; if it was to make a thread: no function has one more here",
+                    false => "",
                 };
                 return Self {
                     text: format!(

@@ -91,6 +91,10 @@ impl<'a> Asking<'a> {
             None => 0..0,
         };
         lwc::catch_files(self.granted.map(|(_, line)| line), numbers, answer)?;
+        #[cfg(target_os = "freebsd")]
+        if self.connects {
+            super::lookup::prepare();
+        }
         match self.connects {
             true => lwc::catch_connections(),
             false => Ok(()),
@@ -360,6 +364,7 @@ impl Asking<'_> {
                 | libc::SYS_listen
                 | libc::SYS_accept
                 | libc::SYS_accept4
+                | libc::SYS_pipe2
                 | libc::SYS_sendmsg
                 | libc::SYS_recvmsg
                 | libc::SYS_setsockopt

@@ -48,6 +48,8 @@ mod invocation;
 mod leftovers;
 mod limits;
 mod loading;
+#[cfg(target_os = "freebsd")]
+mod lookup;
 mod message_header;
 pub(crate) mod named;
 mod on_error;

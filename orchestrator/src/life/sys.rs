@@ -120,6 +120,7 @@ mod freebsd {
     pub(in super::super) const SYS_bindat: i64 = 538;
     pub(in super::super) const SYS_connectat: i64 = 539;
     pub(in super::super) const SYS_accept4: i64 = 541;
+    pub(in super::super) const SYS_pipe2: i64 = 542;
     pub(in super::super) const SYS_futimens: i64 = 546;
     pub(in super::super) const SYS_utimensat: i64 = 547;
     pub(in super::super) const SYS_fdatasync: i64 = 550;

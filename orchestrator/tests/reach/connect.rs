@@ -263,6 +263,34 @@ fn names_that_are_granted_are_looked_up_and_no_others() {
     assert_eq!(said, one.repeat(2), "{stderr}");
 }
 
+/// What libraries do beside: none of it ends a function, or fills its log.
+#[test]
+fn client_libraries_find_what_they_look_for() {
+    let (at, _) = serve();
+    let (beside, _) = serve();
+    let port = at.rsplit(':').next().unwrap();
+    for isolation in ["invocation", "chain"] {
+        let grants = format!("connect = [\"localhost:{port}\", \"unix:db.sock\"]");
+        let folder = folder(&grants, isolation);
+        serve_at(&folder.path("db.sock"));
+        let path = folder.path("db.sock").display().to_string();
+        let input = format!(
+            "config localhost {port} text\nstream {at} text\nexact {path} text\nwake\nwords {beside}"
+        );
+        let out = folder.run(&[], &[&input, &input]);
+        let stderr = text(&out.stderr);
+        let said = without_numbers(&answers(&out));
+        // The number that exact has is up to how many are open.
+        let said: String = said.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let one = "[TEXT][TEXT][TEXT][TEXT][ TEXT][][Permission denied]";
+        assert_eq!(said, one.repeat(2), "{stderr}");
+        // What is refused is told, and nothing is that nobody has asked for.
+        let mut told = stderr.lines().filter(|line| line.contains("refused"));
+        assert!(told.any(|line| line.contains(&beside)), "{stderr}");
+        assert!(!stderr.contains("cannot be"), "{stderr}");
+    }
+}
+
 #[test]
 fn a_path_is_a_grant_and_a_link_in_its_place_is_none() {
     let folder = folder("connect = [\"unix:db.sock\"]", "invocation");

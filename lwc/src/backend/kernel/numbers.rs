@@ -64,6 +64,7 @@ pub(super) const SOCKETS: &[u16] = &[
     538, // bindat
     539, // connectat
     541, // accept4
+    542, // pipe2
     577, // __specialfd: eventfd
     583, // kqueuex
 ];
