@@ -415,7 +415,10 @@ LWC_HANDLER(f)
         if cfg!(target_os = "linux") {
             let why = text(&out.stderr);
             assert!(!out.status.success(), "{}", text(&out.stdout));
-            assert!(why.contains("left shared memory that can be written"), "{why}");
+            assert!(
+                why.contains("left shared memory that can be written"),
+                "{why}"
+            );
             continue;
         }
         assert_eq!(answers(&out), format!("aa{said}"), "{isolation}");
