@@ -36,6 +36,7 @@
 #include <sys/syscallsubr.h>
 #include <sys/sysproto.h>
 #include <sys/ttycom.h>
+#include <sys/uio.h>
 #include <sys/umtx.h>
 #include <sys/unistd.h>
 
@@ -169,17 +170,18 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(munmap), MP(mprotect), MP(madvise), MP(getpgrp),
 	MP(getitimer), MP(getdtablesize), MP(select), MP(fsync),
 	MP(getpriority), MP(gettimeofday), MP(getrusage), MP(getsockopt),
-	MP(setsockopt), MP(connect), MP(shutdown), MP(readv), MP(writev),
+	MP(setsockopt), MP(connect), MP(shutdown), MP(writev),
 	MP(getrlimit), MP(poll), MP(clock_gettime), MP(clock_getres),
 	MP(nanosleep), MP(clock_nanosleep), MP(issetugid),
-	MP(preadv), MP(pwritev), MP(pread), MP(pwrite), MP(lseek),
+	MP(pwritev), MP(pread), MP(pwrite), MP(lseek),
 	MP(truncate), MP(ftruncate), MP(sched_yield), MP(getpgid), MP(getsid),
 	MP(getresuid), MP(getresgid), MP(sigpending), MP(getrandom), MP(fstat),
 	MP(fstatat), MP(getdirentries), MP(statfs), MP(fstatfs), MP(fdatasync),
 	MP(cap_getmode), MP(sched_getcpu), MP(faccessat),
 	KP(sigaltstack), KP(sigprocmask), KP(sigreturn), KP(sigtimedwait),
 	KP(sigwaitinfo), KP(sigwait), KP(thr_self), KP(pselect), KP(ppoll),
-	MLP(break), MLP(mincore), MLP(minherit), MLP(mmap),
+	MLP(break), MLP(mincore), MLP(minherit), MLP(mmap), MLP(readv),
+	MLP(preadv),
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
@@ -223,7 +225,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 CTASSERT(SYS_MAXSYSCALL <= LWC_NCALLS);
 
 static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_again, lwc_call_nomem,
-    lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend, lwc_call_sigaction;
+    lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend, lwc_call_sigaction,
+    lwc_call_readv, lwc_call_preadv;
 
 static struct sysent lwc_sysent_busy = LWC_SYSENT(lwc_call_busy);
 static struct sysent lwc_sysent_perm = LWC_SYSENT(lwc_call_perm);
@@ -233,6 +236,8 @@ static struct sysent lwc_sysent_nosys = LWC_SYSENT(lwc_call_nosys);
 static struct sysent lwc_sysent_fork = LWC_SYSENT(lwc_call_fork);
 static struct sysent lwc_sysent_sigsuspend = LWC_SYSENT(lwc_call_sigsuspend);
 static struct sysent lwc_sysent_sigaction = LWC_SYSENT(lwc_call_sigaction);
+static struct sysent lwc_sysent_readv = LWC_SYSENT(lwc_call_readv);
+static struct sysent lwc_sysent_preadv = LWC_SYSENT(lwc_call_preadv);
 
 #define	LWC_IS(name, narg)	|| call == (sy_call_t *)sys_##name
 
@@ -335,6 +340,68 @@ lwc_call_sigsuspend(struct thread *td, void *uap)
 }
 
 /*
+ * readv(2) and preadv(2) of a file take no notice of a deadline, nor of SIGKILL,
+ * until they are done.  One piece is as long as the context's memory; a thousand
+ * of the same memory are as long as the file.  So a context that somebody waits
+ * for reads so much at once, and is told.
+ */
+#define	LWC_READV_MAX	(64 << 20)
+
+static int
+lwc_copyin_pieces(const struct iovec *pieces, u_int n, struct uio **uiop)
+{
+	struct iovec *iov;
+	struct uio *uio;
+	size_t left;
+	int error, i;
+
+	error = copyinuio(pieces, n, &uio);
+	if (error != 0)
+		return (error);
+	left = LWC_READV_MAX;
+	for (i = 0; i < uio->uio_iovcnt; i++) {
+		iov = &uio->uio_iov[i];
+		iov->iov_len = MIN(iov->iov_len, left);
+		left -= iov->iov_len;
+	}
+	uio->uio_resid = LWC_READV_MAX - left;
+	*uiop = uio;
+	return (0);
+}
+
+static int
+lwc_call_readv(struct thread *td, void *uap)
+{
+	struct readv_args *ra;
+	struct uio *uio;
+	int error;
+
+	ra = uap;
+	error = lwc_copyin_pieces(ra->iovp, ra->iovcnt, &uio);
+	if (error != 0)
+		return (error);
+	error = kern_readv(td, ra->fd, uio);
+	freeuio(uio);
+	return (error);
+}
+
+static int
+lwc_call_preadv(struct thread *td, void *uap)
+{
+	struct preadv_args *pa;
+	struct uio *uio;
+	int error;
+
+	pa = uap;
+	error = lwc_copyin_pieces(pa->iovp, pa->iovcnt, &uio);
+	if (error != 0)
+		return (error);
+	error = kern_preadv(td, pa->fd, uio, pa->offset);
+	freeuio(uio);
+	return (error);
+}
+
+/*
  * May a process make a child with these flags and share nothing with it?  Nor a
  * signal of its choice at the child's end, which would act on whichever context
  * is current then.
@@ -401,6 +468,10 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		return (sa->args[3] != 0 ? &lwc_sysent_busy : NULL);
 	case SYS_sigsuspend:
 		return (&lwc_sysent_sigsuspend);
+	case SYS_readv:
+		return (root ? NULL : &lwc_sysent_readv);
+	case SYS_preadv:
+		return (root ? NULL : &lwc_sysent_preadv);
 	case SYS_break:
 		return (lwc_vm_break_ok(td, lp, sa->args[0]) ? NULL :
 		    &lwc_sysent_nomem);

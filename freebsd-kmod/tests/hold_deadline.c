@@ -17,6 +17,7 @@
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/umtx.h>
 #include <sys/wait.h>
 
@@ -409,4 +410,64 @@ CASE(hold_deadline_storm,
 		lwc_fail(__FILE__, __LINE__, "a storm");
 	}
 	_exit(0);
+}
+
+#define	PIECES	64
+#define	PIECE	(2 << 20)
+
+/* So many bytes of zeros, in pieces of which each is the same memory. */
+static ssize_t
+read_pieces(int fd, off_t at)
+{
+	static struct iovec pieces[PIECES];
+	static char *memory;
+	int i;
+
+	if (memory == NULL) {
+		memory = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_ANON |
+		    MAP_PRIVATE, -1, 0);
+		REQUIRE(memory != MAP_FAILED);
+		memset(memory, 'x', PIECE);
+	}
+	for (i = 0; i < PIECES; i++) {
+		pieces[i].iov_base = memory;
+		pieces[i].iov_len = PIECE;
+	}
+	return (at < 0 ? readv(fd, pieces, PIECES) :
+	    preadv(fd, pieces, PIECES, at));
+}
+
+CASE(hold_deadline_read_in_pieces,
+    "What a context reads at once is bounded, as nothing ends that before.")
+{
+	static const int flags[] = { 0, LWC_TRAP_FAULT | LWC_TRAP_EXIT };
+	struct visit v;
+	int fd, lwc;
+	u_int i;
+
+	fd = scratch();
+	REQUIRE(ftruncate(fd, PIECES * PIECE) == 0);
+	/* Not where nobody waits. */
+	REQUIRE(read_pieces(fd, -1) == PIECES * PIECE);
+	REQUIRE(read_pieces(fd, 0) == PIECES * PIECE);
+	for (i = 0; i < nitems(flags); i++) {
+		REQUIRE(lseek(fd, 0, SEEK_SET) == 0);
+		lwc = create(&v, NULL, 0, flags[i]);
+		if (lwc == LWC_SWITCHED) {
+			REQUIRE(read_pieces(fd, -1) == PIECES * PIECE / 2);
+			REQUIRE(read_pieces(fd, -1) == PIECES * PIECE / 2);
+			REQUIRE(read_pieces(fd, -1) == 0);
+			REQUIRE(read_pieces(fd, 0) == PIECES * PIECE / 2);
+			REQUIRE(read_pieces(fd, PIECES * PIECE - 7) == 7);
+			REQUIRE_ERRNO(EBADF, read_pieces(-1, -1));
+			REQUIRE_ERRNO(EINVAL, readv(fd, NULL, -1));
+			REQUIRE_ERRNO(EFAULT, readv(fd,
+			    (struct iovec *)(uintptr_t)1, 2));
+			(void)go(v.src, &v, 7, 0);
+			_exit(9);
+		}
+		REQUIRE(lwc >= 0);
+		REQUIRE(go(lwc, &v, 0, 0) == LWC_SWITCHED && v.a[0] == 7);
+		close(lwc);
+	}
 }
