@@ -28,6 +28,7 @@
 #include "lwc_vm.h"
 
 #include <sys/jail.h>
+#include <sys/limits.h>
 #include <sys/mman.h>
 #include <sys/resourcevar.h>
 #include <sys/signalvar.h>
@@ -77,6 +78,7 @@
 #define	ML(name) [SYS_##name] = LWC_KNOWN | LWC_MIX | LWC_LOOK
 #define	G(name)	[SYS_##name] = LWC_KNOWN | LWC_GUARDED
 #define	MG(name) [SYS_##name] = LWC_KNOWN | LWC_MIX | LWC_GUARDED
+#define	MGP(name) [SYS_##name] = LWC_KNOWN | LWC_MIX | LWC_GUARDED | LWC_PURE
 #define	F(name)	[SYS_##name] = LWC_KNOWN | LWC_MULTIPLY
 #define	GF(name) [SYS_##name] = LWC_KNOWN | LWC_GUARDED | LWC_MULTIPLY
 #define	LF(name) [SYS_##name] = LWC_KNOWN | LWC_LOOK | LWC_MULTIPLY
@@ -165,7 +167,7 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	 * alternate stack, pending signals; or lies outside of contexts.
 	 */
 	MP(read), MP(write), MP(getpid), MP(getuid), MP(geteuid), MP(sendmsg),
-	MP(recvfrom), MP(sendto), MP(getpeername), MP(getsockname), MP(access),
+	MP(sendto), MP(getpeername), MP(getsockname), MP(access),
 	MP(getppid), MP(getegid), MP(getgid), MP(readlink), MP(msync),
 	MP(munmap), MP(mprotect), MP(madvise), MP(getpgrp),
 	MP(getitimer), MP(getdtablesize), MP(select), MP(fsync),
@@ -188,6 +190,8 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	L(thr_new), L(kmq_notify), L(thr_exit), L(aio_fsync), L(jail_set),
 	L(aio_mlock), L(aio_writev), L(aio_readv), L(jail_attach_jd),
 	L(sysarch), L(thr_set_name),
+
+	MGP(recvfrom),
 
 	ML(mlock), ML(mlockall),
 
@@ -224,11 +228,12 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 };
 CTASSERT(SYS_MAXSYSCALL <= LWC_NCALLS);
 
-static sy_call_t lwc_call_busy, lwc_call_perm, lwc_call_again, lwc_call_nomem,
-    lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend, lwc_call_sigaction,
-    lwc_call_readv, lwc_call_preadv;
+static sy_call_t lwc_call_busy, lwc_call_inval, lwc_call_perm, lwc_call_again,
+    lwc_call_nomem, lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend,
+    lwc_call_sigaction, lwc_call_readv, lwc_call_preadv;
 
 static struct sysent lwc_sysent_busy = LWC_SYSENT(lwc_call_busy);
+static struct sysent lwc_sysent_inval = LWC_SYSENT(lwc_call_inval);
 static struct sysent lwc_sysent_perm = LWC_SYSENT(lwc_call_perm);
 static struct sysent lwc_sysent_again = LWC_SYSENT(lwc_call_again);
 static struct sysent lwc_sysent_nomem = LWC_SYSENT(lwc_call_nomem);
@@ -254,6 +259,13 @@ lwc_call_busy(struct thread *td __unused, void *uap __unused)
 {
 
 	return (EBUSY);
+}
+
+static int
+lwc_call_inval(struct thread *td __unused, void *uap __unused)
+{
+
+	return (EINVAL);
 }
 
 static int
@@ -610,12 +622,24 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 		 */
 		return (((int)sa->args[1] & ~(UMTX_OP__32BIT |
 		    UMTX_OP__I386)) == UMTX_OP_SHM ? &lwc_sysent_perm : NULL);
+	case SYS_recvfrom:
+		/*
+		 * How much there is room for the kernel keeps in 32 bits where
+		 * it receives from a Unix stream.  If that is nothing, of more
+		 * that is asked for, and is to be waited for, it takes nothing
+		 * time and again, and neither a deadline nor SIGKILL ends it.
+		 */
+		return ((uint64_t)sa->args[2] > INT_MAX &&
+		    ((int)sa->args[3] & MSG_WAITALL) != 0 ?
+		    &lwc_sysent_inval : NULL);
 	case SYS_recvmsg:
 		/*
 		 * Of descriptors that are under way uipc_peek_dgram() gives
-		 * the addresses that the kernel has them at.
+		 * the addresses that the kernel has them at.  And its pieces,
+		 * in memory that others may write, can be as many bytes as
+		 * recvfrom(2) is not to wait for.
 		 */
-		return (((int)sa->args[2] & MSG_PEEK) != 0 ?
+		return (((int)sa->args[2] & (MSG_PEEK | MSG_WAITALL)) != 0 ?
 		    &lwc_sysent_perm : NULL);
 	case SYS_ioctl:
 		/*

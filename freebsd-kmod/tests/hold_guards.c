@@ -724,3 +724,36 @@ CASE(hold_guards_peek,
 	REQUIRE(received(line_with_a_descriptor(), MSG_PEEK) > 0);
 	holds(peek, 0, 0, 0);
 }
+
+static void
+wait_for_all(void)
+{
+	static const size_t much[] = { 1ULL << 32, (1ULL << 32) + 1, 1ULL << 31,
+	    SIZE_MAX };
+	char bytes[2] = "";
+	struct iovec piece = { bytes, sizeof(bytes) };
+	struct msghdr m = { .msg_iov = &piece, .msg_iovlen = 1 };
+	int pair[2];
+	u_int i;
+
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	REQUIRE(write(pair[0], "abcd", 4) == 4);
+	/* The kernel's would never come back. */
+	for (i = 0; i < nitems(much); i++)
+		REQUIRE_ERRNO(EINVAL, recvfrom(pair[1], bytes, much[i],
+		    MSG_WAITALL | MSG_DONTWAIT, NULL, NULL));
+	REQUIRE_ERRNO(EPERM, recvmsg(pair[1], &m, MSG_WAITALL));
+	/* Of what there is memory for it waits. */
+	REQUIRE(recv(pair[1], bytes, 2, MSG_WAITALL) == 2);
+	REQUIRE(memcmp(bytes, "ab", 2) == 0);
+	REQUIRE(recvmsg(pair[1], &m, 0) == 2);
+	REQUIRE(memcmp(bytes, "cd", 2) == 0);
+}
+
+CASE(hold_guards_wait_for_all,
+    "A guarded context does not wait in the kernel for more than fits there, "
+    "which nothing would end.")
+{
+
+	holds(wait_for_all, 0, 0, 0);
+}
