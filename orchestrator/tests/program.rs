@@ -194,6 +194,7 @@ fn what_cannot_be_a_program_is_refused() {
     assert!(code == Some(3) && said.contains("main"), "{said}");
 }
 
+#[cfg(target_os = "linux")]
 const RUST: &str = r#"
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};

@@ -208,7 +208,7 @@ fn place(output: &str) -> Option<(&str, usize)> {
             is_rust = true;
         }
         let found = if let Some(place) = line.trim_start().strip_prefix("--> ") {
-            Some(place).filter(|_| is_rust)
+            is_rust.then_some(place)
         } else {
             let errors = [": error: ", ": fatal error: "];
             errors.iter().find_map(|e| Some(line.split_once(e)?.0))

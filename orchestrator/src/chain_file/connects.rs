@@ -111,7 +111,8 @@ fn said<'v>(value: &'v Value<'_>, findings: &mut Findings) -> Option<(&'v str, b
         let problem = "the connection leads nowhere: it has no `to`";
         findings.error(value.span(), "address", problem, CONNECT);
     }
-    Some((to?, keep)).filter(|_| well)
+    let to = to?;
+    well.then_some((to, keep))
 }
 
 /// What is wrong, and a hint.

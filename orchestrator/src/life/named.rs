@@ -236,7 +236,7 @@ impl Known {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 impl Names {
     /// A name that has been found, just now.
     pub(super) fn of_one(name: &str, addresses: &[IpAddr]) -> Self {

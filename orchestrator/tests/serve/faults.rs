@@ -1,6 +1,6 @@
 //! Workers that die, files that change, servers that end: no request is lost.
 
-use crate::common::{Folder, home, orchestrator};
+use crate::common::{Folder, orchestrator};
 use crate::server::{Response, Server, chains, pair, send};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(target_os = "linux")]
 #[test]
 fn a_context_that_dies_while_it_waits_costs_nobody_anything() {
-    let source = home().join("orchestrator/tests/serve/functions.c");
+    let source = crate::common::home().join("orchestrator/tests/serve/functions.c");
     let function = format!(
         "[functions.whoami]\nsource = \"{}\"\ntimeout = \"20s\"\n",
         source.display()

@@ -4,7 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::server::{self, LIMIT, Response, Server, chains, pair};
+use common::server::{LIMIT, Response, Server, chains, pair};
 use common::{Folder, home, orchestrator, text};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -714,7 +714,7 @@ fn the_end_waits_for_no_handshake() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_key_is_in_the_memory_of_the_gateway_alone() {
-    use server::{children, holds};
+    use common::server::{self, children, holds};
     use sha2::{Digest, Sha512};
     let authority = Authority::new();
     let config = authority.client(&BOTH, &[]);

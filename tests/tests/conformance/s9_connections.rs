@@ -47,7 +47,10 @@ fn refuse(_: &FileCall) -> Result<u64, Errno> {
 
 /// Whatever the descriptor is, the number of the very call among them.
 fn c9_2_calls_about_sockets_are_answered() {
-    const CONNECT: i32 = if cfg!(target_os = "linux") { 42 } else { 98 };
+    #[cfg(target_os = "linux")]
+    const CONNECT: libc::c_long = libc::SYS_connect;
+    #[cfg(target_os = "freebsd")]
+    const CONNECT: libc::c_int = 98;
     let (_here, there) = line();
     let line = there.as_raw_fd();
     let other = answering(&[], Flags::empty(), move |w| {
@@ -60,7 +63,7 @@ fn c9_2_calls_about_sockets_are_answered() {
                 0 => return enter(line, tell),
                 1 => libc::connect(fd, at.cast(), len),
                 // (It passes its own number.)
-                _ => libc::syscall(CONNECT.into(), fd, at, len) as i32,
+                _ => libc::syscall(CONNECT, fd, at, len) as i32,
             }
         };
         vec![did as u64]
