@@ -41,6 +41,7 @@
  *			queues there are (Linux)
  *	queue		kqueue(2), kqueuex(2), eventfd(2): errno (FreeBSD)
  *	options WHERE	options of a socket and of a connection: what they come to
+ *	sizes WHERE	of the buffers of a connection
  *	write WHERE TEXT	as say, by write(2) and writev(2)
  *	config HOST PORT TEXT	as name, with AI_ADDRCONFIG, of any family and of IPv4
  *	exact PATH TEXT	as say, of a Unix path without the byte that ends it
@@ -1065,7 +1066,14 @@ LWC_HANDLER(connects)
 			    syscall(SYS_kqueuex, 0) >= 0 ? 0 : errno,
 			    eventfd(0, 0) >= 0 ? 0 : errno);
 #endif
-		else if (IS("options"))
+		else if (IS("sizes")) {
+			int fd = reach(a), out = 0, in = 0;
+			socklen_t len = sizeof(int);
+
+			getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &out, &len);
+			getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &in, &len);
+			tell("%d %d", out, in);
+		} else if (IS("options"))
 			options(a);
 		else if (IS("write"))
 			by_write(a, b);

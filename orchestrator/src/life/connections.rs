@@ -31,7 +31,7 @@ use super::opening::stat;
 use super::opening::{For, limit};
 use super::opening::{Within, is_about_processes, look, open_folder};
 #[cfg(target_os = "freebsd")]
-use super::sockets::Sockets;
+use super::sockets::{LARGEST_BUFFER, Sockets};
 use super::sys as libc;
 use crate::chain_file::{ConnectGrant, Place, by_names, from_root};
 use lwc::Errno;
@@ -268,9 +268,28 @@ fn socket(family: i32) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Sets the sizes of its buffers, which the system leaves as they are from then on. Of its
+/// own it has them grow, to some megabytes each, as long as the peer takes what comes; and
+/// when all that the machine has for buffers is in those of one function, whose peer has
+/// stopped, others wait for room in a way that nothing ends.
+#[cfg(target_os = "freebsd")]
+fn keep_buffers_small(socket: &OwnedFd) {
+    let size = LARGEST_BUFFER;
+    for name in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
+        // SAFETY: reads an int. If the system allows less, none grows beyond that either.
+        unsafe {
+            let (size, len) = ((&raw const size).cast(), size_of_val(&size));
+            let len = len as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, size, len);
+        }
+    }
+}
+
 /// A connection, and whether it is still being made.
 fn connected<T>(family: i32, address: &T, len: usize) -> Result<(OwnedFd, bool), Errno> {
     let socket = socket(family)?;
+    #[cfg(target_os = "freebsd")]
+    keep_buffers_small(&socket);
     let address = std::ptr::from_ref(address).cast();
     // SAFETY: an address of the family, and its length.
     let done = unsafe { libc::connect(socket.as_raw_fd(), address, len as libc::socklen_t) };

@@ -83,7 +83,7 @@ const SET: [(i32, i32); 3] = [
 
 /// A buffer of more bytes is one of so many, as Linux has it with what it allows: all that
 /// lies in buffers is the machine's, and counts for no limit of the function's.
-const LARGEST_BUFFER: i32 = 256 << 10;
+pub(super) const LARGEST_BUFFER: libc::c_int = 256 << 10;
 
 /// Options that it may ask for, beside those.
 const TOLD: [i32; 5] = [

@@ -143,6 +143,27 @@ fn options_are_set_before_and_after() {
     }
 }
 
+/// Of its own the system has them grow, until one function has all that the machine has.
+#[cfg(target_os = "freebsd")]
+#[test]
+fn buffers_have_one_size() {
+    let (at, _) = serve();
+    for grants in [
+        format!("connect = [\"{at}\"]"),
+        format!("connect = [{{ to = \"{at}\", keep = true }}]"),
+    ] {
+        let sizes = format!("sizes {at}");
+        let out = folder(&grants, "invocation").run(&[], &[&sizes, &sizes]);
+        let said = answers(&out);
+        let numbers = said.split(|c: char| !c.is_ascii_digit());
+        let sizes: Vec<u32> = numbers.filter_map(|n| n.parse().ok()).collect();
+        // (Whole segments of what the connection sends at once.)
+        let one_size = (256 << 10)..(320 << 10);
+        assert_eq!(sizes.len(), 4, "{said} {}", text(&out.stderr));
+        assert!(sizes.iter().all(|n| one_size.contains(n)), "{said}");
+    }
+}
+
 /// FreeBSD's queues have timers, which are counted for the system.
 #[cfg(target_os = "freebsd")]
 #[test]
