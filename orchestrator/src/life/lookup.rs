@@ -3,7 +3,7 @@
 //! With that flag the C library first asks for the interfaces of this machine, to leave
 //! out the addresses of a family that it has none of. A sandbox has no such list
 //! (capability mode refuses it), and the C library then says EAI_FAIL of every name. Many
-//! client libraries set the flag (Boost.Asio, librdkafka and others). glibc makes nothing
+//! client libraries set the flag (the queries of Boost.Asio, for one). glibc makes nothing
 //! of it where it cannot have the list, and neither does this: who tries an address of a
 //! family that leads nowhere goes on to the next one.
 //!
