@@ -228,6 +228,9 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 };
 CTASSERT(SYS_MAXSYSCALL <= LWC_NCALLS);
 
+/* So much is waited for in the kernel while nothing of it is taken. */
+#define	LWC_PEEK_MAX	(64 << 10)
+
 static sy_call_t lwc_call_busy, lwc_call_inval, lwc_call_perm, lwc_call_again,
     lwc_call_nomem, lwc_call_nosys, lwc_call_fork, lwc_call_sigsuspend,
     lwc_call_sigaction, lwc_call_readv, lwc_call_preadv;
@@ -593,6 +596,7 @@ struct sysent *
 lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
     const struct syscall_args *sa)
 {
+	int flags;
 
 	switch (sa->code) {
 	case SYS_exit:
@@ -628,9 +632,12 @@ lwc_call_guard(struct thread *td, struct lwc_ctx *lc,
 		 * it receives from a Unix stream.  If that is nothing, of more
 		 * that is asked for, and is to be waited for, it takes nothing
 		 * time and again, and neither a deadline nor SIGKILL ends it.
+		 * Who peeks at a stream of TCP is shown the same bytes, one if
+		 * there is one, until all the room is full: nor is that ended.
 		 */
-		return ((uint64_t)sa->args[2] > INT_MAX &&
-		    ((int)sa->args[3] & MSG_WAITALL) != 0 ?
+		flags = (int)sa->args[3];
+		return ((flags & MSG_WAITALL) != 0 && (uint64_t)sa->args[2] >
+		    ((flags & MSG_PEEK) != 0 ? LWC_PEEK_MAX : INT_MAX) ?
 		    &lwc_sysent_inval : NULL);
 	case SYS_recvmsg:
 		/*

@@ -743,6 +743,10 @@ wait_for_all(void)
 		REQUIRE_ERRNO(EINVAL, recvfrom(pair[1], bytes, much[i],
 		    MSG_WAITALL | MSG_DONTWAIT, NULL, NULL));
 	REQUIRE_ERRNO(EPERM, recvmsg(pair[1], &m, MSG_WAITALL));
+	/* Of TCP it would look at these as often as there is room. */
+	REQUIRE_ERRNO(EINVAL, recvfrom(pair[1], bytes, (64 << 10) + 1,
+	    MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT, NULL, NULL));
+	REQUIRE(recv(pair[1], bytes, 2, MSG_PEEK | MSG_WAITALL) == 2);
 	/* Of what there is memory for it waits. */
 	REQUIRE(recv(pair[1], bytes, 2, MSG_WAITALL) == 2);
 	REQUIRE(memcmp(bytes, "ab", 2) == 0);
