@@ -177,13 +177,13 @@ const uint8_t lwc_calls[LWC_NCALLS] = {
 	MP(nanosleep), MP(clock_nanosleep), MP(issetugid),
 	MP(pwritev), MP(pread), MP(pwrite), MP(lseek),
 	MP(truncate), MP(ftruncate), MP(sched_yield), MP(getpgid), MP(getsid),
-	MP(getresuid), MP(getresgid), MP(sigpending), MP(getrandom), MP(fstat),
+	MP(getresuid), MP(getresgid), MP(sigpending), MP(fstat),
 	MP(fstatat), MP(getdirentries), MP(statfs), MP(fstatfs), MP(fdatasync),
 	MP(cap_getmode), MP(sched_getcpu), MP(faccessat),
 	KP(sigaltstack), KP(sigprocmask), KP(sigreturn), KP(sigtimedwait),
 	KP(sigwaitinfo), KP(sigwait), KP(thr_self), KP(pselect), KP(ppoll),
 	MLP(break), MLP(mincore), MLP(minherit), MLP(mmap), MLP(readv),
-	MLP(preadv),
+	MLP(preadv), MLP(getrandom),
 
 	L(profil), L(shmsys), L(shmat), L(aio_read), L(aio_write),
 	L(lio_listio), L(jail), L(sigsuspend), L(thr_create), L(jail_attach),
@@ -361,6 +361,8 @@ lwc_call_sigsuspend(struct thread *td, void *uap)
  * for reads so much at once, and is told.
  */
 #define	LWC_READV_MAX	(64 << 20)
+/* Bytes of getrandom(2), which are dearer. */
+#define	LWC_RANDOM_MAX	(1 << 20)
 
 static int
 lwc_copyin_pieces(const struct iovec *pieces, u_int n, struct uio **uiop)
@@ -483,6 +485,11 @@ lwc_call_look(struct thread *td, struct lwc_proc *lp, struct syscall_args *sa)
 		return (sa->args[3] != 0 ? &lwc_sysent_busy : NULL);
 	case SYS_sigsuspend:
 		return (&lwc_sysent_sigsuspend);
+	case SYS_getrandom:
+		/* Nothing ends it before: it gives less, as it may. */
+		if (!root)
+			sa->args[1] = MIN(sa->args[1], LWC_RANDOM_MAX);
+		return (NULL);
 	case SYS_readv:
 		return (root ? NULL : &lwc_sysent_readv);
 	case SYS_preadv:

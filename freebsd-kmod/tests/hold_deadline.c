@@ -14,6 +14,7 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/procdesc.h>
+#include <sys/random.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -470,4 +471,27 @@ CASE(hold_deadline_read_in_pieces,
 		REQUIRE(go(lwc, &v, 0, 0) == LWC_SWITCHED && v.a[0] == 7);
 		close(lwc);
 	}
+}
+
+CASE(hold_deadline_random_bytes,
+    "Nor does getrandom(2) fill more than a MiB at once, but for the root.")
+{
+	const size_t much = 3 << 20;
+	struct visit v;
+	char *p;
+	int fd;
+
+	p = mmap(NULL, much, PROT_READ | PROT_WRITE, MAP_ANON | MAP_PRIVATE,
+	    -1, 0);
+	REQUIRE(p != MAP_FAILED);
+	REQUIRE(getrandom(p, much, 0) == (ssize_t)much);
+	fd = create(&v, NULL, 0, 0);
+	if (fd == LWC_SWITCHED) {
+		REQUIRE(getrandom(p, much, 0) == 1 << 20);
+		REQUIRE(getrandom(p, 7, 0) == 7);
+		(void)go(v.src, &v, 7, 0);
+		_exit(9);
+	}
+	REQUIRE(fd >= 0);
+	REQUIRE(go(fd, &v, 0, 0) == LWC_SWITCHED && v.a[0] == 7);
 }

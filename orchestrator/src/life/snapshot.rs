@@ -105,6 +105,8 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
     let Some(root) = event.from() else {
         std::process::exit(1)
     };
+    #[cfg(target_os = "freebsd")]
+    let root = behind_the_standard_three(root);
     let state = HostState::new(root, parts);
     let asking = Asking::new(root, parts);
     let loaded = match load(parts, &state, &asking) {
@@ -120,6 +122,26 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
         }
     };
     snapshot(root, parts, &state, &loaded)
+}
+
+/// The root by another number. It came at the lowest that was free, and these are what
+/// programs close that want no input or output: who cannot name the root ends.
+#[cfg(target_os = "freebsd")]
+fn behind_the_standard_three(root: Handle) -> Handle {
+    if lwc::backend() != Ok(lwc::Backend::Kernel) {
+        return root;
+    }
+    // SAFETY: it is a context's descriptor, whose owner is this context, which has nothing
+    // else that relies on the number. The second is the same open file: the kernel looks
+    // for it where the first is no more.
+    unsafe {
+        let number = libc::fcntl(root.as_raw(), libc::F_DUPFD_CLOEXEC, 3);
+        if number < 0 {
+            return root;
+        }
+        libc::close(root.as_raw());
+        Handle::from_raw(number)
+    }
 }
 
 /// Step 3 of the life: load, initialise, enter the sandbox.

@@ -259,3 +259,42 @@ fn the_audit_finds_no_descriptors() {
     let out = folder.ask("audit");
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stdout));
 }
+
+/// As who wants no input does, and daemons do with all three.
+#[test]
+fn the_standard_three_can_be_closed() {
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <stdio.h>
+#include <unistd.h>
+
+LWC_HANDLER(f)
+{
+	fclose(stdin);
+	close(0);
+	if (inv->input_len != 0) {
+		close(1);
+		close(2);
+	}
+	lwc_append(inv, "well", 4);
+	return (0);
+}
+"#;
+    for grants in ["", "files = ['granted']\nconnect = ['127.0.0.1:1']\n"] {
+        for isolation in ["invocation", "chain"] {
+            let folder = Folder::new(&format!(
+                "[functions.f]\nsource = 'f.c'\n{grants}[chains.trial]\nsteps = ['f']\nisolation = '{isolation}'\n"
+            ));
+            folder.write("f.c", TEXT);
+            folder.write("granted", "");
+            let out = folder.run(&[], &["", "all", "", "all"]);
+            let said = text(&out.stdout);
+            assert_eq!(
+                said,
+                "well".repeat(4),
+                "{grants} {isolation}: {}",
+                text(&out.stderr)
+            );
+        }
+    }
+}
