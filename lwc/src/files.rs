@@ -96,7 +96,6 @@ pub fn catch_files(
 /// keeper does about one). The number and the arguments are the system call's.
 ///
 /// `None`: the call is to be made; the sandbox traps it, lets it through, or there is none.
-/// Always that on the kernel backend.
 ///
 /// # Examples
 /// ```

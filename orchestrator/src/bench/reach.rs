@@ -29,9 +29,23 @@ const READ: f64 = 1.3;
 /// So often at least, so that the invocation around it is little beside.
 const AT_ONCE: u32 = 256;
 
+/// So many connections wait for whoever listens, on every system: where there is one
+/// processor it may not run before these are made.
+const WAITING: u32 = 128;
+
 /// One invocation that does it `n` times, or more often: what `n` times take.
 fn inside(chain: &mut LiveChain, n: u32, read: bool) -> Result<Duration, String> {
-    let count = n.max(AT_ONCE);
+    inside_of(chain, n, n.max(AT_ONCE), read)
+}
+
+/// Connects so often that all wait: what `n` times take.
+fn connects(chain: &mut LiveChain, n: u32) -> Result<Duration, String> {
+    std::thread::yield_now();
+    inside_of(chain, n, WAITING, false)
+}
+
+/// One invocation that does it `count` times: what `n` times take.
+fn inside_of(chain: &mut LiveChain, n: u32, count: u32, read: bool) -> Result<Duration, String> {
     let input = files_input(count, read);
     chain.prepare().map_err(text)?;
     chain.input().write(0, &input);
@@ -153,13 +167,17 @@ pub(super) fn connections(plan: &Plan) -> Result<Section, String> {
         plan,
         vec![
             Case::fallible("a switch there and back", || other.switch(&[]).map(drop)),
-            Case::fallible("connect and close, bare", || {
-                UnixStream::connect(&path).map(drop)
+            Case::timed("connect and close, bare", |n| {
+                std::thread::yield_now();
+                let count = n.min(WAITING);
+                let begun = Instant::now();
+                for _ in 0..count {
+                    UnixStream::connect(&path).map(drop).map_err(text)?;
+                }
+                Ok(begun.elapsed().mul_f64(f64::from(n) / f64::from(count)))
             }),
-            Case::timed("the same, granted", |n| inside(kept, n, false)),
-            Case::timed("the same, where it is rolled back", |n| {
-                inside(back, n, false)
-            }),
+            Case::timed("the same, granted", |n| connects(kept, n)),
+            Case::timed("the same, where it is rolled back", |n| connects(back, n)),
             Case::fallible("recv of a byte that is there, bare", || {
                 // SAFETY: one byte, which is a local.
                 let got = unsafe {

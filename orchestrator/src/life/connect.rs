@@ -13,7 +13,7 @@ use super::files::{Asking, Received};
 use super::probe::{READ, WRITE};
 use super::snapshot::word;
 #[cfg(target_os = "freebsd")]
-use super::sockets::{About, Request};
+use super::sockets::{About, Request, asked_for};
 use super::sys as libc;
 use crate::chain_file::Place;
 use lwc::{Errno, FileCall};
@@ -331,15 +331,16 @@ impl Asking<'_> {
         is_lent(fd)?;
         #[cfg(target_os = "linux")]
         let own = self.can_connect(fd, asked)?;
-        // SAFETY: asks for the flags.
-        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-        let waits = flags & libc::O_NONBLOCK == 0;
-        let (made, answer) = loop {
+        let (made, waits, answer) = loop {
+            // SAFETY: asks for the flags.
+            #[cfg(target_os = "linux")]
+            let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
             #[cfg(target_os = "freebsd")]
-            mark(fd)?;
+            let flags = mark(fd)?;
+            let waits = flags & libc::O_NONBLOCK == 0;
             let answer = self.ask_with(How::connect(), asked);
             match answer.result() {
-                Ok(_) => break (self.received()?, answer),
+                Ok(_) => break (self.received()?, waits, answer),
                 _ if answer == Answer::WAIT => {}
                 _ if answer == Answer::NOT_GRANTED => return Err(self.not_granted(asked)),
                 // A Unix socket whose peer has others to see to.
@@ -355,9 +356,14 @@ impl Asking<'_> {
             self.await_connection(fd, made.as_raw_fd())
                 .inspect_err(|_| self.has_none(made.as_raw_fd()))?;
         }
-        // One that was kept is as the one before has left it.
-        set_waiting(made.as_raw_fd(), waits)?;
-        self.has_none(fd);
+        // One that was kept is as the one before has left it. (On FreeBSD none waits yet.)
+        if waits || cfg!(target_os = "linux") {
+            set_waiting(made.as_raw_fd(), waits)?;
+        }
+        // (One that has waited the root has still.)
+        if waits && answer.is_connecting() {
+            self.has_none(fd);
+        }
         // SAFETY: two descriptors; the first is closed by its owner, the second was a
         // socket of the function's, which this is now.
         let put = unsafe {
@@ -599,10 +605,10 @@ fn piece(at: u64, len: u64) -> libc::iovec {
     }
 }
 
-/// Marks a socket for the root, by a flag that nothing comes of there. ENOTSOCK: it is
-/// none, for it takes no flags.
+/// Marks a socket for the root, by a flag that nothing comes of there: the flags that it
+/// had. ENOTSOCK: it is none, for it takes no flags.
 #[cfg(target_os = "freebsd")]
-fn mark(fd: RawFd) -> Result<(), Errno> {
+fn mark(fd: RawFd) -> Result<i32, Errno> {
     is_lent(fd)?;
     // SAFETY: flags of a number.
     unsafe {
@@ -611,43 +617,11 @@ fn mark(fd: RawFd) -> Result<(), Errno> {
             return Err(Errno::EBADF);
         }
         match flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_APPEND) == 0 {
-            true => Ok(()),
+            true => Ok(flags),
             false => Err(Errno::from_raw(libc::ENOTSOCK)),
         }
     }
 }
-
-/// Whether a socket at any number is marked still; then it is no more.
-#[cfg(target_os = "freebsd")]
-fn was_one_marked() -> bool {
-    let numbers = lwc::lent_descriptors();
-    let mut all = [libc::pollfd {
-        fd: -1,
-        events: 0,
-        revents: 0,
-    }; MOST_LENT];
-    for (one, fd) in all.iter_mut().zip(numbers) {
-        one.fd = fd;
-    }
-    // Which numbers are of something that can be waited for.
-    // SAFETY: as many structures as are told; then flags of numbers.
-    unsafe {
-        let asked = libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, 0);
-        all.iter().any(|one| {
-            if one.fd < 0 || asked >= 0 && one.revents & libc::POLLNVAL != 0 {
-                return false;
-            }
-            let flags = libc::fcntl(one.fd, libc::F_GETFL);
-            flags >= 0
-                && flags & libc::O_APPEND != 0
-                && libc::fcntl(one.fd, libc::F_SETFL, flags & !libc::O_APPEND) == 0
-        })
-    }
-}
-
-/// No context has more numbers ([`lwc::lent_descriptors`]).
-#[cfg(target_os = "freebsd")]
-const MOST_LENT: usize = 256;
 
 /// What a context has of sockets that the root has made.
 #[cfg(target_os = "freebsd")]
@@ -662,16 +636,15 @@ impl Asking<'_> {
         if !(self.connects && is_stream && is_of_these) {
             return self.socket(family, kind);
         }
-        self.ask_with(How::socket(), &family.to_ne_bytes())
+        let waits = kind & libc::SOCK_NONBLOCK == 0;
+        self.ask_with(How::socket(), &asked_for(family, waits))
             .result()?;
-        let socket = self.received()?;
-        set_waiting(socket.as_raw_fd(), kind & libc::SOCK_NONBLOCK == 0)?;
-        Ok(socket.into_raw_fd() as u64)
+        Ok(self.received()?.into_raw_fd() as u64)
     }
 
     /// For an audit: a socket to be connected, past the function's own calls.
     fn marked_one(&self, family: i32) -> Option<Received> {
-        self.ask_with(How::socket(), &family.to_ne_bytes())
+        self.ask_with(How::socket(), &asked_for(family, true))
             .result()
             .ok()?;
         let socket = self.received().ok()?;
@@ -760,16 +733,15 @@ impl Asking<'_> {
         })
     }
 
-    /// close(2). Of the last number of a socket's the root is told, so that its peer sees
-    /// the end.
+    /// close(2). Of a socket the root is told, so that its peer sees the end, if that was
+    /// its last number.
     fn close(&self, fd: RawFd) -> Result<u64, Errno> {
         let is_socket = self.connects && mark(fd).is_ok();
-        if !super::files::is_open(fd) {
+        if !is_socket && !super::files::is_open(fd) {
             return Err(Errno::EBADF);
         }
         super::files::close(fd);
-        // (One that is marked still is this one, at another number.)
-        if is_socket && !was_one_marked() {
+        if is_socket {
             let end = Request {
                 about: About::End,
                 which: (0, 0),

@@ -29,7 +29,9 @@ use super::opening::kind;
 use super::opening::stat;
 #[cfg(target_os = "freebsd")]
 use super::opening::{For, limit};
-use super::opening::{Within, is_about_processes, look, open_folder};
+#[cfg(target_os = "linux")]
+use super::opening::{Within, look};
+use super::opening::{is_about_processes, open_folder};
 #[cfg(target_os = "freebsd")]
 use super::sockets::{LARGEST_BUFFER, Sockets};
 use super::sys as libc;
@@ -256,9 +258,10 @@ impl To {
     }
 }
 
-/// A stream socket that waits for nothing.
-fn socket(family: i32) -> Result<OwnedFd, Errno> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+/// A stream socket, which waits or does not.
+fn socket(family: i32, waits: bool) -> Result<OwnedFd, Errno> {
+    let waits = if waits { 0 } else { libc::SOCK_NONBLOCK };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | waits;
     // SAFETY: makes a descriptor, which is ours alone.
     unsafe {
         match libc::socket(family, kind, 0) {
@@ -287,7 +290,7 @@ fn keep_buffers_small(socket: &OwnedFd) {
 
 /// A connection, and whether it is still being made.
 fn connected<T>(family: i32, address: &T, len: usize) -> Result<(OwnedFd, bool), Errno> {
-    let socket = socket(family)?;
+    let socket = socket(family, false)?;
     #[cfg(target_os = "freebsd")]
     keep_buffers_small(&socket);
     let address = std::ptr::from_ref(address).cast();
@@ -383,9 +386,22 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
 /// has the rights for this alone.
 #[cfg(target_os = "freebsd")]
 fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
+    let device = stat(at.as_fd())?.st_dev;
     let looked = || -> Result<_, Errno> {
-        let found = look(at.as_fd(), name, libc::O_NOFOLLOW, Within::Folder)?;
-        let is = stat(found.as_fd())?;
+        // SAFETY: of the struct, zeros are a value, which the call fills; the name ends in
+        // a NUL.
+        let is = unsafe {
+            let mut is: libc::stat = std::mem::zeroed();
+            let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_RESOLVE_BENEATH;
+            match libc::fstatat(at.as_raw_fd(), name.as_ptr(), &raw mut is, flags) {
+                0 => is,
+                _ => return Err(Errno::last()),
+            }
+        };
+        // What is mounted there is another's to grant. (It is a name of one part.)
+        if is.st_dev != device {
+            return Err(Errno::EXDEV);
+        }
         match is.st_mode & libc::S_IFMT {
             libc::S_IFSOCK => Ok((is.st_dev, is.st_ino)),
             libc::S_IFLNK => Err(Errno::EACCES),
@@ -403,7 +419,7 @@ fn to_path(at: &OwnedFd, name: &CString) -> Result<(OwnedFd, bool), Errno> {
         *to = *from as libc::c_char;
     }
     let before = looked()?;
-    let socket = socket(libc::AF_UNIX)?;
+    let socket = socket(libc::AF_UNIX, false)?;
     // SAFETY: two descriptors, and an address of the family, with its length.
     let done = unsafe {
         libc::syscall(
@@ -579,7 +595,8 @@ impl Connections {
         asked: &[u8],
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<Answer, No> {
-        self.connection(base, asked, |made, _, _| lend(made))
+        let made = self.connection(base, asked, |made, _, _| lend(made))?;
+        Ok(made.0)
     }
 
     /// Connects to what the function's context asks for, and passes that to `lend`: once.
@@ -595,26 +612,36 @@ impl Connections {
             return Err(No::NotGranted);
         }
         let meant = self.sockets.meant()?;
+        let kept = Cell::new(None);
         if let Some(family) = family_of(asked)
             && family != meant.family
             && [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&family)
         {
             return Err(No::Failed(Errno::EAFNOSUPPORT));
         }
-        self.connection(base, asked, |made, grant, is_new| {
-            let (from, to) = (meant.socket.as_raw_fd(), made.as_raw_fd());
-            super::connect::set_alike(from, to, meant.family, is_new);
-            self.sockets.lend(made, grant, lend)
-        })
+        let (answer, made) = self.connection(base, asked, |made, grant, is_new| {
+            self.sockets.prepare(&meant, made, is_new);
+            if let Some(grant) = grant {
+                let own = made.try_clone().map_err(|_| Errno::EMFILE)?;
+                kept.set(Some((own, grant)));
+            }
+            lend(made)
+        })?;
+        let kept = kept.take().map(|(own, grant)| (own, Some(grant)));
+        if let Some((own, grant)) = made.map(|made| (made, None)).or(kept) {
+            self.sockets.lent(meant, own, grant, answer.is_connecting());
+        }
+        Ok(answer)
     }
 
-    /// The same: `lend` is told which grant keeps it, and whether it is new.
+    /// The same: `lend` is told which grant keeps it, and whether it is new. One that none
+    /// keeps is whoever's that asks for it.
     fn connection(
         &self,
         base: &Path,
         asked: &[u8],
         lend: impl FnOnce(&OwnedFd, Option<usize>, bool) -> Result<(), Errno>,
-    ) -> Result<Answer, No> {
+    ) -> Result<(Answer, Option<OwnedFd>), No> {
         let (grant, address) = self.find(base, &Wanted::of(asked))?;
         let connection = &self.all[grant];
         let mut kept = connection.kept.borrow_mut();
@@ -632,7 +659,7 @@ impl Connections {
         if is_free && let Some(kept) = kept.as_ref() {
             lend(&kept.socket, Some(grant), false)?;
             connection.given.set(true);
-            return Ok(Answer::KEPT);
+            return Ok((Answer::KEPT, None));
         }
         let (made, connecting) = match (&connection.to, address) {
             (To::Unix(_, at, name), _) => to_path(at, name)?,
@@ -642,14 +669,14 @@ impl Connections {
         };
         if !is_free {
             lend(&made, None, true)?;
-            return Ok(Answer::connected(connecting));
+            return Ok((Answer::connected(connecting), Some(made)));
         }
         // Before the function has it.
         let new = Kept::new(made, address);
         lend(&new.socket, Some(grant), true)?;
         *kept = Some(new);
         connection.given.set(true);
-        Ok(Answer::connected(connecting))
+        Ok((Answer::connected(connecting), None))
     }
 
     /// Whether one that is kept leads to where its grant leads now.

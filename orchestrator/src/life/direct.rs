@@ -1,9 +1,9 @@
 //! Calls of a function's libraries that its sandbox traps, without the trap.
 //!
 //! A call that names a file costs a signal: the filter raises SIGSYS, whose handler asks
-//! for the answer ([`files`](super::files)). Where contexts are rolled back their keeper
-//! traces them, and is told of each signal and of each return from a handler, which takes
-//! longer than the answer. So what a function's libraries have bound to the C library's
+//! for the answer ([`files`](super::files)). Where contexts are rolled back on Linux their
+//! keeper traces them, and is told of each signal and of each return from a handler, which
+//! takes longer than the answer. So what a function's libraries have bound to the C library's
 //! open, connect, read and their kin is bound to functions of this file once they are
 //! loaded, which ask for the same answer at once.
 //!
@@ -11,45 +11,70 @@
 //! system call made by hand) is trapped as ever. All of it runs in the function's own
 //! context, which may undo it.
 
+use super::sys as libc;
+use lwc::Errno;
 use object::{NativeEndian, elf};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Range;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 type Dynamic = elf::Dyn64<NativeEndian>;
 type Relocation = elf::Rela64<NativeEndian>;
 const E: NativeEndian = NativeEndian;
 
-/// Makes a call, which the sandbox may answer: as the C library's functions return.
-fn made(number: i64, args: [u64; 6]) -> i64 {
-    match lwc::answer(number, args) {
-        Some(Ok(value)) => value as i64,
-        Some(Err(errno)) => {
-            // SAFETY: the thread's own.
-            unsafe { *libc::__errno_location() = errno.raw() };
-            -1
-        }
-        None => {
-            let [a, b, c, d, e, f] = args;
-            // SAFETY: what code of this context has asked the C library for.
-            unsafe { libc::syscall(number, a, b, c, d, e, f) }
+/// The answer to a call that the sandbox would trap, as the C library's functions return.
+fn answered(number: i64, args: [u64; 6]) -> Option<i64> {
+    match lwc::answer(number, args)? {
+        Ok(value) => Some(value as i64),
+        Err(errno) => {
+            set_errno(errno);
+            Some(-1)
         }
     }
 }
 
-/// Names of the C library's, and what is in the place of each.
-type Bound = (&'static [&'static CStr], *const c_void);
+fn set_errno(errno: Errno) {
+    // SAFETY: the thread's own.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        let place = libc::__errno_location();
+        #[cfg(target_os = "freebsd")]
+        let place = libc::__error();
+        *place = errno.raw();
+    }
+}
 
-/// Functions that make one system call.
+/// Names of the C library's, what is in the place of each, and where its own is put.
+struct Bound {
+    names: &'static [&'static CStr],
+    ours: *const c_void,
+    theirs: &'static AtomicPtr<c_void>,
+}
+
+/// Functions that make one system call: who does not have it answered calls the C
+/// library's own.
 macro_rules! bound {
     ($($names:expr, ($($arg:ident: $type:ty),*) -> $result:ty = $number:ident, $words:expr;)*) => {
         [$({
+            static THEIRS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
             extern "C" fn ours($($arg: $type),*) -> $result {
                 let mut args = [0; 6];
                 args[..$words.len()].copy_from_slice(&$words);
-                made(libc::$number, args) as $result
+                if let Some(done) = answered(libc::$number, args) {
+                    return done as $result;
+                }
+                // SAFETY: nothing calls this one whose place was not the other's before:
+                // that is a function with these arguments, as code of this context calls
+                // it.
+                let theirs = unsafe {
+                    std::mem::transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(
+                        THEIRS.load(Ordering::Relaxed),
+                    )
+                };
+                theirs($($arg),*)
             }
-            (&$names, ours as *const c_void)
+            Bound { names: &$names, ours: ours as *const c_void, theirs: &THEIRS }
         }),*]
     };
 }
@@ -61,8 +86,8 @@ const NOFOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 /// All of them. (The mode of open(2) need not have been passed; it is in the register
 /// where it would be, and means nothing then.)
 #[rustfmt::skip]
-fn all() -> [Bound; 19] {
-    bound! {
+fn all() -> Vec<Bound> {
+    let mut all = Vec::from(bound! {
         [c"open", c"open64"], (path: Path, flags: c_int, mode: u32) -> c_int
             = SYS_openat, [HERE, path as u64, flags as u64, mode.into()];
         [c"openat", c"openat64"], (at: c_int, path: Path, flags: c_int, mode: u32) -> c_int
@@ -73,8 +98,6 @@ fn all() -> [Bound; 19] {
             = SYS_newfstatat, [HERE, path as u64, stat as u64, NOFOLLOW];
         [c"fstatat", c"fstatat64"], (at: c_int, path: Path, stat: *mut libc::stat, flags: c_int) -> c_int
             = SYS_newfstatat, [at as u64, path as u64, stat as u64, flags as u64];
-        [c"statx"], (at: c_int, path: Path, flags: c_int, mask: u32, stat: *mut libc::statx) -> c_int
-            = SYS_statx, [at as u64, path as u64, flags as u64, mask.into(), stat as u64];
         [c"access"], (path: Path, mode: c_int) -> c_int
             = SYS_faccessat, [HERE, path as u64, mode as u64];
         [c"readlink"], (path: Path, to: *mut c_char, len: usize) -> isize
@@ -101,6 +124,37 @@ fn all() -> [Bound; 19] {
             = SYS_fstat, [fd as u64, stat as u64];
         [c"close"], (fd: c_int) -> c_int
             = SYS_close, [fd as u64];
+    });
+    all.extend(of_system());
+    all
+}
+
+#[cfg(target_os = "linux")]
+#[rustfmt::skip]
+fn of_system() -> [Bound; 1] {
+    bound! {
+        [c"statx"], (at: c_int, path: Path, flags: c_int, mask: u32, stat: *mut libc::statx) -> c_int
+            = SYS_statx, [at as u64, path as u64, flags as u64, mask.into(), stat as u64];
+    }
+}
+
+/// There the root answers for sockets, too.
+#[cfg(target_os = "freebsd")]
+#[rustfmt::skip]
+fn of_system() -> [Bound; 6] {
+    bound! {
+        [c"socket"], (family: c_int, kind: c_int, protocol: c_int) -> c_int
+            = SYS_socket, [family as u64, kind as u64, protocol as u64];
+        [c"setsockopt"], (fd: c_int, level: c_int, name: c_int, from: *const c_void, len: u32) -> c_int
+            = SYS_setsockopt, [fd as u64, level as u64, name as u64, from as u64, len.into()];
+        [c"getsockopt"], (fd: c_int, level: c_int, name: c_int, to: *mut c_void, len: *mut u32) -> c_int
+            = SYS_getsockopt, [fd as u64, level as u64, name as u64, to as u64, len as u64];
+        [c"sendmsg"], (fd: c_int, message: *const c_void, flags: c_int) -> isize
+            = SYS_sendmsg, [fd as u64, message as u64, flags as u64];
+        [c"recvmsg"], (fd: c_int, message: *mut c_void, flags: c_int) -> isize
+            = SYS_recvmsg, [fd as u64, message as u64, flags as u64];
+        [c"writev"], (fd: c_int, pieces: *const c_void, count: c_int) -> isize
+            = SYS_writev, [fd as u64, pieces as u64, count as u64];
     }
 }
 
@@ -137,12 +191,14 @@ impl Loaded {
     /// What has been loaded since then calls this file's functions.
     pub(super) fn bind_the_rest(&self) {
         let mut replaced: Vec<(usize, usize)> = Vec::new();
-        for (names, ours) in all() {
-            for name in names {
+        for bound in all() {
+            for name in bound.names {
                 // SAFETY: a text; looked for in what the program itself is bound to.
                 let theirs = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
                 if !theirs.is_null() {
-                    replaced.push((theirs as usize, ours as usize));
+                    // (Where it has two names, one is as good as the other.)
+                    bound.theirs.store(theirs, Ordering::Relaxed);
+                    replaced.push((theirs as usize, bound.ours as usize));
                 }
             }
         }
@@ -288,10 +344,73 @@ struct Memory(Vec<Area>);
 
 impl Memory {
     /// `None`: it cannot be known.
+    #[cfg(target_os = "freebsd")]
+    fn note() -> Option<Self> {
+        // SAFETY: getpid has no arguments.
+        let pid = unsafe { libc::getpid() };
+        let name = [libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_VMMAP, pid];
+        let mut entries: Vec<u8> = Vec::new();
+        // SAFETY: as much is written as is told that there is room for, which the first
+        // call says, with more for what is mapped meanwhile.
+        let len = unsafe {
+            let ask = |to: *mut c_void, len: &mut usize| {
+                let count = name.len() as u32;
+                libc::sysctl(name.as_ptr(), count, to, len, std::ptr::null(), 0)
+            };
+            let mut len = 0;
+            if ask(std::ptr::null_mut(), &mut len) != 0 {
+                return None;
+            }
+            len += len / 2;
+            entries.resize(len, 0);
+            if ask(entries.as_mut_ptr().cast(), &mut len) != 0 {
+                return None;
+            }
+            len
+        };
+        Self::of(entries.get(..len)?)
+    }
+
+    /// Of the system's records, each of which begins with its length.
+    #[cfg(target_os = "freebsd")]
+    fn of(mut entries: &[u8]) -> Option<Self> {
+        use std::mem::offset_of;
+        type Entry = libc::kinfo_vmentry;
+        let mut areas = Vec::new();
+        while let Some(first) = entries.first_chunk::<4>() {
+            let len = usize::try_from(i32::from_ne_bytes(*first)).ok()?;
+            if len == 0 {
+                break;
+            }
+            let entry = entries.get(..len)?;
+            let address = |at: usize| {
+                let bytes = entry.get(at..)?.first_chunk::<8>()?;
+                usize::try_from(u64::from_ne_bytes(*bytes)).ok()
+            };
+            let said = entry.get(offset_of!(Entry, kve_protection)..)?;
+            let said = i32::from_ne_bytes(*said.first_chunk::<4>()?);
+            let kinds = [
+                (libc::KVME_PROT_READ, libc::PROT_READ),
+                (libc::KVME_PROT_WRITE, libc::PROT_WRITE),
+                (libc::KVME_PROT_EXEC, libc::PROT_EXEC),
+            ];
+            let kinds = kinds.iter().filter(|(kind, _)| said & kind != 0);
+            areas.push(Area {
+                at: address(offset_of!(Entry, kve_start))?..address(offset_of!(Entry, kve_end))?,
+                protection: kinds.fold(0, |all, (_, kind)| all | kind),
+            });
+            entries = &entries[len..];
+        }
+        Some(Self(areas))
+    }
+
+    /// `None`: it cannot be known.
+    #[cfg(target_os = "linux")]
     fn note() -> Option<Self> {
         Self::of(&std::fs::read_to_string("/proc/self/maps").ok()?)
     }
 
+    #[cfg(target_os = "linux")]
     fn of(maps: &str) -> Option<Self> {
         let area = |line: &str| {
             let mut words = line.split_ascii_whitespace();
@@ -347,7 +466,15 @@ mod tests {
         assert_eq!(read(&memory, usize::MAX - 3), None);
         let area = memory.area(at).unwrap();
         assert_eq!(area.protection, libc::PROT_READ | libc::PROT_WRITE);
-        // Across its end, and where it is for nobody to read.
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nothing_is_read_across_an_end_or_where_nobody_is_to() {
+        let word = 7usize;
+        let at = &raw const word as usize;
+        // SAFETY: an integer.
+        let read = |memory: &Memory, at| unsafe { memory.read::<usize>(at) };
         let text = |letters| format!("{at:x}-{:x} {letters} 00000000 00:00 0\n", at + 8);
         let of = |letters| Memory::of(&text(letters)).unwrap();
         assert_eq!(read(&of("r--p"), at), Some(7));

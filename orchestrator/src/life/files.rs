@@ -68,7 +68,6 @@ impl<'a> Asking<'a> {
     }
 
     /// Whether it has files, connections or scratch: more than to be told what is refused.
-    #[cfg(target_os = "linux")]
     pub(super) fn has_something(&self) -> bool {
         self.granted.is_some() || self.scratch.is_some()
     }

@@ -123,7 +123,7 @@ impl Grant {
         }
         let made = Self { names, at, file };
         let found = made.look(Path::new(""), 0);
-        let is = found.and_then(|fd| kind(fd.as_fd()));
+        let is = found.map(|(_, is)| is);
         let wanted = match grant.folder {
             true => libc::S_IFDIR,
             false => libc::S_IFREG,
@@ -153,23 +153,26 @@ impl Grant {
 
     /// What a link says that is there. EINVAL: it is none.
     fn link(&self, rest: &Path) -> Result<Vec<u8>, Errno> {
-        let found = self.look(rest, libc::O_NOFOLLOW)?;
-        match kind(found.as_fd())? {
+        let (found, is) = self.look(rest, libc::O_NOFOLLOW)?;
+        match is {
             libc::S_IFLNK => link(found.as_fd()),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    /// Looks at what is there. EXDEV: it leads out.
-    fn look(&self, rest: &Path, flags: i32) -> Result<OwnedFd, Errno> {
+    /// Looks at what is there, and what that is. EXDEV: it leads out.
+    fn look(&self, rest: &Path, flags: i32) -> Result<(OwnedFd, libc::mode_t), Errno> {
         let at = self.at.as_fd();
         if let Some(name) = &self.file {
             // A link that has come in its place leads to what nobody has granted. (It
             // may be mounted there, as containers do.)
             return match look(at, name, flags | libc::O_NOFOLLOW, Within::NoLinks) {
-                Ok(fd) if kind(fd.as_fd())? == libc::S_IFLNK => Err(Errno::EXDEV),
+                Ok(fd) => match kind(fd.as_fd())? {
+                    libc::S_IFLNK => Err(Errno::EXDEV),
+                    is => Ok((fd, is)),
+                },
                 Err(Errno::ELOOP) => Err(Errno::EXDEV),
-                found => found,
+                Err(e) => Err(e),
             };
         }
         let rest = match rest.as_os_str().as_bytes() {
@@ -177,7 +180,9 @@ impl Grant {
             rest => rest,
         };
         let rest = CString::new(rest).map_err(|_| Errno::EINVAL)?;
-        look(at, &rest, flags, Within::FileSystem)
+        let found = look(at, &rest, flags, Within::FileSystem)?;
+        let is = kind(found.as_fd())?;
+        Ok((found, is))
     }
 }
 
@@ -330,8 +335,7 @@ impl Granted {
             true => 0,
             false => libc::O_NOFOLLOW,
         };
-        let found = grant.look(rest, flags)?;
-        let kind = kind(found.as_fd())?;
+        let (found, kind) = grant.look(rest, flags)?;
         let is_folder = kind == libc::S_IFDIR;
         if !is_folder && (how.is_of_folder() || asked.ends_with(b"/")) {
             return Err(Errno::ENOTDIR);

@@ -36,7 +36,6 @@ mod connections;
 pub(crate) mod control;
 mod copies;
 mod crash;
-#[cfg(target_os = "linux")]
 mod direct;
 pub(crate) mod environment;
 mod error;

@@ -27,6 +27,7 @@ pub(super) use system::{is_about_processes, limit, look, memory_file, open_to_re
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
     /// To anything below.
+    #[cfg(target_os = "linux")]
     Folder,
     /// To what is on the same file system.
     FileSystem,
@@ -212,6 +213,7 @@ mod linux {
 #[cfg(target_os = "freebsd")]
 mod freebsd {
     use super::*;
+    use std::sync::OnceLock;
 
     /// The errno of a name that leads out of its folder (sys/errno.h).
     const ENOTCAPABLE: i32 = 93;
@@ -327,23 +329,33 @@ mod freebsd {
     /// read, or not taken yet.
     const REQUESTS: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIONREAD, libc::FIONWRITE];
 
-    /// Leaves a descriptor these rights, and of fcntl(2) and ioctl(2) the named parts.
-    fn leave(fd: BorrowedFd<'_>, rights: &[u64], flags: u32) -> Result<(), Errno> {
+    /// Leaves a descriptor these rights, and of fcntl(2) and ioctl(2) the named parts. They
+    /// are put together once.
+    fn leave(
+        fd: BorrowedFd<'_>,
+        made: &OnceLock<libc::cap_rights_t>,
+        rights: &[u64],
+        flags: u32,
+    ) -> Result<(), Errno> {
         let fd = fd.as_raw_fd();
         // SAFETY: zeros are a value, which the first call fills; each list of rights ends
-        // in zero; the last calls read what they are told.
-        unsafe {
+        // in zero.
+        let all = made.get_or_init(|| unsafe {
             let mut all: libc::cap_rights_t = std::mem::zeroed();
             libc::__cap_rights_init(libc::CAP_RIGHTS_VERSION, &raw mut all, 0u64);
             for &right in rights {
                 libc::__cap_rights_set(&raw mut all, right, 0u64);
             }
+            all
+        });
+        // SAFETY: the calls read what they are told.
+        unsafe {
             let has_flags = rights.contains(&libc::CAP_FCNTL);
             let requests = match rights.contains(&libc::CAP_IOCTL) {
                 true => &REQUESTS[..],
                 false => &[],
             };
-            match libc::cap_rights_limit(fd, &raw const all) == 0
+            match libc::cap_rights_limit(fd, std::ptr::from_ref(all)) == 0
                 && (!has_flags || libc::cap_fcntls_limit(fd, flags) == 0)
                 && (requests.is_empty()
                     || libc::cap_ioctls_limit(fd, requests.as_ptr(), requests.len()) == 0)
@@ -356,7 +368,11 @@ mod freebsd {
 
     /// Leaves a descriptor what it is lent for.
     pub(in super::super) fn limit(fd: BorrowedFd<'_>, purpose: For) -> Result<(), Errno> {
+        /// Of each purpose.
+        static MADE: [OnceLock<libc::cap_rights_t>; 6] = [const { OnceLock::new() }; 6];
         let asked = libc::CAP_FCNTL_GETFL;
+        let made = &MADE[purpose as usize];
+        let leave = |fd, rights: &[u64], flags| leave(fd, made, rights, flags);
         match purpose {
             For::Looking => leave(fd, &[libc::CAP_FSTAT], 0),
             For::Nothing => leave(fd, &[], 0),

@@ -5,7 +5,6 @@
 //! root's word it copies itself; a copy enters the stricter sandbox, tells the
 //! root that it is ready and serves invocations (`invocation.rs`).
 
-#[cfg(target_os = "linux")]
 use super::direct;
 use super::files::Asking;
 use super::host::{CALLS, HostState};
@@ -167,10 +166,8 @@ fn load(parts: &Parts<'_>, state: &HostState<'_>, asking: &Asking<'_>) -> Result
     output::by_lines();
     let files = open_files::Before::note(&output.made)?;
     let signals = own_code::Before::note();
-    #[cfg(target_os = "linux")]
     let loaded = direct::Loaded::note();
     let library = loading::open(parts.library, parts.needs, &before, parts.control)?;
-    #[cfg(target_os = "linux")]
     if asking.has_something() {
         loaded.bind_the_rest();
     }

@@ -7,9 +7,11 @@
 //! Which socket is meant the function says by a mark on it: a flag that nothing comes of
 //! (O_APPEND), which all descriptors of one socket have together. The root looks among
 //! those that it has lent to this function, and takes the mark away. Whoever marks others,
-//! or several, has set or ended something of its own.
+//! or several, has set or ended something of its own. Whether a socket that was closed at
+//! one number is there at another still, the kernel tells the root: how many descriptors it
+//! has (F_KINFO).
 
-use super::connect::{Value, has_peer, no_error, number, option, ready};
+use super::connect::{Value, has_peer, no_error, number, option, ready, set_alike};
 use super::sys as libc;
 use lwc::Errno;
 use std::cell::{Cell, RefCell};
@@ -111,8 +113,11 @@ fn is_size((level, name): (i32, i32)) -> bool {
 #[derive(Debug)]
 struct Lent {
     socket: OwnedFd,
+    family: i32,
     /// It is a connection, or is becoming one.
     is_connection: bool,
+    /// Whether the function has set an option of it, which the root does.
+    is_set: Cell<bool>,
     /// Which grant keeps it.
     kept_by: Option<usize>,
 }
@@ -130,8 +135,19 @@ pub(super) struct Sockets {
 /// A socket that the function means, to be connected.
 #[derive(Debug)]
 pub(super) struct Meant {
-    pub(super) socket: OwnedFd,
     pub(super) family: i32,
+    /// Its place, as long as none is taken away.
+    place: usize,
+    /// Whether the function waits for what is made of it.
+    waits: bool,
+}
+
+/// What the function asks with for a socket: its family, and whether it waits.
+pub(super) fn asked_for(family: i32, waits: bool) -> [u8; 8] {
+    let mut all = [0; 8];
+    all[..4].copy_from_slice(&family.to_ne_bytes());
+    all[4] = waits.into();
+    all
 }
 
 /// The flags of a socket of the root's own.
@@ -145,9 +161,43 @@ fn set_flags(socket: &OwnedFd, flags: i32) {
     unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags) };
 }
 
-/// A copy of a descriptor, of the same socket.
-fn copy(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
-    socket.try_clone().map_err(|_| Errno::EMFILE)
+/// How many descriptors a socket has, in whatever table. None: the kernel does not say.
+#[cfg(target_os = "freebsd")]
+fn descriptors_of(socket: &OwnedFd) -> Option<i32> {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::OnceLock;
+    /// What the kernel counts beside: the reference by which it looks.
+    static BESIDE: OnceLock<Option<i32>> = OnceLock::new();
+    let beside = BESIDE.get_or_init(|| {
+        let one = OwnedFd::from(UnixDatagram::unbound().ok()?);
+        Some(references(&one)? - 1)
+    });
+    Some(references(socket)? - (*beside)?)
+}
+
+#[cfg(target_os = "freebsd")]
+fn references(socket: &OwnedFd) -> Option<i32> {
+    // SAFETY: integers and bytes, of which zeros are a value; the call fills it as far as
+    // its size is told.
+    unsafe {
+        let mut told: libc::kinfo_file = std::mem::zeroed();
+        told.kf_structsize = size_of_val(&told) as libc::c_int;
+        let done = libc::fcntl(socket.as_raw_fd(), libc::F_KINFO, &raw mut told);
+        (done == 0).then_some(told.kf_ref_count)
+    }
+}
+
+/// The same, of this process, for tests.
+#[cfg(all(test, target_os = "linux"))]
+fn descriptors_of(socket: &OwnedFd) -> Option<i32> {
+    let told = |path: &std::path::Path| std::fs::read_link(path).ok();
+    let own = told(format!("/proc/self/fd/{}", socket.as_raw_fd()).as_ref())?;
+    let all = std::fs::read_dir("/proc/self/fd").ok()?;
+    let same = all.filter(|one| {
+        one.as_ref()
+            .is_ok_and(|one| told(&one.path()) == Some(own.clone()))
+    });
+    i32::try_from(same.count()).ok()
 }
 
 fn number_of(fd: RawFd, name: i32) -> Result<i32, Errno> {
@@ -222,95 +272,146 @@ impl Sockets {
         }
     }
 
-    /// A socket that is no connection, of the family that is asked with.
+    /// A socket that is no connection, as is asked with ([`asked_for`]).
     pub(super) fn make(
         &self,
         asked: &[u8],
-        make: impl FnOnce(i32) -> Result<OwnedFd, Errno>,
+        make: impl FnOnce(i32, bool) -> Result<OwnedFd, Errno>,
         lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let family = <[u8; 4]>::try_from(asked).map_err(|_| Errno::EINVAL)?;
-        let family = i32::from_ne_bytes(family);
+        let [a, b, c, d, waits, 0, 0, 0] = *asked else {
+            return Err(Errno::EINVAL);
+        };
+        let family = i32::from_ne_bytes([a, b, c, d]);
         if ![libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].contains(&family) {
             return Err(Errno::EAFNOSUPPORT);
         }
         self.has_room()?;
-        let socket = make(family)?;
+        let socket = make(family, waits != 0)?;
         lend(&socket)?;
         self.all.borrow_mut().push(Lent {
             socket,
+            family,
             is_connection: false,
+            is_set: Cell::new(false),
             kept_by: None,
         });
         Ok(())
     }
 
-    /// A connection that is lent, in the place of one that was [`meant`](Self::meant): from
-    /// then on the function has it.
-    pub(super) fn lend(
-        &self,
-        connection: &OwnedFd,
-        kept_by: Option<usize>,
-        lend: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        let socket = copy(connection)?;
+    /// Makes a connection, before it is lent, like the one that was
+    /// [`meant`](Self::meant), whose place it takes.
+    pub(super) fn prepare(&self, meant: &Meant, connection: &OwnedFd, is_new: bool) {
+        let all = self.all.borrow();
+        let one = &all[meant.place];
+        // As long as nobody has set any, its options are those of a new one, which one
+        // that is kept has as well.
+        if one.is_set.get() {
+            let (from, to) = (one.socket.as_raw_fd(), connection.as_raw_fd());
+            set_alike(from, to, meant.family, is_new);
+        }
         // One that is kept has what the function before has set of its flags.
-        set_flags(&socket, libc::O_NONBLOCK);
-        lend(connection)?;
-        self.all.borrow_mut().push(Lent {
-            socket,
-            is_connection: true,
-            kept_by,
-        });
-        Ok(())
+        if !is_new {
+            set_flags(connection, libc::O_NONBLOCK);
+        }
     }
 
-    /// The place of the one that is marked, which it is no more.
-    fn marked(&self) -> Result<usize, Errno> {
+    /// A connection has been lent: from then on the function has it. What was meant is
+    /// nobody's: but where the function waits first for what it becomes, and has the
+    /// other one if that is nothing.
+    pub(super) fn lent(
+        &self,
+        meant: Meant,
+        connection: OwnedFd,
+        kept_by: Option<usize>,
+        connecting: bool,
+    ) {
+        let mut all = self.all.borrow_mut();
+        let lent = Lent {
+            socket: connection,
+            family: meant.family,
+            is_connection: true,
+            // (Or it would have been lost.)
+            is_set: Cell::new(true),
+            kept_by,
+        };
+        match connecting && meant.waits {
+            true => all.push(lent),
+            false => all[meant.place] = lent,
+        }
+    }
+
+    /// The place of the one that is marked, and its flags, without that.
+    fn marked(&self) -> Result<(usize, i32), Errno> {
         let all = self.all.borrow();
-        let is_marked = |one: &Lent| flags(&one.socket) & libc::O_APPEND != 0;
-        let place = all.iter().position(is_marked);
-        let place = place.ok_or(Errno::from_raw(libc::ENOTSOCK))?;
-        let socket = &all[place].socket;
-        set_flags(socket, flags(socket) & !libc::O_APPEND);
-        Ok(place)
+        let marked = all.iter().enumerate().find_map(|(place, one)| {
+            let flags = flags(&one.socket);
+            (flags & libc::O_APPEND != 0).then_some((place, flags & !libc::O_APPEND))
+        });
+        marked.ok_or(Errno::from_raw(libc::ENOTSOCK))
+    }
+
+    /// The same, which it is no more.
+    fn unmarked(&self) -> Result<(usize, i32), Errno> {
+        let (place, flags) = self.marked()?;
+        set_flags(&self.all.borrow()[place].socket, flags);
+        Ok((place, flags))
     }
 
     /// The marked one, if it can become a connection: what connect(2) says of another.
     pub(super) fn meant(&self) -> Result<Meant, Errno> {
-        let place = self.marked()?;
+        let (place, flags) = self.unmarked()?;
         let all = self.all.borrow();
         let one = &all[place];
-        let fd = one.socket.as_raw_fd();
-        if has_peer(fd)? {
-            return Err(Errno::EISCONN);
+        // (Nobody but the root connects one: it has no right to.)
+        if one.is_connection {
+            let fd = one.socket.as_raw_fd();
+            if has_peer(fd)? {
+                return Err(Errno::EISCONN);
+            }
+            // What became of one that was being made.
+            no_error(number_of(fd, libc::SO_ERROR)?)?;
+            if ready(fd, 0)? == 0 {
+                return Err(Errno::EALREADY);
+            }
         }
-        // What became of one that was being made.
-        no_error(number_of(fd, libc::SO_ERROR)?)?;
-        if one.is_connection && ready(fd, 0)? == 0 {
-            return Err(Errno::EALREADY);
-        }
-        // Before anybody is connected to: `lend` comes then.
+        // Before anybody is connected to: both are there for a moment, or longer.
         self.has_room()?;
         Ok(Meant {
-            socket: copy(&one.socket)?,
-            family: number_of(fd, libc::SO_DOMAIN)?,
+            family: one.family,
+            place,
+            waits: flags & libc::O_NONBLOCK == 0,
         })
+    }
+
+    /// The marked one was closed at one of its numbers: if it has no other, the function
+    /// has it no more.
+    fn end(&self) -> Result<(), Errno> {
+        let (place, flags) = self.marked()?;
+        let mut all = self.all.borrow_mut();
+        let one = &all[place];
+        // The root's own: this one, and the one that is kept.
+        let own = 1 + i32::from(one.kept_by.is_some());
+        match descriptors_of(&one.socket) {
+            Some(count) if count > own => set_flags(&one.socket, flags),
+            // (The next function is lent what is kept without a mark.)
+            _ => drop(all.swap_remove(place)),
+        }
+        Ok(())
     }
 
     /// Does what the function asks for about the marked one. The value of an option.
     pub(super) fn about(&self, asked: &[u8]) -> Result<Option<(Value, u32)>, Errno> {
         let request = Request::of(asked).ok_or(Errno::EINVAL)?;
-        let place = self.marked()?;
+        if request.about == About::End {
+            return self.end().map(|()| None);
+        }
+        let (place, _) = self.unmarked()?;
         let which = request.which;
         match request.about {
-            About::End => {
-                self.all.borrow_mut().swap_remove(place);
-                return Ok(None);
-            }
             About::Get if is_told(which) => {}
             About::Set if is_set(which) => {}
-            About::Get | About::Set => return Err(Errno::ENOPROTOOPT),
+            _ => return Err(Errno::ENOPROTOOPT),
         }
         let all = self.all.borrow();
         let one = &all[place];
@@ -318,6 +419,7 @@ impl Sockets {
         if request.about == About::Get {
             return option(fd, which).map(Some);
         }
+        one.is_set.set(true);
         let mut value = request.value;
         if is_size(which) {
             if let Some(grant) = one.kept_by {
@@ -357,10 +459,16 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::FromRawFd;
 
-    fn made(family: i32) -> Result<OwnedFd, Errno> {
+    /// A copy of a descriptor, of the same socket.
+    fn copy(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+        socket.try_clone().map_err(|_| Errno::EMFILE)
+    }
+
+    fn made(family: i32, waits: bool) -> Result<OwnedFd, Errno> {
+        let kind = libc::SOCK_STREAM | if waits { 0 } else { libc::SOCK_NONBLOCK };
         // SAFETY: makes a descriptor, which is ours alone.
         unsafe {
-            match libc::socket(family, libc::SOCK_STREAM, 0) {
+            match libc::socket(family, kind, 0) {
                 fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd)),
                 _ => Err(Errno::last()),
             }
@@ -374,7 +482,7 @@ mod tests {
             own = Some(copy(socket)?);
             Ok(())
         };
-        sockets.make(&family.to_ne_bytes(), made, lend)?;
+        sockets.make(&asked_for(family, false), made, lend)?;
         own.ok_or(Errno::EIO)
     }
 
@@ -428,12 +536,19 @@ mod tests {
             let refused = Err(Errno::ENOPROTOOPT);
             assert_eq!(ask(&sockets, about, which), refused, "{which:?}");
         }
-        // A copy of it is it.
-        let other = copy(&all[0]).unwrap();
-        mark(&other);
+        // A copy of it is it; it ends with the last one.
+        let [first, _second] = all;
+        let other = copy(&first).unwrap();
+        mark(&first);
+        drop(first);
         assert_eq!(ask(&sockets, About::End, (0, 0)), Ok(0));
-        mark(&all[0]);
-        assert_eq!(ask(&sockets, About::Get, KIND), Err(none));
+        mark(&other);
+        assert_eq!(ask(&sockets, About::Get, KIND), Ok(libc::SOCK_STREAM));
+        let peer = copy(&other).unwrap();
+        mark(&other);
+        drop((other, peer));
+        assert_eq!(ask(&sockets, About::End, (0, 0)), Ok(0));
+        assert_eq!(sockets.all.borrow().len(), 1);
     }
 
     #[test]
@@ -460,7 +575,9 @@ mod tests {
             assert_eq!(sockets.about(&asked), Err(Errno::EINVAL), "{at}");
         }
         let refused = |asked: &[u8]| sockets.make(asked, made, |_| Ok(())).is_err();
-        for asked in [&b""[..], b"123", b"12345", &99i32.to_ne_bytes()] {
+        let good = asked_for(libc::AF_UNIX, true);
+        let long = [&good[..], &[0]].concat();
+        for asked in [b"", &good[..4], &good[..7], &long, &asked_for(99, true)] {
             assert!(refused(asked), "{asked:?}");
         }
     }
@@ -501,9 +618,11 @@ mod tests {
         // Nor is anybody connected to for who has no room.
         mark(&own[0]);
         assert_eq!(sockets.meant().map(drop), Err(Errno::EMFILE));
-        mark(&own[1]);
+        let [first, second] = own;
+        mark(&second);
+        drop(second);
         assert_eq!(ask(&sockets, About::End, (0, 0)), Ok(0));
-        mark(&own[0]);
+        mark(&first);
         sockets.meant().unwrap();
     }
 
@@ -516,25 +635,54 @@ mod tests {
         mark(&own);
         let meant = sockets.meant().unwrap();
         assert_eq!(meant.family, libc::AF_INET);
-        // Of the same socket: what marks one marks the other.
-        mark(&meant.socket);
-        assert_ne!(flags(&own) & libc::O_APPEND, 0);
-        sockets.meant().unwrap();
         assert_eq!(flags(&own) & libc::O_APPEND, 0);
-        let connected = OwnedFd::from(TcpStream::connect(at).unwrap());
-        sockets.lend(&connected, Some(7), |_| Ok(())).unwrap();
-        mark(&connected);
+        // It has no options but those that were set.
+        let connected = || OwnedFd::from(TcpStream::connect(at).unwrap());
+        let is_set =
+            |socket: &OwnedFd| option(socket.as_raw_fd(), NODELAY).unwrap().0 != Value::default();
+        let first = connected();
+        sockets.prepare(&meant, &first, true);
+        assert!(!is_set(&first));
+        mark(&own);
+        assert_eq!(ask(&sockets, About::Set, NODELAY), Ok(0));
+        sockets.prepare(&meant, &first, true);
+        assert!(is_set(&first));
+        // It takes the place of what was meant.
+        sockets.lent(meant, copy(&first).unwrap(), Some(7), true);
+        mark(&first);
         assert_eq!(sockets.meant().map(drop), Err(Errno::EISCONN));
+        let none = Errno::from_raw(libc::ENOTSOCK);
+        mark(&own);
+        assert_eq!(sockets.meant().map(drop), Err(none));
+        // But where the function waits for what it becomes.
+        let mut waiting = None;
+        let lend = |socket: &OwnedFd| {
+            waiting = Some(copy(socket)?);
+            Ok(())
+        };
+        sockets
+            .make(&asked_for(libc::AF_INET, true), made, lend)
+            .unwrap();
+        let waiting = waiting.unwrap();
+        mark(&waiting);
+        let meant = sockets.meant().unwrap();
+        sockets.lent(meant, connected(), None, true);
+        mark(&waiting);
+        let meant = sockets.meant().unwrap();
+        sockets.lent(meant, connected(), None, false);
+        mark(&waiting);
+        assert_eq!(sockets.meant().map(drop), Err(none));
         // A mark that was left on one that is kept is none of the next function's.
         let next = Sockets::default();
-        mark(&connected);
-        next.lend(&connected, None, |_| Ok(())).unwrap();
-        let none = Errno::from_raw(libc::ENOTSOCK);
+        let own = lent(&next, libc::AF_INET).unwrap();
+        mark(&own);
+        let meant = next.meant().unwrap();
+        mark(&first);
+        next.prepare(&meant, &first, false);
+        next.lent(meant, copy(&first).unwrap(), None, false);
         assert_eq!(next.meant().map(drop), Err(none));
         // A buffer whose size was set is the grant's that keeps the connection.
-        mark(&own);
-        assert_eq!(ask(&sockets, About::Set, SIZE), Ok(0));
-        mark(&connected);
+        mark(&first);
         assert_eq!(ask(&sockets, About::Set, SIZE), Ok(0));
         assert_eq!(sockets.forget(), [7]);
         assert!(sockets.forget().is_empty());

@@ -72,8 +72,16 @@ fn receive_alone(line: RawFd) -> Result<()> {
 }
 
 /// See [`answer`](crate::answer).
-pub(crate) fn answer(_: i64, _: [u64; 6]) -> Option<std::result::Result<u64, crate::errno::Errno>> {
-    None
+pub(crate) fn answer(
+    number: i64,
+    args: [u64; 6],
+) -> Option<std::result::Result<u64, crate::errno::Errno>> {
+    // (Nobody asks but a function's own code, which does not run between `catch_files` and
+    // its sandbox.)
+    match files::are_caught() && handler::is_answered(number, args[0] as RawFd) {
+        true => files::answer(number, args),
+        false => None,
+    }
 }
 
 /// See [`catch_connections`](crate::catch_connections).

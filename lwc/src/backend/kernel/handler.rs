@@ -2,7 +2,9 @@
 //! ([`confine`](super::confine)) and are taken from it instead of refused. The rest ends
 //! it.
 
-use super::numbers::{BY_ADDRESS, BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, SOCKETS, WRITE, WRITEV};
+use super::numbers::{
+    BY_ADDRESS, BY_NUMBER, CAUGHT, CLOSE, ON_NUMBERS, RECVMSG, SOCKETS, WRITE, WRITEV,
+};
 use crate::backend::files;
 use crate::backend::output::{Write, take};
 use crate::error::{Error, Result};
@@ -62,6 +64,51 @@ fn passed(number: u16, a: [u64; 6], on_number: bool) -> [u64; 6] {
     match a[0] == u64::from(number) && is_first {
         true => [a[1], a[2], a[3], a[4], a[5], 0],
         false => a,
+    }
+}
+
+/// When a call is answered, by its number: one that is always, one on a number that stands
+/// for no descriptor, one where there are connections.
+static KINDS: [u8; 1024] = {
+    let mut kinds = [0; 1024];
+    let all: [(&[u16], u8); 4] = [
+        (CAUGHT, ALWAYS),
+        (SOCKETS, ALWAYS),
+        (ON_NUMBERS, ON_NUMBER),
+        (&[CLOSE, WRITE, WRITEV], OF_CONNECTIONS),
+    ];
+    let mut list = 0;
+    while list < all.len() {
+        let (numbers, kind) = all[list];
+        let mut place = 0;
+        while place < numbers.len() {
+            kinds[numbers[place] as usize] |= kind;
+            place += 1;
+        }
+        list += 1;
+    }
+    kinds
+};
+const ALWAYS: u8 = 1;
+const ON_NUMBER: u8 = 2;
+const OF_CONNECTIONS: u8 = 4;
+
+/// Whether a call with this first argument is one that is answered, where it does not come
+/// by the trap: what is printed, and all that the kernel lets through, is not.
+pub(super) fn is_answered(number: i64, fd: i32) -> bool {
+    let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n));
+    let Some(&kind) = kind.filter(|&&kind| kind != 0) else {
+        return false;
+    };
+    if kind & ON_NUMBER != 0 && files::numbers().contains(&fd) {
+        return true;
+    }
+    if kind & OF_CONNECTIONS != 0 && files::connections() {
+        return !(0..=2).contains(&fd);
+    }
+    match number == i64::from(RECVMSG) {
+        true => files::line().is_some_and(|line| fd < line),
+        false => kind & ALWAYS != 0,
     }
 }
 

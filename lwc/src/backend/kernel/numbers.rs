@@ -68,7 +68,7 @@ pub(super) const SOCKETS: &[u16] = &[
     577, // __specialfd: eventfd
     583, // kqueuex
 ];
-const RECVMSG: u16 = 27;
+pub(super) const RECVMSG: u16 = 27;
 const SENDMSG: u16 = 28;
 const CONNECT: u16 = 98;
 const BIND: u16 = 104;
