@@ -298,3 +298,58 @@ LWC_HANDLER(f)
         }
     }
 }
+
+/// What is lent afterwards lies behind them, and neighbours are found still.
+#[test]
+fn who_has_closed_the_standard_three_opens_files_and_hands_over() {
+    const TEXT: &str = r#"
+#include "lwc_function.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+LWC_HANDLER(f)
+{
+	char text[64];
+	int fd, s;
+
+	close(0);
+	close(1);
+	close(2);
+	fd = open("granted", O_RDONLY);
+	s = socket(AF_INET, SOCK_STREAM, 0);
+	snprintf(text, sizeof(text), "%d %d\n", fd > 2, s > 2);
+	lwc_append(inv, text, strlen(text));
+	close(fd);
+	close(s);
+	return (0);
+}
+
+LWC_HANDLER(g)
+{
+	close(0);
+	close(1);
+	close(2);
+	lwc_append(inv, inv->input, inv->input_len);
+	lwc_append(inv, "g", 1);
+	return (0);
+}
+"#;
+    for isolation in ["invocation", "chain"] {
+        let folder = Folder::new(&format!(
+            "[functions.f]\nsource = 'f.c'\nfiles = ['granted']\nconnect = ['127.0.0.1:1']\n[functions.g]\nsource = 'f.c'\n[functions.h]\nsource = 'f.c'\nhandler = 'g'\n[chains.one]\nsteps = ['f']\nisolation = '{isolation}'\n[chains.trial]\nsteps = ['g', 'h']\nisolation = '{isolation}'\n"
+        ));
+        folder.write("f.c", TEXT);
+        folder.write("granted", "");
+        for (chain, said) in [("one", "1 1\n"), ("trial", "gg")] {
+            let out = folder.run(&[chain], &["", "", ""]);
+            let errors = text(&out.stderr);
+            // (On Linux a file comes at the lowest number, and is given up there: EMFILE.)
+            if chain == "trial" || cfg!(target_os = "freebsd") {
+                assert_eq!(text(&out.stdout), said.repeat(3), "{isolation}: {errors}");
+            }
+        }
+    }
+}
