@@ -353,3 +353,50 @@ LWC_HANDLER(g)
         }
     }
 }
+
+/// As calls of the kernel do: what has failed before is said afterwards.
+#[test]
+fn what_succeeds_leaves_errno_as_it_was() {
+    let folder = Folder::new(
+        "[functions.f]\nsource = 'f.c'\nfiles = ['granted']\nconnect = ['127.0.0.1:1']\n[chains.trial]\nsteps = ['f']\n",
+    );
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define	TRY(call)							\
+	do {								\
+		errno = EDOM;						\
+		if ((call) < 0 || errno != EDOM)			\
+			return (lwc_fail(inv, 1, #call));		\
+	} while (0)
+
+LWC_HANDLER(f)
+{
+	char byte;
+	int fd, flag = 1;
+	struct stat is;
+
+	TRY(fd = open("granted", O_RDONLY));
+	TRY(read(fd, &byte, 1));
+	TRY(fstat(fd, &is));
+	TRY(close(fd));
+	TRY(fd = socket(AF_INET, SOCK_STREAM, 0));
+	TRY(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &flag, sizeof(flag)));
+	TRY(close(fd));
+	lwc_append(inv, "well", 4);
+	return (0);
+}
+"#,
+    );
+    folder.write("granted", "x");
+    let out = folder.run(&[], &["", ""]);
+    let errors = text(&out.stderr);
+    assert_eq!(text(&out.stdout), "well".repeat(2), "{errors}");
+}
