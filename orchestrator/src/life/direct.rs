@@ -24,9 +24,15 @@ type Relocation = elf::Rela64<NativeEndian>;
 const E: NativeEndian = NativeEndian;
 
 /// The answer to a call that the sandbox would trap, as the C library's functions return.
+/// What succeeds leaves `errno` as it was, whatever was tried for that: who closes a file
+/// because something has failed says later what that was.
 fn answered(number: i64, args: [u64; 6]) -> Option<i64> {
+    let before = Errno::last();
     match lwc::answer(number, args)? {
-        Ok(value) => Some(value as i64),
+        Ok(value) => {
+            set_errno(before);
+            Some(value as i64)
+        }
         Err(errno) => {
             set_errno(errno);
             Some(-1)

@@ -12,12 +12,16 @@ use super::attributes::Attributes;
 use super::host::{CALLS, HostState};
 use super::output::{self, Streams};
 use super::parts::{Entrance, Parts};
+#[cfg(target_os = "freebsd")]
+use super::snapshot::behind_the_standard_three;
 use super::snapshot::{Loaded, bytes, word};
 use super::text::until_nul;
 use super::{Probes, files, probe};
 use lwc::{Confinement, Context, Event, Handle, MonotonicTime};
 use lwc_function::abi::{ABI, Handler, RawInvocation, UNHANDLED};
 use std::ffi::{CStr, c_char, c_int};
+#[cfg(target_os = "freebsd")]
+use std::os::fd::RawFd;
 
 /// So much of the place for an input that is kept has its memory before the
 /// first invocation, whatever inputs are like: a copy must not be able to tell
@@ -329,11 +333,16 @@ impl Serving<'_> {
         Next::ToRoot(words)
     }
 
-    /// Other neighbours from now on. The descriptors of those before are closed,
-    /// unless they are the same.
+    /// Other neighbours from now on, by names that the root has just given this context.
+    /// The descriptors of those before are closed, unless they are the same.
     fn link(&mut self, asked: &[u64]) {
         let named = |i: usize| {
             let word = asked.get(i).copied();
+            #[cfg(target_os = "freebsd")]
+            let word = word.map(|word| match RawFd::try_from(word) {
+                Ok(number) => behind_the_standard_three(number) as u64,
+                Err(_) => word,
+            });
             word.and_then(|word| Context::introduced(word).ok())
         };
         let (before, after) = (named(1), named(2));

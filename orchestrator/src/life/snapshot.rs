@@ -22,6 +22,8 @@ use nix::sys::signal::SigSet;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::c_char;
+#[cfg(target_os = "freebsd")]
+use std::os::fd::RawFd;
 
 /// First words of what root and contexts say to each other by a switch.
 pub(crate) mod word {
@@ -105,7 +107,11 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
         std::process::exit(1)
     };
     #[cfg(target_os = "freebsd")]
-    let root = behind_the_standard_three(root);
+    let root = match behind_the_standard_three(root.as_raw()) {
+        // SAFETY: the same one, by another number.
+        number if number != root.as_raw() => unsafe { Handle::from_raw(number) },
+        _ => root,
+    };
     let state = HostState::new(root, parts);
     let asking = Asking::new(root, parts);
     let loaded = match load(parts, &state, &asking) {
@@ -123,24 +129,24 @@ pub(crate) fn main(event: Event, parts: &Parts<'_>) -> Infallible {
     snapshot(root, parts, &state, &loaded)
 }
 
-/// The root by another number. It came at the lowest that was free, and these are what
-/// programs close that want no input or output: who cannot name the root ends.
+/// The name of a context, by a number behind the standard three if there is one. On the
+/// kernel backend it comes at the lowest that is free, and those are what programs close
+/// that want no input or output: who cannot name the root ends, and who cannot name its
+/// neighbour does not hand over to it. It has just come: nothing relies on its number.
 #[cfg(target_os = "freebsd")]
-fn behind_the_standard_three(root: Handle) -> Handle {
-    if lwc::backend() != Ok(lwc::Backend::Kernel) {
-        return root;
+pub(super) fn behind_the_standard_three(low: RawFd) -> RawFd {
+    if !(0..3).contains(&low) || lwc::backend() != Ok(lwc::Backend::Kernel) {
+        return low;
     }
     // SAFETY: it is a context's descriptor, whose owner is this context, which has nothing
     // else that relies on the number. The second is the same open file: the kernel looks
     // for it where the first is no more.
-    unsafe {
-        let number = libc::fcntl(root.as_raw(), libc::F_DUPFD_CLOEXEC, 3);
-        if number < 0 {
-            return root;
-        }
-        libc::close(root.as_raw());
-        Handle::from_raw(number)
+    let number = unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 3) };
+    if number < 0 {
+        return low;
     }
+    super::files::close(low);
+    number
 }
 
 /// Step 3 of the life: load, initialise, enter the sandbox.

@@ -233,15 +233,21 @@ pub(crate) fn receive_descriptor(line: BorrowedFd<'_>) -> Result<OwnedFd> {
         {
             return Err(full());
         }
-        let fd = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
-        match lent_descriptors().contains(&fd) {
+        let came = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
+        let lent = lent_descriptors();
+        let fd = match came < lent.start {
+            // The context has closed one of the standard three.
+            true => libc::fcntl(came, libc::F_DUPFD_CLOEXEC, lent.start),
+            false => came,
+        };
+        if fd != came || !lent.contains(&fd) {
+            // (close(2) may be one that is taken from the context.)
+            let number = came as libc::c_uint;
+            libc::close_range(number, number, 0);
+        }
+        match lent.contains(&fd) {
             true => Ok(OwnedFd::from_raw_fd(fd)),
-            false => {
-                // (close(2) may be one that is taken from the context.)
-                let number = fd as libc::c_uint;
-                libc::close_range(number, number, 0);
-                Err(full())
-            }
+            false => Err(full()),
         }
     }
 }
