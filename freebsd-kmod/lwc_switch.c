@@ -255,6 +255,33 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
 }
 
 /*
+ * By which limits a table has room for a name: of those of the caller, of whose
+ * it is and of the root the ones with most descriptors.  Held.
+ */
+static struct plimit *
+lwc_names_limit(struct lwc_proc *lp, struct plimit *own,
+    const struct lwc_ctx *to)
+{
+	struct plimit *limit, *root;
+
+	mtx_lock(&lp->lp_mtx);
+	limit = own;
+	KASSERT(to->lc_limit != NULL, ("lwc: a suspended context has no limits"));
+	if (to->lc_limit->pl_rlimit[RLIMIT_NOFILE].rlim_cur >
+	    limit->pl_rlimit[RLIMIT_NOFILE].rlim_cur)
+		limit = to->lc_limit;
+	root = NULL;
+	if (lp->lp_root != NULL && lp->lp_root != lp->lp_current)
+		root = lp->lp_root->lc_limit;
+	if (root != NULL && root->pl_rlimit[RLIMIT_NOFILE].rlim_cur >
+	    limit->pl_rlimit[RLIMIT_NOFILE].rlim_cur)
+		limit = root;
+	lim_hold(limit);
+	mtx_unlock(&lp->lp_mtx);
+	return (limit);
+}
+
+/*
  * 3.3: the number under which one context (to) knows another one (from), which
  * switches there, now or later.  A new one is put into the table of the first,
  * for which it must be the process's for a moment.  Neither can die meanwhile:
@@ -263,10 +290,10 @@ lwc_unclaim(struct lwc_proc *lp, struct lwc_ctx *to, int state)
  * Both remember the number, so that it is the one that a switch finds; but a
  * name for clean ones alone (10.3) is no name to answer by.
  *
- * The table has room by the limit of its own context, or by that of who comes:
- * neither a context that has little left for itself is kept from a table with
- * much, nor is one that has filled its own kept from who goes there.  What the
- * suspended context has stays until we are done (it is claimed, or named).
+ * The table has room by the limit of its own context, by that of who comes, or
+ * by the root's: neither a context that has little left for itself is kept from
+ * a table with much, nor is one that has filled its own kept from who goes
+ * there.
  */
 int
 lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
@@ -274,7 +301,7 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 {
 	struct filedesc *fdp;
 	struct lwc_rights *rg;
-	struct plimit *limit;
+	struct plimit *limit, *own;
 	struct proc *p;
 	int error;
 	bool inexec;
@@ -290,13 +317,12 @@ lwc_introduce(struct thread *td, struct lwc_proc *lp, struct lwc_ctx *from,
 	fdp = p->p_fd;
 	atomic_store_ptr(&p->p_fd, to->lc_fd);
 	PROC_UNLOCK(p);
-	limit = td->td_limit;
-	KASSERT(to->lc_limit != NULL, ("lwc: a suspended context has no limits"));
-	if (to->lc_limit->pl_rlimit[RLIMIT_NOFILE].rlim_cur >
-	    lim_cur(td, RLIMIT_NOFILE))
-		td->td_limit = to->lc_limit;
-	error = lwc_desc_install(td, from, rg, clean_only, srcp);
+	own = td->td_limit;
+	limit = lwc_names_limit(lp, own, to);
 	td->td_limit = limit;
+	error = lwc_desc_install(td, from, rg, clean_only, srcp);
+	td->td_limit = own;
+	lim_free(limit);
 	PROC_LOCK(p);
 	atomic_store_ptr(&p->p_fd, fdp);
 	lwc_borrow_end(p, inexec);

@@ -342,6 +342,35 @@ CASE(hold_limits_files_of_who_comes,
 	REQUIRE(v.src == a && v.a[0] == 7);
 }
 
+CASE(hold_limits_files_of_the_root,
+    "Where both are short of descriptors, the root's limit has room for a name.")
+{
+	struct visit v, w;
+	int a, b, i;
+
+	a = create(&v, NULL, 0, 0);
+	if (a == LWC_SWITCHED) {
+		for (i = 0; i < 40; i++)
+			REQUIRE(dup(2) >= 0);
+		limit_files(20);
+		for (;;)
+			REQUIRE(go(v.src, &v, 7, v.src) == LWC_SWITCHED);
+	}
+	REQUIRE(a >= 0);
+	REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
+	b = create(&w, NULL, 0, 0);
+	if (b == LWC_SWITCHED) {
+		limit_files(20);
+		REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
+		REQUIRE(v.a[0] == 7 && v.a[1] > 40);
+		(void)go(w.src, &w, 8, 0);
+		_exit(9);
+	}
+	REQUIRE(b >= 0);
+	REQUIRE(go(b, &w, 0, 0) == LWC_SWITCHED);
+	REQUIRE(w.src == b && w.a[0] == 8);
+}
+
 CASE(hold_limits_of_the_sum,
     "RLIMIT_AS holds for the sum of all contexts at lwCreate().")
 {

@@ -112,12 +112,10 @@ pub(crate) fn lent_descriptors() -> Range<RawFd> {
     3..end
 }
 
-/// In a context that is lent descriptors, or has numbers that stand for none, and enters
-/// its sandbox: descriptors are at the first alone, but for what it has there already.
+/// In a context that enters its sandbox: descriptors are at the numbers of what is lent
+/// alone, but for what it has there already. Also of one that is lent none: copies of what
+/// it has (fcntl(2)) are not to fill its table, so that no name of another goes in.
 pub(super) fn limit_what_is_lent() -> Result<()> {
-    if files::line().is_none() && files::numbers().is_empty() {
-        return Ok(());
-    }
     let end = lent_descriptors().end as libc::rlim_t;
     let limit = libc::rlimit {
         rlim_cur: end,
