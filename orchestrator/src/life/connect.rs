@@ -89,6 +89,23 @@ pub(super) fn option(
     }
 }
 
+/// Sets an option to the first so many bytes of a value.
+pub(super) fn set_option(
+    fd: RawFd,
+    (level, name): (i32, i32),
+    value: &Value,
+    len: libc::socklen_t,
+) -> Result<(), Errno> {
+    if len as usize > value.len() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: reads as many bytes as are told, which there are.
+    match unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
+}
+
 /// The value of an option that is a number.
 pub(super) fn number(value: Value) -> i32 {
     i32::from_ne_bytes([value[0], value[1], value[2], value[3]])
@@ -124,11 +141,7 @@ pub(super) fn set_alike(from: RawFd, to: RawFd, family: i32, is_new: bool) {
             false => option(to, which) != Ok((value, len)),
         };
         if differs {
-            // SAFETY: reads as many bytes as there are.
-            unsafe {
-                let value = value.as_ptr().cast();
-                libc::setsockopt(to, which.0, which.1, value, len);
-            }
+            let _ = set_option(to, which, &value, len);
         }
     }
 }

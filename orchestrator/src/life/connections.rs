@@ -21,7 +21,7 @@
 //! (`sockets.rs`), and the root gives the connection the options of that.
 
 use super::asking::{ASKED_MOST, Answer};
-use super::connect::{OPTIONS, Value, option};
+use super::connect::{OPTIONS, Value, option, set_option};
 use super::named::Names;
 #[cfg(target_os = "linux")]
 use super::opening::kind;
@@ -277,14 +277,11 @@ fn socket(family: i32, waits: bool) -> Result<OwnedFd, Errno> {
 /// stopped, others wait for room in a way that nothing ends.
 #[cfg(target_os = "freebsd")]
 fn keep_buffers_small(socket: &OwnedFd) {
-    let size = LARGEST_BUFFER;
+    let mut size = Value::default();
+    size[..4].copy_from_slice(&LARGEST_BUFFER.to_ne_bytes());
     for name in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
-        // SAFETY: reads an int. If the system allows less, none grows beyond that either.
-        unsafe {
-            let (size, len) = ((&raw const size).cast(), size_of_val(&size));
-            let len = len as libc::socklen_t;
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, size, len);
-        }
+        // (If the system allows less, none grows beyond that either.)
+        let _ = set_option(socket.as_raw_fd(), (libc::SOL_SOCKET, name), &size, 4);
     }
 }
 
@@ -493,12 +490,7 @@ impl Kept {
         !has_chosen_sizes(fd)
             && self.born.iter().all(|&(which, born)| {
                 let (value, len) = born;
-                // SAFETY: reads as many bytes as there are.
-                option(fd, which) == Ok(born)
-                    || unsafe {
-                        let value = value.as_ptr().cast();
-                        libc::setsockopt(fd, which.0, which.1, value, len) == 0
-                    }
+                option(fd, which) == Ok(born) || set_option(fd, which, &value, len).is_ok()
             })
     }
 }

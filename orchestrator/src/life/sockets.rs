@@ -11,7 +11,7 @@
 //! one number is there at another still, the kernel tells the root: how many descriptors it
 //! has (F_KINFO).
 
-use super::connect::{Value, has_peer, no_error, number, option, ready, set_alike};
+use super::connect::{Value, has_peer, no_error, number, option, ready, set_alike, set_option};
 use super::sys as libc;
 use lwc::Errno;
 use std::cell::{Cell, RefCell};
@@ -213,8 +213,8 @@ fn share(limit: usize, others: usize, functions: usize) -> usize {
 
 /// How many sockets each function of a process may have that has so many contexts, with so
 /// many files and connections granted, where some of them connect. As many descriptors as
-/// that takes this process gives itself, if it may: before it makes contexts, which
-/// find their numbers by that limit.
+/// that takes this process gives itself, if it may. (The numbers that contexts have go by
+/// the limit that it began with: [`lwc::lent_descriptors`].)
 ///
 /// # Errors
 /// What is to be done where there is not one for each.
@@ -434,15 +434,7 @@ impl Sockets {
                 *asked = bytes.to_ne_bytes();
             }
         }
-        // SAFETY: reads as many bytes as there are.
-        let done = unsafe {
-            let value = value.as_ptr().cast();
-            libc::setsockopt(fd, which.0, which.1, value, request.len)
-        };
-        match done {
-            0 => Ok(None),
-            _ => Err(Errno::last()),
-        }
+        set_option(fd, which, &value, request.len).map(|()| None)
     }
 
     /// The context has none of them any more. Of which grants the connection is not to be

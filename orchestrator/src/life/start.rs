@@ -109,7 +109,7 @@ impl LiveChain {
             Probes::Refused => Vec::new(),
         };
         #[cfg(target_os = "freebsd")]
-        let sockets = sockets_each(file);
+        let sockets = std::cell::LazyCell::new(|| sockets_each(file));
         let mut started = Vec::with_capacity(tree.contexts);
         for (i, node) in tree.nodes.iter().enumerate().take(tree.contexts) {
             let is_step = i < count;
@@ -127,7 +127,7 @@ impl LiveChain {
                 if let Some(granted) = &granted
                     && !function.connect.is_empty()
                 {
-                    granted.bound(sockets.clone()?);
+                    granted.bound((*sockets).clone()?);
                 }
                 Ok(granted)
             });

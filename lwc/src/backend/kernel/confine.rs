@@ -128,6 +128,16 @@ fn set_of(numbers: impl Iterator<Item = usize>) -> lwc_calls {
     set
 }
 
+/// Narrows what calls the current context makes, by what a command of lwControl(2) reads.
+fn narrow<T>(command: u32, given: &T, what: &'static str) -> Result<()> {
+    let given = std::ptr::from_ref(given) as u64;
+    // SAFETY: what is given outlives the call, which reads it.
+    match unsafe { lwc_sys::lwControl(LWC_SELF, command as i32, given) } {
+        0 => Ok(()),
+        _ => Err(Error::last("confine", what)),
+    }
+}
+
 /// Has these calls let through with a first argument below this alone; its list says which
 /// of them are at all. Numbers from there on no descriptor has.
 fn only_below(calls: lwc_calls, first: RawFd) -> Result<()> {
@@ -136,13 +146,7 @@ fn only_below(calls: lwc_calls, first: RawFd) -> Result<()> {
         // (catch_files takes none that are lower than 4096.)
         limit: first as u64,
     };
-    // SAFETY: what is given outlives the call, which reads it.
-    let limited =
-        unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_BELOW as i32, &raw const below as u64) };
-    match limited {
-        0 => Ok(()),
-        _ => Err(Error::last("confine", "calls on descriptors alone")),
-    }
+    narrow(LWC_CONTROL_BELOW, &below, "calls on descriptors alone")
 }
 
 /// Has these calls let through with this first argument, and higher ones, alone.
@@ -152,16 +156,11 @@ fn only_from(calls: lwc_calls, first: RawFd) -> Result<()> {
         // (It is open, so it is not negative.)
         least: first as u64,
     };
-    // SAFETY: what is given outlives the call, which reads it.
-    let narrowed =
-        unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_FROM as i32, &raw const from as u64) };
-    match narrowed {
-        0 => Ok(()),
-        _ => Err(Error::last(
-            "confine",
-            "what is received, by the line alone",
-        )),
-    }
+    narrow(
+        LWC_CONTROL_FROM,
+        &from,
+        "what is received, by the line alone",
+    )
 }
 
 /// Capability mode, and the list, of the current context.
@@ -206,12 +205,7 @@ pub(crate) fn confine(how: Confinement) -> Result<()> {
     if unsafe { libc::cap_enter() } != 0 {
         return Err(Error::last("confine", "cap_enter"));
     }
-    // SAFETY: the set outlives the call, which reads it.
-    if unsafe { lwc_sys::lwControl(LWC_SELF, LWC_CONTROL_ALLOW as i32, &raw const set as u64) } != 0
-    {
-        return Err(Error::last("confine", "lwControl"));
-    }
-    Ok(())
+    narrow(LWC_CONTROL_ALLOW, &set, "lwControl")
 }
 
 /// The size of the current context's address space.
