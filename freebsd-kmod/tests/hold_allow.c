@@ -154,21 +154,30 @@ CASE(hold_allow_denied_call_fails,
 	}
 }
 
+struct lwc_calls
+set_of(const int *numbers, u_int n)
+{
+	struct lwc_calls c;
+	u_int i;
+
+	memset(&c, 0, sizeof(c));
+	for (i = 0; i < n; i++)
+		c.calls[numbers[i] / 64] |= 1ULL << (numbers[i] % 64);
+	return (c);
+}
+
 /* LWC_CONTROL_BELOW. */
 static int64_t
 below(const int *numbers, u_int n, uint64_t limit)
 {
 	struct lwc_below b;
-	u_int i;
 
-	memset(&b, 0, sizeof(b));
-	for (i = 0; i < n; i++)
-		b.calls.calls[numbers[i] / 64] |= 1ULL << (numbers[i] % 64);
+	b.calls = set_of(numbers, n);
 	b.limit = limit;
 	return (lwControl(LWC_SELF, LWC_CONTROL_BELOW, (uintptr_t)&b));
 }
 
-static int64_t
+int64_t
 below_one(int number, uint64_t limit)
 {
 

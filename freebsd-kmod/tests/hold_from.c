@@ -20,18 +20,6 @@
 
 #include "lwc_test.h"
 
-static struct lwc_calls
-set_of(const int *numbers, u_int n)
-{
-	struct lwc_calls c;
-	u_int i;
-
-	memset(&c, 0, sizeof(c));
-	for (i = 0; i < n; i++)
-		c.calls[numbers[i] / 64] |= 1ULL << (numbers[i] % 64);
-	return (c);
-}
-
 static int64_t
 from(const int *numbers, u_int n, uint64_t least)
 {
@@ -47,16 +35,6 @@ from_one(int number, uint64_t least)
 {
 
 	return (from(&number, 1, least));
-}
-
-static int64_t
-below_one(int number, uint64_t limit)
-{
-	struct lwc_below b;
-
-	b.calls = set_of(&number, 1);
-	b.limit = limit;
-	return (lwControl(LWC_SELF, LWC_CONTROL_BELOW, (uintptr_t)&b));
 }
 
 /* Made with numbers from the first of these to the last and no others. */

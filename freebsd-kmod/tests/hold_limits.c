@@ -253,13 +253,13 @@ size_of_space(void)
 }
 
 static void
-limit_space(size_t size)
+limit(int which, rlim_t n)
 {
 	struct rlimit rl;
 
-	REQUIRE(getrlimit(RLIMIT_AS, &rl) == 0);
-	rl.rlim_cur = size;
-	REQUIRE(setrlimit(RLIMIT_AS, &rl) == 0);
+	REQUIRE(getrlimit(which, &rl) == 0);
+	rl.rlim_cur = n;
+	REQUIRE(setrlimit(which, &rl) == 0);
 }
 
 static void *
@@ -268,16 +268,6 @@ map(size_t size)
 
 	return (mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANON |
 	    MAP_PRIVATE, -1, 0));
-}
-
-static void
-limit_files(rlim_t n)
-{
-	struct rlimit rl;
-
-	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
-	rl.rlim_cur = n;
-	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
 }
 
 /* As a function's copy has few, beside a root that has many open. */
@@ -290,7 +280,7 @@ CASE(hold_limits_files_of_who_is_told,
 	a = create(&v, NULL, 0, 0);
 	if (a == LWC_SWITCHED) {
 		root = v.src;
-		limit_files(40);
+		limit(RLIMIT_NOFILE, 40);
 		b = create(&w, NULL, 0, 0);
 		if (b == LWC_SWITCHED) {
 			REQUIRE(go(root, &w, 7, 0) == LWC_SWITCHED);
@@ -324,7 +314,7 @@ CASE(hold_limits_files_of_who_comes,
 		root = v.src;
 		for (i = 0; i < 40; i++)
 			REQUIRE(dup(2) >= 0);
-		limit_files(20);
+		limit(RLIMIT_NOFILE, 20);
 		REQUIRE_ERRNO(EMFILE, dup(2));
 		for (;;)
 			REQUIRE(go(root, &v, 7, 0) == LWC_SWITCHED);
@@ -352,7 +342,7 @@ CASE(hold_limits_files_of_the_root,
 	if (a == LWC_SWITCHED) {
 		for (i = 0; i < 40; i++)
 			REQUIRE(dup(2) >= 0);
-		limit_files(20);
+		limit(RLIMIT_NOFILE, 20);
 		for (;;)
 			REQUIRE(go(v.src, &v, 7, v.src) == LWC_SWITCHED);
 	}
@@ -360,7 +350,7 @@ CASE(hold_limits_files_of_the_root,
 	REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
 	b = create(&w, NULL, 0, 0);
 	if (b == LWC_SWITCHED) {
-		limit_files(20);
+		limit(RLIMIT_NOFILE, 20);
 		REQUIRE(go(a, &v, 0, 0) == LWC_SWITCHED);
 		REQUIRE(v.a[0] == 7 && v.a[1] > 40);
 		(void)go(w.src, &w, 8, 0);
@@ -378,7 +368,7 @@ CASE(hold_limits_of_the_sum,
 	int fd, n;
 
 	REQUIRE(map(32 << 20) != MAP_FAILED);
-	limit_space(4 * size_of_space() + (8 << 20));
+	limit(RLIMIT_AS, 4 * size_of_space() + (8 << 20));
 	for (n = 0; n < 16; n++) {
 		fd = create(&v, NULL, 0, n % 2 == 0 ? 0 : LWC_PREFAULT);
 		if (fd == -1)
@@ -420,7 +410,7 @@ CASE(hold_limits_of_the_sum_mapped,
 	REQUIRE(fd >= 0);
 	/* A limit is a context's: set in this one, and before it there. */
 	REQUIRE(close(fd) == 0);
-	limit_space(2 * size_of_space() + more + (8 << 20));
+	limit(RLIMIT_AS, 2 * size_of_space() + more + (8 << 20));
 	fd = create(&v, NULL, 0, 0);
 	if (fd == LWC_SWITCHED) {
 		errno = 0;
@@ -467,9 +457,9 @@ CASE(hold_limits_of_the_sum_overlaid,
 	REQUIRE(fd >= 0);
 	gogo(fd, &v, 0, 0);
 	s = mem(p, more, LWC_COPY);
-	limit_space(2 * size_of_space() + more + more / 2);
+	limit(RLIMIT_AS, 2 * size_of_space() + more + more / 2);
 	REQUIRE_ERRNO(ENOMEM, lwOverlay(fd, &s, 1));
-	limit_space(2 * size_of_space() + 3 * more);
+	limit(RLIMIT_AS, 2 * size_of_space() + 3 * more);
 	REQUIRE(lwOverlay(fd, &s, 1) == 0);
 	/* What takes the place of as much is no more. */
 	REQUIRE(lwOverlay(fd, &s, 1) == 0);

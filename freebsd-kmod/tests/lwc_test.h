@@ -132,6 +132,9 @@ int	outcome(void (*f)(void *), void *arg, u_int seconds);
 int	set_sysctl(const char *name, int value);
 /* An allowed set (LWC_CONTROL_ALLOW) without this call; -1: of all calls. */
 void	allow_all_but(int number);
+/* Such calls; and those of one with a first argument below a limit alone. */
+struct lwc_calls set_of(const int *numbers, u_int n);
+int64_t	below_one(int number, uint64_t limit);	/* LWC_CONTROL_BELOW */
 /* A call that is denied from now on fails with ENOSYS, and is counted. */
 void	handle_denied(void);
 /* Is a call with this first argument made?  The same by each way into the kernel. */

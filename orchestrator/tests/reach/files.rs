@@ -628,29 +628,10 @@ fn what_is_not_there_any_more_is_told_at_the_start() {
     assert_eq!(answers(&run()), "[rates of today]");
 }
 
-/// The C library's functions, as a function's own code calls them, are answered without a
-/// trap, by all three ways to be bound; a system call by hand is trapped as ever, which
-/// ends whoever has none for that signal.
-#[test]
-fn calls_by_the_librarys_functions_need_no_signal() {
-    let folder = Folder::new(&format!(
-        "[functions.f]\nsource = \"f.c\"\n{GRANTS}\n[functions.g]\nsource = \"f.c\"\nscratch = \"1MiB\"\n[chains.trial]\nsteps = [\"f\", \"g\"]\n"
-    ));
-    std::fs::create_dir_all(folder.path("data")).unwrap();
-    folder.write("rates.db", "rates of today\n");
-    folder.write(
-        "f.c",
-        r#"
-#include "lwc_function.h"
-#include <errno.h>
-#include <fcntl.h>
+/// traps.h of functions: whether calls may be trapped.
+const TRAPS: &str = r#"
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-/* Whether calls may be trapped. */
 static void
 traps(int may)
 {
@@ -668,6 +649,32 @@ traps(int may)
 	sigprocmask(may ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
 #endif
 }
+"#;
+
+/// The C library's functions, as a function's own code calls them, are answered without a
+/// trap, by all three ways to be bound; a system call by hand is trapped as ever, which
+/// ends whoever has none for that signal.
+#[test]
+fn calls_by_the_librarys_functions_need_no_signal() {
+    let folder = Folder::new(&format!(
+        "[functions.f]\nsource = \"f.c\"\n{GRANTS}\n[functions.g]\nsource = \"f.c\"\nscratch = \"1MiB\"\n[chains.trial]\nsteps = [\"f\", \"g\"]\n"
+    ));
+    std::fs::create_dir_all(folder.path("data")).unwrap();
+    folder.write("rates.db", "rates of today\n");
+    folder.write("traps.h", TRAPS);
+    folder.write(
+        "f.c",
+        r#"
+#include "lwc_function.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "traps.h"
 
 static int (*const table[])(const char *, int, ...) = { open };
 
@@ -739,6 +746,7 @@ fn tables_of_a_library_stay_protected_as_they_are() {
         functions.concat()
     ));
     folder.write("rates.db", "rates of today\n");
+    folder.write("traps.h", TRAPS);
     folder.write(
         "f.c",
         r#"
@@ -753,24 +761,7 @@ fn tables_of_a_library_stay_protected_as_they_are() {
 
 #define PAGE 4096
 
-/* Whether calls may be trapped. */
-static void
-traps(int may)
-{
-#ifdef __FreeBSD__
-	/* There no signal of a fault waits. */
-	static struct sigaction own;
-	struct sigaction none = { .sa_handler = SIG_DFL };
-
-	sigaction(SIGSYS, may ? &own : &none, may ? NULL : &own);
-#else
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGSYS);
-	sigprocmask(may ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
-#endif
-}
+#include "traps.h"
 
 typedef int (*opens)(const char *, int, ...);
 static struct {
